@@ -1,0 +1,72 @@
+"""Talk to the Slurm cluster that SLURM_CONF names, for tests.
+
+`sacct` trails the truth. For seconds after a submission it shows no row, or one row under the bare array id with the
+job name `allocation` and the state COMPLETED, while the elements have yet to run. So `Slurm.wait` is told which
+elements must appear, and believes none but these.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_UNFINISHED = {"PENDING", "RUNNING", "COMPLETING", "REQUEUED", "RESIZING", "SUSPENDED"}
+
+
+def why_no_cluster() -> str | None:
+    """Return why no cluster can be used here, or None if one answers."""
+    if "SLURM_CONF" not in os.environ:
+        return "no Slurm cluster: run the tests through slurm/single_machine/with_cluster.sh"
+    try:
+        answer = subprocess.run(["scontrol", "ping"], capture_output=True, text=True)
+    except FileNotFoundError:
+        return "no Slurm cluster: scontrol is not installed (slurm/single_machine/install.sh)"
+    return None if answer.returncode == 0 else f"no Slurm cluster answers: {answer.stdout or answer.stderr}"
+
+
+def elements(job_id: str, count: int) -> list[str]:
+    """Return the ids of an array's elements 0 to count - 1, as sacct prints them."""
+    return [f"{job_id}_{index}" for index in range(count)]
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """The cluster of SLURM_CONF, seen from a folder in which jobs start and leave their logs."""
+
+    folder: Path
+
+    def sbatch(self, arguments: Sequence[str], script: str) -> str:
+        """Submit a batch script's body and return the job id; raises CalledProcessError if Slurm refuses it."""
+        command = ["sbatch", "--parsable", f"--chdir={self.folder}", *arguments]
+        return _output(command, stdin=f"#!/bin/bash\n{script}\n").strip()
+
+    def sacct(self, job_ids: Collection[str]) -> dict[str, str]:
+        """Return the state of each job and array element that sacct knows among the given jobs."""
+        command = ["sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,JobName,State"]
+        rows = [line.split("|") for line in _output([*command, f"--jobs={','.join(job_ids)}"]).splitlines()]
+        return {job: state.split()[0] for job, name, state in rows if name != "allocation"}
+
+    def wait(self, job_ids: Collection[str], timeout: float = 120) -> dict[str, str]:
+        """Wait until each of the jobs or array elements has ended and return their states.
+
+        Raises:
+            TimeoutError: after `timeout` seconds; the message has sacct's and squeue's last words.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            states = self.sacct(job_ids)
+            ended = {job: states[job] for job in job_ids if states.get(job, "PENDING") not in _UNFINISHED}
+            if len(ended) == len(job_ids):
+                return ended
+            if time.monotonic() > deadline:
+                queue = _output(["squeue", "--noheader", "--format=%i %T %r"])
+                raise TimeoutError(f"after {timeout} s sacct says {states}, squeue says:\n{queue}")
+            time.sleep(0.3)
+
+
+def _output(command: list[str], stdin: str = "") -> str:
+    return subprocess.run(command, input=stdin, check=True, text=True, stdout=subprocess.PIPE).stdout
