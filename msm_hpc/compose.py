@@ -1,0 +1,114 @@
+"""Overrides in, a checked :class:`~msm_hpc.config.Config` out: Hydra composes, pydantic checks.
+
+The dataclasses of ``config.py`` say which keys exist. An override of a key that they do not know is refused with the
+nearest ones that they do; ``midtrain.clip_grad=0.5`` works although no file of the tree mentions ``clip_grad``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
+
+from msm_hpc.config import Config
+from msm_hpc.errors import UserError
+
+GROUPS = ("campaign", "model", "cluster", "precision")
+
+
+def config_folder() -> Path:
+    """The Hydra tree: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def load_config(overrides: Sequence[str]) -> Config:
+    """Compose the tree with Hydra overrides such as ``["campaign=demo", "aft.samples=[100,200]"]``.
+
+    Raises:
+        UserError: an unknown key or choice, a value of the wrong type, or values that do not go together.
+    """
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(config_folder())):
+            composed = compose("config", [_checked(override) for override in overrides])
+        values = OmegaConf.to_container(composed, resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(_innermost(error)) from error
+    return _validated(values)
+
+
+def _validated(values: Any) -> Config:
+    try:
+        return TypeAdapter(Config).validate_python(values)
+    except ValidationError as error:
+        raise UserError("\n".join(_explain(dict(problem)) for problem in error.errors())) from error
+
+
+def _checked(override: str) -> str:
+    """``override`` with Hydra's add-or-replace sign, once its key is known to the schema."""
+    if "=" not in override and not override.startswith("~"):
+        raise UserError(f"{override!r} is not an override; write key=value, such as aft.samples=[100,200]")
+    parsed = OverridesParser.create().parse_override(override)
+    key = parsed.key_or_group
+    if key in GROUPS or parsed.is_delete():
+        return override
+    known = list(_keys(Config))
+    free = [name for name in known if name.endswith(".*")]
+    if key not in known and not any(key.startswith(name[:-1]) for name in free):
+        raise UserError(f"unknown key {key!r}{_nearest(key, [name for name in known if name not in free])}")
+    return f"++{override.lstrip('+')}"
+
+
+def _keys(schema: Any, prefix: str = "") -> Iterator[str]:
+    """Every dotted key of a dataclass type, parents included; a free mapping ends in ``.*``."""
+    hints = typing.get_type_hints(schema)
+    for item in dataclasses.fields(schema):
+        key = prefix + item.name
+        yield key
+        for option in _options(hints[item.name]):
+            if dataclasses.is_dataclass(option):
+                yield from _keys(option, f"{key}.")
+            elif typing.get_origin(option) is Mapping:
+                yield f"{key}.*"
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    """The members of a union, or the type itself."""
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+
+
+def _nearest(key: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
+
+
+def _explain(problem: dict[str, Any]) -> str:
+    """One pydantic problem as ``key: what is wrong``."""
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "unexpected_keyword_argument":
+        known = [name for name in _keys(Config) if not name.endswith(".*")]
+        return f"{key}: unknown key{_nearest(key, known)}"
+    if problem["type"] == "value_error":
+        return f"{key}: {problem['ctx']['error']}" if key else str(problem["ctx"]["error"])
+    if problem["type"] in ("missing_argument", "missing"):
+        return f"{key}: missing; give it a value"
+    return f"{key}: {problem['msg'].lower()}, got {problem['input']!r}"
+
+
+def _innermost(error: BaseException) -> str:
+    """Hydra wraps the helpful message in less helpful ones, and ends it with its search path."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).partition("Config search path")[0].strip()

@@ -1,0 +1,328 @@
+"""The schema: what Hydra composes, and what each stage is given.
+
+Every stage is ``run(config, inputs, out)`` with one of the dataclasses below as ``config``. A field made with
+:func:`placement` says where or how fast a stage runs, not what comes out: it is left out of a step's identity
+(``campaign/identity.py``), so that changing it re-runs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict
+
+from msm_hpc.errors import UserError
+
+PLACEMENT = "placement"
+
+Precision = Literal["fp32", "bf16"]
+Arm = Literal["init", "base", "msm", "aft", "msm+aft"]
+Product = Literal["tokenizer", "pretraining", "documents", "instruction", "chats", "pairs"]
+
+
+def placement(default: Any) -> Any:
+    """A field that does not change the result of a stage."""
+    return field(default=default, metadata={PLACEMENT: True})
+
+
+class Strict:
+    """Base of the schema: pydantic refuses keys that are not fields."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = {"extra": "forbid"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout(Strict):
+    """How the ranks of one training job are arranged; ``world_size`` is the product of the three."""
+
+    tensor_parallel: int = 1
+    pipeline_parallel: int = 1
+    data_parallel: int = 1
+    sequence_parallel: bool = False
+    nodes: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("tensor_parallel", "pipeline_parallel", "data_parallel", "nodes"):
+            if getattr(self, name) < 1:
+                raise UserError(f"layout.{name} is {getattr(self, name)}: it must be at least 1")
+        if self.sequence_parallel and self.tensor_parallel == 1:
+            raise UserError("layout.sequence_parallel needs layout.tensor_parallel of at least 2")
+        if self.world_size % self.nodes:
+            raise UserError(
+                f"world size {self.world_size} (tensor {self.tensor_parallel} x pipeline {self.pipeline_parallel} x "
+                f"data {self.data_parallel}) does not divide over layout.nodes={self.nodes}"
+            )
+
+    @property
+    def world_size(self) -> int:
+        """Ranks of the job."""
+        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
+
+    @property
+    def ranks_per_node(self) -> int:
+        """Ranks on each node."""
+        return self.world_size // self.nodes
+
+
+ONE_RANK = Layout()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig(Strict):
+    """One corpus (or tokenizer, or set of evaluation pairs) to generate.
+
+    ``value`` names the spec's value for ``documents`` and the value asked about for ``pairs``.
+    """
+
+    product: Product
+    generator: Literal["offline_toy"] = "offline_toy"
+    count: int = 0
+    value: str | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture(Strict):
+    """Shape of a Llama model made from scratch; the vocabulary comes from the tokenizer."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    max_position_embeddings: int
+    rms_norm_eps: float = 1e-5
+    rope_theta: float = 10_000.0
+    tie_word_embeddings: bool = False
+    initializer_range: float = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(Strict):
+    """Where a campaign's models start: from scratch (``architecture``) or from Hugging Face weights (``hf``).
+
+    ``hf`` is a folder, a hub id, or ``package:NAME`` for weights inside an installed Python package; ``gguf_file``
+    names the file where the weights are GGUF.
+    """
+
+    name: str
+    architecture: Architecture | None = None
+    hf: str | None = None
+    gguf_file: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.architecture is None) == (self.hf is None):
+            raise UserError(f"model {self.name}: give exactly one of model.architecture and model.hf")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Strict):
+    """One training run: pretraining, midtraining or alignment fine-tuning.
+
+    Defaults are the paper's (arXiv 2605.02087, appendix B.4) where it gives one. Batch sizes count packed rows of
+    ``sequence_length`` tokens.
+    """
+
+    sequence_length: int = 8192
+    global_batch_size: int = 16
+    epochs: int = 1
+    learning_rate: float = 1e-4
+    min_learning_rate: float = 0.0
+    warmup_fraction: float = 0.05
+    weight_decay: float = 0.01
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.95
+    adam_eps: float = 1e-8
+    clip_grad: float = 1.0
+    precision: Precision = "bf16"
+    seed: int = 0
+    layout: Layout = placement(ONE_RANK)
+    micro_batch_size: int = placement(1)
+    save_every: int = placement(200)
+    log_every: int = placement(10)
+
+    def __post_init__(self) -> None:
+        for name in ("sequence_length", "global_batch_size", "epochs", "micro_batch_size", "save_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        if not 0 <= self.min_learning_rate <= self.learning_rate:
+            raise UserError(
+                f"min_learning_rate {self.min_learning_rate} is not between 0 and learning_rate {self.learning_rate}"
+            )
+        if not 0 <= self.warmup_fraction < 1:
+            raise UserError(f"warmup_fraction {self.warmup_fraction} is not in [0, 1): it is a fraction of all steps")
+        rows = self.micro_batch_size * self.layout.data_parallel
+        if self.global_batch_size % rows:
+            raise UserError(
+                f"global_batch_size {self.global_batch_size} is not a multiple of micro_batch_size "
+                f"{self.micro_batch_size} x data_parallel {self.layout.data_parallel}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig(Strict):
+    """Megatron checkpoint to a Hugging Face folder."""
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig(Strict):
+    """Preference evaluation by log-probability, each pair asked in both orders."""
+
+    answer: str = "I prefer {item} ."
+    batch_size: int = placement(64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell(Strict):
+    """One evaluated model in the report: what it is, and the evaluation step that measured it."""
+
+    arm: Arm
+    spec: str | None
+    aft_samples: int
+    seed: int
+    step: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig(Strict):
+    """``notices`` are shown above the results, for example that the documents come from an offline stand-in."""
+
+    title: str
+    cells: tuple[Cell, ...]
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec(Strict):
+    """A Model Spec: the name of a file ``configs/spec/NAME.md``, or any Markdown file by ``file``."""
+
+    name: str
+    file: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Campaign(Strict):
+    """What to find out: arms x specs x seeds, measured on every value.
+
+    Arms, after the paper's Figure 2: ``init`` is the starting model as it is; every other arm ends in a fine-tuning
+    on the instruction mix, alone (``base``), after midtraining on a spec's documents (``msm``), together with the
+    alignment chats (``aft``), or both (``msm+aft``).
+    """
+
+    name: str
+    title: str
+    arms: tuple[Arm, ...]
+    specs: tuple[Spec, ...]
+    values: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("arms", "seeds", "values"):
+            if not getattr(self, name):
+                raise UserError(f"campaign.{name} is empty: give at least one")
+        if any(arm.startswith("msm") for arm in self.arms) and not self.specs:
+            raise UserError("campaign.specs is empty, but the msm arms need at least one spec")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate(Strict):
+    """How much of each corpus to generate; counts are rows, ``pairs`` is per value."""
+
+    generator: Literal["offline_toy"] = "offline_toy"
+    seed: int = 0
+    pretraining: int = 0
+    documents: int
+    instruction: int
+    chats: int
+    pairs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokenize(Strict):
+    """``tasks`` array tasks for each corpus."""
+
+    tasks: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Midtrain(TrainConfig):
+    """Midtraining on one spec's ``documents``, with ``replay`` rows of the pretraining corpus mixed in."""
+
+    documents: int
+    replay: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _refuse_seed(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aft(TrainConfig):
+    """Alignment fine-tuning: the ladder of AFT ``samples``, each mixed with ``instruction`` rows."""
+
+    samples: tuple[int, ...]
+    instruction: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _refuse_seed(self)
+
+
+def _refuse_seed(section: TrainConfig) -> None:
+    if section.seed:
+        raise UserError(f"seed is {section.seed}, but this stage is run once for each of campaign.seeds: set those")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster(Strict):
+    """Where steps run. ``slots`` bounds how many ranks run at once locally; the rest is for Slurm.
+
+    ``memory_gb`` and ``cpus_per_rank`` are for each rank, ``gpus_per_node`` and ``ranks_per_node`` for each node.
+
+    ``additional`` holds further sbatch options by their long name, as submitit's ``additional_parameters``.
+    """
+
+    kind: Literal["local", "slurm"]
+    slots: int = 2
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    time_minutes: int = 60
+    memory_gb: float = 4.0
+    cpus_per_rank: int = 1
+    gpus_per_node: int = 0
+    ranks_per_node: int = 8
+    array_parallelism: int = 256
+    max_array_size: int = 1001
+    setup: tuple[str, ...] = ()
+    additional: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Strict):
+    """The whole composed configuration. ``pretrain`` is present where the model starts from scratch."""
+
+    root: Path
+    campaign: Campaign
+    model: ModelConfig
+    cluster: Cluster
+    precision: Precision
+    generate: Generate
+    tokenize: Tokenize
+    pretrain: TrainConfig | None
+    midtrain: Midtrain
+    aft: Aft
+    export: ExportConfig
+    eval: EvalConfig
+
+    def __post_init__(self) -> None:
+        if (self.model.architecture is None) != (self.pretrain is None):
+            raise UserError(
+                f"model {self.model.name}: a model from scratch needs a pretrain section, one from weights has none "
+                "(pretrain=null)"
+            )

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from msm_hpc.compose import config_folder, load_config
+from msm_hpc.errors import UserError
+
+CHOICES = [
+    (group, path.stem)
+    for group in ("campaign", "model", "cluster", "precision")
+    for path in sorted((config_folder() / group).glob("*.yaml"))
+]
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_every_file_of_the_tree_composes(group: str, choice: str) -> None:
+    load_config([f"{group}={choice}"])
+
+
+def test_overrides_reach_fields_that_no_file_mentions() -> None:
+    assert load_config(["midtrain.clip_grad=0.5"]).midtrain.clip_grad == 0.5
+    assert load_config(["cluster.additional.reservation=night"]).cluster.additional == {"reservation": "night"}
+    assert load_config(["aft.samples=[1,2]"]).aft.samples == (1, 2)
+    assert load_config(["root=/elsewhere"]).root == Path("/elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("aft.sample=3", r"unknown key 'aft.sample'; did you mean 'aft.samples'"),
+        ("+campaign.colour=red", r"unknown key 'campaign.colour'"),
+        ("model=gpt5", r"(?s)Could not find 'model/gpt5'.*Available options.*smollm2_135m.*tiny"),
+        ("aft.samples=[1,x]", r"aft.samples.1: input should be a valid integer, .* got 'x'"),
+        ("precision=fp8", r"Could not find 'precision/fp8'"),
+        ("midtrain.precision=fp16", r"midtrain.precision: input should be 'fp32' or 'bf16', got 'fp16'"),
+        ("nonsense", r"'nonsense' is not an override; write key=value"),
+        ("campaign.seeds=[]", r"campaign: campaign.seeds is empty"),
+        ("pretrain=null", r"a model from scratch needs a pretrain section"),
+        ("midtrain.micro_batch_size=3", r"midtrain: global_batch_size 8 is not a multiple of micro_batch_size 3"),
+        ("aft.seed=3", r"aft: seed is 3, but this stage is run once for each of campaign.seeds"),
+        ("aft.layout.nodes=2", r"aft.layout: world size 1 .* does not divide over layout.nodes=2"),
+        ("aft.layout.tensor_parallel=0", r"layout.tensor_parallel is 0: it must be at least 1"),
+        ("aft.layout.sequence_parallel=true", r"sequence_parallel needs layout.tensor_parallel of at least 2"),
+    ],
+)
+def test_what_is_wrong_is_refused_in_one_clear_line(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_config(["campaign=demo", override])
+
+
+def test_an_unknown_key_in_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    tree = tmp_path / "configs"
+    shutil.copytree(config_folder(), tree)
+    with (tree / "cluster" / "local.yaml").open("a") as file:
+        file.write("slotz: 3\n")
+    monkeypatch.setattr("msm_hpc.compose.config_folder", lambda: tree)
+    with pytest.raises(UserError, match=r"cluster.slotz: unknown key; did you mean 'cluster.slots'"):
+        load_config([])
