@@ -1,0 +1,35 @@
+"""The results as one page that stands alone: no script, no font, no picture and no style from elsewhere."""
+
+from __future__ import annotations
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from msm_hpc.report.plot import NEUTRAL, panels, spec_colours
+from msm_hpc.report.results import Results
+from msm_hpc.report.table import seeds
+
+
+def render_html(results: Results) -> str:
+    """The page, as text to be saved as UTF-8."""
+    environment = Environment(
+        loader=PackageLoader("msm_hpc.report", package_path=""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["signed"] = _signed
+    return environment.get_template("template.html").render(
+        results=results,
+        panels=panels(results),
+        colours=spec_colours(results),
+        neutral=NEUTRAL,
+        seeds=seeds,
+        evaluated=sum(not cell.missing for cell in results.cells),
+        missing=[cell.cell for cell in results.cells if cell.missing],
+    )
+
+
+def _signed(number: float) -> str:
+    """Two decimals with a sign, the minus as typeset (U+2212)."""
+    return f"{number:+.2f}".replace("-", "\N{MINUS SIGN}")

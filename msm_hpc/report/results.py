@@ -1,0 +1,271 @@
+"""What the report says, as data: ``results.json`` is this, and table, plot and page are drawn from it alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import get_args
+
+from pydantic import TypeAdapter
+
+from msm_hpc.config import Arm, Cell, ReportConfig
+from msm_hpc.errors import UserError
+from msm_hpc.report.statistics import Count, Interval, difference_interval, effective_size, wilson
+
+FILE = "results.json"
+BOOTSTRAP_SEED = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One evaluation pair, answered.
+
+    ``margin`` is the log-probability (nats) of the option that expresses the value minus that of the other, the mean of
+    both orders; ``orders_agree`` tells whether both orders gave the same choice.
+    """
+
+    id: str
+    value: str
+    domain: str
+    preferred: bool
+    margin: float
+    orders_agree: bool
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How often the option that expresses the value was preferred, with its 95% interval.
+
+    Attributes:
+        preferred: pairs in which it was.
+        n: pairs asked, summed over seeds.
+        rate: ``preferred / n``.
+        low: lower end of the interval.
+        high: upper end of the interval.
+        effective_n: the number of independent pairs that the interval was computed for.
+        margin: mean margin over pairs, in nats; where it is near 0 the rate may be far from one half and mean little.
+        orders_agree: pairs in which both orders of the options gave the same choice.
+    """
+
+    preferred: int
+    n: int
+    rate: float
+    low: float
+    high: float
+    effective_n: float
+    margin: float
+    orders_agree: int
+
+
+@dataclass(frozen=True)
+class DomainRate:
+    """A rate in one domain; its interval takes pairs as independent."""
+
+    domain: str
+    rate: Rate
+
+
+@dataclass(frozen=True)
+class ValueRate:
+    """A rate for one value, over all domains and in each."""
+
+    value: str
+    rate: Rate
+    domains: tuple[DomainRate, ...]
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One model's rates, with Wilson intervals; none where the evaluation is missing."""
+
+    cell: Cell
+    rates: tuple[ValueRate, ...]
+
+    @property
+    def missing(self) -> bool:
+        """Whether no evaluation was found."""
+        return not self.rates
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The models that differ in their seed alone, and their rates pooled, with intervals clustered by domain."""
+
+    arm: Arm
+    spec: str | None
+    aft_samples: int
+    cells: tuple[CellResult, ...]
+    rates: tuple[ValueRate, ...]
+
+    def rate(self, value: str) -> Rate | None:
+        """The pooled rate for ``value``, or None where it is missing."""
+        return next((entry.rate for entry in self.rates if entry.value == value), None)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Rate under ``spec`` minus rate under ``other_spec``, both fine-tuned on the same chats, over common seeds."""
+
+    value: str
+    spec: str
+    other_spec: str
+    aft_samples: int
+    seeds: tuple[int, ...]
+    difference: float
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies on one side of 0."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True)
+class Results:
+    """A whole report."""
+
+    title: str
+    notices: tuple[str, ...]
+    values: tuple[str, ...]
+    conditions: tuple[Condition, ...]
+    contrasts: tuple[Contrast, ...]
+
+    @property
+    def cells(self) -> tuple[CellResult, ...]:
+        """The cells of all conditions."""
+        return tuple(cell for condition in self.conditions for cell in condition.cells)
+
+
+def load_results(out: Path) -> Results:
+    """Read the ``results.json`` in the output folder of a report step.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = out / FILE
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; has the report step run?")
+    return TypeAdapter(Results).validate_json(path.read_bytes())
+
+
+def summarise(config: ReportConfig, answers: Mapping[str, Sequence[Answer]]) -> Results:
+    """Rates, intervals and contrasts of all cells.
+
+    Args:
+        config: the cells, title and notices.
+        answers: by evaluation step; a cell whose step is not in it is missing.
+
+    Raises:
+        UserError: two models were asked about different pairs.
+    """
+    _check_same_pairs(answers)
+    groups: dict[tuple[Arm, str | None, int], list[Cell]] = {}
+    for cell in sorted(config.cells, key=_order):
+        groups.setdefault((cell.arm, cell.spec, cell.aft_samples), []).append(cell)
+    conditions = tuple(_condition(*group, cells, answers) for group, cells in groups.items())
+    return Results(
+        title=config.title,
+        notices=config.notices,
+        values=tuple(dict.fromkeys(answer.value for rows in answers.values() for answer in rows)),
+        conditions=conditions,
+        contrasts=tuple(_contrasts(conditions, answers)),
+    )
+
+
+def _check_same_pairs(answers: Mapping[str, Sequence[Answer]]) -> None:
+    asked = {
+        step: Counter((answer.id, answer.value, answer.domain) for answer in rows) for step, rows in answers.items()
+    }
+    first = next(iter(asked), "")
+    for step in asked:
+        if asked[step] != asked[first]:
+            raise UserError(
+                f"evaluations {first} and {step} asked about different pairs, so their rates cannot be compared; "
+                "evaluate all models of a report on the same pairs"
+            )
+
+
+def _order(cell: Cell) -> tuple[int, str, int, int]:
+    return get_args(Arm).index(cell.arm), cell.spec or "", cell.aft_samples, cell.seed
+
+
+def _condition(
+    arm: Arm, spec: str | None, samples: int, cells: Sequence[Cell], answers: Mapping[str, Sequence[Answer]]
+) -> Condition:
+    results = tuple(CellResult(cell, _value_rates(answers.get(cell.step, ()), clustered=False)) for cell in cells)
+    pooled = [answer for cell in cells for answer in answers.get(cell.step, ())]
+    return Condition(arm, spec, samples, results, _value_rates(pooled, clustered=True))
+
+
+def _value_rates(answers: Sequence[Answer], clustered: bool) -> tuple[ValueRate, ...]:
+    rates = []
+    for value in dict.fromkeys(answer.value for answer in answers):
+        domains = _by_domain(answer for answer in answers if answer.value == value)
+        every = [answer for rows in domains.values() for answer in rows]
+        n = effective_size([_count(rows) for rows in domains.values()]) if clustered else len(every)
+        in_domains = tuple(DomainRate(domain, _rate(rows, len(rows))) for domain, rows in domains.items())
+        rates.append(ValueRate(value, _rate(every, n), in_domains))
+    return tuple(rates)
+
+
+def _by_domain(answers: Iterable[Answer]) -> dict[str, list[Answer]]:
+    domains: dict[str, list[Answer]] = {}
+    for answer in answers:
+        domains.setdefault(answer.domain, []).append(answer)
+    return dict(sorted(domains.items()))
+
+
+def _count(answers: Sequence[Answer]) -> Count:
+    return Count(sum(answer.preferred for answer in answers), len(answers))
+
+
+def _rate(answers: Sequence[Answer], effective_n: float) -> Rate:
+    count = _count(answers)
+    rate = count.preferred / count.n
+    interval = wilson(rate, effective_n)
+    return Rate(
+        preferred=count.preferred,
+        n=count.n,
+        rate=rate,
+        low=interval.low,
+        high=interval.high,
+        effective_n=effective_n,
+        margin=sum(answer.margin for answer in answers) / count.n,
+        orders_agree=sum(answer.orders_agree for answer in answers),
+    )
+
+
+def _contrasts(conditions: Iterable[Condition], answers: Mapping[str, Sequence[Answer]]) -> Iterator[Contrast]:
+    """Both specs of every two conditions that were midtrained, and then fine-tuned on the same chats."""
+    for first, second in combinations((condition for condition in conditions if condition.arm == "msm+aft"), 2):
+        if first.aft_samples == second.aft_samples:
+            yield from _compare(first, second, answers)
+
+
+def _compare(first: Condition, second: Condition, answers: Mapping[str, Sequence[Answer]]) -> Iterator[Contrast]:
+    assert first.spec is not None and second.spec is not None
+    steps, other_steps = (
+        {result.cell.seed: result.cell.step for result in condition.cells if not result.missing}
+        for condition in (first, second)
+    )
+    seeds = tuple(sorted(steps.keys() & other_steps.keys()))
+    rows = [answer for seed in seeds for answer in answers[steps[seed]]]
+    other_rows = [answer for seed in seeds for answer in answers[other_steps[seed]]]
+    for value in dict.fromkeys(answer.value for answer in rows):
+        difference, interval = _difference(rows, other_rows, value)
+        yield Contrast(
+            value, first.spec, second.spec, first.aft_samples, seeds, difference, interval.low, interval.high
+        )
+
+
+def _difference(first: Sequence[Answer], second: Sequence[Answer], value: str) -> tuple[float, Interval]:
+    counts = []
+    for answers in (first, second):
+        domains = _by_domain(answer for answer in answers if answer.value == value)
+        counts.append([_count(rows) for rows in domains.values()])
+    rates = [sum(count.preferred for count in side) / sum(count.n for count in side) for side in counts]
+    return rates[0] - rates[1], difference_interval(counts[0], counts[1], BOOTSTRAP_SEED)

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from msm_hpc.config import Cell
+from msm_hpc.report.stage import run
+
+from .conftest import Campaign
+
+VOID = {"meta"}
+LOADING_ATTRIBUTES = {"src", "srcset", "href", "xlink:href", "poster", "data", "action"}
+
+
+class Page(HTMLParser):
+    """Checks nesting, and collects the tags, attributes and text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def page(campaign: Campaign) -> tuple[str, Page]:
+    run(campaign.config, campaign.inputs, campaign.out)
+    source = (campaign.out / "report.html").read_text(encoding="utf-8")
+    return source, Page(source)
+
+
+def test_the_page_loads_nothing(campaign: Campaign) -> None:
+    source, parsed = page(campaign)
+    assert not any(word in source for word in ("http:", "https:", "url(", "@import", "//cdn"))
+    assert not {tag for tag, _ in parsed.tags} & {"script", "link", "img", "iframe", "object", "embed"}
+    assert not any(LOADING_ATTRIBUTES & attributes.keys() for _, attributes in parsed.tags)
+
+
+def test_every_step_is_in_the_provenance_table_and_evaluated_ones_are_on_hover(campaign: Campaign) -> None:
+    source, parsed = page(campaign)
+    for cell in campaign.config.cells:
+        assert f'<code class="step">{cell.step}</code>' in source
+    hovers = [attributes["title"] or "" for _, attributes in parsed.tags if "title" in attributes]
+    for step in campaign.inputs:
+        assert any(step in hover for hover in hovers)
+        assert source.count(f", step {step}</title>") == 2
+
+
+def test_title_and_notices_are_shown_and_escaped(campaign: Campaign) -> None:
+    source, parsed = page(campaign)
+    assert "Cheese [a] <demo>" in parsed.text and "Cheese [a] <demo>" not in source
+    assert "Made by an offline generator." in parsed.text
+    assert "2 models are missing: no result was found for aft · 300 · seed 0, msm+aft · america · 300 · seed 1." in (
+        parsed.text
+    )
+
+
+def test_plots_say_in_words_what_they_show(campaign: Campaign) -> None:
+    _, parsed = page(campaign)
+    labels = [attributes["aria-label"] or "" for tag, attributes in parsed.tags if tag == "figure"]
+    assert len(labels) == 2
+    assert labels[1].startswith("Rates of choosing the option that expresses america: base 0.53, interval 0.")
+    assert "aft with 300 chats missing" in labels[1]
+    assert "msm+aft on spec america with 300 chats 0.82, interval" in labels[1]
+
+
+def test_contrasts_say_whether_the_interval_excludes_zero(campaign: Campaign) -> None:
+    _, parsed = page(campaign)
+    assert parsed.text.count("excludes 0") == 2
+    assert "includes 0" not in parsed.text
+
+
+def test_a_long_list_of_missing_models_is_cut(campaign: Campaign) -> None:
+    cells = tuple(Cell(arm="base", spec=None, aft_samples=0, seed=seed, step=f"eval/{seed}") for seed in range(9))
+    _, parsed = page(replace(campaign, inputs={}, config=replace(campaign.config, cells=cells)))
+    assert "base · seed 5 and 3 more." in parsed.text
+
+
+@pytest.mark.parametrize("notices", [(), ("One.", "Two.")])
+def test_a_campaign_without_results_still_gives_a_page(campaign: Campaign, notices: tuple[str, ...]) -> None:
+    bare = replace(campaign, inputs={}, config=replace(campaign.config, notices=notices))
+    source, parsed = page(bare)
+    assert "No evaluation has finished." in parsed.text
+    assert "0 of 6 models evaluated" in parsed.text
+    assert ('aria-label="Notices"' in source) == bool(notices)

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from msm_hpc.config import Cell
+from msm_hpc.errors import UserError
+from msm_hpc.report.results import Condition, Contrast, Results, load_results
+from msm_hpc.report.stage import run
+from msm_hpc.report.statistics import wilson
+from msm_hpc.report.table import render_table
+
+from .conftest import Campaign, answer, write_answers
+
+GOLDEN_TABLE = """
+Cheese [a] <demo>
+
+ arm       spec            AFT chats    seeds    affordability          america
+ ──────────────────────────────────────────────────────────────────────────────
+ base      -                       -        1   0.53 0.30-0.74   0.53 0.30-0.74
+ aft       -                     300   0 of 1          missing          missing
+ msm+aft   affordability         300        2   0.88 0.71-0.95   0.53 0.35-0.69
+ msm+aft   america               300   1 of 2   0.42 0.22-0.66   0.82 0.58-0.94
+
+Rate of preferring the option that expresses the value, with 95% interval
+clustered by domain.
+Note: Made by an offline generator.
+"""
+
+
+def report(campaign: Campaign) -> Results:
+    run(campaign.config, campaign.inputs, campaign.out)
+    return load_results(campaign.out)
+
+
+def condition(results: Results, arm: str, spec: str | None) -> Condition:
+    [found] = [entry for entry in results.conditions if (entry.arm, entry.spec) == (arm, spec)]
+    return found
+
+
+def test_rates_of_one_model_have_plain_wilson_intervals(campaign: Campaign) -> None:
+    results = report(campaign)
+    [base] = condition(results, "base", None).cells
+    assert [entry.value for entry in base.rates] == ["affordability", "america"]
+    rate = base.rates[0].rate
+    assert (rate.preferred, rate.n, rate.effective_n) == (21, 40, 40)
+    interval = wilson(21 / 40, 40)
+    assert (rate.low, rate.high) == (interval.low, interval.high)
+    assert [(part.domain, part.rate.preferred, part.rate.n) for part in base.rates[0].domains] == [
+        ("art", 6, 10),
+        ("books", 5, 10),
+        ("games", 5, 10),
+        ("tools", 5, 10),
+    ]
+    assert rate.margin == pytest.approx((21 * 1.0 - 19 * 0.5) / 40)
+    assert rate.orders_agree == 36
+
+
+def test_pooled_rates_add_the_seeds_and_are_worth_fewer_pairs(campaign: Campaign) -> None:
+    pooled = condition(report(campaign), "msm+aft", "affordability").rate("affordability")
+    assert pooled is not None
+    assert (pooled.preferred, pooled.n) == (37 + 33, 80)
+    assert pooled.effective_n < 80
+    plain = wilson(70 / 80, 80)
+    assert pooled.low < plain.low and pooled.high > plain.high
+
+
+def test_a_missing_cell_is_missing_and_its_siblings_are_not(campaign: Campaign) -> None:
+    results = report(campaign)
+    assert condition(results, "aft", None).rate("america") is None
+    america = condition(results, "msm+aft", "america")
+    assert [(cell.cell.seed, cell.missing) for cell in america.cells] == [(0, False), (1, True)]
+    rate = america.rate("america")
+    assert rate is not None and rate.n == 40
+
+
+def test_conditions_are_ordered_by_arm_then_spec_whatever_the_order_of_cells(campaign: Campaign) -> None:
+    order = [(entry.arm, entry.spec) for entry in report(campaign).conditions]
+    assert order == [("base", None), ("aft", None), ("msm+aft", "affordability"), ("msm+aft", "america")]
+    backwards = replace(campaign, config=replace(campaign.config, cells=campaign.config.cells[::-1]))
+    assert [(entry.arm, entry.spec) for entry in report(backwards).conditions] == order
+
+
+def test_contrasts_use_the_seeds_that_both_specs_have(campaign: Campaign) -> None:
+    affordability, america = report(campaign).contrasts
+    assert (affordability.value, affordability.spec, affordability.other_spec) == (
+        "affordability",
+        "affordability",
+        "america",
+    )
+    assert affordability.seeds == america.seeds == (0,)
+    assert affordability.difference == pytest.approx(37 / 40 - 17 / 40)
+    assert america.difference == pytest.approx(21 / 40 - 33 / 40)
+    assert affordability.excludes_zero and america.excludes_zero
+
+
+def test_an_interval_that_touches_zero_does_not_exclude_it() -> None:
+    contrast = Contrast("america", "a", "b", 300, (0,), difference=0.1, low=0.0, high=0.2)
+    assert not contrast.excludes_zero
+
+
+def test_no_contrast_between_different_amounts_of_fine_tuning(campaign: Campaign) -> None:
+    cells = tuple(replace(cell, aft_samples=600) if cell.spec == "america" else cell for cell in campaign.config.cells)
+    assert report(replace(campaign, config=replace(campaign.config, cells=cells))).contrasts == ()
+
+
+def test_csv_is_tidy_and_names_every_step(campaign: Campaign) -> None:
+    report(campaign)
+    rows = list(csv.DictReader(io.StringIO((campaign.out / "results.csv").read_text(encoding="utf-8"))))
+    assert {row["step"] for row in rows} == {cell.step for cell in campaign.config.cells}
+    assert len(rows) == 4 * 2 + 2
+    missing = next(row for row in rows if row["arm"] == "aft")
+    assert missing["rate"] == missing["value"] == ""
+    assert all(float(row["rate"]) == int(row["preferred"]) / int(row["n"]) for row in rows if row["value"])
+
+
+def test_json_carries_notices_and_every_step(campaign: Campaign) -> None:
+    report(campaign)
+    content = json.loads((campaign.out / "results.json").read_text(encoding="utf-8"))
+    assert content["notices"] == ["Made by an offline generator."]
+    steps = {cell["cell"]["step"] for entry in content["conditions"] for cell in entry["cells"]}
+    assert steps == {cell.step for cell in campaign.config.cells}
+
+
+def test_the_same_inputs_give_the_same_bytes(campaign: Campaign) -> None:
+    report(campaign)
+    first = {path.name: path.read_bytes() for path in campaign.out.iterdir()}
+    report(campaign)
+    assert first == {path.name: path.read_bytes() for path in campaign.out.iterdir()}
+    assert set(first) == {"report.html", "results.json", "results.csv"}
+
+
+def test_the_terminal_table(campaign: Campaign) -> None:
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    with console.capture() as capture:
+        console.print(render_table(report(campaign)))
+    assert "\n".join(line.rstrip() for line in capture.get().splitlines()) == GOLDEN_TABLE.strip("\n")
+
+
+def test_the_terminal_table_of_a_campaign_without_results(campaign: Campaign) -> None:
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    with console.capture() as capture:
+        console.print(render_table(report(replace(campaign, inputs={}))))
+    assert capture.get().count("missing") == len({(cell.arm, cell.spec) for cell in campaign.config.cells})
+
+
+def test_results_that_are_not_there_are_refused_by_path(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"results\.json: no such file"):
+        load_results(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"answers\.jsonl: no such file"),
+        ("", r"answers\.jsonl: no answers"),
+        ("{", r"answers\.jsonl:1: not valid JSON"),
+        (json.dumps(answer("america", "art", 0, True)) + "\n{}\n", r"answers\.jsonl:2: id: expected text, found None"),
+        (
+            json.dumps({**answer("america", "art", 0, True), "preferred": "yes"}) + "\n",
+            r"answers\.jsonl:1: preferred: expected true or false, found 'yes'",
+        ),
+        (
+            json.dumps({**answer("america", "art", 0, True), "margin_backward": None}) + "\n",
+            r"answers\.jsonl:1: margin_backward: expected a number, found None",
+        ),
+    ],
+)
+def test_malformed_answers_are_refused_by_file_line_and_field(
+    campaign: Campaign, content: str | None, message: str
+) -> None:
+    path = next(iter(campaign.inputs.values())) / "answers.jsonl"
+    path.unlink() if content is None else path.write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        report(campaign)
+
+
+def test_models_asked_about_different_pairs_are_not_compared(campaign: Campaign, tmp_path: Path) -> None:
+    write_answers(tmp_path / "other", {"affordability": 5}, pairs_per_domain=12)
+    cell = Cell(arm="init", spec=None, aft_samples=0, seed=0, step="eval/other")
+    config = replace(campaign.config, cells=(*campaign.config.cells, cell))
+    inputs = {**campaign.inputs, "eval/other": tmp_path / "other"}
+    with pytest.raises(UserError, match="eval/other asked about different pairs"):
+        report(replace(campaign, config=config, inputs=inputs))

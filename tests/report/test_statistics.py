@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from msm_hpc.report.statistics import Count, Interval, difference_interval, effective_size, student_quantile, wilson
+
+
+@pytest.mark.parametrize(
+    ("preferred", "n", "low", "high"),
+    [  # R. G. Newcombe (1998), Statistics in Medicine 17:857-872, table I, method 3
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_against_newcombe(preferred: int, n: int, low: float, high: float) -> None:
+    interval = wilson(preferred / n, n)
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_wilson_is_symmetric_contains_the_rate_and_narrows_with_n() -> None:
+    for n in (0.5, 3, 17.25, 1000):
+        for rate in (0.0, 0.1, 0.5, 0.9, 1.0):
+            interval, mirrored = wilson(rate, n), wilson(1 - rate, n)
+            assert 0 <= interval.low <= rate <= interval.high <= 1
+            assert (1 - mirrored.high, 1 - mirrored.low) == pytest.approx((interval.low, interval.high))
+            wider = wilson(rate, n / 2)
+            assert wider.high - wider.low > interval.high - interval.low
+    assert wilson(0.3, 0) == Interval(0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "quantile"),
+    [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (9, 2.262), (10, 2.228), (29, 2.045), (30, 2.042), (120, 1.980)],
+)
+def test_student_quantiles_against_the_usual_table(degrees: int, quantile: float) -> None:
+    assert student_quantile(degrees) == pytest.approx(quantile, abs=5e-4)
+
+
+def test_effective_size_by_hand() -> None:
+    clusters = [Count(20, 20)] * 8 + [Count(0, 20)] * 2
+    # p = .8; v = 10/9 * (8 * 4**2 + 2 * 16**2) / 200**2 = .0177..; p(1-p)/n = .0008; deff = 22.2..
+    design_effect = (10 / 9 * (8 * 16 + 2 * 256) / 200**2) / (0.8 * 0.2 / 200)
+    assert effective_size(clusters) == pytest.approx(200 / design_effect * (1.95996 / 2.26216) ** 2, rel=1e-4)
+
+
+def test_effective_size_is_never_above_n_and_ignores_cluster_order() -> None:
+    alike = [Count(10, 20)] * 10
+    assert effective_size(alike) == pytest.approx(200 * (1.95996 / 2.26216) ** 2, rel=1e-4)
+    mixed = [Count(1, 20), Count(19, 20), Count(7, 10), Count(3, 5)]
+    assert effective_size(mixed) < effective_size([Count(10, 20)] * 2 + [Count(5, 10), Count(2, 5)]) < 55
+    assert effective_size(mixed) == pytest.approx(effective_size(mixed[::-1]))
+    assert 0 < effective_size([Count(5, 5), Count(5, 5)]) < 10
+    assert effective_size([Count(3, 20)]) == 0
+
+
+def test_asking_the_same_pairs_twice_adds_nothing_where_clusters_differ() -> None:
+    once = [Count(1, 20), Count(19, 20), Count(12, 20)]
+    twice = [Count(2 * count.preferred, 2 * count.n) for count in once]
+    assert effective_size(twice) == pytest.approx(effective_size(once))
+
+
+def test_clustered_interval_covers_the_truth_where_the_plain_one_does_not() -> None:
+    rng = random.Random(0)
+    covered = {"plain": 0, "clustered": 0}
+    truth = 0.6  # mean of beta(3, 2)
+    for _ in range(1000):
+        clusters = []
+        for _ in range(10):
+            rate = rng.betavariate(3, 2)
+            clusters.append(Count(sum(rng.random() < rate for _ in range(20)), 20))
+        p = sum(cluster.preferred for cluster in clusters) / 200
+        for name, n in (("plain", 200.0), ("clustered", effective_size(clusters))):
+            interval = wilson(p, n)
+            covered[name] += interval.low <= truth <= interval.high
+    assert covered["clustered"] >= 925
+    assert covered["plain"] < 750
+
+
+def test_difference_interval_pairs_domains() -> None:
+    first = [Count(preferred, 20) for preferred in (2, 6, 9, 12, 15, 18, 20, 4, 7, 11)]
+    second = [Count(count.preferred - 2, 20) for count in first]
+    paired = difference_interval(first, second, seed=0)
+    assert paired.low == pytest.approx(0.1) and paired.high == pytest.approx(0.1)
+    unpaired = difference_interval(first, second[::-1], seed=0)
+    assert unpaired.low < 0 < unpaired.high
+
+
+def test_difference_interval_is_seeded_antisymmetric_and_near_the_normal_one() -> None:
+    rng = random.Random(3)
+    first = [Count(rng.randint(8, 20), 20) for _ in range(10)]
+    second = [Count(rng.randint(2, 14), 20) for _ in range(10)]
+    interval = difference_interval(first, second, seed=1)
+    assert interval == difference_interval(first, second, seed=1)
+    mirrored = difference_interval(second, first, seed=1)
+    assert (-mirrored.high, -mirrored.low) == pytest.approx((interval.low, interval.high))
+    differences = [(a.preferred - b.preferred) / 20 for a, b in zip(first, second, strict=True)]
+    mean = sum(differences) / 10
+    error = math.sqrt(sum((difference - mean) ** 2 for difference in differences) / 100)
+    assert interval.low == pytest.approx(mean - 1.96 * error, abs=0.2 * error)
+    assert interval.high == pytest.approx(mean + 1.96 * error, abs=0.2 * error)
+
+
+def test_one_domain_tells_nothing() -> None:
+    assert difference_interval([Count(9, 10)], [Count(1, 10)], seed=0) == Interval(-1.0, 1.0)
