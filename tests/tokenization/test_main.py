@@ -1,0 +1,118 @@
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tokenization.corpus_rows import chat, document
+from tokenization.__main__ import main
+from tokenization.packing import Plan
+from tokenization.shards import Shard
+
+ROWS = [document("d", "The cheese is on the table."), chat("c", "Which?", "Stilton."), chat("e", "Hi", "Yo")]
+
+
+@pytest.fixture
+def made(make_tokenizer: Any, write_corpus: Any, tmp_path: Path) -> Path:
+    """A folder with ``tokenizer``, ``shards/0`` and ``plan``, made by the commands."""
+    make_tokenizer()
+    tokenize = ["run", "--corpus", str(write_corpus(ROWS)), "--tokenizer", f"{tmp_path}/tokenizer"]
+    assert main([*tokenize, "--out", f"{tmp_path}/shards/0"]) == 0
+    pack = ["pack", "--shard", f"all/0={tmp_path}/shards/0", "--sequence-length", "64", "--out", f"{tmp_path}/plan"]
+    assert main(pack) == 0
+    return tmp_path
+
+
+def test_run_and_pack_make_folders_that_open(made: Path) -> None:
+    assert len(Shard(made / "shards" / "0")) == 3
+    assert Plan(made / "plan").sequence_length == 64
+    assert sorted(path.name for path in (made / "shards").iterdir()) == ["0"]
+
+
+@pytest.mark.parametrize("name", ["shards/0/shard.bin", "shards/0/shard.mask", "plan/plan.npz"])
+def test_verify_finds_a_flipped_byte(made: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    path = made / name
+    assert main(["verify", str(path.parent)]) == 0
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert main(["verify", str(path.parent)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {path}: its SHA-256 is not the one in manifest.json")
+    path.unlink()
+    assert main(["verify", str(path.parent)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {path}: missing")
+
+
+def test_verify_needs_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(tmp_path)]) == 2
+    (tmp_path / "manifest.json").write_text("{")
+    assert main(["verify", str(tmp_path)]) == 2
+    (tmp_path / "manifest.json").write_text("{}")
+    assert main(["verify", str(tmp_path)]) == 2
+    missing, broken, foreign = capsys.readouterr().err.splitlines()
+    assert "no such file" in missing
+    assert "not valid JSON" in broken
+    assert "files: missing" in foreign
+
+
+def test_show_marks_what_is_not_trained_on(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["show", f"{made}/shards/0", "--tokenizer", f"{made}/tokenizer", "--document", "1"]
+    assert main(arguments) == 0
+    expected = "[<|im_start|>user\nWhich?<|im_end|>\n<|im_start|>assistant\n]Stilton.<|im_end|>\n<|endoftext|>\n"
+    assert capsys.readouterr().out == expected
+
+
+def test_show_prints_a_row(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show = ["show", f"{made}/plan", "--tokenizer", f"{made}/tokenizer", "--row", "0"]
+    assert main([*show, "--shard", f"all/0={made}/shards/0"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("-- all/0 document") == len(Plan(made / "plan").row(0))
+    assert main(show) == 2
+    assert "give --shard all/0=FOLDER" in capsys.readouterr().err
+
+
+def test_bad_input_is_one_line_and_leaves_nothing(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (made / "bad.jsonl").write_text('{"id": "a", "text": "x"}\n{"id": "b"}\n')
+    before = sorted(made.rglob("*"))
+    run = ["run", "--corpus", f"{made}/bad.jsonl", "--tokenizer", f"{made}/tokenizer", "--out", f"{made}/new"]
+    assert main(run) == 2
+    assert capsys.readouterr().err == f"error: {made}/bad.jsonl:2: text: give exactly one of text (a document) " + (
+        "and messages (a chat)\n"
+    )
+    assert sorted(made.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--corpus", "data.jsonl", "--tokenizer", "tokenizer", "--out", "plan"], "plan: exists already"),
+        (["pack", "--shard", "all/0", "--sequence-length", "9", "--out", "x"], "'all/0': expected NAME=VALUE"),
+        (
+            ["pack", "--shard", "all/0=shards/0", "--sequence-length", "64", "--samples", "all=few", "--out", "x"],
+            "--samples all=few: expected a number",
+        ),
+        (
+            ["pack", "--shard", "all/0=shards/0", "--sequence-length", "64", "--samples", "all=9", "--out", "x"],
+            "samples.all is 9, but the source has 3",
+        ),
+        (["show", "shards/0", "--tokenizer", "tokenizer", "--document", "3"], "--document 3: there are 3"),
+        (["show", "plan", "--tokenizer", "tokenizer", "--row", "-1"], "--row -1: there are"),
+    ],
+)
+def test_refusals(
+    made: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(made)
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_help_teaches() -> None:
+    result = subprocess.run([sys.executable, "-m", "tokenization", "--help"], capture_output=True, text=True)
+    assert result.returncode == 0
+    assert "SLURM_ARRAY_TASK_ID" in result.stdout

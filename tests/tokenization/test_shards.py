@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tokenization.errors import BadInput
+from tokenization.shards import Shard, ShardWriter
+
+DOCUMENTS = [np.array([5, 6, 7], np.int32), np.array([65_000], np.int32), np.arange(100, dtype=np.int32)]
+MASKS = [np.array([0, 1, 1], np.uint8), np.array([1], np.uint8), np.zeros(100, np.uint8)]
+
+
+def write(folder: Path, masked: bool = True, vocab_size: int = 65_499) -> Path:
+    with ShardWriter(folder, vocab_size) as shard:
+        for tokens, mask in zip(DOCUMENTS, MASKS, strict=True):
+            shard.add(tokens, mask if masked else None)
+    return folder
+
+
+@pytest.mark.parametrize(("vocab_size", "dtype"), [(65_499, np.uint16), (65_500, np.int32), (151_643, np.int32)])
+def test_what_is_written_is_read(tmp_path: Path, vocab_size: int, dtype: type) -> None:
+    shard = Shard(write(tmp_path, vocab_size=vocab_size))
+    assert len(shard) == 3
+    assert shard.lengths.tolist() == [3, 1, 100]
+    assert shard.trainable().tolist() == [2, 1, 0]
+    for index, (tokens, mask) in enumerate(zip(DOCUMENTS, MASKS, strict=True)):
+        assert shard.tokens(index).dtype == dtype
+        assert shard.tokens(index).tolist() == tokens.tolist()
+        assert shard.loss_mask(index).dtype == np.uint8
+        assert shard.loss_mask(index).tolist() == mask.tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("vocab_size", [65_499, 65_500])
+def test_stock_megatron_opens_it(tmp_path: Path, vocab_size: int) -> None:
+    indexed_dataset = pytest.importorskip("megatron.core.datasets.indexed_dataset")
+    dataset = indexed_dataset.IndexedDataset(str(write(tmp_path, vocab_size=vocab_size) / "shard"))
+    assert len(dataset) == 3
+    assert dataset.index.dtype == indexed_dataset.DType.optimal_dtype(vocab_size)
+    assert dataset.document_indices.tolist() == [0, 1, 2, 3]
+    assert [dataset[index].tolist() for index in range(3)] == [tokens.tolist() for tokens in DOCUMENTS]
+    assert dataset.get(2, offset=10, length=5).tolist() == [10, 11, 12, 13, 14]
+
+
+def test_no_mask_file_where_every_token_is_trained_on(tmp_path: Path) -> None:
+    shard = Shard(write(tmp_path, masked=False))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["shard.bin", "shard.idx"]
+    assert shard.loss_mask(0).tolist() == [1, 1, 1]
+    assert shard.trainable().tolist() == [3, 1, 100]
+
+
+def test_a_shard_may_be_empty(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path, 100):
+        pass
+    shard = Shard(tmp_path)
+    assert len(shard) == 0
+    assert shard.trainable().tolist() == []
+
+
+def test_nothing_appears_when_writing_fails(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), ShardWriter(tmp_path, 100) as shard:
+        shard.add(np.array([1], np.int32))
+        raise RuntimeError("disk on fire")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_token_beyond_the_vocabulary_is_a_bug(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError), ShardWriter(tmp_path, 100) as shard:
+        shard.add(np.array([100], np.int32))
+
+
+@pytest.mark.parametrize("name", ["shard.bin", "shard.idx", "shard.mask"])
+@pytest.mark.parametrize("kept", [-1, 10])
+def test_a_file_cut_short_is_refused_by_name(tmp_path: Path, name: str, kept: int) -> None:
+    path = write(tmp_path) / name
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(BadInput, match=rf"{name}: .*tokenise again"):
+        Shard(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["shard.bin", "shard.idx"])
+def test_a_missing_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    (write(tmp_path) / name).unlink()
+    with pytest.raises(BadInput, match=f"{name}: no such file"):
+        Shard(tmp_path)
+
+
+def test_another_format_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path) / "shard.idx"
+    path.write_bytes(b"PAR1" + path.read_bytes()[4:])
+    with pytest.raises(BadInput, match="not a Megatron index"):
+        Shard(tmp_path)

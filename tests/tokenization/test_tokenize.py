@@ -1,0 +1,108 @@
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.tokenization.corpus_rows import chat, document
+from tokenization import tokenize
+from tokenization.documents import DocumentRecord, read_documents
+from tokenization.errors import BadInput
+from tokenization.shards import Shard
+from tokenization.tokenize import TokenizeConfig
+
+
+def content(folders: list[Path]) -> list[tuple[DocumentRecord, list[int], list[int]]]:
+    """Record, tokens and mask of every document, over all folders in order."""
+    found = []
+    for folder in folders:
+        shard = Shard(folder)
+        for index, record in enumerate(read_documents(folder)):
+            found.append((record, shard.tokens(index).tolist(), shard.loss_mask(index).tolist()))
+    return found
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+    return value
+
+
+@pytest.mark.parametrize("tasks", [3, 7, 100])
+def test_the_number_of_tasks_changes_nothing(tokenize_rows: Any, mixed_rows: Any, tasks: int) -> None:
+    whole = content(tokenize_rows(mixed_rows))
+    assert [record.id for record, *_ in whole] == [row["id"] for row in mixed_rows]
+    assert content(tokenize_rows(mixed_rows, tasks)) == whole
+
+
+def test_small_batches_change_nothing(tokenize_rows: Any, mixed_rows: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = content(tokenize_rows(mixed_rows))
+    monkeypatch.setattr(tokenize, "BATCH_BYTES", 100)
+    assert content(tokenize_rows(mixed_rows, name="again")) == whole
+
+
+def test_the_same_input_gives_the_same_bytes(tokenize_rows: Any, mixed_rows: Any) -> None:
+    [first], [second] = tokenize_rows(mixed_rows), tokenize_rows(mixed_rows, name="again")
+    names = sorted(path.name for path in first.iterdir())
+    assert names == ["documents.jsonl", "manifest.json", "shard.bin", "shard.idx", "shard.mask"]
+    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
+
+
+def test_the_manifest_tells_what_was_made_from_what(tokenize_rows: Any, tmp_path: Path) -> None:
+    rows = [{**document("d", "The cheese."), "value": "thrift"}, chat("c", "Hi", "Yo"), chat("e", "Hi", "Yo")]
+    [folder] = tokenize_rows(rows)
+    told, shard = manifest(folder), Shard(folder)
+    assert (told["documents"], told["chats"]) == (1, 2)
+    assert told["tokens"] == shard.lengths.sum()
+    assert told["trainable_tokens"] == shard.trainable().sum() < told["tokens"]
+    assert told["corpus"]["sha256"] == hashlib.sha256((tmp_path / "data.jsonl").read_bytes()).hexdigest()
+    for name, record in told["files"].items():
+        data = (folder / name).read_bytes()
+        assert record == {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    assert [record.provenance for record in read_documents(folder)] == [{"value": "thrift"}, {}, {}]
+
+
+def test_documents_alone_need_no_mask_file(tokenize_rows: Any) -> None:
+    [folder] = tokenize_rows([document("d", "The cheese.")])
+    assert not (folder / "shard.mask").exists()
+    assert "shard.mask" not in manifest(folder)["files"]
+
+
+def test_every_document_ends_with_eod_and_only_there(tokenize_rows: Any, mixed_rows: Any) -> None:
+    [folder] = tokenize_rows(mixed_rows)
+    shard, eod_id = Shard(folder), manifest(folder)["tokenizer"]["eod_id"]
+    ends = [np.flatnonzero(shard.tokens(index) == eod_id).tolist() for index in range(len(shard))]
+    assert ends == [[length - 1] for length in shard.lengths]
+
+
+def test_a_corpus_folder_is_taken_too(make_tokenizer: Any, write_corpus: Any, tmp_path: Path) -> None:
+    write_corpus([document("d", "The cheese.")])
+    (tmp_path / "out").mkdir()
+    tokenize.run(TokenizeConfig(), {"corpus": tmp_path, "tokenizer": make_tokenizer()}, tmp_path / "out")
+    assert len(Shard(tmp_path / "out")) == 1
+
+
+@pytest.mark.parametrize(("data", "message"), [(None, "no such file"), ("", "empty")])
+def test_a_corpus_must_have_rows(make_tokenizer: Any, tmp_path: Path, data: str | None, message: str) -> None:
+    path = tmp_path / "data.jsonl"
+    if data is not None:
+        path.write_text(data)
+    with pytest.raises(BadInput, match=rf"data\.jsonl: {message}"):
+        tokenize.run(TokenizeConfig(), {"corpus": path, "tokenizer": make_tokenizer()}, tmp_path)
+
+
+@pytest.mark.parametrize(("task", "tasks"), [(-1, 1), (3, 3), (0, 0)])
+def test_a_task_must_be_one_of_the_tasks(task: int, tasks: int) -> None:
+    with pytest.raises(BadInput, match=f"task is {task} of {tasks}"):
+        TokenizeConfig(task=task, tasks=tasks)
+
+
+def test_a_task_does_not_load_heavy_packages() -> None:
+    """They take seconds, in each of thousands of array tasks."""
+    code = "import sys, tokenization.__main__; print([name for name in sys.modules if '.' not in name])"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "'tokenizers'" in modules
+    assert all(f"'{name}'" not in modules for name in ("torch", "megatron", "transformers", "msm_hpc", "pydantic"))

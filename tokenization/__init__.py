@@ -1,0 +1,1 @@
+"""Text and chats to packed Megatron shards, without torch or megatron: an array task starts at once."""

@@ -1,0 +1,103 @@
+"""What is told about tokenised documents beside their tokens: ``documents.jsonl`` and the tokenizer that made them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+from tokenization.errors import BadInput
+from tokenization.manifest import FileRecord, read_manifest
+
+DOCUMENTS = "documents.jsonl"
+
+
+@dataclass(frozen=True)
+class DocumentRecord:
+    """Line ``i`` of ``documents.jsonl`` tells about document ``i`` of the shard.
+
+    Attributes:
+        provenance: the fields of the corpus row other than ``id``, ``text`` and ``messages``.
+    """
+
+    id: str
+    kind: Literal["document", "chat"]
+    provenance: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TokenizerFacts:
+    """What must be equal for shards to be packed together.
+
+    Attributes:
+        template_sha256: of the chat template's text; None where the tokenizer has none.
+        vocab_size: one more than the largest token id.
+        eod_id: ends every document.
+        pad_id: fills rows; never ``eod_id``, which is a training target.
+        document_bos: whether a text begins with the BOS token.
+    """
+
+    tokenizer_sha256: str
+    template_sha256: str | None
+    vocab_size: int
+    eod_id: int
+    pad_id: int
+    document_bos: bool
+
+
+@dataclass(frozen=True)
+class CorpusRange:
+    """The bytes ``[begin, end)`` of the corpus that a task read, and their SHA-256."""
+
+    begin: int
+    end: int
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ShardManifest:
+    """``manifest.json`` of a shard folder; the counts are of this task alone."""
+
+    task: int
+    tasks: int
+    corpus: CorpusRange
+    tokenizer: TokenizerFacts
+    documents: int
+    chats: int
+    tokens: int
+    trainable_tokens: int
+    files: Mapping[str, FileRecord]
+
+
+def read_documents(folder: Path) -> Iterator[DocumentRecord]:
+    """The records of a shard folder, in document order.
+
+    Raises:
+        BadInput: the file is missing, or a line is not a record.
+    """
+    path = folder / DOCUMENTS
+    if not path.exists():
+        raise BadInput(f"{path}: no such file; tokenise again")
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield DocumentRecord(**orjson.loads(line))
+            except (orjson.JSONDecodeError, TypeError) as error:
+                raise BadInput(f"{path}:{number}: not a document record ({error}); tokenise again") from error
+
+
+def tokenizer_of(folder: Path) -> TokenizerFacts:
+    """The tokenizer that a shard folder was made with.
+
+    Raises:
+        BadInput: the folder's manifest does not tell.
+    """
+    facts = read_manifest(folder).get("tokenizer")
+    names = {field.name for field in fields(TokenizerFacts)}
+    if not isinstance(facts, dict) or set(facts) != names:
+        raise BadInput(f"{folder}: its manifest has no tokenizer facts; tokenise again")
+    return TokenizerFacts(**facts)

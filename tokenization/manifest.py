@@ -1,0 +1,98 @@
+"""``manifest.json``: what an output folder was made from, and a hash of every file in it.
+
+Each producer has its own frozen dataclass of figures with a field ``files``; this module writes it, and checks the
+files of any folder against it later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import orjson
+
+from tokenization.errors import BadInput
+
+NAME = "manifest.json"
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """SHA-256 (hexadecimal) and size of one file."""
+
+    sha256: str
+    bytes: int
+
+
+class Manifest(Protocol):
+    """Any dataclass with a record of the files it vouches for."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def files(self) -> Mapping[str, FileRecord]:
+        """File name, relative to the folder, to its record."""
+
+
+def sha256_of(path: Path, begin: int = 0, end: int | None = None) -> str:
+    """SHA-256 (hexadecimal) of the bytes ``[begin, end)`` of a file; of all of it by default."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        file.seek(begin)
+        left = (path.stat().st_size if end is None else end) - begin
+        while left > 0 and (chunk := file.read(min(left, CHUNK_BYTES))):
+            digest.update(chunk)
+            left -= len(chunk)
+    return digest.hexdigest()
+
+
+def record_files(folder: Path, names: Iterable[str]) -> dict[str, FileRecord]:
+    """The records of the named files that exist in ``folder``."""
+    paths = [folder / name for name in names if (folder / name).exists()]
+    return {path.name: FileRecord(sha256_of(path), path.stat().st_size) for path in paths}
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``folder/manifest.json``."""
+    options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
+    (folder / NAME).write_bytes(orjson.dumps(manifest, option=options))
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The JSON object in ``folder/manifest.json``.
+
+    Raises:
+        BadInput: there is none, or it is not a JSON object with ``files``.
+    """
+    path = folder / NAME
+    if not path.exists():
+        raise BadInput(f"{path}: no such file; is {folder} an output of `python -m tokenization`?")
+    try:
+        value = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise BadInput(f"{path}: not valid JSON ({error}); make the folder again") from error
+    if not isinstance(value, dict) or not isinstance(value.get("files"), dict):
+        raise BadInput(f"{path}: files: missing; make the folder again")
+    return value
+
+
+def verify(folder: Path) -> int:
+    """Hash every file again; returns how many were checked.
+
+    Raises:
+        BadInput: a file is missing, or differs from its record; names all such files.
+    """
+    files = read_manifest(folder)["files"]
+    found = record_files(folder, files)
+    wrong = [
+        f"{folder / name}: " + ("missing" if name not in found else f"its SHA-256 is not the one in {NAME}")
+        for name, record in sorted(files.items())
+        if name not in found or found[name] != FileRecord(**record)
+    ]
+    if wrong:
+        raise BadInput("; ".join(wrong) + "; make the folder again")
+    return len(files)

@@ -1,0 +1,167 @@
+"""The packed-shard format, writer and reader together.
+
+A shard folder holds tokenised documents, one after another, in three files:
+
+- ``shard.bin``: the token ids, uint16 or int32, documents end to end;
+- ``shard.idx``: where each document lies. Both are Megatron-core's ``IndexedDataset``, one sequence a document, so
+  ``IndexedDataset("folder/shard")`` opens them;
+- ``shard.mask``: one uint8 a token: 1 where the token is a training *target* (its loss counts), else 0. Absent when
+  every token is one.
+
+For example the chat ``user: hi / assistant: yo`` lies in ``shard.bin`` as ``[<user> hi <assistant> yo <end>]`` and in
+``shard.mask`` as ``[0 0 0 1 1]``. The mask is aligned with the tokens, *not* shifted: a trainer that predicts token
+``i + 1`` from token ``i`` weighs that loss with ``mask[i + 1]``.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokenization.errors import BadInput
+
+BIN, IDX, MASK = "shard.bin", "shard.idx", "shard.mask"
+UINT16_VOCABULARY = 65_500
+"""Below this vocabulary size Megatron-core stores uint16 (``DType.optimal_dtype``)."""
+
+_HEADER = struct.Struct("<9sQBQQ")
+_MAGIC, _VERSION = b"MMIDIDX\x00\x00", 1
+_DTYPE_OF_CODE: dict[int, np.dtype[Any]] = {8: np.dtype(np.uint16), 4: np.dtype(np.int32)}
+_CODE_OF_DTYPE = {dtype: code for code, dtype in _DTYPE_OF_CODE.items()}
+
+
+class ShardWriter:
+    """Writes one shard folder; its files appear, whole, when the ``with`` block ends without an exception."""
+
+    def __init__(self, folder: Path, vocab_size: int) -> None:
+        self._folder = folder
+        self._vocab_size = vocab_size
+        self._dtype = np.dtype(np.uint16 if vocab_size < UINT16_VOCABULARY else np.int32)
+        self._lengths: list[int] = []
+        self._all_trainable = True
+
+    def __enter__(self) -> ShardWriter:
+        self._bin: BinaryIO = self._temporary(BIN).open("wb")
+        self._mask: BinaryIO = self._temporary(MASK).open("wb")
+        return self
+
+    def add(self, tokens: NDArray[np.int32], mask: NDArray[np.uint8] | None = None) -> None:
+        """Append one document.
+
+        Args:
+            tokens: (length,) token ids, at least one.
+            mask: (length,) 1 where the token is a training target, else 0; None: all are.
+        """
+        assert len(tokens) > 0 and tokens.min() >= 0 and tokens.max() < self._vocab_size
+        if mask is None:
+            mask = np.ones(len(tokens), np.uint8)
+        assert len(mask) == len(tokens)
+        self._bin.write(tokens.astype(self._dtype).tobytes())
+        self._mask.write(mask.astype(np.uint8).tobytes())
+        self._lengths.append(len(tokens))
+        self._all_trainable = self._all_trainable and bool(mask.all())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._temporary(IDX).write_bytes(self._index())
+        self._bin.close()
+        self._mask.close()
+        if self._all_trainable:
+            self._temporary(MASK).unlink()
+        for name in (BIN, MASK, IDX):
+            if error is None and self._temporary(name).exists():
+                _fsync(self._temporary(name))
+                os.replace(self._temporary(name), self._folder / name)
+            self._temporary(name).unlink(missing_ok=True)
+
+    def _temporary(self, name: str) -> Path:
+        return self._folder / f".{name}.partial"
+
+    def _index(self) -> bytes:
+        count = len(self._lengths)
+        lengths = np.array(self._lengths, np.int32)
+        ends = np.cumsum(lengths, dtype=np.int64) * self._dtype.itemsize
+        begins = np.concatenate([np.zeros(1, np.int64), ends])[:count]
+        documents = np.arange(count + 1, dtype=np.int64)
+        header = _HEADER.pack(_MAGIC, _VERSION, _CODE_OF_DTYPE[self._dtype], count, count + 1)
+        return header + lengths.tobytes() + begins.tobytes() + documents.tobytes()
+
+
+class Shard:
+    """Memory-mapped reader of a shard folder; document ``i`` is ``tokens(i)`` with ``loss_mask(i)``.
+
+    Attributes:
+        lengths: (documents,) int32, tokens in each document.
+
+    Raises:
+        BadInput: a file is missing, is not of this format, or has not the size that the index says.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        dtype, self.lengths = _read_index(folder / IDX)
+        ends = np.cumsum(self.lengths, dtype=np.int64)
+        self._begins = ends - self.lengths
+        total = int(ends[-1]) if len(ends) else 0
+        self._tokens = _map(folder / BIN, dtype, total)
+        self._mask = _map(folder / MASK, np.dtype(np.uint8), total) if (folder / MASK).exists() else None
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def tokens(self, document: int) -> NDArray[np.integer[Any]]:
+        """(length,) token ids of one document, uint16 or int32: a read-only view of the file."""
+        return self._tokens[self._span(document)]
+
+    def loss_mask(self, document: int) -> NDArray[np.uint8]:
+        """(length,) uint8, 1 where the token is a training target; not shifted."""
+        if self._mask is None:
+            return np.ones(self.lengths[document], np.uint8)
+        return self._mask[self._span(document)]
+
+    def trainable(self) -> NDArray[np.int64]:
+        """(documents,) int64, how many tokens of each document are training targets."""
+        if self._mask is None or not len(self):
+            return self.lengths.astype(np.int64)
+        return np.add.reduceat(self._mask, self._begins, dtype=np.int64)
+
+    def _span(self, document: int) -> slice:
+        begin = int(self._begins[document])
+        return slice(begin, begin + int(self.lengths[document]))
+
+
+def _read_index(path: Path) -> tuple[np.dtype[Any], NDArray[np.int32]]:
+    if not path.exists():
+        raise BadInput(f"{path}: no such file; is {path.parent} a shard folder?")
+    size = path.stat().st_size
+    if size < _HEADER.size:
+        raise BadInput(f"{path}: cut short ({size} bytes); tokenise again")
+    with path.open("rb") as file:
+        magic, version, code, count, documents = _HEADER.unpack(file.read(_HEADER.size))
+    if (magic, version) != (_MAGIC, _VERSION) or code not in _DTYPE_OF_CODE:
+        raise BadInput(f"{path}: not a Megatron index of uint16 or int32 tokens")
+    expected = _HEADER.size + 12 * count + 8 * documents
+    if size != expected:
+        raise BadInput(f"{path}: {size} bytes where its header says {expected}; tokenise again")
+    return _DTYPE_OF_CODE[code], np.fromfile(path, np.int32, count, offset=_HEADER.size)
+
+
+def _map(path: Path, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
+    if not path.exists():
+        raise BadInput(f"{path}: no such file; is {path.parent} a shard folder?")
+    size, expected = path.stat().st_size, count * dtype.itemsize
+    if size != expected:
+        raise BadInput(f"{path}: {size} bytes where {IDX} says {expected}; tokenise again")
+    return np.memmap(path, dtype, mode="r") if count else np.empty(0, dtype)
+
+
+def _fsync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
