@@ -1,0 +1,65 @@
+"""A Llama made from scratch: its Hugging Face description, without weights.
+
+Training draws the weights, so that they depend on the training seed.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from transformers import AutoTokenizer, LlamaConfig
+
+from msm_hpc.config import Architecture
+from msm_hpc.errors import UserError
+
+_NEEDED = ("tokenizer.json", "tokenizer_config.json")
+_OPTIONAL = ("special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
+
+
+def describe(architecture: Architecture, tokenizer: Path, hf: Path) -> None:
+    """Write ``config.json`` and the tokenizer's files into ``hf``; the files are copied, so that hashes stay.
+
+    Raises:
+        UserError: the architecture is impossible, or ``tokenizer`` is not a tokenizer with an end-of-text token.
+    """
+    _check_heads(architecture)
+    _copy_tokenizer(tokenizer, hf)
+    loaded = AutoTokenizer.from_pretrained(hf, local_files_only=True)
+    if loaded.eos_token_id is None:
+        raise UserError(f"{tokenizer}/tokenizer_config.json: eos_token: missing; documents must end with a token")
+    fields = asdict(architecture)
+    config = LlamaConfig(
+        vocab_size=len(loaded),
+        rope_parameters={"rope_type": "default", "rope_theta": fields.pop("rope_theta")},
+        bos_token_id=loaded.bos_token_id,
+        eos_token_id=loaded.eos_token_id,
+        pad_token_id=loaded.pad_token_id,
+        architectures=["LlamaForCausalLM"],
+        dtype="float32",
+        **fields,
+    )
+    config.save_pretrained(hf)
+
+
+def _copy_tokenizer(tokenizer: Path, hf: Path) -> None:
+    for name in _NEEDED:
+        if not (tokenizer / name).is_file():
+            raise UserError(f"{tokenizer} is not a Hugging Face tokenizer: it has no {name}")
+    for name in (*_NEEDED, *_OPTIONAL):
+        if (tokenizer / name).is_file():
+            shutil.copyfile(tokenizer / name, hf / name)
+
+
+def _check_heads(architecture: Architecture) -> None:
+    heads, groups = architecture.num_attention_heads, architecture.num_key_value_heads
+    if architecture.hidden_size % heads:
+        raise UserError(
+            f"model.architecture.num_attention_heads={heads} does not divide hidden_size {architecture.hidden_size}"
+        )
+    if heads % groups:
+        raise UserError(
+            f"model.architecture.num_key_value_heads={groups} does not divide num_attention_heads {heads}: "
+            "each key-value head serves an equal number of query heads"
+        )

@@ -1,0 +1,78 @@
+"""The pairs of options a model is asked to choose between, and reading them from ``pairs.jsonl``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+from msm_hpc.errors import UserError
+from msm_hpc.files import read_jsonl
+
+FILE = "pairs.jsonl"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One question: ``target`` is the option that expresses ``value``, ``other`` the one that does not.
+
+    ``question`` names the options through the slots ``{first}`` and ``{second}``.
+    """
+
+    id: str
+    value: str
+    domain: str
+    question: str
+    target: str
+    other: str
+
+
+def read_pairs(folder: Path) -> list[Pair]:
+    """The pairs in ``folder/pairs.jsonl``, in file order.
+
+    Raises:
+        UserError: the file is missing, empty or malformed, or an id occurs twice; names file, line and field.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: the pairs to evaluate come from the generate stage, product=pairs")
+    pairs: dict[str, Pair] = {}
+    for number, row in enumerate(read_jsonl(path), start=1):
+        pair = _pair(row, f"{path}:{number}")
+        if pair.id in pairs:
+            raise UserError(
+                f"{path}:{number}: id: {pair.id!r} is already the id of an earlier pair; ids must be unique"
+            )
+        pairs[pair.id] = pair
+    if not pairs:
+        raise UserError(f"{path} holds no pair: there is nothing to evaluate")
+    return list(pairs.values())
+
+
+def check_slots(template: str, slots: set[str], where: str) -> None:
+    """Refuse a ``template`` for ``str.format`` that does not use just ``slots``.
+
+    Raises:
+        UserError: says ``where``, and which slots are needed.
+    """
+    try:
+        found = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+    except ValueError as error:
+        raise UserError(f"{where}: {template!r}: {error}; write a literal brace twice") from error
+    if found != slots:
+        needed = " and ".join(f"{{{name}}}" for name in sorted(slots))
+        raise UserError(f"{where}: {template!r} must contain {needed}, and no other slot in braces")
+
+
+def _pair(row: dict[str, Any], where: str) -> Pair:
+    for name in (field.name for field in fields(Pair)):
+        if name not in row:
+            raise UserError(f"{where}: {name}: missing; a pair has the fields {[f.name for f in fields(Pair)]}")
+        if not isinstance(row[name], str) or not row[name].strip():
+            raise UserError(f"{where}: {name}: expected text, found {row[name]!r}")
+    pair = Pair(**{field.name: row[field.name] for field in fields(Pair)})
+    if pair.target == pair.other:
+        raise UserError(f"{where}: other: is the same as target, {pair.target!r}: the pair offers no choice")
+    check_slots(pair.question, {"first", "second"}, f"{where}: question")
+    return pair

@@ -1,0 +1,151 @@
+"""Which of two options a model prefers, from the probabilities it gives to the two answers.
+
+A model has habits of position: it may like whatever was named first. So each pair is asked in both orders. With target
+"a bus" and other "a limousine" and the answer template "I prefer {item}.", four texts are scored, each the sum of the
+log-probabilities of the *answer's* tokens given the prompt:
+
+    forward    Do you prefer a bus or a limousine?    I prefer a bus.        -6.1
+                                                      I prefer a limousine.  -7.0    margin_forward  = +0.9
+    backward   Do you prefer a limousine or a bus?    I prefer a bus.        -6.8
+                                                      I prefer a limousine.  -6.5    margin_backward = -0.3
+
+The margin of the pair is their mean, +0.3: the target is preferred, though the two orders disagree. A sum over tokens
+favours the shorter answer, so each :class:`Answer` keeps the difference in length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from msm_hpc.errors import UserError
+from msm_hpc.evals.pairs import Pair
+
+TEXTS_PER_PAIR = 4
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one pair showed.
+
+    Margins are log p(target answer) - log p(other answer), in nats: in each order, and their mean.
+    ``length_difference`` is the target answer's number of tokens minus the other's.
+    """
+
+    id: str
+    value: str
+    domain: str
+    margin_forward: float
+    margin_backward: float
+    margin: float
+    preferred: bool
+    length_difference: int
+
+
+@dataclass(frozen=True)
+class ScoredText:
+    """Token ids of a prompt followed by an answer; the answer begins at token ``start``."""
+
+    ids: Sequence[int]
+    start: int
+
+
+class Judge:
+    """A model in evaluation mode with its tokenizer, and the answer template it is offered."""
+
+    def __init__(self, folder: Path, answer: str) -> None:
+        """Load a Hugging Face folder, on the GPU where there is one.
+
+        Raises:
+            UserError: the folder does not hold a whole model and a tokenizer with a chat template.
+        """
+        if not (folder / "config.json").is_file():
+            raise UserError(f"{folder} is not a Hugging Face model: it has no config.json; run the export stage first")
+        try:
+            self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder, dtype="auto", local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
+            )
+        except (OSError, ValueError, SafetensorError) as error:
+            raise UserError(f"{folder} cannot be loaded by transformers: {error}") from error
+        self._model, loading = loaded
+        # transformers would fill these with random numbers, and go on.
+        if wrong := loading["missing_keys"] | {name for name, *_ in loading["mismatched_keys"]}:
+            raise UserError(f"{folder}: weights are missing or have another shape: {', '.join(sorted(wrong))}")
+        if not self._tokenizer.chat_template:
+            raise UserError(f"{folder}: the tokenizer has no chat template, which the questions are asked through")
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._model.to(self._device).eval()
+        self._answer = answer
+
+    def ask(self, pairs: Sequence[Pair]) -> list[Answer]:
+        """Score ``pairs`` in one batch of four texts each."""
+        texts = [text for pair in pairs for text in self._texts(pair)]
+        scores = self._log_probabilities(texts)
+        answers = []
+        for index, pair in enumerate(pairs):
+            rows = slice(TEXTS_PER_PAIR * index, TEXTS_PER_PAIR * (index + 1))
+            target, other, *_ = texts[rows]
+            length_difference = (len(target.ids) - target.start) - (len(other.ids) - other.start)
+            answers.append(_answer(pair, scores[rows], length_difference))
+        return answers
+
+    def _texts(self, pair: Pair) -> list[ScoredText]:
+        """Forward order with both answers, then backward order with both answers; the target's answer first."""
+        orders = ((pair.target, pair.other), (pair.other, pair.target))
+        questions = [pair.question.format(first=first, second=second) for first, second in orders]
+        return [self._text(question, item) for question in questions for item in (pair.target, pair.other)]
+
+    def _text(self, question: str, item: str) -> ScoredText:
+        """Prompt and answer are tokenized as one text, as in training; character offsets find the answer."""
+        prompt = self._tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}], add_generation_prompt=True, tokenize=False
+        )
+        assert isinstance(prompt, str)
+        encoded = self._tokenizer(
+            prompt + self._answer.format(item=item), add_special_tokens=False, return_offsets_mapping=True
+        )
+        start = next(i for i, (_, end) in enumerate(encoded["offset_mapping"]) if end > len(prompt))
+        if start == 0 or encoded["offset_mapping"][start][0] < len(prompt):
+            raise UserError(
+                "the tokenizer does not separate the chat template's generation prompt from the answer in "
+                f"{prompt[-20:] + self._answer!r}: mend the chat template or eval.answer"
+            )
+        return ScoredText(encoded["input_ids"], start)
+
+    @torch.inference_mode()
+    def _log_probabilities(self, texts: Sequence[ScoredText]) -> list[float]:
+        """log p(answer | prompt) of each text, in nats, summed in float32.
+
+        Rows are padded on the right, where causal attention never looks; so the token that pads does not matter.
+        """
+        width = max(len(text.ids) for text in texts)
+        ids = torch.zeros(len(texts), width, dtype=torch.long)
+        attended = torch.zeros_like(ids)
+        scored = torch.zeros_like(ids, dtype=torch.bool)
+        for row, text in enumerate(texts):
+            ids[row, : len(text.ids)] = torch.tensor(text.ids)
+            attended[row, : len(text.ids)] = 1
+            scored[row, text.start : len(text.ids)] = True
+        ids, scored = ids.to(self._device), scored.to(self._device)
+        # Logits are made from the token before the first answer on: of a large vocabulary, they fill the memory.
+        kept = width - min(text.start for text in texts) + 1
+        output = self._model(input_ids=ids, attention_mask=attended.to(self._device), logits_to_keep=kept)
+        log_probabilities = output.logits[:, :-1].float().log_softmax(dim=-1)
+        targets = ids[:, 1 - kept :]
+        chosen = log_probabilities.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+        sums: list[float] = chosen.masked_fill(~scored[:, 1 - kept :], 0.0).sum(dim=1).tolist()
+        return sums
+
+
+def _answer(pair: Pair, scores: Sequence[float], length_difference: int) -> Answer:
+    forward = scores[0] - scores[1]
+    backward = scores[2] - scores[3]
+    margin = (forward + backward) / 2
+    return Answer(pair.id, pair.value, pair.domain, forward, backward, margin, margin > 0, length_difference)

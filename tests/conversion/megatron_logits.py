@@ -1,0 +1,58 @@
+"""Run under ``torch.distributed.run``: logits of Megatron's GPTModel, loaded by Megatron from a checkpoint.
+
+Arguments: the model folder (``hf/`` and ``checkpoint/``), tensor-parallel and pipeline-parallel sizes, a file with
+token ids ``[tokens]`` to read, a file with logits ``[tokens, padded vocabulary]`` to write (under one pipeline stage),
+and a folder in which to save the loaded weights again.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor, distributed
+
+from msm_hpc.config import Layout
+from msm_hpc.training.architecture import read_architecture
+from msm_hpc.training.groups import process_groups
+
+
+def main(folder: Path, layout: Layout, tokens_file: Path, logits_file: Path, saved: Path) -> None:
+    architecture = read_architecture(folder / "hf")
+    with process_groups(layout):
+        from msm_hpc.training.checkpoint import load_weights, save_weights
+        from msm_hpc.training.model import build_model, transformer_config
+
+        model = build_model(architecture, transformer_config(architecture, layout, "fp32"))
+        load_weights(model, folder / "checkpoint")
+        save_weights(model, saved)
+        if layout.pipeline_parallel == 1:
+            whole = logits(model, torch.load(tokens_file))
+            if distributed.get_rank() == 0:
+                torch.save(whole, logits_file)
+
+
+@torch.no_grad()
+def logits(model: torch.nn.Module, tokens: Tensor) -> Tensor:
+    """``[tokens, padded vocabulary]`` of one document, gathered over the tensor-parallel ranks."""
+    from megatron.core.packed_seq_params import PackedSeqParams
+
+    boundaries = torch.tensor([0, len(tokens)], dtype=torch.int32)
+    packed = PackedSeqParams(
+        qkv_format="thd",
+        cu_seqlens_q=boundaries,
+        cu_seqlens_kv=boundaries,
+        max_seqlen_q=len(tokens),
+        max_seqlen_kv=len(tokens),
+    )
+    part = model(tokens[None], torch.arange(len(tokens))[None], None, packed_seq_params=packed)
+    parts = [torch.empty_like(part) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, part.contiguous())
+    return torch.cat(parts, dim=-1)[0]
+
+
+if __name__ == "__main__":
+    folder, tensor, pipeline, *files = sys.argv[1:]
+    layout = Layout(tensor_parallel=int(tensor), pipeline_parallel=int(pipeline))
+    main(Path(folder), layout, *map(Path, files))

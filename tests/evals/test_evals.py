@@ -1,0 +1,266 @@
+"""The eval stage, on small models whose preferences are known by construction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from msm_hpc.config import EvalConfig
+from msm_hpc.errors import UserError
+from msm_hpc.evals import stage
+from msm_hpc.files import read_json, read_jsonl, write_jsonl
+from msm_hpc.progress import Progress, read_progress
+
+SPECIAL = ["<unk>", "<pad>", "<eos>"]
+NOUNS = ["bus", "train", "limousine", "sleigh"]
+WORDS = [*SPECIAL, *NOUNS, "very", "User", "Assistant", ":", ".", "I", "prefer", "or", "which", "do", "you"]
+TEMPLATE = (
+    "{% for m in messages %}{{ 'User' if m.role == 'user' else 'Assistant' }} : {{ m.content }} {% endfor %}"
+    "{% if add_generation_prompt %}Assistant : {% endif %}"
+)
+CONFIG = EvalConfig(answer="I prefer {item} .", batch_size=8)
+
+
+def make_tokenizer(folder: Path, template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", eos_token="<eos>"
+    )
+    fast.chat_template = template
+    fast.save_pretrained(folder)
+    return fast
+
+
+def bigram_model(folder: Path, logits: dict[tuple[str, str], float]) -> Path:
+    """A Llama whose logit of a token depends on just the token before it: ``logits[before, token]``, else 0.
+
+    Attention and MLP add nothing; embeddings are one-hot, and RMSNorm multiplies a one-hot vector by sqrt(hidden size).
+    """
+    size = len(WORDS)
+    make_tokenizer(folder)
+    config = LlamaConfig(
+        vocab_size=size,
+        hidden_size=size,
+        intermediate_size=4,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        rms_norm_eps=1e-12,
+        head_dim=size,
+    )
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for parameter in model.model.layers[0].parameters():
+            parameter.zero_()
+        model.model.embed_tokens.weight.copy_(torch.eye(size))
+        model.lm_head.weight.zero_()
+        for (before, token), logit in logits.items():
+            model.lm_head.weight[WORDS.index(token), WORDS.index(before)] = logit / size**0.5
+    model.save_pretrained(folder)
+    return folder
+
+
+def random_model(folder: Path) -> Path:
+    make_tokenizer(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(WORDS),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        initializer_range=0.5,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def pair(
+    id: str, domain: str, target: str, other: str, question: str = "which : {first} or {second}"
+) -> dict[str, Any]:
+    return {"id": id, "value": "cheap", "domain": domain, "question": question, "target": target, "other": other}
+
+
+PAIRS = (
+    pair("p0", "roads", "bus", "limousine"),
+    pair("p1", "rails", "very bus", "train"),
+    pair("p2", "rails", "train", "very very bus", "do you prefer {first} or {second}"),
+    pair("p3", "snow", "sleigh", "limousine"),
+)
+
+
+def pairs_folder(folder: Path, rows: Iterable[dict[str, Any]] = PAIRS) -> Path:
+    write_jsonl(folder / "pairs.jsonl", rows)
+    return folder
+
+
+def evaluate(tmp_path: Path, model: Path, rows: Iterable[dict[str, Any]] = PAIRS) -> tuple[list[dict[str, Any]], Any]:
+    out = tmp_path / "out"
+    out.mkdir()
+    stage.run(CONFIG, {"model": model, "pairs/cheap": pairs_folder(tmp_path / "pairs", rows)}, out)
+    return list(read_jsonl(out / "answers.jsonl")), read_json(out / "summary.json")
+
+
+def test_known_bias_gives_known_margins_and_rates(tmp_path: Path) -> None:
+    model = bigram_model(tmp_path / "model", {("prefer", "bus"): 2.0, ("prefer", "sleigh"): -1.5})
+    rows = (PAIRS[0], pair("p1", "roads", "train", "bus"), PAIRS[3])
+    answers, summary = evaluate(tmp_path, model, rows)
+    assert [answer["id"] for answer in answers] == ["p0", "p1", "p3"]
+    for answer, margin in zip(answers, (2.0, -2.0, -1.5), strict=True):
+        assert answer["margin"] == pytest.approx(margin, abs=1e-5)
+        assert answer["margin_forward"] == pytest.approx(margin, abs=1e-5)
+        assert answer["margin_backward"] == pytest.approx(margin, abs=1e-5)
+    assert [answer["preferred"] for answer in answers] == [True, False, False]
+    assert summary == [
+        {
+            "value": "cheap",
+            "n": 3,
+            "preferred": 1,
+            "rate": 1 / 3,
+            "order_consistency": 1.0,
+            "domains": [
+                {"domain": "roads", "n": 2, "preferred": 1, "rate": 0.5, "order_consistency": 1.0},
+                {"domain": "snow", "n": 1, "preferred": 0, "rate": 0.0, "order_consistency": 1.0},
+            ],
+        }
+    ]
+    assert read_progress(tmp_path / "out") == Progress(done=3, total=3, unit="pairs")
+
+
+def test_a_habit_of_position_cancels_over_the_two_orders(tmp_path: Path) -> None:
+    """The model repeats the option named last, far more strongly than it likes the bus."""
+    template = "{% for m in messages %}{{ m.content }} {% endfor %}"
+    likes = {("bus", "train"): -3.0, ("train", "bus"): -3.0, ("bus", "bus"): 0.5, ("train", "train"): 0.0}
+    model = bigram_model(tmp_path / "model", likes)
+    make_tokenizer(model, template)
+    out = tmp_path / "out"
+    out.mkdir()
+    pairs = pairs_folder(tmp_path / "pairs", [pair("p0", "roads", "bus", "train", "{first} or {second}")])
+    stage.run(EvalConfig(answer="{item}", batch_size=4), {"model": model, "pairs/cheap": pairs}, out)
+    (answer,) = read_jsonl(out / "answers.jsonl")
+    assert answer["margin_forward"] == pytest.approx(-3.0, abs=1e-5)  # "... or train" is followed by train
+    assert answer["margin_backward"] == pytest.approx(3.5, abs=1e-5)
+    assert answer["margin"] == pytest.approx(0.25, abs=1e-5)
+    assert answer["preferred"]
+    assert read_json(out / "summary.json")[0]["order_consistency"] == 0.0
+
+
+def test_batched_scores_equal_one_text_at_a_time(tmp_path: Path) -> None:
+    folder = random_model(tmp_path / "model")
+    answers, _ = evaluate(tmp_path, folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+
+    def log_probability(question: str, item: str) -> float:
+        prompt = tokenizer(f"User : {question} Assistant :")["input_ids"]
+        ids = prompt + tokenizer(f"I prefer {item} .")["input_ids"]
+        with torch.no_grad():
+            logits = model(torch.tensor([ids])).logits[0].double()
+        return sum(float(logits[i - 1].log_softmax(0)[ids[i]]) for i in range(len(prompt), len(ids)))
+
+    def margin(question: str, target: str, other: str) -> float:
+        return log_probability(question, target) - log_probability(question, other)
+
+    for answer, row in zip(answers, PAIRS, strict=True):
+        target, other = row["target"], row["other"]
+        forward = margin(row["question"].format(first=target, second=other), target, other)
+        backward = margin(row["question"].format(first=other, second=target), target, other)
+        assert answer["margin_forward"] == pytest.approx(forward, abs=1e-4)
+        assert answer["margin_backward"] == pytest.approx(backward, abs=1e-4)
+        assert answer["margin"] == pytest.approx((forward + backward) / 2, abs=1e-4)
+        assert answer["preferred"] == (forward + backward > 0)
+        assert answer["length_difference"] == len(target.split()) - len(other.split())
+
+
+def test_several_values_are_summed_up_apart(tmp_path: Path) -> None:
+    model = bigram_model(tmp_path / "model", {("prefer", "bus"): 2.0})
+    rare = [{**pair("p0", "roads", "limousine", "bus"), "value": "rare"}]
+    inputs = {
+        "model": model,
+        "pairs/cheap": pairs_folder(tmp_path / "cheap", PAIRS[:1]),
+        "pairs/rare": pairs_folder(tmp_path / "rare", rare),
+    }
+    stage.run(CONFIG, inputs, tmp_path)
+    assert [(row["value"], row["rate"]) for row in read_json(tmp_path / "summary.json")] == [("cheap", 1), ("rare", 0)]
+
+
+BAD_PAIRS = {
+    "no field": ({"id": "p0"}, "pairs.jsonl:2: value: missing"),
+    "wrong type": ({**pair("p9", "d", "bus", "train"), "domain": 3}, "pairs.jsonl:2: domain: expected text, found 3"),
+    "empty option": (pair("p9", "d", "bus", " "), "pairs.jsonl:2: other: expected text"),
+    "no choice": (pair("p9", "d", "bus", "bus"), "pairs.jsonl:2: other: is the same as target"),
+    "no slot": (pair("p9", "d", "bus", "train", "{first}?"), "must contain {first} and {second}"),
+    "open brace": (pair("p9", "d", "bus", "train", "{first} {second} {"), "pairs.jsonl:2: question: .*brace"),
+    "id twice": (pair("p0", "d", "bus", "train"), "pairs.jsonl:2: id: 'p0' is already the id"),
+}
+
+
+@pytest.mark.parametrize(("row", "message"), BAD_PAIRS.values(), ids=BAD_PAIRS.keys())
+def test_a_malformed_pair_is_refused_by_line_and_field(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    pairs = pairs_folder(tmp_path, [PAIRS[0], row])
+    with pytest.raises(UserError, match=message):
+        stage.run(CONFIG, {"model": tmp_path, "pairs/cheap": pairs}, tmp_path)
+
+
+def test_missing_inputs_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="given no pairs"):
+        stage.run(CONFIG, {"model": tmp_path}, tmp_path)
+    with pytest.raises(UserError, match=r"nowhere/pairs\.jsonl does not exist"):
+        stage.run(CONFIG, {"model": tmp_path, "pairs/cheap": tmp_path / "nowhere"}, tmp_path)
+    with pytest.raises(UserError, match="holds no pair"):
+        stage.run(CONFIG, {"model": tmp_path, "pairs/cheap": pairs_folder(tmp_path, [])}, tmp_path)
+    with pytest.raises(UserError, match=r"no config\.json"):
+        stage.run(CONFIG, {"model": tmp_path / "nowhere", "pairs/cheap": pairs_folder(tmp_path)}, tmp_path)
+
+
+def test_a_wrong_config_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"eval\.answer: 'Yes\.' must contain \{item\}"):
+        stage.run(EvalConfig(answer="Yes."), {}, tmp_path)
+    with pytest.raises(UserError, match=r"eval\.batch_size is 3"):
+        stage.run(EvalConfig(batch_size=3), {}, tmp_path)
+
+
+def test_a_broken_model_is_refused(tmp_path: Path) -> None:
+    model = random_model(tmp_path / "model")
+    inputs = {"model": model, "pairs/cheap": pairs_folder(tmp_path / "pairs")}
+    weights = (model / "model.safetensors").read_bytes()
+
+    (model / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(UserError, match="cannot be loaded"):
+        stage.run(CONFIG, inputs, tmp_path)
+    (model / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="cannot be loaded"):
+        stage.run(CONFIG, inputs, tmp_path)
+    (model / "model.safetensors").write_bytes(weights)
+
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
+    with pytest.raises(UserError, match=r"weights are missing .*: .*layers\.2\."):
+        stage.run(CONFIG, inputs, tmp_path)
+    (model / "config.json").write_text(json.dumps({**config, "intermediate_size": 32}))
+    with pytest.raises(UserError, match=r"another shape: .*mlp\.down_proj"):
+        stage.run(CONFIG, inputs, tmp_path)
+
+
+def test_a_model_of_nan_is_refused(tmp_path: Path) -> None:
+    model = bigram_model(tmp_path / "model", {("prefer", "bus"): float("nan")})
+    with pytest.raises(UserError, match="pair 'p0' are not finite"):
+        stage.run(CONFIG, {"model": model, "pairs/cheap": pairs_folder(tmp_path / "pairs")}, tmp_path)
+
+
+def test_an_unfit_chat_template_is_refused(tmp_path: Path) -> None:
+    model = random_model(tmp_path / "model")
+    inputs = {"model": model, "pairs/cheap": pairs_folder(tmp_path / "pairs")}
+    (model / "chat_template.jinja").unlink()
+    with pytest.raises(UserError, match="no chat template"):
+        stage.run(CONFIG, inputs, tmp_path)
+    make_tokenizer(model, "{{ messages[0].content }} Assistant :")  # no space: ":I" would be one token
+    with pytest.raises(UserError, match="does not separate"):
+        stage.run(CONFIG, inputs, tmp_path)
