@@ -60,7 +60,10 @@ def _checked(override: str) -> str:
     """``override`` with Hydra's add-or-replace sign, once its key is known to the schema."""
     if "=" not in override and not override.startswith("~"):
         raise UserError(f"{override!r} is not an override; write key=value, such as aft.samples=[100,200]")
-    parsed = OverridesParser.create().parse_override(override)
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException as error:
+        raise UserError(f"cannot read the override {override!r}: {_innermost(error)}") from error
     key = parsed.key_or_group
     if key in GROUPS or parsed.is_delete():
         return override
@@ -108,7 +111,10 @@ def _explain(problem: dict[str, Any]) -> str:
 
 
 def _innermost(error: BaseException) -> str:
-    """Hydra wraps the helpful message in less helpful ones, and ends it with its search path."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error).partition("Config search path")[0].strip()
+    """The helpful message among those that Hydra wraps around each other, without its search path."""
+    said = []
+    cause: BaseException | None = error
+    while cause is not None:
+        said.append(str(cause).partition("Config search path")[0].strip())
+        cause = cause.__cause__
+    return next(text for text in reversed(said) if text not in ("", "None"))

@@ -179,13 +179,16 @@ class EvalConfig(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class Cell(Strict):
-    """One evaluated model in the report: what it is, and the evaluation step that measured it."""
+    """One evaluated model in the report: what it is, and the evaluation step that measured it.
+
+    ``step`` is an identity already, and counts as an input of the report.
+    """
 
     arm: Arm
     spec: str | None
     aft_samples: int
     seed: int
-    step: str
+    step: str = placement("")
 
 
 @dataclass(frozen=True, kw_only=True)

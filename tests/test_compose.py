@@ -36,6 +36,7 @@ def test_overrides_reach_fields_that_no_file_mentions() -> None:
         ("precision=fp8", r"Could not find 'precision/fp8'"),
         ("midtrain.precision=fp16", r"midtrain.precision: input should be 'fp32' or 'bf16', got 'fp16'"),
         ("nonsense", r"'nonsense' is not an override; write key=value"),
+        ("campaign.seeds=[0", r"cannot read the override 'campaign.seeds=\[0'"),
         ("campaign.seeds=[]", r"campaign: campaign.seeds is empty"),
         ("pretrain=null", r"a model from scratch needs a pretrain section"),
         ("midtrain.micro_batch_size=3", r"midtrain: global_batch_size 8 is not a multiple of micro_batch_size 3"),

@@ -1,0 +1,215 @@
+"""From a config to the step graph: arms x specs x seeds, each a chain of steps, shared where they are equal.
+
+::
+
+    generate ─▶ tokenize ─▶ pack ─▶ pretrain ─▶ midtrain ─▶ aft ─▶ export ─▶ eval ─▶ report
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from msm_hpc.campaign.steps import File, Step, topological
+from msm_hpc.compose import config_folder
+from msm_hpc.config import Cell, Config, GenerateConfig, ReportConfig, Spec, TrainConfig
+from msm_hpc.corpus.stage import read_spec
+from msm_hpc.errors import UserError
+from tokenization.packing import PackConfig
+from tokenization.tokenize import TokenizeConfig
+
+OFFLINE_NOTICE = (
+    "Documents, chats and evaluation pairs come from the offline template generator of a toy world, not from a "
+    "language model: these figures show that the pipeline works, not what Model Spec Midtraining does to a real model."
+)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """All steps of a campaign, inputs before the steps that read them; the last one is the report."""
+
+    steps: tuple[Step, ...]
+
+    @property
+    def report(self) -> Step:
+        """The step that reads every evaluation."""
+        return self.steps[-1]
+
+    def find(self, name: str) -> Step:
+        """The step with this name or id; a start of the id will do where it is unambiguous.
+
+        Raises:
+            UserError: no step, or more than one, goes by that name.
+        """
+        found = [step for step in self.steps if name == step.name or step.id.startswith(name)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise UserError(f"{name!r} is the start of {len(found)} steps: {', '.join(step.id for step in found)}")
+        raise UserError(f"no step {name!r} in this campaign; `msm plan` lists the names and ids")
+
+
+def build_graph(config: Config) -> Graph:
+    """The graph of a campaign.
+
+    Raises:
+        UserError: a spec's file does not exist.
+    """
+    return Graph(topological((_Builder(config).report(),)))
+
+
+@dataclass(frozen=True)
+class _Builder:
+    config: Config
+
+    # -- corpora -------------------------------------------------------------------------------------
+
+    def generate(self, name: str, inputs: Mapping[str, Step | File] | None = None, **fields: object) -> Step:
+        wanted = self.config.generate
+        config = GenerateConfig(generator=wanted.generator, seed=wanted.seed, **fields)  # type: ignore[arg-type]
+        return Step("generate", name, config, inputs or {})
+
+    @cached_property
+    def corpora(self) -> Mapping[str, Step]:
+        """Every corpus by its source name: ``pretraining``, ``instruction``, ``chats``, ``documents-SPEC``."""
+        wanted = self.config.generate
+        shared = {
+            "pretraining": self.generate("pretraining", product="pretraining", count=wanted.pretraining),
+            "instruction": self.generate("instruction", product="instruction", count=wanted.instruction),
+            "chats": self.generate("chats", product="chats", count=wanted.chats),
+        }
+        return shared | {f"documents-{spec.name}": self.documents(spec) for spec in self.config.campaign.specs}
+
+    def documents(self, spec: Spec) -> Step:
+        file = spec_file(spec)
+        return self.generate(
+            f"documents/{spec.name}",
+            {"spec": File(file)},
+            product="documents",
+            count=self.config.generate.documents,
+            value=read_spec(file).value,
+        )
+
+    def shards(self, source: str) -> Mapping[str, Step]:
+        """The tokenize array of one corpus, keyed ``SOURCE/TASK``."""
+        tasks = self.config.tokenize.tasks
+        inputs = {"corpus": self.corpora[source], "tokenizer": self.tokenizer}
+        return {
+            f"{source}/{task}": Step("tokenize", f"{source}/{task}", TokenizeConfig(task=task, tasks=tasks), inputs)
+            for task in range(tasks)
+        }
+
+    def pack(self, name: str, samples: Mapping[str, int], train: TrainConfig) -> Step:
+        """One pack plan over the first ``samples`` of each source; sources of zero samples are left out."""
+        taken = tuple((source, count) for source, count in samples.items() if count)
+        inputs = {key: step for source, _ in taken for key, step in self.shards(source).items()}
+        config = PackConfig(sequence_length=train.sequence_length, seed=train.seed, samples=taken)
+        return Step("pack", name, config, inputs)
+
+    # -- models --------------------------------------------------------------------------------------
+
+    @cached_property
+    def tokenizer(self) -> Step:
+        if self.config.model.architecture is None:
+            return self.model
+        return self.generate("tokenizer", product="tokenizer")
+
+    @cached_property
+    def model(self) -> Step:
+        inputs = {"tokenizer": self.tokenizer} if self.config.model.architecture else {}
+        return Step("model", self.config.model.name, self.config.model, inputs)
+
+    def train(self, kind: str, name: str, config: TrainConfig, samples: Mapping[str, int], start: Step | None) -> Step:
+        plan = self.pack(name, samples, config)
+        inputs: dict[str, Step | File] = {"model": self.model, "plan": plan}
+        inputs |= {f"shards/{key}": source for key, source in plan.inputs.items()}
+        if start is not None:
+            inputs["checkpoint"] = start
+        return Step(kind, name, config, inputs)
+
+    @cached_property
+    def start(self) -> Step:
+        """The model every arm starts from: its own weights, or a base pretrained from scratch."""
+        if self.config.pretrain is None:
+            return self.model
+        return self.train(
+            "pretrain", "base", self.config.pretrain, {"pretraining": self.config.generate.pretraining}, None
+        )
+
+    def midtrain(self, spec: Spec, seed: int) -> Step:
+        wanted = self.config.midtrain
+        samples = {f"documents-{spec.name}": wanted.documents, "pretraining": wanted.replay}
+        return self.train("midtrain", f"{spec.name}/seed{seed}", _recipe(wanted, seed), samples, self.start)
+
+    def aft(self, name: str, samples: int, seed: int, start: Step) -> Step:
+        wanted = self.config.aft
+        mix = {"instruction": wanted.instruction, "chats": samples}
+        return self.train("aft", name, _recipe(wanted, seed), mix, start)
+
+    # -- cells ---------------------------------------------------------------------------------------
+
+    def cell(self, arm: str, spec: Spec | None, samples: int, seed: int) -> tuple[Cell, Step]:
+        """One evaluated model, and its evaluation."""
+        parts = [spec and spec.name, arm, samples or None, None if arm == "init" else f"seed{seed}"]
+        name = "/".join(str(part) for part in parts if part is not None)
+        start = self.midtrain(spec, seed) if spec else self.start
+        checkpoint = self.start if arm == "init" else self.aft(name, samples, seed, start)
+        model = Step("export", name, self.config.export, {"model": self.model, "checkpoint": checkpoint})
+        evaluation = Step("eval", name, self.config.eval, {"model": model, **self.pairs})
+        cell = Cell(
+            arm=arm,  # type: ignore[arg-type]
+            spec=spec.name if spec else None,
+            aft_samples=samples,
+            seed=seed,
+            step=evaluation.id,
+        )
+        return cell, evaluation
+
+    @cached_property
+    def pairs(self) -> Mapping[str, Step]:
+        count = self.config.generate.pairs
+        return {
+            f"pairs/{value}": self.generate(f"pairs/{value}", product="pairs", count=count, value=value)
+            for value in self.config.campaign.values
+        }
+
+    def cells(self) -> list[tuple[Cell, Step]]:
+        """Every arm x spec x AFT size x seed; ``init`` knows no seed and is there once."""
+        campaign = self.config.campaign
+        cells = []
+        for arm in campaign.arms:
+            specs = campaign.specs if arm.startswith("msm") else (None,)
+            ladder = self.config.aft.samples if arm.endswith("aft") else (0,)
+            seeds = campaign.seeds if arm != "init" else campaign.seeds[:1]
+            cells += [self.cell(arm, spec, samples, seed) for spec in specs for samples in ladder for seed in seeds]
+        return cells
+
+    def report(self) -> Step:
+        cells = self.cells()
+        config = ReportConfig(
+            title=self.config.campaign.title,
+            cells=tuple(cell for cell, _ in cells),
+            notices=(OFFLINE_NOTICE,),
+        )
+        return Step("report", self.config.campaign.name, config, {step.id: step for _, step in cells})
+
+
+def _recipe(section: TrainConfig, seed: int) -> TrainConfig:
+    """The training config of a section, without what the section adds for the data."""
+    names = [item.name for item in dataclasses.fields(TrainConfig)]
+    return TrainConfig(**{name: getattr(section, name) for name in names} | {"seed": seed})
+
+
+def spec_file(spec: Spec) -> Path:
+    """The Markdown file of a spec.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    file = spec.file or config_folder() / "spec" / f"{spec.name}.md"
+    if not file.is_file():
+        raise UserError(f"campaign.specs: no file {file} for spec {spec.name!r}; create it or give `file`")
+    return file

@@ -1,0 +1,82 @@
+"""Everything that can be known to be wrong before a job is queued."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from msm_hpc.campaign.graph import Graph
+from msm_hpc.campaign.steps import File, Step
+from msm_hpc.config import Cluster, Config, TrainConfig
+from msm_hpc.errors import UserError
+from msm_hpc.training.architecture import Llama
+from msm_hpc.training.layout import check_layout
+
+
+def check(config: Config, graph: Graph) -> None:
+    """Check sizes, layouts and files against each other.
+
+    Raises:
+        UserError: at least one thing is wrong; the message has a line for each.
+    """
+    problems = list(dict.fromkeys([*_too_few_rows(config), *_steps(config, graph), *_root(config.root)]))
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def _too_few_rows(config: Config) -> Iterator[str]:
+    """Asking for more rows than are generated."""
+    wanted = [
+        ("aft.samples", max(config.aft.samples, default=0), "chats", config.generate.chats),
+        ("aft.instruction", config.aft.instruction, "instruction", config.generate.instruction),
+        ("midtrain.documents", config.midtrain.documents, "documents", config.generate.documents),
+        ("midtrain.replay", config.midtrain.replay, "pretraining", config.generate.pretraining),
+    ]
+    for key, asked, corpus, generated in wanted:
+        if asked > generated:
+            yield f"{key} asks for {asked} rows, but generate.{corpus} is {generated}; raise it or ask for fewer"
+
+
+def _steps(config: Config, graph: Graph) -> Iterator[str]:
+    for step in graph.steps:
+        try:
+            _check_step(step, config)
+        except UserError as error:
+            yield str(error)
+
+
+def _check_step(step: Step, config: Config) -> None:
+    if isinstance(step.config, TrainConfig):
+        _check_ranks(step, config.cluster)
+        if config.model.architecture is not None:
+            # The vocabulary is padded to a multiple of 128 whatever the tokenizer, so its size cannot matter here.
+            check_layout(step.config.layout, _shape(config), step.config.sequence_length)
+    for source in step.inputs.values():
+        if isinstance(source, File) and not source.path.is_file():
+            raise UserError(f"{step.name}: no file {source.path}")
+
+
+def _shape(config: Config) -> Llama:
+    shape = config.model.architecture
+    assert shape is not None
+    return Llama(shape=shape, vocab_size=128, head_dim=shape.hidden_size // shape.num_attention_heads)
+
+
+def _check_ranks(step: Step, cluster: Cluster) -> None:
+    if cluster.kind == "local" and step.ranks > cluster.slots:
+        raise UserError(
+            f"{step.kind}.layout needs {step.ranks} ranks, but cluster.slots is {cluster.slots}; "
+            f"set cluster.slots={step.ranks} or a smaller layout"
+        )
+    if cluster.kind == "local" and step.nodes > 1:
+        raise UserError(f"{step.kind}.layout.nodes is {step.nodes}, but cluster=local is one machine")
+    if cluster.kind == "slurm" and step.ranks // step.nodes > cluster.ranks_per_node:
+        raise UserError(
+            f"{step.kind}.layout puts {step.ranks // step.nodes} ranks on a node, but cluster.ranks_per_node is "
+            f"{cluster.ranks_per_node}; raise {step.kind}.layout.nodes"
+        )
+
+
+def _root(root: Path) -> Iterator[str]:
+    if root.exists() and not root.is_dir():
+        yield f"root={root} is a file; give a folder"

@@ -1,0 +1,246 @@
+"""The ``msm`` command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from rich.console import Console
+
+from msm_hpc import __version__
+from msm_hpc.campaign import preflight, show, slurm_run
+from msm_hpc.campaign.display import Display
+from msm_hpc.campaign.graph import Graph, build_graph
+from msm_hpc.campaign.local_run import run_local
+from msm_hpc.campaign.runner import run_step
+from msm_hpc.campaign.status import standings
+from msm_hpc.campaign.store import Store
+from msm_hpc.campaign.why import why
+from msm_hpc.compose import load_config
+from msm_hpc.config import Config
+from msm_hpc.doctor import examine
+from msm_hpc.errors import UserError
+from tokenization.errors import BadInput
+
+OVERRIDES = """
+overrides (Hydra's own; see the folder configs/ for the choices):
+  campaign=demo cluster=slurm model=tiny precision=fp32      one file of each group
+  aft.samples=[1250,2500,5000] midtrain.learning_rate=2e-4   any field
+  root=/shared/runs                                          where everything lies
+"""
+
+
+PIPE_WIDTH = 120
+
+
+@dataclass(frozen=True)
+class Session:
+    """A composed campaign: its config, graph and store, built when first asked for."""
+
+    overrides: tuple[str, ...]
+    console: Console
+
+    @cached_property
+    def config(self) -> Config:
+        """The composed and checked configuration."""
+        return load_config(self.overrides)
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The step graph, past preflight."""
+        graph = build_graph(self.config)
+        preflight.check(self.config, graph)
+        return graph
+
+    @cached_property
+    def store(self) -> Store:
+        """What is done below the root folder."""
+        return Store(self.config.root.resolve())
+
+
+def run(session: Session, arguments: argparse.Namespace) -> int:
+    """Run here with progress, or submit to Slurm and return."""
+    if session.config.cluster.kind == "slurm":
+        return _submit(session)
+    return _run_here(session)
+
+
+def _run_here(session: Session) -> int:
+    graph, store, console = session.graph, session.store, session.console
+    left = sum(not store.of(step).done for step in graph.steps)
+    if not left:
+        console.print(f"Nothing to do: all {len(graph.steps)} steps are done.")
+        return report(session)
+    console.print(f"{session.config.campaign.title}: {left} of {len(graph.steps)} steps to make in {store.root}")
+    began = time.monotonic()
+    with Display(store, console) as display:
+        board = run_local(graph, store, session.config.cluster.slots, display.show)
+    failed = [board.steps[identity] for identity in board.failed]
+    console.print(
+        f"{left - len(failed) - len(board.blocked)} steps made in {time.monotonic() - began:.0f} s, "
+        f"{len(graph.steps) - left} were done before, {len(failed)} failed, {len(board.blocked)} blocked by those"
+    )
+    show.print_failures(console, failed, store)
+    return report(session) or (1 if failed else 0)
+
+
+def _submit(session: Session) -> int:
+    todo = slurm_run.plan(session.graph, session.store, session.config.cluster)
+    if not todo.arrays:
+        session.console.print(f"Nothing to submit: {len(todo.done)} steps done, {len(todo.running)} being made.")
+        return 0
+    submitted = slurm_run.submit_all(todo, session.store, session.config.cluster)
+    ids = [jobs[0].id.partition("_")[0] for jobs in submitted]
+    session.console.print(show.array_table(todo, ids))
+    session.console.print(
+        "Submitted; nothing of ours stays running. With the same overrides, `msm status` shows where it stands "
+        "and `msm report` the results so far."
+    )
+    return 0
+
+
+def plan(session: Session, arguments: argparse.Namespace) -> int:
+    """Show the graph, the arrays and the scripts."""
+    session.console.print(show.graph_table(session.graph, session.store))
+    if session.config.cluster.kind == "local":
+        return 0
+    cluster = session.config.cluster
+    todo = slurm_run.plan(session.graph, session.store, cluster)
+    session.console.print(show.array_table(todo))
+    for array, script in zip(todo.arrays, slurm_run.scripts(todo, session.store, cluster), strict=True):
+        session.console.rule(f"sbatch script of {array.name}", align="left")
+        session.console.print(script, markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def status(session: Session, arguments: argparse.Namespace) -> int:
+    """Show where every stage stands, and what failed."""
+    found = standings(session.graph, session.store)
+    session.console.print(show.status_table(found))
+    failed = [standing.step for standing in found if standing.state in ("failed", "lost")]
+    show.print_failures(session.console, failed, session.store)
+    return 0
+
+
+def logs(session: Session, arguments: argparse.Namespace) -> int:
+    """Print the log of a step's last attempt."""
+    step = session.graph.find(arguments.step)
+    attempts = session.store.of(step).attempts()
+    if not attempts:
+        raise UserError(f"{step.id} was never tried, so it has no log")
+    session.console.print(Path(attempts[-1].log).read_text(encoding="utf-8", errors="replace"), markup=False)
+    return 0
+
+
+def why_step(session: Session, arguments: argparse.Namespace) -> int:
+    """Say why a step, or each step that is not done, will run."""
+    steps = [session.graph.find(arguments.step)] if arguments.step else session.graph.steps
+    waiting = [step for step in steps if not session.store.of(step).done]
+    for step in waiting:
+        session.console.print(f"[bold]{step.name}[/] ({step.id})", highlight=False)
+        for reason in why(step, session.store):
+            session.console.print(f"  {reason}", markup=False, highlight=False)
+    if not waiting:
+        session.console.print("Nothing will run: done.")
+    return 0
+
+
+def report(session: Session, arguments: argparse.Namespace | None = None) -> int:
+    """Print the results table and the path of the HTML report; what is missing is shown as missing."""
+    from msm_hpc.report.results import load_results
+    from msm_hpc.report.stage import run as render
+    from msm_hpc.report.table import render_table
+
+    step, store = session.graph.report, session.store
+    out = store.of(step).out
+    if not store.of(step).done:
+        out = store.unfinished(step.name)
+        made = {role: store.folder(role).out for role in step.inputs if store.folder(role).done}
+        render(step.config, made, out)
+    session.console.print(render_table(load_results(out)))
+    session.console.print(f"Report: {out / 'report.html'}", soft_wrap=True)
+    return 0
+
+
+def stage(session: Session, arguments: argparse.Namespace) -> int:
+    """Make one step in this shell."""
+    step = session.graph.find(arguments.step)
+    session.store.register((step,))
+    run_step(str(session.store.root), step.id)
+    session.console.print(f"{step.id}: {session.store.of(step).out}", soft_wrap=True)
+    return 0
+
+
+def doctor(session: Session, arguments: argparse.Namespace) -> int:
+    """Say what this machine can and cannot do, and the fix."""
+    findings = examine()
+    for finding in findings:
+        colour = {"ok": "green", "note": "yellow", "bad": "red"}[finding.level]
+        session.console.print(f"[{colour}]{finding.level:>4}[/] {finding.what}", highlight=False)
+        if finding.fix:
+            session.console.print(f"     {finding.fix}", markup=False, highlight=False)
+    return int(any(finding.level == "bad" for finding in findings))
+
+
+Command = Callable[[Session, argparse.Namespace], int]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="msm",
+        description="Model Spec Midtraining campaigns: from a spec to a table of results, on this machine or on Slurm.",
+        epilog="start with: msm run campaign=demo cluster=local",
+    )
+    parser.add_argument("--version", action="version", version=f"msm-hpc {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Command, text: str, step: str | None = None) -> None:
+        sub = commands.add_parser(
+            name, help=text, description=text, epilog=OVERRIDES, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        if step:
+            sub.add_argument("step", metavar="STEP", nargs=None if step == "one" else "?", help="id or name of a step")
+        sub.add_argument("overrides", nargs="*", metavar="key=value", help="which campaign; see below")
+        sub.set_defaults(command=command)
+
+    add("run", run, "run a campaign: what is done is kept, what failed is tried again")
+    add("plan", plan, "show the steps, and for Slurm the job arrays and scripts; submit nothing")
+    add("status", status, "show where each stage stands, what failed and why")
+    add("logs", logs, "print the log of a step's last attempt", step="one")
+    add("why", why_step, "say which field makes a step run again", step="optional")
+    add("report", report, "print the results so far and write the HTML report")
+    add("stage", stage, "make one step in this shell", step="one")
+    add("doctor", doctor, "check what this machine can do")
+    return parser
+
+
+def _console() -> Console:
+    """The terminal, or for a file or pipe a page wide enough for our tables."""
+    return Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The entry point; returns the exit code: 0, 1 where a step failed, 2 for what the user can mend."""
+    arguments = _parser().parse_args(argv)
+    overrides = list(arguments.overrides)
+    if "=" in (getattr(arguments, "step", None) or ""):
+        overrides.insert(0, arguments.step)
+        arguments.step = None
+    command: Command = arguments.command
+    try:
+        return command(Session(tuple(overrides), _console()), arguments)
+    except (UserError, BadInput) as error:
+        print(f"msm: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nmsm: interrupted; the same command goes on from what is done", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Where jobs run: this machine or Slurm, both through submitit; and whether a job still lives."""

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from msm_hpc.campaign.graph import Graph, build_graph
+from msm_hpc.campaign.store import Store
+from msm_hpc.compose import load_config
+
+
+@pytest.fixture
+def graph() -> Callable[..., Graph]:
+    """Builds the graph of the demo campaign with overrides."""
+    return lambda *overrides: build_graph(load_config(["campaign=demo", *overrides]))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)

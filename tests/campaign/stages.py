@@ -1,0 +1,34 @@
+"""Stages small enough to see what the runner does with them; tests put them in the place of real ones."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+from msm_hpc.config import ExportConfig
+
+
+def write(config: ExportConfig, inputs: Mapping[str, Path], out: Path) -> None:
+    (out / "result.txt").write_text("whole")
+
+
+def fail(config: ExportConfig, inputs: Mapping[str, Path], out: Path) -> None:
+    (out / "half.txt").write_text("half")
+    raise RuntimeError("the stage broke")
+
+
+def die(config: ExportConfig, inputs: Mapping[str, Path], out: Path) -> None:
+    (out / "half.txt").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def continue_or_die(config: ExportConfig, inputs: Mapping[str, Path], out: Path) -> None:
+    """Dies on its first run, and on the second finds what the first wrote, if that was kept."""
+    half = out / "half.txt"
+    if half.exists():
+        (out / "result.txt").write_text(half.read_text() + " and whole")
+        return
+    half.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)

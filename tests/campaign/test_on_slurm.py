@@ -1,0 +1,86 @@
+"""The demo campaign, shrunk, on a real Slurm cluster: arrays, dependencies, two-node TP2 x PP2 training, the report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from msm_hpc.campaign.graph import Graph, build_graph
+from msm_hpc.campaign.store import Store
+from msm_hpc.cli import main
+from msm_hpc.compose import load_config
+from tests.campaign.shrunk import SHRUNK
+from tests.slurm_tools import Slurm, why_no_cluster
+
+SECONDS = 900
+
+OVERRIDES = [
+    *SHRUNK,
+    "campaign.arms=[init,aft,msm+aft]",
+    "cluster=slurm",
+    "cluster.memory_gb=1",
+    "cluster.time_minutes=30",
+    "cluster.ranks_per_node=4",
+    "tokenize.tasks=2",
+    "midtrain.layout.tensor_parallel=2",
+    "midtrain.layout.pipeline_parallel=2",
+    "midtrain.layout.nodes=2",
+]
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Slurm:
+    if reason := why_no_cluster():
+        pytest.skip(reason)
+    return Slurm(tmp_path_factory.mktemp("slurm"))
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_the_demo_runs_as_job_arrays(slurm: Slurm, capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = [*OVERRIDES, f"root={slurm.folder}"]
+    graph, store = build_graph(load_config(overrides)), Store(slurm.folder)
+
+    assert main(["run", *overrides]) == 0
+    assert "aftercorr" in capsys.readouterr().out
+    leases = {step.id: store.of(step).lease() for step in graph.steps}
+    jobs = {key: lease.id for key, lease in leases.items() if lease is not None}
+    assert jobs.keys() == {step.id for step in graph.steps}
+    assert main(["run", *overrides]) == 0
+    assert "Nothing to submit" in capsys.readouterr().out
+
+    states = slurm.wait(jobs.values(), timeout=SECONDS)
+    assert set(states.values()) == {"COMPLETED"}, _failures(graph, store)
+    assert len(states) == len(graph.steps)
+
+    _check_results(graph, store)
+    assert main(["run", *overrides]) == 0
+    assert f"{len(graph.steps)} steps done, 0 being made" in capsys.readouterr().out
+    assert main(["report", *overrides]) == 0
+    assert "missing" not in capsys.readouterr().out
+
+
+def _check_results(graph: Graph, store: Store) -> None:
+    for step in graph.steps:
+        (attempt,) = store.of(step).attempts()
+        assert (attempt.cause, attempt.job.executor, attempt.ranks) == ("done", "slurm", step.ranks)
+    summary = json.loads((store.of(graph.find("midtrain/america/seed0")).out / "summary.json").read_text())
+    assert summary["world_size"] == 4
+    cells = graph.report.config.cells
+    assert len(cells) == 4
+    page = (store.of(graph.report).out / "report.html").read_text()
+    assert all(cell.step in page for cell in cells)
+
+
+def _failures(graph: Graph, store: Store) -> str:
+    """What the steps that did not end well said, for the assertion's message."""
+    said = []
+    for step in graph.steps:
+        for attempt in store.of(step).attempts():
+            if attempt.cause != "done":
+                log = Path(attempt.log)
+                tail = log.read_text(errors="replace")[-2000:] if log.exists() else "(no log)"
+                said.append(f"{step.name}: {attempt.cause} {attempt.message}\n{tail}")
+    return "\n".join(said) or "no attempt failed"

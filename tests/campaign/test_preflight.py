@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+
+from msm_hpc.campaign import preflight
+from msm_hpc.campaign.graph import build_graph
+from msm_hpc.compose import load_config
+from msm_hpc.errors import UserError
+
+
+def check(*overrides: str) -> None:
+    config = load_config(["campaign=demo", *overrides])
+    preflight.check(config, build_graph(config))
+
+
+def test_the_demo_passes_on_both_clusters() -> None:
+    check()
+    check("cluster=slurm")
+    check("model=smollm2_135m")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["aft.samples=[9999]"], r"aft.samples asks for 9999 rows, but generate.chats is"),
+        (["midtrain.replay=999999"], r"midtrain.replay asks for 999999 rows"),
+        (
+            ["midtrain.layout.tensor_parallel=8", "cluster.slots=8"],
+            r"layout.tensor_parallel=8 does not divide 4 attention heads; the largest that does is 4",
+        ),
+        (["aft.layout.pipeline_parallel=2"], r"layout.pipeline_parallel=2 does not divide 3 layers"),
+        (
+            ["pretrain.layout.data_parallel=4", "pretrain.micro_batch_size=2"],
+            r"pretrain.layout needs 4 ranks, but cluster.slots is 2",
+        ),
+        (["pretrain.layout.nodes=2"], r"pretrain.layout.nodes is 2, but cluster=local is one machine"),
+        (
+            ["cluster=slurm", "cluster.ranks_per_node=1"],
+            r"puts 2 ranks on a node, but cluster.ranks_per_node is 1; raise pretrain.layout.nodes",
+        ),
+        (["midtrain.sequence_length=512"], r"sequence_length 512 is longer than the model's max_position_embeddings"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_numbers(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check(*overrides)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    with pytest.raises(UserError) as caught:
+        check("aft.samples=[9999]", "aft.layout.pipeline_parallel=2")
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_root_that_is_a_file_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
+    file = tmp_path_factory.mktemp("root") / "file"
+    file.write_text("")
+    with pytest.raises(UserError, match="is a file; give a folder"):
+        check(f"root={file}")

@@ -1,0 +1,163 @@
+"""The store and the runner together: what a job leaves behind, however it ends."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from msm_hpc.campaign import kinds, runner
+from msm_hpc.campaign.runner import LeaseHeldError, UpstreamMissingError, run_step
+from msm_hpc.campaign.steps import File, Step
+from msm_hpc.campaign.store import StepFolder, Store
+from msm_hpc.config import ExportConfig
+from msm_hpc.errors import UserError
+from msm_hpc.launch.jobs import JobRef, local_job
+
+FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def use_stage(monkeypatch: pytest.MonkeyPatch) -> object:
+    """Lets the kind ``export`` be made by a stage of ``stages.py``."""
+
+    def use(name: str, resumable: bool = False) -> None:
+        kind = kinds.Kind(1, ExportConfig, f"stages:{name}", resumable=resumable)
+        monkeypatch.setitem(kinds.KINDS, "export", kind)  # type: ignore[arg-type]
+        monkeypatch.syspath_prepend(str(Path(__file__).parent))
+
+    return use
+
+
+def step(*parents: Step, label: str = "x") -> Step:
+    return Step("export", label, ExportConfig(), {f"input{i}": parent for i, parent in enumerate(parents)})
+
+
+def make(store: Store, wanted: Step) -> StepFolder:
+    store.register((wanted,))
+    run_step(str(store.root), wanted.id)
+    return store.of(wanted)
+
+
+def killed(store: Store, wanted: Step) -> None:
+    """Run the step in a process that is expected to die by SIGKILL."""
+    process = FORK.Process(target=make, args=(store, wanted))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -9
+
+
+def test_a_made_step_is_done_and_its_files_are_hashed(store: Store, use_stage) -> None:
+    use_stage("write")
+    folder = make(store, step())
+    assert folder.done
+    assert (folder.out / "result.txt").read_text() == "whole"
+    files = json.loads((folder.path / "done.json").read_text())["files"]
+    assert files == {"result.txt": {"sha256": hashlib.sha256(b"whole").hexdigest(), "bytes": 5}}
+    (attempt,) = folder.attempts()
+    assert attempt.cause == "done"
+    assert attempt.end is not None
+    assert folder.lease() is None
+    assert not folder.partial.exists()
+
+
+def test_a_done_step_is_not_made_again(store: Store, use_stage) -> None:
+    use_stage("write")
+    folder = make(store, step())
+    before = (folder.path / "done.json").stat().st_mtime_ns
+    make(store, step())
+    assert (folder.path / "done.json").stat().st_mtime_ns == before
+    assert len(folder.attempts()) == 1
+
+
+def test_a_failed_stage_leaves_no_result_and_tells_the_cause(store: Store, use_stage) -> None:
+    use_stage("fail")
+    with pytest.raises(RuntimeError, match="the stage broke"):
+        make(store, step())
+    folder = store.of(step())
+    assert not folder.done
+    assert not folder.out.exists()
+    (attempt,) = folder.attempts()
+    assert (attempt.cause, attempt.message) == ("code", "RuntimeError: the stage broke")
+    assert folder.lease() is None
+    use_stage("write")
+    assert sorted(path.name for path in make(store, step()).out.iterdir()) == ["result.txt"]
+
+
+def test_a_killed_stage_starts_again_on_an_empty_folder(store: Store, use_stage) -> None:
+    use_stage("die")
+    killed(store, step())
+    assert not store.of(step()).done
+    use_stage("write")
+    folder = make(store, step())
+    assert sorted(path.name for path in folder.out.iterdir()) == ["result.txt"]
+    assert [attempt.cause for attempt in folder.attempts()] == [None, "done"]
+
+
+def test_a_killed_resumable_stage_finds_what_it_wrote(store: Store, use_stage) -> None:
+    use_stage("continue_or_die", resumable=True)
+    killed(store, step())
+    assert (make(store, step()).out / "result.txt").read_text() == "half and whole"
+
+
+def test_a_kill_between_rename_and_done_makes_the_step_again(store: Store, use_stage) -> None:
+    use_stage("write")
+    folder = make(store, step())
+    (folder.path / "done.json").unlink()
+    assert make(store, step()).done
+
+
+def test_a_missing_input_ends_the_attempt_as_upstream(store: Store, use_stage) -> None:
+    use_stage("write")
+    child = step(step())
+    with pytest.raises(UpstreamMissingError, match=step().id):
+        make(store, child)
+    (attempt,) = store.of(child).attempts()
+    assert attempt.cause == "upstream"
+
+
+def test_a_living_lease_is_respected_and_a_dead_one_is_not(store: Store, use_stage) -> None:
+    use_stage("write")
+    folder = store.of(step())
+    alive = FORK.Process(target=lambda: FORK.Event().wait(60))
+    alive.start()
+    folder.write_lease(local_job(alive.pid))
+    with pytest.raises(LeaseHeldError, match=f"local job {alive.pid}"):
+        make(store, step())
+    alive.kill()
+    alive.join()
+    assert make(store, step()).done
+
+
+def test_a_lease_of_another_process_with_the_same_id_is_dead(store: Store, use_stage) -> None:
+    use_stage("write")
+    mine = local_job(1)
+    store.of(step()).write_lease(JobRef("local", mine.id, mine.host, mine.started - 1000))
+    assert make(store, step()).done
+
+
+def test_a_file_that_changed_since_planning_is_refused(store: Store, use_stage, tmp_path: Path) -> None:
+    use_stage("write")
+    spec = tmp_path / "spec.md"
+    spec.write_text("before")
+    wanted = Step("export", "x", ExportConfig(), {"spec": File(spec)})
+    store.register((wanted,))
+    spec.write_text("after")
+    with pytest.raises(UserError, match="changed since the campaign was planned"):
+        run_step(str(store.root), wanted.id)
+    spec.unlink()
+    with pytest.raises(UserError, match="is gone since the campaign was planned"):
+        run_step(str(store.root), wanted.id)
+
+
+def test_the_record_gives_back_the_config(store: Store) -> None:
+    store.register((step(),))
+    assert store.of(step()).read_record().typed_config() == ExportConfig()
+
+
+def test_the_commit_of_the_running_code_is_recorded() -> None:
+    commit = runner.code_commit()
+    assert commit is None or len(commit.removesuffix("-dirty")) == 40

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from msm_hpc.campaign.graph import Graph
+from msm_hpc.campaign.store import Attempt, Store, now
+from msm_hpc.campaign.why import flatten, why
+from msm_hpc.files import write_json
+from msm_hpc.launch.jobs import JobRef
+
+GraphOf = Callable[..., Graph]
+
+
+def pretend_done(graph: Graph, store: Store) -> None:
+    """Records and done-marks for every step, as after a run; the results themselves are not needed to compare."""
+    store.register(graph.steps)
+    for step in graph.steps:
+        write_json(store.of(step).path / "done.json", {"files": {}, "at": now()})
+
+
+def test_a_done_step_has_no_reason_to_run(graph: GraphOf, store: Store) -> None:
+    pretend_done(graph(), store)
+    assert why(graph().find("aft/base/seed0"), store) == []
+
+
+def test_the_changed_field_is_named(graph: GraphOf, store: Store) -> None:
+    pretend_done(graph(), store)
+    changed = graph("aft.learning_rate=1e-5").find("aft/base/seed0")
+    assert why(changed, store) == ["aft/base/seed0: learning_rate 0.0005 -> 1e-05"]
+
+
+def test_a_change_upstream_is_followed_to_where_it_began(graph: GraphOf, store: Store) -> None:
+    pretend_done(graph(), store)
+    changed = graph("pretrain.weight_decay=0.5").find("eval/america/msm+aft/300/seed1")
+    assert why(changed, store) == ["pretrain/base: weight_decay 0.05 -> 0.5"]
+
+
+def test_another_aft_size_is_told_by_the_plan_that_it_changes(graph: GraphOf, store: Store) -> None:
+    pretend_done(graph(), store)
+    changed = graph("aft.samples=[200]")
+    reason = ["pack/aft/200/seed0: samples.chats 300 -> 200"]
+    assert why(changed.find("pack/aft/200/seed0"), store) == reason
+    assert why(changed.find("eval/aft/200/seed0"), store) == reason
+    assert any("aft_samples 300 -> 200" in line for line in why(changed.report, store))
+
+
+def test_an_edited_spec_is_named(graph: GraphOf, store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "mine.md"
+    file.write_text("---\nvalue: america\n---\nOne.\n")
+    mine = f"campaign.specs=[{{name: mine, file: {file}}}]"
+    pretend_done(graph(mine), store)
+    file.write_text("---\nvalue: america\n---\nTwo.\n")
+    assert why(graph(mine).find("aft/mine/msm/seed0"), store) == [f"the content of {file} changed"]
+
+
+def test_a_step_that_never_ran_says_so(graph: GraphOf, store: Store) -> None:
+    assert why(graph().find("pretrain/base"), store) == ["it never ran"]
+
+
+def test_a_failed_step_gives_its_cause(graph: GraphOf, store: Store) -> None:
+    step = graph().find("pretrain/base")
+    job = JobRef("local", "1")
+    attempt = Attempt(job, "host", 1, None, "", now(), now(), "code", "RuntimeError: no")
+    store.of(step).write_attempt(1, attempt)
+    assert why(step, store) == ["its last attempt ended: code: RuntimeError: no"]
+    store.of(step).write_attempt(2, Attempt(job, "host", 1, None, "", now()))
+    assert why(step, store) == ["its last attempt vanished without a word"]
+
+
+def test_flatten_names_leaves_by_their_path() -> None:
+    assert flatten({"a": {"b": 1}, "c": [2, {"d": 3}]}) == {"a.b": 1, "c.0": 2, "c.1.d": 3}
+    assert flatten({"samples": [["chats", 300]]}) == {"samples.chats": 300}

@@ -1,0 +1,22 @@
+#!/bin/bash
+
+# Parameters
+#SBATCH --cpus-per-task=1
+#SBATCH --dependency=afterany:64
+#SBATCH --error=/shared/runs/jobs/%j_0_log.err
+#SBATCH --job-name=msm-report
+#SBATCH --kill-on-invalid-dep=yes
+#SBATCH --mem=4096MB
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --open-mode=append
+#SBATCH --output=/shared/runs/jobs/%j_0_log.out
+#SBATCH --signal=USR2@90
+#SBATCH --time=60
+
+# setup
+export OMP_NUM_THREADS=1
+
+# command
+export SUBMITIT_EXECUTOR=slurm
+srun --unbuffered --output /shared/runs/jobs/%j_%t_log.out --error /shared/runs/jobs/%j_%t_log.err --kill-on-bad-exit=1 PYTHON -u -m submitit.core._submit /shared/runs/jobs

@@ -1,0 +1,29 @@
+#!/bin/bash
+
+# Parameters
+#SBATCH --account=alignment
+#SBATCH --array=0-3%4
+#SBATCH --cpus-per-task=8
+#SBATCH --dependency=afterok:64
+#SBATCH --error=/shared/runs/jobs/%A_%a_0_log.err
+#SBATCH --gpus-per-node=8
+#SBATCH --job-name=msm-midtrain
+#SBATCH --kill-on-invalid-dep=yes
+#SBATCH --mem=491520MB
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=8
+#SBATCH --open-mode=append
+#SBATCH --output=/shared/runs/jobs/%A_%a_0_log.out
+#SBATCH --partition=h100
+#SBATCH --qos=normal
+#SBATCH --reservation=night
+#SBATCH --signal=USR2@90
+#SBATCH --time=720
+
+# setup
+module load cuda/13
+export OMP_NUM_THREADS=8
+
+# command
+export SUBMITIT_EXECUTOR=slurm
+srun --unbuffered --output /shared/runs/jobs/%A_%a_%t_log.out --error /shared/runs/jobs/%A_%a_%t_log.err --kill-on-bad-exit=1 PYTHON -u -m submitit.core._submit /shared/runs/jobs

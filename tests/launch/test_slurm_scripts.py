@@ -1,0 +1,55 @@
+"""The sbatch scripts, held against golden files: a change of what users' clusters are sent is seen in review.
+
+To accept a change: ``MSM_ACCEPT_GOLDEN=1 pytest tests/launch``.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from msm_hpc.config import Cluster
+from msm_hpc.errors import UserError
+from msm_hpc.launch.slurm import ArrayRequest, render, submit
+
+GOLDEN = Path(__file__).parent / "golden"
+
+CPU = Cluster(kind="slurm")
+GPU = Cluster(
+    kind="slurm",
+    partition="h100",
+    account="alignment",
+    qos="normal",
+    time_minutes=720,
+    memory_gb=60,
+    cpus_per_rank=8,
+    gpus_per_node=8,
+    setup=("module load cuda/13",),
+    additional={"reservation": "night"},
+)
+ONE = ArrayRequest("msm-report", 1, 1, 1, "afterany:64")
+ARRAY = ArrayRequest("msm-eval", 13, 1, 1, "aftercorr:64,afterok:60_0:60_3")
+WIDE = ArrayRequest("msm-midtrain", 4, 2, 8, "afterok:64")
+
+
+@pytest.mark.parametrize(
+    ("name", "cluster", "request_"),
+    [("cpu_single", CPU, ONE), ("cpu_array", replace(CPU, array_parallelism=4), ARRAY), ("gpu_two_nodes", GPU, WIDE)],
+)
+def test_scripts_are_as_agreed(name: str, cluster: Cluster, request_: ArrayRequest) -> None:
+    script = render(Path("/shared/runs/jobs"), cluster, request_).replace(shlex.quote(sys.executable), "PYTHON")
+    golden = GOLDEN / f"{name}.sh"
+    if os.environ.get("MSM_ACCEPT_GOLDEN"):
+        golden.write_text(script)
+    assert script == golden.read_text()
+
+
+def test_without_slurm_submission_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="srun is not on the PATH"):
+        submit(tmp_path, CPU, replace(ONE, dependency=""), print, [("x",)])

@@ -1,0 +1,83 @@
+"""The command line as its user meets it: exit codes, one clear message, nothing started on bad input."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from msm_hpc.cli import main
+
+
+def test_the_frozen_list_of_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    """Growth of the command line is a decision, made here."""
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    listed = re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE)
+    assert listed == ["run", "plan", "status", "logs", "why", "report", "stage", "doctor"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "campaign=demo", "aft.sampels=[1]"], "unknown key 'aft.sampels'; did you mean 'aft.samples'"),
+        (["run", "campaign=demo", "campaign.specs=[{name: x, file: /no/such.md}]"], "no file /no/such.md"),
+        (["run", "campaign=demo", "aft.layout.tensor_parallel=3", "cluster.slots=3"], "does not divide 4 attention"),
+        (["plan", "campaign=nonsense"], "Available options in 'campaign'"),
+        (["logs", "aft/nonsense", "campaign=demo"], "no step 'aft/nonsense'"),
+        (["logs", "pretrain/base", "campaign=demo"], "was never tried, so it has no log"),
+    ],
+)
+def test_bad_input_is_one_message_code_2_and_no_job(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, f"root={tmp_path / 'runs'}"]) == 2
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert "Traceback" not in shown.err
+    assert not (tmp_path / "runs" / "jobs").exists()
+
+
+def test_plan_shows_arrays_dependencies_and_scripts_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "runs"
+    assert main(["plan", "campaign=demo", "cluster=slurm", f"root={root}"]) == 0
+    shown = capsys.readouterr().out
+    assert "18 arrays of 67 steps" in shown
+    assert "aftercorr midtrain" in shown
+    assert "#SBATCH --dependency=" in shown
+    assert "#SBATCH --array=0-3%4" in shown
+    assert not root.exists()
+
+
+def test_status_and_why_of_a_campaign_that_never_ran(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["campaign=demo", f"root={tmp_path}"]
+    assert main(["status", *where]) == 0
+    assert "waiting" in capsys.readouterr().out
+    assert main(["why", "pretrain/base", *where]) == 0
+    assert "it never ran" in capsys.readouterr().out
+    assert main(["why", *where]) == 0
+    assert "report/demo" in capsys.readouterr().out
+
+
+def test_a_report_without_results_shows_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "campaign=demo", f"root={tmp_path}"]) == 0
+    assert "missing" in capsys.readouterr().out
+    assert (tmp_path / "unfinished" / "report" / "demo" / "report.html").exists()
+
+
+def test_a_stage_can_be_made_in_this_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["campaign=demo", f"root={tmp_path}"]
+    assert main(["stage", "generate/tokenizer", *where]) == 0
+    out = Path(capsys.readouterr().out.split(": ")[1].strip())
+    assert (out / "tokenizer.json").exists()
+
+
+def test_doctor_finds_this_machine_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    assert "torch" in shown
+    assert "megatron-core 0.16" in shown
