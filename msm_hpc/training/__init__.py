@@ -1,0 +1,1 @@
+"""Training with Megatron-core: packed shards and weights in, a checkpoint out."""

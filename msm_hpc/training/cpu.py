@@ -1,0 +1,145 @@
+"""Megatron-core on a machine without a GPU: its hard-coded CUDA calls are answered by the CPU.
+
+Megatron names ``"cuda"`` in places that no configuration reaches: ``torch.zeros(..., device="cuda")``,
+``tensor.cuda()``, ``torch.cuda.current_device()``, ``tensor.type() == "torch.cuda.FloatTensor"``. Inside
+:func:`redirected` each of these is replaced by its CPU meaning, and on exit each is put back. Everything else
+(parallelism, schedules, optimizer, checkpoints) is Megatron's own code, unchanged, over gloo instead of NCCL. The list
+is what training with megatron-core 0.16.1 calls, found by counting; another version may need another.
+
+Where there is a GPU, :func:`redirected` does nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+_FACTORIES = ("tensor", "zeros")
+_ABSENT = object()
+_active = False
+
+
+@contextlib.contextmanager
+def redirected() -> Iterator[None]:
+    """While this is open, CUDA calls run on the CPU; nothing changes where a GPU exists, nor when nested."""
+    global _active
+    if _active or torch.cuda.is_available():
+        yield
+        return
+    # Compiling the few fused functions takes longer than all they could save on a CPU. Read when megatron is imported.
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+    with contextlib.ExitStack() as patches:
+        _active = True
+        patches.callback(_deactivate)
+        _expect_warnings(patches)
+        _redirect_devices(patches)
+        _redirect_collectives(patches)
+        _redirect_random(patches)
+        yield
+
+
+def _expect_warnings(patches: contextlib.ExitStack) -> None:
+    """Megatron tells many times that Apex is absent, and calls collectives by their old names."""
+    patches.enter_context(warnings.catch_warnings())
+    warnings.filterwarnings("ignore", module=r"megatron\.|torch\.distributed")
+
+
+def _deactivate() -> None:
+    global _active
+    _active = False
+
+
+def _replace(patches: contextlib.ExitStack, owner: Any, name: str, new: Any) -> None:
+    old = vars(owner).get(name, _ABSENT)
+    setattr(owner, name, new)
+    if old is _ABSENT:
+        patches.callback(delattr, owner, name)
+    else:
+        patches.callback(setattr, owner, name, old)
+
+
+def _redirect_devices(patches: contextlib.ExitStack) -> None:
+    _replace(patches, torch.cuda, "current_device", lambda: "cpu")
+    _replace(patches, torch.cuda, "set_device", lambda device: None)
+    _replace(patches, torch.cuda, "synchronize", lambda: None)
+    _replace(patches, torch.Tensor, "cuda", lambda self, *args, **kwargs: self)
+    _replace(patches, torch.nn.Module, "cuda", lambda self, *args, **kwargs: self)
+    _replace(patches, torch.Tensor, "type", _type_as_cuda(torch.Tensor.type))
+    for name in _FACTORIES:
+        _replace(patches, torch, name, _on_cpu(getattr(torch, name)))
+
+
+def _on_cpu(factory: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    @functools.wraps(factory)
+    def call(*args: Any, **kwargs: Any) -> torch.Tensor:
+        device = kwargs.get("device")
+        if isinstance(device, int) or (device is not None and str(device).startswith("cuda")):
+            kwargs["device"] = "cpu"
+        return factory(*args, **kwargs)
+
+    return call
+
+
+def _type_as_cuda(real: Callable[..., Any]) -> Callable[..., Any]:
+    """Megatron's optimizers sort parameters by the string ``tensor.type()``; only Megatron is told ``torch.cuda``."""
+
+    def call(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        answer = real(self, *args, **kwargs)
+        caller: str = sys._getframe(1).f_globals.get("__name__", "")
+        if args or kwargs or not caller.startswith("megatron."):
+            return answer
+        return answer.replace("torch.", "torch.cuda.", 1)
+
+    return call
+
+
+def _redirect_collectives(patches: contextlib.ExitStack) -> None:
+    """Gloo reads a non-contiguous tensor as if it were contiguous, without an error (seen with torch 2.13)."""
+    for name in ("broadcast", "all_reduce"):
+        _replace(patches, torch.distributed, name, _contiguous(getattr(torch.distributed, name)))
+
+
+def _contiguous(collective: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(collective)
+    def call(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if tensor.is_contiguous():
+            return collective(tensor, *args, **kwargs)
+        assert not kwargs.get("async_op"), f"non-contiguous tensor in an asynchronous {collective.__name__}"
+        copy = tensor.contiguous()
+        result = collective(copy, *args, **kwargs)
+        tensor.copy_(copy)
+        return result
+
+    return call
+
+
+def _redirect_random(patches: contextlib.ExitStack) -> None:
+    """The generator that Megatron forks for each tensor-parallel rank is the CPU's own."""
+    from megatron.core.tensor_parallel import random as megatron_random
+
+    def get_state(*args: Any, **kwargs: Any) -> torch.Tensor:
+        return torch.get_rng_state()
+
+    def set_state(state: torch.Tensor, *args: Any, **kwargs: Any) -> None:
+        torch.set_rng_state(state)
+
+    for owner in (torch.cuda, torch.cuda.random):
+        _replace(patches, owner, "get_rng_state", get_state)
+        _replace(patches, owner, "set_rng_state", set_state)
+    _replace(patches, torch.cuda, "manual_seed", torch.manual_seed)
+    _replace(patches, megatron_random, "_set_cuda_rng_state", set_state)
+    quiet = logging.getLogger(megatron_random.__name__)
+    quiet.addFilter(_expected)
+    patches.callback(quiet.removeFilter, _expected)
+
+
+def _expected(record: logging.LogRecord) -> bool:
+    return "CPU RNG state changed within GPU RNG context" not in record.getMessage()

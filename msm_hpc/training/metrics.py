@@ -1,0 +1,54 @@
+"""``metrics.jsonl``: one line a step, exactly one, however often the run was killed and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from msm_hpc.files import write_text
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """What one optimizer step did.
+
+    ``step`` counts from 1. ``loss`` is in nats a trainable token, averaged over the whole global batch; ``grad_norm``
+    is taken before clipping; ``tokens`` leaves padding out; ``seconds`` is wall time.
+    """
+
+    step: int
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    tokens: int
+    trainable_tokens: int
+    seconds: float
+
+
+class MetricsFile:
+    """Appends steps to ``path``; kept by rank 0 alone."""
+
+    def __init__(self, path: Path, done: int) -> None:
+        """Keep the first ``done`` steps that the file holds and drop what follows, a torn last line included."""
+        kept = path.read_text(encoding="utf-8").splitlines()[:done] if done else []
+        assert len(kept) == done, f"{path} has {len(kept)} lines, {done} steps are done"
+        self.steps = [StepMetrics(**json.loads(line)) for line in kept]
+        write_text(path, "".join(line + "\n" for line in kept))
+        self._file = path.open("a", encoding="utf-8")
+
+    def append(self, metrics: StepMetrics) -> None:
+        """Add one step."""
+        self.steps.append(metrics)
+        self._file.write(json.dumps(asdict(metrics)) + "\n")
+        self._file.flush()
+
+    def sync(self) -> None:
+        """Make sure that all steps are on disk: before a resume point tells that they are done."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Finish writing."""
+        self.sync()
+        self._file.close()

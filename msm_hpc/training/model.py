@@ -1,0 +1,104 @@
+"""The model, built by Megatron-core from the Hugging Face description.
+
+Transformer Engine's layers where there are a GPU, Transformer Engine and bf16 (its attention over packed rows has no
+float32 kernel); Megatron's own ("local") layers with :mod:`msm_hpc.training.attention` elsewhere. Both write the same
+checkpoint keys. The GPU path is written from Megatron's sources and has not been run: this project's tests have no GPU.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from megatron.core import parallel_state
+from megatron.core.models.gpt import GPTModel
+from megatron.core.models.gpt.gpt_layer_specs import get_gpt_decoder_block_spec, get_gpt_layer_local_spec
+from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
+from megatron.core.transformer.transformer_config import TransformerConfig
+
+from msm_hpc.config import Layout, Precision
+from msm_hpc.training.architecture import Llama
+from msm_hpc.training.attention import PackedAttention
+
+
+class RMSNorm(torch.nn.RMSNorm):
+    """Torch's RMSNorm, which Megatron's wrapper of it refuses under sequence parallelism.
+
+    There each tensor-parallel rank sees a part of the tokens; the mark on the weight makes Megatron sum its gradient.
+    """
+
+    def __init__(self, config: TransformerConfig, hidden_size: int, eps: float = 1e-5, **kwargs: Any) -> None:
+        super().__init__(hidden_size, eps=eps, dtype=config.params_dtype)
+        self.weight.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
+
+
+def transformer_config(model: Llama, layout: Layout, precision: Precision) -> TransformerConfig:
+    """Megatron's configuration of ``model``, field by field."""
+    shape = model.shape
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    return TransformerConfig(
+        num_layers=shape.num_hidden_layers,
+        hidden_size=shape.hidden_size,
+        ffn_hidden_size=shape.intermediate_size,
+        num_attention_heads=shape.num_attention_heads,
+        num_query_groups=shape.num_key_value_heads,
+        kv_channels=model.head_dim,
+        normalization="RMSNorm",
+        layernorm_epsilon=shape.rms_norm_eps,
+        activation_func=F.silu,
+        gated_linear_unit=True,
+        add_bias_linear=False,
+        hidden_dropout=0.0,
+        attention_dropout=0.0,
+        init_method_std=shape.initializer_range,
+        use_cpu_initialization=not torch.cuda.is_available(),
+        tensor_model_parallel_size=layout.tensor_parallel,
+        pipeline_model_parallel_size=layout.pipeline_parallel,
+        sequence_parallel=layout.sequence_parallel,
+        bf16=precision == "bf16",
+        params_dtype=dtype,
+        pipeline_dtype=dtype,
+        autocast_dtype=dtype,
+        calculate_per_token_loss=True,
+        # What follows are fusions that need CUDA kernels of Apex, and a trick that corrupts activations sent by gloo.
+        masked_softmax_fusion=False,
+        gradient_accumulation_fusion=False,
+        persist_layer_norm=False,
+        bias_activation_fusion=False,
+        bias_dropout_fusion=False,
+        deallocate_pipeline_outputs=torch.cuda.is_available(),
+    )
+
+
+def build_model(model: Llama, config: TransformerConfig) -> GPTModel:
+    """This rank's part of ``model``, on its device, with weights not yet set.
+
+    Needs the process groups of :func:`msm_hpc.training.groups.process_groups`.
+    """
+    shape = model.shape
+    built = GPTModel(
+        config=config,
+        transformer_layer_spec=_layers(config),
+        vocab_size=model.padded_vocab_size,
+        max_sequence_length=shape.max_position_embeddings,
+        pre_process=parallel_state.is_pipeline_first_stage(),
+        post_process=parallel_state.is_pipeline_last_stage(),
+        position_embedding_type="rope",
+        rotary_base=shape.rope_theta,
+        rope_scaling=model.rope_factor is not None,
+        rope_scaling_factor=model.rope_factor or 1.0,
+        share_embeddings_and_output_weights=shape.tie_word_embeddings,
+        parallel_output=True,
+    )
+    return built.cuda(torch.cuda.current_device())
+
+
+def _layers(config: TransformerConfig) -> TransformerBlockSubmodules:
+    if torch.cuda.is_available() and config.bf16 and find_spec("transformer_engine"):
+        return get_gpt_decoder_block_spec(config, use_transformer_engine=True)
+    layer = get_gpt_layer_local_spec(normalization="RMSNorm")
+    layer.submodules.input_layernorm = layer.submodules.pre_mlp_layernorm = RMSNorm
+    layer.submodules.self_attention.submodules.core_attention = PackedAttention
+    return TransformerBlockSubmodules(layer_specs=[layer] * get_num_layers_to_build(config), layer_norm=RMSNorm)

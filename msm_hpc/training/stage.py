@@ -1,0 +1,158 @@
+"""The training stage: ``run`` is called in the process of every rank.
+
+A killed run is called again with the same ``out`` and goes on from the newest resume point; the result is the one of a
+run that was never killed. ``out/checkpoint`` and ``out/summary.json`` appear at the end, and then ``out/resume`` goes.
+
+Modules that import Megatron are imported inside functions here: when :func:`msm_hpc.training.cpu.redirected` is open,
+which spares a CPU the compiler, and not at all by those who only want this file's names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msm_hpc.config import TrainConfig
+from msm_hpc.errors import UserError
+from msm_hpc.files import read_json, write_json
+from msm_hpc.progress import ProgressFile
+from msm_hpc.training import cpu
+from msm_hpc.training.architecture import Llama, read_architecture
+from msm_hpc.training.data import SampleOrder
+from msm_hpc.training.groups import process_groups
+from msm_hpc.training.layout import check_layout
+from msm_hpc.training.metrics import MetricsFile
+from msm_hpc.training.summary import announce, log_step, summarise
+from tokenization.packing import Plan
+from tokenization.shards import Shard
+
+if TYPE_CHECKING:
+    from msm_hpc.training.loop import Data
+    from msm_hpc.training.optimizer import Trainable
+
+SHARDS = "shards/"
+
+
+def run(config: TrainConfig, inputs: Mapping[str, Path], out: Path) -> None:
+    """Train, as one rank of ``config.layout.world_size``.
+
+    Args:
+        config: what to do.
+        inputs: ``model`` (a model step's output), ``plan`` (a pack step's), ``shards/<source>/<index>`` (tokenise
+            steps') and, unless weights are to be drawn from ``config.seed``, ``checkpoint`` (a train or model step's).
+        out: an existing folder, kept from an earlier try of the same run.
+
+    Raises:
+        UserError: the layout does not fit the model or the number of ranks, the data is not for this model, or the
+            loss is no longer finite.
+    """
+    if (out / "summary.json").exists():
+        return
+    logging.getLogger("megatron").setLevel(logging.WARNING)
+    with cpu.redirected():
+        model = read_architecture(inputs["model"])
+        check_layout(config.layout, model, config.sequence_length)
+        with process_groups(config.layout, config.seed):
+            _train(config, model, inputs, out)
+
+
+def _train(config: TrainConfig, model: Llama, inputs: Mapping[str, Path], out: Path) -> None:
+    from torch import distributed
+
+    from msm_hpc.training.checkpoint import load_resume_point, save_weights
+
+    data = open_data(config, model, inputs)
+    steps = data.order.steps
+    trainable = build(config, model, inputs, steps)
+    done = load_resume_point(trainable, out / "resume")
+    trainable.schedule.step(done)
+    first = distributed.get_rank() == 0
+    metrics = MetricsFile(out / "metrics.jsonl", done) if first else None
+    if first:
+        announce(config, model, data.order, done)
+    _steps(config, trainable, data, range(done, steps), out, metrics)
+    save_weights(trainable.model, out / "checkpoint")
+    if metrics:
+        metrics.close()
+        write_json(out / "summary.json", asdict(summarise(config, model, data.order, metrics.steps)))
+        shutil.rmtree(out / "resume", ignore_errors=True)
+    distributed.barrier()
+
+
+def open_data(config: TrainConfig, model: Llama, inputs: Mapping[str, Path]) -> Data:
+    """The packed rows, checked to be for this model.
+
+    Raises:
+        UserError: another sequence length, another tokenizer or more tokens than the model has, or a shard is missing.
+    """
+    from msm_hpc.training.loop import Data
+
+    plan = Plan(inputs["plan"])
+    if plan.sequence_length != config.sequence_length:
+        raise UserError(
+            f"{inputs['plan']}: packed for sequence_length {plan.sequence_length}, training has "
+            f"{config.sequence_length}; pack again or change sequence_length"
+        )
+    _check_tokenizer(inputs["plan"] / "manifest.json", inputs["model"] / "tokenizer.json", model.vocab_size)
+    missing = [key for key in plan.shards if SHARDS + key not in inputs]
+    if missing:
+        raise UserError(f"{inputs['plan']}: needs the shards {missing}, given are {sorted(inputs)}")
+    shards = {key: Shard(inputs[SHARDS + key]) for key in plan.shards}
+    return Data(plan, shards, SampleOrder(len(plan), config.epochs, config.global_batch_size, config.seed))
+
+
+def _check_tokenizer(plan: Path, tokenizer: Path, vocab_size: int) -> None:
+    used = read_json(plan)["tokenizer"]
+    if used["vocab_size"] > vocab_size:
+        raise UserError(
+            f"{plan}: tokenizer.vocab_size: tokenised with a vocabulary of {used['vocab_size']}, but the model has "
+            f"vocab_size {vocab_size}; tokenise with the model's own tokenizer"
+        )
+    own = hashlib.sha256(tokenizer.read_bytes()).hexdigest()
+    if used["tokenizer_sha256"] != own:
+        raise UserError(
+            f"{plan}: tokenizer.tokenizer_sha256: tokenised with another tokenizer ({used['tokenizer_sha256'][:12]}) "
+            f"than {tokenizer} ({own[:12]}); tokenise with the model's own tokenizer"
+        )
+
+
+def build(config: TrainConfig, model: Llama, inputs: Mapping[str, Path], steps: int) -> Trainable:
+    """This rank's part of the model, with weights from ``inputs["checkpoint"]`` or drawn from ``config.seed``."""
+    from msm_hpc.training.checkpoint import load_weights
+    from msm_hpc.training.model import build_model, transformer_config
+    from msm_hpc.training.optimizer import make_trainable
+    from msm_hpc.training.weights import initialise
+
+    part = build_model(model, transformer_config(model, config.layout, config.precision))
+    if "checkpoint" in inputs:
+        load_weights(part, inputs["checkpoint"] / "checkpoint")
+    else:
+        initialise(part, config.seed)
+    return make_trainable(part, config, steps)
+
+
+def _steps(
+    config: TrainConfig, trainable: Trainable, data: Data, todo: range, out: Path, metrics: MetricsFile | None
+) -> None:
+    """Do the steps ``todo``; ``metrics`` is None on all ranks but the first."""
+    from msm_hpc.training.checkpoint import save_resume_point
+    from msm_hpc.training.loop import train_step
+
+    progress = ProgressFile(out, todo.stop, "steps")
+    for step in todo:
+        measured = train_step(trainable, data, config, step)
+        done = step + 1
+        if metrics:
+            metrics.append(measured)
+            progress.update(done)
+            if done % config.log_every == 0 or done == todo.stop:
+                log_step(metrics.steps[-config.log_every :], todo.stop)
+        if done % config.save_every == 0 and done < todo.stop:
+            if metrics:
+                metrics.sync()
+            save_resume_point(trainable, out / "resume", done)

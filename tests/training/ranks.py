@@ -1,0 +1,173 @@
+"""Starts the ranks of a job as torchrun would, and is what they run: ``python -m tests.training.ranks JOBS.json``.
+
+Starting a rank costs seconds, so the ranks do several jobs one after another.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, astuple, dataclass
+from pathlib import Path
+from typing import Any, Literal
+from unittest.mock import patch
+
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from msm_hpc.config import Layout, TrainConfig
+from msm_hpc.progress import ProgressFile
+
+TIMEOUT_SECONDS = 240
+
+
+@dataclass(frozen=True)
+class Job:
+    """``train`` runs the stage; ``initial`` saves the weights that a run starts with; ``losses`` saves ``losses.pt``.
+
+    The last one is, of each row of the plan alone, the loss of each token. ``kill_at`` kills all ranks when that step
+    is done.
+    """
+
+    config: TrainConfig
+    inputs: Mapping[str, Path]
+    out: Path
+    kind: Literal["train", "initial", "losses"] = "train"
+    kill_at: int | None = None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the ranks ended: exit status of each and what each wrote to stderr."""
+
+    codes: list[int]
+    errors: list[str]
+
+
+def start_ranks(folder: Path, count: int, jobs: Sequence[Job]) -> Ended:
+    """Do ``jobs``, all of a layout of ``count`` ranks, and wait for the end."""
+    file = folder / f"jobs-{count}-{jobs[0].out.name}.json"
+    # As torchrun does, the starter holds the store that the ranks of a job meet at: its port is bound when it is told.
+    stores = [TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False) for _ in jobs]
+    told = [asdict(job) | {"port": store.port} for job, store in zip(jobs, stores, strict=True)]
+    file.write_text(json.dumps(told, default=str))
+    logs = [file.with_suffix(f".{rank}.log") for rank in range(count)]
+    with ExitStack() as stack:
+        ranks: list[subprocess.Popen[bytes]] = []
+        for rank, log in enumerate(logs):
+            environment = os.environ | {
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": str(count),
+                "MASTER_ADDR": "127.0.0.1",
+                "TORCHELASTIC_USE_AGENT_STORE": "True",
+                "OMP_NUM_THREADS": "1",
+                "PYTHONWARNINGS": "ignore",
+            }
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tests.training.ranks", str(file)],
+                env=environment,
+                stderr=stack.enter_context(log.open("wb")),
+                cwd=Path(__file__).parents[2],
+                process_group=ranks[0].pid if ranks else 0,
+            )
+            ranks.append(stack.enter_context(process))
+            stack.callback(process.kill)
+        _wait(ranks)
+    return Ended([rank.returncode for rank in ranks], [log.read_text() for log in logs])
+
+
+def _wait(ranks: list[subprocess.Popen[bytes]]) -> None:
+    """Until all ranks have ended, one has failed (the others would wait for it), or it takes too long."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while time.monotonic() < deadline:
+        codes = [rank.poll() for rank in ranks]
+        if None not in codes or any(codes):
+            break
+        time.sleep(0.05)
+    time.sleep(0.2)  # a killed process group does not end in one instant, and a failed rank takes others down with it
+
+
+def do_all(folder: Path, count: int, jobs: Sequence[Job]) -> None:
+    """:func:`start_ranks`, which must end well."""
+    ended = start_ranks(folder, count, jobs)
+    assert not any(ended.codes), "\n".join(f"rank ended with {c}: {e}" for c, e in zip(*astuple(ended), strict=True))
+
+
+def _jobs(file: Path) -> Iterator[tuple[Job, int]]:
+    for raw in json.loads(file.read_text()):
+        port = raw.pop("port")
+        config: dict[str, Any] = raw.pop("config")
+        config["layout"] = Layout(**config["layout"])
+        inputs = {name: Path(path) for name, path in raw.pop("inputs").items()}
+        yield Job(config=TrainConfig(**config), inputs=inputs, out=Path(raw.pop("out")), **raw), port
+
+
+def main() -> None:
+    for job, port in _jobs(Path(sys.argv[1])):
+        os.environ["MASTER_PORT"] = str(port)
+        job.out.mkdir(exist_ok=True)
+        if job.kind == "train":
+            _train(job)
+        else:
+            _inspect(job)
+
+
+def _train(job: Job) -> None:
+    from msm_hpc.training import stage
+
+    class Killer(ProgressFile):
+        def update(self, done: int) -> None:
+            super().update(done)
+            if done == job.kill_at:
+                os.killpg(0, signal.SIGKILL)
+
+    with patch.object(stage, "ProgressFile", Killer):
+        stage.run(job.config, job.inputs, job.out)
+
+
+def _inspect(job: Job) -> None:
+    import torch
+
+    from msm_hpc.training.architecture import read_architecture
+    from msm_hpc.training.groups import process_groups
+
+    with process_groups(job.config.layout):
+        from megatron.core.pipeline_parallel import get_forward_backward_func
+
+        from msm_hpc.training import stage
+        from msm_hpc.training.checkpoint import save_weights
+        from msm_hpc.training.data import MicroBatch, micro_batch
+        from msm_hpc.training.loop import token_losses
+
+        model = read_architecture(job.inputs["model"])
+        part = stage.build(job.config, model, job.inputs, steps=1).model
+        if job.kind == "initial":
+            save_weights(part, job.out / "checkpoint")
+            return
+
+        def forward(batches: Iterator[MicroBatch], module: torch.nn.Module) -> tuple[torch.Tensor, Any]:
+            output = token_losses(module, next(batches))
+            return output, lambda losses: (losses.sum(), torch.tensor(1), losses.detach().clone())
+
+        data = stage.open_data(job.config, model, job.inputs)
+        losses = get_forward_backward_func()(
+            forward_step_func=forward,
+            data_iterator=iter([micro_batch(data.plan, data.shards, [row]) for row in range(len(data.plan))]),
+            model=part,
+            num_microbatches=len(data.plan),
+            seq_length=job.config.sequence_length,
+            micro_batch_size=1,
+            forward_only=True,
+        )
+        if losses and torch.distributed.get_rank() == torch.distributed.get_world_size() - 1:
+            torch.save(torch.cat(losses), job.out / "losses.pt")
+
+
+if __name__ == "__main__":
+    main()

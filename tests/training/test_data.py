@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from msm_hpc.training.data import SampleOrder, micro_batch
+from tests.training.toy import Corpus, write_inputs
+from tokenization.packing import Piece, Plan
+from tokenization.shards import Shard, ShardWriter
+
+
+class TwoRows:
+    sequence_length, pad_id = 8, 1
+
+    def __len__(self) -> int:
+        return 2
+
+    def row(self, index: int) -> list[Piece]:
+        whole = [Piece("chats/0", 0, 0, 3), Piece("chats/0", 1, 0, 2)]
+        return [whole, [Piece("chats/0", 2, 4, 8)]][index]
+
+
+def test_micro_batch_of_the_docstring(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path, 100) as shard:
+        shard.add(np.array([10, 11, 12], np.int32), np.array([0, 1, 0], np.uint8))
+        shard.add(np.array([20, 21], np.int32))
+        shard.add(np.arange(40, 60, dtype=np.int32))
+    batch = micro_batch(TwoRows(), {"chats/0": Shard(tmp_path)}, [0, 1])
+    assert batch.tokens.tolist() == [[10, 11, 12, 20, 21, 1, 1, 1, *range(44, 52)]]
+    assert batch.labels.tolist() == [[11, 12, 1, 21, 1, 1, 1, 1, *range(45, 52), 1]]
+    assert batch.loss_mask.tolist() == [[1, 0, 0, 1, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 0]]
+    assert batch.boundaries.tolist() == [0, 3, 5, 8, 16]
+    assert (batch.longest, batch.real_tokens) == (8, 13)
+
+
+def test_whole_plan_has_every_token_and_every_target_once(tmp_path: Path) -> None:
+    inputs = write_inputs(tmp_path, Corpus(documents=50))
+    shard, plan = Shard(inputs["shards/chats/0"]), Plan(inputs["plan"])
+    batch = micro_batch(plan, {"chats/0": shard}, range(len(plan)))
+    assert batch.real_tokens == sum(shard.lengths)
+    targets = [
+        int(token)
+        for document in range(len(shard))
+        for token, trainable in zip(shard.tokens(document)[1:], shard.loss_mask(document)[1:], strict=True)
+        if trainable
+    ]
+    assert Counter(batch.labels[batch.loss_mask == 1].tolist()) == Counter(targets)
+    assert batch.loss_mask.dtype == torch.float32 and batch.boundaries.dtype == torch.int32
+
+
+def test_every_epoch_has_every_row_in_another_order() -> None:
+    order = SampleOrder(rows=10, epochs=3, global_batch_size=4, seed=5)
+    assert (order.steps, order.filled) == (8, 2)
+    samples = [row for step in range(order.steps) for row in order.global_batch(step)]
+    epochs = [samples[begin : begin + 10] for begin in (0, 10, 20)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+    other = replace(order, seed=6)
+    assert samples != [row for step in range(other.steps) for row in other.global_batch(step)]
+
+
+def test_ranks_share_out_the_same_global_batch() -> None:
+    order = SampleOrder(rows=100, epochs=1, global_batch_size=12, seed=0)
+    for size, ranks in [(1, 1), (2, 3), (3, 2), (12, 1)]:
+        read = [rows for rank in range(ranks) for rows in order.micro_batches(4, size, rank, ranks)]
+        assert all(len(rows) == size for rows in read)
+        assert sorted(row for rows in read for row in rows) == sorted(order.global_batch(4))

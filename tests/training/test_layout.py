@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from msm_hpc.config import Layout
+from msm_hpc.errors import UserError
+from msm_hpc.training.architecture import read_architecture
+from msm_hpc.training.layout import check_layout, check_world_size
+from tests.training.toy import write_model
+
+
+@pytest.mark.parametrize(
+    ("layout", "changes", "message"),
+    [
+        (Layout(tensor_parallel=3), {}, "tensor_parallel=3 does not divide 4 attention heads; .* is 2"),
+        (Layout(tensor_parallel=4), {}, "tensor_parallel=4 does not divide 2 key-value heads; .* is 2"),
+        (Layout(tensor_parallel=2), {"intermediate_size": 49}, "tensor_parallel=2 does not divide 49 columns"),
+        (Layout(pipeline_parallel=3), {}, "pipeline_parallel=3 does not divide 4 layers; .* is 2"),
+        (Layout(tensor_parallel=2, sequence_parallel=True), {}, "does not divide 33 tokens"),
+        (Layout(), {"max_position_embeddings": 32}, "sequence_length 33 .* 32"),
+    ],
+)
+def test_a_layout_that_does_not_fit(tmp_path: Path, layout: Layout, changes: dict[str, Any], message: str) -> None:
+    model = read_architecture(write_model(tmp_path / "model", **changes))
+    with pytest.raises(UserError, match=message):
+        check_layout(layout, model, sequence_length=33)
+
+
+def test_a_layout_that_fits(tmp_path: Path) -> None:
+    model = read_architecture(write_model(tmp_path / "model"))
+    check_layout(Layout(tensor_parallel=2, pipeline_parallel=4, sequence_parallel=True), model, sequence_length=32)
+
+
+def test_world_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    check_world_size(Layout())
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(UserError, match=r"3 ranks .* needs 4"):
+        check_world_size(Layout(tensor_parallel=2, data_parallel=2))
+
+
+def test_checking_imports_nothing_heavy() -> None:
+    code = "import sys, msm_hpc.training.layout; print([m for m in ('torch', 'megatron', 'numpy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

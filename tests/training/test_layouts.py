@@ -1,0 +1,125 @@
+"""The same run under every kind of parallelism: the proof that none of them changes the result."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from msm_hpc.config import Layout, TrainConfig
+from tests.training.ranks import Job, do_all
+from tests.training.toy import Corpus, change_document, losses_by_document, read_checkpoint, read_metrics, write_inputs
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("layouts")]
+
+# A larger epsilon than usual: Adam divides by the root of the second moment, which turns the rounding of a gradient of
+# 1e-9 into a full-sized difference of the update.
+CONFIG = TrainConfig(
+    sequence_length=32,
+    global_batch_size=8,
+    micro_batch_size=2,
+    epochs=2,
+    learning_rate=3e-3,
+    clip_grad=0.6,
+    adam_eps=1e-6,
+    precision="fp32",
+    save_every=5,
+    seed=7,
+)
+LAYOUTS = {
+    "one": Layout(),
+    "tensor": Layout(tensor_parallel=2),
+    "pipeline": Layout(pipeline_parallel=2),
+    "data": Layout(data_parallel=2),
+    "sequence": Layout(tensor_parallel=2, sequence_parallel=True),
+    "tensor_pipeline": Layout(tensor_parallel=2, pipeline_parallel=2),
+    "sequence_pipeline": Layout(tensor_parallel=2, pipeline_parallel=2, sequence_parallel=True),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Outputs of every layout and, for two of them, of what the tests below compare."""
+    root = tmp_path_factory.mktemp("layouts")
+    inputs = write_inputs(root / "inputs", Corpus(documents=90))
+    changed = dict(inputs) | {"shards/chats/0": change_document(inputs["shards/chats/0"], root / "changed", 40)}
+
+    def job(layout: str, out: str, **fields: object) -> Job:
+        return Job(replace(CONFIG, layout=LAYOUTS[layout]), inputs, root / out, **fields)  # type: ignore[arg-type]
+
+    tied = write_inputs(root / "tied_inputs", Corpus(documents=90), tie_word_embeddings=True)
+    for world_size in (4, 2, 1):
+        layouts = [name for name, layout in LAYOUTS.items() if layout.world_size == world_size]
+        jobs = [job(name, name) for name in layouts]
+        if world_size != 2:
+            name = layouts[0]
+            go_on = inputs | {"checkpoint": root / "tensor_pipeline"}
+            jobs += [
+                job(name, f"{name}.initial", kind="initial"),
+                job(name, f"{name}.losses", kind="losses"),
+                replace(job(name, f"{name}.changed", kind="losses"), inputs=changed),
+                replace(job(name, f"{name}.go_on"), inputs=go_on),
+            ]
+        tied_layout = {1: "one", 2: "pipeline"}.get(world_size)
+        if tied_layout:
+            jobs.append(replace(job(tied_layout, f"{tied_layout}.tied"), inputs=tied))
+        do_all(root, world_size, jobs)
+    return root
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "one"])
+def test_losses_and_gradient_norms_are_those_of_a_single_rank(runs: Path, layout: str) -> None:
+    single = read_metrics(runs / "one")
+    assert len(single) >= 8 and single[-1].loss < single[0].loss
+    for expected, found in zip(single, read_metrics(runs / layout), strict=True):
+        assert found.loss == pytest.approx(expected.loss, abs=1e-5)
+        assert found.grad_norm == pytest.approx(expected.grad_norm, abs=1e-5)
+        exact = replace(found, loss=expected.loss, grad_norm=expected.grad_norm, seconds=expected.seconds)
+        assert exact == expected
+    assert max(step.grad_norm for step in single) > CONFIG.clip_grad, "clipping takes part"
+
+
+def test_tied_embeddings_on_two_stages_are_one_tensor(runs: Path) -> None:
+    one, two = (read_metrics(runs / out) for out in ("one.tied", "pipeline.tied"))
+    np.testing.assert_allclose([step.loss for step in two], [step.loss for step in one], rtol=0, atol=1e-5)
+    np.testing.assert_allclose([step.grad_norm for step in two], [step.grad_norm for step in one], rtol=0, atol=1e-5)
+    assert "output_layer.weight" not in read_checkpoint(runs / "pipeline.tied" / "checkpoint")
+
+
+def test_initial_weights_are_bit_equal(runs: Path) -> None:
+    single = read_checkpoint(runs / "one.initial" / "checkpoint")
+    split = read_checkpoint(runs / "tensor_pipeline.initial" / "checkpoint")
+    assert single.keys() == split.keys()
+    assert all(torch.equal(single[key], split[key]) for key in single)
+    layers = single["decoder.layers.self_attention.linear_qkv.weight"]
+    assert not torch.equal(layers[0], layers[1])
+
+
+def test_checkpoint_of_four_ranks_goes_on_with_one(runs: Path) -> None:
+    one, four = (read_metrics(runs / out) for out in ("one.go_on", "tensor_pipeline.go_on"))
+    np.testing.assert_allclose([step.loss for step in one], [step.loss for step in four], rtol=0, atol=1e-5)
+    assert one[0].loss < read_metrics(runs / "one")[0].loss - 0.1
+
+
+@pytest.mark.parametrize("layout", ["one", "tensor_pipeline"])
+def test_a_document_does_not_see_the_others_of_its_row(runs: Path, layout: str) -> None:
+    plan, changed_document = runs / "inputs" / "plan", 40
+    before = losses_by_document(plan, torch.load(runs / f"{layout}.losses" / "losses.pt"))
+    after = losses_by_document(plan, torch.load(runs / f"{layout}.changed" / "losses.pt"))
+    assert not np.allclose(before.pop(changed_document), after.pop(changed_document))
+    for document, losses in before.items():
+        np.testing.assert_allclose(after[document], losses, rtol=0, atol=1e-6, err_msg=f"document {document}")
+
+
+def test_summary_tells_the_run(runs: Path) -> None:
+    summary = json.loads((runs / "tensor_pipeline" / "summary.json").read_text())
+    metrics = read_metrics(runs / "tensor_pipeline")
+    assert [row.step for row in metrics] == list(range(1, summary["steps"] + 1))
+    assert summary["world_size"] == 4 and summary["layout"]["pipeline_parallel"] == 2
+    assert summary["tokens"] == sum(row.tokens for row in metrics) > summary["trainable_tokens"]
+    assert summary["final_loss"] == metrics[-1].loss
+    assert not (runs / "tensor_pipeline" / "resume").exists()

@@ -1,0 +1,58 @@
+"""A killed run, started again, gives what a run that was never killed gives."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from msm_hpc.config import Layout, TrainConfig
+from msm_hpc.progress import read_progress
+from msm_hpc.training.stage import run
+from tests.training.ranks import Job, do_all, start_ranks
+from tests.training.toy import Corpus, read_checkpoint, read_metrics, write_inputs
+
+pytestmark = [pytest.mark.slow]
+
+
+def test_killed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    config = TrainConfig(
+        sequence_length=32,
+        global_batch_size=8,
+        micro_batch_size=2,
+        epochs=2,
+        learning_rate=3e-3,
+        precision="bf16",
+        save_every=3,
+        layout=Layout(data_parallel=2),
+    )
+    inputs = write_inputs(tmp_path, Corpus(documents=60))
+    unbroken, killed = (Job(config, inputs, tmp_path / name) for name in ("unbroken", "killed"))
+
+    ended = start_ranks(tmp_path, 2, [unbroken, replace(killed, kill_at=5)])
+    assert ended.codes == [-9, -9], ended.errors
+    assert [point.name for point in (killed.out / "resume").iterdir()] == ["step-000000003"]
+    assert len(read_metrics(killed.out)) == 5 and not (killed.out / "summary.json").exists()
+    with (killed.out / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "lo')
+    shutil.copytree(killed.out / "resume" / "step-000000003", killed.out / "resume" / ".step-000000006.partial")
+
+    moved = shutil.copytree(killed.out, tmp_path / "moved")
+
+    do_all(tmp_path, 2, [killed])
+    assert [replace(step, seconds=0) for step in read_metrics(killed.out)] == [
+        replace(step, seconds=0) for step in read_metrics(unbroken.out)
+    ]
+    expected, found = (read_checkpoint(job.out / "checkpoint") for job in (unbroken, killed))
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert not (killed.out / "resume").exists()
+    progress = read_progress(killed.out)
+    assert progress is not None and progress.done == progress.total == len(read_metrics(unbroken.out))
+
+    run(replace(config, layout=Layout()), inputs, moved)
+    for step, other in zip(read_metrics(unbroken.out), read_metrics(moved), strict=True):
+        assert other.loss == pytest.approx(step.loss, abs=2e-3), "resumed with one rank instead of two"

@@ -1,0 +1,139 @@
+"""Small real inputs for the training stage: a model folder, shards written and packed by ``tokenization``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+
+from msm_hpc.training.metrics import StepMetrics
+from tokenization import packing
+from tokenization.documents import DOCUMENTS, CorpusRange, ShardManifest, TokenizerFacts
+from tokenization.manifest import record_files, write_manifest
+from tokenization.packing import PackConfig, Plan
+from tokenization.shards import BIN, IDX, MASK, Shard, ShardWriter
+
+TOKENIZER = '{"toy": true}\n'
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_act": "silu",
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+    "vocab_size": 200,
+}
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Random documents with a pattern to learn; the first third of the tokens of each is not trainable."""
+
+    documents: int = 120
+    shortest: int = 3
+    longest: int = 20
+    vocab_size: int = 200
+    sequence_length: int = 32
+    seed: int = 0
+
+
+def write_model(folder: Path, **changes: Any) -> Path:
+    """A model step's output with :data:`LLAMA` as config."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(LLAMA | changes))
+    (folder / "tokenizer.json").write_text(TOKENIZER)
+    return folder
+
+
+def write_inputs(root: Path, corpus: Corpus = Corpus(), **changes: Any) -> dict[str, Path]:
+    """What the training stage is given, from scratch."""
+    shard, plan = root / "shard", root / "plan"
+    for folder in (shard, plan):
+        folder.mkdir(parents=True)
+    write_shard(shard, corpus)
+    config = PackConfig(sequence_length=corpus.sequence_length, samples=(("chats", None),), seed=corpus.seed)
+    packing.run(config, {"chats/0": shard}, plan)
+    model = write_model(root / "model", **({"vocab_size": corpus.vocab_size} | changes))
+    return {"model": model, "plan": plan, "shards/chats/0": shard}
+
+
+def write_shard(folder: Path, corpus: Corpus) -> None:
+    random = np.random.default_rng(corpus.seed)
+    lengths = random.integers(corpus.shortest, corpus.longest + 1, corpus.documents)
+    with ShardWriter(folder, corpus.vocab_size) as shard:
+        for length in lengths:
+            start, stride = random.integers(0, corpus.vocab_size), random.integers(1, 4)
+            tokens = (start + stride * np.arange(length)) % corpus.vocab_size
+            shard.add(tokens.astype(np.int32), (np.arange(length) >= length // 3).astype(np.uint8))
+    rows = [{"id": str(number), "kind": "chat", "provenance": {}} for number in range(corpus.documents)]
+    (folder / DOCUMENTS).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    digest = hashlib.sha256(TOKENIZER.encode()).hexdigest()
+    manifest = ShardManifest(
+        task=0,
+        tasks=1,
+        corpus=CorpusRange(0, 0, 0, ""),
+        tokenizer=TokenizerFacts(digest, None, corpus.vocab_size, 0, 1, False),
+        documents=0,
+        chats=corpus.documents,
+        tokens=int(lengths.sum()),
+        trainable_tokens=int((lengths - lengths // 3).sum()),
+        files=record_files(folder, [BIN, IDX, MASK, DOCUMENTS]),
+    )
+    write_manifest(folder, manifest)
+
+
+def change_document(shard: Path, folder: Path, document: int) -> Path:
+    """A copy of ``shard`` in which every token of one document is another one."""
+    old = Shard(shard)
+    folder.mkdir()
+    with ShardWriter(folder, 200) as new:
+        for number in range(len(old)):
+            tokens = old.tokens(number).astype(np.int32)
+            new.add((tokens + 17) % 200 if number == document else tokens, old.loss_mask(number))
+    return folder
+
+
+def read_metrics(out: Path) -> list[StepMetrics]:
+    """The steps of a run."""
+    return [StepMetrics(**json.loads(line)) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses_by_document(plan: Path, losses: torch.Tensor) -> dict[int, NDArray[np.float32]]:
+    """Losses of the predicting tokens of each document, from ``losses`` of shape [rows, sequence_length]."""
+    rows = Plan(plan)
+    found = {}
+    for row in range(len(rows)):
+        begin = 0
+        for piece in rows.row(row):
+            found[piece.document] = losses[row, begin : begin + piece.length - 1].numpy()
+            begin += piece.length
+    return found
+
+
+def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a checkpoint, read with torch alone: no Megatron, no process group."""
+    stored = FileSystemReader(path).read_metadata().state_dict_metadata
+    tensors = {
+        key: torch.empty(value.size, dtype=value.properties.dtype)
+        for key, value in stored.items()
+        if isinstance(value, TensorStorageMetadata)
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that torch.distributed is not initialised, which is meant
+        load(tensors, storage_reader=FileSystemReader(path), no_dist=True)
+    return tensors
