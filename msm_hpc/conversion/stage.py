@@ -1,6 +1,6 @@
 """The ``model`` stage, where a campaign's models start, and the ``export`` stage, where a trained one leaves.
 
-``run_model`` writes ``hf/`` (``config.json`` and tokenizer) and, where weights exist, ``checkpoint/`` (Megatron's).
+``run_model`` writes ``config.json``, the tokenizer and, where weights exist, ``checkpoint/`` (Megatron's).
 ``run_export`` writes a folder that ``transformers`` opens: the description and tokenizer of the model, the weights of
 the checkpoint.
 """
@@ -34,15 +34,13 @@ def run_model(config: ModelConfig, inputs: Mapping[str, Path], out: Path) -> Non
     Raises:
         UserError: the model, its weights or the tokenizer cannot be used.
     """
-    hf = out / "hf"
-    hf.mkdir()
     if config.architecture is not None:
-        scratch.describe(config.architecture, inputs["tokenizer"], hf)
+        scratch.describe(config.architecture, inputs["tokenizer"], out)
         return
     assert config.hf is not None
     loaded = source.load(config.hf, config.gguf_file)
-    loaded.config.save_pretrained(hf)
-    loaded.tokenizer.save_pretrained(hf)
+    loaded.config.save_pretrained(out)
+    loaded.tokenizer.save_pretrained(out)
     tensors = global_tensors(loaded.config)
     write_checkpoint(out / "checkpoint", [chunk for tensor in tensors for chunk in _chunks(tensor, loaded.weights)])
 
@@ -53,15 +51,15 @@ def run_export(config: ExportConfig, inputs: Mapping[str, Path], out: Path) -> N
     Raises:
         UserError: the checkpoint is not of this model, is damaged, or holds values that are not finite.
     """
-    hf = inputs["model"] / "hf"
-    if not (hf / "config.json").is_file():
-        raise UserError(f"{hf}/config.json does not exist: the description of the model comes from the model stage")
-    description = LlamaConfig.from_pretrained(hf)
+    model = inputs["model"]
+    if not (model / "config.json").is_file():
+        raise UserError(f"{model}/config.json does not exist: the description of the model comes from the model stage")
+    description = LlamaConfig.from_pretrained(model)
     dtype = getattr(torch, config.dtype)
     weights = dict(_weights(inputs["checkpoint"] / "checkpoint", global_tensors(description), dtype))
     _check_complete(description, weights)
-    shutil.copytree(hf, out, dirs_exist_ok=True)
-    write_json(out / "config.json", {**read_json(hf / "config.json"), "dtype": config.dtype})
+    shutil.copytree(model, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoint"))
+    write_json(out / "config.json", {**read_json(model / "config.json"), "dtype": config.dtype})
     save_torch_state_dict(weights, out)
     for file in out.glob("*.safetensors"):
         file.chmod(0o644)  # safetensors makes files that only their owner can read; campaigns are shared

