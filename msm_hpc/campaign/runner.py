@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from submitit.core.utils import UncompletedJobError
+
 from msm_hpc.campaign.kinds import KINDS
 from msm_hpc.campaign.steps import File
 from msm_hpc.campaign.store import Attempt, Cause, Record, StepFolder, Store, now
@@ -139,6 +141,8 @@ def cause_of(error: BaseException | None) -> Cause:
         return "upstream"
     if isinstance(error, KeyboardInterrupt | SystemExit):
         return "cancelled"
+    if isinstance(error, UncompletedJobError):  # submitit's, on Slurm's signal before the time limit
+        return "timeout"
     return "code"
 
 

@@ -27,7 +27,7 @@ from msm_hpc.campaign.steps import File, Step
 from msm_hpc.files import read_json, write_json
 from msm_hpc.launch.jobs import JobRef
 
-Cause = Literal["done", "upstream", "cancelled", "code"]
+Cause = Literal["done", "upstream", "cancelled", "timeout", "code"]
 
 
 @dataclass(frozen=True)
