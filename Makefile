@@ -9,7 +9,7 @@ CLUSTER := $(if $(filter 0,$(shell id -u)),slurm/single_machine/with_cluster.sh,
 help:
 	@echo "make demo    install, run the demo campaign, show its results"
 	@echo "make test    install, lint, type-check, and run every test, on a real Slurm cluster when root"
-	@echo "make lint    ruff, mypy and the import arrows alone"
+	@echo "make lint    ruff, mypy and the import layers alone"
 	@echo "make format  let ruff format the code"
 	@echo "make clean   delete the virtual environment and the runs"
 

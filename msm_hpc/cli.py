@@ -11,20 +11,23 @@ from functools import cached_property
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from msm_hpc import __version__
-from msm_hpc.campaign import preflight, show, slurm_run
+from msm_hpc.campaign import preflight, show
 from msm_hpc.campaign.display import Display
 from msm_hpc.campaign.graph import Graph, build_graph
 from msm_hpc.campaign.local_run import run_local
 from msm_hpc.campaign.runner import run_step
-from msm_hpc.campaign.status import standings
+from msm_hpc.campaign.slurm_run import plan_submission, scripts, submit_all
+from msm_hpc.campaign.status import statuses
 from msm_hpc.campaign.store import Store
 from msm_hpc.campaign.why import why
 from msm_hpc.compose import load_config
 from msm_hpc.config import Config
 from msm_hpc.doctor import examine
 from msm_hpc.errors import UserError
+from msm_hpc.launch.local import start_local
 from tokenization.errors import BadInput
 
 OVERRIDES = """
@@ -76,27 +79,30 @@ def _run_here(session: Session) -> int:
     if not left:
         console.print(f"Nothing to do: all {len(graph.steps)} steps are done.")
         return report(session)
-    console.print(f"{session.config.campaign.title}: {left} of {len(graph.steps)} steps to make in {store.root}")
+    console.print(
+        f"{escape(session.config.campaign.title)}: {left} of {len(graph.steps)} steps to make in {store.root}"
+    )
     began = time.monotonic()
     with Display(store, console) as display:
-        board = run_local(graph, store, session.config.cluster.slots, display.show)
-    failed = [board.steps[identity] for identity in board.failed]
+        state = run_local(graph, store, session.config.cluster.slots, display.show)
+    failed = [state.steps[identity] for identity in state.failed]
     console.print(
-        f"{left - len(failed) - len(board.blocked)} steps made in {time.monotonic() - began:.0f} s, "
-        f"{len(graph.steps) - left} were done before, {len(failed)} failed, {len(board.blocked)} blocked by those"
+        f"{left - len(failed) - len(state.blocked)} steps made in {time.monotonic() - began:.0f} s, "
+        f"{len(graph.steps) - left} were done before, {len(failed)} failed, {len(state.blocked)} blocked by those"
     )
     show.print_failures(console, failed, store)
     return report(session) or (1 if failed else 0)
 
 
 def _submit(session: Session) -> int:
-    todo = slurm_run.plan(session.graph, session.store, session.config.cluster)
-    if not todo.arrays:
-        session.console.print(f"Nothing to submit: {len(todo.done)} steps done, {len(todo.running)} being made.")
+    submission = plan_submission(session.graph, session.store, session.config.cluster)
+    done, running = len(submission.done), len(submission.running)
+    if not submission.arrays:
+        session.console.print(f"Nothing to submit: {done} steps done, {running} being made.")
         return 0
-    submitted = slurm_run.submit_all(todo, session.store, session.config.cluster)
+    submitted = submit_all(submission, session.store, session.config.cluster)
     ids = [jobs[0].id.partition("_")[0] for jobs in submitted]
-    session.console.print(show.array_table(todo, ids))
+    session.console.print(show.array_table(submission, ids))
     session.console.print(
         "Submitted; nothing of ours stays running. With the same overrides, `msm status` shows where it stands "
         "and `msm report` the results so far."
@@ -110,9 +116,9 @@ def plan(session: Session, arguments: argparse.Namespace) -> int:
     if session.config.cluster.kind == "local":
         return 0
     cluster = session.config.cluster
-    todo = slurm_run.plan(session.graph, session.store, cluster)
-    session.console.print(show.array_table(todo))
-    for array, script in zip(todo.arrays, slurm_run.scripts(todo, session.store, cluster), strict=True):
+    submission = plan_submission(session.graph, session.store, cluster)
+    session.console.print(show.array_table(submission))
+    for array, script in zip(submission.arrays, scripts(submission, session.store, cluster), strict=True):
         session.console.rule(f"sbatch script of {array.name}", align="left")
         session.console.print(script, markup=False, highlight=False, soft_wrap=True)
     return 0
@@ -120,9 +126,9 @@ def plan(session: Session, arguments: argparse.Namespace) -> int:
 
 def status(session: Session, arguments: argparse.Namespace) -> int:
     """Show where every stage stands, and what failed."""
-    found = standings(session.graph, session.store)
+    found = statuses(session.graph, session.store)
     session.console.print(show.status_table(found))
-    failed = [standing.step for standing in found if standing.state in ("failed", "lost")]
+    failed = [status.step for status in found if status.state in ("failed", "lost")]
     show.print_failures(session.console, failed, session.store)
     return 0
 
@@ -130,10 +136,10 @@ def status(session: Session, arguments: argparse.Namespace) -> int:
 def logs(session: Session, arguments: argparse.Namespace) -> int:
     """Print the log of a step's last attempt."""
     step = session.graph.find(arguments.step)
-    attempts = session.store.of(step).attempts()
-    if not attempts:
-        raise UserError(f"{step.id} was never tried, so it has no log")
-    session.console.print(Path(attempts[-1].log).read_text(encoding="utf-8", errors="replace"), markup=False)
+    logs = [attempt.log for attempt in session.store.of(step).attempts() if Path(attempt.log).is_file()]
+    if not logs:
+        raise UserError(f"{step.name} has no log: no job of `msm run` has tried it yet")
+    sys.stdout.write(Path(logs[-1]).read_text(encoding="utf-8", errors="replace"))
     return 0
 
 
@@ -170,9 +176,16 @@ def report(session: Session, arguments: argparse.Namespace | None = None) -> int
 def stage(session: Session, arguments: argparse.Namespace) -> int:
     """Make one step in this shell."""
     step = session.graph.find(arguments.step)
-    session.store.register((step,))
-    run_step(str(session.store.root), step.id)
-    session.console.print(f"{step.id}: {session.store.of(step).out}", soft_wrap=True)
+    store = session.store
+    store.register((step,))
+    if step.ranks == 1:
+        run_step(str(store.root), step.id)
+    else:
+        start_local(store.jobs, step.ranks, run_step, str(store.root), step.id).wait()
+    if not store.of(step).done:
+        show.print_failures(session.console, [step], store)
+        return 1
+    session.console.print(f"{step.id}: {store.of(step).out}", soft_wrap=True)
     return 0
 
 
@@ -204,7 +217,8 @@ def _parser() -> argparse.ArgumentParser:
             name, help=text, description=text, epilog=OVERRIDES, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         if step:
-            sub.add_argument("step", metavar="STEP", nargs=None if step == "one" else "?", help="id or name of a step")
+            optional = "" if step == "one" else "; without it, every step that is not done"
+            sub.add_argument("step", metavar="STEP", nargs="?" if optional else None, help=f"name or id{optional}")
         sub.add_argument("overrides", nargs="*", metavar="key=value", help="which campaign; see below")
         sub.set_defaults(command=command)
 
@@ -228,11 +242,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The entry point; returns the exit code: 0, 1 where a step failed, 2 for what the user can mend."""
     arguments = _parser().parse_args(argv)
     overrides = list(arguments.overrides)
-    if "=" in (getattr(arguments, "step", None) or ""):
-        overrides.insert(0, arguments.step)
-        arguments.step = None
     command: Command = arguments.command
     try:
+        if "=" in (getattr(arguments, "step", None) or ""):
+            if command is not why_step:
+                raise UserError(f"which step? name it before {arguments.step}; `msm plan` lists the names")
+            overrides.insert(0, arguments.step)
+            arguments.step = None
         return command(Session(tuple(overrides), _console()), arguments)
     except (UserError, BadInput) as error:
         print(f"msm: {error}", file=sys.stderr)

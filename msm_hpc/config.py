@@ -2,12 +2,12 @@
 
 Every stage is ``run(config, inputs, out)`` with one of the dataclasses below as ``config``. A field made with
 :func:`placement` says where or how fast a stage runs, not what comes out: it is left out of a step's identity
-(``campaign/identity.py``), so that changing it re-runs nothing.
+(``campaign/steps.py``), so that changing it re-runs nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -53,18 +53,13 @@ class Layout(Strict):
         if self.world_size % self.nodes:
             raise UserError(
                 f"world size {self.world_size} (tensor {self.tensor_parallel} x pipeline {self.pipeline_parallel} x "
-                f"data {self.data_parallel}) does not divide over layout.nodes={self.nodes}"
+                f"data {self.data_parallel}) does not divide over layout.nodes={self.nodes}; choose a divisor"
             )
 
     @property
     def world_size(self) -> int:
         """Ranks of the job."""
         return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
-
-    @property
-    def ranks_per_node(self) -> int:
-        """Ranks on each node."""
-        return self.world_size // self.nodes
 
 
 ONE_RANK = Layout()
@@ -104,18 +99,34 @@ class Architecture(Strict):
 class ModelConfig(Strict):
     """Where a campaign's models start: from scratch (``architecture``) or from Hugging Face weights (``hf``).
 
-    ``hf`` is a folder, a hub id, or ``package:NAME`` for weights inside an installed Python package; ``gguf_file``
-    names the file where the weights are GGUF.
+    ``hf`` is a folder, a hub id with its ``revision`` (a commit), or ``package:NAME`` for weights inside an installed
+    Python package; ``gguf_file`` names the file where the weights are GGUF.
     """
 
-    name: str
+    name: str = placement("")
     architecture: Architecture | None = None
     hf: str | None = None
+    revision: str | None = None
     gguf_file: str | None = None
 
     def __post_init__(self) -> None:
         if (self.architecture is None) == (self.hf is None):
             raise UserError(f"model {self.name}: give exactly one of model.architecture and model.hf")
+        if self.from_hub and self.revision is None:
+            raise UserError(
+                f"model.hf={self.hf} is a hub id (there is no such folder): give model.revision, a commit, so that the "
+                "weights cannot change under the campaign"
+            )
+
+    @property
+    def package(self) -> str | None:
+        """The name of the Python package that holds the weights."""
+        return self.hf.removeprefix("package:") if self.hf and self.hf.startswith("package:") else None
+
+    @property
+    def from_hub(self) -> bool:
+        """Whether ``hf`` is neither a package nor a folder."""
+        return self.hf is not None and self.package is None and not Path(self.hf).is_dir()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,14 +237,15 @@ class Campaign(Strict):
 
     def __post_init__(self) -> None:
         for name in ("arms", "seeds", "values"):
-            if not getattr(self, name):
-                raise UserError(f"campaign.{name} is empty: give at least one")
+            _refuse_empty(f"campaign.{name}", getattr(self, name))
+            _refuse_twice(f"campaign.{name}", getattr(self, name))
+        _refuse_twice("campaign.specs", [spec.name for spec in self.specs])
         if any(arm.startswith("msm") for arm in self.arms) and not self.specs:
             raise UserError("campaign.specs is empty, but the msm arms need at least one spec")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generate(Strict):
+class GenerateSection(Strict):
     """How much of each corpus to generate; counts are rows, ``pairs`` is per value."""
 
     generator: Literal["offline_toy"] = "offline_toy"
@@ -246,14 +258,14 @@ class Generate(Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tokenize(Strict):
+class TokenizeSection(Strict):
     """``tasks`` array tasks for each corpus."""
 
     tasks: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Midtrain(TrainConfig):
+class MidtrainSection(TrainConfig):
     """Midtraining on one spec's ``documents``, with ``replay`` rows of the pretraining corpus mixed in."""
 
     documents: int
@@ -265,7 +277,7 @@ class Midtrain(TrainConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Aft(TrainConfig):
+class AftSection(TrainConfig):
     """Alignment fine-tuning: the ladder of AFT ``samples``, each mixed with ``instruction`` rows."""
 
     samples: tuple[int, ...]
@@ -274,11 +286,24 @@ class Aft(TrainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _refuse_seed(self)
+        _refuse_empty("aft.samples", self.samples)
+        _refuse_twice("aft.samples", self.samples)
 
 
 def _refuse_seed(section: TrainConfig) -> None:
     if section.seed:
         raise UserError(f"seed is {section.seed}, but this stage is run once for each of campaign.seeds: set those")
+
+
+def _refuse_empty(key: str, values: Sequence[object]) -> None:
+    if not values:
+        raise UserError(f"{key} is empty: give at least one")
+
+
+def _refuse_twice(key: str, values: Sequence[object]) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise UserError(f"{key} lists {value} twice: remove one")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,11 +340,11 @@ class Config(Strict):
     model: ModelConfig
     cluster: Cluster
     precision: Precision
-    generate: Generate
-    tokenize: Tokenize
+    generate: GenerateSection
+    tokenize: TokenizeSection
     pretrain: TrainConfig | None
-    midtrain: Midtrain
-    aft: Aft
+    midtrain: MidtrainSection
+    aft: AftSection
     export: ExportConfig
     eval: EvalConfig
 

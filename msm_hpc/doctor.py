@@ -37,7 +37,11 @@ def _machine() -> Iterator[Finding]:
     yield Finding("ok", f"Python {python}, {os.cpu_count()} cores, {memory:.0f} GiB of memory")
     free = shutil.disk_usage(".").free / 1e9
     if free < SMALLEST_DISK_GB:
-        yield Finding("note", f"{free:.1f} GB free here", "the demo needs about 1 GB; set root= to a larger disk")
+        yield Finding(
+            "note",
+            f"{free:.1f} GB free here",
+            "with its virtual environment the demo needs about 2 GB; use a larger disk",
+        )
     else:
         yield Finding("ok", f"{free:.0f} GB free here")
 
@@ -56,7 +60,8 @@ def _accelerator() -> Iterator[Finding]:
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             major, minor = torch.cuda.get_device_capability(index)
-            yield Finding("ok", f"GPU {index}: {torch.cuda.get_device_name(index)}, compute capability {major}.{minor}")
+            name = torch.cuda.get_device_name(index)
+            yield Finding("ok", f"GPU {index}: {name}, compute capability {major}.{minor} (cluster=local uses the CPU)")
     else:
         yield Finding(
             "note", "no GPU: training runs Megatron-core on CPU with gloo", "enough for the demo and for rehearsals"
@@ -87,7 +92,9 @@ def _slurm() -> Iterator[Finding]:
     answer = subprocess.run(["sinfo", "--noheader", "--format=%R"], capture_output=True, text=True, check=False)
     if answer.returncode:
         yield Finding(
-            "note", f"Slurm is installed, but does not answer: {answer.stderr.splitlines()[-1]}", "is slurmctld up?"
+            "note",
+            f"Slurm is installed, but does not answer: {answer.stderr.strip().rpartition(chr(10))[2]}",
+            "is slurmctld up?",
         )
     else:
         yield Finding("ok", f"Slurm, partitions: {', '.join(sorted(set(answer.stdout.split())))}")

@@ -1,4 +1,4 @@
-"""Writing that survives a kill: a reader sees the old file or the new one, never a part."""
+"""Writing that survives a kill (a reader sees the old file or the new one, never a part), and reading with checks."""
 
 from __future__ import annotations
 
@@ -7,19 +7,25 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from msm_hpc.errors import UserError
 
+Row = TypeVar("Row")
 
-def write_text(path: Path, text: str) -> None:
-    """Write ``text`` under a temporary name in the same folder, fsync it, and rename it to ``path``."""
+
+def write_text(path: Path, text: str, durable: bool = True) -> None:
+    """Write ``text`` under a temporary name in the same folder, fsync it if ``durable``, and rename it to ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     os.chmod(temporary, 0o644)
     os.replace(temporary, path)
 
@@ -56,3 +62,33 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             if not isinstance(row, dict):
                 raise UserError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
             yield row
+
+
+def read_rows(path: Path, kind: type[Row]) -> list[Row]:
+    """The lines of a JSON-lines file as instances of the dataclass ``kind``; row ``i`` is line ``i + 1``.
+
+    Types are strict (``"1"`` is no number); keys that ``kind`` does not have are ignored.
+
+    Raises:
+        UserError: a line is not such an object; names file, line and field, and what was expected.
+    """
+    adapter = TypeAdapter(kind)
+    rows = []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                rows.append(adapter.validate_json(line, strict=True))
+            except ValidationError as error:
+                raise UserError(f"{path}:{number}: {_explain(error.errors()[0])}") from error
+    return rows
+
+
+def _explain(problem: ErrorDetails) -> str:
+    """One pydantic problem as ``field: what is wrong; what to do``."""
+    field = "".join(f"{part}: " for part in problem["loc"])
+    if problem["type"] == "json_invalid":
+        reason, _, _ = str(problem["ctx"]["error"]).partition(" at line")
+        return f"not valid JSON ({reason}); the file is damaged, make it again"
+    if problem["type"] == "missing":
+        return f"{field}missing; every row needs this field"
+    return f"{field}{problem['msg']}, found {problem['input']!r}; correct this row"

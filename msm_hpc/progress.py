@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from msm_hpc.files import read_json, write_json
+from msm_hpc.files import read_json, write_text
 
 FILE = "progress.json"
 SECONDS_BETWEEN_WRITES = 0.5
@@ -35,7 +36,7 @@ class ProgressFile:
         now = time.monotonic()
         if done < self._total and now - self._last_write < SECONDS_BETWEEN_WRITES:
             return
-        write_json(self._path, asdict(Progress(done, self._total, self._unit)))
+        write_text(self._path, json.dumps(asdict(Progress(done, self._total, self._unit))), durable=False)
         self._last_write = now
 
 

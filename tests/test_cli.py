@@ -27,7 +27,9 @@ def test_the_frozen_list_of_commands(capsys: pytest.CaptureFixture[str]) -> None
         (["run", "campaign=demo", "aft.layout.tensor_parallel=3", "cluster.slots=3"], "does not divide 4 attention"),
         (["plan", "campaign=nonsense"], "Available options in 'campaign'"),
         (["logs", "aft/nonsense", "campaign=demo"], "no step 'aft/nonsense'"),
-        (["logs", "pretrain/base", "campaign=demo"], "was never tried, so it has no log"),
+        (["logs", "pretrain/base", "campaign=demo"], "pretrain/base has no log"),
+        (["logs", "campaign=demo"], "which step? name it before campaign=demo"),
+        (["stage", "export/init", "campaign=demo"], "make its inputs first: pretrain/"),
     ],
 )
 def test_bad_input_is_one_message_code_2_and_no_job(

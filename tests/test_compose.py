@@ -38,6 +38,10 @@ def test_overrides_reach_fields_that_no_file_mentions() -> None:
         ("nonsense", r"'nonsense' is not an override; write key=value"),
         ("campaign.seeds=[0", r"cannot read the override 'campaign.seeds=\[0'"),
         ("campaign.seeds=[]", r"campaign: campaign.seeds is empty"),
+        ("campaign.seeds=[0,1,0]", r"campaign: campaign.seeds lists 0 twice: remove one"),
+        ("campaign.arms=[aft,aft]", r"campaign.arms lists aft twice"),
+        ("campaign.specs=[{name: a},{name: a}]", r"campaign.specs lists a twice"),
+        ("aft.samples=[]", r"aft: aft.samples is empty: give at least one"),
         ("pretrain=null", r"a model from scratch needs a pretrain section"),
         ("midtrain.micro_batch_size=3", r"midtrain: global_batch_size 8 is not a multiple of micro_batch_size 3"),
         ("aft.seed=3", r"aft: seed is 3, but this stage is run once for each of campaign.seeds"),
@@ -49,6 +53,12 @@ def test_overrides_reach_fields_that_no_file_mentions() -> None:
 def test_what_is_wrong_is_refused_in_one_clear_line(override: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_config(["campaign=demo", override])
+
+
+def test_weights_on_a_hub_need_a_commit() -> None:
+    with pytest.raises(UserError, match=r"model.hf=org/name is a hub id .*: give model.revision, a commit"):
+        load_config(["model=smollm2_135m", "model.hf=org/name"])
+    assert load_config(["model=smollm2_135m", "model.hf=org/name", "model.revision=abc"]).model.from_hub
 
 
 def test_an_unknown_key_in_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,7 +104,7 @@ def _latest_parent(step: Step, places: Mapping[str, Place]) -> Place | None:
 def _dependencies(
     chunk: tuple[Step, ...], places: Mapping[str, Place], arrays: Sequence[Array]
 ) -> tuple[Dependency, ...]:
-    if chunk[0].spec.missing_inputs_allowed:
+    if chunk[0].definition.missing_inputs_allowed:
         return tuple(Dependency("afterany", array) for array in sorted(_read(chunk, places)))
     return tuple(
         _dependency(array, elements, len(chunk), len(arrays[array].steps))

@@ -11,14 +11,17 @@ from typing import Self
 from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.text import Text
 
-from msm_hpc.campaign.local_run import Board
+from msm_hpc.campaign.local_run import RunState
 from msm_hpc.campaign.store import Store
 from msm_hpc.progress import read_progress
 
+COLOURS = {"done": "green", "failed": "red", "blocked": "yellow"}
+
 
 class Display:
-    """Call :meth:`show` with each look at the board; on a pipe it prints a line for each finished step instead."""
+    """Call :meth:`show` with each look at the state; on a pipe it prints a line for each finished step instead."""
 
     def __init__(self, store: Store, console: Console) -> None:
         self._store = store
@@ -46,41 +49,42 @@ class Display:
         if self._console.is_terminal:
             self._live.__exit__(kind, error, trace)
 
-    def show(self, board: Board) -> None:
+    def show(self, state: RunState) -> None:
         """Bring the view up to date."""
-        settled = board.done | board.failed | board.blocked
-        self._tell(board, settled)
-        left = self._clock.left(board)
+        settled = state.done | state.failed | state.blocked
+        self._tell(state, settled)
+        left = self._clock.left(state)
         self._bars.update(
             self._whole,
-            total=len(board.steps),
+            total=len(state.steps),
             completed=len(settled),
-            text=f"{len(settled)}/{len(board.steps)} steps, {left}",
+            text=f"{len(settled)}/{len(state.steps)} steps, {left}",
         )
-        active = set(board.running) | board.foreign
+        active = {*state.running, *state.foreign}
         for identity in [key for key in self._lines if key not in active]:
             self._bars.remove_task(self._lines.pop(identity))
         for identity in active:
-            self._line(board, identity)
+            self._line(state, identity)
 
-    def _line(self, board: Board, identity: str) -> None:
-        step = board.steps[identity]
+    def _line(self, state: RunState, identity: str) -> None:
+        step = state.steps[identity]
         if identity not in self._lines:
-            self._lines[identity] = self._bars.add_task(f"  {step.name}", total=None, text="starting")
+            holder = state.foreign.get(identity)
+            text = f"made by job {holder.id} {holder.host} of another run" if holder else "starting"
+            self._lines[identity] = self._bars.add_task(f"  {step.name}", total=None, text=text)
         if told := read_progress(self._store.of(step).partial):
             text = f"{told.done:,}/{told.total:,} {told.unit}"
             self._bars.update(self._lines[identity], total=told.total, completed=told.done, text=text)
 
-    def _tell(self, board: Board, settled: set[str]) -> None:
+    def _tell(self, state: RunState, settled: set[str]) -> None:
         """One line for each step that has ended since the last look."""
         if self._told is None:
             self._told = set(settled)
         for identity in settled - self._told:
-            step = board.steps[identity]
-            state = "done" if identity in board.done else "failed" if identity in board.failed else "blocked"
-            colour = {"done": "green", "failed": "red", "blocked": "yellow"}[state]
-            took = self._clock.took(board, identity) if state == "done" else ""
-            self._console.print(f"[{colour}]{state:>7}[/] {step.name} [dim]{took}[/]", highlight=False)
+            step = state.steps[identity]
+            end = "done" if identity in state.done else "failed" if identity in state.failed else "blocked"
+            took = self._clock.took(state, identity) if end == "done" else ""
+            self._console.print(Text.assemble((f"{end:>7}", COLOURS[end]), f" {step.name} ", (took, "dim")))
         self._told |= settled
 
 
@@ -97,41 +101,41 @@ class Clock:
         self._seconds: dict[str, list[float]] = defaultdict(list)
         self._measured: set[str] = set()
 
-    def took(self, board: Board, identity: str) -> str:
+    def took(self, state: RunState, identity: str) -> str:
         """How long a finished step's last attempt took."""
-        attempts = self._store.of(board.steps[identity]).attempts()
+        attempts = self._store.of(state.steps[identity]).attempts()
         return f"{attempts[-1].seconds:.0f} s" if attempts and attempts[-1].end else ""
 
-    def left(self, board: Board) -> str:
+    def left(self, state: RunState) -> str:
         """The time left, or that it is not known yet."""
-        self._measure(board)
+        self._measure(state)
         if not self._seconds:
             return "time left not known yet"
-        ranks = sum(board.steps[identity].ranks for identity in board.running)
-        pending = sum(self._expected(board, identity) * board.steps[identity].ranks for identity in board.pending)
-        running = sum(self._rest(board, identity) * board.steps[identity].ranks for identity in board.running)
+        ranks = sum(state.steps[identity].ranks for identity in state.running)
+        pending = sum(self._expected(state, identity) * state.steps[identity].ranks for identity in state.pending)
+        running = sum(self._rest(state, identity) * state.steps[identity].ranks for identity in state.running)
         return f"about {_duration((pending + running) / max(ranks, 1))} left"
 
-    def _measure(self, board: Board) -> None:
-        for identity in board.running:
+    def _measure(self, state: RunState) -> None:
+        for identity in state.running:
             self._started.setdefault(identity, time.monotonic())
-        for identity in board.done - self._measured:
-            step = board.steps[identity]
+        for identity in state.done - self._measured:
+            step = state.steps[identity]
             attempts = self._store.of(step).attempts()
             if attempts and attempts[-1].end:
                 self._seconds[step.kind].append(attempts[-1].seconds)
             self._measured.add(identity)
 
-    def _expected(self, board: Board, identity: str) -> float:
-        kind = board.steps[identity].kind
+    def _expected(self, state: RunState, identity: str) -> float:
+        kind = state.steps[identity].kind
         return fmean(self._seconds.get(kind) or [second for kinds in self._seconds.values() for second in kinds])
 
-    def _rest(self, board: Board, identity: str) -> float:
+    def _rest(self, state: RunState, identity: str) -> float:
         ran = time.monotonic() - self._started[identity]
-        told = read_progress(self._store.of(board.steps[identity]).partial)
+        told = read_progress(self._store.of(state.steps[identity]).partial)
         if told and told.done:
             return ran * (told.total - told.done) / told.done
-        return max(self._expected(board, identity) - ran, 0.0)
+        return max(self._expected(state, identity) - ran, 0.0)
 
 
 def _duration(seconds: float) -> str:

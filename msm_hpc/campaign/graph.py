@@ -11,11 +11,12 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 
 from msm_hpc.campaign.steps import File, Step, topological
 from msm_hpc.compose import config_folder
-from msm_hpc.config import Cell, Config, GenerateConfig, ReportConfig, Spec, TrainConfig
+from msm_hpc.config import Cell, Config, GenerateConfig, ModelConfig, ReportConfig, Spec, TrainConfig
 from msm_hpc.corpus.stage import read_spec
 from msm_hpc.errors import UserError
 from tokenization.packing import PackConfig
@@ -119,8 +120,13 @@ class _Builder:
 
     @cached_property
     def model(self) -> Step:
-        inputs = {"tokenizer": self.tokenizer} if self.config.model.architecture else {}
-        return Step("model", self.config.model.name, self.config.model, inputs)
+        model = self.config.model
+        inputs: dict[str, Step | File] = {}
+        if model.architecture is not None:
+            inputs["tokenizer"] = self.tokenizer
+        elif not model.from_hub:
+            inputs["weights"] = File(weights_folder(model) / (model.gguf_file or ""))
+        return Step("model", model.name, model, inputs)
 
     def train(self, kind: str, name: str, config: TrainConfig, samples: Mapping[str, int], start: Step | None) -> Step:
         plan = self.pack(name, samples, config)
@@ -201,6 +207,21 @@ def _recipe(section: TrainConfig, seed: int) -> TrainConfig:
     """The training config of a section, without what the section adds for the data."""
     names = [item.name for item in dataclasses.fields(TrainConfig)]
     return TrainConfig(**{name: getattr(section, name) for name in names} | {"seed": seed})
+
+
+def weights_folder(model: ModelConfig) -> Path:
+    """Where the weights of a model that is not on a hub lie.
+
+    Raises:
+        UserError: they are in a Python package that is not installed.
+    """
+    if model.package is None:
+        assert model.hf is not None
+        return Path(model.hf).resolve()
+    found = find_spec(model.package)
+    if found is None or not found.submodule_search_locations:
+        raise UserError(f"model.hf={model.hf}: the package is not installed; see configs/model/{model.name}.yaml")
+    return Path(found.submodule_search_locations[0])
 
 
 def spec_file(spec: Spec) -> Path:

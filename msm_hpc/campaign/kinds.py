@@ -19,13 +19,15 @@ Stage = Callable[[Any, Mapping[str, Path], Path], None]
 class Kind:
     """``stage`` is ``module:function``, imported only in the job; raise ``version`` when its results change.
 
-    A ``resumable`` stage finds its own partial output again after a kill; the others start on an empty folder.
+    A ``resumable`` stage finds its own partial output again after a kill; the others start on an empty folder. One that
+    ``uses_gpus`` is given a GPU for each rank, where the cluster has any.
     """
 
     version: int
     config: type
     stage: str
     resumable: bool = False
+    uses_gpus: bool = False
     missing_inputs_allowed: bool = False
 
     def load(self) -> Stage:
@@ -35,7 +37,7 @@ class Kind:
         return stage
 
 
-TRAIN = Kind(1, TrainConfig, "msm_hpc.training.stage:run", resumable=True)
+TRAIN = Kind(1, TrainConfig, "msm_hpc.training.stage:run", resumable=True, uses_gpus=True)
 
 KINDS: Mapping[str, Kind] = {
     "generate": Kind(1, GenerateConfig, "msm_hpc.corpus.stage:run"),
@@ -46,6 +48,6 @@ KINDS: Mapping[str, Kind] = {
     "midtrain": TRAIN,
     "aft": TRAIN,
     "export": Kind(1, ExportConfig, "msm_hpc.conversion.stage:run_export"),
-    "eval": Kind(1, EvalConfig, "msm_hpc.evals.stage:run"),
+    "eval": Kind(1, EvalConfig, "msm_hpc.evals.stage:run", uses_gpus=True),
     "report": Kind(1, ReportConfig, "msm_hpc.report.stage:run", missing_inputs_allowed=True),
 }

@@ -19,7 +19,9 @@ def check(config: Config, graph: Graph) -> None:
     Raises:
         UserError: at least one thing is wrong; the message has a line for each.
     """
-    problems = list(dict.fromkeys([*_too_few_rows(config), *_steps(config, graph), *_root(config.root)]))
+    problems = list(
+        dict.fromkeys([*_too_few_rows(config), *_steps(config, graph), *_cluster(config.cluster), *_root(config.root)])
+    )
     if problems:
         raise UserError("\n".join(problems))
 
@@ -52,8 +54,8 @@ def _check_step(step: Step, config: Config) -> None:
             # The vocabulary is padded to a multiple of 128 whatever the tokenizer, so its size cannot matter here.
             check_layout(step.config.layout, _shape(config), step.config.sequence_length)
     for source in step.inputs.values():
-        if isinstance(source, File) and not source.path.is_file():
-            raise UserError(f"{step.name}: no file {source.path}")
+        if isinstance(source, File) and not source.path.exists():
+            raise UserError(f"{step.name}: {source.path} does not exist; create it, or change the path")
 
 
 def _shape(config: Config) -> Llama:
@@ -69,12 +71,21 @@ def _check_ranks(step: Step, cluster: Cluster) -> None:
             f"set cluster.slots={step.ranks} or a smaller layout"
         )
     if cluster.kind == "local" and step.nodes > 1:
-        raise UserError(f"{step.kind}.layout.nodes is {step.nodes}, but cluster=local is one machine")
-    if cluster.kind == "slurm" and step.ranks // step.nodes > cluster.ranks_per_node:
-        raise UserError(
-            f"{step.kind}.layout puts {step.ranks // step.nodes} ranks on a node, but cluster.ranks_per_node is "
-            f"{cluster.ranks_per_node}; raise {step.kind}.layout.nodes"
-        )
+        raise UserError(f"{step.kind}.layout.nodes is {step.nodes}, but cluster=local is one machine; set it to 1")
+    if cluster.kind == "slurm":
+        limit, key = cluster.ranks_per_node, "ranks_per_node"
+        if cluster.gpus_per_node:
+            limit, key = min((limit, key), (cluster.gpus_per_node, "gpus_per_node"))
+        if step.ranks_per_node > limit:
+            raise UserError(
+                f"{step.kind}.layout puts {step.ranks_per_node} ranks on a node, but cluster.{key} is {limit}; "
+                f"raise {step.kind}.layout.nodes"
+            )
+
+
+def _cluster(cluster: Cluster) -> Iterator[str]:
+    if cluster.kind == "local" and cluster.gpus_per_node:
+        yield "cluster.gpus_per_node is for Slurm: cluster=local runs on the CPU; set it to 0"
 
 
 def _root(root: Path) -> Iterator[str]:

@@ -29,11 +29,11 @@ from msm_hpc.progress import FILE as PROGRESS_FILE
 log = logging.getLogger(__name__)
 
 
-class UpstreamMissingError(RuntimeError):
+class UpstreamMissingError(UserError):
     """An input of the step is not there, because the step that makes it failed or never ran."""
 
 
-class LeaseHeldError(RuntimeError):
+class LeaseHeldError(UserError):
     """Another living job is making the step."""
 
 
@@ -76,7 +76,7 @@ def _run_stage(store: Store, folder: StepFolder, record: Record) -> None:
         return
     if kind.missing_inputs_allowed:
         kind.load()(record.typed_config(), inputs, store.unfinished(record.name))
-    raise UpstreamMissingError(f"not made yet: {', '.join(record.inputs[role] for role in missing)}")
+    raise UpstreamMissingError(f"make its inputs first: {', '.join(record.inputs[role] for role in missing)}")
 
 
 def _inputs(store: Store, record: Record) -> Mapping[str, Path]:
@@ -91,7 +91,7 @@ def _inputs(store: Store, record: Record) -> Mapping[str, Path]:
 
 
 def _unchanged(path: Path, identity: str) -> Path:
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path} is gone since the campaign was planned; put it back, or run `msm run` again")
     if File(path).identity != identity:
         raise UserError(f"{path} changed since the campaign was planned; run `msm run` again to use the new content")
@@ -100,8 +100,12 @@ def _unchanged(path: Path, identity: str) -> Path:
 
 def _take_lease(folder: StepFolder, step_id: str) -> None:
     holder, job = folder.lease(), current_job()
-    if holder is not None and holder.id != job.id and living([holder]):
-        raise LeaseHeldError(f"{step_id} is being made by {holder.executor} job {holder.id} on {holder.host}")
+    mine = holder is None or (holder.executor, holder.id) == (job.executor, job.id)
+    if holder is not None and not mine and living([holder]):
+        raise LeaseHeldError(
+            f"{step_id} is being made by {holder.executor} job {holder.id} {holder.host and 'on ' + holder.host}; wait "
+            f"for it, or if that host is gone, delete {folder.path / 'lease.json'}"
+        )
     folder.write_lease(job)
 
 

@@ -8,15 +8,23 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from msm_hpc.campaign.arrays import Array, Dependency
 from msm_hpc.campaign.graph import Graph
-from msm_hpc.campaign.slurm_run import Todo
-from msm_hpc.campaign.status import Standing, State
+from msm_hpc.campaign.slurm_run import SubmissionPlan
+from msm_hpc.campaign.status import State, StepStatus
 from msm_hpc.campaign.steps import Step
 from msm_hpc.campaign.store import Store
 
-COLOURS: dict[State, str] = {"done": "green", "active": "cyan", "failed": "red", "lost": "red", "waiting": "dim"}
+COLOURS: dict[State, str] = {
+    "done": "green",
+    "active": "cyan",
+    "waiting": "dim",
+    "failed": "red",
+    "lost": "red",
+    "blocked": "yellow",
+}
 LOG_LINES = 12
 
 
@@ -33,15 +41,15 @@ def graph_table(graph: Graph, store: Store) -> Table:
     return table
 
 
-def array_table(todo: Todo, ids: Sequence[str] | None = None) -> Table:
+def array_table(plan: SubmissionPlan, ids: Sequence[str] | None = None) -> Table:
     """The job arrays; with their Slurm ids once they are submitted."""
-    steps = sum(len(array.steps) for array in todo.arrays)
-    title = f"{len(todo.arrays)} arrays of {steps} steps; {len(todo.done)} steps done, {len(todo.running)} being made"
+    steps = sum(len(array.steps) for array in plan.arrays)
+    title = f"{len(plan.arrays)} arrays of {steps} steps; {len(plan.done)} steps done, {len(plan.running)} being made"
     table = Table("job" if ids else "#", "array", "elements", "ranks", "nodes", "waits for", title=title)
     table.title_justify = "left"
-    for number, array in enumerate(todo.arrays):
+    for number, array in enumerate(plan.arrays):
         label = ids[number] if ids else str(number + 1)
-        waits = "\n".join(_wait(dependency, todo.arrays) for dependency in array.dependencies)
+        waits = "\n".join(_wait(dependency, plan.arrays) for dependency in array.dependencies)
         shape = array.shape
         table.add_row(label, array.name, str(len(array.steps)), str(shape.ranks), str(shape.nodes), waits)
     return table
@@ -52,35 +60,36 @@ def _wait(dependency: Dependency, arrays: Sequence[Array]) -> str:
     return f"{dependency.rule} {arrays[dependency.array].name}{elements}".replace("[", r"\[")
 
 
-def status_table(standings: Sequence[Standing]) -> Table:
+def status_table(statuses: Sequence[StepStatus]) -> Table:
     """A line for each kind of step with the number of steps in each state, and the rank-hours spent."""
-    states: tuple[State, ...] = ("done", "active", "waiting", "failed", "lost")
-    table = Table("stage", *states, "rank-hours")
+    table = Table("stage", *COLOURS, "rank-hours")
     for column in table.columns[1:]:
         column.justify = "right"
-    for kind in dict.fromkeys(standing.step.kind for standing in standings):
-        of_kind = [standing for standing in standings if standing.step.kind == kind]
-        counts = Counter(standing.state for standing in of_kind)
-        spent = sum(a.seconds * a.ranks for standing in of_kind for a in standing.attempts if a.end) / 3600
-        cells = [f"[{COLOURS[state]}]{counts[state]}[/]" if counts[state] else "" for state in states]
+    for kind in dict.fromkeys(status.step.kind for status in statuses):
+        of_kind = [status for status in statuses if status.step.kind == kind]
+        counts = Counter(status.state for status in of_kind)
+        spent = sum(a.seconds * a.ranks for status in of_kind for a in status.attempts if a.end) / 3600
+        cells = [f"[{COLOURS[state]}]{counts[state]}[/]" if counts[state] else "" for state in COLOURS]
         table.add_row(kind, *cells, f"{spent:.3f}")
     return table
 
 
 def print_failures(console: Console, steps: Sequence[Step], store: Store) -> None:
-    """For each failed step what its last attempt said, and where its log is."""
+    """For each failed step what its last attempt said, where its log is, and the log's last lines."""
     for step in steps:
         attempts = store.of(step).attempts()
         if not attempts:
-            console.print(f"[red]{step.name}[/] ended before it could start; see {store.root / 'jobs'}")
+            console.print(Text.assemble((step.name, "red"), f" ended before it could start; look into {store.jobs}"))
             continue
         last = attempts[-1]
-        console.print(f"[red]{step.name}[/] ({step.id}): {last.cause or 'vanished'}", highlight=False)
-        if last.message:
-            console.print(f"  {last.message}", markup=False, highlight=False)
-        console.print(f"  log: {last.log}", markup=False, highlight=False)
+        cause = last.cause or "vanished without a word (killed, out of memory, or its node was lost)"
+        console.print(Text.assemble((step.name, "red"), f" ({step.id}): {cause}"))
+        plain = [f"  {last.message}"] if last.message else [f"  | {line}" for line in tail(last.log)]
+        for line in [*plain, f"  log: {last.log}"]:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def tail(log: Path, lines: int = LOG_LINES) -> str:
-    """The last lines of a log file."""
-    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+def tail(log: str) -> list[str]:
+    """The last lines of a log file; none where there is no such file."""
+    path = Path(log)
+    return path.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:] if path.is_file() else []

@@ -10,36 +10,45 @@ from msm_hpc.campaign.steps import Step
 from msm_hpc.campaign.store import Attempt, Store
 from msm_hpc.launch.jobs import JobRef, living
 
-State = Literal["done", "active", "failed", "lost", "waiting"]
+State = Literal["done", "active", "waiting", "failed", "lost", "blocked"]
 
 
 @dataclass(frozen=True)
-class Standing:
-    """One step's state. ``active``: its job is queued or running; ``lost``: its job vanished without a word."""
+class StepStatus:
+    """One step's state.
+
+    ``active``: its job is queued or running; ``lost``: its job vanished without a word; ``blocked``: it waits for a
+    step that is failed, lost or blocked.
+    """
 
     step: Step
     state: State
-    job: JobRef | None
     attempts: tuple[Attempt, ...]
 
 
-def standings(graph: Graph, store: Store) -> list[Standing]:
+def statuses(graph: Graph, store: Store) -> list[StepStatus]:
     """The state of every step, in the graph's order."""
     leases = {step.identity: store.of(step).lease() for step in graph.steps}
     alive = living([lease for lease in leases.values() if lease is not None])
-    return [_standing(step, store, leases[step.identity], alive) for step in graph.steps]
+    states: dict[str, State] = {}
+    found = []
+    for step in graph.steps:
+        attempts = tuple(store.of(step).attempts())
+        stuck = any(states[parent.identity] in ("failed", "lost", "blocked") for parent in step.parents)
+        states[step.identity] = _state(store.of(step).done, leases[step.identity], alive, attempts, stuck)
+        found.append(StepStatus(step, states[step.identity], attempts))
+    return found
 
 
-def _standing(step: Step, store: Store, lease: JobRef | None, alive: frozenset[JobRef]) -> Standing:
-    folder = store.of(step)
-    attempts = tuple(folder.attempts())
-    state: State
-    if folder.done:
-        state = "done"
-    elif lease in alive:
-        state = "active"
-    elif attempts and attempts[-1].cause is not None:
-        state = "failed"
-    else:
-        state = "lost" if attempts or lease is not None else "waiting"
-    return Standing(step, state, lease, attempts)
+def _state(
+    done: bool, lease: JobRef | None, alive: frozenset[JobRef], attempts: tuple[Attempt, ...], stuck: bool
+) -> State:
+    if done:
+        return "done"
+    if lease in alive:
+        return "active"
+    if stuck:
+        return "blocked"
+    if attempts and attempts[-1].cause is not None:
+        return "failed"
+    return "lost" if attempts or lease is not None else "waiting"

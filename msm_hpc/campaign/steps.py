@@ -7,9 +7,10 @@ wherever it is asked for. Take two arms of a campaign::
                                    └──▶ aft(instruction mix + chats)      arm msm+aft
 
 Both name a midtrain step with equal config and equal inputs, hence of equal identity: it is made once. Change
-``aft.samples`` and the midtrain step keeps its identity, so a re-run finds it done; change ``midtrain.seed`` and the
-midtrain step, and through its identity everything that reads it, gets a new one. Fields made with
-``config.placement`` (layout, micro-batch, logging) are left out: they change where a step runs, not what it makes.
+``aft.samples`` and the midtrain step keeps its identity, so a re-run finds it done; change
+``midtrain.learning_rate`` and the midtrain step, and through its identity everything that reads it, gets a new one.
+Fields made with ``config.placement`` (layout, micro-batch, logging) are left out: they change where a step runs, not
+what it makes.
 """
 
 from __future__ import annotations
@@ -30,13 +31,21 @@ SHORT = 16
 
 @dataclass(frozen=True)
 class File:
-    """An input from outside the campaign, known by its content."""
+    """An input from outside the campaign: a file, known by its content, or a folder of weights.
+
+    A folder is known by the names, sizes and modification times of its files: to hash 64 GB of weights at each command
+    would take a minute.
+    """
 
     path: Path
 
     @cached_property
     def identity(self) -> str:
-        """SHA-256 of the content, in hexadecimal."""
+        """SHA-256 in hexadecimal."""
+        if self.path.is_dir():
+            files = sorted(file for file in self.path.rglob("*") if file.is_file())
+            listing = [(str(f.relative_to(self.path)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+            return hashlib.sha256(canonical_json(listing).encode()).hexdigest()
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
 
@@ -54,7 +63,7 @@ class Step:
     inputs: Mapping[str, Step | File]
 
     @property
-    def spec(self) -> Kind:
+    def definition(self) -> Kind:
         """How steps of this kind are made."""
         return KINDS[self.kind]
 
@@ -63,7 +72,7 @@ class Step:
         """SHA-256, in hexadecimal, of the canonical JSON of everything that decides the result."""
         decides = {
             "kind": self.kind,
-            "version": self.spec.version,
+            "version": self.definition.version,
             "config": result_fields(self.config),
             "inputs": {role: source.identity for role, source in self.inputs.items()},
         }
@@ -84,6 +93,11 @@ class Step:
         """Processes the step runs as: the world size of a training step, else one."""
         layout = getattr(self.config, "layout", None)
         return layout.world_size if layout else 1
+
+    @property
+    def ranks_per_node(self) -> int:
+        """Processes on each node."""
+        return self.ranks // self.nodes
 
     @property
     def nodes(self) -> int:

@@ -6,7 +6,7 @@
 - ``lease.json``: the job that is making it
 - ``attempts/001.json``: one file a try: where, when, and the cause of its end
 - ``out.partial/``, then by one rename ``out/``: the result
-- ``done.json``: hashes and sizes of the result's files; written last, so that a step is done when this file exists
+- ``done.json``: hashes and sizes of the result's files; a step is done when this and ``out/`` exist
 """
 
 from __future__ import annotations
@@ -51,6 +51,9 @@ class Attempt:
         return (datetime.fromisoformat(self.end) - datetime.fromisoformat(self.start)).total_seconds()
 
 
+ATTEMPT = TypeAdapter(Attempt)
+
+
 @dataclass(frozen=True)
 class Record:
     """What ``step.json`` holds. An input is the id of a step, or the path of a file."""
@@ -92,7 +95,7 @@ class StepFolder:
     @property
     def done(self) -> bool:
         """Whether the result is there and whole."""
-        return (self.path / "done.json").exists()
+        return (self.path / "done.json").exists() and self.out.exists()
 
     # -- what it is ----------------------------------------------------------------------------------
 
@@ -107,7 +110,7 @@ class StepFolder:
             id=step.id,
             kind=step.kind,
             name=step.name,
-            config=TypeAdapter(step.spec.config).dump_python(step.config, mode="json"),
+            config=TypeAdapter(step.definition.config).dump_python(step.config, mode="json"),
             inputs={role: str(s.path.resolve()) if isinstance(s, File) else s.id for role, s in sources},
             identities={role: source.identity for role, source in sources},
             created=now(),
@@ -134,7 +137,7 @@ class StepFolder:
     def attempts(self) -> list[Attempt]:
         """All tries, oldest first."""
         files = sorted((self.path / "attempts").glob("*.json"))
-        return [TypeAdapter(Attempt).validate_python(read_json(file)) for file in files]
+        return [ATTEMPT.validate_python(read_json(file)) for file in files]
 
     def write_attempt(self, number: int, attempt: Attempt) -> None:
         """Write the file of attempt ``number``, counted from 1."""
@@ -149,14 +152,16 @@ class StepFolder:
         self.partial.mkdir(parents=True, exist_ok=True)
 
     def publish(self) -> None:
-        """Make the partial output the result: hash and fsync every file, rename the folder, write ``done.json``.
+        """Make the partial output the result: hash and fsync every file, write ``done.json``, rename the folder.
 
-        A kill between the rename and ``done.json`` leaves ``out`` without ``done.json``: the step is made again.
+        A kill at any point before the rename leaves a whole ``out.partial``: a resumable stage finds its work done.
         """
+        for leftover in self.partial.glob(".*"):  # temporary files of a killed writer
+            leftover.unlink()
         files = {str(file.relative_to(self.partial)): _seal(file) for file in _files(self.partial)}
         shutil.rmtree(self.out, ignore_errors=True)
-        os.replace(self.partial, self.out)
         write_json(self.path / "done.json", {"files": files, "at": now()})
+        os.replace(self.partial, self.out)
 
 
 @dataclass(frozen=True)
@@ -164,6 +169,11 @@ class Store:
     """All steps below one root folder."""
 
     root: Path
+
+    @property
+    def jobs(self) -> Path:
+        """Where submitit keeps its pickles and the logs of jobs."""
+        return self.root / "jobs"
 
     def folder(self, step_id: str) -> StepFolder:
         """The folder of the step with this id."""

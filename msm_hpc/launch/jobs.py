@@ -6,7 +6,7 @@ import random
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -90,7 +90,7 @@ def current_log() -> str:
 
 
 def living(jobs: Iterable[JobRef]) -> frozenset[JobRef]:
-    """Those of ``jobs`` that are queued or running, with one call of squeue however many there are.
+    """Those of ``jobs``, of whichever user, that are queued or running; one call of squeue however many there are.
 
     A local job of another host cannot be asked from here and counts as living.
 
@@ -98,16 +98,20 @@ def living(jobs: Iterable[JobRef]) -> frozenset[JobRef]:
         UserError: a Slurm job is to be asked for, and squeue fails.
     """
     jobs = frozenset(jobs)
-    queued = _queued() if any(job.executor == "slurm" for job in jobs) else frozenset()
+    queued = _queued({job.id.partition("_")[0] for job in jobs if job.executor == "slurm"})
     return frozenset(job for job in jobs if (job.id in queued if job.executor == "slurm" else _runs(job)))
 
 
-def _queued() -> frozenset[str]:
-    """Ids of this user's queued and running jobs, array elements one by one."""
+def _queued(ids: Collection[str]) -> frozenset[str]:
+    """Those of the jobs and arrays ``ids`` that are queued or running, array elements one by one."""
+    if not ids:
+        return frozenset()
     if shutil.which("squeue") is None:
         raise UserError("squeue is not on the PATH, so whether a Slurm job still runs is unknown; use a login node")
-    command = ["squeue", "--me", "--noheader", "--array", "--format=%i"]
+    command = ["squeue", "--noheader", "--array", "--format=%i", f"--jobs={','.join(sorted(ids))}"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "Invalid job id" in answer.stderr:  # said where the only job asked for is forgotten already
+        return frozenset()
     if answer.returncode:
         raise UserError(f"squeue failed: {answer.stderr.strip()}; is the Slurm controller up?")
     return frozenset(answer.stdout.split())

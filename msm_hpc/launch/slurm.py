@@ -25,6 +25,7 @@ class ArrayRequest:
     elements: int
     nodes: int
     ranks_per_node: int
+    gpus_per_node: int
     dependency: str
 
 
@@ -66,7 +67,10 @@ def submit(
     try:
         jobs = executor.map_array(function, *zip(*calls, strict=True))
     except (FailedJobError, subprocess.CalledProcessError) as error:
-        raise UserError(f"sbatch refused {request.name}: {_reason(str(error))}") from error
+        raise UserError(
+            f"sbatch refused {request.name}: {_reason(str(error))}; mend the cluster profile (or wait, at a limit of "
+            "queued jobs) and run again: what was submitted before stays"
+        ) from error
     return [JobRef("slurm", job.job_id) for job in jobs]
 
 
@@ -77,7 +81,7 @@ def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
         "partition": cluster.partition,
         "account": cluster.account,
         "qos": cluster.qos,
-        "gpus_per_node": cluster.gpus_per_node or None,
+        "gpus_per_node": request.gpus_per_node or None,
         "dependency": request.dependency or None,
     }
     return {
@@ -91,7 +95,8 @@ def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
         "wckey": None,
         "additional_parameters": {"kill-on-invalid-dep": "yes", **cluster.additional},
         "setup": [*cluster.setup, threads],
-        "srun_args": ["--kill-on-bad-exit=1"],
+        # Since Slurm 22.05 srun does not read cpus-per-task from the script; WaitTime would kill a rank 0 that hashes.
+        "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={cluster.cpus_per_rank}", "--wait=0"],
         **{name: value for name, value in optional.items() if value is not None},
     }
 

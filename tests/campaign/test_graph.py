@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +70,21 @@ def test_a_model_with_weights_of_its_own_has_no_pretraining(graph: GraphOf) -> N
     kinds = {step.kind for step in graph("model=smollm2_135m").steps}
     assert "pretrain" not in kinds
     assert not any("pretraining" in step.name for step in graph("model=smollm2_135m").steps)
+
+
+def test_replaced_weights_are_another_model(graph: GraphOf, tmp_path: Path) -> None:
+    weights = tmp_path / "model.safetensors"
+    overrides = ("model=smollm2_135m", f"model.hf={tmp_path}", "model.gguf_file=null")
+    weights.write_text("before")
+    before = graph(*overrides).find("model/smollm2_135m")
+    assert graph(*overrides).find("model/smollm2_135m").identity == before.identity
+    weights.write_text("afterwards")
+    assert graph(*overrides).find("model/smollm2_135m").identity != before.identity
+
+
+def test_a_package_that_is_not_installed_is_named(graph: GraphOf) -> None:
+    with pytest.raises(UserError, match=r"model.hf=package:no_such_package: the package is not installed"):
+        graph("model=smollm2_135m", "model.hf=package:no_such_package")
 
 
 def test_find_knows_names_ids_and_their_beginnings(graph: GraphOf) -> None:

@@ -1,19 +1,22 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from msm_hpc.campaign import local_run
 from msm_hpc.campaign.graph import Graph
-from msm_hpc.campaign.local_run import Board, run_local
+from msm_hpc.campaign.local_run import RunState, run_local
 from msm_hpc.campaign.steps import Step
 from msm_hpc.campaign.store import Store
 from msm_hpc.config import ExportConfig, GenerateConfig
+from msm_hpc.files import write_json
+from msm_hpc.launch.jobs import local_job
 
 
 def generate(label: str, product: str = "pairs", value: str | None = "america", count: int = 10) -> Step:
-    config = GenerateConfig(product=product, value=value, count=count)  # type: ignore[arg-type]
+    config = GenerateConfig(product=product, value=value, count=count)
     return Step("generate", label, config, {})
 
 
@@ -21,21 +24,21 @@ def reader(label: str, *parents: Step) -> Step:
     return Step("export", label, ExportConfig(), {f"input{i}": parent for i, parent in enumerate(parents)})
 
 
-def run(store: Store, *steps: Step, slots: int = 2) -> tuple[Board, list[int]]:
-    """The board at the end, and how many steps ran at each look."""
+def run(store: Store, *steps: Step, slots: int = 2) -> tuple[RunState, list[int]]:
+    """The state at the end, and how many steps ran at each look."""
     busy: list[int] = []
-    board = run_local(Graph(steps), store, slots, lambda board: busy.append(len(board.running)))
-    return board, busy
+    state = run_local(Graph(steps), store, slots, lambda state: busy.append(len(state.running)))
+    return state, busy
 
 
 @pytest.mark.slow
 def test_steps_run_once_and_never_more_than_slots(store: Store) -> None:
     steps = [generate(str(count), count=count) for count in (10, 20, 30, 40)]
-    board, busy = run(store, *steps)
-    assert board.done == {step.identity for step in steps}
+    state, busy = run(store, *steps)
+    assert state.done == {step.identity for step in steps}
     assert max(busy) == 2
     again, busy = run(store, *steps)
-    assert again.done == board.done
+    assert again.done == state.done
     assert busy == []
     assert all(len(store.of(step).attempts()) == 1 for step in steps)
 
@@ -45,10 +48,10 @@ def test_a_failure_blocks_only_what_needs_it(store: Store) -> None:
     bad = generate("bad", value="nonsense")
     good = generate("good")
     child, grandchild = reader("child", bad), reader("grandchild", reader("child", bad))
-    board, _ = run(store, bad, good, child, grandchild)
-    assert board.failed == {bad.identity}
-    assert board.blocked == {child.identity, grandchild.identity}
-    assert board.done == {good.identity}
+    state, _ = run(store, bad, good, child, grandchild)
+    assert state.failed == {bad.identity}
+    assert state.blocked == {child.identity, grandchild.identity}
+    assert state.done == {good.identity}
     (attempt,) = store.of(bad).attempts()
     assert attempt.cause == "code"
     assert "nonsense" in str(attempt.message)
@@ -56,13 +59,22 @@ def test_a_failure_blocks_only_what_needs_it(store: Store) -> None:
 
 
 @pytest.mark.slow
-def test_a_step_that_another_run_makes_is_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = generate("slow")
+def test_a_step_that_another_run_makes_is_waited_for(store: Store) -> None:
+    step = generate("held")
     store.register((step,))
-    other = local_run.start_local(store.root / "jobs", 1, local_run.run_step, str(store.root), step.id)
-    while store.of(step).lease() is None and not other.done():
-        pass
-    board, busy = run(store, step)
-    assert board.done == {step.identity}
-    assert all(count == 0 for count in busy)
-    assert len(store.of(step).attempts()) == 1
+    holder = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    store.of(step).write_lease(local_job(holder.pid))
+
+    def let_go(state: RunState) -> None:
+        assert not state.running
+        if state.finished:
+            return
+        assert step.identity in state.foreign
+        (store.of(step).path / "out").mkdir(exist_ok=True)
+        write_json(store.of(step).path / "done.json", {})
+        holder.kill()
+        holder.wait()
+
+    state = run_local(Graph((step,)), store, 2, let_go)
+    assert state.done == {step.identity}
+    assert store.of(step).attempts() == []

@@ -38,6 +38,11 @@ def test_the_demo_passes_on_both_clusters() -> None:
             ["cluster=slurm", "cluster.ranks_per_node=1"],
             r"puts 2 ranks on a node, but cluster.ranks_per_node is 1; raise pretrain.layout.nodes",
         ),
+        (
+            ["cluster=slurm", "cluster.gpus_per_node=1"],
+            r"puts 2 ranks on a node, but cluster.gpus_per_node is 1; raise pretrain.layout.nodes",
+        ),
+        (["cluster.gpus_per_node=1"], r"cluster=local runs on the CPU"),
         (["midtrain.sequence_length=512"], r"sequence_length 512 is longer than the model's max_position_embeddings"),
     ],
 )

@@ -12,7 +12,7 @@ from msm_hpc.config import ExportConfig, Layout, TrainConfig
 
 
 def step(**changes: object) -> Step:
-    return Step("aft", "x", replace(TrainConfig(), **changes), {})  # type: ignore[arg-type]
+    return Step("aft", "x", replace(TrainConfig(), **changes), {})
 
 
 @pytest.mark.parametrize(

@@ -32,14 +32,19 @@ GPU = Cluster(
     setup=("module load cuda/13",),
     additional={"reservation": "night"},
 )
-ONE = ArrayRequest("msm-report", 1, 1, 1, "afterany:64")
-ARRAY = ArrayRequest("msm-eval", 13, 1, 1, "aftercorr:64,afterok:60_0:60_3")
-WIDE = ArrayRequest("msm-midtrain", 4, 2, 8, "afterok:64")
+ONE = ArrayRequest("msm-report", 1, nodes=1, ranks_per_node=1, gpus_per_node=0, dependency="afterany:64")
+ARRAY = replace(ONE, name="msm-eval", elements=13, dependency="aftercorr:64,afterok:60_0:60_3")
+WIDE = ArrayRequest("msm-midtrain", 4, nodes=2, ranks_per_node=8, gpus_per_node=8, dependency="afterok:64")
 
 
 @pytest.mark.parametrize(
     ("name", "cluster", "request_"),
-    [("cpu_single", CPU, ONE), ("cpu_array", replace(CPU, array_parallelism=4), ARRAY), ("gpu_two_nodes", GPU, WIDE)],
+    [
+        ("cpu_single", CPU, ONE),
+        ("cpu_array", replace(CPU, array_parallelism=4), ARRAY),
+        ("gpu_two_nodes", GPU, WIDE),
+        ("cpu_step_on_a_gpu_site", GPU, ONE),
+    ],
 )
 def test_scripts_are_as_agreed(name: str, cluster: Cluster, request_: ArrayRequest) -> None:
     script = render(Path("/shared/runs/jobs"), cluster, request_).replace(shlex.quote(sys.executable), "PYTHON")
