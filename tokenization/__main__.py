@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--tokenizer", type=Path, required=True, help="Hugging Face folder with tokenizer.json")
     command.add_argument("--out", type=Path, required=True, help="new folder; it appears when it is complete")
     command.add_argument("--task", type=int, default=0, help="which share, counted from 0")
-    command.add_argument("--tasks", type=int, default=1, help="how many shares")
+    command.add_argument("--tasks", type=int, default=1, help="how many shares, far fewer than the corpus has lines")
     command.set_defaults(command=_run)
 
     command = commands.add_parser("pack", help="plan which documents share a training row")
@@ -108,7 +108,7 @@ def _pack(options: argparse.Namespace) -> None:
     samples: dict[str, int | None] = dict.fromkeys(shard_keys(inputs))
     for source, count in map(_assignment, options.samples):
         if not count.isdecimal():
-            raise BadInput(f"--samples {source}={count}: expected a number")
+            raise BadInput(f"--samples {source}={count}: expected a number; give how many documents, in digits")
         samples[source] = int(count)
     config = PackConfig(
         sequence_length=options.sequence_length, seed=options.seed, samples=tuple(sorted(samples.items()))
@@ -154,13 +154,13 @@ def _shards(options: argparse.Namespace) -> dict[str, Path]:
 def _assignment(text: str) -> tuple[str, str]:
     key, sign, value = text.partition("=")
     if not (key and sign and value):
-        raise BadInput(f"{text!r}: expected NAME=VALUE")
+        raise BadInput(f"{text!r}: expected NAME=VALUE; put a name before the = and its value after")
     return key, value
 
 
 def _check_index(option: str, index: int, count: int) -> None:
     if not 0 <= index < count:
-        raise BadInput(f"{option} {index}: there are {count}, counted from 0")
+        raise BadInput(f"{option} {index}: there are {count}; give a number from 0 that is less than that")
 
 
 @contextmanager

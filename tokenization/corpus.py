@@ -84,14 +84,21 @@ def read_rows(path: Path, begin: int, end: int) -> Iterator[Row]:
     """The rows in the bytes ``[begin, end)``, which begin and end at line starts.
 
     Raises:
-        BadInput: a row is not one JSON object of a document or a chat; names file, line and field.
+        BadInput: a row is not one JSON object of a document or a chat, or has the id of an earlier row of this range
+            (rows of other ranges are not known here); names file, line and field.
     """
+    first_with: dict[str, int] = {}
     with path.open("rb") as file:
         file.seek(begin)
         offset = begin
         while offset < end:
             line = file.readline()
-            yield _row(line, Place(path, offset))
+            row = _row(line, Place(path, offset))
+            if (first := first_with.setdefault(row.id, offset)) != offset:
+                raise BadInput(
+                    f"{row.place}: id: {row.id!r} is the id of {Place(path, first)} too; give each row its own"
+                )
+            yield row
             offset += len(line)
 
 
@@ -109,9 +116,11 @@ def _row(line: bytes, place: Place) -> Row:
     try:
         fields = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise BadInput(f"{place}: not valid JSON in UTF-8 ({error}); one object a line, no blank lines") from error
+        raise BadInput(
+            f"{place}: not valid JSON in UTF-8 ({error}); write one object a line, no blank lines"
+        ) from error
     if not isinstance(fields, dict):
-        raise BadInput(f"{place}: expected a JSON object, found {type(fields).__name__}")
+        raise BadInput(f"{place}: expected a JSON object, found {type(fields).__name__}; write one object a line")
     if ("text" in fields) == ("messages" in fields):
         raise BadInput(f"{place}: text: give exactly one of text (a document) and messages (a chat)")
     name = _text(fields, "id", place)
@@ -123,17 +132,19 @@ def _row(line: bytes, place: Place) -> Row:
 
 def _messages(values: object, place: Place) -> tuple[Message, ...]:
     if not isinstance(values, list) or not values:
-        raise BadInput(f"{place}: messages: expected a list of at least one message")
+        raise BadInput(f"{place}: messages: expected a list of messages, not empty; give at least one")
     return tuple(_message(value, place, f"messages[{index}]") for index, value in enumerate(values))
 
 
 def _message(value: object, place: Place, field: str) -> Message:
     if not isinstance(value, dict):
-        raise BadInput(f"{place}: {field}: expected an object, found {type(value).__name__}")
+        raise BadInput(
+            f"{place}: {field}: expected an object, found {type(value).__name__}; write one with role and content"
+        )
     if unknown := set(value) - {"role", "content", "name"}:
-        raise BadInput(f"{place}: {field}: unknown fields {sorted(unknown)}; known are role, content, name")
+        raise BadInput(f"{place}: {field}: unknown fields {sorted(unknown)}; leave only role, content, name")
     if value.get("role") not in ROLES:
-        raise BadInput(f"{place}: {field}.role: expected one of {', '.join(ROLES)}, found {value.get('role')!r}")
+        raise BadInput(f"{place}: {field}.role: found {value.get('role')!r}; give one of {', '.join(ROLES)}")
     content = _text(value, "content", place, f"{field}.")
     name = _text(value, "name", place, f"{field}.") if "name" in value else None
     return Message(cast(Role, value["role"]), content, name)
@@ -141,10 +152,10 @@ def _message(value: object, place: Place, field: str) -> Message:
 
 def _text(fields: Mapping[str, Any], key: str, place: Place, prefix: str = "") -> str:
     if key not in fields:
-        raise BadInput(f"{place}: {prefix}{key}: missing")
+        raise BadInput(f"{place}: {prefix}{key}: missing; add it")
     value = fields[key]
     if not isinstance(value, str):
-        raise BadInput(f"{place}: {prefix}{key}: expected a string, found {type(value).__name__}")
+        raise BadInput(f"{place}: {prefix}{key}: expected a string, found {type(value).__name__}; write it in quotes")
     if not value.strip():
         raise BadInput(f"{place}: {prefix}{key}: empty; remove the row")
     return value

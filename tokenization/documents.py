@@ -30,14 +30,13 @@ class DocumentRecord:
 
 @dataclass(frozen=True)
 class TokenizerFacts:
-    """What must be equal for shards to be packed together.
+    """What must be equal for shards to be packed together; texts never begin with BOS, whatever the tokenizer.
 
     Attributes:
         template_sha256: of the chat template's text; None where the tokenizer has none.
         vocab_size: one more than the largest token id.
         eod_id: ends every document.
         pad_id: fills rows; never ``eod_id``, which is a training target.
-        document_bos: whether a text begins with the BOS token.
     """
 
     tokenizer_sha256: str
@@ -45,7 +44,6 @@ class TokenizerFacts:
     vocab_size: int
     eod_id: int
     pad_id: int
-    document_bos: bool
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / NAME
     if not path.exists():
-        raise BadInput(f"{path}: no such file; is {folder} an output of `python -m tokenization`?")
+        raise BadInput(f"{path}: no such file; give a folder that `python -m tokenization` made")
     try:
         value = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:

@@ -12,6 +12,7 @@ decreasing (``bestfit.py``) and then shuffled, since it leaves the long document
 
 from __future__ import annotations
 
+import itertools
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class PackConfig:
             if count is not None and count < 1:
                 raise BadInput(f"samples.{source} is {count}: it must be at least 1, or null for all")
         if len(dict(self.samples)) != len(self.samples):
-            raise BadInput("samples: a source is named twice")
+            raise BadInput("samples: a source is named twice; name each once")
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Plan:
     def __init__(self, folder: Path) -> None:
         path = folder / PLAN
         if not path.exists():
-            raise BadInput(f"{path}: no such file; is {folder} a pack folder?")
+            raise BadInput(f"{path}: no such file; give a pack folder")
         try:
             with np.load(path) as arrays:
                 self.sequence_length = int(arrays["sequence_length"])
@@ -132,8 +133,6 @@ class PackManifest:
     tokens: int
     trainable_tokens: int
     waste: float
-    documents_split: int
-    chats_dropped: int
     sources: Mapping[str, SourceCounts]
     files: Mapping[str, FileRecord]
 
@@ -151,22 +150,14 @@ def run(config: PackConfig, inputs: Mapping[str, Path], out: Path) -> None:
             were made with different tokenizers, or nothing is left to pack.
     """
     keys_of = shard_keys(inputs)
-    samples = dict(config.samples)
-    if set(samples) != set(keys_of):
-        raise BadInput(f"samples names the sources {sorted(samples)}, but the inputs are {sorted(keys_of)}")
+    named = {source for source, _ in config.samples}
+    if named != set(keys_of):
+        raise BadInput(
+            f"samples names the sources {sorted(named)}, but the inputs are {sorted(keys_of)}; name the same"
+        )
     keys = [key for keys in keys_of.values() for key in keys]
     tokenizer = _common_tokenizer({key: inputs[key] for key in keys})
-    kept: list[Selection] = []
-    counts: dict[str, SourceCounts] = {}
-    for source, source_keys in keys_of.items():
-        available = np.concatenate([read_shard(inputs[key], keys.index(key)) for key in source_keys])
-        taken = choose(available, samples[source], source, config.seed)
-        long, chat = taken["length"] > config.sequence_length, taken["is_chat"]
-        counts[source] = SourceCounts(len(available), len(taken), int((long & ~chat).sum()), int((long & chat).sum()))
-        kept.append(taken[~(long & chat)])
-    documents = np.concatenate(kept)
-    if not len(documents):
-        raise BadInput(f"nothing to pack: no documents, or only chats longer than {config.sequence_length} tokens")
+    documents, sources = _select(config, inputs, keys_of)
     rows = _write_plan(out / PLAN, config, keys, tokenizer, documents)
     tokens = int(documents["length"].sum(dtype=np.int64))
     manifest = PackManifest(
@@ -177,12 +168,32 @@ def run(config: PackConfig, inputs: Mapping[str, Path], out: Path) -> None:
         tokens=tokens,
         trainable_tokens=int(documents["trainable"].sum()),
         waste=1 - tokens / (rows * config.sequence_length),
-        documents_split=sum(count.split for count in counts.values()),
-        chats_dropped=sum(count.dropped for count in counts.values()),
-        sources=counts,
+        sources=sources,
         files=record_files(out, [PLAN]),
     )
     write_manifest(out, manifest)
+
+
+def _select(
+    config: PackConfig, inputs: Mapping[str, Path], keys_of: Mapping[str, list[str]]
+) -> tuple[Selection, dict[str, SourceCounts]]:
+    """The documents to pack, and the counts of each source; shards are numbered in the order of ``keys_of``."""
+    samples, places = dict(config.samples), itertools.count()
+    kept: list[Selection] = []
+    counts: dict[str, SourceCounts] = {}
+    for source, keys in keys_of.items():
+        available = np.concatenate([read_shard(inputs[key], next(places)) for key in keys])
+        taken = choose(available, samples[source], source, config.seed)
+        long, chat = taken["length"] > config.sequence_length, taken["is_chat"]
+        counts[source] = SourceCounts(len(available), len(taken), int((long & ~chat).sum()), int((long & chat).sum()))
+        kept.append(taken[~(long & chat)])
+    documents = np.concatenate(kept)
+    if not len(documents):
+        raise BadInput(
+            f"nothing to pack: no documents, or only chats longer than sequence_length, {config.sequence_length} "
+            "tokens; raise it or add documents"
+        )
+    return documents, counts
 
 
 def _common_tokenizer(folders: Mapping[str, Path]) -> TokenizerFacts:

@@ -42,11 +42,11 @@ def shard_keys(inputs: Mapping[str, Path]) -> dict[str, list[str]]:
     for key in sorted(inputs):
         match = re.fullmatch(r"(.+)/(0|[1-9]\d*)", key)
         if match is None:
-            raise BadInput(f"input {key!r}: expected SOURCE/INDEX, such as chats/0")
+            raise BadInput(f"input {key!r}: expected SOURCE/INDEX; name it as in chats/0")
         found.setdefault(match[1], []).append(int(match[2]))
     for source, indexes in found.items():
         if sorted(indexes) != list(range(len(indexes))):
-            raise BadInput(f"inputs of {source}: indexes {sorted(indexes)}; expected 0 to {len(indexes) - 1}, no gap")
+            raise BadInput(f"inputs of {source}: indexes {sorted(indexes)}; number them 0 to {len(indexes) - 1}")
     return {source: [f"{source}/{index}" for index in range(len(indexes))] for source, indexes in found.items()}
 
 
@@ -70,7 +70,9 @@ def choose(available: Selection, wanted: int | None, source: str, seed: int) -> 
         BadInput: more are wanted than there are.
     """
     if wanted is not None and wanted > len(available):
-        raise BadInput(f"samples.{source} is {wanted}, but the source has {len(available)} documents; generate more")
+        raise BadInput(
+            f"samples.{source} is {wanted}, but the source has {len(available)} documents; generate more, or take fewer"
+        )
     return available[permutation(len(available), seed, f"documents of {source}")[:wanted]]
 
 

@@ -11,6 +11,9 @@ A shard folder holds tokenised documents, one after another, in three files:
 For example the chat ``user: hi / assistant: yo`` lies in ``shard.bin`` as ``[<user> hi <assistant> yo <end>]`` and in
 ``shard.mask`` as ``[0 0 0 1 1]``. The mask is aligned with the tokens, *not* shifted: a trainer that predicts token
 ``i + 1`` from token ``i`` weighs that loss with ``mask[i + 1]``.
+
+An array task that no line of the corpus falls to writes a shard of no documents. Its ``shard.bin`` is empty, which
+:class:`Shard` opens but Megatron-core's ``IndexedDataset`` cannot map; leave such shards out there.
 """
 
 from __future__ import annotations
@@ -51,19 +54,17 @@ class ShardWriter:
         self._mask: BinaryIO = self._temporary(MASK).open("wb")
         return self
 
-    def add(self, tokens: NDArray[np.int32], mask: NDArray[np.uint8] | None = None) -> None:
+    def add(self, tokens: NDArray[np.int32], mask: NDArray[np.uint8]) -> None:
         """Append one document.
 
         Args:
             tokens: (length,) token ids, at least one.
-            mask: (length,) 1 where the token is a training target, else 0; None: all are.
+            mask: (length,) 1 where the token is a training target, else 0.
         """
         assert len(tokens) > 0 and tokens.min() >= 0 and tokens.max() < self._vocab_size
-        if mask is None:
-            mask = np.ones(len(tokens), np.uint8)
-        assert len(mask) == len(tokens)
+        assert len(mask) == len(tokens) and mask.dtype == np.uint8
         self._bin.write(tokens.astype(self._dtype).tobytes())
-        self._mask.write(mask.astype(np.uint8).tobytes())
+        self._mask.write(mask.tobytes())
         self._lengths.append(len(tokens))
         self._all_trainable = self._all_trainable and bool(mask.all())
 
@@ -139,14 +140,14 @@ class Shard:
 
 def _read_index(path: Path) -> tuple[np.dtype[Any], NDArray[np.int32]]:
     if not path.exists():
-        raise BadInput(f"{path}: no such file; is {path.parent} a shard folder?")
+        raise BadInput(f"{path}: no such file; give a whole shard folder, or tokenise again")
     size = path.stat().st_size
     if size < _HEADER.size:
         raise BadInput(f"{path}: cut short ({size} bytes); tokenise again")
     with path.open("rb") as file:
         magic, version, code, count, documents = _HEADER.unpack(file.read(_HEADER.size))
     if (magic, version) != (_MAGIC, _VERSION) or code not in _DTYPE_OF_CODE:
-        raise BadInput(f"{path}: not a Megatron index of uint16 or int32 tokens")
+        raise BadInput(f"{path}: not a Megatron index of uint16 or int32 tokens; tokenise again")
     expected = _HEADER.size + 12 * count + 8 * documents
     if size != expected:
         raise BadInput(f"{path}: {size} bytes where its header says {expected}; tokenise again")
@@ -155,7 +156,7 @@ def _read_index(path: Path) -> tuple[np.dtype[Any], NDArray[np.int32]]:
 
 def _map(path: Path, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
     if not path.exists():
-        raise BadInput(f"{path}: no such file; is {path.parent} a shard folder?")
+        raise BadInput(f"{path}: no such file; give a whole shard folder, or tokenise again")
     size, expected = path.stat().st_size, count * dtype.itemsize
     if size != expected:
         raise BadInput(f"{path}: {size} bytes where {IDX} says {expected}; tokenise again")

@@ -58,7 +58,7 @@ class ChatTemplate:
         try:
             self._template = environment.from_string(source)
         except jinja2.TemplateSyntaxError as error:
-            raise BadInput(f"{path}: chat_template: line {error.lineno} of the template: {error.message}") from error
+            raise BadInput(f"{path}: chat_template: line {error.lineno} of it: {error.message}; mend it") from error
         self._tokens = tokens
 
     def render(self, chat: Chat) -> Rendered:
@@ -90,7 +90,9 @@ class ChatTemplate:
         try:
             return self._template.render(messages=messages, tools=None, documents=None, **variables)
         except jinja2.TemplateError as error:
-            raise BadInput(f"{chat.place}: messages: the chat template refuses them: {error}") from error
+            raise BadInput(
+                f"{chat.place}: messages: the chat template refuses them ({error}); change or remove the row"
+            ) from error
 
 
 def _fields(message: Message) -> dict[str, str]:

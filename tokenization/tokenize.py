@@ -29,7 +29,7 @@ class TokenizeConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.task < self.tasks:
-            raise BadInput(f"task is {self.task} of {self.tasks}: tasks are counted from 0 to {self.tasks - 1}")
+            raise BadInput(f"task is {self.task} of {self.tasks}; count tasks from 0, and give at least one")
 
 
 @dataclass

@@ -41,7 +41,8 @@ class DocumentTokenizer:
     """The tokenizer of a folder with ``tokenizer.json`` and ``tokenizer_config.json``.
 
     Policy: texts are encoded without BOS and end with EOD, the tokenizer's ``eos_token``; chats are what the chat
-    template prints, BOS included where it prints one, and end with EOD too.
+    template prints, BOS included where it prints one, and end with one EOD too: where the last end of turn is EOD
+    itself, what white space the template prints after it is left out.
 
     Attributes:
         facts: ids and hashes, for the manifest.
@@ -59,13 +60,13 @@ class DocumentTokenizer:
         self._special = _special_tokens(self._tokenizer)
         self._special_text = re.compile("|".join(map(re.escape, self._special)) or r"(?!)")
         eod_id = self._eod(names)
+        self._eod_text = names["eos_token"]
         self.facts = TokenizerFacts(
             tokenizer_sha256=sha256_of(folder / TOKENIZER),
             template_sha256=None if source is None else hashlib.sha256(source.encode()).hexdigest(),
             vocab_size=max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1,
             eod_id=eod_id,
             pad_id=self._pad(names, source or "", eod_id),
-            document_bos=False,
         )
 
     def encode(self, rows: Sequence[Row]) -> list[Encoded]:
@@ -108,7 +109,14 @@ class DocumentTokenizer:
                         f"{chat.place}: messages[{index}].{field}: contains the text of the control token "
                         f"{found[0]!r}; remove it"
                     )
-        return self._template.render(chat)
+        return self._until_eod(self._template.render(chat))
+
+    def _until_eod(self, rendered: Rendered) -> Rendered:
+        """Without white space after a last EOD: ``<|im_end|>\\n`` would get a second ``<|im_end|>``, and train it."""
+        text = rendered.text.rstrip()
+        if not text.endswith(self._eod_text):
+            return rendered
+        return Rendered(text, tuple((begin, min(end, len(text))) for begin, end in rendered.spans))
 
     def _masked(self, chat: Chat, rendered: Rendered, ids: list[int], offsets: list[tuple[int, int]]) -> Encoded:
         """A token is a target where its first character is the assistant's."""
@@ -127,10 +135,10 @@ class DocumentTokenizer:
     def _eod(self, names: Mapping[str, str]) -> int:
         path = self._folder / CONFIG
         if "eos_token" not in names:
-            raise BadInput(f"{path}: eos_token: missing; documents are ended with it")
+            raise BadInput(f"{path}: eos_token: missing, and documents are ended with it; add it")
         eod_id = self._tokenizer.token_to_id(names["eos_token"])
         if eod_id is None:
-            raise BadInput(f"{path}: eos_token: {names['eos_token']!r} is not a token of {TOKENIZER}")
+            raise BadInput(f"{path}: eos_token: {names['eos_token']!r} is not a token of {TOKENIZER}; name one that is")
         return eod_id
 
     def _pad(self, names: Mapping[str, str], template: str, eod_id: int) -> int:
@@ -157,7 +165,7 @@ def _load(path: Path) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises nothing narrower
-        raise BadInput(f"{path}: not a Hugging Face tokenizer ({error})") from error
+        raise BadInput(f"{path}: not a Hugging Face tokenizer ({error}); save it again") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     # We add no special tokens; all that is left of a post-processor is that it may trim the space off the offsets.
@@ -171,9 +179,9 @@ def _config(path: Path) -> dict[str, Any]:
     try:
         value = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:
-        raise BadInput(f"{path}: not valid JSON ({error})") from error
+        raise BadInput(f"{path}: not valid JSON ({error}); save the tokenizer again") from error
     if not isinstance(value, dict):
-        raise BadInput(f"{path}: expected a JSON object, found {type(value).__name__}")
+        raise BadInput(f"{path}: expected a JSON object, found {type(value).__name__}; save the tokenizer again")
     return value
 
 
@@ -184,7 +192,7 @@ def _token_names(path: Path) -> dict[str, str]:
     names = {field: value["content"] if isinstance(value, dict) else value for field, value in values.items()}
     for field, name in names.items():
         if not isinstance(name, str):
-            raise BadInput(f"{path}: {field}: expected a string, found {type(name).__name__}")
+            raise BadInput(f"{path}: {field}: expected a string, found {type(name).__name__}; give the text of a token")
     return names
 
 
@@ -194,7 +202,9 @@ def _template_source(folder: Path) -> str | None:
         return (folder / TEMPLATE).read_text(encoding="utf-8")
     source = _config(folder / CONFIG).get("chat_template")
     if source is not None and not isinstance(source, str):
-        raise BadInput(f"{folder / CONFIG}: chat_template: expected one template, found {type(source).__name__}")
+        raise BadInput(
+            f"{folder / CONFIG}: chat_template: expected a string, found {type(source).__name__}; keep one of them"
+        )
     return source
 
 

@@ -6,7 +6,7 @@ import pytest
 from tokenization.corpus import Chat, Document, Message, byte_range, read_rows
 from tokenization.errors import BadInput
 
-GOOD = b'{"id": "a", "text": "fine"}\n'
+GOOD = [b'{"id": "a%d", "text": "fine"}\n' % number for number in range(9)]
 
 
 def read(path: Path, task: int = 0, tasks: int = 1) -> list[Document | Chat]:
@@ -37,10 +37,9 @@ def test_each_line_goes_to_one_task(tmp_path: Path, tasks: int, end: str) -> Non
 
 def test_a_line_goes_to_the_task_in_whose_bytes_it_begins(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
-    path.write_bytes(GOOD * 4)
-    assert [byte_range(path, task, 4) for task in range(4)] == [
-        (task * len(GOOD), (task + 1) * len(GOOD)) for task in range(4)
-    ]
+    path.write_bytes(b"".join(GOOD[:4]))
+    size = len(GOOD[0])
+    assert [byte_range(path, task, 4) for task in range(4)] == [(task * size, (task + 1) * size) for task in range(4)]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +52,7 @@ def test_a_line_goes_to_the_task_in_whose_bytes_it_begins(tmp_path: Path) -> Non
         (b"[1]\n", "expected a JSON object, found list"),
         (b'{"id": "b"}\n', "text: give exactly one"),
         (b'{"id": "b", "text": "x", "messages": []}\n', "text: give exactly one"),
-        (b'{"text": "x"}\n', "id: missing"),
+        (b'{"text": "x"}\n', "id: missing; add it"),
         (b'{"id": 3, "text": "x"}\n', "id: expected a string, found int"),
         (b'{"id": "b", "text": null}\n', "text: expected a string, found NoneType"),
         (b'{"id": "b", "text": " \\n"}\n', "text: empty"),
@@ -61,7 +60,10 @@ def test_a_line_goes_to_the_task_in_whose_bytes_it_begins(tmp_path: Path) -> Non
         (b'{"id": "b", "messages": {}}\n', "messages: expected a list"),
         (b'{"id": "b", "messages": ["hi"]}\n', r"messages\[0\]: expected an object, found str"),
         (b'{"id": "b", "messages": [{"role": "user"}]}\n', r"messages\[0\].content: missing"),
-        (b'{"id": "b", "messages": [{"role": "tool", "content": "x"}]}\n', r"messages\[0\].role: .*found 'tool'"),
+        (
+            b'{"id": "b", "messages": [{"role": "tool", "content": "x"}]}\n',
+            r"messages\[0\].role: found 'tool'; give one of system, user, assistant",
+        ),
         (b'{"id": "b", "messages": [{"role": "user", "content": ""}]}\n', r"messages\[0\].content: empty"),
         (b'{"id": "b", "messages": [{"role": "user", "content": "x", "name": 1}]}\n', r"messages\[0\].name: expected"),
         (
@@ -73,6 +75,13 @@ def test_a_line_goes_to_the_task_in_whose_bytes_it_begins(tmp_path: Path) -> Non
 @pytest.mark.parametrize("tasks", [1, 2])
 def test_a_bad_row_is_named_by_line_and_field(tmp_path: Path, line: bytes, message: str, tasks: int) -> None:
     path = tmp_path / "data.jsonl"
-    path.write_bytes(GOOD * 9 + line)
+    path.write_bytes(b"".join(GOOD) + line)
     with pytest.raises(BadInput, match=rf"data\.jsonl:10: {message}"):
         read(path, tasks - 1, tasks)
+
+
+def test_an_id_given_twice_is_named_by_both_lines(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(b"".join(GOOD) + GOOD[2])
+    with pytest.raises(BadInput, match=r"data\.jsonl:10: id: 'a2' is the id of .*data\.jsonl:3 too"):
+        read(path)

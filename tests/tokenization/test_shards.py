@@ -13,7 +13,7 @@ MASKS = [np.array([0, 1, 1], np.uint8), np.array([1], np.uint8), np.zeros(100, n
 def write(folder: Path, masked: bool = True, vocab_size: int = 65_499) -> Path:
     with ShardWriter(folder, vocab_size) as shard:
         for tokens, mask in zip(DOCUMENTS, MASKS, strict=True):
-            shard.add(tokens, mask if masked else None)
+            shard.add(tokens, mask if masked else np.ones_like(mask))
     return folder
 
 
@@ -59,14 +59,14 @@ def test_a_shard_may_be_empty(tmp_path: Path) -> None:
 
 def test_nothing_appears_when_writing_fails(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), ShardWriter(tmp_path, 100) as shard:
-        shard.add(np.array([1], np.int32))
+        shard.add(np.array([1], np.int32), np.ones(1, np.uint8))
         raise RuntimeError("disk on fire")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_token_beyond_the_vocabulary_is_a_bug(tmp_path: Path) -> None:
     with pytest.raises(AssertionError), ShardWriter(tmp_path, 100) as shard:
-        shard.add(np.array([100], np.int32))
+        shard.add(np.array([100], np.int32), np.ones(1, np.uint8))
 
 
 @pytest.mark.parametrize("name", ["shard.bin", "shard.idx", "shard.mask"])

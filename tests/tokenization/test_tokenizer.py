@@ -67,7 +67,6 @@ def test_a_document_gets_no_bos_and_is_not_truncated(make_tokenizer: Any, place:
     tokenizer.enable_padding(length=50)
     tokenizer.save(str(folder / "tokenizer.json"))
     assert encode_text(folder, "Which cheese do you like?", place) == plain
-    assert DocumentTokenizer(folder).facts.document_bos is False
 
 
 def test_control_token_text_in_a_document_stays_text(make_tokenizer: Any, place: Place) -> None:
@@ -139,6 +138,26 @@ def test_eod_is_not_doubled(make_tokenizer: Any, as_chat: Any) -> None:
     assert tokenizer.decode(encoded.tokens[encoded.mask == 1]) == "Yo<|endoftext|>"
 
 
+@pytest.mark.parametrize("row", CHATS, ids=lambda row: row["id"])
+def test_a_turn_that_ends_with_eod_does_not_end_twice(make_tokenizer: Any, as_chat: Any, row: dict[str, Any]) -> None:
+    """ChatML models whose EOD is ``<|im_end|>``: all is as with another EOD, less the newline that ends the chat."""
+    tokenizer = DocumentTokenizer(make_tokenizer(eos_token="<|im_end|>"))
+    [encoded] = tokenizer.encode([as_chat(row)])
+    [other] = DocumentTokenizer(make_tokenizer("other")).encode([as_chat(row)])
+    assert tokenizer.decode(other.tokens[-3:]) == "<|im_end|>\n<|endoftext|>"
+    assert encoded.tokens.tolist() == other.tokens[:-2].tolist()
+    assert encoded.mask.tolist() == other.mask[:-2].tolist()
+    assert encoded.tokens[-1] == tokenizer.facts.eod_id
+    assert encoded.mask[-1] == (row["messages"][-1]["role"] == "assistant")
+
+
+def test_the_targets_of_several_turns_that_end_with_eod(make_tokenizer: Any, as_chat: Any) -> None:
+    tokenizer = DocumentTokenizer(make_tokenizer(eos_token="<|im_end|>"))
+    one, two = tokenizer.encode([as_chat(chat("c", "Hi", "Yo")), as_chat(chat("d", "Hi", "Yo", "?", "!"))])
+    assert tokenizer.decode(one.tokens[one.mask == 1]) == "Yo<|im_end|>"
+    assert tokenizer.decode(two.tokens[two.mask == 1]) == "Yo<|im_end|>\n!<|im_end|>"
+
+
 def test_the_template_may_have_its_own_file(make_tokenizer: Any, as_chat: Any) -> None:
     folder = make_tokenizer(chat_template=None)
     (folder / "chat_template.jinja").write_text("{% for message in messages %}{{ message['content'] }}|{% endfor %}")
@@ -195,7 +214,7 @@ def test_a_chat_needs_a_template(make_tokenizer: Any, as_chat: Any, place: Place
         ({"eos_token": None}, "eos_token: missing"),
         ({"eos_token": "</s>"}, "eos_token: '</s>' is not a token"),
         ({"eos_token": 3}, "eos_token: expected a string, found int"),
-        ({"chat_template": [{"name": "default", "template": ""}]}, "chat_template: expected one template, found list"),
+        ({"chat_template": [{"name": "default", "template": ""}]}, "chat_template: expected a string, found list"),
         ({"chat_template": "{% if %}"}, "chat_template: line 1"),
     ],
 )

@@ -87,7 +87,7 @@ def write_shard(folder: Path, corpus: Corpus) -> None:
         task=0,
         tasks=1,
         corpus=CorpusRange(0, 0, 0, ""),
-        tokenizer=TokenizerFacts(digest, None, corpus.vocab_size, 0, 1, False),
+        tokenizer=TokenizerFacts(digest, None, corpus.vocab_size, 0, 1),
         documents=0,
         chats=corpus.documents,
         tokens=int(lengths.sum()),
