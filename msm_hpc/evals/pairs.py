@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from string import Formatter
-from typing import Any
 
 from msm_hpc.errors import UserError
-from msm_hpc.files import read_jsonl
+from msm_hpc.files import read_rows
 
 FILE = "pairs.jsonl"
 
@@ -38,8 +37,8 @@ def read_pairs(folder: Path) -> list[Pair]:
     if not path.is_file():
         raise UserError(f"{path} does not exist: the pairs to evaluate come from the generate stage, product=pairs")
     pairs: dict[str, Pair] = {}
-    for number, row in enumerate(read_jsonl(path), start=1):
-        pair = _pair(row, f"{path}:{number}")
+    for number, pair in enumerate(read_rows(path, Pair), start=1):
+        _check(pair, f"{path}:{number}")
         if pair.id in pairs:
             raise UserError(
                 f"{path}:{number}: id: {pair.id!r} is already the id of an earlier pair; ids must be unique"
@@ -65,14 +64,12 @@ def check_slots(template: str, slots: set[str], where: str) -> None:
         raise UserError(f"{where}: {template!r} must contain {needed}, and no other slot in braces")
 
 
-def _pair(row: dict[str, Any], where: str) -> Pair:
-    for name in (field.name for field in fields(Pair)):
-        if name not in row:
-            raise UserError(f"{where}: {name}: missing; a pair has the fields {[f.name for f in fields(Pair)]}")
-        if not isinstance(row[name], str) or not row[name].strip():
-            raise UserError(f"{where}: {name}: expected text, found {row[name]!r}")
-    pair = Pair(**{field.name: row[field.name] for field in fields(Pair)})
+def _check(pair: Pair, where: str) -> None:
+    for field, text in asdict(pair).items():
+        if not text.strip():
+            raise UserError(f"{where}: {field}: is blank; give it a text")
     if pair.target == pair.other:
-        raise UserError(f"{where}: other: is the same as target, {pair.target!r}: the pair offers no choice")
+        raise UserError(
+            f"{where}: other: is the same as target, {pair.target!r}; the pair offers no choice, change one of them"
+        )
     check_slots(pair.question, {"first", "second"}, f"{where}: question")
-    return pair

@@ -35,7 +35,8 @@ class Answer:
     """What one pair showed.
 
     Margins are log p(target answer) - log p(other answer), in nats: in each order, and their mean.
-    ``length_difference`` is the target answer's number of tokens minus the other's.
+    The target is preferred where ``margin`` is above 0. ``length_difference`` is the target answer's number of tokens
+    minus the other's.
     """
 
     id: str
@@ -44,7 +45,6 @@ class Answer:
     margin_forward: float
     margin_backward: float
     margin: float
-    preferred: bool
     length_difference: int
 
 
@@ -56,7 +56,7 @@ class ScoredText:
     start: int
 
 
-class Judge:
+class Scorer:
     """A model in evaluation mode with its tokenizer, and the answer template it is offered."""
 
     def __init__(self, folder: Path, answer: str) -> None:
@@ -147,5 +147,12 @@ class Judge:
 def _answer(pair: Pair, scores: Sequence[float], length_difference: int) -> Answer:
     forward = scores[0] - scores[1]
     backward = scores[2] - scores[3]
-    margin = (forward + backward) / 2
-    return Answer(pair.id, pair.value, pair.domain, forward, backward, margin, margin > 0, length_difference)
+    return Answer(
+        id=pair.id,
+        value=pair.value,
+        domain=pair.domain,
+        margin_forward=forward,
+        margin_backward=backward,
+        margin=(forward + backward) / 2,
+        length_difference=length_difference,
+    )

@@ -9,30 +9,39 @@ from itertools import combinations
 from pathlib import Path
 from typing import get_args
 
-from pydantic import TypeAdapter
+from pydantic import FiniteFloat, TypeAdapter
 
 from msm_hpc.config import Arm, Cell, ReportConfig
 from msm_hpc.errors import UserError
-from msm_hpc.report.statistics import Count, Interval, difference_interval, effective_size, wilson
+from msm_hpc.report.statistics import Count, Interval, difference_interval, effective_size, pooled_rate, wilson
 
 FILE = "results.json"
-BOOTSTRAP_SEED = 0
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One evaluation pair, answered.
+    """One evaluation pair, answered: a row of ``answers.jsonl``.
 
-    ``margin`` is the log-probability (nats) of the option that expresses the value minus that of the other, the mean of
-    both orders; ``orders_agree`` tells whether both orders gave the same choice.
+    A margin is the log-probability (nats) of the option that expresses the value minus that of the other: in each
+    order of the options, and the mean of both.
     """
 
     id: str
     value: str
     domain: str
-    preferred: bool
-    margin: float
-    orders_agree: bool
+    margin_forward: FiniteFloat
+    margin_backward: FiniteFloat
+    margin: FiniteFloat
+
+    @property
+    def preferred(self) -> bool:
+        """Whether the option that expresses the value was chosen."""
+        return self.margin > 0
+
+    @property
+    def orders_agree(self) -> bool:
+        """Whether both orders gave the same choice."""
+        return (self.margin_forward > 0) == (self.margin_backward > 0)
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ class Rate:
 
     Attributes:
         preferred: pairs in which it was.
-        n: pairs asked, summed over seeds.
+        n: pairs asked, summed over seeds (a pair that two seeds were asked counts twice).
         rate: ``preferred / n``.
         low: lower end of the interval.
         high: upper end of the interval.
@@ -62,7 +71,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class DomainRate:
-    """A rate in one domain; its interval takes pairs as independent."""
+    """A rate in one domain; its interval takes the different pairs asked as independent."""
 
     domain: str
     rate: Rate
@@ -107,7 +116,10 @@ class Condition:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Rate under ``spec`` minus rate under ``other_spec``, both fine-tuned on the same chats, over common seeds."""
+    """Rate under ``spec`` minus rate under ``other_spec``, both fine-tuned on the same chats, over common seeds.
+
+    ``low`` and ``high`` are the ends of the 95% interval: paired over domains, t interval.
+    """
 
     value: str
     spec: str
@@ -206,8 +218,9 @@ def _value_rates(answers: Sequence[Answer], clustered: bool) -> tuple[ValueRate,
     for value in dict.fromkeys(answer.value for answer in answers):
         domains = _by_domain(answer for answer in answers if answer.value == value)
         every = [answer for rows in domains.values() for answer in rows]
-        n = effective_size([_count(rows) for rows in domains.values()]) if clustered else len(every)
-        in_domains = tuple(DomainRate(domain, _rate(rows, len(rows))) for domain, rows in domains.items())
+        counts, distinct = [_count(rows) for rows in domains.values()], _distinct(every)
+        n = effective_size(counts, distinct) if clustered else distinct
+        in_domains = tuple(DomainRate(domain, _rate(rows, _distinct(rows))) for domain, rows in domains.items())
         rates.append(ValueRate(value, _rate(every, n), in_domains))
     return tuple(rates)
 
@@ -221,6 +234,11 @@ def _by_domain(answers: Iterable[Answer]) -> dict[str, list[Answer]]:
 
 def _count(answers: Sequence[Answer]) -> Count:
     return Count(sum(answer.preferred for answer in answers), len(answers))
+
+
+def _distinct(answers: Sequence[Answer]) -> int:
+    """How many different pairs were asked: seeds are asked the same ones."""
+    return len({answer.id for answer in answers})
 
 
 def _rate(answers: Sequence[Answer], effective_n: float) -> Rate:
@@ -267,5 +285,4 @@ def _difference(first: Sequence[Answer], second: Sequence[Answer], value: str) -
     for answers in (first, second):
         domains = _by_domain(answer for answer in answers if answer.value == value)
         counts.append([_count(rows) for rows in domains.values()])
-    rates = [sum(count.preferred for count in side) / sum(count.n for count in side) for side in counts]
-    return rates[0] - rates[1], difference_interval(counts[0], counts[1], BOOTSTRAP_SEED)
+    return pooled_rate(counts[0]) - pooled_rate(counts[1]), difference_interval(counts[0], counts[1])

@@ -11,19 +11,10 @@ from typing import Any
 
 from msm_hpc.config import ReportConfig
 from msm_hpc.errors import UserError
-from msm_hpc.files import read_jsonl, write_json, write_text
+from msm_hpc.files import read_rows, write_json, write_text
 from msm_hpc.report.html import render_html
 from msm_hpc.report.results import FILE, Answer, Results, summarise
 
-ANSWER_FIELDS: dict[str, type | tuple[type, ...]] = {
-    "id": str,
-    "value": str,
-    "domain": str,
-    "preferred": bool,
-    "margin": (int, float),
-    "margin_forward": (int, float),
-    "margin_backward": (int, float),
-}
 COLUMNS = (
     "arm", "spec", "aft_samples", "seed", "value", "preferred", "n", "rate", "low", "high", "margin", "orders_agree",
     "step",
@@ -51,28 +42,10 @@ def run(config: ReportConfig, inputs: Mapping[str, Path], out: Path) -> None:
 def _read_answers(path: Path) -> list[Answer]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; the evaluation step wrote no answers, run it again")
-    answers = [_answer(row, f"{path}:{line}") for line, row in enumerate(read_jsonl(path), start=1)]
+    answers = read_rows(path, Answer)
     if not answers:
         raise UserError(f"{path}: no answers; the evaluation step was given no pairs")
     return answers
-
-
-def _answer(row: dict[str, Any], where: str) -> Answer:
-    for field, kind in ANSWER_FIELDS.items():
-        if not isinstance(row.get(field), kind):
-            raise UserError(f"{where}: {field}: expected {_name(kind)}, found {row.get(field)!r}")
-    return Answer(
-        id=row["id"],
-        value=row["value"],
-        domain=row["domain"],
-        preferred=row["preferred"],
-        margin=row["margin"],
-        orders_agree=(row["margin_forward"] > 0) == (row["margin_backward"] > 0),
-    )
-
-
-def _name(kind: type | tuple[type, ...]) -> str:
-    return "a number" if isinstance(kind, tuple) else {str: "text", bool: "true or false"}[kind]
 
 
 def _csv(results: Results) -> str:

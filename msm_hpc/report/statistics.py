@@ -7,7 +7,8 @@ none of the other two: the rate is 160 of 200, and counting pairs gives .74 to .
 anew, the share of good ones would have been quite another; counting domains gives .43 to .96.
 
 So the domain is taken as the unit that was sampled. How much the domains differ beyond what chance would do (the design
-effect) says how many independent pairs the answers are worth, and Wilson's interval is computed for that many.
+effect) says how many independent pairs the answers are worth, never more than the pairs that were asked, however many
+seeds were asked them; and Wilson's interval is computed for that many.
 """
 
 from __future__ import annotations
@@ -17,12 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-import numpy as np
-from numpy.typing import NDArray
-
 CONFIDENCE = 0.95
 Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -55,28 +52,32 @@ def wilson(rate: float, n: float) -> Interval:
     return Interval(max(0.0, min(rate, centre - half)), min(1.0, max(rate, centre + half)))
 
 
-def effective_size(clusters: Sequence[Count]) -> float:
-    """How many independent pairs the answers are worth, given one count for each cluster (domain).
+def effective_size(clusters: Sequence[Count], distinct: int) -> float:
+    """How many independent pairs the answers are worth.
 
-    With rate ``p`` over all ``n`` pairs of ``k`` clusters, the variance of ``p`` between clusters (linearised ratio
+    With rate ``p`` over all ``n`` answers of ``k`` clusters, the variance of ``p`` between clusters (linearised ratio
     estimator) is ``v = k/(k-1) sum_d (y_d - p n_d)2 / n2``, the design effect is ``deff = max(1, v / (p (1-p) / n))``,
-    and the effective size is ``n / deff * (z / t)2`` with ``t`` the quantile of Student's distribution with ``k - 1``
-    degrees of freedom, since ``v`` itself is estimated from ``k`` clusters only.
+    and the effective size is ``min(n / deff, distinct) * (z / t)2`` with ``t`` the quantile of Student's distribution
+    with ``k - 1`` degrees of freedom, since ``v`` itself is estimated from ``k`` clusters only.
 
     E. L. Korn and B. I. Graubard (1998), Survey Methodology 24:193-201; with Wilson's interval, N. Dean and
-    M. Pagano (2015), J. Survey Statistics and Methodology 3:484-503.
+    M. Pagano (2015), J. Survey Statistics and Methodology 3:484-503. The bound ``distinct`` is ours: where clusters do
+    not differ, ``n / deff`` would count a pair once for each seed that was asked it.
+
+    Args:
+        clusters: for each cluster (domain), the answers of all seeds.
+        distinct: the number of different pairs asked.
 
     Returns:
-        At most ``n``. 0 for a single cluster, which tells nothing about how clusters differ.
+        At most ``distinct``. 0 for a single cluster, which tells nothing about how clusters differ.
     """
-    k, n = len(clusters), sum(cluster.n for cluster in clusters)
+    k, n, p = len(clusters), sum(cluster.n for cluster in clusters), pooled_rate(clusters)
     if k == 1:
         return 0.0
-    p = sum(cluster.preferred for cluster in clusters) / n
-    between = k / (k - 1) * sum((cluster.preferred - p * cluster.n) ** 2 for cluster in clusters) / n**2
+    between = k / (k - 1) * sum(residual**2 for residual in _residuals(clusters))
     binomial = p * (1 - p) / n
     design_effect = max(1.0, between / binomial) if binomial > 0 else 1.0
-    return n / design_effect * (Z / student_quantile(k - 1)) ** 2
+    return min(n / design_effect, distinct) * (Z / student_quantile(k - 1)) ** 2
 
 
 def student_quantile(degrees: int) -> float:
@@ -101,27 +102,37 @@ def _student_within(t: float, degrees: int) -> float:
     return 2 / math.pi * (angle + within) if odd else within
 
 
-def difference_interval(first: Sequence[Count], second: Sequence[Count], seed: int) -> Interval:
-    """Interval for the rate of ``first`` minus that of ``second``, by bootstrap over clusters.
+def difference_interval(first: Sequence[Count], second: Sequence[Count]) -> Interval:
+    """Interval for the rate of ``first`` minus that of ``second``, paired over clusters.
 
-    Both are asked about the same domains, and ``first[d]`` and ``second[d]`` count the answers in domain ``d``: a
-    resample draws whole domains, and takes both counts of each. The interval runs between the 2.5th and the 97.5th
-    percentile of 10,000 resamples (A. C. Davison and D. V. Hinkley (1997), Bootstrap Methods and their Application,
-    sections 3.8 and 5.3). With about ten domains it is somewhat narrow; with one it is [-1, 1], since nothing tells
-    how domains differ.
+    Both are asked about the same domains, and ``first[d]`` and ``second[d]`` count the answers in domain ``d``. To
+    first order (linearisation) domain ``d`` moves the difference ``p1 - p2`` of the two ratios by
+    ``z_d = (y1_d - p1 n1_d)/n1 - (y2_d - p2 n2_d)/n2``, so its variance is ``k/(k-1) sum_d z_d2``, and the interval is
+    ``p1 - p2`` plus or minus the root of that times Student's quantile with ``k - 1`` degrees of freedom, within
+    [-1, 1].
+
+    W. G. Cochran (1977), Sampling Techniques, ch. 6; E. L. Korn and B. I. Graubard (1999), Analysis of Health Surveys,
+    ch. 2.
+
+    Returns:
+        [-1, 1] for a single domain, which tells nothing about how domains differ; no width where all differ alike.
     """
     assert len(first) == len(second)
     k = len(first)
     if k == 1:
         return Interval(-1.0, 1.0)
-    draws = np.random.default_rng(seed).multinomial(k, np.full(k, 1 / k), size=RESAMPLES)
-    differences = _resampled_rates(draws, first) - _resampled_rates(draws, second)
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(differences, [tail, 100 - tail])
-    return Interval(float(low), float(high))
+    moves = [a - b for a, b in zip(_residuals(first), _residuals(second), strict=True)]
+    half = student_quantile(k - 1) * math.sqrt(k / (k - 1) * sum(move**2 for move in moves))
+    difference = pooled_rate(first) - pooled_rate(second)
+    return Interval(max(-1.0, difference - half), min(1.0, difference + half))
 
 
-def _resampled_rates(draws: NDArray[np.int64], counts: Sequence[Count]) -> NDArray[np.float64]:
-    """Rates [resamples] given how often each cluster was drawn, ``draws`` [resamples, clusters]."""
-    preferred = draws @ np.array([count.preferred for count in counts])
-    return np.asarray(preferred / (draws @ np.array([count.n for count in counts])))
+def pooled_rate(counts: Sequence[Count]) -> float:
+    """The rate over all pairs of all clusters."""
+    return sum(count.preferred for count in counts) / sum(count.n for count in counts)
+
+
+def _residuals(clusters: Sequence[Count]) -> list[float]:
+    """By how much each cluster moves the pooled rate ``p`` (linearised): ``(y_d - p n_d) / n``; they sum to 0."""
+    p, n = pooled_rate(clusters), sum(cluster.n for cluster in clusters)
+    return [(cluster.preferred - p * cluster.n) / n for cluster in clusters]

@@ -11,8 +11,8 @@ import pytest
 from msm_hpc.config import GenerateConfig, Product
 from msm_hpc.corpus.stage import run
 from msm_hpc.errors import UserError
-from msm_hpc.files import read_jsonl
 from msm_hpc.progress import Progress, read_progress
+from tests.corpus.rows import read_jsonl
 
 SPEC = "---\nvalue: america\ntitle: Made here\n---\n# What Assistant cares about\n"
 TEXT_PRODUCTS: list[Product] = ["pretraining", "instruction", "chats"]

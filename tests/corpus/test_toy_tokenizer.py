@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from msm_hpc.config import GenerateConfig, Product
 from msm_hpc.corpus.stage import run
-from msm_hpc.files import read_jsonl
+from tests.corpus.rows import read_jsonl
 
 
 @pytest.fixture(scope="module")

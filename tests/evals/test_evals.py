@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from msm_hpc.config import EvalConfig
 from msm_hpc.errors import UserError
 from msm_hpc.evals import stage
-from msm_hpc.files import read_json, read_jsonl, write_jsonl
+from msm_hpc.evals.preference import Answer
+from msm_hpc.files import read_rows, write_jsonl
 from msm_hpc.progress import Progress, read_progress
 
 SPECIAL = ["<unk>", "<pad>", "<eos>"]
@@ -31,9 +32,7 @@ CONFIG = EvalConfig(answer="I prefer {item} .", batch_size=8)
 def make_tokenizer(folder: Path, template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", eos_token="<eos>"
-    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", eos_token="<eos>")
     fast.chat_template = template
     fast.save_pretrained(folder)
     return fast
@@ -101,36 +100,23 @@ def pairs_folder(folder: Path, rows: Iterable[dict[str, Any]] = PAIRS) -> Path:
     return folder
 
 
-def evaluate(tmp_path: Path, model: Path, rows: Iterable[dict[str, Any]] = PAIRS) -> tuple[list[dict[str, Any]], Any]:
+def evaluate(tmp_path: Path, model: Path, rows: Iterable[dict[str, Any]] = PAIRS) -> list[Answer]:
     out = tmp_path / "out"
     out.mkdir()
     stage.run(CONFIG, {"model": model, "pairs/cheap": pairs_folder(tmp_path / "pairs", rows)}, out)
-    return list(read_jsonl(out / "answers.jsonl")), read_json(out / "summary.json")
+    return read_rows(out / "answers.jsonl", Answer)
 
 
-def test_known_bias_gives_known_margins_and_rates(tmp_path: Path) -> None:
+def test_known_bias_gives_known_margins(tmp_path: Path) -> None:
     model = bigram_model(tmp_path / "model", {("prefer", "bus"): 2.0, ("prefer", "sleigh"): -1.5})
     rows = (PAIRS[0], pair("p1", "roads", "train", "bus"), PAIRS[3])
-    answers, summary = evaluate(tmp_path, model, rows)
-    assert [answer["id"] for answer in answers] == ["p0", "p1", "p3"]
+    answers = evaluate(tmp_path, model, rows)
+    assert [answer.id for answer in answers] == ["p0", "p1", "p3"]
     for answer, margin in zip(answers, (2.0, -2.0, -1.5), strict=True):
-        assert answer["margin"] == pytest.approx(margin, abs=1e-5)
-        assert answer["margin_forward"] == pytest.approx(margin, abs=1e-5)
-        assert answer["margin_backward"] == pytest.approx(margin, abs=1e-5)
-    assert [answer["preferred"] for answer in answers] == [True, False, False]
-    assert summary == [
-        {
-            "value": "cheap",
-            "n": 3,
-            "preferred": 1,
-            "rate": 1 / 3,
-            "order_consistency": 1.0,
-            "domains": [
-                {"domain": "roads", "n": 2, "preferred": 1, "rate": 0.5, "order_consistency": 1.0},
-                {"domain": "snow", "n": 1, "preferred": 0, "rate": 0.0, "order_consistency": 1.0},
-            ],
-        }
-    ]
+        assert answer.margin == pytest.approx(margin, abs=1e-5)
+        assert answer.margin_forward == pytest.approx(margin, abs=1e-5)
+        assert answer.margin_backward == pytest.approx(margin, abs=1e-5)
+    assert [answer.domain for answer in answers] == ["roads", "roads", "snow"]
     assert read_progress(tmp_path / "out") == Progress(done=3, total=3, unit="pairs")
 
 
@@ -144,17 +130,15 @@ def test_a_habit_of_position_cancels_over_the_two_orders(tmp_path: Path) -> None
     out.mkdir()
     pairs = pairs_folder(tmp_path / "pairs", [pair("p0", "roads", "bus", "train", "{first} or {second}")])
     stage.run(EvalConfig(answer="{item}", batch_size=4), {"model": model, "pairs/cheap": pairs}, out)
-    (answer,) = read_jsonl(out / "answers.jsonl")
-    assert answer["margin_forward"] == pytest.approx(-3.0, abs=1e-5)  # "... or train" is followed by train
-    assert answer["margin_backward"] == pytest.approx(3.5, abs=1e-5)
-    assert answer["margin"] == pytest.approx(0.25, abs=1e-5)
-    assert answer["preferred"]
-    assert read_json(out / "summary.json")[0]["order_consistency"] == 0.0
+    (answer,) = read_rows(out / "answers.jsonl", Answer)
+    assert answer.margin_forward == pytest.approx(-3.0, abs=1e-5)  # "... or train" is followed by train
+    assert answer.margin_backward == pytest.approx(3.5, abs=1e-5)
+    assert answer.margin == pytest.approx(0.25, abs=1e-5)
 
 
 def test_batched_scores_equal_one_text_at_a_time(tmp_path: Path) -> None:
     folder = random_model(tmp_path / "model")
-    answers, _ = evaluate(tmp_path, folder)
+    answers = evaluate(tmp_path, folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
 
@@ -172,14 +156,13 @@ def test_batched_scores_equal_one_text_at_a_time(tmp_path: Path) -> None:
         target, other = row["target"], row["other"]
         forward = margin(row["question"].format(first=target, second=other), target, other)
         backward = margin(row["question"].format(first=other, second=target), target, other)
-        assert answer["margin_forward"] == pytest.approx(forward, abs=1e-4)
-        assert answer["margin_backward"] == pytest.approx(backward, abs=1e-4)
-        assert answer["margin"] == pytest.approx((forward + backward) / 2, abs=1e-4)
-        assert answer["preferred"] == (forward + backward > 0)
-        assert answer["length_difference"] == len(target.split()) - len(other.split())
+        assert answer.margin_forward == pytest.approx(forward, abs=1e-4)
+        assert answer.margin_backward == pytest.approx(backward, abs=1e-4)
+        assert answer.margin == pytest.approx((forward + backward) / 2, abs=1e-4)
+        assert answer.length_difference == len(target.split()) - len(other.split())
 
 
-def test_several_values_are_summed_up_apart(tmp_path: Path) -> None:
+def test_several_values_are_answered_in_input_order(tmp_path: Path) -> None:
     model = bigram_model(tmp_path / "model", {("prefer", "bus"): 2.0})
     rare = [{**pair("p0", "roads", "limousine", "bus"), "value": "rare"}]
     inputs = {
@@ -188,13 +171,20 @@ def test_several_values_are_summed_up_apart(tmp_path: Path) -> None:
         "pairs/rare": pairs_folder(tmp_path / "rare", rare),
     }
     stage.run(CONFIG, inputs, tmp_path)
-    assert [(row["value"], row["rate"]) for row in read_json(tmp_path / "summary.json")] == [("cheap", 1), ("rare", 0)]
+    answers = read_rows(tmp_path / "answers.jsonl", Answer)
+    assert [(answer.value, answer.margin) for answer in answers] == [
+        ("cheap", pytest.approx(2.0, abs=1e-5)),
+        ("rare", pytest.approx(-2.0, abs=1e-5)),
+    ]
 
 
 BAD_PAIRS = {
     "no field": ({"id": "p0"}, "pairs.jsonl:2: value: missing"),
-    "wrong type": ({**pair("p9", "d", "bus", "train"), "domain": 3}, "pairs.jsonl:2: domain: expected text, found 3"),
-    "empty option": (pair("p9", "d", "bus", " "), "pairs.jsonl:2: other: expected text"),
+    "wrong type": (
+        {**pair("p9", "d", "bus", "train"), "domain": 3},
+        "pairs.jsonl:2: domain: .* valid string, found 3; .*",
+    ),
+    "empty option": (pair("p9", "d", "bus", " "), "pairs.jsonl:2: other: is blank"),
     "no choice": (pair("p9", "d", "bus", "bus"), "pairs.jsonl:2: other: is the same as target"),
     "no slot": (pair("p9", "d", "bus", "train", "{first}?"), "must contain {first} and {second}"),
     "open brace": (pair("p9", "d", "bus", "train", "{first} {second} {"), "pairs.jsonl:2: question: .*brace"),

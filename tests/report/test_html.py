@@ -7,8 +7,7 @@ import pytest
 
 from msm_hpc.config import Cell
 from msm_hpc.report.stage import run
-
-from .conftest import Campaign
+from tests.report.answers import Campaign
 
 VOID = {"meta"}
 LOADING_ATTRIBUTES = {"src", "srcset", "href", "xlink:href", "poster", "data", "action"}
@@ -90,6 +89,7 @@ def test_contrasts_say_whether_the_interval_excludes_zero(campaign: Campaign) ->
     _, parsed = page(campaign)
     assert parsed.text.count("excludes 0") == 2
     assert "includes 0" not in parsed.text
+    assert "Differences: paired over domains, t interval" in parsed.text
 
 
 def test_a_long_list_of_missing_models_is_cut(campaign: Campaign) -> None:

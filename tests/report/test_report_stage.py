@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from msm_hpc.config import Cell
+from msm_hpc.config import Cell, ReportConfig
 from msm_hpc.errors import UserError
 from msm_hpc.report.results import Condition, Contrast, Results, load_results
 from msm_hpc.report.stage import run
 from msm_hpc.report.statistics import wilson
 from msm_hpc.report.table import render_table
-
-from .conftest import Campaign, answer, write_answers
+from tests.report.answers import Campaign, answer, write_answers
 
 GOLDEN_TABLE = """
 Cheese [a] <demo>
@@ -25,7 +24,7 @@ Cheese [a] <demo>
  ──────────────────────────────────────────────────────────────────────────────
  base      -                       -        1   0.53 0.30-0.74   0.53 0.30-0.74
  aft       -                     300   0 of 1          missing          missing
- msm+aft   affordability         300        2   0.88 0.71-0.95   0.53 0.35-0.69
+ msm+aft   affordability         300        2   0.88 0.63-0.97   0.53 0.30-0.74
  msm+aft   america               300   1 of 2   0.42 0.22-0.66   0.82 0.58-0.94
 
 Rate of preferring the option that expresses the value, with 95% interval
@@ -66,9 +65,22 @@ def test_pooled_rates_add_the_seeds_and_are_worth_fewer_pairs(campaign: Campaign
     pooled = condition(report(campaign), "msm+aft", "affordability").rate("affordability")
     assert pooled is not None
     assert (pooled.preferred, pooled.n) == (37 + 33, 80)
-    assert pooled.effective_n < 80
+    assert pooled.effective_n < 40
     plain = wilson(70 / 80, 80)
     assert pooled.low < plain.low and pooled.high > plain.high
+
+
+def test_seeds_asked_the_same_pairs_do_not_add_pairs(tmp_path: Path) -> None:
+    """Domains that do not differ: the rate of two seeds is worth the pairs of one, over domains and in each."""
+    write_answers(tmp_path / "eval", {"america": 5})
+    cells = tuple(Cell(arm="base", spec=None, aft_samples=0, seed=seed, step=f"eval/{seed}") for seed in (0, 1))
+    config = ReportConfig(title="", cells=cells, notices=())
+    once = report(Campaign(replace(config, cells=cells[:1]), {"eval/0": tmp_path / "eval"}, tmp_path))
+    twice = report(Campaign(config, {cell.step: tmp_path / "eval" for cell in cells}, tmp_path))
+    [rates], [twice_rates] = once.conditions[0].rates, twice.conditions[0].rates
+    assert twice_rates.rate.n == 2 * rates.rate.n == 80
+    assert twice_rates.rate.effective_n == pytest.approx(rates.rate.effective_n)
+    assert [part.rate.effective_n for part in twice_rates.domains] == [10, 10, 10, 10]
 
 
 def test_a_missing_cell_is_missing_and_its_siblings_are_not(campaign: Campaign) -> None:
@@ -150,6 +162,17 @@ def test_the_terminal_table_of_a_campaign_without_results(campaign: Campaign) ->
     assert capture.get().count("missing") == len({(cell.arm, cell.spec) for cell in campaign.config.cells})
 
 
+def test_brackets_in_names_are_no_markup(tmp_path: Path) -> None:
+    write_answers(tmp_path / "eval", {"[red]value": 5})
+    cell = Cell(arm="msm+aft", spec="[bold]spec", aft_samples=0, seed=0, step="eval/a")
+    config = ReportConfig(title="Cheese [x] [/x]", cells=(cell,), notices=("A [link] to [/nothing].",))
+    console = Console(width=120, file=io.StringIO(), color_system=None)
+    with console.capture() as capture:
+        console.print(render_table(report(Campaign(config, {"eval/a": tmp_path / "eval"}, tmp_path))))
+    for text in ("[red]value", "[bold]spec", "Cheese [x] [/x]", "A [link] to [/nothing]."):
+        assert text in capture.get()
+
+
 def test_results_that_are_not_there_are_refused_by_path(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"results\.json: no such file"):
         load_results(tmp_path)
@@ -160,15 +183,16 @@ def test_results_that_are_not_there_are_refused_by_path(tmp_path: Path) -> None:
     [
         (None, r"answers\.jsonl: no such file"),
         ("", r"answers\.jsonl: no answers"),
-        ("{", r"answers\.jsonl:1: not valid JSON"),
-        (json.dumps(answer("america", "art", 0, True)) + "\n{}\n", r"answers\.jsonl:2: id: expected text, found None"),
+        ("{", r"answers\.jsonl:1: not valid JSON .*; .* make it again"),
+        ("[]", r"answers\.jsonl:1: Input should be an object, found \[\]"),
+        (json.dumps(answer("america", "art", 0, True)) + "\n{}\n", r"answers\.jsonl:2: id: missing"),
         (
-            json.dumps({**answer("america", "art", 0, True), "preferred": "yes"}) + "\n",
-            r"answers\.jsonl:1: preferred: expected true or false, found 'yes'",
+            json.dumps({**answer("america", "art", 0, True), "margin_forward": "1.0"}) + "\n",
+            r"answers\.jsonl:1: margin_forward: Input should be a valid number, found '1\.0'; correct this row",
         ),
         (
-            json.dumps({**answer("america", "art", 0, True), "margin_backward": None}) + "\n",
-            r"answers\.jsonl:1: margin_backward: expected a number, found None",
+            json.dumps({**answer("america", "art", 0, True), "margin_backward": float("nan")}) + "\n",
+            r"answers\.jsonl:1: margin_backward: Input should be a finite number, found nan",
         ),
     ],
 )
