@@ -40,11 +40,12 @@ def load_config(overrides: Sequence[str]) -> Config:
     Raises:
         UserError: an unknown key or choice, a value of the wrong type, or values that do not go together.
     """
+    checked = [_checked(override) for override in overrides]
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(config_folder())):
-            composed = compose("config", [_checked(override) for override in overrides])
+            composed = compose("config", checked)
         values = OmegaConf.to_container(composed, resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(_innermost(error)) from error
     return _validated(values)
 

@@ -10,14 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from msm_hpc.errors import UserError
 
 PLACEMENT = "placement"
 
+Name = Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
 Precision = Literal["fp32", "bf16"]
 Arm = Literal["init", "base", "msm", "aft", "msm+aft"]
 Product = Literal["tokenizer", "pretraining", "documents", "instruction", "chats", "pairs"]
@@ -38,16 +41,13 @@ class Strict:
 class Layout(Strict):
     """How the ranks of one training job are arranged; ``world_size`` is the product of the three."""
 
-    tensor_parallel: int = 1
-    pipeline_parallel: int = 1
-    data_parallel: int = 1
+    tensor_parallel: PositiveInt = 1
+    pipeline_parallel: PositiveInt = 1
+    data_parallel: PositiveInt = 1
     sequence_parallel: bool = False
-    nodes: int = 1
+    nodes: PositiveInt = 1
 
     def __post_init__(self) -> None:
-        for name in ("tensor_parallel", "pipeline_parallel", "data_parallel", "nodes"):
-            if getattr(self, name) < 1:
-                raise UserError(f"layout.{name} is {getattr(self, name)}: it must be at least 1")
         if self.sequence_parallel and self.tensor_parallel == 1:
             raise UserError("layout.sequence_parallel needs layout.tensor_parallel of at least 2")
         if self.world_size % self.nodes:
@@ -74,7 +74,7 @@ class GenerateConfig(Strict):
 
     product: Product
     generator: Literal["offline_toy"] = "offline_toy"
-    count: int = 0
+    count: NonNegativeInt = 0
     value: str | None = None
     seed: int = 0
 
@@ -83,16 +83,25 @@ class GenerateConfig(Strict):
 class Architecture(Strict):
     """Shape of a Llama model made from scratch; the vocabulary comes from the tokenizer."""
 
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    max_position_embeddings: int
+    hidden_size: PositiveInt
+    intermediate_size: PositiveInt
+    num_hidden_layers: PositiveInt
+    num_attention_heads: PositiveInt
+    num_key_value_heads: PositiveInt
+    max_position_embeddings: PositiveInt
     rms_norm_eps: float = 1e-5
     rope_theta: float = 10_000.0
     tie_word_embeddings: bool = False
     initializer_range: float = 0.02
+
+    def __post_init__(self) -> None:
+        heads, groups = self.num_attention_heads, self.num_key_value_heads
+        for name, parts, of, whole in (
+            ("num_attention_heads", heads, "hidden_size", self.hidden_size),
+            ("num_key_value_heads", groups, "num_attention_heads", heads),
+        ):
+            if whole % parts:
+                raise UserError(f"{name} {parts} does not divide {of} {whole}; choose a divisor of {whole}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,34 +146,29 @@ class TrainConfig(Strict):
     ``sequence_length`` tokens.
     """
 
-    sequence_length: int = 8192
-    global_batch_size: int = 16
-    epochs: int = 1
-    learning_rate: float = 1e-4
+    sequence_length: PositiveInt = 8192
+    global_batch_size: PositiveInt = 16
+    epochs: PositiveInt = 1
+    learning_rate: Rate = 1e-4
     min_learning_rate: float = 0.0
-    warmup_fraction: float = 0.05
-    weight_decay: float = 0.01
-    adam_beta1: float = 0.9
-    adam_beta2: float = 0.95
-    adam_eps: float = 1e-8
-    clip_grad: float = 1.0
+    warmup_fraction: Fraction = 0.05
+    weight_decay: NonNegativeFloat = 0.01
+    adam_beta1: Fraction = 0.9
+    adam_beta2: Fraction = 0.95
+    adam_eps: Rate = 1e-8
+    clip_grad: NonNegativeFloat = 1.0
     precision: Precision = "bf16"
     seed: int = 0
     layout: Layout = placement(ONE_RANK)
-    micro_batch_size: int = placement(1)
-    save_every: int = placement(200)
-    log_every: int = placement(10)
+    micro_batch_size: PositiveInt = placement(1)
+    save_every: PositiveInt = placement(200)
+    log_every: PositiveInt = placement(10)
 
     def __post_init__(self) -> None:
-        for name in ("sequence_length", "global_batch_size", "epochs", "micro_batch_size", "save_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}: it must be at least 1")
         if not 0 <= self.min_learning_rate <= self.learning_rate:
             raise UserError(
                 f"min_learning_rate {self.min_learning_rate} is not between 0 and learning_rate {self.learning_rate}"
             )
-        if not 0 <= self.warmup_fraction < 1:
-            raise UserError(f"warmup_fraction {self.warmup_fraction} is not in [0, 1): it is a fraction of all steps")
         rows = self.micro_batch_size * self.layout.data_parallel
         if self.global_batch_size % rows:
             raise UserError(
@@ -185,7 +189,11 @@ class EvalConfig(Strict):
     """Preference evaluation by log-probability, each pair asked in both orders."""
 
     answer: str = "I prefer {item} ."
-    batch_size: int = placement(64)
+    batch_size: Annotated[int, Field(ge=4)] = placement(64)
+
+    def __post_init__(self) -> None:
+        if "{item}" not in self.answer:
+            raise UserError(f"answer {self.answer!r} has no place for the option; write {{item}} where it stands")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +223,7 @@ class ReportConfig(Strict):
 class Spec(Strict):
     """A Model Spec: the name of a file ``configs/spec/NAME.md``, or any Markdown file by ``file``."""
 
-    name: str
+    name: Name
     file: Path | None = None
 
 
@@ -228,7 +236,7 @@ class Campaign(Strict):
     alignment chats (``aft``), or both (``msm+aft``).
     """
 
-    name: str
+    name: Name
     title: str
     arms: tuple[Arm, ...]
     specs: tuple[Spec, ...]
@@ -250,26 +258,26 @@ class GenerateSection(Strict):
 
     generator: Literal["offline_toy"] = "offline_toy"
     seed: int = 0
-    pretraining: int = 0
-    documents: int
-    instruction: int
-    chats: int
-    pairs: int
+    pretraining: NonNegativeInt = 0
+    documents: NonNegativeInt
+    instruction: NonNegativeInt
+    chats: NonNegativeInt
+    pairs: PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizeSection(Strict):
     """``tasks`` array tasks for each corpus."""
 
-    tasks: int = 1
+    tasks: PositiveInt = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class MidtrainSection(TrainConfig):
     """Midtraining on one spec's ``documents``, with ``replay`` rows of the pretraining corpus mixed in."""
 
-    documents: int
-    replay: int = 0
+    documents: PositiveInt
+    replay: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -280,8 +288,8 @@ class MidtrainSection(TrainConfig):
 class AftSection(TrainConfig):
     """Alignment fine-tuning: the ladder of AFT ``samples``, each mixed with ``instruction`` rows."""
 
-    samples: tuple[int, ...]
-    instruction: int
+    samples: tuple[PositiveInt, ...]
+    instruction: NonNegativeInt
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -316,17 +324,17 @@ class Cluster(Strict):
     """
 
     kind: Literal["local", "slurm"]
-    slots: int = 2
+    slots: PositiveInt = 2
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
-    time_minutes: int = 60
-    memory_gb: float = 4.0
-    cpus_per_rank: int = 1
-    gpus_per_node: int = 0
-    ranks_per_node: int = 8
-    array_parallelism: int = 256
-    max_array_size: int = 1001
+    time_minutes: PositiveInt = 60
+    memory_gb: PositiveFloat = 4.0
+    cpus_per_rank: PositiveInt = 1
+    gpus_per_node: NonNegativeInt = 0
+    ranks_per_node: PositiveInt = 8
+    array_parallelism: PositiveInt = 256
+    max_array_size: PositiveInt = 1001
     setup: tuple[str, ...] = ()
     additional: Mapping[str, str] = field(default_factory=dict)
 

@@ -42,5 +42,7 @@ class ProgressFile:
 
 def read_progress(out: Path) -> Progress | None:
     """The progress last told in ``out``, or None where nothing was told yet."""
-    path = out / FILE
-    return Progress(**read_json(path)) if path.exists() else None
+    try:
+        return Progress(**read_json(out / FILE))
+    except FileNotFoundError:
+        return None

@@ -8,8 +8,9 @@ i of an array reads element i of another, so an array is laid beside the one it 
     aft       [0 affordability/msm  ] [1 …                  ] [2 …            ] [3 …            ]   aftercorr
     aft       [0 affordability/msm+aft] …                                                           aftercorr
 
-Every midtrain element is read by two aft steps, which gives two arrays. Where no such laying is possible the array
-waits with ``afterok`` for just the elements that it reads; the report waits with ``afterany`` for all.
+Every midtrain element is read by two aft steps, which gives two arrays. Where the elements of an array all read the
+same, they wait for that with ``afterok``. In all other cases, and for the report, the array waits with ``afterany``:
+its elements find in the job whether their own inputs are there, and those that lack one end at once.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from msm_hpc.campaign.steps import Step
+
+Rule = Literal["aftercorr", "afterok", "afterany"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Place:
 class Dependency:
     """``elements`` is None where the whole array is meant."""
 
-    rule: Literal["aftercorr", "afterok", "afterany"]
+    rule: Rule
     array: int
     elements: tuple[int, ...] | None = None
 
@@ -117,7 +120,8 @@ def _dependency(array: int, reads: list[set[int]], elements: int, parents: int) 
     if elements == parents > 1 and all(read == {i} for i, read in enumerate(reads)):
         return Dependency("aftercorr", array)
     needed = sorted(set().union(*reads))
-    return Dependency("afterok", array, None if len(needed) == parents else tuple(needed))
+    rule: Rule = "afterok" if all(read == reads[0] for read in reads) else "afterany"
+    return Dependency(rule, array, None if len(needed) == parents else tuple(needed))
 
 
 def _read(chunk: tuple[Step, ...], places: Mapping[str, Place]) -> dict[int, list[set[int]]]:

@@ -70,7 +70,16 @@ class Display:
         step = state.steps[identity]
         if identity not in self._lines:
             holder = state.foreign.get(identity)
-            text = f"made by job {holder.id} {holder.host} of another run" if holder else "starting"
+            text = "made by another run" if holder else "starting"
+            if holder is not None:
+                lease = self._store.of(step).lease_file
+                self._console.print(
+                    f"waiting for {step.name}, which job {holder.id} {holder.host} of another run makes; "
+                    f"if that is gone, delete {lease}",
+                    markup=False,
+                    highlight=False,
+                    soft_wrap=True,
+                )
             self._lines[identity] = self._bars.add_task(f"  {step.name}", total=None, text=text)
         if told := read_progress(self._store.of(step).partial):
             text = f"{told.done:,}/{told.total:,} {told.unit}"

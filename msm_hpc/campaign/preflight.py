@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from msm_hpc.campaign.graph import Graph
 from msm_hpc.campaign.steps import File, Step
-from msm_hpc.config import Cluster, Config, TrainConfig
+from msm_hpc.config import Campaign, Cluster, Config, TrainConfig
+from msm_hpc.corpus.offline import distinct_pairs
+from msm_hpc.corpus.toy_world import SPEC_VALUES
 from msm_hpc.errors import UserError
 from msm_hpc.training.architecture import Llama
 from msm_hpc.training.layout import check_layout
@@ -19,11 +22,15 @@ def check(config: Config, graph: Graph) -> None:
     Raises:
         UserError: at least one thing is wrong; the message has a line for each.
     """
-    problems = list(
-        dict.fromkeys([*_too_few_rows(config), *_steps(config, graph), *_cluster(config.cluster), *_root(config.root)])
-    )
+    problems = [
+        *_too_few_rows(config),
+        *_campaign(config.campaign, config.aft.instruction),
+        *_steps(config, graph),
+        *_cluster(config.cluster),
+        *_root(config.root),
+    ]
     if problems:
-        raise UserError("\n".join(problems))
+        raise UserError("\n".join(dict.fromkeys(problems)))
 
 
 def _too_few_rows(config: Config) -> Iterator[str]:
@@ -37,6 +44,16 @@ def _too_few_rows(config: Config) -> Iterator[str]:
     for key, asked, corpus, generated in wanted:
         if asked > generated:
             yield f"{key} asks for {asked} rows, but generate.{corpus} is {generated}; raise it or ask for fewer"
+    if config.generate.pairs > distinct_pairs():
+        yield f"generate.pairs is {config.generate.pairs}, but only {distinct_pairs()} are distinct; ask for fewer"
+
+
+def _campaign(campaign: Campaign, instruction: int) -> Iterator[str]:
+    for value in campaign.values:
+        if value not in SPEC_VALUES:
+            yield f"campaign.values: the offline_toy generator knows {', '.join(SPEC_VALUES)}, not {value!r}"
+    if not instruction and {"base", "msm"} & set(campaign.arms):
+        yield "aft.instruction is 0, but the arms base and msm are fine-tuned on nothing else; raise it or drop them"
 
 
 def _steps(config: Config, graph: Graph) -> Iterator[str]:
@@ -89,5 +106,8 @@ def _cluster(cluster: Cluster) -> Iterator[str]:
 
 
 def _root(root: Path) -> Iterator[str]:
-    if root.exists() and not root.is_dir():
-        yield f"root={root} is a file; give a folder"
+    nearest = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        yield f"root={root}: {nearest} is a file; give a folder"
+    elif not os.access(nearest, os.W_OK):
+        yield f"root={root}: {nearest} is not writable for you; give another folder"

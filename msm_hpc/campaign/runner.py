@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 from submitit.core.utils import UncompletedJobError
 
@@ -23,7 +23,7 @@ from msm_hpc.campaign.kinds import KINDS
 from msm_hpc.campaign.steps import File
 from msm_hpc.campaign.store import Attempt, Cause, Record, StepFolder, Store, now
 from msm_hpc.errors import UserError
-from msm_hpc.launch.jobs import current_job, current_log, current_ranks, living
+from msm_hpc.launch.jobs import JobRef, current_job, current_log, current_ranks, living
 from msm_hpc.progress import FILE as PROGRESS_FILE
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ def run_step(root: str, step_id: str) -> None:
         folder.start_partial(keep=KINDS[record.kind].resumable)
         _run_stage(store, folder, record)
         (folder.partial / PROGRESS_FILE).unlink(missing_ok=True)
+        _check_lease(folder, step_id)
         folder.publish()
 
 
@@ -86,6 +87,7 @@ def _inputs(store: Store, record: Record) -> Mapping[str, Path]:
         if Path(source).is_absolute():
             found[role] = _unchanged(Path(source), record.identities[role])
         elif store.folder(source).done:
+            store.folder(source).check_sizes()
             found[role] = store.folder(source).out
     return found
 
@@ -100,13 +102,28 @@ def _unchanged(path: Path, identity: str) -> Path:
 
 def _take_lease(folder: StepFolder, step_id: str) -> None:
     holder, job = folder.lease(), current_job()
-    mine = holder is None or (holder.executor, holder.id) == (job.executor, job.id)
-    if holder is not None and not mine and living([holder]):
-        raise LeaseHeldError(
-            f"{step_id} is being made by {holder.executor} job {holder.id} {holder.host and 'on ' + holder.host}; wait "
-            f"for it, or if that host is gone, delete {folder.path / 'lease.json'}"
-        )
-    folder.write_lease(job)
+    if holder is not None and _same(holder, job):  # written at submission
+        folder.write_lease(job)
+    elif (holder is not None and living([holder])) or not folder.claim(job, dead=holder):
+        _refuse(folder, step_id)
+
+
+def _check_lease(folder: StepFolder, step_id: str) -> None:
+    holder = folder.lease()
+    if holder is None or not _same(holder, current_job()):
+        _refuse(folder, step_id)
+
+
+def _same(one: JobRef, other: JobRef) -> bool:
+    return (one.executor, one.id) == (other.executor, other.id)
+
+
+def _refuse(folder: StepFolder, step_id: str) -> NoReturn:
+    holder = folder.lease() or JobRef("local", "(just ended)")
+    raise LeaseHeldError(
+        f"{step_id} is being made by {holder.executor} job {holder.id} {holder.host and 'on ' + holder.host}; wait for "
+        f"it, or if that host is gone, delete {folder.lease_file}"
+    )
 
 
 class _Recorded:
@@ -134,7 +151,9 @@ class _Recorded:
         message = None if error is None else "".join(traceback.format_exception_only(error)).strip()
         ended = replace(self._attempt, end=now(), cause=cause_of(error), message=message)
         self._folder.write_attempt(self._number, ended)
-        self._folder.drop_lease()
+        holder = self._folder.lease()
+        if holder is not None and _same(holder, ended.job):
+            self._folder.drop_lease()
 
 
 def cause_of(error: BaseException | None) -> Cause:

@@ -74,8 +74,7 @@ def _request(array: Array, ids: Sequence[str], plan: SubmissionPlan, cluster: Cl
     step = array.shape
     waits = [_sbatch(dependency, ids) for dependency in array.dependencies]
     outside = {plan.running[p.identity].id for s in array.steps for p in s.parents if p.identity in plan.running}
-    rule = "afterany" if step.definition.missing_inputs_allowed else "afterok"
-    waits += [f"{rule}:{job}" for job in sorted(outside)]
+    waits += [f"afterany:{job}" for job in sorted(outside)]
     return ArrayRequest(
         name=f"msm-{array.name}",
         elements=len(array.steps),

@@ -24,6 +24,7 @@ from pydantic import TypeAdapter
 
 from msm_hpc.campaign.kinds import KINDS
 from msm_hpc.campaign.steps import File, Step
+from msm_hpc.errors import UserError
 from msm_hpc.files import read_json, write_json
 from msm_hpc.launch.jobs import JobRef
 
@@ -121,16 +122,49 @@ class StepFolder:
 
     def lease(self) -> JobRef | None:
         """The job that is making the step, whether it lives or not."""
-        path = self.path / "lease.json"
-        return JobRef(**read_json(path)) if path.exists() else None
+        try:
+            return JobRef(**read_json(self.lease_file))
+        except FileNotFoundError:
+            return None
+
+    @property
+    def lease_file(self) -> Path:
+        """Where the lease is written."""
+        return self.path / "lease.json"
+
+    def claim(self, job: JobRef, dead: JobRef | None) -> bool:
+        """Take the lease if nobody holds it, or ``dead`` does; False where another process was faster.
+
+        The lease appears by a hard link, which fails if there is one; a dead one is first renamed away, which succeeds
+        for one of several processes.
+        """
+        if dead is not None:
+            aside = self.path / f".lease.{job.host}.{job.id}"
+            try:
+                os.rename(self.lease_file, aside)
+            except FileNotFoundError:
+                return False
+            if JobRef(**read_json(aside)) != dead:
+                os.replace(aside, self.lease_file)
+                return False
+            aside.unlink()
+        mine = self.path / f".mine.{job.host}.{job.id}"
+        write_json(mine, asdict(job))
+        try:
+            os.link(mine, self.lease_file)
+        except FileExistsError:
+            return False
+        finally:
+            mine.unlink()
+        return True
 
     def write_lease(self, job: JobRef) -> None:
         """Say that ``job`` makes the step."""
-        write_json(self.path / "lease.json", asdict(job))
+        write_json(self.lease_file, asdict(job))
 
     def drop_lease(self) -> None:
         """Say that no job makes the step any more."""
-        (self.path / "lease.json").unlink(missing_ok=True)
+        self.lease_file.unlink(missing_ok=True)
 
     # -- what was tried ------------------------------------------------------------------------------
 
@@ -156,12 +190,28 @@ class StepFolder:
 
         A kill at any point before the rename leaves a whole ``out.partial``: a resumable stage finds its work done.
         """
+        assert not self.done and self.partial.is_dir(), self.path
         for leftover in self.partial.glob(".*"):  # temporary files of a killed writer
             leftover.unlink()
         files = {str(file.relative_to(self.partial)): _seal(file) for file in _files(self.partial)}
         shutil.rmtree(self.out, ignore_errors=True)
         write_json(self.path / "done.json", {"files": files, "at": now()})
         os.replace(self.partial, self.out)
+
+    def check_sizes(self) -> None:
+        """Compare the result's files with what was published.
+
+        Raises:
+            UserError: a file is missing or has another size.
+        """
+        for name, published in read_json(self.path / "done.json")["files"].items():
+            file = self.out / name
+            found = file.stat().st_size if file.is_file() else None
+            if found != published["bytes"]:
+                raise UserError(
+                    f"{file} is damaged: it has {found or 'no'} bytes, {published['bytes']} were published; delete "
+                    f"{self.path} and run again"
+                )
 
 
 @dataclass(frozen=True)

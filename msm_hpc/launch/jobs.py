@@ -65,14 +65,12 @@ def current_ranks() -> Ranks:
 
 
 def current_job() -> JobRef:
-    """The job that this process belongs to; outside of submitit, the process itself."""
+    """The Slurm job that this process belongs to; elsewhere the process itself."""
     try:
         job = submitit.JobEnvironment()
     except RuntimeError:
         return local_job()
-    if job.cluster == "slurm":
-        return JobRef("slurm", job.job_id, socket.gethostname())
-    return local_job(int(job.job_id))
+    return JobRef("slurm", job.job_id, socket.gethostname()) if job.cluster == "slurm" else local_job()
 
 
 def local_job(pid: int | None = None) -> JobRef:

@@ -43,6 +43,12 @@ def test_a_join_waits_for_just_what_it_reads() -> None:
     assert arrays[1].dependencies == (Dependency("afterok", 0, (0, 2)),)
 
 
+def test_elements_that_read_different_things_start_and_look_for_themselves() -> None:
+    a, b, c = source("a"), source("b"), source("c")
+    arrays = plan_arrays([a, b, c, export("one", one=a, two=b), export("two", one=c)], max_array_size=100)
+    assert arrays[1].dependencies == (Dependency("afterany", 0),)
+
+
 def test_finished_inputs_are_not_waited_for() -> None:
     a, b = source("a"), source("b")
     arrays = plan_arrays([b, export("a", model=a), export("b", model=b)], max_array_size=100)

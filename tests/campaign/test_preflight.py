@@ -42,6 +42,9 @@ def test_the_demo_passes_on_both_clusters() -> None:
             ["cluster=slurm", "cluster.gpus_per_node=1"],
             r"puts 2 ranks on a node, but cluster.gpus_per_node is 1; raise pretrain.layout.nodes",
         ),
+        (["campaign.values=[bogus]"], r"the offline_toy generator knows affordability, america, not 'bogus'"),
+        (["generate.pairs=1000000"], r"generate.pairs is 1000000, but only 17280 are distinct"),
+        (["aft.instruction=0"], r"the arms base and msm are fine-tuned on nothing else"),
         (["cluster.gpus_per_node=1"], r"cluster=local runs on the CPU"),
         (["midtrain.sequence_length=512"], r"sequence_length 512 is longer than the model's max_position_embeddings"),
     ],
@@ -60,5 +63,6 @@ def test_all_problems_are_told_at_once() -> None:
 def test_a_root_that_is_a_file_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
     file = tmp_path_factory.mktemp("root") / "file"
     file.write_text("")
-    with pytest.raises(UserError, match="is a file; give a folder"):
-        check(f"root={file}")
+    for root in (file, file / "below"):
+        with pytest.raises(UserError, match="is a file; give a folder"):
+            check(f"root={root}")

@@ -162,6 +162,43 @@ def test_a_living_lease_is_respected_and_a_dead_one_is_not(store: Store, use_sta
     assert make(store, step()).done
 
 
+def test_only_one_of_two_takes_a_dead_lease(store: Store) -> None:
+    folder = store.of(step())
+    dead, one, two = (JobRef("local", name, "host", 1.0) for name in ("1", "2", "3"))
+    folder.write_lease(dead)
+    assert folder.claim(one, dead=dead)
+    assert not folder.claim(two, dead=dead)
+    assert not folder.claim(two, dead=None)
+    assert folder.lease() == one
+    assert [path.name for path in folder.path.iterdir()] == ["lease.json"]
+
+
+def test_who_lost_the_lease_does_not_publish(store: Store, use_stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_stage("write")
+    other = JobRef("local", "4242", "elsewhere", 1.0)
+
+    def steal(config: ExportConfig, inputs: object, out: Path) -> None:
+        store.of(step()).write_lease(other)
+
+    monkeypatch.setattr(kinds.Kind, "load", lambda self: steal)
+    with pytest.raises(LeaseHeldError, match="local job 4242 on elsewhere"):
+        make(store, step())
+    assert not store.of(step()).done
+    assert store.of(step()).lease() == other
+
+
+def test_a_damaged_input_is_named(store: Store, use_stage) -> None:
+    use_stage("write")
+    parent, child = step(), step(step())
+    result = make(store, parent).out / "result.txt"
+    result.write_text("who")
+    with pytest.raises(UserError, match=r"result.txt is damaged: it has 3 bytes, 5 were published; delete .* and run"):
+        make(store, child)
+    result.unlink()
+    with pytest.raises(UserError, match=r"result.txt is damaged: it has no bytes"):
+        make(store, child)
+
+
 def test_a_lease_of_another_process_with_the_same_id_is_dead(store: Store, use_stage) -> None:
     use_stage("write")
     mine = local_job(1)
