@@ -169,7 +169,10 @@ def _appearing(folder: Path) -> Iterator[Path]:
     if folder.exists():
         raise BadInput(f"{folder}: exists already; remove it or give another --out")
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise BadInput(f"{folder}: cannot be made ({error.strerror}); give another --out") from error
     try:
         yield partial
         partial.rename(folder)

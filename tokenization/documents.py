@@ -78,7 +78,7 @@ def read_documents(folder: Path) -> Iterator[DocumentRecord]:
         BadInput: the file is missing, or a line is not a record.
     """
     path = folder / DOCUMENTS
-    if not path.exists():
+    if not path.is_file():
         raise BadInput(f"{path}: no such file; tokenise again")
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):

@@ -52,7 +52,7 @@ def sha256_of(path: Path, begin: int = 0, end: int | None = None) -> str:
 
 def record_files(folder: Path, names: Iterable[str]) -> dict[str, FileRecord]:
     """The records of the named files that exist in ``folder``."""
-    paths = [folder / name for name in names if (folder / name).exists()]
+    paths = [folder / name for name in names if (folder / name).is_file()]
     return {path.name: FileRecord(sha256_of(path), path.stat().st_size) for path in paths}
 
 
@@ -69,7 +69,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         BadInput: there is none, or it is not a JSON object with ``files``.
     """
     path = folder / NAME
-    if not path.exists():
+    if not path.is_file():
         raise BadInput(f"{path}: no such file; give a folder that `python -m tokenization` made")
     try:
         value = orjson.loads(path.read_bytes())
@@ -84,15 +84,27 @@ def verify(folder: Path) -> int:
     """Hash every file again; returns how many were checked.
 
     Raises:
-        BadInput: a file is missing, or differs from its record; names all such files.
+        BadInput: a file is missing or differs from its record (names all such files), or a record is malformed.
     """
-    files = read_manifest(folder)["files"]
+    files = _file_records(folder)
     found = record_files(folder, files)
     wrong = [
         f"{folder / name}: " + ("missing" if name not in found else f"its SHA-256 is not the one in {NAME}")
         for name, record in sorted(files.items())
-        if name not in found or found[name] != FileRecord(**record)
+        if name not in found or found[name] != record
     ]
     if wrong:
         raise BadInput("; ".join(wrong) + "; make the folder again")
     return len(files)
+
+
+def _file_records(folder: Path) -> dict[str, FileRecord]:
+    records: dict[str, FileRecord] = {}
+    for name, record in read_manifest(folder)["files"].items():
+        try:
+            records[name] = FileRecord(**record)
+        except TypeError as error:
+            raise BadInput(
+                f"{folder / NAME}: files.{name}: expected an object with sha256 and bytes; make the folder again"
+            ) from error
+    return records

@@ -27,6 +27,8 @@ from tokenization.manifest import FileRecord, record_files, write_manifest
 from tokenization.selection import Selection, choose, permutation, read_shard, shard_keys
 
 PLAN = "plan.npz"
+MAX_SEQUENCE_LENGTH = 1 << 20
+"""Best-fit needs memory, and time for every piece, in proportion to the sequence length."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,7 @@ class PackConfig:
     """What to pack.
 
     Attributes:
-        sequence_length: most tokens in a row.
+        sequence_length: most tokens in a row, from 2 to :data:`MAX_SEQUENCE_LENGTH`.
         samples: pairs of a source's name and the number of documents taken from it; None takes all.
         seed: of the permutation of each source, and of the order of the rows.
     """
@@ -46,6 +48,8 @@ class PackConfig:
     def __post_init__(self) -> None:
         if self.sequence_length < 2:
             raise BadInput(f"sequence_length is {self.sequence_length}: it must be at least 2")
+        if self.sequence_length > MAX_SEQUENCE_LENGTH:
+            raise BadInput(f"sequence_length is {self.sequence_length}: it must be at most {MAX_SEQUENCE_LENGTH}")
         if self.seed < 0:
             raise BadInput(f"seed is {self.seed}: it must not be negative")
         for source, count in self.samples:
@@ -79,7 +83,7 @@ class Plan:
 
     def __init__(self, folder: Path) -> None:
         path = folder / PLAN
-        if not path.exists():
+        if not path.is_file():
             raise BadInput(f"{path}: no such file; give a pack folder")
         try:
             with np.load(path) as arrays:

@@ -139,7 +139,7 @@ class Shard:
 
 
 def _read_index(path: Path) -> tuple[np.dtype[Any], NDArray[np.int32]]:
-    if not path.exists():
+    if not path.is_file():
         raise BadInput(f"{path}: no such file; give a whole shard folder, or tokenise again")
     size = path.stat().st_size
     if size < _HEADER.size:
@@ -155,7 +155,7 @@ def _read_index(path: Path) -> tuple[np.dtype[Any], NDArray[np.int32]]:
 
 
 def _map(path: Path, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
-    if not path.exists():
+    if not path.is_file():
         raise BadInput(f"{path}: no such file; give a whole shard folder, or tokenise again")
     size, expected = path.stat().st_size, count * dtype.itemsize
     if size != expected:

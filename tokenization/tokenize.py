@@ -28,8 +28,10 @@ class TokenizeConfig:
     tasks: int = 1
 
     def __post_init__(self) -> None:
+        if self.tasks < 1:
+            raise BadInput(f"tasks is {self.tasks}: it must be at least 1")
         if not 0 <= self.task < self.tasks:
-            raise BadInput(f"task is {self.task} of {self.tasks}; count tasks from 0, and give at least one")
+            raise BadInput(f"task is {self.task} of {self.tasks}: it must be 0 to {self.tasks - 1}")
 
 
 @dataclass
@@ -52,8 +54,10 @@ def run(config: TokenizeConfig, inputs: Mapping[str, Path], out: Path) -> None:
         BadInput: a row of the corpus or the tokenizer cannot be used.
     """
     corpus = inputs["corpus"] / CORPUS if inputs["corpus"].is_dir() else inputs["corpus"]
-    if not corpus.exists() or corpus.stat().st_size == 0:
-        raise BadInput(f"{corpus}: {'empty' if corpus.exists() else 'no such file'}; generate the corpus first")
+    if not corpus.is_file():
+        raise BadInput(f"{corpus}: {'not a file' if corpus.exists() else 'no such file'}; generate the corpus first")
+    if corpus.stat().st_size == 0:
+        raise BadInput(f"{corpus}: empty; generate the corpus first")
     tokenizer = DocumentTokenizer(inputs["tokenizer"])
     begin, end = byte_range(corpus, config.task, config.tasks)
     counts = _write(tokenizer, read_rows(corpus, begin, end), out)

@@ -160,7 +160,7 @@ class DocumentTokenizer:
 
 
 def _load(path: Path) -> Tokenizer:
-    if not path.exists():
+    if not path.is_file():
         raise BadInput(f"{path}: no such file; give a folder with {TOKENIZER} and {CONFIG}")
     try:
         tokenizer = Tokenizer.from_file(str(path))
@@ -174,7 +174,7 @@ def _load(path: Path) -> Tokenizer:
 
 
 def _config(path: Path) -> dict[str, Any]:
-    if not path.exists():
+    if not path.is_file():
         raise BadInput(f"{path}: no such file; give a folder with {TOKENIZER} and {CONFIG}")
     try:
         value = orjson.loads(path.read_bytes())
@@ -188,18 +188,25 @@ def _config(path: Path) -> dict[str, Any]:
 def _token_names(path: Path) -> dict[str, str]:
     """``bos_token`` and so on to the token's text; a token may be written as an object with ``content``."""
     config = _config(path)
-    values = {field: config[field] for field in TOKEN_FIELDS if config.get(field) is not None}
-    names = {field: value["content"] if isinstance(value, dict) else value for field, value in values.items()}
-    for field, name in names.items():
+    names: dict[str, str] = {}
+    for field in TOKEN_FIELDS:
+        if (value := config.get(field)) is None:
+            continue
+        name = value.get("content", value) if isinstance(value, dict) else value
         if not isinstance(name, str):
             raise BadInput(f"{path}: {field}: expected a string, found {type(name).__name__}; give the text of a token")
+        names[field] = name
     return names
 
 
 def _template_source(folder: Path) -> str | None:
     """The chat template, of its own file or of the config; None where there is none."""
-    if (folder / TEMPLATE).exists():
-        return (folder / TEMPLATE).read_text(encoding="utf-8")
+    path = folder / TEMPLATE
+    if path.exists():
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"{path}: cannot be read as UTF-8 text ({error}); save the template again") from error
     source = _config(folder / CONFIG).get("chat_template")
     if source is not None and not isinstance(source, str):
         raise BadInput(

@@ -25,6 +25,7 @@ from typing import Any
 
 from msm_hpc.campaign.kinds import KINDS, Kind
 from msm_hpc.config import PLACEMENT
+from msm_hpc.conversion.files import model_files
 
 SHORT = 16
 
@@ -33,8 +34,8 @@ SHORT = 16
 class File:
     """An input from outside the campaign: a file, known by its content, or a folder of weights.
 
-    A folder is known by the names, sizes and modification times of its files: to hash 64 GB of weights at each command
-    would take a minute.
+    A folder is known by the names, sizes and modification times of the files that make the model: to hash 64 GB of
+    weights at each command would take a minute.
     """
 
     path: Path
@@ -43,8 +44,7 @@ class File:
     def identity(self) -> str:
         """SHA-256 in hexadecimal."""
         if self.path.is_dir():
-            files = sorted(file for file in self.path.rglob("*") if file.is_file())
-            listing = [(str(f.relative_to(self.path)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+            listing = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in model_files(self.path)]
             return hashlib.sha256(canonical_json(listing).encode()).hexdigest()
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 

@@ -40,7 +40,7 @@ class GlobalTensor:
     """One tensor of a Megatron checkpoint, and the Hugging Face tensors in it.
 
     ``columns`` is None for a vector; ``layers`` is None for a tensor that is not stacked by layer; ``padding`` counts
-    rows of zeros at the end.
+    rows of zeros at the end, which training leaves out of the softmax.
     """
 
     key: str

@@ -22,9 +22,8 @@ def describe(architecture: Architecture, tokenizer: Path, hf: Path) -> None:
     """Write ``config.json`` and the tokenizer's files into ``hf``; the files are copied, so that hashes stay.
 
     Raises:
-        UserError: the architecture is impossible, or ``tokenizer`` is not a tokenizer with an end-of-text token.
+        UserError: ``tokenizer`` is not a tokenizer with an end-of-text token.
     """
-    _check_heads(architecture)
     _copy_tokenizer(tokenizer, hf)
     loaded = AutoTokenizer.from_pretrained(hf, local_files_only=True)
     if loaded.eos_token_id is None:
@@ -50,16 +49,3 @@ def _copy_tokenizer(tokenizer: Path, hf: Path) -> None:
     for name in (*_NEEDED, *_OPTIONAL):
         if (tokenizer / name).is_file():
             shutil.copyfile(tokenizer / name, hf / name)
-
-
-def _check_heads(architecture: Architecture) -> None:
-    heads, groups = architecture.num_attention_heads, architecture.num_key_value_heads
-    if architecture.hidden_size % heads:
-        raise UserError(
-            f"model.architecture.num_attention_heads={heads} does not divide hidden_size {architecture.hidden_size}"
-        )
-    if heads % groups:
-        raise UserError(
-            f"model.architecture.num_key_value_heads={groups} does not divide num_attention_heads {heads}: "
-            "each key-value head serves an equal number of query heads"
-        )

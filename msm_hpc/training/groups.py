@@ -10,13 +10,17 @@ from datetime import timedelta
 import torch
 from torch import distributed
 from torch.distributed import HashStore  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
 
 from msm_hpc.config import Layout
 from msm_hpc.training import cpu
 from msm_hpc.training.layout import check_world_size
 
-# Long enough for rank 0 to write a large checkpoint, short enough that ranks of a dead job do not wait for hours.
-_TIMEOUT = timedelta(minutes=20)
+# Long enough for the slowest node to import torch from a cold shared file system; longer means that a rank has died.
+_MEETING = timedelta(minutes=5)
+# Of a collective: long enough for rank 0 to write a large checkpoint, short enough that ranks of a dead job do not wait
+# for hours.
+_TIMEOUT_MINUTES = 20
 
 
 @contextlib.contextmanager
@@ -27,6 +31,7 @@ def process_groups(layout: Layout, seed: int = 0) -> Iterator[None]:
 
     Raises:
         UserError: the number of ranks is not what ``layout`` needs.
+        torch.distributed.DistError: not all ranks came within minutes: one of them has failed, and its log says why.
     """
     check_world_size(layout)
     with cpu.redirected():
@@ -38,6 +43,7 @@ def process_groups(layout: Layout, seed: int = 0) -> Iterator[None]:
             parallel_state.initialize_model_parallel(
                 tensor_model_parallel_size=layout.tensor_parallel,
                 pipeline_model_parallel_size=layout.pipeline_parallel,
+                distributed_timeout_minutes=_TIMEOUT_MINUTES,
             )
             model_parallel_cuda_manual_seed(seed, force_reset_rng=True)
             yield
@@ -48,8 +54,12 @@ def process_groups(layout: Layout, seed: int = 0) -> Iterator[None]:
 
 def _join() -> None:
     backend = "nccl" if torch.cuda.is_available() else "gloo"
-    torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    if "RANK" in os.environ:
-        distributed.init_process_group(backend, timeout=_TIMEOUT)
-    else:
+    # Where a site binds one GPU to each task, every rank sees one device, and its number is 0.
+    torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % max(torch.cuda.device_count(), 1))
+    if "RANK" not in os.environ:
         distributed.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+        return
+    timeout = timedelta(minutes=_TIMEOUT_MINUTES)
+    store, rank, ranks = next(rendezvous("env://", timeout=_MEETING))
+    store.set_timeout(timeout)
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=timeout)

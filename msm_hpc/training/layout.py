@@ -32,7 +32,7 @@ def check_layout(layout: Layout, model: Llama, sequence_length: int) -> None:
     if sequence_length > shape.max_position_embeddings:
         raise UserError(
             f"sequence_length {sequence_length} is longer than the model's max_position_embeddings "
-            f"{shape.max_position_embeddings}"
+            f"{shape.max_position_embeddings}; lower it to {shape.max_position_embeddings}"
         )
 
 

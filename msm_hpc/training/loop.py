@@ -63,11 +63,11 @@ def train_step(trainable: Trainable, data: Data, config: TrainConfig, step: int)
     )
     loss_sum, tokens, targets = _over_ranks(losses, batches)
     loss = loss_sum / max(targets, 1.0)
+    trainable.schedule.step(1)
     rate: float = trainable.schedule.get_lr({})
     _check_finite("loss", loss, step, rate)
     _, grad_norm, _ = trainable.optimizer.step()
     _check_finite("gradient norm", grad_norm, step, rate)
-    trainable.schedule.step(1)
     seconds = time.perf_counter() - begin
     return StepMetrics(step + 1, loss, float(grad_norm), rate, int(tokens), int(targets), seconds)
 

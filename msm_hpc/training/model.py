@@ -7,6 +7,7 @@ checkpoint keys. The GPU path is written from Megatron's sources and has not bee
 
 from __future__ import annotations
 
+import math
 from importlib.util import find_spec
 from typing import Any
 
@@ -17,6 +18,7 @@ from megatron.core.models.gpt import GPTModel
 from megatron.core.models.gpt.gpt_layer_specs import get_gpt_decoder_block_spec, get_gpt_layer_local_spec
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 from megatron.core.transformer.transformer_config import TransformerConfig
+from torch import Tensor
 
 from msm_hpc.config import Layout, Precision
 from msm_hpc.training.architecture import Llama
@@ -62,14 +64,15 @@ def transformer_config(model: Llama, layout: Layout, precision: Precision) -> Tr
         pipeline_dtype=dtype,
         autocast_dtype=dtype,
         calculate_per_token_loss=True,
-        # What follows are fusions that need CUDA kernels of Apex, and a trick that corrupts activations sent by gloo.
-        masked_softmax_fusion=False,
-        gradient_accumulation_fusion=False,
-        persist_layer_norm=False,
-        bias_activation_fusion=False,
-        bias_dropout_fusion=False,
+        # Megatron's own RoPE for packed rows reads the boundaries on the host: it waits for the GPU in each layer.
+        apply_rope_fusion=_transformer_engine(bf16=precision == "bf16"),
+        # Corrupts activations sent by gloo.
         deallocate_pipeline_outputs=torch.cuda.is_available(),
     )
+
+
+def _transformer_engine(bf16: bool) -> bool:
+    return torch.cuda.is_available() and bf16 and find_spec("transformer_engine") is not None
 
 
 def build_model(model: Llama, config: TransformerConfig) -> GPTModel:
@@ -92,11 +95,28 @@ def build_model(model: Llama, config: TransformerConfig) -> GPTModel:
         share_embeddings_and_output_weights=shape.tie_word_embeddings,
         parallel_output=True,
     )
+    if built.post_process:
+        _leave_padding_out(built, model.vocab_size)
     return built.cuda(torch.cuda.current_device())
 
 
+def _leave_padding_out(model: GPTModel, vocab_size: int) -> None:
+    """Make -inf of the logits of the rows that pad the vocabulary: as if the softmax did not have them.
+
+    Rows of zeros would take part as logits of 0, and the loss would not be the Hugging Face model's.
+    """
+    rows = model.output_layer.output_size_per_partition
+    first = max(vocab_size - parallel_state.get_tensor_model_parallel_rank() * rows, 0)
+
+    def mask(module: torch.nn.Module, inputs: Any, output: tuple[Tensor, Tensor | None]) -> None:
+        output[0][..., first:] = -math.inf
+
+    if first < rows:
+        model.output_layer.register_forward_hook(mask)
+
+
 def _layers(config: TransformerConfig) -> TransformerBlockSubmodules:
-    if torch.cuda.is_available() and config.bf16 and find_spec("transformer_engine"):
+    if _transformer_engine(config.bf16):
         return get_gpt_decoder_block_spec(config, use_transformer_engine=True)
     layer = get_gpt_layer_local_spec(normalization="RMSNorm")
     layer.submodules.input_layernorm = layer.submodules.pre_mlp_layernorm = RMSNorm

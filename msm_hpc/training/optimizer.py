@@ -66,14 +66,17 @@ def make_trainable(model: GPTModel, config: TrainConfig, steps: int) -> Trainabl
 
 
 def _schedule(optimizer: MegatronOptimizer, config: TrainConfig, steps: int) -> OptimizerParamScheduler:
-    """Linear warm-up from 0, then cosine to ``min_learning_rate``."""
+    """Linear warm-up, then cosine to ``min_learning_rate``; step ``k`` of ``steps``, from 1, takes the value at ``k``.
+
+    It would be 0 at step 0 and ``min_learning_rate`` (0, if not set) at step ``steps + 1``: no step trains nothing.
+    """
     return OptimizerParamScheduler(
         optimizer,
         init_lr=0.0,
         max_lr=config.learning_rate,
         min_lr=config.min_learning_rate,
         lr_warmup_steps=int(config.warmup_fraction * steps),
-        lr_decay_steps=steps,
+        lr_decay_steps=steps + 1,
         lr_decay_style="cosine",
         start_wd=config.weight_decay,
         end_wd=config.weight_decay,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -51,14 +52,29 @@ def run(config: TrainConfig, inputs: Mapping[str, Path], out: Path) -> None:
         UserError: the layout does not fit the model or the number of ranks, the data is not for this model, or the
             loss is no longer finite.
     """
-    if (out / "summary.json").exists():
-        return
     logging.getLogger("megatron").setLevel(logging.WARNING)
+    # Read when CUDA starts: kernels run in the order of their launch, which is how Megatron hides the communication of
+    # tensor parallelism behind the backward pass.
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
     with cpu.redirected():
         model = read_architecture(inputs["model"])
         check_layout(config.layout, model, config.sequence_length)
         with process_groups(config.layout, config.seed):
-            _train(config, model, inputs, out)
+            if not _finished_before(out):
+                _train(config, model, inputs, out)
+
+
+def _finished_before(out: Path) -> bool:
+    """Whether an earlier try did everything and was killed before its result was published; rank 0 looks for all."""
+    import torch
+    from torch import distributed
+
+    finished = torch.tensor((out / "summary.json").exists(), dtype=torch.int, device=torch.cuda.current_device())
+    distributed.broadcast(finished, src=0)
+    if finished and distributed.get_rank() == 0:
+        shutil.rmtree(out / "resume", ignore_errors=True)
+    distributed.barrier()
+    return bool(finished)
 
 
 def _train(config: TrainConfig, model: Llama, inputs: Mapping[str, Path], out: Path) -> None:
@@ -88,7 +104,8 @@ def open_data(config: TrainConfig, model: Llama, inputs: Mapping[str, Path]) -> 
     """The packed rows, checked to be for this model.
 
     Raises:
-        UserError: another sequence length, another tokenizer or more tokens than the model has, or a shard is missing.
+        UserError: another sequence length, another tokenizer or more tokens than the model has, a shard is missing, or
+            the rows of all epochs do not fill one global batch.
     """
     from msm_hpc.training.loop import Data
 
@@ -99,11 +116,26 @@ def open_data(config: TrainConfig, model: Llama, inputs: Mapping[str, Path]) -> 
             f"{config.sequence_length}; pack again or change sequence_length"
         )
     _check_tokenizer(inputs["plan"] / "manifest.json", inputs["model"] / "tokenizer.json", model.vocab_size)
+    _check_fills_a_batch(config, len(plan))
     missing = [key for key in plan.shards if SHARDS + key not in inputs]
     if missing:
         raise UserError(f"{inputs['plan']}: needs the shards {missing}, given are {sorted(inputs)}")
     shards = {key: Shard(inputs[SHARDS + key]) for key in plan.shards}
     return Data(plan, shards, SampleOrder(len(plan), config.epochs, config.global_batch_size, config.seed))
+
+
+def _check_fills_a_batch(config: TrainConfig, rows: int) -> None:
+    samples = rows * config.epochs
+    if samples >= config.global_batch_size:
+        return
+    at_once = config.micro_batch_size * config.layout.data_parallel
+    largest = samples // at_once * at_once
+    fix = f"to {largest}" if largest else f"and micro_batch_size x data_parallel ({at_once}) to {samples} or less"
+    raise UserError(
+        f"global_batch_size {config.global_batch_size} is more than the {samples} rows that there are to train on "
+        f"({rows} packed rows x {config.epochs} epochs), so rows would be repeated within a step; lower "
+        f"global_batch_size {fix}, or give more data or epochs"
+    )
 
 
 def _check_tokenizer(plan: Path, tokenizer: Path, vocab_size: int) -> None:

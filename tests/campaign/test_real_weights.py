@@ -31,6 +31,7 @@ OVERRIDES = [
     "midtrain.documents=8",
     "midtrain.epochs=1",
     "midtrain.micro_batch_size=1",
+    "midtrain.global_batch_size=2",
     "aft.instruction=4",
     "aft.samples=[4]",
     "aft.epochs=1",

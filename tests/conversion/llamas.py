@@ -17,9 +17,7 @@ def make_tokenizer(folder: Path, words: int = 200) -> Path:
     vocabulary = ["<unk>", "<pad>", "<eos>", *(f"word{i}" for i in range(words))]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", eos_token="<eos>"
-    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", eos_token="<eos>")
     fast.chat_template = TEMPLATE
     fast.save_pretrained(folder)
     return folder

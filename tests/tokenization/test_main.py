@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,14 @@ def test_verify_needs_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "files: missing" in foreign
 
 
+@pytest.mark.parametrize("record", [{"sha": 1}, {"sha256": "0"}, "0", None, []])
+def test_verify_needs_records(tmp_path: Path, capsys: pytest.CaptureFixture[str], record: Any) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps({"files": {"x": record}}))
+    assert main(["verify", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {path}: files.x: expected an object with sha256 and bytes")
+
+
 def test_show_marks_what_is_not_trained_on(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["show", f"{made}/shards/0", "--tokenizer", f"{made}/tokenizer", "--document", "1"]
     assert main(arguments) == 0
@@ -87,6 +96,18 @@ def test_bad_input_is_one_line_and_leaves_nothing(made: Path, capsys: pytest.Cap
     ("arguments", "message"),
     [
         (["run", "--corpus", "data.jsonl", "--tokenizer", "tokenizer", "--out", "plan"], "plan: exists already"),
+        (
+            ["run", "--corpus", "data.jsonl", "--tokenizer", "tokenizer", "--out", "data.jsonl/x"],
+            "data.jsonl/x: cannot be made (Not a directory)",
+        ),
+        (
+            ["run", "--corpus", "data.jsonl", "--tokenizer", "tokenizer", "--tasks", "0", "--out", "x"],
+            "tasks is 0: it must be at least 1",
+        ),
+        (
+            ["pack", "--shard", "all/0=shards/0", "--sequence-length", "99999999999", "--out", "x"],
+            "sequence_length is 99999999999: it must be at most 1048576",
+        ),
         (["pack", "--shard", "all/0", "--sequence-length", "9", "--out", "x"], "'all/0': expected NAME=VALUE"),
         (
             ["pack", "--shard", "all/0=shards/0", "--sequence-length", "64", "--samples", "all=few", "--out", "x"],

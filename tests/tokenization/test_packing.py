@@ -207,6 +207,7 @@ def test_inputs_must_fit_the_samples(
     ("changes", "message"),
     [
         ({"sequence_length": 1}, "sequence_length is 1"),
+        ({"sequence_length": 2**20 + 1}, "sequence_length is 1048577: it must be at most 1048576"),
         ({"seed": -1}, "seed is -1"),
         ({"samples": (("chats", 0),)}, r"samples\.chats is 0"),
         ({"samples": (("chats", 1), ("chats", 2))}, "named twice"),

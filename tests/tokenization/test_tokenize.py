@@ -94,10 +94,22 @@ def test_a_corpus_must_have_rows(make_tokenizer: Any, tmp_path: Path, data: str 
         tokenize.run(TokenizeConfig(), {"corpus": path, "tokenizer": make_tokenizer()}, tmp_path)
 
 
-@pytest.mark.parametrize(("task", "tasks"), [(-1, 1), (3, 3), (0, 0)])
+def test_a_corpus_must_be_a_file(make_tokenizer: Any, tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").mkdir()
+    with pytest.raises(BadInput, match=r"data\.jsonl: not a file"):
+        tokenize.run(TokenizeConfig(), {"corpus": tmp_path, "tokenizer": make_tokenizer()}, tmp_path)
+
+
+@pytest.mark.parametrize(("task", "tasks"), [(-1, 1), (3, 3)])
 def test_a_task_must_be_one_of_the_tasks(task: int, tasks: int) -> None:
-    with pytest.raises(BadInput, match=f"task is {task} of {tasks}"):
+    with pytest.raises(BadInput, match=f"task is {task} of {tasks}: it must be 0 to {tasks - 1}"):
         TokenizeConfig(task=task, tasks=tasks)
+
+
+@pytest.mark.parametrize("tasks", [0, -1])
+def test_there_is_at_least_one_task(tasks: int) -> None:
+    with pytest.raises(BadInput, match=f"tasks is {tasks}: it must be at least 1"):
+        TokenizeConfig(tasks=tasks)
 
 
 def test_a_task_does_not_load_heavy_packages() -> None:

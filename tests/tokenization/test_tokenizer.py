@@ -166,6 +166,17 @@ def test_the_template_may_have_its_own_file(make_tokenizer: Any, as_chat: Any) -
     assert tokenizer.decode(encoded.tokens) == "Hi|Yo|<|endoftext|>"
 
 
+def test_a_template_file_that_is_no_text_is_refused(make_tokenizer: Any) -> None:
+    path = make_tokenizer() / "chat_template.jinja"
+    path.write_bytes(b"{{ messages }}\xff")
+    with pytest.raises(BadInput, match=r"chat_template\.jinja: cannot be read as UTF-8 text"):
+        DocumentTokenizer(path.parent)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(BadInput, match=r"chat_template\.jinja: cannot be read as UTF-8 text"):
+        DocumentTokenizer(path.parent)
+
+
 @pytest.mark.parametrize("pad", ["<|pad|>", "<|endoftext|>", None, {"content": "<|pad|>"}])
 def test_padding_is_never_eod(make_tokenizer: Any, pad: Any) -> None:
     folder = make_tokenizer(pad_token=pad)
@@ -214,6 +225,8 @@ def test_a_chat_needs_a_template(make_tokenizer: Any, as_chat: Any, place: Place
         ({"eos_token": None}, "eos_token: missing"),
         ({"eos_token": "</s>"}, "eos_token: '</s>' is not a token"),
         ({"eos_token": 3}, "eos_token: expected a string, found int"),
+        ({"eos_token": {}}, "eos_token: expected a string, found dict"),
+        ({"pad_token": {"content": None}}, "pad_token: expected a string, found NoneType"),
         ({"chat_template": [{"name": "default", "template": ""}]}, "chat_template: expected a string, found list"),
         ({"chat_template": "{% if %}"}, "chat_template: line 1"),
     ],
@@ -229,4 +242,8 @@ def test_a_damaged_folder_is_refused(make_tokenizer: Any, name: str, text: str |
     path = make_tokenizer() / name
     path.unlink() if text is None else path.write_text(text)
     with pytest.raises(BadInput, match=f"{name}: {message}"):
+        DocumentTokenizer(path.parent)
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    with pytest.raises(BadInput, match=f"{name}: no such file"):
         DocumentTokenizer(path.parent)

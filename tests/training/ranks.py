@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 from unittest.mock import patch
 
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.distributed import TCPStore
 
 from msm_hpc.config import Layout, TrainConfig
 from msm_hpc.progress import ProgressFile

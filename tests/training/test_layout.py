@@ -22,7 +22,7 @@ from tests.training.toy import write_model
         (Layout(tensor_parallel=2), {"intermediate_size": 49}, "tensor_parallel=2 does not divide 49 columns"),
         (Layout(pipeline_parallel=3), {}, "pipeline_parallel=3 does not divide 4 layers; .* is 2"),
         (Layout(tensor_parallel=2, sequence_parallel=True), {}, "does not divide 33 tokens"),
-        (Layout(), {"max_position_embeddings": 32}, "sequence_length 33 .* 32"),
+        (Layout(), {"max_position_embeddings": 32}, "sequence_length 33 .* lower it to 32"),
     ],
 )
 def test_a_layout_that_does_not_fit(tmp_path: Path, layout: Layout, changes: dict[str, Any], message: str) -> None:

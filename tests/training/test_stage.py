@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +40,9 @@ def test_it_learns_logs_and_stays_done(
         run(replace(CONFIG, epochs=5, log_every=5), inputs, out)
     metrics = read_metrics(out)
     assert metrics[-1].loss < metrics[0].loss - 0.3
-    assert metrics[0].learning_rate == 0.0 < max(step.learning_rate for step in metrics) <= CONFIG.learning_rate
+    rates = [step.learning_rate / CONFIG.learning_rate for step in metrics]
+    assert rates[:4] == pytest.approx([1, *(0.5 + 0.5 * math.cos(math.pi * k / len(rates)) for k in (1, 2, 3))])
+    assert 0 < rates[-1] < 0.01, "the last step trains too"
     assert "OPTIMIZER STEPS" in caplog.text and "tokens/s" in caplog.text and "ETA" in caplog.text
     assert json.loads((out / "summary.json").read_text())["parameters"] == 43_808
 
@@ -93,6 +96,18 @@ def test_vocabulary_larger_than_the_model(tmp_path: Path, inputs: dict[str, Path
 def test_plan_of_another_sequence_length(tmp_path: Path, inputs: dict[str, Path]) -> None:
     with pytest.raises(UserError, match="packed for sequence_length 32, training has 64"):
         run(replace(CONFIG, sequence_length=64), inputs, _out(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "fix"),
+    [
+        ({"global_batch_size": 256}, r"rows x 2 epochs\), .*; lower global_batch_size to (\d*[02468]), or"),
+        ({"global_batch_size": 256, "micro_batch_size": 256}, r"lower .* micro_batch_size x data_parallel \(256\) to"),
+    ],
+)
+def test_too_few_rows_for_one_step(tmp_path: Path, inputs: dict[str, Path], changes: dict[str, int], fix: str) -> None:
+    with pytest.raises(UserError, match=fix):
+        run(replace(CONFIG, epochs=2, **changes), inputs, _out(tmp_path))
 
 
 def test_missing_shard(tmp_path: Path, inputs: dict[str, Path]) -> None:
