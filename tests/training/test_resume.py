@@ -53,6 +53,12 @@ def test_killed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     progress = read_progress(killed.out)
     assert progress is not None and progress.done == progress.total == len(read_metrics(unbroken.out))
 
+    before = (killed.out / "metrics.jsonl").read_bytes()
+    shutil.copytree(killed.out / "checkpoint", killed.out / "resume")
+    do_all(tmp_path, 2, [killed])  # finished, but killed before it was published
+    assert (killed.out / "metrics.jsonl").read_bytes() == before
+    assert not (killed.out / "resume").exists()
+
     run(replace(config, layout=Layout()), inputs, moved)
     for step, other in zip(read_metrics(unbroken.out), read_metrics(moved), strict=True):
         assert other.loss == pytest.approx(step.loss, abs=2e-3), "resumed with one rank instead of two"
