@@ -11,7 +11,7 @@ help:
 	@echo "make test    install, lint, type-check, and run every test, on a real Slurm cluster when root"
 	@echo "make lint    ruff, mypy and the import layers alone"
 	@echo "make format  let ruff format the code"
-	@echo "make clean   delete the virtual environment and the runs"
+	@echo "make clean   delete the virtual environment (never the runs)"
 
 demo: $(VENV)/.installed
 	$(BIN)/msm run campaign=demo cluster=local
@@ -31,7 +31,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -128,6 +128,7 @@ def status(session: Session, arguments: argparse.Namespace) -> int:
     """Show where every stage stands, and what failed."""
     found = statuses(session.graph, session.store)
     session.console.print(show.status_table(found))
+    session.console.print(f"in {session.store.root}", soft_wrap=True, highlight=False)
     failed = [status.step for status in found if status.state in ("failed", "lost")]
     show.print_failures(session.console, failed, session.store)
     return 0

@@ -24,7 +24,8 @@ from tokenization.tokenize import TokenizeConfig
 
 OFFLINE_NOTICE = (
     "Documents, chats and evaluation pairs come from the offline template generator of a toy world, not from a "
-    "language model: these figures show that the pipeline works, not what Model Spec Midtraining does to a real model."
+    "language model, and of a Model Spec it reads only the value named in the front matter: these figures show that "
+    "the pipeline works, not what Model Spec Midtraining does to a real model."
 )
 
 

@@ -25,6 +25,7 @@ from msm_hpc.campaign.store import Attempt, Cause, Record, StepFolder, Store, no
 from msm_hpc.errors import UserError
 from msm_hpc.launch.jobs import JobRef, current_job, current_log, current_ranks, living
 from msm_hpc.progress import FILE as PROGRESS_FILE
+from tokenization.errors import BadInput
 
 log = logging.getLogger(__name__)
 
@@ -148,12 +149,20 @@ class _Recorded:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        message = None if error is None else "".join(traceback.format_exception_only(error)).strip()
-        ended = replace(self._attempt, end=now(), cause=cause_of(error), message=message)
+        ended = replace(self._attempt, end=now(), cause=cause_of(error), message=_message(error))
         self._folder.write_attempt(self._number, ended)
         holder = self._folder.lease()
         if holder is not None and _same(holder, ended.job):
             self._folder.drop_lease()
+
+
+def _message(error: BaseException | None) -> str | None:
+    """What to show: a message written for users as it is, any other with the name of its exception."""
+    if error is None:
+        return None
+    if isinstance(error, UserError | BadInput):
+        return str(error)
+    return "".join(traceback.format_exception_only(error)).strip()
 
 
 def cause_of(error: BaseException | None) -> Cause:

@@ -49,6 +49,7 @@ def _state(
         return "active"
     if stuck:
         return "blocked"
-    if attempts and attempts[-1].cause is not None:
-        return "failed"
-    return "lost" if attempts or lease is not None else "waiting"
+    last = attempts[-1].cause if attempts else "cancelled"
+    if last == "cancelled":
+        return "lost" if lease is not None else "waiting"
+    return "failed" if last is not None else "lost"

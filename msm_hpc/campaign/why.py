@@ -38,10 +38,12 @@ class _Comparison:
         return list(dict.fromkeys(self.differences(step, similar))) or ["the version of its kind was raised"]
 
     def most_similar(self, step: Step) -> Record | None:
-        """The done step of this kind that differs in the fewest fields, its own and its inputs'; the newest if many."""
+        """The done step of the same name, else the one that differs in the fewest fields; the newest if many."""
         done = [record for record in self.store.records(step.kind) if self.store.folder(record.id).done]
         newest_first = sorted(done, key=lambda record: record.created, reverse=True)
-        return min(newest_first, key=lambda record: self.distance(step, record), default=None)
+        return min(
+            newest_first, key=lambda record: (record.name != step.name, self.distance(step, record)), default=None
+        )
 
     def record(self, step_id: str) -> Record:
         if step_id not in self.records:

@@ -130,11 +130,6 @@ class Contrast:
     low: float
     high: float
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval lies on one side of 0."""
-        return self.low > 0 or self.high < 0
-
 
 @dataclass(frozen=True)
 class Results:

@@ -60,7 +60,9 @@ def test_each_state_is_told_from_the_files(store: Store) -> None:
     store.of(active).write_lease(local_job())
     store.of(failed).write_attempt(1, replace(ATTEMPT, cause="code", message="RuntimeError: no"))
     store.of(lost).write_attempt(1, replace(ATTEMPT, end=None, cause=None))
-    found = statuses(Graph((done, active, failed, lost, waiting, blocked, behind)), store)
+    cancelled = source("cancelled")
+    store.of(cancelled).write_attempt(1, replace(ATTEMPT, end=ATTEMPT.start, cause="cancelled"))
+    found = statuses(Graph((done, active, failed, lost, waiting, blocked, behind, cancelled)), store)
     assert {status.step.label: status.state for status in found} == {
         "done": "done",
         "active": "active",
@@ -69,6 +71,7 @@ def test_each_state_is_told_from_the_files(store: Store) -> None:
         "waiting": "waiting",
         "blocked": "blocked",
         "behind": "blocked",
+        "cancelled": "waiting",
     }
     table = printed(lambda console: console.print(status_table(found)))
     assert "eval" in table
@@ -120,4 +123,6 @@ def test_the_time_left_comes_from_what_was_measured(store: Store) -> None:
     assert clock.left(state) == "time left not known yet"
     finish(store, done)
     state.done.add(done.identity)
-    assert clock.left(state) == "about 60 min left"  # two steps of half an hour, one after the other
+    assert clock.left(state) == "more than 60 min left"  # no export step was ever measured
+    state.pending.pop(other.identity)
+    assert clock.left(state) == "about 30 min left"

@@ -49,10 +49,11 @@ def test_another_aft_size_is_told_by_the_plan_that_it_changes(graph: GraphOf, st
 def test_an_edited_spec_is_named(graph: GraphOf, store: Store, tmp_path: Path) -> None:
     file = tmp_path / "mine.md"
     file.write_text("---\nvalue: america\n---\nOne.\n")
-    mine = f"campaign.specs=[{{name: mine, file: {file}}}]"
+    mine = f"campaign.specs=[{{name: affordability}},{{name: mine, file: {file}}}]"
     pretend_done(graph(mine), store)
     file.write_text("---\nvalue: america\n---\nTwo.\n")
-    assert why(graph(mine).find("aft/mine/msm/seed0"), store) == [f"the content of {file} changed"]
+    for step in ("midtrain/mine/seed0", "aft/mine/msm/seed0", "eval/mine/msm+aft/300/seed1"):
+        assert why(graph(mine).find(step), store) == [f"the content of {file} changed"]
 
 
 def test_a_step_that_never_ran_says_so(graph: GraphOf, store: Store) -> None:
