@@ -43,6 +43,7 @@ def test_overrides_reach_fields_that_no_file_mentions() -> None:
         ("campaign.specs=[{name: a},{name: a}]", r"campaign.specs lists a twice"),
         ("aft.samples=[]", r"aft: aft.samples is empty: give at least one"),
         ("eval.answer=yes", r"eval: answer 'yes' has no place for the option"),
+        ("eval.batch_size=3", r"eval.batch_size: input should be greater than or equal to 4"),
         ("aft.learning_rate=inf", r"aft.learning_rate: input should be a finite number"),
         ("tokenize.tasks=0", r"tokenize.tasks: input should be greater than 0, got 0"),
         ("campaign.name=../x", r"campaign.name: string should match pattern"),

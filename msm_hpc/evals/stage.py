@@ -26,8 +26,6 @@ def run(config: EvalConfig, inputs: Mapping[str, Path], out: Path) -> None:
         UserError: the configuration, the model or a pairs file is wrong.
     """
     check_slots(config.answer, {"item"}, "eval.answer")
-    if config.batch_size < TEXTS_PER_PAIR:
-        raise UserError(f"eval.batch_size is {config.batch_size}: a pair is {TEXTS_PER_PAIR} texts, give at least that")
     pairs = _all_pairs(inputs)
     scorer = Scorer(inputs["model"], config.answer)
     progress = ProgressFile(out, total=len(pairs), unit="pairs")

@@ -210,13 +210,6 @@ def test_missing_inputs_are_named(tmp_path: Path) -> None:
         stage.run(CONFIG, {"model": tmp_path / "nowhere", "pairs/cheap": pairs_folder(tmp_path)}, tmp_path)
 
 
-def test_a_wrong_config_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"eval\.answer: 'Yes\.' must contain \{item\}"):
-        stage.run(EvalConfig(answer="Yes."), {}, tmp_path)
-    with pytest.raises(UserError, match=r"eval\.batch_size is 3"):
-        stage.run(EvalConfig(batch_size=3), {}, tmp_path)
-
-
 def test_a_broken_model_is_refused(tmp_path: Path) -> None:
     model = random_model(tmp_path / "model")
     inputs = {"model": model, "pairs/cheap": pairs_folder(tmp_path / "pairs")}
