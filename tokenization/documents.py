@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ import orjson
 
 from tokenization.errors import BadInput
 from tokenization.manifest import FileRecord, read_manifest
+from tokenization.sources import InputRecord
 
 DOCUMENTS = "documents.jsonl"
 
@@ -47,27 +49,46 @@ class TokenizerFacts:
 
 
 @dataclass(frozen=True)
-class CorpusRange:
-    """The bytes ``[begin, end)`` of the corpus that a task read, and their SHA-256."""
+class EngineRecord:
+    """What encoded the texts.
 
-    begin: int
-    end: int
-    size: int
-    sha256: str
+    Attributes:
+        name: package and version.
+        why_not_fast: why it is the reference; None where it is the fast engine.
+        checked_texts: how many were encoded by the reference too, and compared.
+    """
+
+    name: str
+    why_not_fast: str | None
+    checked_texts: int
 
 
 @dataclass(frozen=True)
 class ShardManifest:
-    """``manifest.json`` of a shard folder; the counts are of this task alone."""
+    """``manifest.json`` of a shard folder; the counts are of this task alone.
+
+    Attributes:
+        cot: whether the assistant's ``<think>`` blocks are training targets.
+        control_text: whether control-token text in documents became control tokens.
+        corpus: what was read, with its hashes.
+        rewritten_turns: assistant turns that are no targets, since the chat template prints them otherwise once later
+            turns follow.
+        rejected: reason to the number of rows skipped; ``rejected.jsonl`` lists them.
+    """
 
     task: int
     tasks: int
-    corpus: CorpusRange
+    cot: Literal["train", "mask"]
+    control_text: bool
+    corpus: tuple[InputRecord, ...]
     tokenizer: TokenizerFacts
+    engine: EngineRecord
     documents: int
     chats: int
     tokens: int
     trainable_tokens: int
+    rewritten_turns: int
+    rejected: Mapping[str, int]
     files: Mapping[str, FileRecord]
 
 
@@ -86,6 +107,11 @@ def read_documents(folder: Path) -> Iterator[DocumentRecord]:
                 yield DocumentRecord(**orjson.loads(line))
             except (orjson.JSONDecodeError, TypeError) as error:
                 raise BadInput(f"{path}:{number}: not a document record ({error}); tokenise again") from error
+
+
+def read_document(folder: Path, document: int) -> DocumentRecord:
+    """The record of one document of a shard folder."""
+    return next(islice(read_documents(folder), document, None))
 
 
 def tokenizer_of(folder: Path) -> TokenizerFacts:

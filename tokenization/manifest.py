@@ -1,7 +1,8 @@
 """``manifest.json``: what an output folder was made from, and a hash of every file in it.
 
 Each producer has its own frozen dataclass of figures with a field ``files``; this module writes it, and checks the
-files of any folder against it later.
+files of any folder against it later. The manifest vouches for itself too: ``manifest_sha256`` is the hash of all its
+other lines, so that no byte of the folder can change unnoticed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import orjson
 from tokenization.errors import BadInput
 
 NAME = "manifest.json"
+OWN_HASH = "manifest_sha256"
 CHUNK_BYTES = 1 << 20
 
 
@@ -58,15 +60,15 @@ def record_files(folder: Path, names: Iterable[str]) -> dict[str, FileRecord]:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write ``folder/manifest.json``."""
-    options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
-    (folder / NAME).write_bytes(orjson.dumps(manifest, option=options))
+    fields = orjson.loads(orjson.dumps(manifest))
+    (folder / NAME).write_bytes(_dump({**fields, OWN_HASH: _sha256_of_fields(fields)}))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The JSON object in ``folder/manifest.json``.
 
     Raises:
-        BadInput: there is none, or it is not a JSON object with ``files``.
+        BadInput: there is none, it is not a JSON object with ``files``, or it is not as it was written.
     """
     path = folder / NAME
     if not path.is_file():
@@ -77,10 +79,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise BadInput(f"{path}: not valid JSON ({error}); make the folder again") from error
     if not isinstance(value, dict) or not isinstance(value.get("files"), dict):
         raise BadInput(f"{path}: files: missing; make the folder again")
+    if value.pop(OWN_HASH, None) != _sha256_of_fields(value):
+        raise BadInput(f"{path}: {OWN_HASH}: not the hash of the rest, so it was changed; make the folder again")
     return value
 
 
-def verify(folder: Path) -> int:
+def check_files(folder: Path) -> int:
     """Hash every file again; returns how many were checked.
 
     Raises:
@@ -96,6 +100,14 @@ def verify(folder: Path) -> int:
     if wrong:
         raise BadInput("; ".join(wrong) + "; make the folder again")
     return len(files)
+
+
+def _dump(fields: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(fields, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
+
+
+def _sha256_of_fields(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_dump(fields)).hexdigest()
 
 
 def _file_records(folder: Path) -> dict[str, FileRecord]:

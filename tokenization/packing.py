@@ -1,34 +1,41 @@
-"""Which documents share a training row: the pack plan.
+"""Which documents share a training row: the pack stage.
 
 A *row* is at most ``sequence_length`` tokens and holds one or more *pieces*; a piece is a whole document or, of a
-text longer than a row, a part of it. The plan only points into shards, so the same tokens serve every sequence length.
-With ``sequence_length=10`` a text of 23 tokens and a chat of 6 make three rows::
+text longer than a row, a part of it. With ``sequence_length=10`` a text of 23 tokens, whose sentences end after 8 and
+17 of them, and a chat of 4 make three rows::
 
-    [text 0:10]   [text 10:20]   [chat 0:6, text 20:23]     one token of padding
+    [text 0:8]     [text 8:17]     [text 17:23, chat 0:4]
 
-Documents that fit are never cut; a chat that does not fit is dropped, and counted. Rows are filled by best-fit
-decreasing (``bestfit.py``) and then shuffled, since it leaves the long documents in the first rows.
+What is packed of which source says ``selection.py``. Documents that fit are never cut; longer texts are, at a sentence
+end (``cuts.py``); a chat that does not fit is dropped, and counted. Rows are filled by best-fit decreasing
+(``bestfit.py``) and then shuffled, since it leaves the long documents in the first rows.
 """
 
 from __future__ import annotations
 
-import itertools
-import zipfile
-from collections.abc import Mapping
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tokenization.bestfit import best_fit
+from tokenization.cuts import TOKENIZER, Cutter
 from tokenization.documents import TokenizerFacts, tokenizer_of
 from tokenization.errors import BadInput
-from tokenization.manifest import FileRecord, record_files, write_manifest
-from tokenization.selection import Selection, choose, permutation, read_shard, shard_keys
+from tokenization.manifest import FileRecord, record_files, sha256_of, write_manifest
+from tokenization.plan import MOST_DOCUMENTS, PLAN, ROWS, Numbering, Piece, Pieces, Plan, ShardRecord, write_plan
+from tokenization.selection import Source, Take, budgets, choose, permutation, shard_keys
+from tokenization.shards import Shard
 
-PLAN = "plan.npz"
+__all__ = ["PLAN", "PackConfig", "PackManifest", "Piece", "Plan", "Take", "run"]
+
+TOKENIZER_INPUT = "tokenizer"
 MAX_SEQUENCE_LENGTH = 1 << 20
-"""Best-fit needs memory, and time for every piece, in proportion to the sequence length."""
+"""Best-fit needs time for every length in use, of which there are no more than this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,88 +44,67 @@ class PackConfig:
 
     Attributes:
         sequence_length: most tokens in a row, from 2 to :data:`MAX_SEQUENCE_LENGTH`.
-        samples: pairs of a source's name and the number of documents taken from it; None takes all.
+        sources: how much of each source; every source is named once.
+        tokens: what the sources with a weight have together; given if and only if there are such.
         seed: of the permutation of each source, and of the order of the rows.
     """
 
     sequence_length: int
-    samples: tuple[tuple[str, int | None], ...]
+    sources: tuple[Take, ...]
+    tokens: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.sequence_length < 2:
-            raise BadInput(f"sequence_length is {self.sequence_length}: it must be at least 2")
-        if self.sequence_length > MAX_SEQUENCE_LENGTH:
-            raise BadInput(f"sequence_length is {self.sequence_length}: it must be at most {MAX_SEQUENCE_LENGTH}")
+        if not 2 <= self.sequence_length <= MAX_SEQUENCE_LENGTH:
+            raise BadInput(
+                f"sequence_length is {self.sequence_length}: it must be at least 2 and at most {MAX_SEQUENCE_LENGTH}"
+            )
         if self.seed < 0:
             raise BadInput(f"seed is {self.seed}: it must not be negative")
-        for source, count in self.samples:
-            if count is not None and count < 1:
-                raise BadInput(f"samples.{source} is {count}: it must be at least 1, or null for all")
-        if len(dict(self.samples)) != len(self.samples):
-            raise BadInput("samples: a source is named twice; name each once")
+        if self.tokens is not None and self.tokens < 1:
+            raise BadInput(f"tokens is {self.tokens}: it must be at least 1")
+        names = [take.source for take in self.sources]
+        if len(set(names)) != len(names):
+            raise BadInput(f"sources {names}: a source is named twice; name each once")
+        weighted = [take.source for take in self.sources if take.weight is not None]
+        if weighted and self.tokens is None:
+            raise BadInput(f"sources {weighted} have weights: give tokens, the number that they share")
+        if self.tokens is not None and not weighted:
+            raise BadInput(f"tokens is {self.tokens}, but no source has a weight; give weights, or tokens of a source")
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Tokens ``[start, start + length)`` of document ``document`` of the shard with key ``shard``."""
+class Amount:
+    """Documents, and tokens in them."""
 
-    shard: str
-    document: int
-    start: int
-    length: int
+    documents: int
+    tokens: int
 
 
-class Plan:
-    """Reader of a pack folder; ``row(i)`` is the pieces of training row ``i``, in order.
+@dataclass(frozen=True)
+class SourceRecord:
+    """What was made of one source.
 
     Attributes:
-        sequence_length: most tokens in a row.
-        pad_id: the token that fills a row up; never ``eod_id``, which ends every document.
-        shards: shard keys, ``"<source>/<index>"``.
-
-    Raises:
-        BadInput: the folder has no plan, or the file is damaged.
+        asked: the setting.
+        budget: the most tokens that the setting allows, None where it sets no budget. ``taken.tokens`` is equal to it,
+            or less by part of the chat that would have crossed it.
+        available: all documents.
+        dropped: chats longer than a row; they are not counted in what is taken.
+        taken: what is in the rows.
+        trainable_tokens: tokens taken whose loss mask is 1.
+        split: texts taken that are longer than a row, and so are several pieces.
+        cut_at_budget: the first part of a text, taken to meet the budget; the rest of it is in no row.
     """
 
-    def __init__(self, folder: Path) -> None:
-        path = folder / PLAN
-        if not path.is_file():
-            raise BadInput(f"{path}: no such file; give a pack folder")
-        try:
-            with np.load(path) as arrays:
-                self.sequence_length = int(arrays["sequence_length"])
-                self.eod_id, self.pad_id = int(arrays["eod_id"]), int(arrays["pad_id"])
-                self.shards: list[str] = arrays["shards"].tolist()
-                self._row_offsets = arrays["row_offsets"]
-                self._shard, self._document = arrays["shard"], arrays["document"]
-                self._start, self._length = arrays["start"], arrays["length"]
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise BadInput(f"{path}: damaged ({error}); pack again") from error
-
-    def __len__(self) -> int:
-        """Number of rows."""
-        return len(self._row_offsets) - 1
-
-    def row(self, index: int) -> list[Piece]:
-        """The pieces of one row; their lengths sum to at most ``sequence_length``."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"row {index} of {len(self)}")
-        begin, end = int(self._row_offsets[index]), int(self._row_offsets[index + 1])
-        return [
-            Piece(self.shards[self._shard[i]], int(self._document[i]), int(self._start[i]), int(self._length[i]))
-            for i in range(begin, end)
-        ]
-
-
-@dataclass(frozen=True)
-class SourceCounts:
-    """Documents of one source: in the corpus, taken, cut into pieces (long texts), dropped (long chats)."""
-
-    available: int
-    taken: int
+    asked: Take
+    budget: int | None
+    available: Amount
+    dropped: Amount
+    taken: Amount
+    trainable_tokens: int
     split: int
-    dropped: int
+    cut_at_budget: Piece | None
 
 
 @dataclass(frozen=True)
@@ -128,6 +114,7 @@ class PackManifest:
     Attributes:
         trainable_tokens: tokens in the plan whose loss mask is 1.
         waste: fraction of ``rows * sequence_length`` that is padding.
+        shards: in the order in which the plan numbers their documents.
     """
 
     sequence_length: int
@@ -137,67 +124,52 @@ class PackManifest:
     tokens: int
     trainable_tokens: int
     waste: float
-    sources: Mapping[str, SourceCounts]
+    shards: Sequence[ShardRecord]
+    sources: Mapping[str, SourceRecord]
     files: Mapping[str, FileRecord]
 
 
 def run(config: PackConfig, inputs: Mapping[str, Path], out: Path) -> None:
-    """Write ``plan.npz`` and ``manifest.json``.
+    """Write ``rows.npy``, ``pieces.npy`` and ``manifest.json``.
 
     Args:
         config: what to pack.
-        inputs: ``"<source>/<index>"`` to a shard folder; the index counts the tokenise tasks of the source from 0.
+        inputs: ``"<source>/<index>"`` to a shard folder; the index counts the tokenise tasks of the source from 0. And
+            ``tokenizer`` to the folder of the tokenizer they were made with; it is read if there is a text to cut.
         out: an existing folder.
 
     Raises:
-        BadInput: more samples are asked for than exist, ``samples`` and the inputs name different sources, the shards
-            were made with different tokenizers, or nothing is left to pack.
+        BadInput: more is asked for than exists, ``sources`` and the inputs name different ones, the shards were made
+            with different tokenizers, nothing is left to pack, or a text is to be cut and its tokenizer is not given.
     """
-    keys_of = shard_keys(inputs)
-    named = {source for source, _ in config.samples}
+    keys_of = shard_keys(key for key in inputs if key != TOKENIZER_INPUT)
+    named = {take.source for take in config.sources}
     if named != set(keys_of):
         raise BadInput(
-            f"samples names the sources {sorted(named)}, but the inputs are {sorted(keys_of)}; name the same"
+            f"sources names {sorted(named)}, but the inputs are of the sources {sorted(keys_of)}; name the same"
         )
     keys = [key for keys in keys_of.values() for key in keys]
     tokenizer = _common_tokenizer({key: inputs[key] for key in keys})
-    documents, sources = _select(config, inputs, keys_of)
-    rows = _write_plan(out / PLAN, config, keys, tokenizer, documents)
-    tokens = int(documents["length"].sum(dtype=np.int64))
+    taken, shards, sources = _take(config, inputs, keys_of)
+    pieces = _pieces(taken, Numbering(shards), config.sequence_length, inputs, tokenizer)
+    del taken
+    filled = best_fit(pieces.length, config.sequence_length)
+    rows = len(filled.offsets) - 1
+    write_plan(out, pieces, filled, permutation(rows, config.seed, "rows"))
+    tokens = sum(source.taken.tokens for source in sources.values())
     manifest = PackManifest(
         sequence_length=config.sequence_length,
         seed=config.seed,
         tokenizer=tokenizer,
         rows=rows,
         tokens=tokens,
-        trainable_tokens=int(documents["trainable"].sum()),
+        trainable_tokens=sum(source.trainable_tokens for source in sources.values()),
         waste=1 - tokens / (rows * config.sequence_length),
+        shards=shards,
         sources=sources,
-        files=record_files(out, [PLAN]),
+        files=record_files(out, [ROWS, PLAN]),
     )
     write_manifest(out, manifest)
-
-
-def _select(
-    config: PackConfig, inputs: Mapping[str, Path], keys_of: Mapping[str, list[str]]
-) -> tuple[Selection, dict[str, SourceCounts]]:
-    """The documents to pack, and the counts of each source; shards are numbered in the order of ``keys_of``."""
-    samples, places = dict(config.samples), itertools.count()
-    kept: list[Selection] = []
-    counts: dict[str, SourceCounts] = {}
-    for source, keys in keys_of.items():
-        available = np.concatenate([read_shard(inputs[key], next(places)) for key in keys])
-        taken = choose(available, samples[source], source, config.seed)
-        long, chat = taken["length"] > config.sequence_length, taken["is_chat"]
-        counts[source] = SourceCounts(len(available), len(taken), int((long & ~chat).sum()), int((long & chat).sum()))
-        kept.append(taken[~(long & chat)])
-    documents = np.concatenate(kept)
-    if not len(documents):
-        raise BadInput(
-            f"nothing to pack: no documents, or only chats longer than sequence_length, {config.sequence_length} "
-            "tokens; raise it or add documents"
-        )
-    return documents, counts
 
 
 def _common_tokenizer(folders: Mapping[str, Path]) -> TokenizerFacts:
@@ -209,32 +181,94 @@ def _common_tokenizer(folders: Mapping[str, Path]) -> TokenizerFacts:
     return facts[first]
 
 
-def _write_plan(
-    path: Path, config: PackConfig, keys: list[str], tokenizer: TokenizerFacts, documents: Selection
-) -> int:
-    """Cut long texts, fill rows, shuffle the rows, write them; returns how many there are."""
-    capacity = config.sequence_length
-    pieces_of = -(-documents["length"].astype(np.int64) // capacity)
-    owner = np.repeat(np.arange(len(documents)), pieces_of)
-    part = np.arange(len(owner)) - np.repeat(np.cumsum(pieces_of) - pieces_of, pieces_of)
-    start = part * capacity
-    length = np.minimum(documents["length"][owner] - start, capacity).astype(np.int32)
-    opened = best_fit(length, capacity)
-    rows = int(opened.max()) + 1
-    row = np.argsort(permutation(rows, config.seed, "rows"))[opened]
-    order = np.lexsort((-length, row))
-    row_offsets = np.zeros(rows + 1, np.int64)
-    np.cumsum(np.bincount(row, minlength=rows), out=row_offsets[1:])
-    np.savez(
-        path,
-        sequence_length=np.int64(capacity),
-        eod_id=np.int64(tokenizer.eod_id),
-        pad_id=np.int64(tokenizer.pad_id),
-        shards=np.array(keys),
-        row_offsets=row_offsets,
-        shard=documents["shard"][owner][order],
-        document=documents["document"][owner][order],
-        start=start[order],
-        length=length[order],
+def _take(
+    config: PackConfig, inputs: Mapping[str, Path], keys_of: Mapping[str, list[str]]
+) -> tuple[NDArray[np.int32], list[ShardRecord], dict[str, SourceRecord]]:
+    """How many tokens of each document of all shards are taken, the shards, and what is told of each source."""
+    takes = {take.source: take for take in config.sources}
+    budget_of = budgets(config.sources, config.tokens)
+    parts: list[NDArray[np.int32]] = []
+    shards: list[ShardRecord] = []
+    records: dict[str, SourceRecord] = {}
+    for name, keys in keys_of.items():
+        source, budget = Source.read(inputs[key] for key in keys), budget_of.get(name)
+        taken, cut = choose(source, takes[name], budget, config.sequence_length, config.seed)
+        own = list(map(ShardRecord, keys, source.shards))
+        piece = None if cut is None else Piece(*Numbering(own).locate(cut.document), 0, cut.length)
+        records[name] = _record(takes[name], budget, source, taken, piece, config.sequence_length)
+        parts.append(taken)
+        shards += own
+    if not any(record.taken.documents for record in records.values()):
+        raise BadInput(
+            f"nothing to pack: no documents, or only chats longer than sequence_length, {config.sequence_length} "
+            "tokens; raise it or add documents"
+        )
+    return np.concatenate(parts), shards, records
+
+
+def _record(
+    take: Take, budget: int | None, source: Source, taken: NDArray[np.int32], cut: Piece | None, longest: int
+) -> SourceRecord:
+    dropped = source.is_chat & (source.lengths > longest)
+    return SourceRecord(
+        asked=take,
+        budget=budget,
+        available=_amount(source.lengths),
+        dropped=_amount(source.lengths[dropped]),
+        taken=_amount(taken[taken > 0]),
+        trainable_tokens=int(np.minimum(source.trainable, taken).sum(dtype=np.int64)),
+        split=int((taken > longest).sum()),
+        cut_at_budget=cut,
     )
-    return rows
+
+
+def _amount(lengths: NDArray[np.int32]) -> Amount:
+    return Amount(len(lengths), int(lengths.sum(dtype=np.int64)))
+
+
+def _pieces(
+    taken: NDArray[np.int32], shards: Numbering, longest: int, inputs: Mapping[str, Path], tokenizer: TokenizerFacts
+) -> Pieces:
+    """Documents that fit, in order, then the parts of those that do not."""
+    if len(taken) > MOST_DOCUMENTS:
+        raise BadInput(f"{len(taken)} documents: one plan can number {MOST_DOCUMENTS}; pack parts of them")
+    whole = np.flatnonzero((taken > 0) & (taken <= longest)).astype(np.uint32)
+    long = np.flatnonzero(taken > longest).astype(np.uint32)
+    cuts = array("i")
+    if len(long):
+        cutter = _cutter(inputs.get(TOKENIZER_INPUT), int(taken[long].max()), longest, tokenizer)
+        for text in _texts(taken, long, shards, inputs):
+            cuts.extend(cutter.cut(text, longest))
+    starts = np.array(cuts, np.int32)
+    owner = long[np.cumsum(starts == 0) - 1]
+    ends = np.roll(starts, -1)
+    ends[ends == 0] = taken[long]
+    return Pieces(
+        document=np.concatenate([whole, owner]),
+        start=np.concatenate([np.zeros(len(whole), np.int32), starts]),
+        length=np.concatenate([taken[whole], ends - starts]),
+    )
+
+
+def _cutter(folder: Path | None, longest_text: int, longest: int, facts: TokenizerFacts) -> Cutter:
+    if folder is None:
+        raise BadInput(
+            f"a text has {longest_text} tokens, more than sequence_length, {longest}, and is cut at the ends of "
+            f"sentences; give the tokenizer of the shards as input {TOKENIZER_INPUT!r}"
+        )
+    cutter = Cutter.load(folder)
+    if sha256_of(folder / TOKENIZER) != facts.tokenizer_sha256:
+        raise BadInput(f"{folder / TOKENIZER}: not the tokenizer that the shards were made with; give that one")
+    return cutter
+
+
+def _texts(
+    taken: NDArray[np.int32], documents: NDArray[np.uint32], shards: Numbering, inputs: Mapping[str, Path]
+) -> Iterator[NDArray[np.integer[Any]]]:
+    """The tokens taken of those documents, which are in order."""
+    for key, first, end in shards.spans():
+        begin, stop = np.searchsorted(documents, [first, end])
+        if begin < stop:
+            shard = Shard(inputs[key])
+            for document in documents[begin:stop].tolist():
+                yield shard.tokens(document - first)[: taken[document]]

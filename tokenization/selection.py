@@ -1,38 +1,91 @@
-"""Which documents of each source are packed.
+"""Which documents of each source are packed, and how many tokens of them.
 
 They are the first ones of a seeded permutation of the source, which depends on nothing but the seed, the source's
-name and how many documents it has. So the sets of a ladder (1,250, 2,500, 5,000 samples) are nested, and neither the
-number of tokenise tasks nor the sequence length changes what is taken.
+name and how many documents it has. So the sets of a ladder (1,250, 2,500, 5,000 samples, or as many tokens) are nested,
+and the number of tokenise tasks does not change what is taken. Chats longer than a row cannot be packed; they are left
+out before anything is counted.
+
+A source of the texts a (5 tokens), b (4) and the chat c (3), in the order b, c, a of its permutation::
+
+    samples=2   b c          tokens=7    b c          the budget ends with a document
+    tokens=8    b c a[0:1]   tokens=6    b            a text is cut at the budget; a chat is left out, and the rest
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import isfinite
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenization.documents import DOCUMENTS, read_documents
 from tokenization.errors import BadInput
 from tokenization.shards import Shard
 
-FIELDS = np.dtype(
-    [
-        ("shard", np.int32),  # place in the list of shard keys
-        ("document", np.int64),  # number within that shard
-        ("length", np.int32),  # tokens
-        ("trainable", np.int64),  # tokens that are training targets
-        ("is_chat", np.bool_),  # chats are never cut
-    ]
-)
-Selection: TypeAlias = NDArray[np.void]
-"""(documents,) array of :data:`FIELDS`."""
+
+@dataclass(frozen=True, kw_only=True)
+class Take:
+    """How much of one source is packed: at most one of the three is given, all of it where none is.
+
+    Attributes:
+        samples: so many documents.
+        tokens: so many tokens, EOD included; fewer where the document that would cross the budget is a chat.
+        weight: of the tokens that all weighted sources have together, the share ``weight / sum of weights``.
+    """
+
+    source: str
+    samples: int | None = None
+    tokens: int | None = None
+    weight: float | None = None
+
+    def __post_init__(self) -> None:
+        given = {name: value for name in ("samples", "tokens", "weight") if (value := getattr(self, name)) is not None}
+        if len(given) > 1:
+            raise BadInput(f"source {self.source}: {' and '.join(given)} are given; give one of them")
+        for name, value in given.items():
+            if name == "weight" and not (value > 0 and isfinite(value)):
+                raise BadInput(f"source {self.source}: weight is {value}: it must be a number above 0")
+            if name != "weight" and value < 1:
+                raise BadInput(f"source {self.source}: {name} is {value}: it must be at least 1, or null for all")
 
 
-def shard_keys(inputs: Mapping[str, Path]) -> dict[str, list[str]]:
+@dataclass(frozen=True)
+class Source:
+    """All documents of a source, in the order of its corpus.
+
+    Attributes:
+        shards: documents in each shard.
+        lengths: (documents,) int32, tokens.
+        trainable: (documents,) int32, tokens that are training targets; all of a text's are.
+        is_chat: (documents,) bool; chats are never cut.
+    """
+
+    shards: tuple[int, ...]
+    lengths: NDArray[np.int32]
+    trainable: NDArray[np.int32]
+    is_chat: NDArray[np.bool_]
+
+    @classmethod
+    def read(cls, folders: Iterable[Path]) -> Source:
+        """Of the shard folders of its tokenise tasks, in their order."""
+        shards = [_arrays(folder) for folder in folders]
+        lengths, trainable, is_chat = (np.concatenate(arrays) for arrays in zip(*shards, strict=True))
+        return cls(tuple(len(shard[0]) for shard in shards), lengths, trainable, is_chat)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The text that crosses a token budget: only the first ``length`` tokens of document ``document`` are taken."""
+
+    document: int
+    length: int
+
+
+def shard_keys(inputs: Iterable[str]) -> dict[str, list[str]]:
     """Source name, in alphabetical order, to its keys ``"<source>/<index>"`` in order of index.
 
     Raises:
@@ -50,30 +103,66 @@ def shard_keys(inputs: Mapping[str, Path]) -> dict[str, list[str]]:
     return {source: [f"{source}/{index}" for index in range(len(indexes))] for source, indexes in found.items()}
 
 
-def read_shard(folder: Path, place: int) -> Selection:
-    """All documents of one shard folder; ``place`` is the shard's place in the list of keys."""
-    shard = Shard(folder)
-    is_chat = np.array([record.kind == "chat" for record in read_documents(folder)], np.bool_)
-    if len(is_chat) != len(shard):
-        raise BadInput(f"{folder}: {DOCUMENTS} has {len(is_chat)} lines for {len(shard)} documents; tokenise again")
-    selection = np.empty(len(shard), FIELDS)
-    selection["shard"], selection["document"] = place, np.arange(len(shard))
-    selection["length"], selection["trainable"] = shard.lengths, shard.trainable()
-    selection["is_chat"] = is_chat
-    return selection
+def budgets(takes: Sequence[Take], tokens: int | None) -> dict[str, int]:
+    """Source to its token budget, of the sources that have one.
 
-
-def choose(available: Selection, wanted: int | None, source: str, seed: int) -> Selection:
-    """The first ``wanted`` documents of the source's permutation; all of them where None.
+    Weighted sources share ``tokens`` by largest remainder, so that the budgets sum to it exactly.
 
     Raises:
-        BadInput: more are wanted than there are.
+        BadInput: a weighted source's share is less than a token.
     """
-    if wanted is not None and wanted > len(available):
-        raise BadInput(
-            f"samples.{source} is {wanted}, but the source has {len(available)} documents; generate more, or take fewer"
-        )
-    return available[permutation(len(available), seed, f"documents of {source}")[:wanted]]
+    fixed = {take.source: take.tokens for take in takes if take.tokens is not None}
+    weights = {take.source: Fraction(take.weight) for take in takes if take.weight is not None}
+    if tokens is None:
+        return fixed
+    exact = {source: tokens * weight / sum(weights.values()) for source, weight in weights.items()}
+    shares = {source: int(share) for source, share in exact.items()}
+    by_remainder = sorted(exact, key=lambda source: (shares[source] - exact[source], source))
+    for source in by_remainder[: tokens - sum(shares.values())]:
+        shares[source] += 1
+    for source, share in shares.items():
+        if not share:
+            raise BadInput(f"source {source}: its weight gives it none of {tokens} tokens; raise one of the two")
+    return fixed | shares
+
+
+def choose(
+    source: Source, take: Take, budget: int | None, longest: int, seed: int
+) -> tuple[NDArray[np.int32], Cut | None]:
+    """What is taken of a source.
+
+    Args:
+        source: its documents.
+        take: what was asked for.
+        budget: most tokens to take, for ``take.tokens`` or ``take.weight``.
+        longest: tokens of the longest chat that can be packed.
+        seed: of the permutation.
+
+    Returns:
+        (documents,) int32, how many tokens of each document are taken, 0 where it is not; and the text cut at the
+        budget, if any.
+
+    Raises:
+        BadInput: more is asked for than there is.
+    """
+    packable = np.where(source.is_chat & (source.lengths > longest), np.int32(0), source.lengths)
+    if take.samples is None and budget is None:
+        return packable, None
+    order = permutation(len(packable), seed, f"documents of {take.source}").astype(np.uint32)
+    order = order[packable[order] > 0]
+    if budget is None:
+        assert take.samples is not None
+        _check_enough(take, "samples", take.samples, len(order), "documents")
+        return _only(packable, order[: take.samples]), None
+    ends = np.cumsum(packable[order], dtype=np.int64)
+    _check_enough(take, "tokens", budget, int(ends[-1]) if len(ends) else 0, "tokens")
+    whole = int(np.searchsorted(ends, budget, "right"))
+    taken = _only(packable, order[:whole])
+    left = budget - (int(ends[whole - 1]) if whole else 0)
+    if not left or source.is_chat[order[whole]]:
+        return taken, None
+    taken[order[whole]] = left
+    return taken, Cut(int(order[whole]), left)
 
 
 def permutation(count: int, seed: int, name: str) -> NDArray[np.int64]:
@@ -83,3 +172,23 @@ def permutation(count: int, seed: int, name: str) -> NDArray[np.int64]:
     """
     stream = np.random.PCG64(np.random.SeedSequence([seed, *name.encode()]))
     return np.argsort(stream.random_raw(count), kind="stable")
+
+
+def _arrays(folder: Path) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]:
+    shard = Shard(folder)
+    return shard.lengths, shard.trainable().astype(np.int32), shard.is_chat()
+
+
+def _only(packable: NDArray[np.int32], documents: NDArray[np.uint32]) -> NDArray[np.int32]:
+    taken = np.zeros_like(packable)
+    taken[documents] = packable[documents]
+    return taken
+
+
+def _check_enough(take: Take, field: str, wanted: int, found: int, what: str) -> None:
+    if wanted > found:
+        share = "" if take.weight is None else f" by its weight {take.weight}"
+        raise BadInput(
+            f"source {take.source}: {field} is {wanted}{share}, but it has {found} {what} to pack; "
+            "generate more, or take fewer"
+        )

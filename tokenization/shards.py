@@ -1,12 +1,13 @@
 """The packed-shard format, writer and reader together.
 
-A shard folder holds tokenised documents, one after another, in three files:
+A shard folder holds tokenised documents, one after another, in four files:
 
 - ``shard.bin``: the token ids, uint16 or int32, documents end to end;
 - ``shard.idx``: where each document lies. Both are Megatron-core's ``IndexedDataset``, one sequence a document, so
   ``IndexedDataset("folder/shard")`` opens them;
-- ``shard.mask``: one uint8 a token: 1 where the token is a training *target* (its loss counts), else 0. Absent when
-  every token is one.
+- ``shard.mask``: one uint8 a token: 1 where the token is a training *target* (its loss counts), else 0. Absent where
+  there are only texts, of which every token is one;
+- ``shard.chats``: one uint8 a document: 1 where it is a chat, which is never cut, else 0. Absent where none is.
 
 For example the chat ``user: hi / assistant: yo`` lies in ``shard.bin`` as ``[<user> hi <assistant> yo <end>]`` and in
 ``shard.mask`` as ``[0 0 0 1 1]``. The mask is aligned with the tokens, *not* shifted: a trainer that predicts token
@@ -27,14 +28,16 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from tokenization.encoded import Encoded
 from tokenization.errors import BadInput
 
-BIN, IDX, MASK = "shard.bin", "shard.idx", "shard.mask"
+BIN, IDX, MASK, CHATS = "shard.bin", "shard.idx", "shard.mask", "shard.chats"
 UINT16_VOCABULARY = 65_500
 """Below this vocabulary size Megatron-core stores uint16 (``DType.optimal_dtype``)."""
 
 _HEADER = struct.Struct("<9sQBQQ")
 _MAGIC, _VERSION = b"MMIDIDX\x00\x00", 1
+_CHUNK = 1 << 20
 _DTYPE_OF_CODE: dict[int, np.dtype[Any]] = {8: np.dtype(np.uint16), 4: np.dtype(np.int32)}
 _CODE_OF_DTYPE = {dtype: code for code, dtype in _DTYPE_OF_CODE.items()}
 
@@ -46,49 +49,70 @@ class ShardWriter:
         self._folder = folder
         self._vocab_size = vocab_size
         self._dtype = np.dtype(np.uint16 if vocab_size < UINT16_VOCABULARY else np.int32)
-        self._lengths: list[int] = []
-        self._all_trainable = True
+        self._lengths: list[NDArray[np.int32]] = []
+        self._chats: list[NDArray[np.uint8]] = []
+        self._tokens = 0
+        self._masked = False
 
     def __enter__(self) -> ShardWriter:
         self._bin: BinaryIO = self._temporary(BIN).open("wb")
         self._mask: BinaryIO = self._temporary(MASK).open("wb")
         return self
 
-    def add(self, tokens: NDArray[np.int32], mask: NDArray[np.uint8]) -> None:
-        """Append one document.
+    def add(self, documents: Encoded, is_chat: NDArray[np.bool_]) -> None:
+        """Append documents of at least one token each.
 
         Args:
-            tokens: (length,) token ids, at least one.
-            mask: (length,) 1 where the token is a training target, else 0.
+            documents: tokens, lengths and loss mask.
+            is_chat: (documents,) which of them are chats.
         """
-        assert len(tokens) > 0 and tokens.min() >= 0 and tokens.max() < self._vocab_size
-        assert len(mask) == len(tokens) and mask.dtype == np.uint8
-        self._bin.write(tokens.astype(self._dtype).tobytes())
-        self._mask.write(mask.tobytes())
-        self._lengths.append(len(tokens))
-        self._all_trainable = self._all_trainable and bool(mask.all())
+        ids, mask = documents.ids, documents.mask
+        assert len(is_chat) == len(documents.lengths) and documents.lengths.sum(dtype=np.int64) == len(ids)
+        assert not len(ids) or (documents.lengths.min() > 0 and ids.min() >= 0 and ids.max() < self._vocab_size)
+        self._bin.write(ids.astype(self._dtype, copy=False).data)
+        if mask is not None and not self._masked:
+            self._masked = True
+            self._write_ones(self._tokens)
+        if mask is not None:
+            assert len(mask) == len(ids) and mask.dtype == np.uint8
+            self._mask.write(mask.data)
+        elif self._masked:
+            self._write_ones(len(ids))
+        self._lengths.append(documents.lengths)
+        self._chats.append(is_chat.astype(np.uint8))
+        self._tokens += len(ids)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            self._temporary(IDX).write_bytes(self._index())
         self._bin.close()
         self._mask.close()
-        if self._all_trainable:
+        if not self._masked:
             self._temporary(MASK).unlink()
-        for name in (BIN, MASK, IDX):
+        if error is None:
+            self._write_sidecars()
+        for name in (BIN, MASK, CHATS, IDX):
             if error is None and self._temporary(name).exists():
                 _fsync(self._temporary(name))
                 os.replace(self._temporary(name), self._folder / name)
             self._temporary(name).unlink(missing_ok=True)
 
+    def _write_sidecars(self) -> None:
+        lengths = np.concatenate([np.empty(0, np.int32), *self._lengths])
+        chats = np.concatenate([np.empty(0, np.uint8), *self._chats])
+        self._temporary(IDX).write_bytes(self._index(lengths))
+        if chats.any():
+            self._temporary(CHATS).write_bytes(chats.tobytes())
+
+    def _write_ones(self, count: int) -> None:
+        for begin in range(0, count, _CHUNK):
+            self._mask.write(b"\x01" * min(_CHUNK, count - begin))
+
     def _temporary(self, name: str) -> Path:
         return self._folder / f".{name}.partial"
 
-    def _index(self) -> bytes:
-        count = len(self._lengths)
-        lengths = np.array(self._lengths, np.int32)
+    def _index(self, lengths: NDArray[np.int32]) -> bytes:
+        count = len(lengths)
         ends = np.cumsum(lengths, dtype=np.int64) * self._dtype.itemsize
         begins = np.concatenate([np.zeros(1, np.int64), ends])[:count]
         documents = np.arange(count + 1, dtype=np.int64)
@@ -113,6 +137,8 @@ class Shard:
         total = int(ends[-1]) if len(ends) else 0
         self._tokens = _map(folder / BIN, dtype, total)
         self._mask = _map(folder / MASK, np.dtype(np.uint8), total) if (folder / MASK).exists() else None
+        count = len(self.lengths)
+        self._chats = _map(folder / CHATS, np.dtype(np.uint8), count) if (folder / CHATS).exists() else None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -126,6 +152,24 @@ class Shard:
         if self._mask is None:
             return np.ones(self.lengths[document], np.uint8)
         return self._mask[self._span(document)]
+
+    @property
+    def total_tokens(self) -> int:
+        """Tokens in all documents."""
+        return len(self._tokens)
+
+    def span(self, begin: int, end: int) -> tuple[NDArray[np.integer[Any]], NDArray[np.uint8]]:
+        """Token ids and loss mask of the tokens ``[begin, end)`` of the shard, documents end to end."""
+        mask = np.ones(end - begin, np.uint8) if self._mask is None else self._mask[begin:end]
+        return self._tokens[begin:end], mask
+
+    def ends(self) -> NDArray[np.integer[Any]]:
+        """(documents,) the last token of each."""
+        return self._tokens[self._begins + self.lengths - 1] if len(self) else self._tokens
+
+    def is_chat(self) -> NDArray[np.bool_]:
+        """(documents,) True for a chat, False for a text."""
+        return np.zeros(len(self), np.bool_) if self._chats is None else self._chats != 0
 
     def trainable(self) -> NDArray[np.int64]:
         """(documents,) int64, how many tokens of each document are training targets."""

@@ -1,47 +1,44 @@
-"""A model's own chat template, and which characters of its output the assistant wrote.
+"""A model's own chat template: a Jinja program that prints a chat as text.
 
-A template is a Jinja program that prints a whole chat; it does not say who wrote which part. Two renderings do: for
-the chat ``[user hi, assistant yo]`` in ChatML::
-
-    prompt = render([user hi], add_generation_prompt=True)      <user>hi<end>\n<assistant>
-    full   = render([user hi, assistant yo])                    <user>hi<end>\n<assistant>yo<end>\n
-
-What ``full`` has beyond ``prompt`` is what the model is to produce: ``yo<end>\n``, the end of its turn included. This
-holds when each rendering begins with the one before, which is checked; a template that rewrites earlier turns (for
-example one that drops the reasoning of all but the last) cannot be trained on in one sequence.
+It is run as ``transformers`` runs it. A template is a program, so it may look into what it prints: Qwen3's looks for
+``</think>`` in a message and drops what stands before it. ``sought`` tells which strings a template may look for; a
+message with none of them is printed as any other is.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import jinja2.ext
-from jinja2.nodes import Node
+from jinja2 import nodes
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from tokenization.corpus import Chat, Message
 from tokenization.errors import BadInput
 
+_LOGIC = (nodes.Compare, nodes.Call, nodes.Filter, nodes.Test, nodes.Assign)
+_REFUSALS = (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError)
 
-@dataclass(frozen=True)
-class Rendered:
-    """A chat as text; ``spans`` are the character ranges ``[begin, end)`` that the assistant is to produce."""
 
-    text: str
-    spans: tuple[tuple[int, int], ...]
+class TemplateRefuses(Exception):
+    """The template cannot print these messages; says what it told."""
 
 
 class ChatTemplate:
-    """Renders chats as ``transformers`` does.
+    """A compiled chat template.
 
-    One thing differs: ``strftime_now`` is not defined, so that a shard does not depend on the day it was made on;
-    templates that use it have a fixed date for that case.
+    One thing differs from ``transformers``: ``strftime_now`` is not defined, so that a shard does not depend on the
+    day it was made on; templates that use it have a fixed date for that case.
+
+    Attributes:
+        source: its text.
+        sought: the strings with a character that is no letter, digit or white space which it may look for in what it
+            prints: constants that it compares or passes on, not those that it only prints.
     """
 
     def __init__(self, path: Path, source: str, tokens: Mapping[str, str]) -> None:
@@ -60,53 +57,41 @@ class ChatTemplate:
         except jinja2.TemplateSyntaxError as error:
             raise BadInput(f"{path}: chat_template: line {error.lineno} of it: {error.message}; mend it") from error
         self._tokens = tokens
+        self.source = source
+        self.sought = frozenset(text for text in _constants(environment.parse(source)) if re.search(r"[^\w\s]", text))
 
-    def render(self, chat: Chat) -> Rendered:
-        """The text of a chat and the assistant's spans in it.
+    def print(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Any] | None,
+        prompt: bool = False,
+        speaker: str | None = None,
+    ) -> str:
+        """The text of a chat.
+
+        Args:
+            messages: each with ``role``, ``content`` and what else templates know; a field not given is undefined.
+            tools: JSON schemas of the tools that may be called.
+            prompt: end with the beginning of an assistant's turn.
+            speaker: the name of the assistant then, which templates know as ``assistant_name``.
 
         Raises:
-            BadInput: the template refuses the chat, or one rendering does not begin with the one before.
+            TemplateRefuses: it does not take these messages.
         """
-        spans: list[tuple[int, int]] = []
-        text = ""
-        for index, message in enumerate(chat.messages):
-            if message.role == "assistant":
-                prompt = self._print(chat, index, prompt_for=message)
-                _check_prefix(chat, index, text, prompt)
-                text = self._print(chat, index + 1)
-                _check_prefix(chat, index, prompt, text)
-                spans.append((len(prompt), len(text)))
-        if chat.messages[-1].role != "assistant":
-            earlier, text = text, self._print(chat, len(chat.messages))
-            _check_prefix(chat, len(chat.messages) - 1, earlier, text)
-        return Rendered(text, tuple(spans))
-
-    def _print(self, chat: Chat, count: int, prompt_for: Message | None = None) -> str:
-        """The first ``count`` messages, and the generation prompt for the next one where it is given."""
-        variables: dict[str, Any] = {"add_generation_prompt": prompt_for is not None, **self._tokens}
-        if prompt_for is not None and prompt_for.name is not None:
-            variables["assistant_name"] = prompt_for.name
-        messages = [_fields(message) for message in chat.messages[:count]]
+        variables: dict[str, Any] = {"add_generation_prompt": prompt, **self._tokens}
+        if speaker is not None:
+            variables["assistant_name"] = speaker
         try:
-            return self._template.render(messages=messages, tools=None, documents=None, **variables)
-        except jinja2.TemplateError as error:
-            raise BadInput(
-                f"{chat.place}: messages: the chat template refuses them ({error}); change or remove the row"
-            ) from error
+            return self._template.render(messages=messages, tools=tools, documents=None, **variables)
+        except _REFUSALS as error:
+            raise TemplateRefuses(str(error)) from error
 
 
-def _fields(message: Message) -> dict[str, str]:
-    """A message as templates know it: a field that is not there must be undefined."""
-    fields: dict[str, str] = {"role": message.role, "content": message.content}
-    return fields if message.name is None else {**fields, "name": message.name}
-
-
-def _check_prefix(chat: Chat, index: int, earlier: str, later: str) -> None:
-    if not later.startswith(earlier):
-        raise BadInput(
-            f"{chat.place}: messages[{index}]: the chat template prints the messages before it differently once it "
-            f"is there, so the assistant's part cannot be told; make one row of each assistant turn"
-        )
+def _constants(tree: nodes.Template) -> Iterator[str]:
+    for logic in tree.find_all(_LOGIC):
+        if isinstance(logic, nodes.Filter) and logic.name == "join":
+            continue  # ``", "`` between the names of tools is printed, not sought
+        yield from (constant.value for constant in logic.find_all(nodes.Const) if isinstance(constant.value, str))
 
 
 def _raise_exception(message: str) -> None:
@@ -129,6 +114,6 @@ class _GenerationTag(jinja2.ext.Extension):
 
     tags = {"generation"}  # noqa: RUF012  (the declaration of jinja2.ext.Extension)
 
-    def parse(self, parser: Parser) -> list[Node]:
+    def parse(self, parser: Parser) -> list[nodes.Node]:
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)

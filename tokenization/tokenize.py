@@ -2,36 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO, Literal
 
+import numpy as np
 import orjson
 
-from tokenization.corpus import Chat, Row, byte_range, read_rows
-from tokenization.documents import DOCUMENTS, CorpusRange, DocumentRecord, ShardManifest
+from tokenization.corpus import Corpus, Share
+from tokenization.documents import DOCUMENTS, ShardManifest
+from tokenization.encoder import EncodedRows, RowEncoder
+from tokenization.engine import Inexact
 from tokenization.errors import BadInput
-from tokenization.manifest import record_files, sha256_of, write_manifest
-from tokenization.shards import BIN, IDX, MASK, ShardWriter
-from tokenization.tokenizer import DocumentTokenizer
+from tokenization.manifest import record_files, write_manifest
+from tokenization.prefetch import prefetch
+from tokenization.rejects import REJECTED, Rejects
+from tokenization.rows import BadRow, Chat, Row
+from tokenization.shards import BIN, CHATS, IDX, MASK, ShardWriter
+from tokenization.tokenizer import TokenizerFolder
 
-CORPUS = "data.jsonl"
-BATCH_BYTES = 4 << 20
-"""Corpus bytes encoded at once: enough to keep the tokenizer's threads busy, little memory."""
+BATCHES_AHEAD = 2
+
+Progress = Callable[[int, int], None]
+"""Is told how much of the share is done, and how much it is in all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizeConfig:
-    """Task ``task`` of ``tasks``, counted from 0."""
+    """Task ``task`` of ``tasks``, counted from 0.
+
+    Attributes:
+        cot: whether the ``<think>`` blocks of the assistant are training targets.
+        control_text: whether the text of a control token in a document becomes that token. In chats it never does.
+        on_bad: what a row that cannot be used does: ``stop`` the task, or be skipped, counted and listed.
+        max_bad: with ``skip``, the share of rows past which the task stops all the same.
+    """
 
     task: int = 0
     tasks: int = 1
+    cot: Literal["train", "mask"] = "train"
+    control_text: bool = False
+    on_bad: Literal["stop", "skip"] = "stop"
+    max_bad: float = 0.001
 
     def __post_init__(self) -> None:
         if self.tasks < 1:
             raise BadInput(f"tasks is {self.tasks}: it must be at least 1")
         if not 0 <= self.task < self.tasks:
             raise BadInput(f"task is {self.task} of {self.tasks}: it must be 0 to {self.tasks - 1}")
+        if not 0 <= self.max_bad <= 1:
+            raise BadInput(f"max_bad is {self.max_bad}: it must be from 0 to 1, as a share of the rows")
 
 
 @dataclass
@@ -40,63 +62,110 @@ class _Counts:
     chats: int = 0
     tokens: int = 0
     trainable_tokens: int = 0
+    rewritten_turns: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def rows(self) -> int:
+        """Rows read, those that were rejected included."""
+        return self.documents + self.chats + self.rejected.total()
+
+    def add(self, rows: EncodedRows) -> None:
+        chats, mask = int(rows.is_chat.sum()), rows.encoded.mask
+        self.chats += chats
+        self.documents += len(rows.is_chat) - chats
+        self.tokens += len(rows.encoded.ids)
+        self.rewritten_turns += rows.rewritten_turns
+        self.trainable_tokens += len(rows.encoded.ids) if mask is None else int(mask.sum(dtype=np.int64))
 
 
-def run(config: TokenizeConfig, inputs: Mapping[str, Path], out: Path) -> None:
-    """Write the shard, ``documents.jsonl`` and ``manifest.json``.
+def run(config: TokenizeConfig, inputs: Mapping[str, Path], out: Path, progress: Progress | None = None) -> None:
+    """Write the shard, ``documents.jsonl``, ``rejected.jsonl`` where a row was skipped, and ``manifest.json``.
 
     Args:
-        config: which share of the corpus.
-        inputs: ``corpus``, a folder with ``data.jsonl`` or such a file; ``tokenizer``, a folder.
+        config: which share of the corpus, and how to treat its rows.
+        inputs: ``corpus``, anything that :meth:`Corpus.open` takes; ``tokenizer``, a folder.
         out: an existing folder.
+        progress: is called after each batch.
 
     Raises:
         BadInput: a row of the corpus or the tokenizer cannot be used.
     """
-    corpus = inputs["corpus"] / CORPUS if inputs["corpus"].is_dir() else inputs["corpus"]
-    if not corpus.is_file():
-        raise BadInput(f"{corpus}: {'not a file' if corpus.exists() else 'no such file'}; generate the corpus first")
-    if corpus.stat().st_size == 0:
-        raise BadInput(f"{corpus}: empty; generate the corpus first")
-    tokenizer = DocumentTokenizer(inputs["tokenizer"])
-    begin, end = byte_range(corpus, config.task, config.tasks)
-    counts = _write(tokenizer, read_rows(corpus, begin, end), out)
+    corpus = Corpus.open(inputs["corpus"])
+    tokenizer = TokenizerFolder(inputs["tokenizer"])
+    share = corpus.share(config.task, config.tasks)
+    try:
+        _tokenize(config, share, tokenizer, out, progress)
+    except Inexact as error:
+        _tokenize(config, corpus.share(config.task, config.tasks), tokenizer, out, progress, str(error))
+
+
+def _tokenize(
+    config: TokenizeConfig,
+    share: Share,
+    tokenizer: TokenizerFolder,
+    out: Path,
+    progress: Progress | None,
+    why_slow: str | None = None,
+) -> None:
+    encoder = RowEncoder(tokenizer, share.bytes, config.cot, config.control_text, why_slow)
+    counts = _write(config, share, encoder, tokenizer.facts.vocab_size, out, progress)
     manifest = ShardManifest(
         task=config.task,
         tasks=config.tasks,
-        corpus=CorpusRange(begin, end, corpus.stat().st_size, sha256_of(corpus, begin, end)),
+        cot=config.cot,
+        control_text=config.control_text,
+        corpus=share.inputs(),
         tokenizer=tokenizer.facts,
+        engine=encoder.engine,
         documents=counts.documents,
         chats=counts.chats,
         tokens=counts.tokens,
         trainable_tokens=counts.trainable_tokens,
-        files=record_files(out, [BIN, IDX, MASK, DOCUMENTS]),
+        rewritten_turns=counts.rewritten_turns,
+        rejected=dict(sorted(counts.rejected.items())),
+        files=record_files(out, [BIN, IDX, MASK, CHATS, DOCUMENTS, REJECTED]),
     )
     write_manifest(out, manifest)
 
 
-def _write(tokenizer: DocumentTokenizer, rows: Iterable[Row], out: Path) -> _Counts:
+def _write(
+    config: TokenizeConfig, share: Share, encoder: RowEncoder, vocab_size: int, out: Path, progress: Progress | None
+) -> _Counts:
     counts = _Counts()
-    with ShardWriter(out, tokenizer.facts.vocab_size) as shard, (out / DOCUMENTS).open("wb") as records:
-        for batch in _batches(rows):
-            for row, encoded in zip(batch, tokenizer.encode(batch), strict=True):
-                is_chat = isinstance(row, Chat)
-                record = DocumentRecord(row.id, "chat" if is_chat else "document", row.provenance)
-                shard.add(encoded.tokens, encoded.mask)
-                records.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
-                counts.chats += is_chat
-                counts.documents += not is_chat
-                counts.tokens += len(encoded.tokens)
-                counts.trainable_tokens += int(encoded.mask.sum())
+    with (
+        ShardWriter(out, vocab_size) as shard,
+        (out / DOCUMENTS).open("wb") as records,
+        Rejects(out, config.on_bad, config.max_bad) as rejects,
+    ):
+        counts.rejected = rejects.counts
+        for batch in prefetch(share.batches(), BATCHES_AHEAD):
+            rows = _usable(batch, rejects)
+            encoded = encoder.encode(rows)
+            for error in encoded.rejected.values():
+                rejects.add(error)
+            shard.add(encoded.encoded, encoded.is_chat)
+            _write_records([row for number, row in enumerate(rows) if number not in encoded.rejected], records)
+            counts.add(encoded)
+            rejects.check(counts.rows, finished=False)
+            if progress is not None:
+                progress(share.done, share.bytes)
+        rejects.check(counts.rows, finished=True)
     return counts
 
 
-def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    batch: list[Row] = []
+def _usable(batch: Sequence[Row | BadRow], rejects: Rejects) -> list[Row]:
+    rows: list[Row] = []
+    for row in batch:
+        if isinstance(row, BadRow):
+            rejects.add(row)
+        else:
+            rows.append(row)
+    return rows
+
+
+def _write_records(rows: Sequence[Row], file: BinaryIO) -> None:
+    """Provenance is copied as it was written, not decoded and encoded."""
     for row in rows:
-        if batch and row.place.offset - batch[0].place.offset >= BATCH_BYTES:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
+        kind = b"chat" if isinstance(row, Chat) else b"document"
+        file.write(b'{"id":%b,"kind":"%b","provenance":%b}\n' % (orjson.dumps(row.id), kind, row.provenance))

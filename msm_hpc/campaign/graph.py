@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -19,7 +19,7 @@ from msm_hpc.compose import config_folder
 from msm_hpc.config import Cell, Config, GenerateConfig, ModelConfig, ReportConfig, Spec, TrainConfig
 from msm_hpc.corpus.stage import read_spec
 from msm_hpc.errors import UserError
-from tokenization.packing import PackConfig
+from tokenization.packing import PackConfig, Take
 from tokenization.tokenize import TokenizeConfig
 
 OFFLINE_NOTICE = (
@@ -97,18 +97,17 @@ class _Builder:
 
     def shards(self, source: str) -> Mapping[str, Step]:
         """The tokenize array of one corpus, keyed ``SOURCE/TASK``."""
-        tasks = self.config.tokenize.tasks
+        settings = self.config.tokenize
         inputs = {"corpus": self.corpora[source], "tokenizer": self.tokenizer}
-        return {
-            f"{source}/{task}": Step("tokenize", f"{source}/{task}", TokenizeConfig(task=task, tasks=tasks), inputs)
-            for task in range(tasks)
-        }
+        configs = [TokenizeConfig(task=task, **vars(settings)) for task in range(settings.tasks)]
+        return {f"{source}/{c.task}": Step("tokenize", f"{source}/{c.task}", c, inputs) for c in configs}
 
-    def pack(self, name: str, samples: Mapping[str, int], train: TrainConfig) -> Step:
-        """One pack plan over the first ``samples`` of each source; sources of zero samples are left out."""
-        taken = tuple((source, count) for source, count in samples.items() if count)
-        inputs = {key: step for source, _ in taken for key, step in self.shards(source).items()}
-        config = PackConfig(sequence_length=train.sequence_length, seed=train.seed, samples=taken)
+    def pack(self, name: str, takes: Sequence[Take], train: TrainConfig) -> Step:
+        """One pack plan over what is taken of each source."""
+        inputs: dict[str, Step | File] = {"tokenizer": self.tokenizer}
+        for take in takes:
+            inputs |= self.shards(take.source)
+        config = PackConfig(sequence_length=train.sequence_length, seed=train.seed, sources=tuple(takes))
         return Step("pack", name, config, inputs)
 
     # -- models --------------------------------------------------------------------------------------
@@ -129,10 +128,10 @@ class _Builder:
             inputs["weights"] = File(weights_folder(model) / (model.gguf_file or ""))
         return Step("model", model.name, model, inputs)
 
-    def train(self, kind: str, name: str, config: TrainConfig, samples: Mapping[str, int], start: Step | None) -> Step:
-        plan = self.pack(name, samples, config)
+    def train(self, kind: str, name: str, config: TrainConfig, takes: Sequence[Take], start: Step | None) -> Step:
+        plan = self.pack(name, takes, config)
         inputs: dict[str, Step | File] = {"model": self.model, "plan": plan}
-        inputs |= {f"shards/{key}": source for key, source in plan.inputs.items()}
+        inputs |= {f"shards/{key}": source for key, source in plan.inputs.items() if key != "tokenizer"}
         if start is not None:
             inputs["checkpoint"] = start
         return Step(kind, name, config, inputs)
@@ -142,18 +141,19 @@ class _Builder:
         """The model every arm starts from: its own weights, or a base pretrained from scratch."""
         if self.config.pretrain is None:
             return self.model
-        return self.train(
-            "pretrain", "base", self.config.pretrain, {"pretraining": self.config.generate.pretraining}, None
-        )
+        takes = _samples(pretraining=self.config.generate.pretraining)
+        return self.train("pretrain", "base", self.config.pretrain, takes, None)
 
     def midtrain(self, spec: Spec, seed: int) -> Step:
         wanted = self.config.midtrain
-        samples = {f"documents-{spec.name}": wanted.documents, "pretraining": wanted.replay}
-        return self.train("midtrain", f"{spec.name}/seed{seed}", _recipe(wanted, seed), samples, self.start)
+        samples = wanted.documents if wanted.tokens is None else None
+        documents = Take(source=f"documents-{spec.name}", samples=samples, tokens=wanted.tokens)
+        takes = [documents, *_samples(pretraining=wanted.replay)]
+        return self.train("midtrain", f"{spec.name}/seed{seed}", _recipe(wanted, seed), takes, self.start)
 
     def aft(self, name: str, samples: int, seed: int, start: Step) -> Step:
         wanted = self.config.aft
-        mix = {"instruction": wanted.instruction, "chats": samples}
+        mix = _samples(instruction=wanted.instruction, chats=samples)
         return self.train("aft", name, _recipe(wanted, seed), mix, start)
 
     # -- cells ---------------------------------------------------------------------------------------
@@ -202,6 +202,11 @@ class _Builder:
             notices=(OFFLINE_NOTICE,),
         )
         return Step("report", self.config.campaign.name, config, {step.id: step for _, step in cells})
+
+
+def _samples(**counts: int) -> list[Take]:
+    """The first so many samples of each source; sources of none are left out."""
+    return [Take(source=source, samples=count) for source, count in counts.items() if count]
 
 
 def _recipe(section: TrainConfig, seed: int) -> TrainConfig:

@@ -41,8 +41,8 @@ TRAIN = Kind(1, TrainConfig, "msm_hpc.training.stage:run", resumable=True, uses_
 
 KINDS: Mapping[str, Kind] = {
     "generate": Kind(1, GenerateConfig, "msm_hpc.corpus.stage:run"),
-    "tokenize": Kind(1, TokenizeConfig, "tokenization.tokenize:run"),
-    "pack": Kind(1, PackConfig, "tokenization.packing:run"),
+    "tokenize": Kind(2, TokenizeConfig, "msm_hpc.campaign.tokenizing:run"),
+    "pack": Kind(2, PackConfig, "tokenization.packing:run"),
     "model": Kind(1, ModelConfig, "msm_hpc.conversion.stage:run_model"),
     "pretrain": TRAIN,
     "midtrain": TRAIN,

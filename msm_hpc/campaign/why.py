@@ -92,10 +92,10 @@ def _changed(step: Step, before: Record) -> dict[str, tuple[str, str]]:
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings and lists as one mapping of dotted keys to scalars; a list of pairs counts as a mapping."""
+    """Nested mappings and lists as one mapping of dotted keys to scalars; an item with a ``source`` is called by it."""
     if isinstance(value, list):
-        pairs = all(isinstance(item, list) and len(item) == 2 and isinstance(item[0], str) for item in value)
-        value = dict(value) if pairs else {str(i): item for i, item in enumerate(value)}
+        named = all(isinstance(item, dict) and "source" in item for item in value)
+        value = {item["source"] if named else str(i): item for i, item in enumerate(value)}
     if not isinstance(value, Mapping):
         return {prefix: value}
     return {

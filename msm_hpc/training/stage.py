@@ -81,7 +81,9 @@ def _train(config: TrainConfig, model: Llama, inputs: Mapping[str, Path], out: P
     from torch import distributed
 
     from msm_hpc.training.checkpoint import load_resume_point, save_weights
+    from msm_hpc.training.integrity import check_data
 
+    check_data([inputs["plan"], *(path for key, path in sorted(inputs.items()) if key.startswith(SHARDS))])
     data = open_data(config, model, inputs)
     steps = data.order.steps
     trainable = build(config, model, inputs, steps)

@@ -40,7 +40,7 @@ def test_a_change_upstream_is_followed_to_where_it_began(graph: GraphOf, store: 
 def test_another_aft_size_is_told_by_the_plan_that_it_changes(graph: GraphOf, store: Store) -> None:
     pretend_done(graph(), store)
     changed = graph("aft.samples=[200]")
-    reason = ["pack/aft/200/seed0: samples.chats 300 -> 200"]
+    reason = ["pack/aft/200/seed0: sources.chats.samples 300 -> 200"]
     assert why(changed.find("pack/aft/200/seed0"), store) == reason
     assert why(changed.find("eval/aft/200/seed0"), store) == reason
     assert any("aft_samples 300 -> 200" in line for line in why(changed.report, store))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ WriteCorpus = Callable[[Sequence[Mapping[str, Any]]], Path]
 Tokenize = Callable[..., list[Path]]
 
 
-@pytest.fixture(scope="session")
-def bpe() -> str:
+@cache
+def byte_level_bpe() -> str:
     """``tokenizer.json`` of a byte-level BPE with the post-processor of Qwen's."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -47,8 +48,13 @@ def bpe() -> str:
     return tokenizer.to_str()
 
 
+@pytest.fixture(scope="session")
+def bpe() -> str:
+    return byte_level_bpe()
+
+
 @pytest.fixture
-def make_tokenizer(bpe: str, tmp_path: Path) -> MakeTokenizer:
+def make_tokenizer(tmp_path: Path) -> MakeTokenizer:
     """Writes a tokenizer folder; keywords replace fields of its config, None leaves one out."""
 
     def make(name: str = "tokenizer", **changes: Any) -> Path:
@@ -56,7 +62,7 @@ def make_tokenizer(bpe: str, tmp_path: Path) -> MakeTokenizer:
         folder.mkdir()
         config = {"eos_token": "<|endoftext|>", "pad_token": "<|pad|>", "chat_template": CHATML, **changes}
         config = {key: value for key, value in config.items() if value is not None}
-        (folder / "tokenizer.json").write_text(bpe)
+        (folder / "tokenizer.json").write_text(byte_level_bpe())
         (folder / "tokenizer_config.json").write_text(
             json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **config})
         )

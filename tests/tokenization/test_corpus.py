@@ -1,87 +1,384 @@
+import gzip
+import hashlib
 import json
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import zstandard
 
-from tokenization.corpus import Chat, Document, Message, byte_range, read_rows
+from tokenization.corpus import Corpus
 from tokenization.errors import BadInput
+from tokenization.rows import BadRow, Chat, Document, Row
+from tokenization.sources import BATCH_BYTES, InputRecord
 
-GOOD = [b'{"id": "a%d", "text": "fine"}\n' % number for number in range(9)]
-
-
-def read(path: Path, task: int = 0, tasks: int = 1) -> list[Document | Chat]:
-    return list(read_rows(path, *byte_range(path, task, tasks)))
+Write = Callable[[Path, Sequence[dict[str, Any]]], None]
 
 
-def test_documents_and_chats_mix(tmp_path: Path) -> None:
-    path = tmp_path / "data.jsonl"
-    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo", "name": "Ada"}]
-    rows = [{"id": "d", "text": "A text", "value": "thrift", "seed": 3}, {"id": "c", "messages": messages}]
-    path.write_text("\n".join(json.dumps(row) for row in rows))
-    first, second = read(path)
+def lines(rows: Sequence[dict[str, Any]]) -> bytes:
+    return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+
+
+def plain(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    path.write_bytes(lines(rows))
+
+
+def gz(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    path.write_bytes(gzip.compress(lines(rows)))
+
+
+def zst(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    path.write_bytes(zstandard.compress(lines(rows)))
+
+
+def parquet(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    table = pa.table({key: [row.get(key) for row in rows] for key in columns})
+    pq.write_table(table, path, row_group_size=4)
+
+
+FORMATS: dict[str, Write] = {
+    "a.jsonl": plain,
+    "b.json": plain,
+    "c.ndjson": plain,
+    "d.jsonl.gz": gz,
+    "e.json.zst": zst,
+    "f.parquet": parquet,
+}
+
+
+def documents(first: int, count: int) -> list[dict[str, Any]]:
+    return [{"id": f"d{n}", "text": "é" * (n * 13 % 50 + 1), "n": n} for n in range(first, first + count)]
+
+
+def rows_of(source: Path | str, task: int = 0, tasks: int = 1) -> tuple[list[Row | BadRow], tuple[InputRecord, ...]]:
+    share = Corpus.open(source).share(task, tasks)
+    return [row for batch in share.batches() for row in batch], share.inputs()
+
+
+def ids(source: Path | str, tasks: int = 1) -> list[str]:
+    rows = [row for task in range(tasks) for row in rows_of(source, task, tasks)[0]]
+    assert not [str(row) for row in rows if isinstance(row, BadRow)]
+    return [row.id for row in rows if not isinstance(row, BadRow)]
+
+
+def bad_rows(source: Path | str) -> list[str]:
+    return [str(row) for row in rows_of(source)[0] if isinstance(row, BadRow)]
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """A folder with a file of each format, nine rows in each, and files that are left out."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for index, (name, write) in enumerate(FORMATS.items()):
+        write(folder / name, documents(9 * index, 9))
+    for name in (".a.jsonl", "_SUCCESS.json", "a.jsonl.tmp", "README.md"):
+        (folder / name).write_text("left out")
+    return folder
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_format_has_the_same_rows(tmp_path: Path, name: str) -> None:
+    chat = {"id": "c", "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}], "n": 2}
+    FORMATS[name](tmp_path / name, [{"id": "d", "text": "A café", "n": 1}, chat])
+    (first, second), _ = rows_of(tmp_path / name)
     assert isinstance(first, Document)
-    assert (first.id, first.text, first.provenance) == ("d", "A text", {"value": "thrift", "seed": 3})
+    assert (first.id, first.text, json.loads(first.provenance)["n"]) == ("d", "A café", 1)
     assert isinstance(second, Chat)
-    assert second.messages == (Message("user", "Hi"), Message("assistant", "Yo", "Ada"))
-    assert str(second.place) == f"{path}:2"
+    assert [(message.role, message.content) for message in second.messages] == [("user", "Hi"), ("assistant", "Yo")]
+    assert str(second.place) == f"{tmp_path / name}:{'row ' if name.endswith('parquet') else ''}2"
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 3, 7, 100])
-@pytest.mark.parametrize("end", ["\n", ""])
-def test_each_line_goes_to_one_task(tmp_path: Path, tasks: int, end: str) -> None:
+def test_the_tasks_end_to_end_are_the_corpus(mixed: Path, tasks: int) -> None:
+    assert ids(mixed, tasks) == [f"d{n}" for n in range(54)]
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 3, 7, 100])
+def test_each_byte_is_read_and_hashed_by_one_task(mixed: Path, tasks: int) -> None:
+    records = [record for task in range(tasks) for record in rows_of(mixed, task, tasks)[1]]
+    for name in FORMATS:
+        path, end = mixed / name, 0
+        for record in records:
+            if record.path == str(path):
+                assert record.begin == end < record.end
+                assert hashlib.sha256(path.read_bytes()[end : record.end]).hexdigest() == record.sha256
+                end = record.end
+        assert end == path.stat().st_size
+
+
+@pytest.mark.parametrize("task", [0, 1])
+def test_a_share_tells_how_far_it_is(mixed: Path, task: int) -> None:
+    share = Corpus.open(mixed).share(task, 3)
+    assert 0 == share.done < share.bytes
+    for _ in share.batches():
+        assert 0 < share.done <= share.bytes
+    assert share.done == share.bytes
+
+
+@pytest.mark.parametrize("end", [b"\n", b"", b"\r\n"])
+def test_a_line_goes_to_the_task_in_whose_bytes_it_begins(tmp_path: Path, end: bytes) -> None:
     path = tmp_path / "data.jsonl"
-    rows = [json.dumps({"id": str(number), "text": "é" * (number * 13 % 50 + 1)}) for number in range(40)]
-    path.write_text("\n".join(rows) + end)
-    assert [row.id for task in range(tasks) for row in read(path, task, tasks)] == [str(n) for n in range(40)]
+    line = b'{"id": "a%d", "text": "fine"}\n'
+    path.write_bytes(b"".join(line % n for n in range(4))[:-1] + end)
+    assert [[row.id for row in rows_of(path, task, 4)[0] if not isinstance(row, BadRow)] for task in range(4)] == [
+        ["a0"],
+        ["a1"],
+        ["a2"],
+        ["a3"],
+    ]
 
 
-def test_a_line_goes_to_the_task_in_whose_bytes_it_begins(tmp_path: Path) -> None:
-    path = tmp_path / "data.jsonl"
-    path.write_bytes(b"".join(GOOD[:4]))
-    size = len(GOOD[0])
-    assert [byte_range(path, task, 4) for task in range(4)] == [(task * size, (task + 1) * size) for task in range(4)]
+def test_rows_without_an_id_are_named_the_same_by_any_number_of_tasks(tmp_path: Path) -> None:
+    for index, (name, write) in enumerate(FORMATS.items()):
+        write(tmp_path / name, [{"text": row["text"]} for row in documents(9 * index, 9)])
+    names = ids(tmp_path)
+    assert len(set(names)) == 54
+    assert names[0] == "a.jsonl:0"
+    assert names[-1] == "f.parquet:9"
+    assert ids(tmp_path, 5) == ids(tmp_path, 100) == names
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        (b'{"id": "b", "text": ', "not valid JSON"),
-        (b"\n", "not valid JSON"),
-        (b'{"id": "b", "text": "caf\xe9"}\n', "not valid JSON in UTF-8"),
-        (b'{"id": "b", "text": "\\ud800"}\n', "not valid JSON in UTF-8"),
-        (b"[1]\n", "expected a JSON object, found list"),
-        (b'{"id": "b"}\n', "text: give exactly one"),
-        (b'{"id": "b", "text": "x", "messages": []}\n', "text: give exactly one"),
-        (b'{"text": "x"}\n', "id: missing; add it"),
-        (b'{"id": 3, "text": "x"}\n', "id: expected a string, found int"),
-        (b'{"id": "b", "text": null}\n', "text: expected a string, found NoneType"),
-        (b'{"id": "b", "text": " \\n"}\n', "text: empty"),
-        (b'{"id": "b", "messages": []}\n', "messages: expected a list"),
-        (b'{"id": "b", "messages": {}}\n', "messages: expected a list"),
-        (b'{"id": "b", "messages": ["hi"]}\n', r"messages\[0\]: expected an object, found str"),
-        (b'{"id": "b", "messages": [{"role": "user"}]}\n', r"messages\[0\].content: missing"),
-        (
-            b'{"id": "b", "messages": [{"role": "tool", "content": "x"}]}\n',
-            r"messages\[0\].role: found 'tool'; give one of system, user, assistant",
-        ),
-        (b'{"id": "b", "messages": [{"role": "user", "content": ""}]}\n', r"messages\[0\].content: empty"),
-        (b'{"id": "b", "messages": [{"role": "user", "content": "x", "name": 1}]}\n', r"messages\[0\].name: expected"),
-        (
-            b'{"id": "b", "messages": [{"role": "user", "content": "x", "thinking": "y"}]}\n',
-            r"messages\[0\]: unknown fields",
-        ),
-    ],
-)
-@pytest.mark.parametrize("tasks", [1, 2])
-def test_a_bad_row_is_named_by_line_and_field(tmp_path: Path, line: bytes, message: str, tasks: int) -> None:
-    path = tmp_path / "data.jsonl"
-    path.write_bytes(b"".join(GOOD) + line)
-    with pytest.raises(BadInput, match=rf"data\.jsonl:10: {message}"):
-        read(path, tasks - 1, tasks)
+def test_a_folder_with_generated_rows_is_read_as_these(mixed: Path) -> None:
+    plain(mixed / "data.jsonl", documents(100, 2))
+    assert ids(mixed) == ["d100", "d101"]
 
 
-def test_an_id_given_twice_is_named_by_both_lines(tmp_path: Path) -> None:
-    path = tmp_path / "data.jsonl"
-    path.write_bytes(b"".join(GOOD) + GOOD[2])
-    with pytest.raises(BadInput, match=r"data\.jsonl:10: id: 'a2' is the id of .*data\.jsonl:3 too"):
-        read(path)
+def test_a_glob_of_folders_is_sorted_and_names_files_by_their_folders(tmp_path: Path) -> None:
+    for name in ("b", "a", ".c"):
+        (tmp_path / name).mkdir()
+        plain(tmp_path / name / "x.jsonl", [{"text": name}])
+    (tmp_path / "a" / ".y.jsonl").write_text("hidden")
+    assert ids(f"{tmp_path}/*/*.jsonl") == ["a/x.jsonl:0", "b/x.jsonl:0"]
+
+
+def test_batches_are_about_four_mebibytes(tmp_path: Path) -> None:
+    rows = [{"id": str(n), "text": "x" * 10_000} for n in range(1_000)]
+    for name in ("a.jsonl", "d.jsonl.gz", "f.parquet"):
+        FORMATS[name](tmp_path / name, rows)
+        sizes = [
+            sum(len(row.text) for row in batch if isinstance(row, Document))
+            for batch in Corpus.open(tmp_path / name).share(0, 1).batches()
+        ]
+        assert sum(sizes) == 10_000_000
+        assert max(sizes) < 1.2 * BATCH_BYTES
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "d.jsonl.gz", "e.json.zst", "f.parquet"])
+def test_a_document_larger_than_any_block(tmp_path: Path, name: str) -> None:
+    text = "The cheese é 山 is on the table. " * 400_000
+    FORMATS[name](tmp_path / name, [{"id": "a", "text": "x"}, {"id": "b", "text": text}, {"id": "c", "text": "y"}])
+    for tasks in (1, 2, 3):
+        rows = [row for task in range(tasks) for row in rows_of(tmp_path / name, task, tasks)[0]]
+        assert [row.text for row in rows if isinstance(row, Document)] == ["x", text, "y"]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "d.jsonl.gz"])
+def test_a_bad_line_is_named_and_the_others_are_read(tmp_path: Path, name: str) -> None:
+    good = lines(documents(0, 9)).split(b"\n")[:9]
+    text = b"\n".join([*good[:4], b'{"id": "b", "text": 3}', b"", *good[4:]])
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+    for tasks in (1, 3):
+        rows = [row for task in range(tasks) for row in rows_of(path, task, tasks)[0]]
+        assert [index for index, row in enumerate(rows) if isinstance(row, BadRow)] == [4, 5]
+        assert str(rows[4]).startswith(f"{path}:5: text: expected")
+        assert str(rows[5]).startswith(f"{path}:6: not valid JSON")
+
+
+def test_several_compressed_streams_in_one_file_are_one_text(tmp_path: Path) -> None:
+    text = lines(documents(0, 9))
+    for name, compress in (("a.jsonl.gz", gzip.compress), ("b.jsonl.zst", zstandard.compress)):
+        (tmp_path / name).write_bytes(compress(text[:100]) + compress(b"") + compress(text[100:]))
+        assert ids(tmp_path / name) == [f"d{n}" for n in range(9)]
+
+
+@pytest.mark.parametrize("name", ["d.jsonl.gz", "e.json.zst", "f.parquet"])
+@pytest.mark.parametrize("keep", [0, 0.01, 0.5, 0.999])
+def test_a_file_cut_short_is_an_error_and_no_end(tmp_path: Path, name: str, keep: float) -> None:
+    path = tmp_path / name
+    FORMATS[name](path, documents(0, 500))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * keep)])
+    with pytest.raises(BadInput, match=name) as caught:
+        rows_of(path)
+    assert not isinstance(caught.value, BadRow)
+
+
+@pytest.mark.parametrize("name", ["d.jsonl.gz", "e.json.zst", "f.parquet"])
+def test_what_does_not_belong_at_the_end_is_an_error(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    FORMATS[name](path, documents(0, 9))
+    path.write_bytes(path.read_bytes() + b"more")
+    with pytest.raises(BadInput, match=rf"{name}: .*(byte \d+|footer)"):
+        rows_of(path)
+
+
+@pytest.mark.parametrize("name", ["d.jsonl.gz", "e.json.zst"])
+def test_a_damaged_stream_is_an_error(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(
+        gzip.compress(lines(documents(0, 500)))
+        if name.endswith("gz")
+        else zstandard.ZstdCompressor(write_checksum=True).compress(lines(documents(0, 500)))
+    )
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BadInput, match=rf"{name}: damaged before byte \d+"):
+        rows_of(path)
+
+
+def test_a_damaged_page_of_parquet_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_pylist(documents(0, 9)), path, row_group_size=3, write_page_checksum=True)
+    data = bytearray(path.read_bytes())
+    column = pq.ParquetFile(path).metadata.row_group(1).column(1)
+    data[column.dictionary_page_offset + column.total_compressed_size - 1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BadInput, match=r"a\.parquet: row group 1: cannot be read"):
+        rows_of(path)
+
+
+def test_columns_that_json_has_no_form_for_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["x", "y"], "raw": pa.array([b"\0", None], pa.binary())}), path)
+    assert bad_rows(path) == [
+        f"{path}:row 1: raw: Type is not JSON serializable: bytes; convert or drop the column",
+    ]
+
+
+def test_text_in_a_table_that_is_not_utf8_spoils_its_row_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    text = pa.Array.from_buffers(
+        pa.string(),
+        3,
+        [None, pa.py_buffer(b"".join(n.to_bytes(4, "little") for n in range(4))), pa.py_buffer(b"a\xffc")],
+    )
+    pq.write_table(pa.table({"text": text}), path)
+    rows, _ = rows_of(path)
+    assert [isinstance(row, BadRow) for row in rows] == [False, True, False]
+    assert isinstance(rows[1], BadRow)
+    assert rows[1].reason == "encoding"
+    assert str(rows[1]).startswith(f"{path}:row 2: not UTF-8")
+
+
+def test_a_parquet_file_without_rows_or_columns(tmp_path: Path) -> None:
+    schema = pa.schema({"text": pa.string()})
+    pq.write_table(schema.empty_table(), tmp_path / "a.parquet")
+    pq.ParquetWriter(tmp_path / "no-groups.parquet", schema).close()
+    assert ids(tmp_path / "a.parquet") == ids(tmp_path / "no-groups.parquet") == []
+    pq.write_table(pa.table({}), tmp_path / "b.parquet")
+    with pytest.raises(BadInput, match=r"b\.parquet: has no columns"):
+        ids(tmp_path / "b.parquet")
+
+
+def test_a_parquet_file_replaced_while_it_is_read_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    parquet(path, documents(0, 20))
+    share = Corpus.open(path).share(1, 3)
+    pq.write_table(pa.Table.from_pylist(documents(0, 20)), path)
+    with pytest.raises(BadInput, match=r"a\.parquet: its row groups changed"):
+        list(share.batches())
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_an_error(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "f.parquet"):
+        path = tmp_path / name
+        FORMATS[name](path, documents(0, 100))
+        share = Corpus.open(path).share(0, 1)
+        path.write_bytes(path.read_bytes()[:1000])
+        with pytest.raises(BadInput, match=name):
+            list(share.batches())
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 3, 30])
+def test_a_saved_dataset(tmp_path: Path, tasks: int) -> None:
+    folder = tmp_path / "saved"
+    shuffled = datasets.Dataset.from_list(documents(0, 20)).select(range(19, -1, -1))
+    shuffled.save_to_disk(folder)
+    assert ids(folder, tasks) == [f"d{n}" for n in range(19, -1, -1)]
+    records = [record for task in range(tasks) for record in rows_of(folder, task, tasks)[1]]
+    assert [record.end for record in records] == [record.begin for record in records[1:]] + [20]
+
+
+def test_a_saved_dataset_cut_short_is_an_error(tmp_path: Path) -> None:
+    folder = tmp_path / "saved"
+    datasets.Dataset.from_list(documents(0, 20)).save_to_disk(folder)
+    (path,) = folder.glob("*.arrow")
+    path.write_bytes(path.read_bytes()[:-8])  # a whole record ends here: Arrow would not notice
+    with pytest.raises(BadInput, match="cut short"):
+        Corpus.open(folder)
+
+
+def test_a_dataset_of_several_splits_must_be_told_which(tmp_path: Path) -> None:
+    datasets.DatasetDict({"train": datasets.Dataset.from_list(documents(0, 2))}).save_to_disk(tmp_path)
+    with pytest.raises(BadInput, match="several splits; give the folder of one"):
+        Corpus.open(tmp_path)
+    assert ids(tmp_path / "train") == ["d0", "d1"]
+
+
+@pytest.fixture
+def _no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+@pytest.mark.usefixtures("_no_hub")
+def test_a_dataset_by_name(tmp_path: Path) -> None:
+    name = tmp_path / "named"
+    name.mkdir()
+    plain(name / "train.jsonl", [{"text": "a"}, {"text": "b"}])
+    plain(name / "test.jsonl", [{"text": "c"}])
+    assert ids(f"hf:{name}") == [f"{name}:1", f"{name}:2"]
+    assert ids(f"hf:{name}:test") == [f"{name}:test:1"]
+    with pytest.raises(BadInput, match="not a data set"):
+        Corpus.open(f"hf:{name}:validation")
+
+
+@pytest.mark.usefixtures("_no_hub")
+def test_a_dataset_of_no_such_name() -> None:
+    with pytest.raises(BadInput, match=r"^hf:nobody/nothing: "):
+        Corpus.open("hf:nobody/nothing")
+
+
+def test_a_library_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    zst(tmp_path / "a.jsonl.zst", documents(0, 1))
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(BadInput, match="pip install zstandard"):
+        rows_of(tmp_path / "a.jsonl.zst")
+
+
+def test_what_is_no_corpus_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "link.jsonl").symlink_to("nowhere")
+    (tmp_path / "folder").mkdir()
+    refused: list[tuple[Path | str, str]] = [
+        (tmp_path / "missing.jsonl", "no such file or folder"),
+        (tmp_path / "notes.txt", r"not a kind of corpus file; name it \.jsonl"),
+        (tmp_path / "empty.jsonl", "empty; give a corpus"),
+        (tmp_path / "folder", "no corpus file in it"),
+        (f"{tmp_path}/*.parquet", "matches no file"),
+        (f"{tmp_path}/*.txt", "not a kind of corpus file"),
+        (tmp_path, r"link\.jsonl: cannot be read \(No such file"),
+    ]
+    for source, message in refused:
+        with pytest.raises(BadInput, match=message):
+            Corpus.open(source)
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    plain(path, documents(0, 1))
+    share = Corpus.open(path).share(0, 1)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(BadInput, match=r"a\.jsonl: cannot be read \(Is a directory\)"):
+        list(share.batches())

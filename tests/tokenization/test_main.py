@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,10 @@ def test_run_and_pack_make_folders_that_open(made: Path) -> None:
     assert sorted(path.name for path in (made / "shards").iterdir()) == ["0"]
 
 
-@pytest.mark.parametrize("name", ["shards/0/shard.bin", "shards/0/shard.mask", "plan/plan.npz"])
+@pytest.mark.parametrize(
+    "name",
+    ["shards/0/shard.bin", "shards/0/shard.mask", "shards/0/documents.jsonl", "plan/pieces.npy", "plan/rows.npy"],
+)
 def test_verify_finds_a_flipped_byte(made: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     path = made / name
     assert main(["verify", str(path.parent)]) == 0
@@ -57,19 +61,66 @@ def test_verify_needs_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "files: missing" in foreign
 
 
-@pytest.mark.parametrize("record", [{"sha": 1}, {"sha256": "0"}, "0", None, []])
-def test_verify_needs_records(tmp_path: Path, capsys: pytest.CaptureFixture[str], record: Any) -> None:
-    path = tmp_path / "manifest.json"
-    path.write_text(json.dumps({"files": {"x": record}}))
-    assert main(["verify", str(tmp_path)]) == 2
-    assert capsys.readouterr().err.startswith(f"error: {path}: files.x: expected an object with sha256 and bytes")
+@pytest.mark.parametrize("place", range(0, 2_000, 97))
+def test_verify_finds_a_flipped_byte_of_the_manifest(
+    made: Path, capsys: pytest.CaptureFixture[str], place: int
+) -> None:
+    path = made / "shards" / "0" / "manifest.json"
+    data = bytearray(path.read_bytes())
+    data[place % len(data)] ^= 1
+    path.write_bytes(data)
+    assert main(["verify", str(path.parent)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {path}: ")
+
+
+def test_verify_tells_one_content_hash_for_any_number_of_tasks(
+    made: Path, write_corpus: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def tokenise(tasks: int) -> list[str]:
+        folders = [f"{made}/{tasks}/{task}" for task in range(tasks)]
+        for task, folder in enumerate(folders):
+            arguments = ["--corpus", f"{made}/data.jsonl", "--tokenizer", f"{made}/tokenizer", "--out", folder]
+            assert main(["run", *arguments, "--task", str(task), "--tasks", str(tasks)]) == 0
+        capsys.readouterr()
+        assert main(["verify", *folders]) == 0
+        return capsys.readouterr().out.splitlines()[-2:]
+
+    counts, digest = tokenise(1)
+    assert counts.startswith("3 documents, ")
+    assert digest.startswith("content sha256 ")
+    assert tokenise(2) == tokenise(3) == [counts, digest]
+
+
+def test_verify_finds_an_id_given_twice(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(made / "shards" / "0", made / "shards" / "1")
+    assert main(["verify", f"{made}/shards/0", f"{made}/shards/1"]) == 2
+    message = f"error: {made}/shards/1 document 0: id 'd' is the id of {made}/shards/0 document 0 too"
+    assert capsys.readouterr().err.startswith(message)
+
+
+def test_bad_rows_are_skipped_when_asked(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ['{"text": "fine"}'] * 9 + ['{"text": ""}']
+    (made / "bad.jsonl").write_text("\n".join(rows))
+    run = ["run", "--corpus", f"{made}/bad.jsonl", "--tokenizer", f"{made}/tokenizer", "--out", f"{made}/new"]
+    assert main([*run, "--on-bad", "skip"]) == 2
+    assert "1 of 10 rows cannot be used, more than max_bad=0.001 allows" in capsys.readouterr().err
+    assert main([*run, "--on-bad", "skip", "--max-bad", "0.1"]) == 0
+    assert "9 documents and 0 chats" in capsys.readouterr().out
+    [line] = (made / "new" / "rejected.jsonl").read_text().splitlines()
+    place = f"{made}/bad.jsonl:10"
+    assert json.loads(line) == {"place": place, "reason": "empty", "message": f"{place}: text: empty; remove the row"}
+    assert json.loads((made / "new" / "manifest.json").read_text())["rejected"] == {"empty": 1}
+    assert main(["verify", f"{made}/new"]) == 0
 
 
 def test_show_marks_what_is_not_trained_on(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["show", f"{made}/shards/0", "--tokenizer", f"{made}/tokenizer", "--document", "1"]
     assert main(arguments) == 0
-    expected = "[<|im_start|>user\nWhich?<|im_end|>\n<|im_start|>assistant\n]Stilton.<|im_end|>\n<|endoftext|>\n"
-    assert capsys.readouterr().out == expected
+    heading, text = capsys.readouterr().out.split("\n", 1)
+    assert heading.startswith(f"-- {made}/shards/0 document 1: chat c, tokens 0-")
+    assert text == "[<|im_start|>user\nWhich?<|im_end|>\n<|im_start|>assistant\n]" + (
+        "Stilton.<|im_end|>[\n]<|endoftext|>\n"
+    )
 
 
 def test_show_prints_a_row(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,7 +157,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(made: Path, capsys: pytest.Cap
         ),
         (
             ["pack", "--shard", "all/0=shards/0", "--sequence-length", "99999999999", "--out", "x"],
-            "sequence_length is 99999999999: it must be at most 1048576",
+            "sequence_length is 99999999999: it must be at least 2 and at most 1048576",
         ),
         (["pack", "--shard", "all/0", "--sequence-length", "9", "--out", "x"], "'all/0': expected NAME=VALUE"),
         (
@@ -115,7 +166,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(made: Path, capsys: pytest.Cap
         ),
         (
             ["pack", "--shard", "all/0=shards/0", "--sequence-length", "64", "--samples", "all=9", "--out", "x"],
-            "samples.all is 9, but the source has 3",
+            "source all: samples is 9, but it has 3",
         ),
         (["show", "shards/0", "--tokenizer", "tokenizer", "--document", "3"], "--document 3: there are 3"),
         (["show", "plan", "--tokenizer", "tokenizer", "--row", "-1"], "--row -1: there are"),

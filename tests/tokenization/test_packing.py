@@ -1,52 +1,31 @@
+import dataclasses
 import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
-from tests.tokenization.corpus_rows import chat, document
+from tests.tokenization.shard_folders import FACTS, Doc, chat, text, write_shard, write_source
 from tokenization import packing
-from tokenization.bestfit import best_fit
-from tokenization.documents import read_documents
+from tokenization.documents import TokenizerFacts
 from tokenization.errors import BadInput
-from tokenization.packing import PackConfig, Plan
-from tokenization.selection import permutation
+from tokenization.manifest import check_files, sha256_of
+from tokenization.packing import PackConfig, Piece, Plan, Take
 from tokenization.shards import Shard
 
-LONG = "The cheese is on the table. " * 30
+SENTENCE = "Which cheese do you like? I like Stilton. "
+Rows = list[list[list[int]]]
 
 
-@pytest.fixture
-def shards(tokenize_rows: Any, mixed_rows: Any) -> dict[str, Path]:
-    """One shard of mixed documents and chats, and three of chats."""
-    chats = [chat(f"chat{n}", "Which?", "cheese " * (n % 9 + 1)) for n in range(40)]
-    return {
-        "mixed/0": tokenize_rows(mixed_rows)[0],
-        **{f"chats/{task}": folder for task, folder in enumerate(tokenize_rows(chats, 3, "chats"))},
-    }
-
-
-def pack(shards: dict[str, Path], out: Path, length: int = 128, seed: int = 0, **samples: int | None) -> Plan:
-    sources = {key.rpartition("/")[0] for key in shards}
-    taken = tuple((source, samples.get(source)) for source in sources)
+def pack(inputs: Mapping[str, Path], out: Path, *takes: Take, length: int = 64, **settings: Any) -> Plan:
+    """A plan of all sources that no ``takes`` names, and of those as they say."""
+    sources = {key.rpartition("/")[0] for key in inputs if "/" in key} - {take.source for take in takes}
     out.mkdir()
-    packing.run(PackConfig(sequence_length=length, samples=taken, seed=seed), shards, out)
+    everything = (*takes, *(Take(source=source) for source in sources))
+    packing.run(PackConfig(sequence_length=length, sources=everything, **settings), inputs, out)
     return Plan(out)
-
-
-def rows_of_ids(plan: Plan, shards: dict[str, Path]) -> list[list[tuple[str, int, int]]]:
-    """Each row as (document id, start, length)."""
-    ids = {key: [record.id for record in read_documents(folder)] for key, folder in shards.items()}
-    return [
-        [(ids[piece.shard][piece.document], piece.start, piece.length) for piece in plan.row(row)]
-        for row in range(len(plan))
-    ]
-
-
-def ids_taken(plan: Plan, shards: dict[str, Path]) -> set[str]:
-    return {name for row in rows_of_ids(plan, shards) for name, _, _ in row}
 
 
 def manifest(folder: Path) -> dict[str, Any]:
@@ -54,201 +33,240 @@ def manifest(folder: Path) -> dict[str, Any]:
     return value
 
 
-def reference_best_fit(lengths: list[int], capacity: int) -> list[int]:
-    """Rooms left, by trying every row for every piece."""
-    rooms: list[int] = []
-    for need in sorted(lengths, reverse=True):
-        fitting = [index for index, room in enumerate(rooms) if room >= need]
-        if fitting:
-            rooms[min(fitting, key=lambda index: rooms[index])] -= need
-        else:
-            rooms.append(capacity - need)
-    return sorted(rooms)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_best_fit_is_exact(seed: int) -> None:
-    lengths: NDArray[np.int32] = np.random.default_rng(seed).integers(1, 101, 500).astype(np.int32)
-    filled = np.bincount(best_fit(lengths, 100), weights=lengths)
-    assert sorted((100 - filled).tolist()) == reference_best_fit(lengths.tolist(), 100)
-
-
-def test_best_fit_wastes_little() -> None:
-    """Documents of about 1,000 tokens in rows of 4,096, as in midtraining."""
-    lengths = np.random.default_rng(0).lognormal(6.6, 0.8, 20_000).clip(8, 4096).astype(np.int32)
-    rows = best_fit(lengths, 4096).max() + 1
-    assert 1 - lengths.sum() / (rows * 4096) < 0.002
-
-
-def test_every_token_is_in_the_plan_once(shards: dict[str, Path], tmp_path: Path) -> None:
-    plan = pack(shards, tmp_path / "plan", length=64)
-    pieces = [piece for row in range(len(plan)) for piece in plan.row(row)]
-    dropped = sum(source["dropped"] for source in manifest(tmp_path / "plan")["sources"].values())
-    for key, folder in shards.items():
-        shard = Shard(folder)
-        kinds = [record.kind for record in read_documents(folder)]
-        for index, length in enumerate(shard.lengths.tolist()):
-            spans = sorted((p.start, p.length) for p in pieces if (p.shard, p.document) == (key, index))
-            if kinds[index] == "chat" and length > 64:
-                assert spans == []
-                dropped -= 1
-            else:
-                starts = list(range(0, length, 64))
-                assert spans == [(start, min(64, length - start)) for start in starts]
-    assert dropped == 0
-
-
-def test_rows_are_full_and_not_too_full(shards: dict[str, Path], tmp_path: Path) -> None:
-    plan = pack(shards, tmp_path / "plan")
-    told = manifest(tmp_path / "plan")
-    tokens = [sum(piece.length for piece in plan.row(row)) for row in range(len(plan))]
-    assert max(tokens) <= plan.sequence_length == 128
-    assert (told["rows"], told["tokens"]) == (len(plan), sum(tokens))
-    assert told["waste"] == pytest.approx(1 - sum(tokens) / (128 * len(plan)))
-    trained = sum(
-        int(Shard(shards[piece.shard]).loss_mask(piece.document)[piece.start : piece.start + piece.length].sum())
+def contents(plan: Plan, inputs: Mapping[str, Path]) -> Rows:
+    """The tokens of each piece of each row."""
+    shards = {key: Shard(inputs[key]) for key in plan.shards}
+    return [
+        [
+            shards[piece.shard].tokens(piece.document)[piece.start : piece.start + piece.length].tolist()
+            for piece in plan.row(row)
+        ]
         for row in range(len(plan))
-        for piece in plan.row(row)
-    )
-    assert told["trainable_tokens"] == trained
+    ]
 
 
-def test_long_texts_are_cut_and_long_chats_dropped(tokenize_rows: Any, tmp_path: Path) -> None:
-    rows = [document("text", LONG), chat("long", "Hi", LONG), chat("short", "Hi", "Yo"), document("fits", "The.")]
-    shards = {"all/0": tokenize_rows(rows)[0]}
-    plan = pack(shards, tmp_path / "plan", length=64)
-    told = manifest(tmp_path / "plan")
-    assert told["sources"] == {"all": {"available": 4, "taken": 4, "split": 1, "dropped": 1}}
-    assert ids_taken(plan, shards) == {"text", "short", "fits"}
+def mixed(count: int = 60) -> list[Doc]:
+    """Texts and chats of 2 to 61 tokens, no two alike."""
+    return [(chat if place % 3 == 0 else text)(place * 7 % 60 + 2, first=10 + place) for place in range(count)]
 
 
-def test_the_plan_knows_the_padding(shards: dict[str, Path], tmp_path: Path) -> None:
-    plan = pack(shards, tmp_path / "plan")
-    facts = manifest(shards["mixed/0"])["tokenizer"]
-    assert (plan.pad_id, plan.eod_id) == (facts["pad_id"], facts["eod_id"])
+@pytest.fixture
+def facts_and_tokenizer(make_tokenizer: Callable[[], Path]) -> tuple[TokenizerFacts, Path, Tokenizer]:
+    folder = make_tokenizer()
+    facts = dataclasses.replace(FACTS, tokenizer_sha256=sha256_of(folder / "tokenizer.json"))
+    return facts, folder, Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def test_every_token_is_in_the_plan_once(tmp_path: Path) -> None:
+    documents = mixed()
+    inputs = write_source(tmp_path, "a", documents[:20]) | write_source(tmp_path, "b", documents[20:], tasks=3)
+    rows = contents(pack(inputs, tmp_path / "plan"), inputs)
+    assert sorted(piece for row in rows for piece in row) == sorted(list(doc.tokens) for doc in documents)
+    assert max(sum(map(len, row)) for row in rows) <= 64
+
+
+def test_what_the_manifest_says(tmp_path: Path) -> None:
+    documents = [*mixed(30), chat(65), chat(64)]
+    inputs = write_source(tmp_path, "s", documents)
+    plan, told = pack(inputs, tmp_path / "plan"), manifest(tmp_path / "plan")
+    tokens = sum(len(doc.tokens) for doc in documents) - 65
+    assert (told["rows"], told["tokens"], plan.total_tokens) == (len(plan), tokens, tokens)
+    assert told["waste"] == pytest.approx(1 - tokens / (64 * len(plan)))
+    assert told["trainable_tokens"] == sum(sum(doc.mask) for doc in documents) - sum(chat(65).mask)
+    assert told["shards"] == [{"key": "s/0", "documents": 32}]
+    assert told["sources"]["s"] == {
+        "asked": {"source": "s", "samples": None, "tokens": None, "weight": None},
+        "budget": None,
+        "available": {"documents": 32, "tokens": tokens + 65},
+        "dropped": {"documents": 1, "tokens": 65},
+        "taken": {"documents": 31, "tokens": tokens},
+        "trainable_tokens": told["trainable_tokens"],
+        "split": 0,
+        "cut_at_budget": None,
+    }
+    assert told["tokenizer"] == dataclasses.asdict(FACTS)
+    assert check_files(tmp_path / "plan") == 2
+
+
+def test_the_plan_knows_the_padding(tmp_path: Path) -> None:
+    plan = pack(write_source(tmp_path, "s", mixed()), tmp_path / "plan")
+    assert (plan.sequence_length, plan.pad_id, plan.eod_id) == (64, FACTS.pad_id, FACTS.eod_id)
     assert plan.pad_id != plan.eod_id
-    assert manifest(tmp_path / "plan")["tokenizer"] == facts
-
-
-def test_smaller_sets_are_part_of_larger_ones(shards: dict[str, Path], tmp_path: Path) -> None:
-    sets = [ids_taken(pack(shards, tmp_path / f"{n}", 4096, mixed=10, chats=n), shards) for n in (5, 10, 20, 40)]
-    assert [len(found) for found in sets] == [15, 20, 30, 50]
-    assert sets[0] < sets[1] < sets[2] < sets[3]
-    other = ids_taken(pack(shards, tmp_path / "other", 4096, seed=1, mixed=10, chats=5), shards)
-    assert other != sets[0]
-
-
-def test_the_sequence_length_does_not_change_what_is_taken(shards: dict[str, Path], tmp_path: Path) -> None:
-    short, long = (pack(shards, tmp_path / f"{n}", n, mixed=20, chats=20) for n in (1024, 4096))
-    assert ids_taken(short, shards) == ids_taken(long, shards)
 
 
 @pytest.mark.parametrize("tasks", [3, 7])
 def test_the_number_of_tokenise_tasks_changes_nothing(
-    tokenize_rows: Any, mixed_rows: Any, tmp_path: Path, tasks: int
+    tmp_path: Path, facts_and_tokenizer: tuple[TokenizerFacts, Path, Tokenizer], tasks: int
 ) -> None:
-    one = {"mixed/0": tokenize_rows(mixed_rows)[0]}
-    many = {f"mixed/{task}": folder for task, folder in enumerate(tokenize_rows(mixed_rows, tasks))}
-    plans = [pack(shards, tmp_path / f"{len(shards)}", mixed=30) for shards in (one, many)]
-    assert rows_of_ids(plans[0], one) == rows_of_ids(plans[1], many)
+    facts, folder, tokenizer = facts_and_tokenizer
+    long = Doc([*tokenizer.encode(SENTENCE * 40).ids, 0])
+    documents = [*mixed(30), long, *mixed(30), chat(80)]
+    rows = []
+    for count in (1, tasks):
+        inputs = {**write_source(tmp_path, "s", documents, count, facts), "tokenizer": folder}
+        plan = pack(inputs, tmp_path / f"plan{count}", Take(source="s", tokens=1500))
+        rows.append(contents(plan, inputs))
+    assert rows[0] == rows[1]
 
 
-def test_shards_are_in_order_of_number(tokenize_rows: Any, mixed_rows: Any, tmp_path: Path) -> None:
-    """``mixed/10`` comes after ``mixed/9``, not after ``mixed/1``."""
-    shards = {f"mixed/{task}": folder for task, folder in enumerate(tokenize_rows(mixed_rows, 12))}
-    assert pack(shards, tmp_path / "plan").shards == [f"mixed/{task}" for task in range(12)]
-
-
-def test_a_plan_is_the_same_each_time(shards: dict[str, Path], tmp_path: Path) -> None:
-    backwards = dict(reversed(shards.items()))
-    pack(shards, tmp_path / "a")
-    pack(backwards, tmp_path / "b")
-    pack(shards, tmp_path / "c", seed=1)
-    data = [(tmp_path / name / "plan.npz").read_bytes() for name in "abc"]
+def test_a_plan_is_the_same_each_time(tmp_path: Path) -> None:
+    inputs = write_source(tmp_path, "b", mixed(20)) | write_source(tmp_path, "a", mixed(40), tasks=2)
+    pack(inputs, tmp_path / "first")
+    pack(dict(reversed(inputs.items())), tmp_path / "again")
+    pack(inputs, tmp_path / "other", seed=1)
+    data = [(tmp_path / name / "pieces.npy").read_bytes() for name in ("first", "again", "other")]
     assert data[0] == data[1] != data[2]
 
 
-def test_a_permutation_is_pinned() -> None:
-    """Another one would change which samples an experiment trains on."""
-    assert permutation(8, 0, "documents of chats").tolist() == [1, 5, 7, 2, 6, 3, 0, 4]
-    assert sorted(permutation(1000, 3, "x").tolist()) == list(range(1000))
-
-
-def test_rows_are_not_in_order_of_length(shards: dict[str, Path], tmp_path: Path) -> None:
-    plan = pack(shards, tmp_path / "plan", length=128)
+def test_rows_are_not_in_order_of_length(tmp_path: Path) -> None:
+    plan = pack(write_source(tmp_path, "s", mixed()), tmp_path / "plan")
     longest = [plan.row(row)[0].length for row in range(len(plan))]
     assert longest != sorted(longest, reverse=True)
 
 
-def test_more_than_there_is_is_refused_with_both_numbers(shards: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"samples\.chats is 41, but the source has 40 documents"):
-        pack(shards, tmp_path / "plan", chats=41)
+def test_many_rows_are_written_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = write_source(tmp_path, "s", mixed())
+    pack(inputs, tmp_path / "whole")
+    monkeypatch.setattr("tokenization.plan._ROWS_AT_ONCE", 3)
+    pack(inputs, tmp_path / "parts")
+    assert (tmp_path / "whole/pieces.npy").read_bytes() == (tmp_path / "parts/pieces.npy").read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("inputs", "message"),
-    [
-        ({"chats": "chats/0"}, "input 'chats': expected SOURCE/INDEX"),
-        ({"chats/x": "chats/0"}, "input 'chats/x': expected SOURCE/INDEX"),
-        ({"chats/01": "chats/0"}, "input 'chats/01': expected SOURCE/INDEX"),
-        ({"chats/0": "chats/0", "chats/2": "chats/2"}, r"inputs of chats: indexes \[0, 2\]; number them 0 to 1"),
-        ({"mixed/0": "mixed/0"}, r"samples names the sources \['chats'\], but the inputs are \['mixed'\]"),
-    ],
-)
-def test_inputs_must_fit_the_samples(
-    shards: dict[str, Path], tmp_path: Path, inputs: dict[str, str], message: str
+def test_long_texts_are_cut_between_sentences_and_long_chats_dropped(
+    tmp_path: Path, facts_and_tokenizer: tuple[TokenizerFacts, Path, Tokenizer]
 ) -> None:
-    config = PackConfig(sequence_length=64, samples=(("chats", None),))
-    with pytest.raises(BadInput, match=message):
-        packing.run(config, {key: shards[value] for key, value in inputs.items()}, tmp_path)
+    facts, folder, tokenizer = facts_and_tokenizer
+    long = Doc([*tokenizer.encode(SENTENCE * 20).ids, 0])
+    inputs = {
+        **write_source(tmp_path, "s", [text(9), chat(65), long, chat(7)], tasks=2, facts=facts),
+        "tokenizer": folder,
+    }
+    plan = pack(inputs, tmp_path / "plan")
+    told = manifest(tmp_path / "plan")["sources"]["s"]
+    assert (told["split"], told["dropped"]["documents"], told["taken"]["documents"]) == (1, 1, 3)
+    pieces = sorted(
+        (piece for row in range(len(plan)) for piece in plan.row(row) if (piece.shard, piece.document) == ("s/1", 0)),
+        key=lambda piece: piece.start,
+    )
+    parts = [list(long.tokens)[piece.start : piece.start + piece.length] for piece in pieces]
+    assert [token for part in parts for token in part] == list(long.tokens)
+    assert all(tokenizer.decode(part).endswith(("like?", "Stilton.")) for part in parts[:-1])
+
+
+def test_smaller_sets_are_part_of_larger_ones(tmp_path: Path) -> None:
+    inputs = write_source(tmp_path, "s", mixed())
+    sets = []
+    for take in ({"samples": 5}, {"samples": 10}, {"samples": 60}, {"tokens": 100}, {"tokens": 300}):
+        name = "-".join(f"{key}{value}" for key, value in take.items())
+        plan = pack(inputs, tmp_path / name, Take(source="s", **take), length=1000)
+        sets.append({piece.document for row in range(len(plan)) for piece in plan.row(row)})
+    assert [len(found) for found in sets[:3]] == [5, 10, 60]
+    assert sets[0] < sets[1] < sets[2]
+    assert sets[3] < sets[4] < sets[2]
+
+
+def test_a_token_budget_is_met_exactly_and_told(tmp_path: Path) -> None:
+    inputs = write_source(tmp_path, "s", [text(10, first=10 + place) for place in range(30)], tasks=3)
+    plan = pack(inputs, tmp_path / "plan", Take(source="s", tokens=123))
+    told = manifest(tmp_path / "plan")["sources"]["s"]
+    assert plan.total_tokens == told["budget"] == told["taken"]["tokens"] == told["trainable_tokens"] == 123
+    cut = Piece(**told["cut_at_budget"])
+    assert (cut.start, cut.length) == (0, 3)
+    assert [piece for row in range(len(plan)) for piece in plan.row(row) if piece.length == 3] == [cut]
+
+
+def test_sources_are_mixed_by_weight(tmp_path: Path) -> None:
+    texts = [text(10) for _ in range(100)]
+    inputs = {key: path for name in "abc" for key, path in write_source(tmp_path, name, texts).items()}
+    takes = [Take(source="a", weight=0.5), Take(source="b", weight=0.25), Take(source="c", samples=2)]
+    pack(inputs, tmp_path / "plan", *takes, tokens=700)
+    told = manifest(tmp_path / "plan")["sources"]
+    assert {name: told[name]["taken"]["tokens"] for name in "abc"} == {"a": 467, "b": 233, "c": 20}
+    assert told["a"]["asked"]["weight"] == 0.5
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sequence_length": 1}, "sequence_length is 1"),
-        ({"sequence_length": 2**20 + 1}, "sequence_length is 1048577: it must be at most 1048576"),
+        ({"sequence_length": 1}, "sequence_length is 1: it must be at least 2"),
+        ({"sequence_length": 2**20 + 1}, "sequence_length is 1048577: .* at most 1048576"),
         ({"seed": -1}, "seed is -1"),
-        ({"samples": (("chats", 0),)}, r"samples\.chats is 0"),
-        ({"samples": (("chats", 1), ("chats", 2))}, "named twice"),
+        ({"tokens": 0}, "tokens is 0"),
+        ({"sources": (Take(source="s"), Take(source="s", samples=1))}, "named twice"),
+        ({"sources": (Take(source="s", weight=1),)}, r"sources \['s'\] have weights: give tokens"),
+        ({"tokens": 5}, "tokens is 5, but no source has a weight"),
     ],
 )
 def test_a_config_that_makes_no_sense_is_refused(changes: dict[str, Any], message: str) -> None:
-    values: dict[str, Any] = {"sequence_length": 64, "samples": (("chats", None),), **changes}
+    values: dict[str, Any] = {"sequence_length": 64, "sources": (Take(source="s"),), **changes}
     with pytest.raises(BadInput, match=message):
         PackConfig(**values)
 
 
-def test_shards_of_two_tokenizers_are_not_mixed(shards: dict[str, Path], tmp_path: Path) -> None:
-    path = shards["chats/1"] / "manifest.json"
-    path.write_text(path.read_text().replace('"tokenizer_sha256": "', '"tokenizer_sha256": "0'))
-    with pytest.raises(BadInput, match="chats/1 and chats/0 were made with different tokenizers"):
-        pack(shards, tmp_path / "plan")
+def test_inputs_must_be_of_the_sources(tmp_path: Path) -> None:
+    inputs = write_source(tmp_path, "mixed", mixed(3))
+    with pytest.raises(BadInput, match=r"sources names \['chats'\], but the inputs are of the sources \['mixed'\]"):
+        packing.run(PackConfig(sequence_length=64, sources=(Take(source="chats"),)), inputs, tmp_path)
 
 
-def test_a_plan_must_hold_something(tokenize_rows: Any, tmp_path: Path) -> None:
+def test_shards_of_two_tokenizers_are_not_mixed(tmp_path: Path) -> None:
+    other = dataclasses.replace(FACTS, tokenizer_sha256="of another")
+    inputs = {"s/0": write_shard(tmp_path / "0", mixed(3)), "s/1": write_shard(tmp_path / "1", mixed(3), other)}
+    with pytest.raises(BadInput, match="s/1 and s/0 were made with different tokenizers"):
+        pack(inputs, tmp_path / "plan")
+
+
+@pytest.mark.parametrize("documents", [[], [chat(65)]])
+def test_a_plan_must_hold_something(tmp_path: Path, documents: Sequence[Doc]) -> None:
     with pytest.raises(BadInput, match="nothing to pack"):
-        pack({"chats/0": tokenize_rows([chat("c", "Hi", LONG)])[0]}, tmp_path / "plan", length=16)
+        pack(write_source(tmp_path, "s", documents), tmp_path / "plan")
 
 
-def test_a_shard_with_lines_missing_is_refused(shards: dict[str, Path], tmp_path: Path) -> None:
-    path = shards["mixed/0"] / "documents.jsonl"
-    path.write_bytes(path.read_bytes().partition(b"\n")[2])
-    with pytest.raises(BadInput, match=r"documents\.jsonl has 59 lines for 60 documents"):
-        pack(shards, tmp_path / "plan")
+def test_a_text_is_not_cut_without_its_tokenizer(
+    tmp_path: Path, facts_and_tokenizer: tuple[TokenizerFacts, Path, Tokenizer]
+) -> None:
+    inputs = write_source(tmp_path, "s", [text(65)])
+    with pytest.raises(
+        BadInput, match=r"a text has 65 tokens, .* give the tokenizer of the shards as input 'tokenizer'"
+    ):
+        pack(inputs, tmp_path / "without")
+    _, folder, _ = facts_and_tokenizer
+    with pytest.raises(BadInput, match=r"tokenizer\.json: not the tokenizer that the shards were made with"):
+        pack({**inputs, "tokenizer": folder}, tmp_path / "another")
 
 
-def test_a_damaged_or_missing_plan_is_refused(shards: dict[str, Path], tmp_path: Path) -> None:
-    pack(shards, tmp_path / "plan")
-    path = tmp_path / "plan" / "plan.npz"
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(BadInput, match=r"plan\.npz: damaged"):
+@pytest.mark.parametrize("name", ["pieces.npy", "rows.npy"])
+def test_a_damaged_or_missing_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    pack(write_source(tmp_path, "s", mixed()), tmp_path / "plan")
+    path = tmp_path / "plan" / name
+    data = path.read_bytes()
+    for damaged in (data[:-100], data[:50], b"", b"x" * len(data), data.replace(b"<i", b"<f")):
+        path.write_bytes(damaged)
+        with pytest.raises(BadInput, match=rf"{name}: damaged"):
+            Plan(tmp_path / "plan")
+    path.unlink()
+    with pytest.raises(BadInput, match=rf"{name}: no such file"):
         Plan(tmp_path / "plan")
-    with pytest.raises(BadInput, match=r"plan\.npz: no such file"):
-        Plan(tmp_path)
+
+
+def test_files_of_two_plans_are_not_mixed(tmp_path: Path) -> None:
+    for name, count in (("a", 60), ("b", 30)):
+        pack(write_source(tmp_path / name, "s", mixed(count)), tmp_path / name / "plan")
+    (tmp_path / "b/plan/rows.npy").write_bytes((tmp_path / "a/plan/rows.npy").read_bytes())
+    with pytest.raises(BadInput, match=r"pieces\.npy: not of the rows\.npy beside it"):
+        Plan(tmp_path / "b/plan")
+
+
+def test_a_shard_is_no_plan(tmp_path: Path) -> None:
+    inputs = write_source(tmp_path, "s", mixed())
+    pack(inputs, tmp_path / "plan")
+    (tmp_path / "plan/manifest.json").write_bytes((inputs["s/0"] / "manifest.json").read_bytes())
+    with pytest.raises(BadInput, match="its manifest is not a plan's"):
+        Plan(tmp_path / "plan")
 
 
 @pytest.mark.parametrize("row", [-1, 10_000])
-def test_a_row_that_is_not_there(shards: dict[str, Path], tmp_path: Path, row: int) -> None:
+def test_a_row_that_is_not_there(tmp_path: Path, row: int) -> None:
+    plan = pack(write_source(tmp_path, "s", mixed()), tmp_path / "plan")
     with pytest.raises(IndexError):
-        pack(shards, tmp_path / "plan").row(row)
+        plan.row(row)

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tokenization.encoded import Encoded
 from tokenization.errors import BadInput
 from tokenization.shards import Shard, ShardWriter
 
@@ -10,10 +11,17 @@ DOCUMENTS = [np.array([5, 6, 7], np.int32), np.array([65_000], np.int32), np.ara
 MASKS = [np.array([0, 1, 1], np.uint8), np.array([1], np.uint8), np.zeros(100, np.uint8)]
 
 
+def encoded(*documents: np.ndarray, masks: list[np.ndarray] | None = None) -> Encoded:
+    lengths = np.array([len(tokens) for tokens in documents], np.int32)
+    return Encoded(np.concatenate(documents), lengths, None if masks is None else np.concatenate(masks))
+
+
 def write(folder: Path, masked: bool = True, vocab_size: int = 65_499) -> Path:
+    """A chat, a text and a chat, in two batches; all of them texts where not ``masked``."""
     with ShardWriter(folder, vocab_size) as shard:
-        for tokens, mask in zip(DOCUMENTS, MASKS, strict=True):
-            shard.add(tokens, mask if masked else np.ones_like(mask))
+        masks = MASKS if masked else None
+        shard.add(encoded(*DOCUMENTS[:2], masks=masks and masks[:2]), np.array([masked, False]))
+        shard.add(encoded(*DOCUMENTS[2:], masks=masks and masks[2:]), np.array([masked]))
     return folder
 
 
@@ -23,6 +31,9 @@ def test_what_is_written_is_read(tmp_path: Path, vocab_size: int, dtype: type) -
     assert len(shard) == 3
     assert shard.lengths.tolist() == [3, 1, 100]
     assert shard.trainable().tolist() == [2, 1, 0]
+    assert shard.is_chat().tolist() == [True, False, True]
+    assert shard.total_tokens == 104
+    assert shard.ends().tolist() == [7, 65_000, 99]
     for index, (tokens, mask) in enumerate(zip(DOCUMENTS, MASKS, strict=True)):
         assert shard.tokens(index).dtype == dtype
         assert shard.tokens(index).tolist() == tokens.tolist()
@@ -47,6 +58,17 @@ def test_no_mask_file_where_every_token_is_trained_on(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["shard.bin", "shard.idx"]
     assert shard.loss_mask(0).tolist() == [1, 1, 1]
     assert shard.trainable().tolist() == [3, 1, 100]
+    assert shard.is_chat().tolist() == [False, False, False]
+
+
+def test_a_chat_after_many_texts_leaves_their_tokens_trainable(tmp_path: Path) -> None:
+    many = np.zeros(3_000_000, np.int32)
+    with ShardWriter(tmp_path, 100) as shard:
+        shard.add(encoded(many), np.array([False]))
+        shard.add(encoded(many[:3], masks=[np.array([0, 1, 1], np.uint8)]), np.array([True]))
+        shard.add(encoded(many[:2]), np.array([False]))
+    assert Shard(tmp_path).trainable().tolist() == [3_000_000, 2, 2]
+    assert Shard(tmp_path).loss_mask(1).tolist() == [0, 1, 1]
 
 
 def test_a_shard_may_be_empty(tmp_path: Path) -> None:
@@ -59,18 +81,18 @@ def test_a_shard_may_be_empty(tmp_path: Path) -> None:
 
 def test_nothing_appears_when_writing_fails(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), ShardWriter(tmp_path, 100) as shard:
-        shard.add(np.array([1], np.int32), np.ones(1, np.uint8))
+        shard.add(encoded(np.array([1], np.int32)), np.array([False]))
         raise RuntimeError("disk on fire")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_token_beyond_the_vocabulary_is_a_bug(tmp_path: Path) -> None:
     with pytest.raises(AssertionError), ShardWriter(tmp_path, 100) as shard:
-        shard.add(np.array([100], np.int32), np.ones(1, np.uint8))
+        shard.add(encoded(np.array([100], np.int32)), np.array([False]))
 
 
-@pytest.mark.parametrize("name", ["shard.bin", "shard.idx", "shard.mask"])
-@pytest.mark.parametrize("kept", [-1, 10])
+@pytest.mark.parametrize("name", ["shard.bin", "shard.idx", "shard.mask", "shard.chats"])
+@pytest.mark.parametrize("kept", [-1, 2])
 def test_a_file_cut_short_is_refused_by_name(tmp_path: Path, name: str, kept: int) -> None:
     path = write(tmp_path) / name
     path.write_bytes(path.read_bytes()[:kept])

@@ -1,103 +1,100 @@
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tokenization.corpus import Chat, Message, Place
+from tests.tokenization.chat_templates import NAMED, QWEN3, QWEN25
 from tokenization.errors import BadInput
-from tokenization.template import ChatTemplate
+from tokenization.template import ChatTemplate, TemplateRefuses
 
 PATH = Path("tokenizer_config.json")
-NAMED = (
-    "{% for message in messages %}{{ message['name'] | default(message['role']) }}: {{ message['content'] }}\n"
-    "{% endfor %}{% if add_generation_prompt %}{{ assistant_name | default('assistant') }}: {% endif %}"
-)
+HI = [{"role": "user", "content": "Hi"}]
+TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}]
+CALL = [{"type": "function", "function": {"name": "look", "arguments": {"where": "é <b>"}}}]
 
-
-@pytest.fixture
-def make_chat(tmp_path: Path) -> Any:
-    path = tmp_path / "data.jsonl"
-    path.write_text("\n\n\n")
-
-    def make(*messages: Message) -> Chat:
-        return Chat("c", messages, {}, Place(path, 2))
-
-    return make
-
-
-def test_the_assistant_writes_what_follows_its_prompt(make_chat: Any) -> None:
-    chat = make_chat(Message("user", "Hi"), Message("assistant", "Yo"), Message("user", "?"), Message("assistant", "!"))
-    rendered = ChatTemplate(PATH, NAMED, {}).render(chat)
-    assert rendered.text == "user: Hi\nassistant: Yo\nuser: ?\nassistant: !\n"
-    assert [rendered.text[begin:end] for begin, end in rendered.spans] == ["Yo\n", "!\n"]
-
-
-def test_a_speaker_name_is_in_the_prompt_too(make_chat: Any) -> None:
-    rendered = ChatTemplate(PATH, NAMED, {}).render(make_chat(Message("user", "Hi"), Message("assistant", "Yo", "Ada")))
-    assert rendered.text == "user: Hi\nAda: Yo\n"
-    assert [rendered.text[begin:end] for begin, end in rendered.spans] == ["Yo\n"]
-
-
-def test_a_chat_may_end_with_the_user(make_chat: Any) -> None:
-    chat = make_chat(Message("user", "Hi"), Message("assistant", "Yo"), Message("user", "?"))
-    rendered = ChatTemplate(PATH, NAMED, {}).render(chat)
-    assert rendered.text == "user: Hi\nassistant: Yo\nuser: ?\n"
-    assert [rendered.text[begin:end] for begin, end in rendered.spans] == ["Yo\n"]
-
-
-def test_it_prints_what_transformers_prints(make_chat: Any) -> None:
-    """A template that uses all that transformers offers to templates."""
-    render = pytest.importorskip("transformers.utils.chat_template_utils").render_jinja_template
-    source = """{{ bos_token }}
-    {%- if tools is none and documents is none %} no tools
-    {% endif %}
-    {% for message in messages %}
-        {% if message['role'] == 'system' %}{% continue %}{% endif %}
-        {% if message['role'] == 'assistant' %}
-            {% generation %}{{ message | tojson(indent=1) }}{% endgeneration %}
-        {% else %}
+ALL_WE_OFFER = """{{ bos_token }}
+{%- if tools is none and documents is none %} no tools
+{% endif %}
+{% for message in messages %}
+    {% if message['role'] == 'system' %}{% continue %}{% endif %}
+    {% if message['role'] == 'assistant' %}
+        {% generation %}{{ message | tojson(indent=1) }}{% endgeneration %}
+    {% else %}
 {{ message['content'] | trim }}<é & "{{ message['content'] | tojson }}">
-        {% endif %}
-    {% endfor %}
-    {% if add_generation_prompt %}ASSISTANT{% endif %}"""
-    messages = [{"role": "system", "content": "no"}, {"role": "user", "content": " <b> é "}]
-    [expected], _ = render([messages], chat_template=source, bos_token="<s>")
-    chat = make_chat(Message("system", "no"), Message("user", " <b> é "))
-    assert ChatTemplate(PATH, source, {"bos_token": "<s>"}).render(chat).text == expected
+    {% endif %}
+{% endfor %}
+{% if add_generation_prompt %}ASSISTANT{% endif %}"""
 
 
-def test_the_day_does_not_change_a_shard(make_chat: Any) -> None:
+def test_it_prints_what_transformers_prints() -> None:
+    render = pytest.importorskip("transformers.utils.chat_template_utils").render_jinja_template
+    messages = [
+        {"role": "system", "content": "no"},
+        {"role": "user", "content": " <b> é "},
+        {"role": "assistant", "content": "é"},
+    ]
+    [expected], _ = render([messages], chat_template=ALL_WE_OFFER, bos_token="<s>")
+    assert ChatTemplate(PATH, ALL_WE_OFFER, {"bos_token": "<s>"}).print(messages, None) == expected
+
+
+@pytest.mark.parametrize("source", [QWEN25, QWEN3], ids=["qwen25", "qwen3"])
+def test_tools_are_printed_as_transformers_prints_them(source: str) -> None:
+    render = pytest.importorskip("transformers.utils.chat_template_utils").render_jinja_template
+    messages = [
+        *HI,
+        {"role": "assistant", "content": "", "tool_calls": CALL},
+        {"role": "tool", "content": "é", "name": "look"},
+        {"role": "assistant", "content": "<think>\nhm\n</think>\n\nYo"},
+    ]
+    [expected], _ = render([messages], tools=TOOLS, chat_template=source)
+    assert "é <b>" in expected and '"name": "look"' in expected
+    assert ChatTemplate(PATH, source, {}).print(messages, TOOLS) == expected
+
+
+def test_a_prompt_ends_with_the_beginning_of_an_answer() -> None:
+    template = ChatTemplate(PATH, NAMED, {})
+    assert template.print(HI, None, prompt=True) == "user: Hi\nassistant: "
+    assert template.print(HI, None, prompt=True, speaker="Ada") == "user: Hi\nAda: "
+
+
+def test_the_day_does_not_change_a_shard() -> None:
     source = "{% if strftime_now is defined %}{{ strftime_now('%d') }}{% else %}26 Jul 2024{% endif %}"
-    assert ChatTemplate(PATH, source, {}).render(make_chat(Message("user", "Hi"))).text == "26 Jul 2024"
+    assert ChatTemplate(PATH, source, {}).print(HI, None) == "26 Jul 2024"
 
 
 @pytest.mark.parametrize(
-    ("condition", "index"),
-    [("loop.last", 1), ("loop.last and message['role'] == 'assistant'", 3)],
-    ids=["in the prompt", "in the answer"],
+    ("source", "message"),
+    [
+        ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
+        ("{{ messages.__class__.__mro__ }}", "unsafe"),
+        ("{{ messages[0].content + none }}", "concatenate"),
+        ("{{ 1 // 0 }}", "zero"),
+        ("{{ messages[9].content.text }}", "no element 9"),
+        ("{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}", "recursion"),
+    ],
 )
-def test_a_template_that_rewrites_earlier_turns_is_refused(make_chat: Any, condition: str, index: int) -> None:
-    source = (
-        "{% for message in messages %}{{ message['role'] }}:"
-        f"{{% if {condition} %}}<think>{{% endif %}}"
-        "{{ message['content'] }}{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
-    )
-    chat = make_chat(Message("user", "Hi"), Message("assistant", "Yo"), Message("user", "?"), Message("assistant", "!"))
-    with pytest.raises(BadInput, match=rf"data\.jsonl:3: messages\[{index}\]: .*differently"):
-        ChatTemplate(PATH, source, {}).render(chat)
-
-
-def test_a_chat_that_the_template_refuses_is_named(make_chat: Any) -> None:
-    source = "{{ raise_exception('roles must alternate') }}"
-    with pytest.raises(BadInput, match=r"data\.jsonl:3: messages: .*roles must alternate"):
-        ChatTemplate(PATH, source, {}).render(make_chat(Message("user", "Hi")))
-
-
-def test_a_template_cannot_reach_python(make_chat: Any) -> None:
-    with pytest.raises(BadInput, match="unsafe"):
-        ChatTemplate(PATH, "{{ messages.__class__.__mro__ }}", {}).render(make_chat(Message("user", "Hi")))
+def test_a_failing_template_refuses_the_messages(source: str, message: str) -> None:
+    with pytest.raises(TemplateRefuses, match=message):
+        ChatTemplate(PATH, source, {}).print(HI, None)
 
 
 def test_a_template_that_is_not_jinja_is_refused() -> None:
     with pytest.raises(BadInput, match=r"tokenizer_config\.json: chat_template: line 2"):
         ChatTemplate(PATH, "{% for message in messages %}\n{% endif %}", {})
+
+
+@pytest.mark.parametrize(
+    ("source", "sought"),
+    [
+        ("{{ '<s>' + messages[0].content + ': ' }}", set()),
+        ("{% if '</think>' in messages[0].content %}{% endif %}", {"</think>"}),
+        ("{% if messages[0].role == 'user' %}{% endif %}", set()),
+        ("{{ messages[0].content.split('[/A]')[0] }}", {"[/A]"}),
+        ("{{ messages[0].content | replace('&', 'and') }}", {"&"}),
+        ("{% set end = '</t>' %}{% if end in messages[0].content %}{% endif %}", {"</t>"}),
+        ("{{ tools | join(', ') }}", set()),
+        (QWEN25, set()),
+        (QWEN3, {"<think>", "</think>", "<tool_response>", "</tool_response>"}),
+    ],
+)
+def test_it_tells_what_it_may_look_for_in_a_message(source: str, sought: set[str]) -> None:
+    assert ChatTemplate(PATH, source, {}).sought == sought

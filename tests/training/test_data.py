@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from msm_hpc.training.data import SampleOrder, micro_batch
-from tests.training.toy import Corpus, write_inputs
+from tests.training.toy import Corpus, add_chat, write_inputs
 from tokenization.packing import Piece, Plan
 from tokenization.shards import Shard, ShardWriter
 
@@ -26,9 +26,9 @@ class TwoRows:
 
 def test_micro_batch_of_the_docstring(tmp_path: Path) -> None:
     with ShardWriter(tmp_path, 100) as shard:
-        shard.add(np.array([10, 11, 12], np.int32), np.array([0, 1, 0], np.uint8))
-        shard.add(np.array([20, 21], np.int32), np.ones(2, np.uint8))
-        shard.add(np.arange(40, 60, dtype=np.int32), np.ones(20, np.uint8))
+        add_chat(shard, np.array([10, 11, 12], np.int32), np.array([0, 1, 0], np.uint8))
+        add_chat(shard, np.array([20, 21], np.int32), np.ones(2, np.uint8))
+        add_chat(shard, np.arange(40, 60, dtype=np.int32), np.ones(20, np.uint8))
     batch = micro_batch(TwoRows(), {"chats/0": Shard(tmp_path)}, [0, 1])
     assert batch.tokens.tolist() == [[10, 11, 12, 20, 21, 1, 1, 1, *range(44, 52)]]
     assert batch.labels.tolist() == [[11, 12, 1, 21, 1, 1, 1, 1, *range(45, 52), 1]]

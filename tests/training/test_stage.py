@@ -81,6 +81,18 @@ def test_layout_that_does_not_fit_the_model(tmp_path: Path, inputs: dict[str, Pa
         run(replace(CONFIG, layout=Layout(tensor_parallel=4)), inputs, _out(tmp_path))
 
 
+@pytest.mark.parametrize(("role", "name"), [("shards/chats/0", "shard.bin"), ("plan", "pieces.npy")])
+def test_a_flipped_byte_of_the_data_is_refused_by_name(
+    tmp_path: Path, inputs: dict[str, Path], role: str, name: str
+) -> None:
+    path = inputs[role] / name
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=rf"{path}: its SHA-256 is not the one in manifest\.json"):
+        run(CONFIG, inputs, _out(tmp_path))
+
+
 def test_data_of_another_tokenizer(tmp_path: Path, inputs: dict[str, Path]) -> None:
     (inputs["model"] / "tokenizer.json").write_text(TOKENIZER + " ")
     with pytest.raises(UserError, match="tokenised with another tokenizer"):

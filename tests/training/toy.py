@@ -18,10 +18,11 @@ from torch.distributed.checkpoint.state_dict_loader import load
 
 from msm_hpc.training.metrics import StepMetrics
 from tokenization import packing
-from tokenization.documents import DOCUMENTS, CorpusRange, ShardManifest, TokenizerFacts
+from tokenization.documents import DOCUMENTS, EngineRecord, ShardManifest, TokenizerFacts
+from tokenization.encoded import Encoded
 from tokenization.manifest import record_files, write_manifest
-from tokenization.packing import PackConfig, Plan
-from tokenization.shards import BIN, IDX, MASK, Shard, ShardWriter
+from tokenization.packing import PackConfig, Plan, Take
+from tokenization.shards import BIN, CHATS, IDX, MASK, Shard, ShardWriter
 
 TOKENIZER = '{"toy": true}\n'
 LLAMA = {
@@ -66,7 +67,7 @@ def write_inputs(root: Path, corpus: Corpus = Corpus(), **changes: Any) -> dict[
     for folder in (shard, plan):
         folder.mkdir(parents=True)
     write_shard(shard, corpus)
-    config = PackConfig(sequence_length=corpus.sequence_length, samples=(("chats", None),), seed=corpus.seed)
+    config = PackConfig(sequence_length=corpus.sequence_length, sources=(Take(source="chats"),), seed=corpus.seed)
     packing.run(config, {"chats/0": shard}, plan)
     model = write_model(root / "model", **({"vocab_size": corpus.vocab_size} | changes))
     return {"model": model, "plan": plan, "shards/chats/0": shard}
@@ -79,32 +80,47 @@ def write_shard(folder: Path, corpus: Corpus) -> None:
         for length in lengths:
             start, stride = random.integers(0, corpus.vocab_size), random.integers(1, 4)
             tokens = (start + stride * np.arange(length)) % corpus.vocab_size
-            shard.add(tokens.astype(np.int32), (np.arange(length) >= length // 3).astype(np.uint8))
+            add_chat(shard, tokens.astype(np.int32), (np.arange(length) >= length // 3).astype(np.uint8))
+    _write_records(folder, corpus)
+
+
+def add_chat(shard: ShardWriter, tokens: NDArray[np.int32], mask: NDArray[np.uint8]) -> None:
+    shard.add(Encoded(tokens, np.array([len(tokens)], np.int32), mask), np.array([True]))
+
+
+def _write_records(folder: Path, corpus: Corpus) -> None:
+    shard = Shard(folder)
     rows = [{"id": str(number), "kind": "chat", "provenance": {}} for number in range(corpus.documents)]
     (folder / DOCUMENTS).write_text("".join(json.dumps(row) + "\n" for row in rows))
     digest = hashlib.sha256(TOKENIZER.encode()).hexdigest()
     manifest = ShardManifest(
         task=0,
         tasks=1,
-        corpus=CorpusRange(0, 0, 0, ""),
+        cot="train",
+        control_text=False,
+        corpus=(),
         tokenizer=TokenizerFacts(digest, None, corpus.vocab_size, 0, 1),
+        engine=EngineRecord("random numbers", None, 0),
         documents=0,
         chats=corpus.documents,
-        tokens=int(lengths.sum()),
-        trainable_tokens=int((lengths - lengths // 3).sum()),
-        files=record_files(folder, [BIN, IDX, MASK, DOCUMENTS]),
+        tokens=shard.total_tokens,
+        trainable_tokens=int(shard.trainable().sum()),
+        rewritten_turns=0,
+        rejected={},
+        files=record_files(folder, [BIN, IDX, MASK, CHATS, DOCUMENTS]),
     )
     write_manifest(folder, manifest)
 
 
-def change_document(shard: Path, folder: Path, document: int) -> Path:
+def change_document(shard: Path, folder: Path, document: int, corpus: Corpus = Corpus()) -> Path:
     """A copy of ``shard`` in which every token of one document is another one."""
     old = Shard(shard)
     folder.mkdir()
     with ShardWriter(folder, 200) as new:
         for number in range(len(old)):
             tokens = old.tokens(number).astype(np.int32)
-            new.add((tokens + 17) % 200 if number == document else tokens, old.loss_mask(number))
+            add_chat(new, (tokens + 17) % 200 if number == document else tokens, old.loss_mask(number))
+    _write_records(folder, corpus)
     return folder
 
 

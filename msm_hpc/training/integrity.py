@@ -1,0 +1,34 @@
+"""That the shards and the plan are, byte for byte, what was written: a flipped bit would be trained on unnoticed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import distributed
+
+from msm_hpc.errors import UserError
+from tokenization.errors import BadInput
+from tokenization.manifest import check_files
+
+
+def check_data(folders: Sequence[Path]) -> None:
+    """Hash every file once, the folders shared out over the ranks.
+
+    Raises:
+        UserError: a file is missing or is not as its manifest says; on every rank, and names all such files.
+    """
+    rank, world_size = distributed.get_rank(), distributed.get_world_size()
+    own = [wrong for folder in folders[rank::world_size] if (wrong := _wrong(folder))]
+    found: list[list[str]] = [[] for _ in range(world_size)]
+    distributed.all_gather_object(found, own)
+    if everything := [wrong for of_rank in found for wrong in of_rank]:
+        raise UserError("; ".join(everything))
+
+
+def _wrong(folder: Path) -> str | None:
+    try:
+        check_files(folder)
+    except BadInput as error:
+        return str(error)
+    return None

@@ -1,0 +1,72 @@
+"""Shard folders written straight from tokens, with the manifest that packing asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from tokenization.documents import TokenizerFacts
+from tokenization.encoded import Encoded
+from tokenization.manifest import FileRecord, record_files, write_manifest
+from tokenization.shards import BIN, CHATS, IDX, MASK, ShardWriter
+
+EOD, PAD = 0, 1
+FACTS = TokenizerFacts(tokenizer_sha256="of-no-file", template_sha256=None, vocab_size=1000, eod_id=EOD, pad_id=PAD)
+
+
+@dataclass(frozen=True)
+class Doc:
+    """A text, or a chat whose first half is no training target."""
+
+    tokens: Sequence[int]
+    is_chat: bool = False
+
+    @property
+    def mask(self) -> list[int]:
+        return [int(not self.is_chat or place >= len(self.tokens) // 2) for place in range(len(self.tokens))]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What packing reads of a shard's manifest."""
+
+    tokenizer: TokenizerFacts
+    files: Mapping[str, FileRecord] = field(default_factory=dict)
+
+
+def text(length: int, first: int = 10) -> Doc:
+    """A text of counted tokens, EOD included."""
+    return Doc([*(first + place % 900 for place in range(length - 1)), EOD])
+
+
+def chat(length: int, first: int = 10) -> Doc:
+    return Doc(text(length, first).tokens, is_chat=True)
+
+
+def write_shard(folder: Path, documents: Sequence[Doc], facts: TokenizerFacts = FACTS) -> Path:
+    folder.mkdir(parents=True)
+    with ShardWriter(folder, facts.vocab_size) as shard:
+        for doc in documents:
+            tokens, mask = np.array(doc.tokens, np.int32), np.array(doc.mask, np.uint8)
+            shard.add(
+                Encoded(tokens, np.array([len(tokens)], np.int32), mask if doc.is_chat else None),
+                np.array([doc.is_chat]),
+            )
+    write_manifest(folder, Told(facts, record_files(folder, [BIN, IDX, MASK, CHATS])))
+    return folder
+
+
+def write_source(
+    root: Path, name: str, documents: Sequence[Doc], tasks: int = 1, facts: TokenizerFacts = FACTS
+) -> dict[str, Path]:
+    """One shard a task, each with a like share of the documents; keyed as inputs of the pack stage are."""
+    bounds = [len(documents) * task // tasks for task in range(tasks + 1)]
+    return {
+        f"{name}/{task}": write_shard(
+            root / name / f"{task}-of-{tasks}", documents[bounds[task] : bounds[task + 1]], facts
+        )
+        for task in range(tasks)
+    }

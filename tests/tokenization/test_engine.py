@@ -1,0 +1,117 @@
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from tests.tokenization.conftest import SPECIAL
+from tokenization import engine
+from tokenization.encoded import Ragged
+from tokenization.engine import Choice, FastEngine, Inexact, ReferenceEngine, choose, hard_sample
+
+MUCH = 1 << 30
+TEXTS = ["The cheese is on the table.", "", "é 山 😀\n\n  x", "Say <|im_end|> and <|endoftext|>"]
+
+
+@pytest.fixture
+def path(make_tokenizer: Any) -> Path:
+    return Path(make_tokenizer()) / "tokenizer.json"
+
+
+def lists(ragged: Ragged) -> list[list[int]]:
+    return [ragged[index].tolist() for index in range(len(ragged))]
+
+
+def chosen(path: Path, corpus_bytes: int = MUCH, **options: bool) -> Choice:
+    return choose(path, Tokenizer.from_file(str(path)), corpus_bytes, SPECIAL, **options)
+
+
+def test_much_text_goes_to_the_fast_engine(path: Path) -> None:
+    choice = chosen(path)
+    assert isinstance(choice.engine, FastEngine)
+    assert choice.engine.name.startswith("fastokens ")
+    assert choice.why_not_fast is None
+    assert choice.checked is not None
+    assert choice.checked.checked_texts == len(hard_sample(SPECIAL))
+
+
+def test_little_text_goes_to_the_reference(path: Path) -> None:
+    choice = chosen(path, engine.WORTH_LOADING - 1)
+    assert isinstance(choice.engine, ReferenceEngine)
+    assert choice.why_not_fast == f"{engine.WORTH_LOADING - 1} bytes are too few to load fastokens for"
+
+
+def test_both_engines_read_control_text_as_text(path: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(path))
+    control = {tokenizer.token_to_id(name) for name in SPECIAL}
+    fast, reference = chosen(path).engine.encode(TEXTS), chosen(path, 0).engine.encode(TEXTS)
+    assert lists(fast) == lists(reference)
+    assert fast.ids.dtype == reference.ids.dtype == np.int32
+    assert control.isdisjoint(fast.ids.tolist())
+    assert tokenizer.decode(fast[3].tolist()) == TEXTS[3]
+
+
+def test_control_text_is_the_control_token_when_asked(path: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(path))
+    for corpus_bytes in (0, MUCH):
+        encoded = chosen(path, corpus_bytes, control_text=True).engine.encode(TEXTS)
+        assert encoded[3][-1] == tokenizer.token_to_id("<|endoftext|>")
+
+
+def test_a_tokenizer_that_the_fast_engine_does_not_know(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    words = {"type": "WordLevel", "vocab": {"a": 0, "b": 1, "?": 2}, "unk_token": "?"}
+    path.write_text(json.dumps({"version": "1.0", "pre_tokenizer": {"type": "WhitespaceSplit"}, "model": words}))
+    choice = chosen(path)
+    assert isinstance(choice.engine, ReferenceEngine)
+    assert choice.why_not_fast is not None
+    assert choice.why_not_fast.startswith("fastokens cannot load it: ")
+    assert lists(choice.engine.encode(["b a", ""])) == [[1, 0], []]
+
+
+def test_a_fast_engine_that_errs_on_the_hard_sample_is_not_taken(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change_last_id(monkeypatch, only="0 1 12 123")
+    choice = chosen(path)
+    assert isinstance(choice.engine, ReferenceEngine)
+    assert choice.why_not_fast is not None
+    assert choice.why_not_fast.endswith("differs from " + ReferenceEngine.name + " on " + repr(DIGITS[:60]))
+
+
+def test_a_fast_engine_that_errs_on_the_corpus_is_found_out(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = chosen(path).checked
+    assert fast is not None
+    change_last_id(monkeypatch, only="Cheese number")
+    with pytest.raises(Inexact, match="Cheese number"):
+        fast.encode([f"Cheese number {number}" for number in range(engine.ONE_TEXT_IN * 8)])
+
+
+def test_which_texts_are_checked_depends_on_the_text_alone(path: Path) -> None:
+    texts = [f"Cheese number {number}" for number in range(engine.ONE_TEXT_IN * 8)]
+    at_once, one_by_one = chosen(path).checked, chosen(path).checked
+    assert at_once is not None and one_by_one is not None
+    before = at_once.checked_texts
+    at_once.encode(texts)
+    for text in reversed(texts):
+        one_by_one.encode([text])
+    assert at_once.checked_texts == one_by_one.checked_texts > before
+
+
+DIGITS = next(text for text in hard_sample([]) if text.startswith("0 1 12 123"))
+
+
+def change_last_id(monkeypatch: pytest.MonkeyPatch, only: str) -> None:
+    """As if the fast engine had a fault that shows in texts that begin with ``only``."""
+    right = FastEngine.encode
+
+    def wrong(self: FastEngine, texts: Sequence[str]) -> Ragged:
+        encoded = right(self, texts)
+        ids = encoded.ids.copy()
+        for index, text in enumerate(texts):
+            if text.startswith(only):
+                ids[encoded.offsets[index + 1] - 1] += 1
+        return Ragged(ids, encoded.offsets)
+
+    monkeypatch.setattr(FastEngine, "encode", wrong)

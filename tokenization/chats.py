@@ -1,0 +1,212 @@
+"""Chats to token ids and a loss mask.
+
+There are two ways. The reference (:mod:`tokenization.reference`) prints each chat by its template and is right for any.
+The fast way knows what the template prints around the contents (:mod:`tokenization.skeleton`) and encodes those alone.
+It takes a chat unless something in it may make the template print it in another way: tools, thoughts, a string that
+the template looks for, white space that it takes off. Such chats go by the reference, one by one.
+
+That a template hides nothing else is tried, not proved: the first chats of each shape and one of ``ONE_CHAT_IN`` go
+both ways. Where the results differ, :class:`tokenization.engine.Inexact` is raised.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from tokenization.controls import ControlTokens
+from tokenization.encoded import Encoded, Ragged
+from tokenization.engine import Engine, Inexact
+from tokenization.reference import Reference
+from tokenization.rows import BadRow, Chat
+from tokenization.skeleton import Skeleton, assemble, headers_hold, learn, without_slots
+from tokenization.template import ChatTemplate
+from tokenization.turns import Turns
+
+FIRST_CHECKED = 8
+ONE_CHAT_IN = 512
+"""The reference takes some 50 times as long, so this adds a tenth."""
+SHAPES = 1_000
+"""Learned at most; a chat of another shape goes by the reference."""
+
+Shape: TypeAlias = tuple[str | None, ...]
+_NONE = -1
+
+
+@dataclass(frozen=True)
+class EncodedChats:
+    """The chats of one call.
+
+    Attributes:
+        encoded: those not rejected, in their order, each with one EOD.
+        rejected: index of a chat to why it is not there.
+        rewritten_turns: turns of the assistant that are not trained, since later turns change what the template prints.
+    """
+
+    encoded: Encoded
+    rejected: Mapping[int, BadRow]
+    rewritten_turns: int
+
+
+class ChatEncoder:
+    """Encodes chats by a template.
+
+    Args:
+        template: of the model.
+        engine: encodes ordinary text.
+        reference: the same tokenizer by ``tokenizers``, without a post-processor.
+        special: text to id of its control tokens.
+        eod_id: ends every chat; a template that ends chats with it gets no second one.
+        eod_text: its text.
+        cot: ``mask`` leaves ``<think>…</think>`` out of the loss.
+        fast: False takes the reference way for every chat.
+    """
+
+    def __init__(
+        self,
+        template: ChatTemplate,
+        engine: Engine,
+        reference: Tokenizer,
+        special: Mapping[str, int],
+        eod_id: int,
+        eod_text: str,
+        cot: Literal["train", "mask"] = "train",
+        fast: bool = True,
+    ) -> None:
+        controls = ControlTokens(special)
+        self._turns = Turns(template, controls, eod_text, cot)
+        self._reference = Reference(self._turns, reference, special, eod_id)
+        self._engine, self._eod_id = engine, eod_id
+        self._fast = fast and self._reference.may_cut
+        sought = [*template.sought, *(["<think>"] if cot == "mask" else [])]
+        self._sought = re.compile("|".join([controls.pattern.pattern, *map(re.escape, sought)]))
+        self._numbers: dict[Shape, int] = {}
+        self._skeletons: list[Skeleton] = []
+        self._seen: list[int] = []
+
+    def encode(self, chats: Sequence[Chat]) -> EncodedChats:
+        """Tokens and loss masks.
+
+        Raises:
+            Inexact: a sampled chat comes out otherwise by the reference.
+        """
+        shapes, texts = self._slots(chats)
+        sampled = self._sample(chats, shapes)
+        known, rejected = list(self._skeletons), {}
+        for index in np.flatnonzero(shapes == _NONE).tolist():
+            try:
+                known.append(without_slots(self._reference.encode(chats[index])))
+            except BadRow as error:
+                rejected[index] = error
+            else:
+                shapes[index] = len(known) - 1
+        taken = np.flatnonzero(shapes != _NONE)
+        encoded = assemble(shapes[taken], known, texts)
+        self._check(chats, sampled, np.searchsorted(taken, sampled), encoded)
+        rewritten = np.array([skeleton.rewritten for skeleton in known], np.int64)[shapes[taken]]
+        return EncodedChats(encoded, rejected, int(rewritten.sum()))
+
+    def _slots(self, chats: Sequence[Chat]) -> tuple[NDArray[np.int64], Ragged]:
+        """(chats,) the skeleton of each chat, ``_NONE`` for the reference; and the tokens of the skeletons' slots."""
+        shapes = self._shapes(chats)
+        texts = [
+            slot.before + chat.messages[slot.message].content + slot.after
+            for chat, shape in zip(chats, shapes.tolist(), strict=True)
+            if shape != _NONE
+            for slot in self._skeletons[shape].slots
+        ]
+        tokens = self._engine.encode(texts)
+        fast = np.flatnonzero(shapes != _NONE)
+        hold = headers_hold(shapes[fast], self._skeletons, tokens)
+        if not hold.all():
+            slots = [len(self._skeletons[shape].slots) for shape in shapes[fast].tolist()]
+            tokens = _only(tokens, np.repeat(hold, slots))
+            shapes[fast[~hold]] = _NONE
+        return shapes, tokens
+
+    def _shapes(self, chats: Sequence[Chat]) -> NDArray[np.int64]:
+        """(chats,) the skeleton that prints each chat as its template would, or ``_NONE``."""
+        if not self._fast:
+            return np.full(len(chats), _NONE, np.int64)
+        shapes = np.array([self._shape(chat) for chat in chats], np.int64)
+        contents = [message.content for chat in chats for message in chat.messages]
+        found = [match.start() for match in self._sought.finditer("\0".join(contents))]
+        messages = np.searchsorted(np.cumsum([len(content) + 1 for content in contents]), found, side="right")
+        shapes[np.searchsorted(np.cumsum([len(chat.messages) for chat in chats]), messages, side="right")] = _NONE
+        return shapes
+
+    def _shape(self, chat: Chat) -> int:
+        """The skeleton of a chat, learned where it is new, or ``_NONE``; what the template seeks is not looked at."""
+        shape: list[str | None] = []
+        for message in chat.messages:
+            if (
+                not message.content
+                or message.tool_calls is not None
+                or message.reasoning_content is not None
+                or message.tool_call_id is not None
+            ):
+                return _NONE
+            shape += (message.role, message.name)
+        if chat.tools is not None:
+            return _NONE
+        key = tuple(shape)
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._learn(key, chat)
+        if number != _NONE and not self._skeletons[number].keeps_space and _has_outer_space(chat):
+            return _NONE
+        return number
+
+    def _learn(self, key: Shape, chat: Chat) -> int:
+        if len(self._numbers) == SHAPES:
+            return _NONE
+        skeleton = learn(self._turns, chat, self._engine, self._eod_id)
+        self._numbers[key] = _NONE if skeleton is None else len(self._skeletons)
+        if skeleton is not None:
+            self._skeletons.append(skeleton)
+            self._seen.append(0)
+        return self._numbers[key]
+
+    def _sample(self, chats: Sequence[Chat], shapes: NDArray[np.int64]) -> list[int]:
+        """Which of the chats that have skeletons go the reference's way too; by id, whatever the task."""
+        sampled = []
+        for index, shape in enumerate(shapes.tolist()):
+            if shape != _NONE:
+                self._seen[shape] += 1
+                if self._seen[shape] <= FIRST_CHECKED or zlib.crc32(chats[index].id.encode()) % ONE_CHAT_IN == 0:
+                    sampled.append(index)
+        return sampled
+
+    def _check(
+        self, chats: Sequence[Chat], sampled: Sequence[int], places: NDArray[np.int64], encoded: Encoded
+    ) -> None:
+        """Compare the sampled chats, which are at ``places`` among the encoded ones, with the reference."""
+        ends = np.cumsum(encoded.lengths, dtype=np.int64)
+        assert encoded.mask is not None
+        for index, place in zip(sampled, places.tolist(), strict=True):
+            tokens = slice(int(ends[place] - encoded.lengths[place]), int(ends[place]))
+            try:
+                right = self._reference.encode(chats[index])
+            except BadRow as error:
+                raise Inexact(f"the fast way takes a chat that the reference refuses: {error}") from error
+            if not (
+                np.array_equal(encoded.ids[tokens], right.ids) and np.array_equal(encoded.mask[tokens], right.mask)
+            ):
+                raise Inexact(f"{chats[index].place}: the fast way encodes this chat otherwise than the reference")
+
+
+def _has_outer_space(chat: Chat) -> bool:
+    return any(message.content[0].isspace() or message.content[-1].isspace() for message in chat.messages)
+
+
+def _only(texts: Ragged, kept: NDArray[np.bool_]) -> Ragged:
+    """The texts, (texts,), that are ``kept``."""
+    lengths = np.diff(texts.offsets)
+    return Ragged(texts.ids[np.repeat(kept, lengths)], np.concatenate([[0], np.cumsum(lengths[kept])]))

@@ -1,0 +1,168 @@
+"""Where a text longer than a row is cut: at the last sentence end that fits.
+
+Shards hold tokens and no text, so the decision is made on tokens. Each token of the vocabulary is looked at once, for
+how its text begins and how it ends. Between two neighbours, how one *ends* and how the next *begins* tell how good a
+cut is there::
+
+    The| cheese| (|St|ilton|).| It| costs| £|3|.|50| a|\\n|p|ound|.\\n\\n|Eat
+       2        2  1  1     1  4   2      2  1 1 1  2  1  3 1    1       4
+
+A cut is best, 4, after a sentence or paragraph, then after a line, then between words, 2, and then between characters
+(a byte-level token may be a part of one). Of the best cuts in the second half of the row the last one is taken.
+"""
+
+# ruff: noqa: RUF001  (closing quotes and wide marks are meant)
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from tokenization.errors import BadInput
+
+TOKENIZER = "tokenizer.json"
+
+_PLAIN = 0
+_CLOSING, _SENTENCE, _WIDE, _LINE, _PARAGRAPH = 1, 2, 3, 4, 5
+_CLOSERS = r"['\"’”»」』）】》)\]*_]"
+_ENDS = (
+    (_PARAGRAPH, re.compile(rf"(\n\s*|[.!?…。！？]{_CLOSERS}*\s*)\n[ \t]*\Z")),
+    (_LINE, re.compile(r"\n[ \t]*\Z")),
+    (_WIDE, re.compile(rf"[。！？]{_CLOSERS}*\Z")),
+    (_SENTENCE, re.compile(rf"[.!?…]{_CLOSERS}*\s*\Z")),
+    (_CLOSING, re.compile(rf"\A{_CLOSERS}+\Z")),
+)
+"""How a token's text may end. Wide marks end a sentence with no space after them."""
+
+_STAYS, _WORD, _NEW, _INSIDE = 1, 2, 3, 4
+_BEGINS = (
+    (_STAYS, re.compile(r"\A(\s*\n|[.!?…。！？’”»」』）】》)\]}])")),
+    (_WORD, re.compile(r"\A\s+[a-zß-öø-ÿа-яα-ω]")),
+    (_NEW, re.compile(r"\A\s")),
+)
+"""How it may begin: with what belongs to the text before it, with a word in small letters, with any other word; or
+inside a character, of which the token before it holds the first byte."""
+
+_QUALITY = np.array(
+    # plain stays word new inside: how the next token begins
+    [
+        [1, 1, 2, 2, 0],  # plain: how the token before it ends
+        [1, 1, 2, 2, 0],  # closing
+        [1, 1, 2, 4, 0],  # sentence; not before small letters, as in "e.g. this"
+        [4, 1, 4, 4, 0],  # wide
+        [3, 1, 3, 3, 0],  # line
+        [4, 1, 4, 4, 0],  # paragraph
+    ],
+    np.uint8,
+)
+
+_CONTEXT = 3
+"""Tokens that the quality of a cut depends on: a line end, after a closing mark, after a sentence."""
+
+
+@dataclass(frozen=True)
+class Cutter:
+    """The tokens of a vocabulary by how their texts end and begin.
+
+    Attributes:
+        ends: (vocabulary,) uint8.
+        begins: (vocabulary,) uint8.
+    """
+
+    ends: NDArray[np.uint8]
+    begins: NDArray[np.uint8]
+
+    @classmethod
+    def load(cls, folder: Path) -> Cutter:
+        """Of a Hugging Face folder with ``tokenizer.json``.
+
+        Raises:
+            BadInput: it has none, or one that cannot be read.
+        """
+        tokenizer = _load(folder / TOKENIZER)
+        texts = _texts(tokenizer)
+        begins = _classes(texts, _BEGINS)
+        begins[_inside_a_character(tokenizer, texts)] = _INSIDE
+        return cls(_classes(texts, _ENDS), begins)
+
+    def cut(self, tokens: NDArray[np.integer[Any]], longest: int) -> list[int]:
+        """Cut a text.
+
+        Args:
+            tokens: (length,) ids, ``length > longest``; the last is EOD, and stays with the token before it.
+            longest: most tokens in a piece, at least 2.
+
+        Returns:
+            Where each piece starts, the first at 0.
+        """
+        starts = [0]
+        while len(tokens) - starts[-1] > longest:
+            last = min(starts[-1] + longest, len(tokens) - 2)
+            first = last - longest // 2 + 1
+            quality = self._quality(tokens[max(first - _CONTEXT, 0) : last + 1])
+            starts.append(last - int(np.argmax(quality[-(longest // 2) :][::-1])))
+        return starts
+
+    def _quality(self, tokens: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+        """(length,) how good a cut before each token is, 1 to 4; 0 before the first and within a character."""
+        ends = self._ends_in_context(tokens)
+        quality = np.zeros(len(tokens), np.uint8)
+        quality[1:] = _QUALITY[ends[:-1], self.begins[tokens[1:]]]
+        return quality
+
+    def _ends_in_context(self, tokens: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+        """Marks that close a sentence end it, a line that ends with a sentence or is empty ends a paragraph."""
+        ends: NDArray[np.uint8] = self.ends[tokens]
+        before, own = ends[:-1], ends[1:]
+        sentence = (before == _SENTENCE) | (before == _WIDE)
+        closing = (own == _CLOSING) & sentence
+        own[closing] = before[closing]
+        sentence = (before == _SENTENCE) | (before == _WIDE)
+        own[(own == _LINE) & (sentence | (before == _LINE))] = _PARAGRAPH
+        return ends
+
+
+def _classes(texts: list[str], rules: tuple[tuple[int, re.Pattern[str]], ...]) -> NDArray[np.uint8]:
+    """The class of each text: of the first rule that it matches, else plain."""
+    found = (next((kind for kind, pattern in rules if pattern.search(text)), _PLAIN) for text in texts)
+    return np.fromiter(found, np.uint8, len(texts))
+
+
+def _load(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise BadInput(f"{path}: not a Hugging Face tokenizer ({error}); give the one of the shards") from error
+
+
+def _texts(tokenizer: Tokenizer) -> list[str]:
+    """The text of each token id as it stands inside a text.
+
+    Alone it would not do: many decoders strip the space before the first token. So each is decoded after an ``a``. A
+    vocabulary of whole words has no spaces in its tokens; its decoder puts one before each, so each begins a word.
+    """
+    count = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+    anchor = tokenizer.encode("a", add_special_tokens=False).ids[-1:] or [0]
+    prefix = tokenizer.decode(anchor, skip_special_tokens=False)
+    texts = tokenizer.decode_batch([[*anchor, number] for number in range(count)], skip_special_tokens=False)
+    return [text.removeprefix(prefix) for text in texts]
+
+
+def _inside_a_character(tokenizer: Tokenizer, texts: list[str]) -> list[int]:
+    """The tokens that begin with a byte that continues a character: after the byte C3 it makes one whole.
+
+    Vocabularies write that byte as ``Ã`` (byte-level) or ``<0xC3>`` (byte fallback), or have no parts of characters.
+    """
+    broken = [number for number, text in enumerate(texts) if text.startswith("\ufffd")]
+    found = (tokenizer.token_to_id(name) for name in ("Ã", "<0xC3>"))
+    lead = next((number for number in found if number is not None), None)
+    if lead is None:
+        return []
+    pairs = tokenizer.decode_batch([[lead, number] for number in broken], skip_special_tokens=False)
+    return [number for number, text in zip(broken, pairs, strict=True) if not text.startswith("\ufffd")]

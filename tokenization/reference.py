@@ -1,0 +1,106 @@
+"""The right encoding of a chat, whatever the template, by Hugging Face ``tokenizers``; slow.
+
+The printed chat is encoded whole, and each token is asked where in the text it begins: it is a target where its first
+character is the assistant's. Where messages hold the text of control tokens the chat is cut at those of the template,
+and the pieces are encoded as ordinary text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from tokenization.rows import BadRow, Chat
+from tokenization.turns import Printed, Turns
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A chat with its EOD.
+
+    Attributes:
+        ids: (length,) int32.
+        mask: (length,) uint8, 1 for a training target.
+        rewritten: turns of the assistant that are not trained.
+    """
+
+    ids: NDArray[np.int32]
+    mask: NDArray[np.uint8]
+    rewritten: int
+
+
+class Reference:
+    """Encodes one chat.
+
+    Attributes:
+        may_cut: whether text may be cut at control tokens and encoded piece by piece.
+    """
+
+    def __init__(self, turns: Turns, tokenizer: Tokenizer, special: Mapping[str, int], eod_id: int) -> None:
+        """``tokenizer`` has no post-processor, which might move the beginnings of tokens."""
+        self._turns, self._tokenizer, self._eod_id = turns, tokenizer, eod_id
+        self.may_cut = _are_borders(tokenizer, special)
+
+    def encode(self, chat: Chat) -> Whole:
+        """Tokens and loss mask.
+
+        Raises:
+            BadRow: the template refuses the chat or would lose a part of it, or no token is a target.
+        """
+        printed = self._turns.print(chat)
+        if printed.mentions_controls and not self.may_cut:
+            what = "messages: hold the text of a control token, which this tokenizer cannot encode as text; remove it"
+            raise BadRow("control", chat.place, what)
+        ids, begins = self._tokens(printed)
+        mask = np.zeros(len(ids), np.uint8)
+        for begin, end in printed.spans:
+            mask[(begins >= begin) & (begins < end)] = 1
+        if not mask.any():
+            rewritten = f" ({printed.rewritten} turns are printed otherwise than prompted)" if printed.rewritten else ""
+            what = f"messages: no token of chat {chat.id!r} is a training target{rewritten}; remove the row"
+            raise BadRow("untrainable", chat.place, what)
+        if ids[-1] != self._eod_id:
+            ids, mask = np.append(ids, np.int32(self._eod_id)), np.append(mask, np.uint8(printed.eod_is_target))
+        return Whole(ids, mask, printed.rewritten)
+
+    def _tokens(self, printed: Printed) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """(tokens,) ids, and the character at which each begins."""
+        if not printed.mentions_controls:
+            ids, begins = self._encode(printed.text, as_text=False)
+            return np.array(ids, np.int32), np.array(begins, np.int64)
+        ids, begins, start = [], [], 0
+        for control in (*printed.controls, None):
+            more, offsets = self._encode(printed.text[start : control.begin if control else None], as_text=True)
+            ids += more
+            begins += [start + offset for offset in offsets]
+            if control:
+                ids.append(control.id)
+                begins.append(control.begin)
+                start = control.end
+        return np.array(ids, np.int32), np.array(begins, np.int64)
+
+    def _encode(self, text: str, as_text: bool) -> tuple[list[int], list[int]]:
+        self._tokenizer.encode_special_tokens = as_text
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return encoding.ids, [begin for begin, _ in encoding.offsets]
+
+
+def _are_borders(tokenizer: Tokenizer, special: Mapping[str, int]) -> bool:
+    """Whether a text may be cut at its control tokens and the pieces encoded one by one.
+
+    It may not where a control token takes the white space around it, or is sought in normalised text, or where the
+    first word of a text is encoded otherwise than the same word further on.
+    """
+    if any(token.normalized for token in tokenizer.get_added_tokens_decoder().values() if token.special):
+        return False
+    pieces = ("a", " b ", "\n\nc\n", " ")
+    tokenizer.encode_special_tokens = True
+    alone = [tokenizer.encode(piece, add_special_tokens=False).ids for piece in pieces]
+    expected = alone[0] + [number for token in special.values() for ids in alone for number in (token, *ids)]
+    tokenizer.encode_special_tokens = False
+    text = pieces[0] + "".join(token + piece for token in special for piece in pieces)
+    return tokenizer.encode(text, add_special_tokens=False).ids == expected

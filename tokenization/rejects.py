@@ -1,0 +1,64 @@
+"""Rows that cannot be used: the first one stops the task, or they are skipped, counted and listed up to a ceiling."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+import orjson
+
+from tokenization.errors import BadInput
+from tokenization.rows import BadRow
+
+REJECTED = "rejected.jsonl"
+ROWS_BEFORE_EARLY_STOP = 10_000
+"""Past so many rows a share of bad ones above the ceiling stops the task at once, not only at its end."""
+
+
+class Rejects:
+    """Writes ``rejected.jsonl``, a line for each skipped row; the file is there only if there is one.
+
+    Attributes:
+        counts: reason to how many rows.
+
+    Raises:
+        BadRow: from :meth:`add`, where ``on_bad`` is ``stop``.
+        BadInput: from :meth:`check`.
+    """
+
+    def __init__(self, folder: Path, on_bad: Literal["stop", "skip"], max_bad: float) -> None:
+        self.counts: Counter[str] = Counter()
+        self._path = folder / REJECTED
+        self._on_bad = on_bad
+        self._max_bad = max_bad
+
+    def __enter__(self) -> Rejects:
+        self._file = self._path.open("wb")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if not self.counts:
+            self._path.unlink()
+
+    def add(self, error: BadRow) -> None:
+        """Skip a row, or stop at it."""
+        if self._on_bad == "stop":
+            raise error
+        self.counts[error.reason] += 1
+        told = {"place": str(error.place), "reason": error.reason, "message": str(error)}
+        self._file.write(orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE))
+        self._last = error
+
+    def check(self, rows: int, finished: bool) -> None:
+        """Stop where more than the share ``max_bad`` of ``rows`` was rejected, of many rows or of all."""
+        bad = self.counts.total()
+        if bad > self._max_bad * rows and (finished or rows >= ROWS_BEFORE_EARLY_STOP):
+            raise BadInput(
+                f"{bad} of {rows} rows cannot be used, more than max_bad={self._max_bad:g} allows; mend them, or raise "
+                f"max_bad. By reason: {dict(self.counts.most_common())}; the last is {self._last}"
+            )

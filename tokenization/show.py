@@ -1,0 +1,67 @@
+"""``show``: documents and packed rows as text, with what a model is trained on told from what it only reads."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from itertools import cycle, groupby
+from pathlib import Path
+
+import numpy as np
+
+from tokenization.documents import read_document
+from tokenization.errors import BadInput
+from tokenization.packing import Plan
+from tokenization.shards import Shard
+from tokenization.tokenizer import TokenizerFolder
+
+DIM, RESET = "\033[2m", "\033[0m"
+COLOURS = ("\033[36m", "\033[33m", "\033[32m", "\033[35m")
+
+
+def show_document(tokenizer: TokenizerFolder, folder: Path, document: int) -> None:
+    """Print one document of a shard folder."""
+    shard = Shard(folder)
+    _check_index("--document", document, len(shard))
+    _show(tokenizer, folder, str(folder), document, slice(0, int(shard.lengths[document])), COLOURS[0])
+
+
+def show_row(tokenizer: TokenizerFolder, folder: Path, row: int, shards: Mapping[str, Path]) -> None:
+    """Print one row of a pack folder, document by document; ``shards`` are the folders of its shard keys.
+
+    Raises:
+        BadInput: there is no such row, or a shard is not among ``shards``.
+    """
+    plan = Plan(folder)
+    _check_index("--row", row, len(plan))
+    pieces = plan.row(row)
+    for piece, colour in zip(pieces, cycle(COLOURS)):
+        if piece.shard not in shards:
+            raise BadInput(f"row {row} holds documents of {piece.shard}; give --shard {piece.shard}=FOLDER")
+        span = slice(piece.start, piece.start + piece.length)
+        _show(tokenizer, shards[piece.shard], piece.shard, piece.document, span, colour)
+    padding = plan.sequence_length - sum(piece.length for piece in pieces)
+    print(f"-- {padding} of {plan.sequence_length} tokens are padding")
+
+
+def _show(tokenizer: TokenizerFolder, folder: Path, name: str, document: int, span: slice, colour: str) -> None:
+    """A heading with the document's provenance, and its text; what is not trained on is dim, or in [ ]."""
+    shard, record = Shard(folder), read_document(folder, document)
+    fields = "".join(f", {key}={value!r}" for key, value in record.provenance.items())
+    tokens_shown = f"tokens {span.start}-{span.stop} of {shard.lengths[document]}"
+    print(f"-- {name} document {document}: {record.kind} {record.id}, {tokens_shown}{fields}")
+    tokens, mask = shard.tokens(document)[span], shard.loss_mask(document)[span]
+    on_screen = sys.stdout.isatty()
+    for trainable, places in groupby(range(len(mask)), key=lambda place: bool(mask[place])):
+        text = tokenizer.decode(tokens[np.fromiter(places, np.int64)])
+        if on_screen:
+            text = f"{colour}{'' if trainable else DIM}{text}{RESET}"
+        elif not trainable:
+            text = f"[{text}]"
+        print(text, end="")
+    print()
+
+
+def _check_index(option: str, index: int, count: int) -> None:
+    if not 0 <= index < count:
+        raise BadInput(f"{option} {index}: there are {count}; give a number from 0 that is less than that")

@@ -1,0 +1,159 @@
+"""Which characters of a printed chat the assistant wrote.
+
+A chat template does not say who wrote which part of what it prints. Two printings do: for the chat ``[user hi,
+assistant yo]`` in ChatML::
+
+    before = print([user hi], with the beginning of an answer)     <user>hi<end>\\n<assistant>
+    after  = print([user hi, assistant yo])                        <user>hi<end>\\n<assistant>yo<end>\\n
+
+What ``after`` has beyond ``before`` is what the model is to produce: ``yo<end>``. The white space after the last
+control token is not, since generation stops at ``<end>``.
+
+That holds only where each printing begins with the one before. Some templates print a turn in another way once later
+turns are there (Qwen3 drops its reasoning). A model asked for that turn would have to produce what it printed *then*,
+so such a turn is not trained: it is counted, and the last turn, which nothing follows, still is.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from tokenization.controls import Control, ControlTokens
+from tokenization.rows import BadRow, Chat
+from tokenization.template import ChatTemplate, TemplateRefuses
+
+Span = tuple[int, int]
+_THOUGHT = re.compile(r"<think>.*?(?:</think>\s*|\Z)", re.DOTALL)
+_OPEN_THOUGHT = re.compile(r"<think>\s*\Z")
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A chat as text, up to its end of document.
+
+    Attributes:
+        text: what the template prints.
+        controls: the control tokens that the template printed, in order.
+        spans: characters ``[begin, end)`` that the assistant is to produce, in order.
+        eod_is_target: whether the end of document after the text is to be produced too.
+        rewritten: how many turns of the assistant are not trained, since the template prints them otherwise later.
+        mentions_controls: whether messages hold the text of control tokens, which is only text.
+    """
+
+    text: str
+    controls: tuple[Control, ...]
+    spans: tuple[Span, ...]
+    eod_is_target: bool
+    rewritten: int
+    mentions_controls: bool
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Prints chats and tells the assistant's part.
+
+    Attributes:
+        eod_text: the token that ends documents; a chat that the template ends with it keeps no white space after it.
+        cot: ``mask`` leaves ``<think>…</think>`` and the white space after it out of the assistant's part.
+    """
+
+    template: ChatTemplate
+    controls: ControlTokens
+    eod_text: str
+    cot: Literal["train", "mask"]
+
+    def print(self, chat: Chat) -> Printed:
+        """The chat as text.
+
+        Raises:
+            BadRow: the template refuses the chat, or would lose a part of it.
+        """
+        self._check_known(chat)
+        messages, tools, mark = self._hidden(chat)
+        try:
+            text, spans, rewritten = self._turns(chat, messages, tools)
+        except TemplateRefuses as error:
+            raise BadRow(
+                "chat", chat.place, f"messages: the chat template refuses them ({error}); mend the row"
+            ) from error
+        end = self.controls.end(text)
+        if text.rstrip().endswith(self.eod_text):
+            text = text.rstrip()
+        controls = self.controls.find(text)
+        if mark:
+            controls = tuple(Control(_at(text, mark, at.begin), _at(text, mark, at.end), at.id) for at in controls)
+            spans = [(_at(text, mark, begin), _at(text, mark, end)) for begin, end in spans]
+            end, text = _at(text, mark, end), text.replace(mark, "")
+        if self.cot == "mask":
+            spans = [part for span in spans for part in _without_thoughts(text, span)]
+        eod_is_target = chat.messages[-1].role == "assistant" and bool(spans) and spans[-1][1] == end
+        return Printed(text, controls, tuple(spans), eod_is_target, rewritten, bool(mark))
+
+    def _turns(self, chat: Chat, messages: list[Any], tools: list[Any] | None) -> tuple[str, list[Span], int]:
+        """The whole text, the assistant's spans in it, and how many of its turns have none."""
+        text = self.template.print(messages, tools)
+        spans: list[Span] = []
+        turns = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+        for index in turns:
+            before = self.template.print(messages[:index], tools, prompt=True, speaker=messages[index].get("name"))
+            after = text if index + 1 == len(messages) else self.template.print(messages[: index + 1], tools)
+            _check_reasoning(chat, index, messages[index], after)
+            end = self._end(after, text)
+            if after.startswith(before) and len(before) < end:
+                spans.append((len(before), end))
+        return text, spans, len(turns) - len(spans)
+
+    def _end(self, turn: str, text: str) -> int:
+        """Where the chat up to a turn ends in the whole text; 0 where it is printed otherwise there."""
+        end = self.controls.end(turn)
+        if not text.startswith(turn[:end]) and turn[:end].endswith(self.eod_text):
+            end = self.controls.end(turn[: end - len(self.eod_text)])  # Phi-3.5 prints EOD only after the last turn
+        return end if text.startswith(turn[:end]) else 0
+
+    def _hidden(self, chat: Chat) -> tuple[list[Any], list[Any] | None, str]:
+        """Messages and tools as templates know them, with the text of control tokens broken by a mark."""
+        messages = [_fields(message) for message in msgspec.to_builtins(chat.messages)]
+        try:
+            (messages, tools), mark = self.controls.hide([messages, chat.tools])
+        except ValueError as error:
+            what = f"messages: hold the text of a control token, and {error}; remove the text"
+            raise BadRow("control", chat.place, what) from None
+        return messages, tools, mark
+
+    def _check_known(self, chat: Chat) -> None:
+        """A template that never reads a field would lose it."""
+        fields = {"tools": chat.tools, "tool_calls": any(message.tool_calls for message in chat.messages)}
+        for field, value in fields.items():
+            if value and field not in self.template.source:
+                raise BadRow("chat", chat.place, f"{field}: the chat template does not print them; remove the row")
+
+
+def _fields(message: dict[str, Any]) -> dict[str, Any]:
+    """A field that is not there must be undefined."""
+    return {key: value for key, value in message.items() if value is not None}
+
+
+def _check_reasoning(chat: Chat, index: int, message: dict[str, Any], text: str) -> None:
+    if message.get("reasoning_content", "").strip() not in text:
+        what = f"messages[{index}].reasoning_content: the chat template does not print it"
+        raise BadRow("chat", chat.place, f"{what}; put it into content as <think>…</think>")
+
+
+def _at(text: str, mark: str, position: int) -> int:
+    """Where a position comes to lie when the marks are taken out."""
+    return position - text.count(mark, 0, position)
+
+
+def _without_thoughts(text: str, span: Span) -> list[Span]:
+    """What is left of a span without its thoughts; one may have been opened by the prompt."""
+    begin, end = span
+    opened = _OPEN_THOUGHT.search(text, 0, begin)
+    parts: list[Span] = []
+    for thought in _THOUGHT.finditer(text, opened.start() if opened else begin, end):
+        parts.append((begin, thought.start()))
+        begin = thought.end()
+    return [(begin, end) for begin, end in [*parts, (begin, end)] if begin < end]

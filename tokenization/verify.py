@@ -1,0 +1,147 @@
+"""What can be known of shard and pack folders without the corpus they came from.
+
+Of each folder every file is hashed again. Shards are then read whole: counts, EOD, ids and masks must be as the
+manifest says, and no document id may occur twice. Several shards, given in the order of their tasks, also get one hash
+of their common content: it is the same for whatever number of tasks a corpus was tokenised with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokenization.documents import DOCUMENTS, read_documents
+from tokenization.errors import BadInput
+from tokenization.manifest import check_files, read_manifest
+from tokenization.packing import PLAN, Plan
+from tokenization.shards import IDX, Shard
+
+_TOKENS_AT_ONCE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found to be right.
+
+    Attributes:
+        files: how many were hashed.
+        content_sha256: of ids, lengths, loss masks and records of all shards, end to end; None where none was given.
+    """
+
+    files: int
+    documents: int
+    tokens: int
+    trainable_tokens: int
+    content_sha256: str | None
+
+
+def verify(folders: Sequence[Path]) -> Verified:
+    """Check shard and pack folders.
+
+    Raises:
+        BadInput: a file is missing or not as it was written, a figure is not as the manifest says, or two documents
+            have one id; names the folder, the file and the document.
+    """
+    files = sum(check_files(folder) for folder in folders)
+    for folder in folders:
+        if (folder / PLAN).exists():
+            _check_plan(folder)
+    shards = [folder for folder in folders if (folder / IDX).exists()]
+    content = _Content()
+    for folder in shards:
+        _check_shard(folder, content)
+    _check_ids(shards)
+    digest = content.sha256() if shards else None
+    return Verified(files, content.documents, content.tokens, content.trainable_tokens, digest)
+
+
+class _Content:
+    """Hashes and counts over the shards, in order."""
+
+    def __init__(self) -> None:
+        self.documents = self.tokens = self.trainable_tokens = 0
+        self._ids, self._lengths, self._masks, self._records = (hashlib.sha256() for _ in range(4))
+
+    def add(self, ids: NDArray[np.integer[Any]], mask: NDArray[np.uint8]) -> None:
+        self._ids.update(np.ascontiguousarray(ids, np.int32).data)
+        self._masks.update(np.ascontiguousarray(mask).data)
+        self.tokens += len(ids)
+        self.trainable_tokens += int(mask.sum(dtype=np.int64))
+
+    def add_records(self, lengths: NDArray[np.int32], folder: Path) -> None:
+        self._lengths.update(np.ascontiguousarray(lengths).data)
+        with (folder / DOCUMENTS).open("rb") as file:
+            while block := file.read(_TOKENS_AT_ONCE):
+                self._records.update(block)
+        self.documents += len(lengths)
+
+    def sha256(self) -> str:
+        parts = (self._ids, self._lengths, self._masks, self._records)
+        return hashlib.sha256(b"".join(part.digest() for part in parts)).hexdigest()
+
+
+def _check_shard(folder: Path, content: _Content) -> None:
+    manifest, shard = read_manifest(folder), Shard(folder)
+    vocab_size, eod_id = manifest["tokenizer"]["vocab_size"], manifest["tokenizer"]["eod_id"]
+    tokens, trainable = content.tokens, content.trainable_tokens
+    for ids, mask in _blocks(shard):
+        if int(ids.min()) < 0 or int(ids.max()) >= vocab_size or int(mask.max()) > 1:
+            raise BadInput(f"{folder}: a token is not in the vocabulary, or a mask not 0 or 1; make the folder again")
+        content.add(ids, mask)
+    content.add_records(shard.lengths, folder)
+    not_ended = np.flatnonzero(shard.ends() != eod_id)
+    if len(not_ended):
+        raise BadInput(f"{folder}: document {not_ended[0]} does not end with EOD ({eod_id}); make the folder again")
+    found = {
+        "documents": int((~shard.is_chat()).sum()),
+        "chats": int(shard.is_chat().sum()),
+        "tokens": content.tokens - tokens,
+        "trainable_tokens": content.trainable_tokens - trainable,
+    }
+    for name, count in found.items():
+        if manifest[name] != count:
+            raise BadInput(f"{folder}: holds {count} {name}, its manifest says {manifest[name]}; make the folder again")
+
+
+def _blocks(shard: Shard) -> Iterator[tuple[NDArray[np.integer[Any]], NDArray[np.uint8]]]:
+    """Ids and mask of a million tokens at a time."""
+    for begin in range(0, shard.total_tokens, _TOKENS_AT_ONCE):
+        yield shard.span(begin, min(begin + _TOKENS_AT_ONCE, shard.total_tokens))
+
+
+def _check_ids(folders: Sequence[Path]) -> None:
+    """Eight bytes of hash an id, so that a hundred million fit in memory; equal hashes are then looked at."""
+    hashes = np.fromiter((_short_hash(record.id) for _, _, record in _records(folders)), np.uint64)
+    ordered = np.sort(hashes)
+    twice = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+    first: dict[str, str] = {}
+    for folder, index, record in _records(folders) if twice else ():
+        if _short_hash(record.id) in twice:
+            place = f"{folder} document {index}"
+            if (earlier := first.setdefault(record.id, place)) != place:
+                raise BadInput(f"{place}: id {record.id!r} is the id of {earlier} too; give each row its own")
+
+
+def _records(folders: Sequence[Path]) -> Iterator[tuple[Path, int, Any]]:
+    for folder in folders:
+        for index, record in enumerate(read_documents(folder)):
+            yield folder, index, record
+
+
+def _short_hash(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
+def _check_plan(folder: Path) -> None:
+    manifest, plan = read_manifest(folder), Plan(folder)
+    if len(plan) != manifest["rows"] or plan.total_tokens != manifest["tokens"]:
+        raise BadInput(
+            f"{folder}: holds {len(plan)} rows of {plan.total_tokens} tokens, its manifest says {manifest['rows']} of "
+            f"{manifest['tokens']}; pack again"
+        )
