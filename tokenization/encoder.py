@@ -107,6 +107,6 @@ class RowEncoder:
 
 def _choose(tokenizer: TokenizerFolder, corpus_bytes: int, control_text: bool, why_slow: str | None) -> Choice:
     if why_slow is not None:
-        return Choice(ReferenceEngine(tokenizer.tokenizer, control_text), None, why_slow)
+        return Choice(ReferenceEngine(tokenizer.tokenizer, control_text=control_text), None, why_slow)
     path = tokenizer.path / TOKENIZER
     return choose(path, tokenizer.tokenizer, corpus_bytes, list(tokenizer.special), control_text)

@@ -54,7 +54,7 @@ class ReferenceEngine:
 
     name = f"tokenizers {tokenizers.__version__}"
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer, control_text: bool = False) -> None:
+    def __init__(self, tokenizer: tokenizers.Tokenizer, *, control_text: bool = False) -> None:
         self._tokenizer = tokenizer
         self._control_text = control_text
 
@@ -75,7 +75,7 @@ class FastEngine:
         ValueError: it cannot load this tokenizer.
     """
 
-    def __init__(self, path: Path, control_text: bool = False) -> None:
+    def __init__(self, path: Path, *, control_text: bool = False) -> None:
         # Imported here: a task that needs the reference alone starts without it.
         import fastokens
 
@@ -155,11 +155,11 @@ def choose(
         specials: texts of its control tokens.
         control_text: read such a text, in a document, as the control token.
     """
-    reference = ReferenceEngine(tokenizer, control_text)
+    reference = ReferenceEngine(tokenizer, control_text=control_text)
     if corpus_bytes < WORTH_LOADING:
         return Choice(reference, None, f"{corpus_bytes} bytes are too few to load fastokens for")
     try:
-        fast = FastEngine(path, control_text)
+        fast = FastEngine(path, control_text=control_text)
         checked = CheckedEngine(fast, reference)
         checked.check(hard_sample(specials))
     except ValueError as error:

@@ -49,8 +49,8 @@ def reference(folder: Path) -> ReferenceEngine:
 
 
 @pytest.fixture(scope="module")
-def fast(folder: Path, reference: ReferenceEngine) -> FastEngine:
-    return FastEngine(folder / "tokenizer.json", reference)
+def fast(folder: Path) -> FastEngine:
+    return FastEngine(folder / "tokenizer.json")
 
 
 def test_the_vocabulary_has_the_published_size_and_ids(name: str, folder: Path) -> None:
