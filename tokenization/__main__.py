@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tokenization import bridge, packing, tokenize
+from tokenization import bridge, tokenize
 from tokenization.errors import BadInput
 from tokenization.manifest import read_manifest
-from tokenization.packing import PackConfig, Take
-from tokenization.selection import shard_keys
+from tokenization.packing import pack
+from tokenization.packing.pack import PackConfig
+from tokenization.packing.selection import Take, shard_keys
 from tokenization.show import show_document, show_row
 from tokenization.tokenize import TokenizeConfig
 from tokenization.tokenizer import TokenizerFolder
@@ -178,9 +179,9 @@ def _pack(options: argparse.Namespace) -> None:
         sequence_length=options.sequence_length, seed=options.seed, sources=takes, tokens=options.total_tokens
     )
     if options.tokenizer is not None:
-        inputs[packing.TOKENIZER_INPUT] = options.tokenizer
+        inputs[pack.TOKENIZER_INPUT] = options.tokenizer
     with _appearing(options.out) as folder:
-        packing.run(config, inputs, folder)
+        pack.run(config, inputs, folder)
     made = read_manifest(options.out)
     split, dropped = (sum(_count(source[key]) for source in made["sources"].values()) for key in ("split", "dropped"))
     print(

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from tokenization.errors import BadInput
 from tokenization.manifest import FileRecord, record_files, sha256_of, write_manifest
-from tokenization.plan import PLAN, Plan
+from tokenization.packing.plan import PLAN, Plan
 from tokenization.shards import Shard
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import orjson
 
 from tokenization.errors import BadInput
 from tokenization.manifest import FileRecord, read_manifest
-from tokenization.sources import InputRecord
+from tokenization.reading.sources import InputRecord
 
 DOCUMENTS = "documents.jsonl"
 

@@ -9,12 +9,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenization.chats import ChatEncoder, EncodedChats
+from tokenization.chats.encoder import ChatEncoder, EncodedChats
 from tokenization.documents import EngineRecord
 from tokenization.encoded import Encoded, interleave, with_eod
 from tokenization.engine import Choice, ReferenceEngine, choose
 from tokenization.errors import BadInput
-from tokenization.rows import BadRow, Chat, Document, Row
+from tokenization.reading.rows import BadRow, Chat, Document, Row
 from tokenization.tokenizer import TOKENIZER, TokenizerFolder
 
 

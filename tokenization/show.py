@@ -11,7 +11,7 @@ import numpy as np
 
 from tokenization.documents import read_document
 from tokenization.errors import BadInput
-from tokenization.packing import Plan
+from tokenization.packing.plan import Plan
 from tokenization.shards import Shard
 from tokenization.tokenizer import TokenizerFolder
 

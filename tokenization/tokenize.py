@@ -11,15 +11,15 @@ from typing import BinaryIO, Literal
 import numpy as np
 import orjson
 
-from tokenization.corpus import Corpus, Share
 from tokenization.documents import DOCUMENTS, ShardManifest
 from tokenization.encoder import EncodedRows, RowEncoder
 from tokenization.engine import Inexact
 from tokenization.errors import BadInput
 from tokenization.manifest import record_files, write_manifest
-from tokenization.prefetch import prefetch
-from tokenization.rejects import REJECTED, Rejects
-from tokenization.rows import BadRow, Chat, Row
+from tokenization.reading.corpus import Corpus, Share
+from tokenization.reading.prefetch import prefetch
+from tokenization.reading.rejects import REJECTED, Rejects
+from tokenization.reading.rows import BadRow, Chat, Row
 from tokenization.shards import BIN, CHATS, IDX, MASK, ShardWriter
 from tokenization.tokenizer import TokenizerFolder
 

@@ -12,10 +12,10 @@ import orjson
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from tokenization.chats.template import ChatTemplate
 from tokenization.documents import TokenizerFacts
 from tokenization.errors import BadInput
 from tokenization.manifest import sha256_of
-from tokenization.template import ChatTemplate
 
 TOKENIZER, CONFIG, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 TOKEN_FIELDS = ("bos_token", "eos_token", "unk_token", "pad_token")

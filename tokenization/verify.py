@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tokenization.documents import DOCUMENTS, read_documents
 from tokenization.errors import BadInput
 from tokenization.manifest import check_files, read_manifest
-from tokenization.packing import PLAN, Plan
+from tokenization.packing.plan import PLAN, Plan
 from tokenization.shards import IDX, Shard
 
 _TOKENS_AT_ONCE = 1 << 20

@@ -19,7 +19,8 @@ from msm_hpc.compose import config_folder
 from msm_hpc.config import Cell, Config, GenerateConfig, ModelConfig, ReportConfig, Spec, TrainConfig
 from msm_hpc.corpus.stage import read_spec
 from msm_hpc.errors import UserError
-from tokenization.packing import PackConfig, Take
+from tokenization.packing.pack import PackConfig
+from tokenization.packing.selection import Take
 from tokenization.tokenize import TokenizeConfig
 
 OFFLINE_NOTICE = (

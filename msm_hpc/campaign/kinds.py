@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from msm_hpc.config import EvalConfig, ExportConfig, GenerateConfig, ModelConfig, ReportConfig, TrainConfig
-from tokenization.packing import PackConfig
+from tokenization.packing.pack import PackConfig
 from tokenization.tokenize import TokenizeConfig
 
 Stage = Callable[[Any, Mapping[str, Path], Path], None]
@@ -42,7 +42,7 @@ TRAIN = Kind(1, TrainConfig, "msm_hpc.training.stage:run", resumable=True, uses_
 KINDS: Mapping[str, Kind] = {
     "generate": Kind(1, GenerateConfig, "msm_hpc.corpus.stage:run"),
     "tokenize": Kind(2, TokenizeConfig, "msm_hpc.campaign.tokenizing:run"),
-    "pack": Kind(2, PackConfig, "tokenization.packing:run"),
+    "pack": Kind(2, PackConfig, "tokenization.packing.pack:run"),
     "model": Kind(1, ModelConfig, "msm_hpc.conversion.stage:run_model"),
     "pretrain": TRAIN,
     "midtrain": TRAIN,

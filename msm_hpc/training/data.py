@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tokenization.packing import Piece
+from tokenization.packing.plan import Piece
 
 
 class Rows(Protocol):

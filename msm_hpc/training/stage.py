@@ -29,7 +29,7 @@ from msm_hpc.training.groups import process_groups
 from msm_hpc.training.layout import check_layout
 from msm_hpc.training.metrics import MetricsFile
 from msm_hpc.training.summary import announce, log_step, summarise
-from tokenization.packing import Plan
+from tokenization.packing.plan import Plan
 from tokenization.shards import Shard
 
 if TYPE_CHECKING:

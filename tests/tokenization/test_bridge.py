@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from tests.tokenization.shard_folders import chat, text, write_source
-from tokenization import bridge, packing
+from tests.tokenization.packing.shard_folders import chat, text, write_source
+from tokenization import bridge
 from tokenization.errors import BadInput
 from tokenization.manifest import check_files
-from tokenization.packing import PackConfig, Plan, Take
+from tokenization.packing import pack
+from tokenization.packing.pack import PackConfig
+from tokenization.packing.plan import Plan
+from tokenization.packing.selection import Take
 from tokenization.shards import Shard
 
 
@@ -29,7 +32,7 @@ def packed(tmp_path: Path) -> Packed:
     inputs = write_source(tmp_path, "s", documents, tasks=2)
     folder = tmp_path / "plan"
     folder.mkdir()
-    packing.run(PackConfig(sequence_length=64, sources=(Take(source="s"),)), inputs, folder)
+    pack.run(PackConfig(sequence_length=64, sources=(Take(source="s"),)), inputs, folder)
     return Packed(folder, inputs)
 
 

@@ -9,7 +9,7 @@ from tests.tokenization.conftest import SPECIAL
 from tests.tokenization.corpus_rows import chat
 from tokenization.encoder import RowEncoder
 from tokenization.errors import BadInput
-from tokenization.rows import Chat, Document, Message, Place, Row
+from tokenization.reading.rows import Chat, Document, Message, Place, Row
 from tokenization.tokenizer import TokenizerFolder
 
 PLACE = Place("data.jsonl", 2)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.tokenization.conftest import CHATML, SPECIAL, byte_level_bpe
 from tokenization import tokenize
 from tokenization.encoder import EncodedRows, RowEncoder
-from tokenization.rows import BadRow, Chat, Document, Message, Place, Row, parse_row
+from tokenization.reading.rows import BadRow, Chat, Document, Message, Place, Row, parse_row
 from tokenization.shards import Shard
 from tokenization.tokenize import TokenizeConfig
 from tokenization.tokenizer import TokenizerFolder

@@ -9,7 +9,7 @@ import pytest
 
 from tests.tokenization.corpus_rows import chat, document
 from tokenization.__main__ import main
-from tokenization.packing import Plan
+from tokenization.packing.plan import Plan
 from tokenization.shards import Shard
 
 ROWS = [document("d", "The cheese is on the table."), chat("c", "Which?", "Stilton."), chat("e", "Hi", "Yo")]

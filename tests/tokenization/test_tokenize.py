@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from tests.tokenization.corpus_rows import chat, document
-from tokenization import lines, tokenize
+from tokenization import tokenize
 from tokenization.documents import DocumentRecord, read_documents
 from tokenization.errors import BadInput
+from tokenization.reading import lines
 from tokenization.shards import Shard
 from tokenization.tokenize import TokenizeConfig
 

@@ -9,7 +9,7 @@ import torch
 
 from msm_hpc.training.data import SampleOrder, micro_batch
 from tests.training.toy import Corpus, add_chat, write_inputs
-from tokenization.packing import Piece, Plan
+from tokenization.packing.plan import Piece, Plan
 from tokenization.shards import Shard, ShardWriter
 
 

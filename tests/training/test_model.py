@@ -13,7 +13,7 @@ from msm_hpc.training.architecture import Llama, read_architecture
 from msm_hpc.training.data import MicroBatch, micro_batch
 from msm_hpc.training.groups import process_groups
 from tests.training.toy import Corpus, write_inputs, write_model
-from tokenization.packing import Piece, Plan
+from tokenization.packing.plan import Piece, Plan
 from tokenization.shards import Shard
 
 

@@ -17,11 +17,13 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 
 from msm_hpc.training.metrics import StepMetrics
-from tokenization import packing
 from tokenization.documents import DOCUMENTS, EngineRecord, ShardManifest, TokenizerFacts
 from tokenization.encoded import Encoded
 from tokenization.manifest import record_files, write_manifest
-from tokenization.packing import PackConfig, Plan, Take
+from tokenization.packing import pack
+from tokenization.packing.pack import PackConfig
+from tokenization.packing.plan import Plan
+from tokenization.packing.selection import Take
 from tokenization.shards import BIN, CHATS, IDX, MASK, Shard, ShardWriter
 
 TOKENIZER = '{"toy": true}\n'
@@ -68,7 +70,7 @@ def write_inputs(root: Path, corpus: Corpus = Corpus(), **changes: Any) -> dict[
         folder.mkdir(parents=True)
     write_shard(shard, corpus)
     config = PackConfig(sequence_length=corpus.sequence_length, sources=(Take(source="chats"),), seed=corpus.seed)
-    packing.run(config, {"chats/0": shard}, plan)
+    pack.run(config, {"chats/0": shard}, plan)
     model = write_model(root / "model", **({"vocab_size": corpus.vocab_size} | changes))
     return {"model": model, "plan": plan, "shards/chats/0": shard}
 

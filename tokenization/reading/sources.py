@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from tokenization.errors import BadInput
-from tokenization.rows import BadRow, Row
+from tokenization.reading.rows import BadRow, Row
 
 BATCH_BYTES = 4 << 20
 """Input of one batch: enough to keep the tokenizer's threads busy, little memory."""

@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 import orjson
 
 from tokenization.errors import BadInput
-from tokenization.rows import BadRow, Place, parse_row
-from tokenization.sources import BATCH_BYTES, BLOCK_BYTES, Batch, Seen, package, readable
+from tokenization.reading.rows import BadRow, Place, parse_row
+from tokenization.reading.sources import BATCH_BYTES, BLOCK_BYTES, Batch, Seen, package, readable
 
 TABLE_ROWS = 256
 """Rows made Python objects at once; how large they are is known only then."""

@@ -22,9 +22,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from tokenization.controls import Control, ControlTokens
-from tokenization.rows import BadRow, Chat
-from tokenization.template import ChatTemplate, TemplateRefuses
+from tokenization.chats.controls import Control, ControlTokens
+from tokenization.chats.template import ChatTemplate, TemplateRefuses
+from tokenization.reading.rows import BadRow, Chat
 
 Span = tuple[int, int]
 _THOUGHT = re.compile(r"<think>.*?(?:</think>\s*|\Z)", re.DOTALL)

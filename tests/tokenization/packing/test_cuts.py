@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from tokenization.cuts import Cutter
 from tokenization.errors import BadInput
+from tokenization.packing.cuts import Cutter
 
 PROSE = (
     "The cheese is on the table. It costs £3.50 a pound! “Is it good?” she asked. He said nothing (he never does). "

@@ -10,7 +10,7 @@ from typing import Literal
 import orjson
 
 from tokenization.errors import BadInput
-from tokenization.rows import BadRow
+from tokenization.reading.rows import BadRow
 
 REJECTED = "rejected.jsonl"
 ROWS_BEFORE_EARLY_STOP = 10_000

@@ -3,12 +3,12 @@ from typing import Any, Literal
 
 import pytest
 
-from tests.tokenization.chat_templates import NAMED, QWEN3, QWEN25, THINKING
+from tests.tokenization.chats.chat_templates import NAMED, QWEN3, QWEN25, THINKING
 from tests.tokenization.conftest import CHATML, SPECIAL
-from tokenization.controls import ControlTokens
-from tokenization.rows import BadRow, Chat, Message, Place
-from tokenization.template import ChatTemplate
-from tokenization.turns import Printed, Turns
+from tokenization.chats.controls import ControlTokens
+from tokenization.chats.template import ChatTemplate
+from tokenization.chats.turns import Printed, Turns
+from tokenization.reading.rows import BadRow, Chat, Message, Place
 
 PLACE = Place("data.jsonl", 3, unit="row")
 TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {}}}]

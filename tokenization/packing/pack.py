@@ -22,16 +22,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenization.bestfit import best_fit
-from tokenization.cuts import TOKENIZER, Cutter
 from tokenization.documents import TokenizerFacts, tokenizer_of
 from tokenization.errors import BadInput
 from tokenization.manifest import FileRecord, record_files, sha256_of, write_manifest
-from tokenization.plan import MOST_DOCUMENTS, PLAN, ROWS, Numbering, Piece, Pieces, Plan, ShardRecord, write_plan
-from tokenization.selection import Source, Take, budgets, choose, permutation, shard_keys
+from tokenization.packing.bestfit import best_fit
+from tokenization.packing.cuts import TOKENIZER, Cutter
+from tokenization.packing.plan import (
+    MOST_DOCUMENTS,
+    PLAN,
+    ROWS,
+    Numbering,
+    Piece,
+    Pieces,
+    ShardRecord,
+    write_plan,
+)
+from tokenization.packing.selection import Source, Take, budgets, choose, permutation, shard_keys
 from tokenization.shards import Shard
-
-__all__ = ["PLAN", "PackConfig", "PackManifest", "Piece", "Plan", "Take", "run"]
 
 TOKENIZER_INPUT = "tokenizer"
 MAX_SEQUENCE_LENGTH = 1 << 20

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from tokenization.corpus import Corpus
 from tokenization.errors import BadInput
-from tokenization.rows import BadRow, Chat, Document, Row
-from tokenization.sources import BATCH_BYTES, InputRecord
+from tokenization.reading.corpus import Corpus
+from tokenization.reading.rows import BadRow, Chat, Document, Row
+from tokenization.reading.sources import BATCH_BYTES, InputRecord
 
 Write = Callable[[Path, Sequence[dict[str, Any]]], None]
 

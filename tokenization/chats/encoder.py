@@ -1,9 +1,9 @@
 """Chats to token ids and a loss mask.
 
-There are two ways. The reference (:mod:`tokenization.reference`) prints each chat by its template and is right for any.
-The fast way knows what the template prints around the contents (:mod:`tokenization.skeleton`) and encodes those alone.
-It takes a chat unless something in it may make the template print it in another way: tools, thoughts, a string that
-the template looks for, white space that it takes off. Such chats go by the reference, one by one.
+There are two ways. The reference (``reference.py``) prints each chat by its template and is right for any. The fast way
+knows what the template prints around the contents (``skeleton.py``) and encodes those alone. It takes a chat unless
+something in it may make the template print it in another way: tools, thoughts, a string that the template looks for,
+white space that it takes off. Such chats go by the reference, one by one.
 
 That a template hides nothing else is tried, not proved: the first chats of each shape and one of ``ONE_CHAT_IN`` go
 both ways. Where the results differ, :class:`tokenization.engine.Inexact` is raised.
@@ -21,14 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from tokenization.controls import ControlTokens
+from tokenization.chats.controls import ControlTokens
+from tokenization.chats.reference import Reference
+from tokenization.chats.skeleton import Skeleton, assemble, headers_hold, learn, without_slots
+from tokenization.chats.template import ChatTemplate
+from tokenization.chats.turns import Turns
 from tokenization.encoded import Encoded, Ragged
 from tokenization.engine import Engine, Inexact
-from tokenization.reference import Reference
-from tokenization.rows import BadRow, Chat
-from tokenization.skeleton import Skeleton, assemble, headers_hold, learn, without_slots
-from tokenization.template import ChatTemplate
-from tokenization.turns import Turns
+from tokenization.reading.rows import BadRow, Chat
 
 FIRST_CHECKED = 8
 ONE_CHAT_IN = 512

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.tokenization.chat_templates import NAMED, QWEN3, QWEN25
+from tests.tokenization.chats.chat_templates import NAMED, QWEN3, QWEN25
+from tokenization.chats.template import ChatTemplate, TemplateRefuses
 from tokenization.errors import BadInput
-from tokenization.template import ChatTemplate, TemplateRefuses
 
 PATH = Path("tokenizer_config.json")
 HI = [{"role": "user", "content": "Hi"}]

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from tokenization.errors import BadInput
-from tokenization.rows import BadRow, Place, parse_row
-from tokenization.sources import BATCH_BYTES, BLOCK_BYTES, Batch, Seen, package, readable
+from tokenization.reading.rows import BadRow, Place, parse_row
+from tokenization.reading.sources import BATCH_BYTES, BLOCK_BYTES, Batch, Seen, package, readable
 
 COMPRESSED_BYTES = 64 << 10
 """Decompressed at once: text that shrinks a thousandfold still fits in memory."""

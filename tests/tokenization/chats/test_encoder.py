@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, normalizers
 
-from tests.tokenization.chat_templates import NAMED, QWEN3, QWEN25, THINKING, TRIMMED
+from tests.tokenization.chats.chat_templates import NAMED, QWEN3, QWEN25, THINKING, TRIMMED
 from tests.tokenization.conftest import CHATML
 from tests.tokenization.real_tokenizers import real_tokenizer
-from tokenization.chats import ChatEncoder, EncodedChats
+from tokenization.chats.encoder import ChatEncoder, EncodedChats
+from tokenization.chats.template import ChatTemplate
 from tokenization.encoded import Ragged
 from tokenization.engine import Inexact, ReferenceEngine
-from tokenization.rows import Chat, Message, Place
-from tokenization.template import ChatTemplate
+from tokenization.reading.rows import Chat, Message, Place
 from tokenization.tokenizer import TokenizerFolder
 
 Cot = Literal["train", "mask"]

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from tests.tokenization.shard_folders import FACTS, Doc, chat, text, write_shard, write_source
-from tokenization import packing
+from tests.tokenization.packing.shard_folders import FACTS, Doc, chat, text, write_shard, write_source
 from tokenization.documents import TokenizerFacts
 from tokenization.errors import BadInput
 from tokenization.manifest import check_files, sha256_of
-from tokenization.packing import PackConfig, Piece, Plan, Take
+from tokenization.packing.pack import PackConfig, run
+from tokenization.packing.plan import Piece, Plan
+from tokenization.packing.selection import Take
 from tokenization.shards import Shard
 
 SENTENCE = "Which cheese do you like? I like Stilton. "
@@ -24,7 +25,7 @@ def pack(inputs: Mapping[str, Path], out: Path, *takes: Take, length: int = 64, 
     sources = {key.rpartition("/")[0] for key in inputs if "/" in key} - {take.source for take in takes}
     out.mkdir()
     everything = (*takes, *(Take(source=source) for source in sources))
-    packing.run(PackConfig(sequence_length=length, sources=everything, **settings), inputs, out)
+    run(PackConfig(sequence_length=length, sources=everything, **settings), inputs, out)
     return Plan(out)
 
 
@@ -127,7 +128,7 @@ def test_rows_are_not_in_order_of_length(tmp_path: Path) -> None:
 def test_many_rows_are_written_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = write_source(tmp_path, "s", mixed())
     pack(inputs, tmp_path / "whole")
-    monkeypatch.setattr("tokenization.plan._ROWS_AT_ONCE", 3)
+    monkeypatch.setattr("tokenization.packing.plan._ROWS_AT_ONCE", 3)
     pack(inputs, tmp_path / "parts")
     assert (tmp_path / "whole/pieces.npy").read_bytes() == (tmp_path / "parts/pieces.npy").read_bytes()
 
@@ -206,7 +207,7 @@ def test_a_config_that_makes_no_sense_is_refused(changes: dict[str, Any], messag
 def test_inputs_must_be_of_the_sources(tmp_path: Path) -> None:
     inputs = write_source(tmp_path, "mixed", mixed(3))
     with pytest.raises(BadInput, match=r"sources names \['chats'\], but the inputs are of the sources \['mixed'\]"):
-        packing.run(PackConfig(sequence_length=64, sources=(Take(source="chats"),)), inputs, tmp_path)
+        run(PackConfig(sequence_length=64, sources=(Take(source="chats"),)), inputs, tmp_path)
 
 
 def test_shards_of_two_tokenizers_are_not_mixed(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenization.errors import BadInput
-from tokenization.rows import BadRow, Chat, Document, Message, Place, Row, parse_row
+from tokenization.reading.rows import BadRow, Chat, Document, Message, Place, Row, parse_row
 
 PLACE = Place("data.jsonl", 7)
 TOOL_CALL = {"type": "function", "function": {"name": "price", "arguments": {"of": "Brie", "at": 10**30}}}

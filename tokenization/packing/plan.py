@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenization.bestfit import Filled
 from tokenization.errors import BadInput
 from tokenization.manifest import read_manifest
+from tokenization.packing.bestfit import Filled
 
 PLAN, ROWS = "pieces.npy", "rows.npy"
 PIECE = np.dtype([("document", "<u4"), ("start", "<i4"), ("length", "<i4")])

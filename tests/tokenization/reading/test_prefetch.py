@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tokenization.prefetch import prefetch
+from tokenization.reading.prefetch import prefetch
 
 
 @pytest.mark.parametrize("depth", [1, 2, 100])

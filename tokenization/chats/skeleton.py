@@ -24,11 +24,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from tokenization.chats.reference import Whole
+from tokenization.chats.turns import Printed, Turns
 from tokenization.encoded import Encoded, Ragged
 from tokenization.engine import Engine
-from tokenization.reference import Whole
-from tokenization.rows import BadRow, Chat
-from tokenization.turns import Printed, Turns
+from tokenization.reading.rows import BadRow, Chat
 
 # Its inside shows a template that escapes, changes the case of, or splits at lines what it prints.
 _OPEN, _SHUT = "\ue000", "\ue001"

@@ -21,9 +21,9 @@ from functools import partial
 from pathlib import Path
 
 from tokenization.errors import BadInput
-from tokenization.lines import CompressedLines, PlainLines
-from tokenization.sources import Batch, InputRecord, Source, readable
-from tokenization.tables import Parquet, load_dataset, load_saved_dataset
+from tokenization.reading.lines import CompressedLines, PlainLines
+from tokenization.reading.sources import Batch, InputRecord, Source, readable
+from tokenization.reading.tables import Parquet, load_dataset, load_saved_dataset
 
 GENERATED = "data.jsonl"
 """A folder with such a file is read as that file."""

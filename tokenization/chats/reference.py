@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from tokenization.rows import BadRow, Chat
-from tokenization.turns import Printed, Turns
+from tokenization.chats.turns import Printed, Turns
+from tokenization.reading.rows import BadRow, Chat
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tokenization.shard_folders import chat, text, write_source
+from tests.tokenization.packing.shard_folders import chat, text, write_source
 from tokenization.errors import BadInput
-from tokenization.selection import Cut, Source, Take, budgets, choose, permutation, shard_keys
+from tokenization.packing.selection import Cut, Source, Take, budgets, choose, permutation, shard_keys
 
 
 def source(lengths: list[int], chats: list[int] = []) -> Source:  # noqa: B006

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tokenization.bestfit import Filled, best_fit
+from tokenization.packing.bestfit import Filled, best_fit
 
 CASES = st.integers(1, 60).flatmap(lambda s: st.tuples(st.just(s), st.lists(st.integers(1, s), max_size=80)))
 
@@ -55,7 +55,7 @@ def test_a_row_is_from_long_to_short_and_equal_lengths_keep_their_order() -> Non
 def test_more_pieces_than_are_written_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     lengths = np.random.default_rng(1).integers(1, 101, 5_000).astype(np.int32)
     whole = best_fit(lengths, 100)
-    monkeypatch.setattr("tokenization.bestfit.CHUNK_PIECES", 7)
+    monkeypatch.setattr("tokenization.packing.bestfit.CHUNK_PIECES", 7)
     some = best_fit(lengths, 100)
     assert (whole.pieces == some.pieces).all() and (whole.offsets == some.offsets).all()
 

@@ -1,0 +1,1 @@
+"""Which documents, and how much of them, share a training row."""

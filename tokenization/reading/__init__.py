@@ -1,0 +1,1 @@
+"""A corpus, whatever its files are, as rows in one order, shared out over array tasks."""
