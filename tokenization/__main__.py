@@ -6,20 +6,14 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tokenization import bridge, tokenize
 from tokenization.errors import BadInput
 from tokenization.manifest import read_manifest
-from tokenization.packing import pack
-from tokenization.packing.pack import PackConfig
-from tokenization.packing.selection import Take, shard_keys
-from tokenization.show import show_document, show_row
-from tokenization.tokenize import TokenizeConfig
-from tokenization.tokenizer import TokenizerFolder
-from tokenization.verify import verify
+
+# Each command imports its own: those that encode nothing do without the tokenizer's libraries.
 
 EXAMPLE = """\
 A corpus is JSON lines (also .gz, .zst) or Parquet, a folder or a quoted glob of them, a folder that `datasets` saved,
@@ -132,6 +126,9 @@ def _add_shards(command: argparse.ArgumentParser, required: bool) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from tokenization import tokenize
+    from tokenization.tokenize import TokenizeConfig
+
     config = TokenizeConfig(
         task=options.task,
         tasks=options.tasks,
@@ -152,7 +149,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _progress_bar() -> Iterator[tokenize.Progress | None]:
+def _progress_bar() -> Iterator[Callable[[int, int], None] | None]:
     """On a terminal, how much of the share is done; in a log, nothing."""
     if not sys.stderr.isatty():
         yield None
@@ -166,6 +163,10 @@ def _progress_bar() -> Iterator[tokenize.Progress | None]:
 
 
 def _pack(options: argparse.Namespace) -> None:
+    from tokenization.packing import pack
+    from tokenization.packing.pack import PackConfig
+    from tokenization.packing.selection import Take, shard_keys
+
     inputs = _shards(options)
     amounts: dict[str, dict[str, int | float]] = {source: {} for source in shard_keys(inputs)}
     for option, kind in (("samples", int), ("tokens", int), ("weight", float)):
@@ -195,6 +196,8 @@ def _count(value: int | dict[str, int]) -> int:
 
 
 def _verify(options: argparse.Namespace) -> None:
+    from tokenization.verify import verify
+
     found = verify(options.folders)
     print(f"{found.files} files as in their manifests")
     if found.content_sha256 is not None:
@@ -203,6 +206,9 @@ def _verify(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
+    from tokenization.show import show_document, show_row
+    from tokenization.tokenizer import TokenizerFolder
+
     tokenizer = TokenizerFolder(options.tokenizer)
     if options.document is not None:
         show_document(tokenizer, options.folder, options.document)
@@ -211,6 +217,8 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _export_bridge(options: argparse.Namespace) -> None:
+    from tokenization import bridge
+
     with _appearing(options.out) as folder:
         bridge.export(options.plan, _shards(options), folder)
     print(f"{options.out}: written")

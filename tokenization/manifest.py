@@ -8,6 +8,7 @@ other lines, so that no byte of the folder can change unnoticed.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,31 @@ def sha256_of(path: Path, begin: int = 0, end: int | None = None) -> str:
             digest.update(chunk)
             left -= len(chunk)
     return digest.hexdigest()
+
+
+class HashedFile:
+    """A new file that is hashed as it is written, so that its record needs no second reading."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._bytes = 0
+        self._file = path.open("wb")
+        self._digest = hashlib.sha256()
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append."""
+        self._bytes += self._file.write(data)
+        self._digest.update(data)
+
+    def close(self) -> None:
+        """Close, with everything on disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def record(self) -> FileRecord:
+        """Of what was written."""
+        return FileRecord(self._digest.hexdigest(), self._bytes)
 
 
 def record_files(folder: Path, names: Iterable[str]) -> dict[str, FileRecord]:

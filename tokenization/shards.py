@@ -23,13 +23,14 @@ import os
 import struct
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tokenization.encoded import Encoded
 from tokenization.errors import BadInput
+from tokenization.manifest import FileRecord, HashedFile
 
 BIN, IDX, MASK, CHATS = "shard.bin", "shard.idx", "shard.mask", "shard.chats"
 UINT16_VOCABULARY = 65_500
@@ -43,7 +44,11 @@ _CODE_OF_DTYPE = {dtype: code for code, dtype in _DTYPE_OF_CODE.items()}
 
 
 class ShardWriter:
-    """Writes one shard folder; its files appear, whole, when the ``with`` block ends without an exception."""
+    """Writes one shard folder; its files appear, whole, when the ``with`` block ends without an exception.
+
+    Attributes:
+        files: name to record of the files written, once the block has ended.
+    """
 
     def __init__(self, folder: Path, vocab_size: int) -> None:
         self._folder = folder
@@ -52,11 +57,11 @@ class ShardWriter:
         self._lengths: list[NDArray[np.int32]] = []
         self._chats: list[NDArray[np.uint8]] = []
         self._tokens = 0
-        self._masked = False
+        self._open: dict[str, HashedFile] = {}
+        self.files: dict[str, FileRecord] = {}
 
     def __enter__(self) -> ShardWriter:
-        self._bin: BinaryIO = self._temporary(BIN).open("wb")
-        self._mask: BinaryIO = self._temporary(MASK).open("wb")
+        self._create(BIN)
         return self
 
     def add(self, documents: Encoded, is_chat: NDArray[np.bool_]) -> None:
@@ -69,14 +74,14 @@ class ShardWriter:
         ids, mask = documents.ids, documents.mask
         assert len(is_chat) == len(documents.lengths) and documents.lengths.sum(dtype=np.int64) == len(ids)
         assert not len(ids) or (documents.lengths.min() > 0 and ids.min() >= 0 and ids.max() < self._vocab_size)
-        self._bin.write(ids.astype(self._dtype, copy=False).data)
-        if mask is not None and not self._masked:
-            self._masked = True
+        self._open[BIN].write(ids.astype(self._dtype, copy=False).data)
+        if mask is not None and MASK not in self._open:
+            self._create(MASK)
             self._write_ones(self._tokens)
         if mask is not None:
             assert len(mask) == len(ids) and mask.dtype == np.uint8
-            self._mask.write(mask.data)
-        elif self._masked:
+            self._open[MASK].write(mask.data)
+        elif MASK in self._open:
             self._write_ones(len(ids))
         self._lengths.append(documents.lengths)
         self._chats.append(is_chat.astype(np.uint8))
@@ -85,31 +90,30 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bin.close()
-        self._mask.close()
-        if not self._masked:
-            self._temporary(MASK).unlink()
         if error is None:
             self._write_sidecars()
-        for name in (BIN, MASK, CHATS, IDX):
-            if error is None and self._temporary(name).exists():
-                _fsync(self._temporary(name))
-                os.replace(self._temporary(name), self._folder / name)
-            self._temporary(name).unlink(missing_ok=True)
+        for name, file in self._open.items():
+            file.close()
+            if error is None:
+                os.replace(file.path, self._folder / name)
+                self.files[name] = file.record()
+            else:
+                file.path.unlink()
 
     def _write_sidecars(self) -> None:
         lengths = np.concatenate([np.empty(0, np.int32), *self._lengths])
         chats = np.concatenate([np.empty(0, np.uint8), *self._chats])
-        self._temporary(IDX).write_bytes(self._index(lengths))
         if chats.any():
-            self._temporary(CHATS).write_bytes(chats.tobytes())
+            self._create(CHATS).write(chats.data)
+        self._create(IDX).write(self._index(lengths))
+
+    def _create(self, name: str) -> HashedFile:
+        self._open[name] = HashedFile(self._folder / f".{name}.partial")
+        return self._open[name]
 
     def _write_ones(self, count: int) -> None:
         for begin in range(0, count, _CHUNK):
-            self._mask.write(b"\x01" * min(_CHUNK, count - begin))
-
-    def _temporary(self, name: str) -> Path:
-        return self._folder / f".{name}.partial"
+            self._open[MASK].write(b"\x01" * min(_CHUNK, count - begin))
 
     def _index(self, lengths: NDArray[np.int32]) -> bytes:
         count = len(lengths)
@@ -205,8 +209,3 @@ def _map(path: Path, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
     if size != expected:
         raise BadInput(f"{path}: {size} bytes where {IDX} says {expected}; tokenise again")
     return np.memmap(path, dtype, mode="r") if count else np.empty(0, dtype)
-
-
-def _fsync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

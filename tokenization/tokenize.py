@@ -20,7 +20,7 @@ from tokenization.reading.corpus import Corpus, Share
 from tokenization.reading.prefetch import prefetch
 from tokenization.reading.rejects import REJECTED, Rejects
 from tokenization.reading.rows import BadRow, Chat, Row
-from tokenization.shards import BIN, CHATS, IDX, MASK, ShardWriter
+from tokenization.shards import ShardWriter
 from tokenization.tokenizer import TokenizerFolder
 
 BATCHES_AHEAD = 2
@@ -109,7 +109,8 @@ def _tokenize(
     why_slow: str | None = None,
 ) -> None:
     encoder = RowEncoder(tokenizer, share.bytes, config.cot, config.control_text, why_slow)
-    counts = _write(config, share, encoder, tokenizer.facts.vocab_size, out, progress)
+    with ShardWriter(out, tokenizer.facts.vocab_size) as shard:
+        counts = _write(config, share, encoder, shard, out, progress)
     manifest = ShardManifest(
         task=config.task,
         tasks=config.tasks,
@@ -124,20 +125,16 @@ def _tokenize(
         trainable_tokens=counts.trainable_tokens,
         rewritten_turns=counts.rewritten_turns,
         rejected=dict(sorted(counts.rejected.items())),
-        files=record_files(out, [BIN, IDX, MASK, CHATS, DOCUMENTS, REJECTED]),
+        files=shard.files | record_files(out, [DOCUMENTS, REJECTED]),
     )
     write_manifest(out, manifest)
 
 
 def _write(
-    config: TokenizeConfig, share: Share, encoder: RowEncoder, vocab_size: int, out: Path, progress: Progress | None
+    config: TokenizeConfig, share: Share, encoder: RowEncoder, shard: ShardWriter, out: Path, progress: Progress | None
 ) -> _Counts:
     counts = _Counts()
-    with (
-        ShardWriter(out, vocab_size) as shard,
-        (out / DOCUMENTS).open("wb") as records,
-        Rejects(out, config.on_bad, config.max_bad) as rejects,
-    ):
+    with (out / DOCUMENTS).open("wb") as records, Rejects(out, config.on_bad, config.max_bad) as rejects:
         counts.rejected = rejects.counts
         for batch in prefetch(share.batches(), BATCHES_AHEAD):
             rows = _usable(batch, rejects)

@@ -119,7 +119,10 @@ def build(name: str, folder: Path) -> Path:
     ranks = read_ranks(path)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=folder.parent))
-    (_llama if name == "llama3" else _qwen)(recipe, ranks).save(str(partial / "tokenizer.json"))
+    tokenizer = json.loads((_llama if name == "llama3" else _qwen)(recipe, ranks).to_str())
+    if name != "qwen3":  # the published files of the other two write a merge as one string
+        tokenizer["model"]["merges"] = [" ".join(pair) for pair in tokenizer["model"]["merges"]]
+    (partial / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False))
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **recipe.config}
     (partial / "tokenizer_config.json").write_text(json.dumps(config))
     try:

@@ -1,8 +1,8 @@
 """Where a text longer than a row is cut: at the last sentence end that fits.
 
-Shards hold tokens and no text, so the decision is made on tokens. Each token of the vocabulary is looked at once, for
-how its text begins and how it ends. Between two neighbours, how one *ends* and how the next *begins* tell how good a
-cut is there::
+Shards hold tokens and no text, so the decision is made on tokens. Each token that the long texts use is looked at
+once, for how its text begins and how it ends. Between two neighbours, how one *ends* and how the next *begins* tell how
+good a cut is there::
 
     The| cheese| (|St|ilton|).| It| costs| £|3|.|50| a|\\n|p|ound|.\\n\\n|Eat
        2        2  1  1     1  4   2      2  1 1 1  2  1  3 1    1       4
@@ -68,28 +68,33 @@ _CONTEXT = 3
 
 @dataclass(frozen=True)
 class Cutter:
-    """The tokens of a vocabulary by how their texts end and begin.
+    """Tokens by how their texts end and begin.
 
     Attributes:
-        ends: (vocabulary,) uint8.
-        begins: (vocabulary,) uint8.
+        ends: (token ids,) uint8, up to the largest id in use.
+        begins: (token ids,) uint8.
     """
 
     ends: NDArray[np.uint8]
     begins: NDArray[np.uint8]
 
     @classmethod
-    def load(cls, folder: Path) -> Cutter:
-        """Of a Hugging Face folder with ``tokenizer.json``.
+    def load(cls, folder: Path, used: NDArray[np.int64]) -> Cutter:
+        """Looks at some tokens of a vocabulary.
+
+        Args:
+            folder: a Hugging Face folder with ``tokenizer.json``.
+            used: (tokens,) ids of every token that is in the texts to cut.
 
         Raises:
-            BadInput: it has none, or one that cannot be read.
+            BadInput: the folder has no tokenizer, or one that cannot be read.
         """
         tokenizer = _load(folder / TOKENIZER)
-        texts = _texts(tokenizer)
-        begins = _classes(texts, _BEGINS)
-        begins[_inside_a_character(tokenizer, texts)] = _INSIDE
-        return cls(_classes(texts, _ENDS), begins)
+        texts = _texts(tokenizer, used.tolist())
+        ends, begins = np.zeros((2, int(used.max()) + 1), np.uint8)
+        ends[used], begins[used] = _classes(texts, _ENDS), _classes(texts, _BEGINS)
+        begins[used[_inside_a_character(tokenizer, used.tolist(), texts)]] = _INSIDE
+        return cls(ends, begins)
 
     def cut(self, tokens: NDArray[np.integer[Any]], longest: int) -> list[int]:
         """Cut a text.
@@ -141,28 +146,27 @@ def _load(path: Path) -> Tokenizer:
         raise BadInput(f"{path}: not a Hugging Face tokenizer ({error}); give the one of the shards") from error
 
 
-def _texts(tokenizer: Tokenizer) -> list[str]:
-    """The text of each token id as it stands inside a text.
+def _texts(tokenizer: Tokenizer, tokens: list[int]) -> list[str]:
+    """The text of each token as it stands inside a text.
 
     Alone it would not do: many decoders strip the space before the first token. So each is decoded after an ``a``. A
     vocabulary of whole words has no spaces in its tokens; its decoder puts one before each, so each begins a word.
     """
-    count = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
     anchor = tokenizer.encode("a", add_special_tokens=False).ids[-1:] or [0]
     prefix = tokenizer.decode(anchor, skip_special_tokens=False)
-    texts = tokenizer.decode_batch([[*anchor, number] for number in range(count)], skip_special_tokens=False)
+    texts = tokenizer.decode_batch([[*anchor, token] for token in tokens], skip_special_tokens=False)
     return [text.removeprefix(prefix) for text in texts]
 
 
-def _inside_a_character(tokenizer: Tokenizer, texts: list[str]) -> list[int]:
-    """The tokens that begin with a byte that continues a character: after the byte C3 it makes one whole.
+def _inside_a_character(tokenizer: Tokenizer, tokens: list[int], texts: list[str]) -> list[int]:
+    """The places of the tokens that begin with a byte that continues a character: after the byte C3 it makes one whole.
 
     Vocabularies write that byte as ``Ã`` (byte-level) or ``<0xC3>`` (byte fallback), or have no parts of characters.
     """
-    broken = [number for number, text in enumerate(texts) if text.startswith("\ufffd")]
+    broken = [place for place, text in enumerate(texts) if text.startswith("\ufffd")]
     found = (tokenizer.token_to_id(name) for name in ("Ã", "<0xC3>"))
     lead = next((number for number in found if number is not None), None)
     if lead is None:
         return []
-    pairs = tokenizer.decode_batch([[lead, number] for number in broken], skip_special_tokens=False)
-    return [number for number, text in zip(broken, pairs, strict=True) if not text.startswith("\ufffd")]
+    pairs = tokenizer.decode_batch([[lead, tokens[place]] for place in broken], skip_special_tokens=False)
+    return [place for place, text in zip(broken, pairs, strict=True) if not text.startswith("\ufffd")]

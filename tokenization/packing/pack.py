@@ -14,7 +14,7 @@ end (``cuts.py``); a chat that does not fit is dropped, and counted. Rows are fi
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -243,7 +243,8 @@ def _pieces(
     long = np.flatnonzero(taken > longest).astype(np.uint32)
     cuts = array("i")
     if len(long):
-        cutter = _cutter(inputs.get(TOKENIZER_INPUT), int(taken[long].max()), longest, tokenizer)
+        folder = _tokenizer_to_cut_with(inputs, int(taken[long].max()), longest, tokenizer)
+        cutter = Cutter.load(folder, _used(_texts(taken, long, shards, inputs), tokenizer.vocab_size))
         for text in _texts(taken, long, shards, inputs):
             cuts.extend(cutter.cut(text, longest))
     starts = np.array(cuts, np.int32)
@@ -257,16 +258,26 @@ def _pieces(
     )
 
 
-def _cutter(folder: Path | None, longest_text: int, longest: int, facts: TokenizerFacts) -> Cutter:
+def _tokenizer_to_cut_with(inputs: Mapping[str, Path], longest_text: int, longest: int, facts: TokenizerFacts) -> Path:
+    folder = inputs.get(TOKENIZER_INPUT)
     if folder is None:
         raise BadInput(
             f"a text has {longest_text} tokens, more than sequence_length, {longest}, and is cut at the ends of "
             f"sentences; give the tokenizer of the shards as input {TOKENIZER_INPUT!r}"
         )
-    cutter = Cutter.load(folder)
+    if not (folder / TOKENIZER).is_file():
+        raise BadInput(f"{folder / TOKENIZER}: no such file; give the folder of the tokenizer of the shards")
     if sha256_of(folder / TOKENIZER) != facts.tokenizer_sha256:
         raise BadInput(f"{folder / TOKENIZER}: not the tokenizer that the shards were made with; give that one")
-    return cutter
+    return folder
+
+
+def _used(texts: Iterable[NDArray[np.integer[Any]]], vocab_size: int) -> NDArray[np.int64]:
+    """The ids of all tokens in the texts."""
+    seen = np.zeros(vocab_size, np.bool_)
+    for text in texts:
+        seen[text] = True
+    return np.flatnonzero(seen)
 
 
 def _texts(

@@ -148,17 +148,23 @@ def _parsed(blocks: Iterator[bytes], path: str, name: str, begin: int) -> Iterat
         yield batch
 
 
-def _split(blocks: Iterator[bytes]) -> Iterator[list[bytes]]:
+def _split(blocks: Iterator[bytes]) -> Iterator[list[memoryview]]:
     r"""Lines without their ``\n``, as far as each block completes them; a line may be longer than any block."""
     parts: list[bytes] = []
     for block in blocks:
-        head, *lines = block.split(b"\n")
-        parts.append(head)
-        if lines:
-            yield [b"".join(parts), *lines[:-1]]
-            parts = lines[-1:]
+        end = block.find(b"\n")
+        if end < 0:
+            parts.append(block)
+            continue
+        lines = [memoryview(b"".join([*parts, block[:end]]))]
+        view, begin = memoryview(block), end + 1
+        while (end := block.find(b"\n", begin)) >= 0:
+            lines.append(view[begin:end])
+            begin = end + 1
+        yield lines
+        parts = [block[begin:]]
     if rest := b"".join(parts):
-        yield [rest]
+        yield [memoryview(rest)]
 
 
 def _decompressor(path: Path) -> tuple[Callable[[], Decompressor], type[Exception]]:

@@ -118,7 +118,7 @@ _MESSAGES = msgspec.json.Decoder(list[Message] | None)
 _TOOLS = msgspec.json.Decoder(list[dict[str, Any]] | None)
 
 
-def parse_row(line: bytes, place: Place, default_id: str) -> Row:
+def parse_row(line: bytes | memoryview, place: Place, default_id: str) -> Row:
     """The document or chat that a line of JSON holds.
 
     Args:
@@ -144,9 +144,9 @@ def parse_row(line: bytes, place: Place, default_id: str) -> Row:
         tools = _pop(_TOOLS, fields, "tools", place)
         return Chat(name, messages, tools, _provenance(fields), place)
     except msgspec.ValidationError:
-        raise _not_an_object(line, place) from None
+        raise _not_an_object(bytes(line), place) from None
     except (msgspec.DecodeError, orjson.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _broken(line, place, error) from None
+        raise _broken(bytes(line), place, error) from None
 
 
 def _pop(decoder: msgspec.json.Decoder[T], fields: dict[str, msgspec.Raw], key: str, place: Place) -> T | None:
