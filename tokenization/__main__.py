@@ -6,12 +6,16 @@ import argparse
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from tokenization.errors import BadInput
 from tokenization.manifest import read_manifest
+
+Number = TypeVar("Number", int, float)
 
 # Each command imports its own: those that encode nothing do without the tokenizer's libraries.
 
@@ -48,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python would flush at its end
     except KeyboardInterrupt:
         print("stopped; nothing was left behind", file=sys.stderr)
         return 130
@@ -67,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_show(commands.add_parser("show", help="print one document or row; what is not trained on is dim or in [ ]"))
 
     command = commands.add_parser("verify", help="check files against their manifests, and what they hold")
-    command.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="shard folders in order, pack folders")
+    command.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="shard folders, pack folders")
     command.set_defaults(command=_verify)
 
     command = commands.add_parser("export-bridge", help="write a plan's rows as Megatron-Bridge's packed Parquet")
@@ -168,31 +174,34 @@ def _pack(options: argparse.Namespace) -> None:
     from tokenization.packing.selection import Take, shard_keys
 
     inputs = _shards(options)
-    amounts: dict[str, dict[str, int | float]] = {source: {} for source in shard_keys(inputs)}
-    for option, kind in (("samples", int), ("tokens", int), ("weight", float)):
-        for source, number in map(_assignment, getattr(options, option)):
-            try:
-                amounts.setdefault(source, {})[option] = kind(number)
-            except ValueError as error:
-                raise BadInput(f"--{option} {source}={number}: expected a number; write it in digits") from error
-    takes = tuple(Take(source=source, **amount) for source, amount in sorted(amounts.items()))  # type: ignore[arg-type]
+    samples, tokens = _numbers("--samples", options.samples, int), _numbers("--tokens", options.tokens, int)
+    weights = _numbers("--weight", options.weight, float)
+    sources = sorted({*shard_keys(inputs), *samples, *tokens, *weights})
+    takes = (Take(source=s, samples=samples.get(s), tokens=tokens.get(s), weight=weights.get(s)) for s in sources)
     config = PackConfig(
-        sequence_length=options.sequence_length, seed=options.seed, sources=takes, tokens=options.total_tokens
+        sequence_length=options.sequence_length, seed=options.seed, sources=tuple(takes), tokens=options.total_tokens
     )
     if options.tokenizer is not None:
         inputs[pack.TOKENIZER_INPUT] = options.tokenizer
     with _appearing(options.out) as folder:
         pack.run(config, inputs, folder)
     made = read_manifest(options.out)
-    split, dropped = (sum(_count(source[key]) for source in made["sources"].values()) for key in ("split", "dropped"))
+    split = sum(source["split"] for source in made["sources"].values())
+    dropped = sum(source["dropped"]["documents"] for source in made["sources"].values())
     print(
         f"{options.out}: {made['rows']:,} rows of {made['sequence_length']:,}, {made['tokens']:,} tokens, "
         f"{made['waste']:.3%} padding; {split:,} long texts split, {dropped:,} long chats dropped"
     )
 
 
-def _count(value: int | dict[str, int]) -> int:
-    return value["documents"] if isinstance(value, dict) else value
+def _numbers(option: str, texts: Sequence[str], kind: Callable[[str], Number]) -> dict[str, Number]:
+    numbers: dict[str, Number] = {}
+    for source, number in _assignments(option, texts).items():
+        try:
+            numbers[source] = kind(number)
+        except ValueError as error:
+            raise BadInput(f"{option} {source}={number}: expected a number; write it in digits") from error
+    return numbers
 
 
 def _verify(options: argparse.Namespace) -> None:
@@ -200,9 +209,11 @@ def _verify(options: argparse.Namespace) -> None:
 
     found = verify(options.folders)
     print(f"{found.files} files as in their manifests")
-    if found.content_sha256 is not None:
-        print(f"{found.documents:,} documents, {found.tokens:,} tokens, {found.trainable_tokens:,} of them trained on")
-        print(f"content sha256 {found.content_sha256}")
+    for corpus in found.corpora:
+        counts = f"{corpus.documents:,} documents, {corpus.tokens:,} tokens, {corpus.trainable_tokens:,} trained on"
+        tasks = ", ".join(map(str, corpus.missing))
+        print(f"{corpus.corpus}: {counts}")
+        print(f"  not all of it: tasks {tasks} are missing" if tasks else f"  content sha256 {corpus.sha256}")
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -225,14 +236,19 @@ def _export_bridge(options: argparse.Namespace) -> None:
 
 
 def _shards(options: argparse.Namespace) -> dict[str, Path]:
-    return {key: Path(folder) for key, folder in map(_assignment, options.shard)}
+    return {key: Path(folder) for key, folder in _assignments("--shard", options.shard).items()}
 
 
-def _assignment(text: str) -> tuple[str, str]:
-    key, sign, value = text.partition("=")
-    if not (key and sign and value):
-        raise BadInput(f"{text!r}: expected NAME=VALUE; put a name before the = and its value after")
-    return key, value
+def _assignments(option: str, texts: Sequence[str]) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for text in texts:
+        key, sign, value = text.partition("=")
+        if not (key and sign and value):
+            raise BadInput(f"{option} {text}: expected NAME=VALUE; put a name before the = and its value after")
+        if key in given:
+            raise BadInput(f"{option} {key}: given twice; give it once")
+        given[key] = value
+    return given
 
 
 @contextmanager
@@ -240,9 +256,10 @@ def _appearing(folder: Path) -> Iterator[Path]:
     """A temporary folder beside ``folder`` that is renamed to it at the end, or removed after an exception."""
     if folder.exists():
         raise BadInput(f"{folder}: exists already; remove it or give another --out")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
-        partial.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+        partial.chmod(folder.parent.stat().st_mode & 0o777)  # mkdtemp makes folders that only their owner can read
     except OSError as error:
         raise BadInput(f"{folder}: cannot be made ({error.strerror}); give another --out") from error
     try:
@@ -250,6 +267,7 @@ def _appearing(folder: Path) -> Iterator[Path]:
         for path in (*partial.iterdir(), partial):
             _fsync(path)
         partial.rename(folder)
+        _fsync(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

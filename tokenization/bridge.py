@@ -28,9 +28,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenization.errors import BadInput
 from tokenization.manifest import FileRecord, record_files, sha256_of, write_manifest
-from tokenization.packing.plan import PLAN, Plan
+from tokenization.packing.plan import PIECES, Plan
 from tokenization.shards import Shard
 
 if TYPE_CHECKING:
@@ -65,20 +64,17 @@ def export(plan_folder: Path, shard_folders: Mapping[str, Path], out: Path) -> N
         out: an existing folder.
 
     Raises:
-        BadInput: a shard is not given, or a folder is damaged.
+        BadInput: a shard is not given or not the one that was packed, or a folder is damaged.
     """
     plan = Plan(plan_folder)
-    missing = [key for key in plan.shards if key not in shard_folders]
-    if missing:
-        raise BadInput(f"{plan_folder}: holds documents of {missing}; give their shards")
-    shards = {key: Shard(shard_folders[key]) for key in plan.shards}
+    shards = plan.open_shards(shard_folders)
     rows = range(len(plan))
     names = [
         _write_file(out, number, plan, shards, rows[first : first + ROWS_IN_FILE])
         for number, first in enumerate(rows[::ROWS_IN_FILE])
     ]
     manifest = BridgeManifest(
-        plan_sha256=sha256_of(plan_folder / PLAN),
+        plan_sha256=sha256_of(plan_folder / PIECES),
         sequence_length=plan.sequence_length,
         rows=len(plan),
         tokens=plan.total_tokens,

@@ -55,7 +55,7 @@ class EngineRecord:
     Attributes:
         name: package and version.
         why_not_fast: why it is the reference; None where it is the fast engine.
-        checked_texts: how many were encoded by the reference too, and compared.
+        checked_texts: of how many texts of the corpus the ends were encoded by the reference too, and compared.
     """
 
     name: str
@@ -68,6 +68,7 @@ class ShardManifest:
     """``manifest.json`` of a shard folder; the counts are of this task alone.
 
     Attributes:
+        source: the corpus, as it was named.
         cot: whether the assistant's ``<think>`` blocks are training targets.
         control_text: whether control-token text in documents became control tokens.
         corpus: what was read, with its hashes.
@@ -76,6 +77,7 @@ class ShardManifest:
         rejected: reason to the number of rows skipped; ``rejected.jsonl`` lists them.
     """
 
+    source: str
     task: int
     tasks: int
     cot: Literal["train", "mask"]

@@ -110,6 +110,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return value
 
 
+def content_sha256(folder: Path) -> str:
+    """One hash of all files that the manifest of a folder vouches for; what it tells of their making is left out."""
+    return _sha256_of_fields(read_manifest(folder)["files"])
+
+
 def check_files(folder: Path) -> int:
     """Hash every file again; returns how many were checked.
 

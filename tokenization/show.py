@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tokenization.documents import read_document
+from tokenization.documents import read_document, tokenizer_of
 from tokenization.errors import BadInput
 from tokenization.packing.plan import Plan
 from tokenization.shards import Shard
@@ -20,33 +20,40 @@ COLOURS = ("\033[36m", "\033[33m", "\033[32m", "\033[35m")
 
 
 def show_document(tokenizer: TokenizerFolder, folder: Path, document: int) -> None:
-    """Print one document of a shard folder."""
-    shard = Shard(folder)
-    _check_index("--document", document, len(shard))
-    _show(tokenizer, folder, str(folder), document, slice(0, int(shard.lengths[document])), COLOURS[0])
-
-
-def show_row(tokenizer: TokenizerFolder, folder: Path, row: int, shards: Mapping[str, Path]) -> None:
-    """Print one row of a pack folder, document by document; ``shards`` are the folders of its shard keys.
+    """Print one document of a shard folder.
 
     Raises:
-        BadInput: there is no such row, or a shard is not among ``shards``.
+        BadInput: there is no such document, or the shard was made with another tokenizer.
+    """
+    shard = Shard(folder)
+    _check_tokenizer(tokenizer, tokenizer_of(folder).tokenizer_sha256, folder)
+    _check_index("--document", document, len(shard))
+    _show(tokenizer, shard, folder, str(folder), document, slice(0, int(shard.lengths[document])), COLOURS[0])
+
+
+def show_row(tokenizer: TokenizerFolder, folder: Path, row: int, folders: Mapping[str, Path]) -> None:
+    """Print one row of a pack folder, document by document; ``folders`` are those of its shard keys.
+
+    Raises:
+        BadInput: there is no such row, a shard is missing or another one, or the tokenizer is another one.
     """
     plan = Plan(folder)
+    _check_tokenizer(tokenizer, plan.tokenizer_sha256, folder)
     _check_index("--row", row, len(plan))
-    pieces = plan.row(row)
+    shards, pieces = plan.open_shards(folders), plan.row(row)
     for piece, colour in zip(pieces, cycle(COLOURS)):
-        if piece.shard not in shards:
-            raise BadInput(f"row {row} holds documents of {piece.shard}; give --shard {piece.shard}=FOLDER")
         span = slice(piece.start, piece.start + piece.length)
-        _show(tokenizer, shards[piece.shard], piece.shard, piece.document, span, colour)
+        shard = shards[piece.shard]
+        _show(tokenizer, shard, folders[piece.shard], piece.shard, piece.document, span, colour)
     padding = plan.sequence_length - sum(piece.length for piece in pieces)
     print(f"-- {padding} of {plan.sequence_length} tokens are padding")
 
 
-def _show(tokenizer: TokenizerFolder, folder: Path, name: str, document: int, span: slice, colour: str) -> None:
+def _show(
+    tokenizer: TokenizerFolder, shard: Shard, folder: Path, name: str, document: int, span: slice, colour: str
+) -> None:
     """A heading with the document's provenance, and its text; what is not trained on is dim, or in [ ]."""
-    shard, record = Shard(folder), read_document(folder, document)
+    record = read_document(folder, document)
     fields = "".join(f", {key}={value!r}" for key, value in record.provenance.items())
     tokens_shown = f"tokens {span.start}-{span.stop} of {shard.lengths[document]}"
     print(f"-- {name} document {document}: {record.kind} {record.id}, {tokens_shown}{fields}")
@@ -60,6 +67,11 @@ def _show(tokenizer: TokenizerFolder, folder: Path, name: str, document: int, sp
             text = f"[{text}]"
         print(text, end="")
     print()
+
+
+def _check_tokenizer(tokenizer: TokenizerFolder, expected: str, folder: Path) -> None:
+    if tokenizer.facts.tokenizer_sha256 != expected:
+        raise BadInput(f"{tokenizer.path}: not the tokenizer that {folder} was made with; give that one")
 
 
 def _check_index(option: str, index: int, count: int) -> None:

@@ -93,25 +93,26 @@ def run(config: TokenizeConfig, inputs: Mapping[str, Path], out: Path, progress:
     """
     corpus = Corpus.open(inputs["corpus"])
     tokenizer = TokenizerFolder(inputs["tokenizer"])
-    share = corpus.share(config.task, config.tasks)
     try:
-        _tokenize(config, share, tokenizer, out, progress)
+        _tokenize(config, corpus, tokenizer, out, progress)
     except Inexact as error:
-        _tokenize(config, corpus.share(config.task, config.tasks), tokenizer, out, progress, str(error))
+        _tokenize(config, corpus, tokenizer, out, progress, str(error))
 
 
 def _tokenize(
     config: TokenizeConfig,
-    share: Share,
+    corpus: Corpus,
     tokenizer: TokenizerFolder,
     out: Path,
     progress: Progress | None,
     why_slow: str | None = None,
 ) -> None:
+    share = corpus.share(config.task, config.tasks)
     encoder = RowEncoder(tokenizer, share.bytes, config.cot, config.control_text, why_slow)
     with ShardWriter(out, tokenizer.facts.vocab_size) as shard:
         counts = _write(config, share, encoder, shard, out, progress)
     manifest = ShardManifest(
+        source=corpus.name,
         task=config.task,
         tasks=config.tasks,
         cot=config.cot,

@@ -18,7 +18,7 @@ from tokenization.errors import BadInput
 from tokenization.manifest import sha256_of
 
 TOKENIZER, CONFIG, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
-TOKEN_FIELDS = ("bos_token", "eos_token", "unk_token", "pad_token")
+TOKEN_FIELDS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
 class TokenizerFolder:
@@ -38,7 +38,7 @@ class TokenizerFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.tokenizer = _load(path / TOKENIZER)
+        self.tokenizer = load_tokenizer(path / TOKENIZER)
         names = _token_names(path / CONFIG)
         file, source = _template_source(path)
         self.template = None if source is None else ChatTemplate(file, source, names)
@@ -67,7 +67,7 @@ class TokenizerFolder:
         return eod_id
 
     def _pad(self, names: Mapping[str, str], template: str, eod_id: int) -> int:
-        """The pad token, or a control token that no text, chat or document can hold.
+        """The pad token, or a control token that the template does not print and texts, unless asked for, cannot hold.
 
         With the id of EOD, as many tokenizers have it, padding could not be told from the end of a document:
         Megatron would then leave the padding in the loss.
@@ -84,7 +84,12 @@ class TokenizerFolder:
         return self.special[min(unused, key=lambda token: ("pad" not in token.lower(), self.special[token]))]
 
 
-def _load(path: Path) -> Tokenizer:
+def load_tokenizer(path: Path) -> Tokenizer:
+    """A ``tokenizer.json``, which then neither cuts nor pads nor adds tokens.
+
+    Raises:
+        BadInput: there is none, or it cannot be read.
+    """
     if not path.is_file():
         raise BadInput(f"{path}: no such file; give a folder with {TOKENIZER} and {CONFIG}")
     try:

@@ -1,8 +1,9 @@
 """What can be known of shard and pack folders without the corpus they came from.
 
-Of each folder every file is hashed again. Shards are then read whole: counts, EOD, ids and masks must be as the
-manifest says, and no document id may occur twice. Several shards, given in the order of their tasks, also get one hash
-of their common content: it is the same for whatever number of tasks a corpus was tokenised with.
+Of each folder every file is hashed again. Shards are then read whole: counts, EOD, ids, masks and records must be as
+the manifest says. The shards of one corpus are looked at in the order of their tasks, whatever the order they are given
+in: no id may come twice in them, and, if they are all there, they get one hash of their common content, which is the
+same for whatever number of tasks the corpus was tokenised with.
 """
 
 from __future__ import annotations
@@ -10,59 +11,77 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenization.documents import DOCUMENTS, read_documents
+from tokenization.documents import DOCUMENTS, DocumentRecord, read_documents
 from tokenization.errors import BadInput
 from tokenization.manifest import check_files, read_manifest
-from tokenization.packing.plan import PLAN, Plan
+from tokenization.packing.plan import PIECES, Plan
 from tokenization.shards import IDX, Shard
 
 _TOKENS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
-class Verified:
-    """What was found to be right.
+class CorpusContent:
+    """What the shards of one corpus hold.
 
     Attributes:
-        files: how many were hashed.
-        content_sha256: of ids, lengths, loss masks and records of all shards, end to end; None where none was given.
+        corpus: as it was named when it was tokenised.
+        missing: tasks whose shards were not given.
+        sha256: of ids, lengths, loss masks and records of all shards, end to end; None where one is missing.
     """
 
-    files: int
+    corpus: str
+    missing: tuple[int, ...]
     documents: int
     tokens: int
     trainable_tokens: int
-    content_sha256: str | None
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found to be right; ``files`` is how many were hashed."""
+
+    files: int
+    corpora: tuple[CorpusContent, ...]
 
 
 def verify(folders: Sequence[Path]) -> Verified:
     """Check shard and pack folders.
 
     Raises:
-        BadInput: a file is missing or not as it was written, a figure is not as the manifest says, or two documents
-            have one id; names the folder, the file and the document.
+        BadInput: a file is missing or not as it was written, a figure is not as the manifest says, or two documents of
+            a corpus have one id; names the folder, the file and the document.
     """
     files = sum(check_files(folder) for folder in folders)
     for folder in folders:
-        if (folder / PLAN).exists():
+        if (folder / PIECES).exists():
             _check_plan(folder)
-    shards = [folder for folder in folders if (folder / IDX).exists()]
-    content = _Content()
-    for folder in shards:
-        _check_shard(folder, content)
-    _check_ids(shards)
-    digest = content.sha256() if shards else None
-    return Verified(files, content.documents, content.tokens, content.trainable_tokens, digest)
+    shards = sorted((_ShardFolder(folder) for folder in folders if (folder / IDX).exists()), key=_ShardFolder.order)
+    return Verified(files, tuple(_check_corpus(list(group)) for _, group in groupby(shards, key=_ShardFolder.corpus)))
+
+
+class _ShardFolder:
+    def __init__(self, path: Path) -> None:
+        self.path, self.manifest, self.shard = path, read_manifest(path), Shard(path)
+
+    def corpus(self) -> tuple[str, int]:
+        """Shards with equal ones are of one tokenisation of one corpus."""
+        return self.manifest["source"], self.manifest["tasks"]
+
+    def order(self) -> tuple[str, int, int]:
+        return *self.corpus(), self.manifest["task"]
 
 
 class _Content:
-    """Hashes and counts over the shards, in order."""
+    """Hashes and counts over shards, in order."""
 
     def __init__(self) -> None:
         self.documents = self.tokens = self.trainable_tokens = 0
@@ -74,9 +93,9 @@ class _Content:
         self.tokens += len(ids)
         self.trainable_tokens += int(mask.sum(dtype=np.int64))
 
-    def add_records(self, lengths: NDArray[np.int32], folder: Path) -> None:
+    def add_records(self, lengths: NDArray[np.int32], path: Path) -> None:
         self._lengths.update(np.ascontiguousarray(lengths).data)
-        with (folder / DOCUMENTS).open("rb") as file:
+        with path.open("rb") as file:
             while block := file.read(_TOKENS_AT_ONCE):
                 self._records.update(block)
         self.documents += len(lengths)
@@ -86,27 +105,41 @@ class _Content:
         return hashlib.sha256(b"".join(part.digest() for part in parts)).hexdigest()
 
 
-def _check_shard(folder: Path, content: _Content) -> None:
-    manifest, shard = read_manifest(folder), Shard(folder)
+def _check_corpus(folders: Sequence[_ShardFolder]) -> CorpusContent:
+    content = _Content()
+    for folder in folders:
+        _check_shard(folder, content)
+    _check_ids(folders)
+    source, tasks = folders[0].corpus()
+    missing = tuple(sorted(set(range(tasks)) - {folder.manifest["task"] for folder in folders}))
+    digest = None if missing else content.sha256()
+    return CorpusContent(source, missing, content.documents, content.tokens, content.trainable_tokens, digest)
+
+
+def _check_shard(folder: _ShardFolder, content: _Content) -> None:
+    path, manifest, shard = folder.path, folder.manifest, folder.shard
     vocab_size, eod_id = manifest["tokenizer"]["vocab_size"], manifest["tokenizer"]["eod_id"]
     tokens, trainable = content.tokens, content.trainable_tokens
     for ids, mask in _blocks(shard):
         if int(ids.min()) < 0 or int(ids.max()) >= vocab_size or int(mask.max()) > 1:
-            raise BadInput(f"{folder}: a token is not in the vocabulary, or a mask not 0 or 1; make the folder again")
+            raise BadInput(f"{path}: a token is not in the vocabulary, or a mask not 0 or 1; make the folder again")
         content.add(ids, mask)
-    content.add_records(shard.lengths, folder)
+    content.add_records(shard.lengths, path / DOCUMENTS)
     not_ended = np.flatnonzero(shard.ends() != eod_id)
     if len(not_ended):
-        raise BadInput(f"{folder}: document {not_ended[0]} does not end with EOD ({eod_id}); make the folder again")
+        raise BadInput(f"{path}: document {not_ended[0]} does not end with EOD ({eod_id}); make the folder again")
+    kinds = [record.kind == "chat" for record in read_documents(path)]
+    if kinds != shard.is_chat().tolist():
+        raise BadInput(f"{path / DOCUMENTS}: not of the documents that the shard holds; make the folder again")
     found = {
-        "documents": int((~shard.is_chat()).sum()),
-        "chats": int(shard.is_chat().sum()),
+        "documents": len(kinds) - sum(kinds),
+        "chats": sum(kinds),
         "tokens": content.tokens - tokens,
         "trainable_tokens": content.trainable_tokens - trainable,
     }
     for name, count in found.items():
         if manifest[name] != count:
-            raise BadInput(f"{folder}: holds {count} {name}, its manifest says {manifest[name]}; make the folder again")
+            raise BadInput(f"{path}: holds {count} {name}, its manifest says {manifest[name]}; make the folder again")
 
 
 def _blocks(shard: Shard) -> Iterator[tuple[NDArray[np.integer[Any]], NDArray[np.uint8]]]:
@@ -115,23 +148,22 @@ def _blocks(shard: Shard) -> Iterator[tuple[NDArray[np.integer[Any]], NDArray[np
         yield shard.span(begin, min(begin + _TOKENS_AT_ONCE, shard.total_tokens))
 
 
-def _check_ids(folders: Sequence[Path]) -> None:
+def _check_ids(folders: Sequence[_ShardFolder]) -> None:
     """Eight bytes of hash an id, so that a hundred million fit in memory; equal hashes are then looked at."""
-    hashes = np.fromiter((_short_hash(record.id) for _, _, record in _records(folders)), np.uint64)
-    ordered = np.sort(hashes)
+    ordered = np.sort(np.fromiter((_short_hash(record.id) for _, _, record in _records(folders)), np.uint64))
     twice = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
     first: dict[str, str] = {}
-    for folder, index, record in _records(folders) if twice else ():
+    for path, index, record in _records(folders) if twice else ():
         if _short_hash(record.id) in twice:
-            place = f"{folder} document {index}"
+            place = f"{path} document {index}"
             if (earlier := first.setdefault(record.id, place)) != place:
                 raise BadInput(f"{place}: id {record.id!r} is the id of {earlier} too; give each row its own")
 
 
-def _records(folders: Sequence[Path]) -> Iterator[tuple[Path, int, Any]]:
+def _records(folders: Sequence[_ShardFolder]) -> Iterator[tuple[Path, int, DocumentRecord]]:
     for folder in folders:
-        for index, record in enumerate(read_documents(folder)):
-            yield folder, index, record
+        for index, record in enumerate(read_documents(folder.path)):
+            yield folder.path, index, record
 
 
 def _short_hash(name: str) -> int:

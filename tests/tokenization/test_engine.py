@@ -35,7 +35,7 @@ def test_much_text_goes_to_the_fast_engine(path: Path) -> None:
     assert choice.engine.name.startswith("fastokens ")
     assert choice.why_not_fast is None
     assert choice.checked is not None
-    assert choice.checked.checked_texts == len(hard_sample(SPECIAL))
+    assert choice.checked.checked_texts == 0, "of the corpus"
 
 
 def test_little_text_goes_to_the_reference(path: Path) -> None:
@@ -89,14 +89,15 @@ def test_a_fast_engine_that_errs_on_the_corpus_is_found_out(path: Path, monkeypa
 
 
 def test_which_texts_are_checked_depends_on_the_text_alone(path: Path) -> None:
-    texts = [f"Cheese number {number}" for number in range(engine.ONE_TEXT_IN * 8)]
+    """A common head, as generated documents have it, does not make them all the same."""
+    head = "The cheese of the week is described in this document, as every week. " * 2
+    texts = [f"{head}Cheese number {number}" for number in range(engine.ONE_TEXT_IN * 8)]
     at_once, one_by_one = chosen(path).checked, chosen(path).checked
     assert at_once is not None and one_by_one is not None
-    before = at_once.checked_texts
     at_once.encode(texts)
     for text in reversed(texts):
         one_by_one.encode([text])
-    assert at_once.checked_texts == one_by_one.checked_texts > before
+    assert at_once.checked_texts == one_by_one.checked_texts > 0
 
 
 DIGITS = next(text for text in hard_sample([]) if text.startswith("0 1 12 123"))

@@ -36,8 +36,9 @@ def test_fifty_kills_change_nothing(make_tokenizer: Any, mixed_rows: list[dict[s
             while not folder.exists():
                 kills += _run_and_kill(tmp_path, tokenizer, folder.name, task, instants.uniform(0, longest))
             verify([folder])
-    expected = verify(unbroken).content_sha256
-    assert [verify(folders).content_sha256 for folders in rounds] == [expected] * len(rounds)
+    [expected] = verify(unbroken).corpora
+    assert expected.sha256 is not None
+    assert [verify(folders).corpora for folders in rounds] == [(expected,)] * len(rounds)
 
 
 def _command(root: Path, tokenizer: Path, name: str, task: int) -> list[str]:

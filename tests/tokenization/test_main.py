@@ -73,29 +73,65 @@ def test_verify_finds_a_flipped_byte_of_the_manifest(
     assert capsys.readouterr().err.startswith(f"error: {path}: ")
 
 
-def test_verify_tells_one_content_hash_for_any_number_of_tasks(
-    made: Path, write_corpus: Any, capsys: pytest.CaptureFixture[str]
+def tokenise(made: Path, tasks: int, corpus: str = "data.jsonl") -> list[str]:
+    """The shard folders of all tasks."""
+    folders = [f"{made}/{corpus}-{tasks}/{task}" for task in range(tasks)]
+    for task, folder in enumerate(folders):
+        arguments = ["--corpus", f"{made}/{corpus}", "--tokenizer", f"{made}/tokenizer", "--out", folder]
+        assert main(["run", *arguments, "--task", str(task), "--tasks", str(tasks)]) == 0
+    return folders
+
+
+def test_verify_tells_one_content_hash_for_any_number_and_order_of_tasks(
+    made: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def tokenise(tasks: int) -> list[str]:
-        folders = [f"{made}/{tasks}/{task}" for task in range(tasks)]
-        for task, folder in enumerate(folders):
-            arguments = ["--corpus", f"{made}/data.jsonl", "--tokenizer", f"{made}/tokenizer", "--out", folder]
-            assert main(["run", *arguments, "--task", str(task), "--tasks", str(tasks)]) == 0
+    def verified(folders: list[str]) -> list[str]:
         capsys.readouterr()
         assert main(["verify", *folders]) == 0
-        return capsys.readouterr().out.splitlines()[-2:]
+        return capsys.readouterr().out.splitlines()[1:]
 
-    counts, digest = tokenise(1)
-    assert counts.startswith("3 documents, ")
-    assert digest.startswith("content sha256 ")
-    assert tokenise(2) == tokenise(3) == [counts, digest]
+    counts, digest = verified(tokenise(made, 1))
+    assert counts.startswith(f"{made}/data.jsonl: 3 documents, ")
+    assert digest.startswith("  content sha256 ")
+    assert verified(tokenise(made, 2)) == [counts, digest]
+    eleven = tokenise(made, 11)
+    assert verified(sorted(eleven)) == verified(eleven) == [counts, digest]
+    assert verified(eleven[:10])[1] == "  not all of it: tasks 10 are missing"
+
+
+def test_verify_keeps_corpora_apart(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        (made / f"{name}.jsonl").write_text('{"id": "same", "text": "fine"}\n')
+    folders = tokenise(made, 1, "a.jsonl") + tokenise(made, 1, "b.jsonl")
+    capsys.readouterr()
+    assert main(["verify", *folders]) == 0
+    assert capsys.readouterr().out.count("content sha256") == 2
 
 
 def test_verify_finds_an_id_given_twice(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.copytree(made / "shards" / "0", made / "shards" / "1")
-    assert main(["verify", f"{made}/shards/0", f"{made}/shards/1"]) == 2
-    message = f"error: {made}/shards/1 document 0: id 'd' is the id of {made}/shards/0 document 0 too"
+    (made / "twice.jsonl").write_text('{"id": "d", "text": "fine"}\n{"id": "d", "text": "fine too"}\n')
+    [folder] = tokenise(made, 1, "twice.jsonl")
+    assert main(["verify", folder]) == 2
+    message = f"error: {folder} document 1: id 'd' is the id of {folder} document 0 too"
     assert capsys.readouterr().err.startswith(message)
+
+
+@pytest.mark.parametrize("command", [["show", "--row", "0", "--tokenizer"], ["export-bridge", "--out"]])
+def test_another_shard_than_was_packed_is_refused(
+    made: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    (made / "other.jsonl").write_text("".join(f'{{"text": "Another text, number {n}."}}\n' for n in range(3)))
+    [folder] = tokenise(made, 1, "other.jsonl")
+    last = f"{made}/tokenizer" if command[0] == "show" else f"{made}/exported"
+    assert main([command[0], f"{made}/plan", "--shard", f"all/0={folder}", *command[1:], last]) == 2
+    assert f"{folder}: not the shard all/0 that {made}/plan was packed from" in capsys.readouterr().err
+
+
+def test_show_wants_the_tokenizer_of_the_shards(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(made / "tokenizer", made / "other")
+    (made / "other" / "tokenizer.json").write_text((made / "tokenizer" / "tokenizer.json").read_text() + " ")
+    assert main(["show", f"{made}/shards/0", "--document", "0", "--tokenizer", f"{made}/other"]) == 2
+    assert f"{made}/other: not the tokenizer that {made}/shards/0 was made with" in capsys.readouterr().err
 
 
 def test_bad_rows_are_skipped_when_asked(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,7 +165,7 @@ def test_show_prints_a_row(made: Path, capsys: pytest.CaptureFixture[str]) -> No
     printed = capsys.readouterr().out
     assert printed.count("-- all/0 document") == len(Plan(made / "plan").row(0))
     assert main(show) == 2
-    assert "give --shard all/0=FOLDER" in capsys.readouterr().err
+    assert "its rows hold documents of all/0; give these shards too" in capsys.readouterr().err
 
 
 def test_bad_input_is_one_line_and_leaves_nothing(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,7 +185,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(made: Path, capsys: pytest.Cap
         (["run", "--corpus", "data.jsonl", "--tokenizer", "tokenizer", "--out", "plan"], "plan: exists already"),
         (
             ["run", "--corpus", "data.jsonl", "--tokenizer", "tokenizer", "--out", "data.jsonl/x"],
-            "data.jsonl/x: cannot be made (Not a directory)",
+            "data.jsonl/x: cannot be made (File exists)",
         ),
         (
             ["run", "--corpus", "data.jsonl", "--tokenizer", "tokenizer", "--tasks", "0", "--out", "x"],
@@ -159,7 +195,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(made: Path, capsys: pytest.Cap
             ["pack", "--shard", "all/0=shards/0", "--sequence-length", "99999999999", "--out", "x"],
             "sequence_length is 99999999999: it must be at least 2 and at most 1048576",
         ),
-        (["pack", "--shard", "all/0", "--sequence-length", "9", "--out", "x"], "'all/0': expected NAME=VALUE"),
+        (["pack", "--shard", "all/0", "--sequence-length", "9", "--out", "x"], "--shard all/0: expected NAME=VALUE"),
         (
             ["pack", "--shard", "all/0=shards/0", "--sequence-length", "64", "--samples", "all=few", "--out", "x"],
             "--samples all=few: expected a number",
@@ -167,6 +203,10 @@ def test_bad_input_is_one_line_and_leaves_nothing(made: Path, capsys: pytest.Cap
         (
             ["pack", "--shard", "all/0=shards/0", "--sequence-length", "64", "--samples", "all=9", "--out", "x"],
             "source all: samples is 9, but it has 3",
+        ),
+        (
+            ["pack", "--shard", "all/0=shards/0", "--shard", "all/0=plan", "--sequence-length", "64", "--out", "x"],
+            "--shard all/0: given twice",
         ),
         (["show", "shards/0", "--tokenizer", "tokenizer", "--document", "3"], "--document 3: there are 3"),
         (["show", "plan", "--tokenizer", "tokenizer", "--row", "-1"], "--row -1: there are"),

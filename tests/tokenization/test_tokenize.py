@@ -1,7 +1,9 @@
 import hashlib
+import itertools
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,10 @@ import numpy as np
 import pytest
 
 from tests.tokenization.corpus_rows import chat, document
-from tokenization import tokenize
+from tokenization import engine, tokenize
 from tokenization.documents import DocumentRecord, read_documents
+from tokenization.encoded import Ragged
+from tokenization.engine import FastEngine
 from tokenization.errors import BadInput
 from tokenization.reading import lines
 from tokenization.shards import Shard
@@ -116,3 +120,33 @@ def test_a_task_does_not_load_heavy_packages() -> None:
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "'tokenizers'" in modules
     assert all(f"'{name}'" not in modules for name in ("torch", "megatron", "transformers", "msm_hpc", "pydantic"))
+
+
+def test_a_fault_of_the_fast_engine_in_mid_corpus_starts_again_with_the_reference(
+    make_tokenizer: Any, write_corpus: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was written before is written over; rows that were skipped are listed once."""
+    rows = [document(f"d{number}", f"Cheese number {number}.") for number in range(3_000)]
+    corpus = write_corpus([{"text": " "}, *rows])
+    inputs = {"corpus": corpus, "tokenizer": make_tokenizer()}
+    config = TokenizeConfig(on_bad="skip")
+
+    def tokenised(name: str) -> Path:
+        (tmp_path / name).mkdir()
+        tokenize.run(config, inputs, tmp_path / name)
+        return tmp_path / name
+
+    right = tokenised("reference")
+    right_encode, calls = FastEngine.encode, itertools.count()
+    monkeypatch.setattr(engine, "WORTH_LOADING", 0)
+    monkeypatch.setattr(lines, "BATCH_BYTES", 20_000)
+
+    def wrong_later(self: FastEngine, texts: Sequence[str]) -> Ragged:
+        encoded = right_encode(self, texts)
+        return Ragged(encoded.ids ^ np.int32(next(calls) > 4), encoded.offsets)
+
+    monkeypatch.setattr(FastEngine, "encode", wrong_later)
+    again = tokenised("again")
+    assert "differs from tokenizers" in manifest(again)["engine"]["why_not_fast"]
+    assert content([again]) == content([right])
+    assert (again / "rejected.jsonl").read_bytes() == (right / "rejected.jsonl").read_bytes()

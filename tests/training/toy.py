@@ -96,6 +96,7 @@ def _write_records(folder: Path, corpus: Corpus) -> None:
     (folder / DOCUMENTS).write_text("".join(json.dumps(row) + "\n" for row in rows))
     digest = hashlib.sha256(TOKENIZER.encode()).hexdigest()
     manifest = ShardManifest(
+        source="random numbers",
         task=0,
         tasks=1,
         cot="train",

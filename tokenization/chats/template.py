@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ _LOGIC = (nodes.Compare, nodes.Call, nodes.Filter, nodes.Test, nodes.Assign)
 _REFUSALS = (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError)
 
 
+THE_DAY = datetime(2024, 7, 26)
+"""The day that Llama 3.1's template falls back to."""
+
+
 class TemplateRefuses(Exception):
     """The template cannot print these messages; says what it told."""
 
@@ -32,8 +37,9 @@ class TemplateRefuses(Exception):
 class ChatTemplate:
     """A compiled chat template.
 
-    One thing differs from ``transformers``: ``strftime_now`` is not defined, so that a shard does not depend on the
-    day it was made on; templates that use it have a fixed date for that case.
+    One thing differs from ``transformers``: a shard must not depend on the day it was made on. So ``strftime_now`` is
+    not defined, and a template that asks whether it is takes its own fixed date; for one that does not ask it is
+    :data:`THE_DAY`.
 
     Attributes:
         source: its text.
@@ -52,6 +58,8 @@ class ChatTemplate:
         )
         environment.filters["tojson"] = _tojson
         environment.globals["raise_exception"] = _raise_exception
+        if not re.search(r"strftime_now\s+is\s+(not\s+)?defined", source):
+            environment.globals["strftime_now"] = THE_DAY.strftime
         try:
             self._template = environment.from_string(source)
         except jinja2.TemplateSyntaxError as error:

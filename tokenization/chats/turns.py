@@ -99,13 +99,22 @@ class Turns:
         spans: list[Span] = []
         turns = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
         for index in turns:
-            before = self.template.print(messages[:index], tools, prompt=True, speaker=messages[index].get("name"))
+            before = self._before(messages, index, tools)
             after = text if index + 1 == len(messages) else self.template.print(messages[: index + 1], tools)
             _check_reasoning(chat, index, messages[index], after)
             end = self._end(after, text)
-            if after.startswith(before) and len(before) < end:
+            if before and after.startswith(before) and len(before) < end:
                 spans.append((len(before), end))
         return text, spans, len(turns) - len(spans)
+
+    def _before(self, messages: list[Any], turn: int, tools: list[Any] | None) -> str:
+        """The chat up to an assistant's turn, with its beginning; empty where a chat cannot begin with it."""
+        try:
+            return self.template.print(messages[:turn], tools, prompt=True, speaker=messages[turn].get("name"))
+        except TemplateRefuses:
+            if turn == 0:
+                return ""  # many templates cannot print a chat without messages
+            raise
 
     def _end(self, turn: str, text: str) -> int:
         """Where the chat up to a turn ends in the whole text; 0 where it is printed otherwise there."""
@@ -126,10 +135,15 @@ class Turns:
 
     def _check_known(self, chat: Chat) -> None:
         """A template that never reads a field would lose it."""
-        fields = {"tools": chat.tools, "tool_calls": any(message.tool_calls for message in chat.messages)}
+        fields = {
+            "tools": chat.tools,
+            "tool_calls": any(message.tool_calls for message in chat.messages),
+            "reasoning_content": any(message.reasoning_content for message in chat.messages),
+        }
         for field, value in fields.items():
             if value and field not in self.template.source:
-                raise BadRow("chat", chat.place, f"{field}: the chat template does not print them; remove the row")
+                advice = "put it into content as <think>…</think>" if field == "reasoning_content" else "remove the row"
+                raise BadRow("chat", chat.place, f"{field}: the chat template does not print this; {advice}")
 
 
 def _fields(message: dict[str, Any]) -> dict[str, Any]:

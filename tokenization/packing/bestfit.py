@@ -14,6 +14,7 @@ steps says "these rows take so many of the next pieces each"; NumPy then writes 
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,8 +25,6 @@ from numpy.typing import NDArray
 
 CHUNK_PIECES = 1 << 20
 """Pieces written out at once: little memory beside the result."""
-_WORD = 10
-"""log2 of the bits of a word of :class:`_Rooms`: the root of the most rooms there are, 2 ** 20."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def best_fit(lengths: NDArray[np.int32], capacity: int) -> Filled:
 
     Args:
         lengths: (pieces,) tokens in each piece, from 1 to ``capacity``; fewer than 2 ** 32 pieces.
-        capacity: tokens that a row can take, at most 2 ** 20.
+        capacity: tokens that a row can take.
     """
     if not len(lengths):
         return Filled(np.zeros(0, np.uint32), np.zeros(1, np.int64))
@@ -68,45 +67,27 @@ class _Run(NamedTuple):
 
 
 class _Rooms:
-    """Runs of rows by their room.
+    """Runs of rows by their room; ``_sorted`` has the rooms that any run has."""
 
-    To find the least room that suffices, bit ``r % 1024`` of word ``r // 1024`` is set while a run has room ``r``, and
-    bit ``w`` of the summary while word ``w`` is not 0. The lowest set bit at or above ``need`` is then two shifts away.
-    """
-
-    def __init__(self, capacity: int) -> None:
+    def __init__(self) -> None:
         self._runs: defaultdict[int, list[_Run]] = defaultdict(list)
-        self._words = [0] * ((capacity >> _WORD) + 1)
-        self._summary = 0
+        self._sorted: list[int] = []
 
     def put(self, room: int, run: _Run) -> None:
+        if not self._runs[room]:
+            insort(self._sorted, room)
         self._runs[room].append(run)
-        word, bit = divmod(room, 1 << _WORD)
-        self._words[word] |= 1 << bit
-        self._summary |= 1 << word
 
     def take(self, need: int) -> tuple[int, _Run] | None:
         """Remove a run with the least room that suffices; None where no row has the room."""
-        word, bit = divmod(need, 1 << _WORD)
-        found = self._words[word] >> bit
-        if not found:
-            later = self._summary >> (word + 1)
-            if not later:
-                return None
-            word, bit = word + _lowest_bit(later) + 1, 0
-            found = self._words[word]
-        bit += _lowest_bit(found)
-        room = (word << _WORD) + bit
+        place = bisect_left(self._sorted, need)
+        if place == len(self._sorted):
+            return None
+        room = self._sorted[place]
         run = self._runs[room].pop()
         if not self._runs[room]:
-            self._words[word] ^= 1 << bit
-            if not self._words[word]:
-                self._summary ^= 1 << word
+            del self._sorted[place]
         return room, run
-
-
-def _lowest_bit(value: int) -> int:
-    return (value & -value).bit_length() - 1
 
 
 def _steps(needs: Iterable[tuple[int, int]], capacity: int) -> NDArray[np.int64]:
@@ -116,7 +97,7 @@ def _steps(needs: Iterable[tuple[int, int]], capacity: int) -> NDArray[np.int64]
         (steps, 4) of ``first``, ``rows``, ``each``, ``held``: the ``rows`` rows from ``first`` on, which hold ``held``
         pieces each, take the next ``each`` pieces each.
     """
-    rooms, steps, opened = _Rooms(capacity), list[int](), 0
+    rooms, steps, opened = _Rooms(), list[int](), 0
     for need, left in needs:
         while left:
             found = rooms.take(need)

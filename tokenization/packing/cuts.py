@@ -24,9 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from tokenization.errors import BadInput
-
-TOKENIZER = "tokenizer.json"
+from tokenization.tokenizer import TOKENIZER, load_tokenizer
 
 _PLAIN = 0
 _CLOSING, _SENTENCE, _WIDE, _LINE, _PARAGRAPH = 1, 2, 3, 4, 5
@@ -89,7 +87,7 @@ class Cutter:
         Raises:
             BadInput: the folder has no tokenizer, or one that cannot be read.
         """
-        tokenizer = _load(folder / TOKENIZER)
+        tokenizer = load_tokenizer(folder / TOKENIZER)
         texts = _texts(tokenizer, used.tolist())
         ends, begins = np.zeros((2, int(used.max()) + 1), np.uint8)
         ends[used], begins[used] = _classes(texts, _ENDS), _classes(texts, _BEGINS)
@@ -137,13 +135,6 @@ def _classes(texts: list[str], rules: tuple[tuple[int, re.Pattern[str]], ...]) -
     """The class of each text: of the first rule that it matches, else plain."""
     found = (next((kind for kind, pattern in rules if pattern.search(text)), _PLAIN) for text in texts)
     return np.fromiter(found, np.uint8, len(texts))
-
-
-def _load(path: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises nothing narrower
-        raise BadInput(f"{path}: not a Hugging Face tokenizer ({error}); give the one of the shards") from error
 
 
 def _texts(tokenizer: Tokenizer, tokens: list[int]) -> list[str]:

@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 
 from tokenization.documents import TokenizerFacts, tokenizer_of
 from tokenization.errors import BadInput
-from tokenization.manifest import FileRecord, record_files, sha256_of, write_manifest
+from tokenization.manifest import FileRecord, content_sha256, record_files, sha256_of, write_manifest
 from tokenization.packing.bestfit import best_fit
-from tokenization.packing.cuts import TOKENIZER, Cutter
+from tokenization.packing.cuts import Cutter
 from tokenization.packing.plan import (
     MOST_DOCUMENTS,
-    PLAN,
+    PIECES,
     ROWS,
     Numbering,
     Piece,
@@ -39,6 +39,7 @@ from tokenization.packing.plan import (
 )
 from tokenization.packing.selection import Source, Take, budgets, choose, permutation, shard_keys
 from tokenization.shards import Shard
+from tokenization.tokenizer import TOKENIZER
 
 TOKENIZER_INPUT = "tokenizer"
 MAX_SEQUENCE_LENGTH = 1 << 20
@@ -174,7 +175,7 @@ def run(config: PackConfig, inputs: Mapping[str, Path], out: Path) -> None:
         waste=1 - tokens / (rows * config.sequence_length),
         shards=shards,
         sources=sources,
-        files=record_files(out, [ROWS, PLAN]),
+        files=record_files(out, [ROWS, PIECES]),
     )
     write_manifest(out, manifest)
 
@@ -200,7 +201,7 @@ def _take(
     for name, keys in keys_of.items():
         source, budget = Source.read(inputs[key] for key in keys), budget_of.get(name)
         taken, cut = choose(source, takes[name], budget, config.sequence_length, config.seed)
-        own = list(map(ShardRecord, keys, source.shards))
+        own = list(map(ShardRecord, keys, source.shards, (content_sha256(inputs[key]) for key in keys)))
         piece = None if cut is None else Piece(*Numbering(own).locate(cut.document), 0, cut.length)
         records[name] = _record(takes[name], budget, source, taken, piece, config.sequence_length)
         parts.append(taken)

@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenization.errors import BadInput
-from tokenization.manifest import read_manifest
+from tokenization.manifest import content_sha256, read_manifest
 from tokenization.packing.bestfit import Filled
+from tokenization.shards import Shard
 
-PLAN, ROWS = "pieces.npy", "rows.npy"
+PIECES, ROWS = "pieces.npy", "rows.npy"
 PIECE = np.dtype([("document", "<u4"), ("start", "<i4"), ("length", "<i4")])
 """Number of the document through all shards; first token within it; tokens."""
 MOST_DOCUMENTS = 1 << 32
@@ -41,10 +42,17 @@ class Piece:
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """A shard of a plan, ``"<source>/<index>"``, and how many documents it has; as listed in the manifest."""
+    """A shard of a plan, as listed in the manifest.
+
+    Attributes:
+        key: ``"<source>/<index>"``.
+        documents: how many it has.
+        sha256: of its files, as :func:`tokenization.manifest.content_sha256` tells.
+    """
 
     key: str
     documents: int
+    sha256: str
 
 
 class Numbering:
@@ -79,7 +87,9 @@ class Plan:
 
     Attributes:
         sequence_length: most tokens in a row.
-        pad_id: the token that fills a row up; never ``eod_id``, which ends every document.
+        eod_id: ends every document.
+        pad_id: fills a row up; never ``eod_id``.
+        tokenizer_sha256: of the ``tokenizer.json`` that the shards were made with.
         shards: shard keys, ``"<source>/<index>"``.
 
     Raises:
@@ -87,17 +97,19 @@ class Plan:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._rows, self._pieces = _map(folder / ROWS, np.dtype(np.int64)), _map(folder / PLAN, PIECE)
+        self._rows, self._pieces = _map(folder / ROWS, np.dtype(np.int64)), _map(folder / PIECES, PIECE)
         if self._rows[-1] != len(self._pieces):
-            raise BadInput(f"{folder / PLAN}: not of the {ROWS} beside it; pack again")
+            raise BadInput(f"{folder / PIECES}: not of the {ROWS} beside it; pack again")
         manifest = read_manifest(folder)
         try:
             self.sequence_length: int = manifest["sequence_length"]
             self.eod_id: int = manifest["tokenizer"]["eod_id"]
             self.pad_id: int = manifest["tokenizer"]["pad_id"]
+            self.tokenizer_sha256: str = manifest["tokenizer"]["tokenizer_sha256"]
             records = [ShardRecord(**record) for record in manifest["shards"]]
         except (KeyError, TypeError) as error:
             raise BadInput(f"{folder}: its manifest is not a plan's ({error}); pack again") from error
+        self._folder, self._records = folder, records
         self.shards = [record.key for record in records]
         self._numbering = Numbering(records)
 
@@ -109,6 +121,25 @@ class Plan:
     def total_tokens(self) -> int:
         """Tokens in all rows, without padding."""
         return int(self._pieces["length"].sum(dtype=np.int64))
+
+    def open_shards(self, folders: Mapping[str, Path]) -> dict[str, Shard]:
+        """The shards of the plan, by key.
+
+        Args:
+            folders: shard key to folder, for all of them.
+
+        Raises:
+            BadInput: a shard is not given, or is not the one that was packed.
+        """
+        if missing := [key for key in self.shards if key not in folders]:
+            raise BadInput(f"{self._folder}: its rows hold documents of {', '.join(missing)}; give these shards too")
+        for record in self._records:
+            if content_sha256(folders[record.key]) != record.sha256:
+                raise BadInput(
+                    f"{folders[record.key]}: not the shard {record.key} that {self._folder} was packed from; give that "
+                    "one, or pack again"
+                )
+        return {key: Shard(folders[key]) for key in self.shards}
 
     def row(self, index: int) -> list[Piece]:
         """The pieces of one row; their lengths sum to at most ``sequence_length``."""
@@ -126,7 +157,7 @@ def write_plan(folder: Path, pieces: Pieces, filled: Filled, order: NDArray[np.i
     offsets = np.zeros(len(order) + 1, np.int64)
     np.cumsum(np.diff(filled.offsets)[order], out=offsets[1:])
     np.save(folder / ROWS, offsets)
-    with (folder / PLAN).open("wb") as file:
+    with (folder / PIECES).open("wb") as file:
         header: Mapping[str, Any] = {"descr": PIECE.descr, "fortran_order": False, "shape": (len(filled.pieces),)}
         np.lib.format.write_array_header_1_0(file, dict(header))
         for number in _numbers(filled, order):

@@ -25,13 +25,10 @@ from tokenization.reading.lines import CompressedLines, PlainLines
 from tokenization.reading.sources import Batch, InputRecord, Source, readable
 from tokenization.reading.tables import Parquet, load_dataset, load_saved_dataset
 
-GENERATED = "data.jsonl"
-"""A folder with such a file is read as that file."""
-
 SAVED_DATASET, SAVED_SPLITS = "dataset_info.json", "dataset_dict.json"
 NAMED = "hf:"
 
-_LINES = (".jsonl", ".json", ".ndjson")
+_LINES = (".jsonl", ".ndjson")
 FORMATS: Mapping[str, Callable[[Path, str, int], Source]] = {
     **{ending: PlainLines for ending in _LINES},
     **{ending + packed: CompressedLines for ending in _LINES for packed in (".gz", ".zst")},
@@ -43,6 +40,7 @@ FORMATS: Mapping[str, Callable[[Path, str, int], Source]] = {
 class Corpus:
     """Files, or one data set, in the order in which they are read."""
 
+    name: str
     sources: Sequence[Source]
 
     @staticmethod
@@ -50,10 +48,10 @@ class Corpus:
         """Finds the files; reads none of them.
 
         Args:
-            source: a file of JSON lines (``.jsonl``, ``.json``, ``.ndjson``, each also with ``.gz`` or ``.zst``) or
-                Parquet; a folder of such files, sorted by name, others left out; a folder with ``data.jsonl``, which
-                alone is read; a glob of files; a folder that ``datasets`` saved; or ``hf:NAME[:SPLIT]``, a data set
-                by name, of its split ``train`` if not said otherwise. Files that begin with ``.`` or ``_`` are hidden.
+            source: a file of JSON lines (``.jsonl`` or ``.ndjson``, also with ``.gz`` or ``.zst``) or Parquet; a
+                folder of such files, sorted by name, without its subfolders and other files; a glob of files; a
+                folder that ``datasets`` saved; or ``hf:NAME[:SPLIT]``, a data set by name, of its split ``train`` if
+                not said otherwise. Files that begin with ``.`` or ``_`` are hidden.
 
         Raises:
             BadInput: there is no such thing, or it is empty.
@@ -62,7 +60,7 @@ class Corpus:
         sources = _sources(name)
         if not sum(source.size for source in sources):
             raise BadInput(f"{name}: empty; give a corpus with at least one row")
-        return Corpus(sources)
+        return Corpus(name, sources)
 
     def share(self, task: int, tasks: int) -> Share:
         """The share of task ``task`` of ``tasks``, counted from 0; may have no rows.
@@ -138,11 +136,12 @@ def _folder(folder: Path) -> list[Source]:
         raise BadInput(f"{folder}: holds several splits; give the folder of one, such as {folder / 'train'}")
     if (folder / SAVED_DATASET).exists():
         return [load_saved_dataset(folder)]
-    if (folder / GENERATED).exists():
-        return [_file(folder / GENERATED, GENERATED)]
     names = sorted(path.name for path in folder.iterdir() if _format(path) and not _hidden(path.name))
     if not names:
-        raise BadInput(f"{folder}: no corpus file in it; name files {', '.join(FORMATS)}")
+        raise BadInput(
+            f"{folder}: no corpus file in it; name files {', '.join(FORMATS)}, and give those of subfolders as a "
+            f"pattern, '{folder}/**/*.jsonl'"
+        )
     return [_file(folder / name, name) for name in names]
 
 

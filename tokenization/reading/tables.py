@@ -21,6 +21,7 @@ from tokenization.reading.sources import BATCH_BYTES, BLOCK_BYTES, Batch, Seen, 
 TABLE_ROWS = 256
 """Rows made Python objects at once; how large they are is known only then."""
 
+CHAT_FIELDS = ("messages", "tools")
 ARROW_END = b"\xff\xff\xff\xff\0\0\0\0"
 """End of an Arrow stream: continuation mark, length 0 (https://arrow.apache.org/docs/format/Columnar.html)."""
 
@@ -203,9 +204,18 @@ def _json(values: dict[str, Any] | Exception, place: Place) -> bytes:
     if isinstance(values, Exception):
         raise BadRow("type", place, f"cannot be read ({values}); write the table again")
     try:
-        return orjson.dumps(values)
+        return orjson.dumps({key: _given(value) if key in CHAT_FIELDS else value for key, value in values.items()})
     except TypeError as error:
         raise BadRow("type", place, f"{_unjson(values)}: {error}; convert or drop the column") from error
+
+
+def _given(value: Any) -> Any:
+    """Without the nulls that a table fills objects up with, since all objects of a column have the same fields."""
+    if isinstance(value, list):
+        return [_given(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _given(item) for key, item in value.items() if item is not None}
+    return value
 
 
 def _unjson(values: dict[str, Any]) -> str:

@@ -98,3 +98,8 @@ def test_a_template_that_is_not_jinja_is_refused() -> None:
 )
 def test_it_tells_what_it_may_look_for_in_a_message(source: str, sought: set[str]) -> None:
     assert ChatTemplate(PATH, source, {}).sought == sought
+
+
+def test_a_template_that_does_not_ask_for_the_day_gets_a_fixed_one() -> None:
+    source = "{% set today = strftime_now('%d %B %Y') %}{{ today }}"
+    assert ChatTemplate(PATH, source, {}).print(HI, None) == "26 July 2024"

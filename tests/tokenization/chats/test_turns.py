@@ -162,10 +162,15 @@ def test_reasoning_is_a_target_where_the_template_prints_it() -> None:
 @pytest.mark.parametrize(
     ("source", "messages", "tools", "message"),
     [
-        (CHATML, [assistant("Yo", reasoning_content="hm")], None, r"messages\[0\]\.reasoning_content: .*<think>"),
-        (CHATML, [assistant("Yo", tool_calls=CALL)], None, "tool_calls: the chat template does not print them"),
-        (CHATML, [assistant("Yo")], TOOLS, "tools: the chat template does not print them"),
-        (QWEN3, [assistant("Yo")], None, "messages: the chat template refuses them"),
+        (
+            CHATML,
+            [assistant("Yo", reasoning_content="hm")],
+            None,
+            "reasoning_content: the chat .*<think>",
+        ),
+        (CHATML, [assistant("Yo", tool_calls=CALL)], None, "tool_calls: the chat template does not print this"),
+        (CHATML, [assistant("Yo")], TOOLS, "tools: the chat template does not print this"),
+        ("{{ raise_exception('no') }}", [user("Hi")], None, r"messages: the chat template refuses them \(no\)"),
     ],
 )
 def test_nothing_is_lost_silently(
@@ -174,3 +179,10 @@ def test_nothing_is_lost_silently(
     with pytest.raises(BadRow, match=f"data.jsonl:row 3: {message}") as error:
         printed(source, *messages, tools=tools)
     assert error.value.reason == "chat"
+
+
+def test_an_assistant_that_begins_is_not_trained_where_no_prompt_asks_for_it() -> None:
+    """Qwen's template cannot print a chat of no messages."""
+    chat = printed(QWEN25, assistant("Hello."), user("Hi"), assistant("Yo"))
+    assert targets(chat) == ["Yo<|im_end|>"]
+    assert chat.rewritten == 1

@@ -139,5 +139,5 @@ def bpe_cutter(bpe: str, tmp_path_factory: pytest.TempPathFactory) -> Cutter:
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"tokenizer\.json: not a Hugging Face tokenizer"):
+    with pytest.raises(BadInput, match=r"tokenizer\.json: no such file"):
         Cutter.load(tmp_path, np.arange(3))
