@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -54,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python would flush at its end
+    except OSError as error:
+        print(f"error: {error}; look at space and permissions, then run it again", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("stopped; nothing was left behind", file=sys.stderr)
         return 130
@@ -254,7 +258,7 @@ def _assignments(option: str, texts: Sequence[str]) -> dict[str, str]:
 @contextmanager
 def _appearing(folder: Path) -> Iterator[Path]:
     """A temporary folder beside ``folder`` that is renamed to it at the end, or removed after an exception."""
-    if folder.exists():
+    if os.path.lexists(folder):
         raise BadInput(f"{folder}: exists already; remove it or give another --out")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -281,4 +285,5 @@ def _fsync(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Slurm's; then we clean up as after Ctrl-C
     sys.exit(main())

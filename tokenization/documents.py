@@ -116,6 +116,28 @@ def read_document(folder: Path, document: int) -> DocumentRecord:
     return next(islice(read_documents(folder), document, None))
 
 
+@dataclass(frozen=True, order=True)
+class ShareFacts:
+    """Which task of how many made a shard, of which corpus."""
+
+    source: str
+    tasks: int
+    task: int
+
+
+def share_of(folder: Path) -> ShareFacts:
+    """Which share of which corpus a shard folder holds.
+
+    Raises:
+        BadInput: the folder's manifest does not tell.
+    """
+    manifest = read_manifest(folder)
+    try:
+        return ShareFacts(manifest["source"], manifest["tasks"], manifest["task"])
+    except KeyError as error:
+        raise BadInput(f"{folder}: its manifest has no {error}, so another version made it; tokenise again") from error
+
+
 def tokenizer_of(folder: Path) -> TokenizerFacts:
     """The tokenizer that a shard folder was made with.
 

@@ -99,13 +99,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / NAME
     if not path.is_file():
         raise BadInput(f"{path}: no such file; give a folder that `python -m tokenization` made")
+    data = path.read_bytes()
     try:
-        value = orjson.loads(path.read_bytes())
+        value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise BadInput(f"{path}: not valid JSON ({error}); make the folder again") from error
     if not isinstance(value, dict) or not isinstance(value.get("files"), dict):
         raise BadInput(f"{path}: files: missing; make the folder again")
-    if value.pop(OWN_HASH, None) != _sha256_of_fields(value):
+    own = value.pop(OWN_HASH, None)
+    if own != _sha256_of_fields(value) or data != _dump({**value, OWN_HASH: own}):
         raise BadInput(f"{path}: {OWN_HASH}: not the hash of the rest, so it was changed; make the folder again")
     return value
 
@@ -119,10 +121,14 @@ def check_files(folder: Path) -> int:
     """Hash every file again; returns how many were checked.
 
     Raises:
-        BadInput: a file is missing or differs from its record (names all such files), or a record is malformed.
+        BadInput: a file is missing, differs from its record or has none (names all such files), or a record is
+            malformed.
     """
     files = _file_records(folder)
     found = record_files(folder, files)
+    unknown = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {*files, NAME}
+    if unknown:
+        raise BadInput(f"{folder}: {', '.join(sorted(unknown))}: not in {NAME}; move it elsewhere")
     wrong = [
         f"{folder / name}: " + ("missing" if name not in found else f"its SHA-256 is not the one in {NAME}")
         for name, record in sorted(files.items())

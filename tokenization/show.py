@@ -16,6 +16,7 @@ from tokenization.shards import Shard
 from tokenization.tokenizer import TokenizerFolder
 
 DIM, RESET = "\033[2m", "\033[0m"
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 COLOURS = ("\033[36m", "\033[33m", "\033[32m", "\033[35m")
 
 
@@ -56,17 +57,22 @@ def _show(
     record = read_document(folder, document)
     fields = "".join(f", {key}={value!r}" for key, value in record.provenance.items())
     tokens_shown = f"tokens {span.start}-{span.stop} of {shard.lengths[document]}"
-    print(f"-- {name} document {document}: {record.kind} {record.id}, {tokens_shown}{fields}")
+    print(f"-- {name} document {document}: {record.kind} {_printable(record.id)}, {tokens_shown}{fields}")
     tokens, mask = shard.tokens(document)[span], shard.loss_mask(document)[span]
     on_screen = sys.stdout.isatty()
     for trainable, places in groupby(range(len(mask)), key=lambda place: bool(mask[place])):
-        text = tokenizer.decode(tokens[np.fromiter(places, np.int64)])
+        text = _printable(tokenizer.decode(tokens[np.fromiter(places, np.int64)]))
         if on_screen:
             text = f"{colour}{'' if trainable else DIM}{text}{RESET}"
         elif not trainable:
             text = f"[{text}]"
         print(text, end="")
     print()
+
+
+def _printable(text: str) -> str:
+    """Without the characters that would steer a terminal."""
+    return text.translate(_ESCAPES)
 
 
 def _check_tokenizer(tokenizer: TokenizerFolder, expected: str, folder: Path) -> None:

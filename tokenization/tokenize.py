@@ -37,7 +37,7 @@ class TokenizeConfig:
         cot: whether the ``<think>`` blocks of the assistant are training targets.
         control_text: whether the text of a control token in a document becomes that token. In chats it never does.
         on_bad: what a row that cannot be used does: ``stop`` the task, or be skipped, counted and listed.
-        max_bad: with ``skip``, the share of rows past which the task stops all the same.
+        max_bad: with ``skip``, the share of the task's rows past which it stops; one row is always allowed.
     """
 
     task: int = 0

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenization.documents import DOCUMENTS, DocumentRecord, read_documents
+from tokenization.documents import DOCUMENTS, DocumentRecord, read_documents, share_of
 from tokenization.errors import BadInput
 from tokenization.manifest import check_files, read_manifest
 from tokenization.packing.plan import PIECES, Plan
@@ -64,20 +64,19 @@ def verify(folders: Sequence[Path]) -> Verified:
     for folder in folders:
         if (folder / PIECES).exists():
             _check_plan(folder)
-    shards = sorted((_ShardFolder(folder) for folder in folders if (folder / IDX).exists()), key=_ShardFolder.order)
+    shards = sorted(
+        (_ShardFolder(folder) for folder in folders if (folder / IDX).exists()), key=lambda folder: folder.share
+    )
     return Verified(files, tuple(_check_corpus(list(group)) for _, group in groupby(shards, key=_ShardFolder.corpus)))
 
 
 class _ShardFolder:
     def __init__(self, path: Path) -> None:
-        self.path, self.manifest, self.shard = path, read_manifest(path), Shard(path)
+        self.path, self.share, self.manifest, self.shard = path, share_of(path), read_manifest(path), Shard(path)
 
     def corpus(self) -> tuple[str, int]:
         """Shards with equal ones are of one tokenisation of one corpus."""
-        return self.manifest["source"], self.manifest["tasks"]
-
-    def order(self) -> tuple[str, int, int]:
-        return *self.corpus(), self.manifest["task"]
+        return self.share.source, self.share.tasks
 
 
 class _Content:
@@ -111,7 +110,7 @@ def _check_corpus(folders: Sequence[_ShardFolder]) -> CorpusContent:
         _check_shard(folder, content)
     _check_ids(folders)
     source, tasks = folders[0].corpus()
-    missing = tuple(sorted(set(range(tasks)) - {folder.manifest["task"] for folder in folders}))
+    missing = tuple(sorted(set(range(tasks)) - {folder.share.task for folder in folders}))
     digest = None if missing else content.sha256()
     return CorpusContent(source, missing, content.documents, content.tokens, content.trainable_tokens, digest)
 
@@ -156,8 +155,9 @@ def _check_ids(folders: Sequence[_ShardFolder]) -> None:
     for path, index, record in _records(folders) if twice else ():
         if _short_hash(record.id) in twice:
             place = f"{path} document {index}"
-            if (earlier := first.setdefault(record.id, place)) != place:
-                raise BadInput(f"{place}: id {record.id!r} is the id of {earlier} too; give each row its own")
+            if record.id in first:
+                raise BadInput(f"{place}: id {record.id!r} is the id of {first[record.id]} too; give each row its own")
+            first[record.id] = place
 
 
 def _records(folders: Sequence[_ShardFolder]) -> Iterator[tuple[Path, int, DocumentRecord]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from tokenizers.decoders import ByteLevel
 
@@ -27,6 +28,10 @@ CHATML = (
 )
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"]
 TEXT = ["The cheese is on the table.", "user\nassistant\nsystem\n", "Which cheese do you like? I like Stilton.\n\n"]
+
+# A busy machine is slow, which says nothing of the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 MakeTokenizer = Callable[..., Path]
 WriteCorpus = Callable[[Sequence[Mapping[str, Any]]], Path]

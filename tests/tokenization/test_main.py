@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -135,17 +137,17 @@ def test_show_wants_the_tokenizer_of_the_shards(made: Path, capsys: pytest.Captu
 
 
 def test_bad_rows_are_skipped_when_asked(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = ['{"text": "fine"}'] * 9 + ['{"text": ""}']
+    rows = ['{"text": "fine"}'] * 8 + ['{"text": ""}'] * 2
     (made / "bad.jsonl").write_text("\n".join(rows))
     run = ["run", "--corpus", f"{made}/bad.jsonl", "--tokenizer", f"{made}/tokenizer", "--out", f"{made}/new"]
     assert main([*run, "--on-bad", "skip"]) == 2
-    assert "1 of 10 rows cannot be used, more than max_bad=0.001 allows" in capsys.readouterr().err
-    assert main([*run, "--on-bad", "skip", "--max-bad", "0.1"]) == 0
-    assert "9 documents and 0 chats" in capsys.readouterr().out
-    [line] = (made / "new" / "rejected.jsonl").read_text().splitlines()
+    assert "2 of 10 rows cannot be used, more than max_bad=0.001 allows" in capsys.readouterr().err
+    assert main([*run, "--on-bad", "skip", "--max-bad", "0.2"]) == 0
+    assert "8 documents and 0 chats" in capsys.readouterr().out
+    _, line = (made / "new" / "rejected.jsonl").read_text().splitlines()
     place = f"{made}/bad.jsonl:10"
     assert json.loads(line) == {"place": place, "reason": "empty", "message": f"{place}: text: empty; remove the row"}
-    assert json.loads((made / "new" / "manifest.json").read_text())["rejected"] == {"empty": 1}
+    assert json.loads((made / "new" / "manifest.json").read_text())["rejected"] == {"empty": 2}
     assert main(["verify", f"{made}/new"]) == 0
 
 
@@ -228,3 +230,38 @@ def test_help_teaches() -> None:
     result = subprocess.run([sys.executable, "-m", "tokenization", "--help"], capture_output=True, text=True)
     assert result.returncode == 0
     assert "SLURM_ARRAY_TASK_ID" in result.stdout
+
+
+def test_a_file_that_no_manifest_vouches_for_is_refused(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A loss mask laid beside a shard would be read."""
+    (made / "shards" / "0" / "shard.extra").write_bytes(b"1")
+    assert main(["verify", f"{made}/shards/0"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {made}/shards/0: shard.extra: not in manifest.json")
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [([0, 0], "task 0 of {corpus} is given twice"), ([0, 2], "the shards of tasks [1] of 3 are missing")],
+)
+def test_pack_wants_each_share_once(
+    made: Path, capsys: pytest.CaptureFixture[str], shares: list[int], message: str
+) -> None:
+    folders = tokenise(made, 3)
+    arguments = [text for n, share in enumerate(shares) for text in ("--shard", f"a/{n}={folders[share]}")]
+    assert main(["pack", *arguments, "--sequence-length", "64", "--out", f"{made}/new"]) == 2
+    assert message.format(corpus=made / "data.jsonl") in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_is_told_in_one_line(
+    made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    run = ["run", "--corpus", f"{made}/data.jsonl", "--tokenizer", f"{made}/tokenizer", "--out", f"{made}/new"]
+    assert main(run) == 2
+    assert capsys.readouterr().err == (
+        "error: [Errno 28] No space left on device; look at space and permissions, then run it again\n"
+    )
+    assert not (made / "new").exists()

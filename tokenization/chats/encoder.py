@@ -84,7 +84,7 @@ class ChatEncoder:
         self._turns = Turns(template, controls, eod_text, cot)
         self._reference = Reference(self._turns, reference, special, eod_id)
         self._engine, self._eod_id = engine, eod_id
-        self._fast = fast and self._reference.may_cut
+        self._fast = fast and not template.measures and self._reference.may_cut
         sought = [*template.sought, *(["<think>"] if cot == "mask" else [])]
         self._sought = re.compile("|".join([controls.pattern.pattern, *map(re.escape, sought)]))
         self._numbers: dict[Shape, int] = {}

@@ -23,7 +23,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenization.errors import BadInput
 
 _LOGIC = (nodes.Compare, nodes.Call, nodes.Filter, nodes.Test, nodes.Assign)
-_REFUSALS = (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError)
+_REFUSALS = (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RuntimeError)
 
 
 THE_DAY = datetime(2024, 7, 26)
@@ -43,8 +43,9 @@ class ChatTemplate:
 
     Attributes:
         source: its text.
-        sought: the strings with a character that is no letter, digit or white space which it may look for in what it
-            prints: constants that it compares or passes on, not those that it only prints.
+        sought: the strings, other than white space, that it may look for in what it prints: constants that it compares
+            or passes on, not those that it only prints, nor those that it compares with a message's role or name.
+        measures: whether it asks how long a content is.
     """
 
     def __init__(self, path: Path, source: str, tokens: Mapping[str, str]) -> None:
@@ -66,7 +67,11 @@ class ChatTemplate:
             raise BadInput(f"{path}: chat_template: line {error.lineno} of it: {error.message}; mend it") from error
         self._tokens = tokens
         self.source = source
-        self.sought = frozenset(text for text in _constants(environment.parse(source)) if re.search(r"[^\w\s]", text))
+        tree = environment.parse(source)
+        self.sought = frozenset(text for text in _constants(tree) if text.strip())
+        self.measures = any(
+            node.name in ("length", "count") and _is_content(node.node) for node in tree.find_all(nodes.Filter)
+        )
 
     def print(
         self,
@@ -99,7 +104,32 @@ def _constants(tree: nodes.Template) -> Iterator[str]:
     for logic in tree.find_all(_LOGIC):
         if isinstance(logic, nodes.Filter) and logic.name == "join":
             continue  # ``", "`` between the names of tools is printed, not sought
-        yield from (constant.value for constant in logic.find_all(nodes.Const) if isinstance(constant.value, str))
+        if isinstance(logic, nodes.Compare) and _field(logic.expr) in ("role", "name"):
+            continue
+        yield from _strings(logic)
+
+
+def _strings(node: nodes.Node) -> Iterator[str]:
+    """Constants below a node that are not keys, as in ``message["content"]``, nor in a comparison with a role."""
+    for child in node.iter_child_nodes():
+        if isinstance(child, nodes.Const) and isinstance(child.value, str):
+            if not isinstance(node, nodes.Getitem):
+                yield child.value
+        elif not (isinstance(child, nodes.Compare) and _field(child.expr) in ("role", "name")):
+            yield from _strings(child)
+
+
+def _field(node: nodes.Node | None) -> str | None:
+    """``role`` of ``message.role``, ``message["role"]`` and ``role``."""
+    if isinstance(node, nodes.Getattr):
+        return node.attr
+    if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):
+        return str(node.arg.value)
+    return node.name if isinstance(node, nodes.Name) else None
+
+
+def _is_content(node: nodes.Node | None) -> bool:
+    return _field(node) == "content"
 
 
 def _raise_exception(message: str) -> None:

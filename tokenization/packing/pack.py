@@ -16,13 +16,14 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenization.documents import TokenizerFacts, tokenizer_of
+from tokenization.documents import TokenizerFacts, share_of, tokenizer_of
 from tokenization.errors import BadInput
 from tokenization.manifest import FileRecord, content_sha256, record_files, sha256_of, write_manifest
 from tokenization.packing.bestfit import best_fit
@@ -180,6 +181,18 @@ def run(config: PackConfig, inputs: Mapping[str, Path], out: Path) -> None:
     write_manifest(out, manifest)
 
 
+def _check_whole(source: str, folders: Sequence[Path]) -> None:
+    """Every corpus of a source must be there with all its shares, each once."""
+    shares = sorted(share_of(folder) for folder in folders)
+    for share, following in pairwise(shares):
+        if share == following:
+            raise BadInput(f"source {source}: task {share.task} of {share.source} is given twice; give it once")
+    for corpus, tasks in {(share.source, share.tasks) for share in shares}:
+        given = {share.task for share in shares if (share.source, share.tasks) == (corpus, tasks)}
+        if missing := sorted(set(range(tasks)) - given):
+            raise BadInput(f"source {source}: of {corpus}, the shards of tasks {missing} of {tasks} are missing")
+
+
 def _common_tokenizer(folders: Mapping[str, Path]) -> TokenizerFacts:
     facts = {key: tokenizer_of(folder) for key, folder in folders.items()}
     first = next(iter(facts))
@@ -199,6 +212,7 @@ def _take(
     shards: list[ShardRecord] = []
     records: dict[str, SourceRecord] = {}
     for name, keys in keys_of.items():
+        _check_whole(name, [inputs[key] for key in keys])
         source, budget = Source.read(inputs[key] for key in keys), budget_of.get(name)
         taken, cut = choose(source, takes[name], budget, config.sequence_length, config.seed)
         own = list(map(ShardRecord, keys, source.shards, (content_sha256(inputs[key]) for key in keys)))

@@ -172,4 +172,4 @@ def _decompressor(path: Path) -> tuple[Callable[[], Decompressor], type[Exceptio
     if path.suffix == ".gz":
         return (lambda: zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)), zlib.error
     zstandard = package("zstandard", str(path))
-    return zstandard.ZstdDecompressor().decompressobj, zstandard.ZstdError
+    return zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj, zstandard.ZstdError

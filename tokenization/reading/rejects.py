@@ -55,9 +55,9 @@ class Rejects:
         self._last = error
 
     def check(self, rows: int, finished: bool) -> None:
-        """Stop where more than the share ``max_bad`` of ``rows`` was rejected, of many rows or of all."""
+        """Stop where more than one row and more than ``max_bad`` of ``rows`` were rejected, of many rows or of all."""
         bad = self.counts.total()
-        if bad > self._max_bad * rows and (finished or rows >= ROWS_BEFORE_EARLY_STOP):
+        if bad > max(1, self._max_bad * rows) and (finished or rows >= ROWS_BEFORE_EARLY_STOP):
             raise BadInput(
                 f"{bad} of {rows} rows cannot be used, more than max_bad={self._max_bad:g} allows; mend them, or raise "
                 f"max_bad. By reason: {dict(self.counts.most_common())}; the last is {self._last}"

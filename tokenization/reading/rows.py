@@ -12,6 +12,7 @@ and ``\\u0000`` is a character like any other.
 
 from __future__ import annotations
 
+import codecs
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
@@ -238,6 +239,8 @@ def _broken(line: bytes, place: Place, error: Exception) -> BadRow:
         return BadRow("encoding", place, f"byte {found.start + 1}: not UTF-8 ({found.reason}); save the file as UTF-8")
     except orjson.JSONDecodeError as found:
         where = f"{found.msg}, column {found.colno}"
+        if line.startswith(codecs.BOM_UTF8):
+            return BadRow("encoding", place, "begins with a byte order mark; save the file without it")
         if "surrogate" in found.msg:
             return BadRow("encoding", place, f"half of a surrogate pair ({where}); write whole characters")
         return BadRow("json", place, f"not valid JSON ({where}); write one object a line, no blank lines")

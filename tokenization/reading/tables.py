@@ -155,7 +155,7 @@ def _dataset_errors(source: str) -> Iterator[Any]:
     with arrow_errors(source):
         try:
             yield datasets
-        except (ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, datasets.exceptions.DatasetsError) as error:
             raise BadInput(f"{source}: not a data set ({error}); name another, or save it again") from error
 
 

@@ -162,7 +162,7 @@ any_chats = st.builds(
 
 @pytest.mark.parametrize("cot", ["train", "mask"])
 @pytest.mark.parametrize("source", TEMPLATES.values(), ids=TEMPLATES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_the_fast_way_equals_the_reference(bpe_folder: Path, source: str, cot: Cot, data: st.DataObject) -> None:
     rows = data.draw(st.lists(any_chats, min_size=1, max_size=8))
@@ -240,13 +240,22 @@ def test_every_message_field_but_content_and_name_goes_by_the_reference(make_tok
     assert not encoder.engine.saw("slow")
 
 
-def test_a_template_that_looks_for_a_word_is_found_out(make_tokenizer: Any) -> None:
-    encoder = Encoder(
-        make_tokenizer(), CHATML.replace("message['content']", "message['content'] | replace('cow', 'ox')")
-    )
+def test_chats_with_a_word_that_the_template_looks_for_go_by_the_reference(make_tokenizer: Any) -> None:
+    source = "{% if 'cow' in messages[0]['content'] %}[A] {% endif %}" + CHATML
+    encoder = Encoder(make_tokenizer(), source)
+    encoder.encode(dialogue("Hi", "Yo"))
+    assert encoder.one(Message("user", "A cow?"), Message("assistant", "Yo"))[0].startswith("[A] ")
+
+
+TRUNCATING = CHATML.replace("message['content']", "message['content'] | truncate(80)")
+LONG = "A cow that goes on. " * 9 + "And on."
+
+
+def test_a_template_that_truncates_is_found_out(make_tokenizer: Any) -> None:
+    encoder = Encoder(make_tokenizer(), TRUNCATING)
     encoder.encode(dialogue("Hi", "Yo"))
     with pytest.raises(Inexact, match="row 3: the fast way"):
-        encoder.encode(dialogue("Hi", "A cow."))
+        encoder.encode(dialogue("Hi", LONG))
 
 
 def test_a_template_that_escapes_is_not_learned(make_tokenizer: Any) -> None:
@@ -257,12 +266,11 @@ def test_a_template_that_escapes_is_not_learned(make_tokenizer: Any) -> None:
 
 def test_which_chats_are_checked_depends_on_their_ids_alone(make_tokenizer: Any) -> None:
     """After the first of a shape; ``id-147`` is the first id that is one of 512."""
-    source = CHATML.replace("message['content']", "message['content'] | replace('cow', 'ox')")
-    encoder = Encoder(make_tokenizer(), source)
+    encoder = Encoder(make_tokenizer(), TRUNCATING)
     encoder.encode(*(dialogue("Hi", "Yo", name="usual") for _ in range(100)))
-    encoder.encode(dialogue("Hi", "A cow.", name="usual"))
+    encoder.encode(dialogue("Hi", LONG, name="usual"))
     with pytest.raises(Inexact):
-        encoder.encode(dialogue("Hi", "A cow.", name="id-147"))
+        encoder.encode(dialogue("Hi", LONG, name="id-147"))
 
 
 def test_control_text_in_a_message_stays_text(make_tokenizer: Any) -> None:

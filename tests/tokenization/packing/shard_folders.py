@@ -34,6 +34,9 @@ class Told:
     """What packing reads of a shard's manifest."""
 
     tokenizer: TokenizerFacts
+    source: str
+    task: int
+    tasks: int
     files: Mapping[str, FileRecord] = field(default_factory=dict)
 
 
@@ -46,7 +49,9 @@ def chat(length: int, first: int = 10) -> Doc:
     return Doc(text(length, first).tokens, is_chat=True)
 
 
-def write_shard(folder: Path, documents: Sequence[Doc], facts: TokenizerFacts = FACTS) -> Path:
+def write_shard(
+    folder: Path, documents: Sequence[Doc], facts: TokenizerFacts = FACTS, task: int = 0, tasks: int = 1
+) -> Path:
     folder.mkdir(parents=True)
     with ShardWriter(folder, facts.vocab_size) as shard:
         for doc in documents:
@@ -55,7 +60,7 @@ def write_shard(folder: Path, documents: Sequence[Doc], facts: TokenizerFacts = 
                 Encoded(tokens, np.array([len(tokens)], np.int32), mask if doc.is_chat else None),
                 np.array([doc.is_chat]),
             )
-    write_manifest(folder, Told(facts, record_files(folder, [BIN, IDX, MASK, CHATS])))
+    write_manifest(folder, Told(facts, str(folder.parent), task, tasks, record_files(folder, [BIN, IDX, MASK, CHATS])))
     return folder
 
 
@@ -66,7 +71,7 @@ def write_source(
     bounds = [len(documents) * task // tasks for task in range(tasks + 1)]
     return {
         f"{name}/{task}": write_shard(
-            root / name / f"{task}-of-{tasks}", documents[bounds[task] : bounds[task + 1]], facts
+            root / name / f"{task}-of-{tasks}", documents[bounds[task] : bounds[task + 1]], facts, task, tasks
         )
         for task in range(tasks)
     }

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -121,7 +121,6 @@ def test_only_the_second_half_of_a_row_is_looked_at(tmp_path: Path) -> None:
     assert len(tokenizer.encode(first).ids) == 20
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="ab .\n“”。é山", min_size=20, max_size=80), st.integers(2, 12))
 def test_any_text_is_cut_into_pieces_that_fit(bpe_cutter: Cutter, bpe: str, text: str, longest: int) -> None:
     ids = np.array([*Tokenizer.from_str(bpe).encode(text, add_special_tokens=False).ids, 0], np.int32)
