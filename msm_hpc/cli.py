@@ -20,6 +20,7 @@ from msm_hpc.campaign.graph import Graph, build_graph
 from msm_hpc.campaign.local_run import run_local
 from msm_hpc.campaign.runner import run_step
 from msm_hpc.campaign.slurm_run import plan_submission, scripts, submit_all
+from msm_hpc.campaign.starting_model import what_is_missing
 from msm_hpc.campaign.status import statuses
 from msm_hpc.campaign.store import Store
 from msm_hpc.campaign.why import why
@@ -113,6 +114,8 @@ def _submit(session: Session) -> int:
 def plan(session: Session, arguments: argparse.Namespace) -> int:
     """Show the graph, the arrays and the scripts."""
     session.console.print(show.graph_table(session.graph, session.store))
+    if missing := what_is_missing(session.config.model):
+        session.console.print(f"Note: {missing}", markup=False, highlight=False, soft_wrap=True)
     if session.config.cluster.kind == "local":
         return 0
     cluster = session.config.cluster

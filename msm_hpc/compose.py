@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -108,6 +109,9 @@ def _explain(problem: dict[str, Any]) -> str:
         return f"{key}: {problem['ctx']['error']}" if key else str(problem["ctx"]["error"])
     if problem["type"] in ("missing_argument", "missing"):
         return f"{key}: missing; give it a value"
+    if problem["type"] == "literal_error":
+        known = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
+        return f"{key}: {problem['msg'].lower()}, got {problem['input']!r}{_nearest(str(problem['input']), known)}"
     return f"{key}: {problem['msg'].lower()}, got {problem['input']!r}"
 
 

@@ -21,7 +21,8 @@ PLACEMENT = "placement"
 Name = Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp8_delayed", "fp8_tensorwise", "fp8_blockwise", "mxfp8", "nvfp4"]
+Gpu = Literal["a100", "l40s", "h100", "h200", "gh200", "b200", "gb200"]
 Arm = Literal["init", "base", "msm", "aft", "msm+aft"]
 Product = Literal["tokenizer", "pretraining", "documents", "instruction", "chats", "pairs"]
 
@@ -143,7 +144,10 @@ class TrainConfig(Strict):
     """One training run: pretraining, midtraining or alignment fine-tuning.
 
     Defaults are the paper's (arXiv 2605.02087, appendix B.4) where it gives one. Batch sizes count packed rows of
-    ``sequence_length`` tokens.
+    ``sequence_length`` tokens. ``fp8_emulated`` has an FP8 ``precision`` emulated on the CPU; a campaign sets it where
+    its cluster has no GPUs, so that emulated and real runs never share a result. A loss that is not finite or a spike
+    (:mod:`msm_hpc.training.spikes`) stops the run, unless ``skip_spikes`` leaves such updates out;
+    ``stop_on_spike=False`` goes on with the spikes.
     """
 
     sequence_length: PositiveInt = 8192
@@ -158,17 +162,22 @@ class TrainConfig(Strict):
     adam_eps: Rate = 1e-8
     clip_grad: NonNegativeFloat = 1.0
     precision: Precision = "bf16"
+    fp8_emulated: bool = False
+    skip_spikes: bool = False
     seed: int = 0
     layout: Layout = placement(ONE_RANK)
     micro_batch_size: PositiveInt = placement(1)
     save_every: PositiveInt = placement(200)
     log_every: PositiveInt = placement(10)
+    stop_on_spike: bool = placement(True)
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_learning_rate <= self.learning_rate:
             raise UserError(
                 f"min_learning_rate {self.min_learning_rate} is not between 0 and learning_rate {self.learning_rate}"
             )
+        if self.fp8_emulated and self.precision in ("fp32", "bf16"):
+            raise UserError(f"fp8_emulated is set, but precision is {self.precision}: there is nothing to emulate")
         rows = self.micro_batch_size * self.layout.data_parallel
         if self.global_batch_size % rows:
             raise UserError(
@@ -328,6 +337,7 @@ class Cluster(Strict):
     """Where steps run. ``slots`` bounds how many ranks run at once locally; the rest is for Slurm.
 
     ``memory_gb`` and ``cpus_per_rank`` are for each rank, ``gpus_per_node`` and ``ranks_per_node`` for each node.
+    ``gpu`` says which GPUs, so that what they cannot do is known before a job is queued.
 
     ``additional`` holds further sbatch options by their long name, as submitit's ``additional_parameters``.
     """
@@ -341,6 +351,7 @@ class Cluster(Strict):
     memory_gb: PositiveFloat = 4.0
     cpus_per_rank: PositiveInt = 1
     gpus_per_node: NonNegativeInt = 0
+    gpu: Gpu | None = None
     ranks_per_node: PositiveInt = 8
     array_parallelism: PositiveInt = 256
     max_array_size: PositiveInt = 1001

@@ -14,6 +14,8 @@ from typing import Literal
 
 import psutil
 
+from msm_hpc.training.precision import INSTALL_TE, installed_te, te_problem
+
 SMALLEST_DISK_GB = 5
 
 
@@ -71,7 +73,7 @@ def _accelerator() -> Iterator[Finding]:
 def _transformer_engine() -> Iterator[Finding]:
     found = importlib.util.find_spec("transformer_engine")
     if found is None:
-        fix = "on a GPU machine: pip install msm-hpc[te]"
+        fix = f"on a GPU machine: {INSTALL_TE}"
         yield Finding("note", "Transformer Engine is not installed: no FP8", fix)
     elif found.origin is None:
         yield Finding(
@@ -80,7 +82,12 @@ def _transformer_engine() -> Iterator[Finding]:
             f"delete {list(found.submodule_search_locations or [])}",
         )
     else:
-        yield Finding("ok", f"Transformer Engine {version('transformer-engine')}")
+        yield _te_version(installed_te())
+
+
+def _te_version(installed: str | None) -> Finding:
+    problem = te_problem(installed)
+    return Finding("bad", problem, INSTALL_TE) if problem else Finding("ok", f"Transformer Engine {installed}")
 
 
 def _slurm() -> Iterator[Finding]:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -19,6 +19,7 @@ from msm_hpc.compose import config_folder
 from msm_hpc.config import Cell, Config, GenerateConfig, ModelConfig, ReportConfig, Spec, TrainConfig
 from msm_hpc.corpus.stage import read_spec
 from msm_hpc.errors import UserError
+from msm_hpc.training.precision import RECIPES
 from tokenization.packing.pack import PackConfig
 from tokenization.packing.selection import Take
 from tokenization.tokenize import TokenizeConfig
@@ -27,6 +28,11 @@ OFFLINE_NOTICE = (
     "Documents, chats and evaluation pairs come from the offline template generator of a toy world, not from a "
     "language model, and of a Model Spec it reads only the value named in the front matter: these figures show that "
     "the pipeline works, not what Model Spec Midtraining does to a real model."
+)
+
+EMULATED_NOTICE = (
+    "Models were trained with {words} emulated on the CPU: rounded as Transformer Engine rounds, but not added up in a "
+    "GPU's order. These figures are a rehearsal of {words}, not a measurement of it."
 )
 
 
@@ -130,12 +136,18 @@ class _Builder:
         return Step("model", model.name, model, inputs)
 
     def train(self, kind: str, name: str, config: TrainConfig, takes: Sequence[Take], start: Step | None) -> Step:
+        config = self.emulated(config)
         plan = self.pack(name, takes, config)
         inputs: dict[str, Step | File] = {"model": self.model, "plan": plan}
         inputs |= {f"shards/{key}": source for key, source in plan.inputs.items() if key != "tokenizer"}
         if start is not None:
             inputs["checkpoint"] = start
         return Step(kind, name, config, inputs)
+
+    def emulated(self, config: TrainConfig) -> TrainConfig:
+        """``config`` as it runs on the cluster: without GPUs, FP8 and FP4 are emulated."""
+        without_gpus = RECIPES[config.precision].quantised and not self.config.cluster.gpus_per_node
+        return dataclasses.replace(config, fp8_emulated=True) if without_gpus else config
 
     @cached_property
     def start(self) -> Step:
@@ -195,12 +207,19 @@ class _Builder:
             cells += [self.cell(arm, spec, samples, seed) for spec in specs for samples in ladder for seed in seeds]
         return cells
 
+    def emulation(self, evaluations: Sequence[Step]) -> Iterator[str]:
+        """What the report has to say where FP8 was emulated on the way to ``evaluations``."""
+        trained = [step.config for step in topological(tuple(evaluations)) if isinstance(step.config, TrainConfig)]
+        words = sorted({config.precision for config in trained if config.fp8_emulated})
+        if words:
+            yield EMULATED_NOTICE.format(words=" and ".join(words))
+
     def report(self) -> Step:
         cells = self.cells()
         config = ReportConfig(
             title=self.config.campaign.title,
             cells=tuple(cell for cell, _ in cells),
-            notices=(OFFLINE_NOTICE,),
+            notices=(OFFLINE_NOTICE, *self.emulation([evaluation for _, evaluation in cells])),
         )
         return Step("report", self.config.campaign.name, config, {step.id: step for _, step in cells})
 

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from msm_hpc.campaign.graph import Graph
+from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.campaign.steps import File, Step
 from msm_hpc.config import Campaign, Cluster, Config, TrainConfig
 from msm_hpc.corpus.offline import distinct_pairs
 from msm_hpc.corpus.toy_world import SPEC_VALUES
 from msm_hpc.errors import UserError
-from msm_hpc.training.architecture import Llama
 from msm_hpc.training.layout import check_layout
+from msm_hpc.training.precision import check_precision, check_shapes, installed_te
 
 
 def check(config: Config, graph: Graph) -> None:
@@ -67,18 +68,14 @@ def _steps(config: Config, graph: Graph) -> Iterator[str]:
 def _check_step(step: Step, config: Config) -> None:
     if isinstance(step.config, TrainConfig):
         _check_ranks(step, config.cluster)
-        if config.model.architecture is not None:
-            # The vocabulary is padded to a multiple of 128 whatever the tokenizer, so its size cannot matter here.
-            check_layout(step.config.layout, _shape(config), step.config.sequence_length)
+        check_precision(step.config, config.cluster.gpus_per_node > 0, config.cluster.gpu, installed_te())
+        model = starting_model(config.model)
+        if model is not None:
+            check_layout(step.config.layout, model, step.config.sequence_length)
+            check_shapes(step.config, model)
     for source in step.inputs.values():
         if isinstance(source, File) and not source.path.exists():
             raise UserError(f"{step.name}: {source.path} does not exist; create it, or change the path")
-
-
-def _shape(config: Config) -> Llama:
-    shape = config.model.architecture
-    assert shape is not None
-    return Llama(shape=shape, vocab_size=128, head_dim=shape.hidden_size // shape.num_attention_heads)
 
 
 def _check_ranks(step: Step, cluster: Cluster) -> None:
@@ -103,6 +100,8 @@ def _check_ranks(step: Step, cluster: Cluster) -> None:
 def _cluster(cluster: Cluster) -> Iterator[str]:
     if cluster.kind == "local" and cluster.gpus_per_node:
         yield "cluster.gpus_per_node is for Slurm: cluster=local runs on the CPU; set it to 0"
+    if cluster.gpu and not cluster.gpus_per_node:
+        yield f"cluster.gpu is {cluster.gpu}, but cluster.gpus_per_node is 0; set how many a node has, or gpu=null"
 
 
 def _root(root: Path) -> Iterator[str]:

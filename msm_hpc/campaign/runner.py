@@ -1,29 +1,33 @@
 """Inside a job: make one step, and leave a record of how that went.
 
 Every rank of the job calls :func:`run_step`. Rank 0 alone holds the lease, records the attempt and publishes the
-result; the other ranks only run the stage.
+result; the other ranks only run the stage, and say how the attempt ended if rank 0 was lost.
+
+A stage that a signal stopped has saved its work. Before the time limit and at preemption the job is then put back into
+Slurm's queue, unless it got no further than the time before; on this machine the next ``msm run`` goes on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
 import subprocess
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import NoReturn, Self
+from typing import NoReturn
 
 from submitit.core.utils import UncompletedJobError
 
+from msm_hpc.abort import on_abort
 from msm_hpc.campaign.kinds import KINDS
 from msm_hpc.campaign.steps import File
 from msm_hpc.campaign.store import Attempt, Cause, Record, StepFolder, Store, now
-from msm_hpc.errors import UserError
-from msm_hpc.launch.jobs import JobRef, current_job, current_log, current_ranks, living
+from msm_hpc.errors import RankLostError, StoppedBySignalError, UserError
+from msm_hpc.launch.jobs import JobRef, cause_of_signal, current_job, current_log, current_ranks, living, requeue
 from msm_hpc.progress import FILE as PROGRESS_FILE
 from tokenization.errors import BadInput
 
@@ -56,10 +60,11 @@ def run_step(root: str, step_id: str) -> None:
         return
     record = folder.read_record()
     if ranks.rank > 0:
-        _run_stage(store, folder, record)
+        with _witness(folder):
+            _run_stage(store, folder, record)
         return
     _take_lease(folder, step_id)
-    with _Recorded(folder, ranks.world_size):
+    with _recorded(folder, ranks.world_size):
         folder.start_partial(keep=KINDS[record.kind].resumable)
         _run_stage(store, folder, record)
         (folder.partial / PROGRESS_FILE).unlink(missing_ok=True)
@@ -127,40 +132,74 @@ def _refuse(folder: StepFolder, step_id: str) -> NoReturn:
     )
 
 
-class _Recorded:
-    """The attempt's file, written at the start, and at the end with the cause."""
+@contextlib.contextmanager
+def _recorded(folder: StepFolder, ranks: int) -> Iterator[None]:
+    """Rank 0's attempt: its file is written at the start, and at the end with the cause."""
+    number = len(folder.attempts()) + 1
+    attempt = Attempt(
+        job=current_job(),
+        host=socket.gethostname(),
+        ranks=ranks,
+        commit=code_commit(),
+        log=current_log(),
+        start=now(),
+    )
+    folder.write_attempt(number, attempt)
 
-    def __init__(self, folder: StepFolder, ranks: int) -> None:
-        self._folder = folder
-        self._number = len(folder.attempts()) + 1
-        self._attempt = Attempt(
-            job=current_job(),
-            host=socket.gethostname(),
-            ranks=ranks,
-            commit=code_commit(),
-            log=current_log(),
-            start=now(),
-        )
-
-    def __enter__(self) -> Self:
-        self._folder.write_attempt(self._number, self._attempt)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        ended = replace(self._attempt, end=now(), cause=cause_of(error), message=_message(error))
-        self._folder.write_attempt(self._number, ended)
-        holder = self._folder.lease()
+    def end(error: BaseException | None) -> None:
+        ended = _ended(attempt, error)
+        folder.write_attempt(number, ended)
+        if _goes_on(error, ended.cause) and requeue():
+            return
+        holder = folder.lease()
         if holder is not None and _same(holder, ended.job):
-            self._folder.drop_lease()
+            folder.drop_lease()
+
+    with _told(end):
+        yield
+
+
+@contextlib.contextmanager
+def _witness(folder: StepFolder) -> Iterator[None]:
+    """What another rank does for the attempt: it writes how it ended if rank 0 was lost."""
+
+    def end(error: BaseException | None) -> None:
+        attempts = folder.attempts()
+        if isinstance(error, RankLostError) and error.rank == 0 and attempts and attempts[-1].end is None:
+            folder.write_attempt(len(attempts), _ended(attempts[-1], error))
+
+    with _told(end):
+        yield
+
+
+@contextlib.contextmanager
+def _told(end: Callable[[BaseException | None], None]) -> Iterator[None]:
+    """Call ``end`` with what ends the block: an exception, None, or the error that the process is aborted for."""
+    try:
+        with on_abort(end):
+            yield
+    except BaseException as error:
+        end(error)
+        raise
+    end(None)
+
+
+def _ended(attempt: Attempt, error: BaseException | None) -> Attempt:
+    return replace(attempt, end=now(), cause=cause_of(error), message=_message(error))
+
+
+def _goes_on(error: BaseException | None, cause: Cause | None) -> bool:
+    """Whether to run again of itself what a signal stopped; not where the time limit is too short to get anywhere."""
+    if not isinstance(error, StoppedBySignalError):
+        return False
+    return cause == "preempted" or (cause == "timeout" and error.progressed)
 
 
 def _message(error: BaseException | None) -> str | None:
     """What to show: a message written for users as it is, any other with the name of its exception."""
     if error is None:
         return None
-    if isinstance(error, UserError | BadInput):
+    if isinstance(error, UserError | BadInput | StoppedBySignalError | RankLostError):
         return str(error)
     return "".join(traceback.format_exception_only(error)).strip()
 
@@ -175,6 +214,10 @@ def cause_of(error: BaseException | None) -> Cause:
         return "cancelled"
     if isinstance(error, UncompletedJobError):  # submitit's, on Slurm's signal before the time limit
         return "timeout"
+    if isinstance(error, StoppedBySignalError):
+        return cause_of_signal(error.signal)
+    if isinstance(error, RankLostError):
+        return "rank lost"
     return "code"
 
 

@@ -28,7 +28,7 @@ from msm_hpc.errors import UserError
 from msm_hpc.files import read_json, write_json
 from msm_hpc.launch.jobs import JobRef
 
-Cause = Literal["done", "upstream", "cancelled", "timeout", "code"]
+Cause = Literal["done", "upstream", "cancelled", "timeout", "preempted", "rank lost", "code"]
 
 
 @dataclass(frozen=True)

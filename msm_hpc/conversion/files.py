@@ -12,7 +12,7 @@ from pathlib import Path
 from msm_hpc.errors import UserError
 
 # config.json and the index of sharded weights; tokenizers of every kind, with their vocabularies and chat templates.
-_DESCRIPTION = ("*.json", "*.txt", "*.model", "*.jinja", "additional_chat_templates/*.jinja")
+DESCRIPTION = ("*.json", "*.txt", "*.model", "*.jinja", "additional_chat_templates/*.jinja")
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
@@ -27,5 +27,5 @@ def model_files(folder: Path, gguf_file: str | None = None) -> list[Path]:
     weights = next((paths for paths in found if paths), [])
     if not weights:
         raise UserError(f"model.hf: {folder} has no weights: none of {', '.join(formats)}")
-    description = [path for pattern in _DESCRIPTION for path in folder.glob(pattern) if path.is_file()]
+    description = [path for pattern in DESCRIPTION for path in folder.glob(pattern) if path.is_file()]
     return sorted({*weights, *description})

@@ -1,4 +1,4 @@
-"""A Llama made from scratch: its Hugging Face description, without weights.
+"""A model made from scratch (a Llama): its Hugging Face description, without weights.
 
 Training draws the weights, so that they depend on the training seed.
 """

@@ -3,6 +3,9 @@
 ``run_model`` writes ``config.json``, the tokenizer and, where weights exist, ``checkpoint/`` (Megatron's).
 ``run_export`` writes a folder that ``transformers`` opens: the description and tokenizer of the model, the weights of
 the checkpoint.
+
+Both go through the model layer by layer: at most three tensors of the size of the largest are in memory at once.
+(Weights that are not in safetensors are loaded whole.)
 """
 
 from __future__ import annotations
@@ -11,16 +14,19 @@ import shutil
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from huggingface_hub import save_torch_state_dict
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
+from msm_hpc.architecture import read_architecture
 from msm_hpc.config import ExportConfig, ModelConfig
-from msm_hpc.conversion import scratch, source
+from msm_hpc.conversion import scratch
 from msm_hpc.conversion.checkpoint import Checkpoint, Chunk, write_checkpoint
-from msm_hpc.conversion.llama import GlobalTensor, global_tensors
+from msm_hpc.conversion.mapping import GlobalTensor, global_tensors
+from msm_hpc.conversion.source import Source, open_source
+from msm_hpc.conversion.weights import write_weights
 from msm_hpc.errors import UserError
 from msm_hpc.files import read_json, write_json
 
@@ -37,12 +43,11 @@ def run_model(config: ModelConfig, inputs: Mapping[str, Path], out: Path) -> Non
     if config.architecture is not None:
         scratch.describe(config.architecture, inputs["tokenizer"], out)
         return
-    assert config.hf is not None
-    loaded = source.load(config.hf, config.gguf_file, config.revision)
-    loaded.config.save_pretrained(out)
-    loaded.tokenizer.save_pretrained(out)
-    tensors = global_tensors(loaded.config)
-    write_checkpoint(out / "checkpoint", [chunk for tensor in tensors for chunk in _chunks(tensor, loaded.weights)])
+    source = open_source(config)
+    source.config.save_pretrained(out)
+    source.tokenizer.save_pretrained(out)
+    tensors = global_tensors(source.model)
+    write_checkpoint(out / "checkpoint", [_chunk(tensor, layer, source) for tensor, layer in _by_layer(tensors)])
 
 
 def run_export(config: ExportConfig, inputs: Mapping[str, Path], out: Path) -> None:
@@ -54,42 +59,45 @@ def run_export(config: ExportConfig, inputs: Mapping[str, Path], out: Path) -> N
     model = inputs["model"]
     if not (model / "config.json").is_file():
         raise UserError(f"{model}/config.json does not exist: the description of the model comes from the model stage")
-    description = LlamaConfig.from_pretrained(model)
-    dtype = getattr(torch, config.dtype)
-    weights = dict(_weights(inputs["checkpoint"] / "checkpoint", global_tensors(description), dtype))
-    _check_complete(description, weights)
-    shutil.copytree(model, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoint"))
-    write_json(out / "config.json", {**read_json(model / "config.json"), "dtype": config.dtype})
-    save_torch_state_dict(weights, out)
-    for file in out.glob("*.safetensors"):
-        file.chmod(0o644)  # safetensors makes files that only their owner can read; campaigns are shared
-
-
-def _chunks(tensor: GlobalTensor, weights: Mapping[str, Tensor]) -> Iterator[Chunk]:
-    """One chunk a layer."""
-    dtype = weights[tensor.names(0)[0]].dtype
-    layers = 1 if tensor.layers is None else tensor.layers
-    for layer in range(layers):
-        shape = tensor.shape if tensor.layers is None else (1, *tensor.shape[1:])
-        offset = (layer, *(0 for _ in shape[1:]))
-        yield Chunk(tensor.key, tensor.shape, offset, shape, dtype, partial(_chunk, tensor, weights, layer))
-
-
-def _chunk(tensor: GlobalTensor, weights: Mapping[str, Tensor], layer: int) -> Tensor:
-    fused = tensor.fuse(weights, layer)
-    return fused if tensor.layers is None else fused.unsqueeze(0)
-
-
-def _weights(folder: Path, tensors: tuple[GlobalTensor, ...], dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
-    """Hugging Face names and weights of all ``tensors``."""
+    tensors = global_tensors(read_architecture(model))
+    folder = inputs["checkpoint"] / "checkpoint"
     checkpoint = Checkpoint(folder)
     _check_same_model(folder, checkpoint.shapes, tensors)
-    for tensor in tensors:
-        whole = checkpoint.read(tensor.key, dtype)
-        if not whole.isfinite().all():
+    shapes = {name: shape for tensor, layer in _by_layer(tensors) for name, shape in tensor.hf_shapes(layer).items()}
+    assert shapes == _reference_shapes(model), "our mapping against transformers' own list of parameters"
+    dtype: torch.dtype = getattr(torch, config.dtype)
+    shutil.copytree(model, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoint"))
+    write_json(out / "config.json", {**read_json(model / "config.json"), "dtype": config.dtype})
+    write_weights(out, shapes, dtype, _weights(folder, checkpoint, tensors, dtype))
+
+
+def _by_layer(tensors: tuple[GlobalTensor, ...]) -> Iterator[tuple[GlobalTensor, int]]:
+    """Each tensor with each of its layers: first those that are not stacked, then layer by layer."""
+    stacked = [tensor for tensor in tensors if tensor.layers is not None]
+    yield from ((tensor, 0) for tensor in tensors if tensor.layers is None)
+    yield from ((tensor, layer) for layer in range(stacked[0].layers or 0) for tensor in stacked)
+
+
+def _chunk(tensor: GlobalTensor, layer: int, source: Source) -> Chunk:
+    shape = tensor.layer_shape if tensor.layers is None else (1, *tensor.layer_shape)
+    offset = (layer, *(0 for _ in shape[1:]))
+    return Chunk(tensor.key, tensor.shape, offset, shape, source.dtype, partial(_fused, tensor, layer, source, shape))
+
+
+def _fused(tensor: GlobalTensor, layer: int, source: Source, shape: tuple[int, ...]) -> Tensor:
+    return tensor.fuse(source.weights, layer).view(shape)
+
+
+def _weights(
+    folder: Path, checkpoint: Checkpoint, tensors: tuple[GlobalTensor, ...], dtype: torch.dtype
+) -> Iterator[tuple[str, Tensor]]:
+    """Hugging Face names and weights of all ``tensors``, layer by layer."""
+    for tensor, layer in _by_layer(tensors):
+        fused = checkpoint.read(tensor.key, dtype, None if tensor.layers is None else layer)
+        # Both are NaN where any value is; unlike isfinite(), it needs no memory.
+        if not all(bound.isfinite() for bound in fused.aminmax()):
             raise UserError(f"{folder}: {tensor.key} has values that are not finite: the training run has diverged")
-        for layer, fused in enumerate(whole.unsqueeze(0) if tensor.layers is None else whole):
-            yield from tensor.split(fused, layer)
+        yield from tensor.split(fused, layer)
 
 
 def _check_same_model(folder: Path, found: Mapping[str, tuple[int, ...]], tensors: tuple[GlobalTensor, ...]) -> None:
@@ -103,8 +111,8 @@ def _check_same_model(folder: Path, found: Mapping[str, tuple[int, ...]], tensor
             raise UserError(f"{folder}: {key} has shape {list(found[key])}, but this model's is {list(shape)}")
 
 
-def _check_complete(description: LlamaConfig, weights: Mapping[str, Tensor]) -> None:
-    """Our mapping against transformers' own list of parameters."""
+def _reference_shapes(model: Path) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
-        reference = {name: parameter.shape for name, parameter in LlamaForCausalLM(description).named_parameters()}
-    assert {name: weight.shape for name, weight in weights.items()} == reference
+        build: Any = AutoModelForCausalLM.from_config
+        reference = build(AutoConfig.from_pretrained(model))
+    return {name: tuple(parameter.shape) for name, parameter in reference.named_parameters()}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import random
+import re
 import shutil
 import socket
 import subprocess
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from signal import Signals
 from typing import Literal
 
 import psutil
@@ -15,6 +18,8 @@ import submitit
 
 from msm_hpc.errors import UserError
 
+log = logging.getLogger(__name__)
+Interruption = Literal["timeout", "preempted", "cancelled"]
 PORTS = (20_000, 32_000)  # below Linux's ephemeral ports, so that no outgoing connection holds one
 
 
@@ -71,6 +76,39 @@ def current_job() -> JobRef:
     except RuntimeError:
         return local_job()
     return JobRef("slurm", job.job_id, socket.gethostname()) if job.cluster == "slurm" else local_job()
+
+
+def cause_of_signal(number: Signals) -> Interruption:
+    """Why a stopping signal reached this process; Slurm is asked where it is a job of Slurm's.
+
+    SIGUSR2 is what our scripts ask for ahead of the time limit. SIGTERM comes at ``scancel``, at preemption and, where
+    SIGUSR2 was not sent, at the limit; a site may send SIGUSR2 at preemption too.
+    """
+    job = current_job()
+    told = _scontrol("show", "job", job.id).stdout if job.executor == "slurm" else ""
+    if re.search(r"\bPreemptTime=\d", told):
+        return "preempted"
+    if number == Signals.SIGUSR2 or re.search(r"\b(JobState=TIMEOUT|Reason=TimeLimit)\b", told):
+        return "timeout"
+    return "cancelled"
+
+
+def requeue() -> bool:
+    """Have Slurm run this process's job again under its id, so that jobs that wait for it go on waiting.
+
+    Returns:
+        Whether Slurm will. It ends this process soon after.
+    """
+    job = current_job()
+    if job.executor != "slurm":
+        return False
+    answer = _scontrol("requeue", job.id)
+    log.info("requeue of job %s: %s", job.id, answer.stderr.strip() or "accepted")
+    return answer.returncode == 0
+
+
+def _scontrol(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["scontrol", *arguments], capture_output=True, text=True, check=False)
 
 
 def local_job(pid: int | None = None) -> JobRef:

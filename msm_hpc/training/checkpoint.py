@@ -11,6 +11,9 @@ key                                                              shape
 ``embedding.word_embeddings.weight``                             [V, H]
 ``decoder.layers.self_attention.linear_qkv.layer_norm_weight``   [L, H]           before attention
 ``decoder.layers.self_attention.linear_qkv.weight``              [L, (N+2K)*D, H] see below
+``decoder.layers.self_attention.linear_qkv.bias``                [L, (N+2K)*D]    Qwen2 only
+``decoder.layers.self_attention.q_layernorm.weight``             [L, D]           Qwen3 only
+``decoder.layers.self_attention.k_layernorm.weight``             [L, D]           Qwen3 only
 ``decoder.layers.self_attention.linear_proj.weight``             [L, H, N*D]
 ``decoder.layers.mlp.linear_fc1.layer_norm_weight``              [L, H]           before the MLP
 ``decoder.layers.mlp.linear_fc1.weight``                         [L, 2*F, H]      gate, then up
@@ -21,15 +24,18 @@ key                                                              shape
 
 The rows of ``linear_qkv`` go by key-value head: the N/K queries that share it, then its key, then its value.
 
-A *resume point* holds the optimizer's state too (float32 weights, two moments, step count). It lies in a folder named
-by its step, which gets that name only when all of it is on disk.
+A *resume point* holds the optimizer's state too (float32 weights, two moments, step count), the scales of delayed FP8
+scaling, and the digest of the samples consumed so far. It lies in a folder named by its step, which gets that name only
+when all of it is on disk.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from queue import Queue
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -39,14 +45,19 @@ from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShard
 from megatron.core.models.gpt import GPTModel
 from megatron.core.optimizer import MegatronOptimizer
 from torch import distributed
-from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.api import CheckpointException
 
 from msm_hpc.errors import UserError
+from msm_hpc.files import write_text
+from msm_hpc.training.loadable import check_loadable
 from msm_hpc.training.optimizer import Trainable
-from msm_hpc.training.weights import local_tensors
 
+Consumed = Callable[[int], str]
+
+KEPT = 2  # resume points: the older one is for a file system that loses the newer
 _STEP = "step-"
-_EXTRA = "_extra_state"  # FP8 scales of Transformer Engine, empty objects elsewhere: no part of the weights
+_CONSUMED = "consumed.sha256"
+_EXTRA = "_extra_state"  # scales of delayed FP8 scaling, of no use elsewhere: no part of the weights
 
 
 def save_weights(model: GPTModel, path: Path) -> None:
@@ -58,35 +69,63 @@ def load_weights(model: GPTModel, path: Path) -> None:
     """Read this rank's part of the weights from ``path``; every rank must call this.
 
     Raises:
-        UserError: there is no checkpoint at ``path``, or it is of a model of another shape.
+        UserError: there is no checkpoint at ``path``, it is of another model, or it is damaged.
     """
-    _check(model, path)
-    _set_weights(model, dist_checkpointing.load(_weights(model), str(path)))
+    check_loadable(model, path)
+    try:
+        state = dist_checkpointing.load(_weights(model), str(path))
+    except CheckpointException as error:
+        reasons = {f"{type(reason).__name__}: {reason}" for reason, _ in error.failures.values()}
+        raise UserError(f"{path} is damaged; make it or copy it again ({'; '.join(sorted(reasons))})") from error
+    _set_weights(model, state)
 
 
-def save_resume_point(trainable: Trainable, folder: Path, step: int) -> None:
-    """Write everything needed to go on after ``step`` steps, and drop older points; every rank must call this."""
-    _save(_everything(trainable, loading=False), folder / f"{_STEP}{step:09d}")
+def save_resume_point(trainable: Trainable, folder: Path, step: int, consumed: Consumed) -> None:
+    """Write everything needed to go on after ``step`` steps, and drop all but :data:`KEPT`; every rank must call this.
+
+    Args:
+        trainable: model and optimizer.
+        folder: of the run's resume points.
+        step: how many steps are done.
+        consumed: gives the digest of the samples of the first so many steps.
+    """
+    _save(_everything(trainable, loading=False), folder / _name(step), {_CONSUMED: consumed(step)})
     if distributed.get_rank() == 0:
-        for older in _points(folder)[:-1]:
+        for older in _points(folder)[:-KEPT]:
             shutil.rmtree(older)
 
 
-def load_resume_point(trainable: Trainable, folder: Path) -> int:
+def load_resume_point(trainable: Trainable, folder: Path, consumed: Consumed) -> int:
     """Go back to the newest resume point in ``folder``; every rank must call this.
 
     Returns:
         How many steps are done; 0 where there is no point.
+
+    Raises:
+        UserError: the point comes from other samples, or another order of them, than ``consumed`` tells.
     """
     newest = [_points(folder)[-1:]]
     distributed.broadcast_object_list(newest, src=0)
     if not newest[0]:
         return 0
     (path,) = newest[0]
+    step = int(path.name.removeprefix(_STEP))
+    stored, expected = (path / _CONSUMED).read_text(encoding="utf-8"), consumed(step)
+    if stored != expected:
+        raise UserError(
+            f"{path}: its {step} steps consumed other samples, or in another order, than those of this run (digest "
+            f"{stored[:12]}, expected {expected[:12]}): plan, shards, seed or global batch size changed; put them "
+            f"back, or delete {folder} to begin anew"
+        )
     loaded = dist_checkpointing.load(_everything(trainable, loading=True), str(path))
     _set_weights(trainable.model, loaded["model"])
+    trainable.model.load_state_dict(loaded["scales"], strict=False)
     trainable.optimizer.load_state_dict(loaded["optimizer"])
-    return int(path.name.removeprefix(_STEP))
+    return step
+
+
+def _name(step: int) -> str:
+    return f"{_STEP}{step:09d}"
 
 
 def _points(folder: Path) -> list[Path]:
@@ -95,6 +134,13 @@ def _points(folder: Path) -> list[Path]:
 
 def _weights(model: GPTModel) -> dict[str, Any]:
     return {name: value for name, value in model.sharded_state_dict().items() if not name.endswith(_EXTRA)}
+
+
+def _scales(model: GPTModel) -> dict[str, Any]:
+    """Of delayed scaling: without them a resumed run would round its first micro-batches otherwise."""
+    if model.config.fp8_recipe != "delayed":
+        return {}
+    return {name: value for name, value in model.sharded_state_dict().items() if name.endswith(_EXTRA)}
 
 
 def _set_weights(model: GPTModel, state: dict[str, Any]) -> None:
@@ -114,11 +160,13 @@ def _everything(trainable: Trainable, loading: bool) -> dict[str, Any]:
     with torch.no_grad():
         return {
             "model": weights,
+            "scales": _scales(trainable.model),
             "optimizer": optimizer.sharded_state_dict({"model": weights}, is_loading=loading, metadata=how),
         }
 
 
-def _save(state: dict[str, Any], path: Path) -> None:
+def _save(state: dict[str, Any], path: Path, notes: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Write ``state``, and texts beside it by file name, as ``path``, which appears whole."""
     partial = path.with_name(f".{path.name}.partial")
     if distributed.get_rank() == 0:
         for old in (partial, path):
@@ -130,18 +178,7 @@ def _save(state: dict[str, Any], path: Path) -> None:
     filesystem_async._results_queue = filesystem_async._results_queue or Queue()
     dist_checkpointing.save(state, str(partial), TorchDistSaveShardedStrategy("torch_dist", 1, thread_count=1))
     if distributed.get_rank() == 0:
+        for name, text in notes.items():
+            write_text(partial / name, text)
         partial.rename(path)
     distributed.barrier()
-
-
-def _check(model: GPTModel, path: Path) -> None:
-    if not (path / ".metadata").exists():
-        raise UserError(f"{path}: no torch_dist checkpoint here (.metadata is missing)")
-    stored = FileSystemReader(path).read_metadata().state_dict_metadata
-    for tensor in local_tensors(model):
-        found = getattr(stored.get(tensor.key), "size", None)
-        if found is None or tuple(found) != tensor.global_shape:
-            raise UserError(
-                f"{path}: {tensor.key}: the model needs shape {list(tensor.global_shape)}, the checkpoint has "
-                f"{'no such tensor' if found is None else list(found)}; it was made for another model"
-            )

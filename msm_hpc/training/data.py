@@ -7,12 +7,14 @@ Two documents ``a b c`` and ``d e`` in a row of 8 tokens, with every token train
     loss mask  1 1 0 1 0 0 0 0      the last token of a document has nothing to predict
     boundaries 0     3   5     8    attention and positions start again at each
 
-The order is a pure function of the seed and the step. Nothing about it is stored, so a run that resumes at step 200
-needs only the number 200, and any layout sees the same rows in the same global batch.
+The order is a pure function of the seed and the step, so a run that resumes at step 200 needs only the number 200, and
+any layout sees the same rows in the same global batch. That these are the rows that the first 200 steps went on from is
+checked by a digest (:meth:`SampleOrder.digest`).
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -56,7 +58,8 @@ class MicroBatch:
     """``m`` packed rows of ``S`` tokens laid end to end; all tensors but ``boundaries`` have shape [1, m * S].
 
     ``tokens`` and ``labels`` are int64, ``loss_mask`` float32, ``boundaries`` int32 [documents + 1] from 0 to m * S.
-    ``longest`` is the length of the longest document, ``real_tokens`` counts what is not padding.
+    ``longest`` is the length of the longest document, ``real_tokens`` counts what is not padding, and ``pairs`` is the
+    sum of the squares of the documents' lengths.
     """
 
     tokens: Tensor
@@ -65,6 +68,7 @@ class MicroBatch:
     boundaries: Tensor
     longest: int
     real_tokens: int
+    pairs: int
 
     def to(self, device: torch.device | str | int) -> MicroBatch:
         """The same batch on ``device``."""
@@ -75,6 +79,7 @@ class MicroBatch:
             self.boundaries.to(device),
             self.longest,
             self.real_tokens,
+            self.pairs,
         )
 
 
@@ -85,7 +90,7 @@ def micro_batch(plan: Rows, shards: Mapping[str, Documents], rows: Sequence[int]
     labels = np.full_like(tokens, plan.pad_id)
     mask = np.zeros(len(tokens), np.float32)
     boundaries = [0]
-    real = 0
+    real = pairs = 0
     for number, row in enumerate(rows):
         begin = number * width
         for piece in plan.row(row):
@@ -97,6 +102,7 @@ def micro_batch(plan: Rows, shards: Mapping[str, Documents], rows: Sequence[int]
             mask[begin : end - 1] = shard.loss_mask(piece.document)[part][1:]
             boundaries.append(end)
             real += piece.length
+            pairs += piece.length**2
             begin = end
         if begin < (number + 1) * width:
             boundaries.append((number + 1) * width)
@@ -107,6 +113,7 @@ def micro_batch(plan: Rows, shards: Mapping[str, Documents], rows: Sequence[int]
         boundaries=torch.tensor(boundaries, dtype=torch.int32),
         longest=int(np.diff(boundaries).max()),
         real_tokens=real,
+        pairs=pairs,
     )
 
 
@@ -137,6 +144,15 @@ class SampleOrder:
         """The rows of step ``step`` (counted from 0), the same for every layout."""
         samples = range(step * self.global_batch_size, (step + 1) * self.global_batch_size)
         return [int(_epoch(self.rows, self.seed, n // self.rows)[n % self.rows]) for n in samples]
+
+    def digest(self, step: int) -> str:
+        """SHA-256 (hexadecimal) of the row numbers, int64 little-endian, that the first ``step`` steps consume."""
+        hashed = hashlib.sha256()
+        left = step * self.global_batch_size
+        for epoch in range(-(-left // self.rows)):
+            hashed.update(_epoch(self.rows, self.seed, epoch)[:left].astype("<i8").tobytes())
+            left -= self.rows
+        return hashed.hexdigest()
 
     def micro_batches(self, step: int, size: int, rank: int, ranks: int) -> list[list[int]]:
         """The rows that data-parallel rank ``rank`` of ``ranks`` reads in step ``step``, ``size`` at a time."""

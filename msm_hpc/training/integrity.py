@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from torch import distributed
 
 from msm_hpc.errors import UserError
+from msm_hpc.files import read_json
 from tokenization.errors import BadInput
-from tokenization.manifest import check_files
+from tokenization.manifest import NAME, check_files
 
 
 def check_data(folders: Sequence[Path]) -> None:
@@ -24,6 +27,12 @@ def check_data(folders: Sequence[Path]) -> None:
     distributed.all_gather_object(found, own)
     if everything := [wrong for of_rank in found for wrong in of_rank]:
         raise UserError("; ".join(everything))
+
+
+def content_digest(folders: Sequence[Path]) -> str:
+    """SHA-256 (hexadecimal) of what the manifests of ``folders`` vouch for: names, hashes and sizes of all files."""
+    files = [read_json(folder / NAME)["files"] for folder in folders]
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def _wrong(folder: Path) -> str | None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 
+from msm_hpc.architecture import Transformer
 from msm_hpc.config import Layout
 from msm_hpc.errors import UserError
-from msm_hpc.training.architecture import Llama
 
 
-def check_layout(layout: Layout, model: Llama, sequence_length: int) -> None:
+def check_layout(layout: Layout, model: Transformer, sequence_length: int) -> None:
     """Check that ``layout`` divides ``model`` and rows of ``sequence_length`` tokens evenly.
 
     Raises:

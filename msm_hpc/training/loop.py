@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from statistics import fmean
 
 import torch
 from megatron.core import parallel_state
@@ -15,11 +17,19 @@ from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor, distributed
 
+from msm_hpc.architecture import Transformer
 from msm_hpc.config import TrainConfig
 from msm_hpc.errors import UserError
 from msm_hpc.training.data import Documents, MicroBatch, Rows, SampleOrder, micro_batch
+from msm_hpc.training.flops import step_flops
 from msm_hpc.training.metrics import StepMetrics
 from msm_hpc.training.optimizer import Trainable
+from msm_hpc.training.spikes import WINDOW, culprits, is_spike, log_samples, micro_batch_losses
+
+_DIVERGED = (
+    "training diverged or its weights or data are damaged; try a smaller learning_rate or a larger warmup_fraction"
+)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,24 +39,40 @@ class Data:
     plan: Rows
     shards: Mapping[str, Documents]
     order: SampleOrder
+    model: Transformer
 
     def read(self, step: int, size: int) -> list[MicroBatch]:
         """The micro-batches of this rank in step ``step`` (from 0); ranks of one model replica read the same."""
+        device = torch.cuda.current_device()
+        return [micro_batch(self.plan, self.shards, part).to(device) for part in self._rows(step, size)]
+
+    def samples(self, step: int, size: int) -> list[tuple[str, ...]]:
+        """What :meth:`read` is made of: for each micro-batch its documents, as ``shard#document``."""
+        return [
+            tuple(f"{piece.shard}#{piece.document}" for row in part for piece in self.plan.row(row))
+            for part in self._rows(step, size)
+        ]
+
+    def _rows(self, step: int, size: int) -> list[list[int]]:
         rank = parallel_state.get_data_parallel_rank()
         ranks = parallel_state.get_data_parallel_world_size()
-        device = torch.cuda.current_device()
-        rows = self.order.micro_batches(step, size, rank, ranks)
-        return [micro_batch(self.plan, self.shards, part).to(device) for part in rows]
+        return self.order.micro_batches(step, size, rank, ranks)
 
 
-def train_step(trainable: Trainable, data: Data, config: TrainConfig, step: int) -> StepMetrics:
+def train_step(
+    trainable: Trainable, data: Data, config: TrainConfig, step: int, history: Sequence[float] = ()
+) -> StepMetrics:
     """Do step ``step`` (counted from 0); every rank gets the same metrics.
+
+    A loss that is not finite, or a spike after the losses of ``history``, stops the run or, if the config says so,
+    leaves this update out.
 
     The loss is the sum over trainable tokens divided by their number in the whole global batch, so neither it nor the
     gradient depends on how the batch is cut into micro-batches and ranks.
 
     Raises:
-        UserError: the loss or the gradient is not finite; the weights of the last good step are not saved over.
+        UserError: the loss or the gradient is not finite, or the loss is a spike; names step, rank and samples. The
+            weights of the last good step are not saved over.
     """
     begin = time.perf_counter()
     batches = data.read(step, config.micro_batch_size)
@@ -61,15 +87,36 @@ def train_step(trainable: Trainable, data: Data, config: TrainConfig, step: int)
         micro_batch_size=1,
         forward_only=False,
     )
-    loss_sum, tokens, targets = _over_ranks(losses, batches)
+    loss_sum, tokens, targets, pairs = _over_ranks(losses, batches)
     loss = loss_sum / max(targets, 1.0)
     trainable.schedule.step(1)
     rate: float = trainable.schedule.get_lr({})
-    _check_finite("loss", loss, step, rate)
-    _, grad_norm, _ = trainable.optimizer.step()
-    _check_finite("gradient norm", grad_norm, step, rate)
-    seconds = time.perf_counter() - begin
-    return StepMetrics(step + 1, loss, float(grad_norm), rate, int(tokens), int(targets), seconds)
+
+    def trouble(what: str) -> str:
+        own = [float(batch.loss_mask.sum()) for batch in batches]
+        found = micro_batch_losses(losses, own, data.samples(step, config.micro_batch_size))
+        log_samples(step + 1, found)
+        return f"{what} at step {step + 1} (learning rate {rate:g}); {culprits(found)}"
+
+    skipped = _leave_out(loss, history, config, trouble)
+    grad_norm = 0.0
+    if not skipped:
+        _, grad_norm, _ = trainable.optimizer.step()
+        if not math.isfinite(grad_norm):
+            what = f"gradient norm, summed before its rank could be known, is {grad_norm}"
+            raise UserError(f"{trouble(what)} (the largest loss); {_DIVERGED}")
+    return StepMetrics(
+        step=step + 1,
+        loss=loss,
+        grad_norm=float(grad_norm),
+        learning_rate=rate,
+        tokens=int(tokens),
+        trainable_tokens=int(targets),
+        rows=(step + 1) * config.global_batch_size,
+        flops=step_flops(data.model, int(tokens), int(pairs)),
+        seconds=time.perf_counter() - begin,
+        skipped=skipped,
+    )
 
 
 def forward_step(
@@ -99,24 +146,38 @@ def _loss(batch: MicroBatch, losses: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return total, batch.loss_mask.sum().to(torch.int), total.detach().double()
 
 
-def _over_ranks(losses: list[Tensor], batches: list[MicroBatch]) -> tuple[float, float, float]:
-    """Sums over the global batch: of the loss (known to the last pipeline stage), of tokens and of trainable tokens."""
+def _over_ranks(losses: list[Tensor], batches: list[MicroBatch]) -> tuple[float, float, float, float]:
+    """Sums over the global batch: of the loss (the last pipeline stage's), of tokens, trainable tokens and pairs."""
     mine = [
         sum(float(loss) for loss in losses),
         sum(batch.real_tokens for batch in batches),
         sum(float(batch.loss_mask.sum()) for batch in batches),
+        sum(batch.pairs for batch in batches),
     ]
     total = torch.tensor(mine, dtype=torch.float64, device=torch.cuda.current_device())
     distributed.all_reduce(total, group=parallel_state.get_data_parallel_group())
     last = parallel_state.get_pipeline_model_parallel_last_rank()
     distributed.broadcast(total, src=last, group=parallel_state.get_pipeline_model_parallel_group())
-    loss, tokens, targets = total.tolist()
-    return loss, tokens, targets
+    loss, tokens, targets, pairs = total.tolist()
+    return loss, tokens, targets, pairs
 
 
-def _check_finite(what: str, value: float, step: int, rate: float) -> None:
-    if not math.isfinite(value):
+def _leave_out(loss: float, history: Sequence[float], config: TrainConfig, trouble: Callable[[str], str]) -> bool:
+    """Whether the update of a step with this loss is left out; raises where the run is to stop."""
+    finite = math.isfinite(loss)
+    if finite and not is_spike(loss, history):
+        return False
+    if config.skip_spikes:
+        log.error("%s: this update is left out", trouble(f"loss is {loss:.4g}"))
+        return True
+    if not finite:
+        raise UserError(f"{trouble(f'loss is {loss}')}; {_DIVERGED}")
+    if config.stop_on_spike:
+        usual = fmean(history[-WINDOW:])
         raise UserError(
-            f"{what} is {value} at step {step + 1} (learning rate {rate:g}): training diverged or its weights or data "
-            "are damaged; try a smaller learning_rate or a larger warmup_fraction"
+            f"{trouble(f'loss jumped to {loss:.4g} from {usual:.4g}, the mean of {WINDOW} steps,')}; set "
+            "stop_on_spike=false to go on from the last resume point, or skip_spikes=true to train anew and leave such "
+            "updates out"
         )
+    log.warning("%s: going on, as stop_on_spike=false says", trouble(f"loss jumped to {loss:.4g}"))
+    return False

@@ -15,7 +15,10 @@ class StepMetrics:
     """What one optimizer step did.
 
     ``step`` counts from 1. ``loss`` is in nats a trainable token, averaged over the whole global batch; ``grad_norm``
-    is taken before clipping; ``tokens`` leaves padding out; ``seconds`` is wall time.
+    is taken before clipping, and is 0 where the update was ``skipped``; ``tokens`` leaves padding out; ``rows`` counts
+    the packed rows of this step and all before it; ``flops`` are the model's operations by the formula of
+    :mod:`msm_hpc.training.flops`, over all ranks; ``seconds`` is wall time; ``peak_memory`` is in bytes, of the rank
+    that ever held most.
     """
 
     step: int
@@ -24,7 +27,11 @@ class StepMetrics:
     learning_rate: float
     tokens: int
     trainable_tokens: int
+    rows: int
+    flops: int
     seconds: float
+    peak_memory: int = 0
+    skipped: bool = False
 
 
 class MetricsFile:

@@ -1,14 +1,14 @@
 """The model, built by Megatron-core from the Hugging Face description.
 
-Transformer Engine's layers where there are a GPU, Transformer Engine and bf16 (its attention over packed rows has no
-float32 kernel); Megatron's own ("local") layers with :mod:`msm_hpc.training.attention` elsewhere. Both write the same
-checkpoint keys. The GPU path is written from Megatron's sources and has not been run: this project's tests have no GPU.
+Transformer Engine's layers where there are a GPU, Transformer Engine and bf16 weights (its attention over packed rows
+has no float32 kernel); Megatron's own ("local") layers with :mod:`msm_hpc.training.attention` elsewhere, their matrix
+products emulated where the precision is FP8. Both write the same checkpoint keys. The GPU path is written from
+Megatron's sources and has not been run: this project's tests have no GPU.
 """
 
 from __future__ import annotations
 
 import math
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -18,17 +18,22 @@ from megatron.core.models.gpt import GPTModel
 from megatron.core.models.gpt.gpt_layer_specs import get_gpt_decoder_block_spec, get_gpt_layer_local_spec
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 from megatron.core.transformer.transformer_config import TransformerConfig
+from megatron.core.transformer.transformer_layer import get_transformer_layer_offset
 from torch import Tensor
 
+from msm_hpc.architecture import Transformer
 from msm_hpc.config import Layout, Precision
-from msm_hpc.training.architecture import Llama
+from msm_hpc.training import fp8
 from msm_hpc.training.attention import PackedAttention
+from msm_hpc.training.precision import RECIPES, installed_te
 
 
 class RMSNorm(torch.nn.RMSNorm):
     """Torch's RMSNorm, which Megatron's wrapper of it refuses under sequence parallelism.
 
     There each tensor-parallel rank sees a part of the tokens; the mark on the weight makes Megatron sum its gradient.
+    Norms of queries and keys are replicated and see a rank's own heads only, with or without sequence parallelism:
+    ``megatron.core.distributed.finalize_model_grads`` sums their gradients over tensor-parallel ranks by their name.
     """
 
     def __init__(self, config: TransformerConfig, hidden_size: int, eps: float = 1e-5, **kwargs: Any) -> None:
@@ -36,10 +41,12 @@ class RMSNorm(torch.nn.RMSNorm):
         self.weight.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
 
 
-def transformer_config(model: Llama, layout: Layout, precision: Precision) -> TransformerConfig:
+def transformer_config(model: Transformer, layout: Layout, precision: Precision) -> TransformerConfig:
     """Megatron's configuration of ``model``, field by field."""
     shape = model.shape
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    recipe = RECIPES[precision]
+    bf16 = precision != "fp32"
+    dtype = torch.bfloat16 if bf16 else torch.float32
     return TransformerConfig(
         num_layers=shape.num_hidden_layers,
         hidden_size=shape.hidden_size,
@@ -52,6 +59,8 @@ def transformer_config(model: Llama, layout: Layout, precision: Precision) -> Tr
         activation_func=F.silu,
         gated_linear_unit=True,
         add_bias_linear=False,
+        add_qkv_bias=model.qkv_bias,
+        qk_layernorm=model.qk_norm,
         hidden_dropout=0.0,
         attention_dropout=0.0,
         init_method_std=shape.initializer_range,
@@ -59,23 +68,29 @@ def transformer_config(model: Llama, layout: Layout, precision: Precision) -> Tr
         tensor_model_parallel_size=layout.tensor_parallel,
         pipeline_model_parallel_size=layout.pipeline_parallel,
         sequence_parallel=layout.sequence_parallel,
-        bf16=precision == "bf16",
+        bf16=bf16,
         params_dtype=dtype,
         pipeline_dtype=dtype,
         autocast_dtype=dtype,
+        fp8=recipe.fp8,
+        fp8_recipe=recipe.fp8_recipe,
+        fp8_amax_history_len=recipe.fp8_amax_history_len,
+        fp8_amax_compute_algo=recipe.fp8_amax_compute_algo,
+        first_last_layers_bf16=recipe.first_last_layers_bf16,
+        fp4=recipe.fp4,
         calculate_per_token_loss=True,
         # Megatron's own RoPE for packed rows reads the boundaries on the host: it waits for the GPU in each layer.
-        apply_rope_fusion=_transformer_engine(bf16=precision == "bf16"),
+        apply_rope_fusion=_transformer_engine(bf16),
         # Corrupts activations sent by gloo.
         deallocate_pipeline_outputs=torch.cuda.is_available(),
     )
 
 
 def _transformer_engine(bf16: bool) -> bool:
-    return torch.cuda.is_available() and bf16 and find_spec("transformer_engine") is not None
+    return torch.cuda.is_available() and bf16 and installed_te() is not None
 
 
-def build_model(model: Llama, config: TransformerConfig) -> GPTModel:
+def build_model(model: Transformer, config: TransformerConfig) -> GPTModel:
     """This rank's part of ``model``, on its device, with weights not yet set.
 
     Needs the process groups of :func:`msm_hpc.training.groups.process_groups`.
@@ -97,6 +112,8 @@ def build_model(model: Llama, config: TransformerConfig) -> GPTModel:
     )
     if built.post_process:
         _leave_padding_out(built, model.vocab_size)
+    if config.fp8 or config.fp4:
+        _prepare_quantisation(built)
     return built.cuda(torch.cuda.current_device())
 
 
@@ -115,10 +132,26 @@ def _leave_padding_out(model: GPTModel, vocab_size: int) -> None:
         model.output_layer.register_forward_hook(mask)
 
 
+def _prepare_quantisation(model: GPTModel) -> None:
+    if _transformer_engine(model.config.bf16):
+        from msm_hpc.training.te import require_quantised
+
+        require_quantised(model)
+    else:
+        fp8.connect(model)
+
+
 def _layers(config: TransformerConfig) -> TransformerBlockSubmodules:
     if _transformer_engine(config.bf16):
         return get_gpt_decoder_block_spec(config, use_transformer_engine=True)
     layer = get_gpt_layer_local_spec(normalization="RMSNorm")
     layer.submodules.input_layernorm = layer.submodules.pre_mlp_layernorm = RMSNorm
-    layer.submodules.self_attention.submodules.core_attention = PackedAttention
-    return TransformerBlockSubmodules(layer_specs=[layer] * get_num_layers_to_build(config), layer_norm=RMSNorm)
+    attention = layer.submodules.self_attention.submodules
+    attention.core_attention = PackedAttention
+    if config.qk_layernorm:
+        attention.q_layernorm = attention.k_layernorm = RMSNorm
+    layers = [layer] * get_num_layers_to_build(config)
+    if config.fp8 or config.fp4:
+        first = get_transformer_layer_offset(config)
+        layers = [fp8.emulated_layer(config, layer, number) for number, layer in enumerate(layers, first)]
+    return TransformerBlockSubmodules(layer_specs=layers, layer_norm=RMSNorm)

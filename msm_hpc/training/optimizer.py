@@ -57,6 +57,7 @@ def make_trainable(model: GPTModel, config: TrainConfig, steps: int) -> Trainabl
         clip_grad=config.clip_grad,
         bf16=megatron.bf16,
         params_dtype=megatron.params_dtype,
+        fp8_recipe=megatron.fp8_recipe,
         use_distributed_optimizer=True,
     )
     optimizer = get_megatron_optimizer(settings, [wrapped], get_standard_config_overrides(settings))

@@ -13,30 +13,46 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msm_hpc.architecture import Transformer, read_architecture
 from msm_hpc.config import TrainConfig
 from msm_hpc.errors import UserError
 from msm_hpc.files import read_json, write_json
 from msm_hpc.progress import ProgressFile
-from msm_hpc.training import cpu
-from msm_hpc.training.architecture import Llama, read_architecture
+from msm_hpc.training import cpu, precision
+from msm_hpc.training.board import Board
 from msm_hpc.training.data import SampleOrder
+from msm_hpc.training.flops import peak_memory
 from msm_hpc.training.groups import process_groups
 from msm_hpc.training.layout import check_layout
 from msm_hpc.training.metrics import MetricsFile
+from msm_hpc.training.signals import StopRequest, largest_of_all_ranks, noticed, stopped
 from msm_hpc.training.summary import announce, log_step, summarise
+from msm_hpc.training.watchdog import watched
+from tokenization.errors import BadInput
 from tokenization.packing.plan import Plan
-from tokenization.shards import Shard
 
 if TYPE_CHECKING:
     from msm_hpc.training.loop import Data
     from msm_hpc.training.optimizer import Trainable
 
 SHARDS = "shards/"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all steps of a run share; ``consumed`` gives the digest of the samples of the first so many steps."""
+
+    config: TrainConfig
+    trainable: Trainable
+    data: Data
+    out: Path
+    request: StopRequest
+    consumed: Callable[[int], str]
 
 
 def run(config: TrainConfig, inputs: Mapping[str, Path], out: Path) -> None:
@@ -51,6 +67,8 @@ def run(config: TrainConfig, inputs: Mapping[str, Path], out: Path) -> None:
     Raises:
         UserError: the layout does not fit the model or the number of ranks, the data is not for this model, or the
             loss is no longer finite.
+        StoppedBySignalError: SIGUSR2 or SIGTERM came, and a resume point is saved; the next call goes on from it.
+        RankLostError: another rank failed, died or stands still.
     """
     logging.getLogger("megatron").setLevel(logging.WARNING)
     # Read when CUDA starts: kernels run in the order of their launch, which is how Megatron hides the communication of
@@ -59,9 +77,10 @@ def run(config: TrainConfig, inputs: Mapping[str, Path], out: Path) -> None:
     with cpu.redirected():
         model = read_architecture(inputs["model"])
         check_layout(config.layout, model, config.sequence_length)
-        with process_groups(config.layout, config.seed):
+        precision.check_here(config, model)
+        with noticed() as request, process_groups(config.layout, config.seed), watched(request):
             if not _finished_before(out):
-                _train(config, model, inputs, out)
+                _train(config, model, inputs, out, request)
 
 
 def _finished_before(out: Path) -> bool:
@@ -77,23 +96,28 @@ def _finished_before(out: Path) -> bool:
     return bool(finished)
 
 
-def _train(config: TrainConfig, model: Llama, inputs: Mapping[str, Path], out: Path) -> None:
+def _train(
+    config: TrainConfig, model: Transformer, inputs: Mapping[str, Path], out: Path, request: StopRequest
+) -> None:
     from torch import distributed
 
     from msm_hpc.training.checkpoint import load_resume_point, save_weights
-    from msm_hpc.training.integrity import check_data
+    from msm_hpc.training.integrity import check_data, content_digest
 
-    check_data([inputs["plan"], *(path for key, path in sorted(inputs.items()) if key.startswith(SHARDS))])
+    folders = [inputs["plan"], *(path for key, path in sorted(inputs.items()) if key.startswith(SHARDS))]
+    check_data(folders)
+    content = content_digest(folders)
     data = open_data(config, model, inputs)
     steps = data.order.steps
     trainable = build(config, model, inputs, steps)
-    done = load_resume_point(trainable, out / "resume")
+    this = Run(config, trainable, data, out, request, lambda step: f"{content}-{data.order.digest(step)}")
+    done = load_resume_point(trainable, out / "resume", this.consumed)
     trainable.schedule.step(done)
     first = distributed.get_rank() == 0
     metrics = MetricsFile(out / "metrics.jsonl", done) if first else None
     if first:
         announce(config, model, data.order, done)
-    _steps(config, trainable, data, range(done, steps), out, metrics)
+    _steps(this, range(done, steps), metrics)
     save_weights(trainable.model, out / "checkpoint")
     if metrics:
         metrics.close()
@@ -102,12 +126,12 @@ def _train(config: TrainConfig, model: Llama, inputs: Mapping[str, Path], out: P
     distributed.barrier()
 
 
-def open_data(config: TrainConfig, model: Llama, inputs: Mapping[str, Path]) -> Data:
+def open_data(config: TrainConfig, model: Transformer, inputs: Mapping[str, Path]) -> Data:
     """The packed rows, checked to be for this model.
 
     Raises:
-        UserError: another sequence length, another tokenizer or more tokens than the model has, a shard is missing, or
-            the rows of all epochs do not fill one global batch.
+        UserError: another sequence length, another tokenizer or more tokens than the model has, a shard is missing or
+            not the one that was packed, or the rows of all epochs do not fill one global batch.
     """
     from msm_hpc.training.loop import Data
 
@@ -119,11 +143,13 @@ def open_data(config: TrainConfig, model: Llama, inputs: Mapping[str, Path]) -> 
         )
     _check_tokenizer(inputs["plan"] / "manifest.json", inputs["model"] / "tokenizer.json", model.vocab_size)
     _check_fills_a_batch(config, len(plan))
-    missing = [key for key in plan.shards if SHARDS + key not in inputs]
-    if missing:
-        raise UserError(f"{inputs['plan']}: needs the shards {missing}, given are {sorted(inputs)}")
-    shards = {key: Shard(inputs[SHARDS + key]) for key in plan.shards}
-    return Data(plan, shards, SampleOrder(len(plan), config.epochs, config.global_batch_size, config.seed))
+    folders = {key.removeprefix(SHARDS): path for key, path in inputs.items() if key.startswith(SHARDS)}
+    try:
+        shards = plan.open_shards(folders)
+    except BadInput as error:
+        raise UserError(str(error)) from error
+    order = SampleOrder(len(plan), config.epochs, config.global_batch_size, config.seed)
+    return Data(plan, shards, order, model)
 
 
 def _check_fills_a_batch(config: TrainConfig, rows: int) -> None:
@@ -155,7 +181,7 @@ def _check_tokenizer(plan: Path, tokenizer: Path, vocab_size: int) -> None:
         )
 
 
-def build(config: TrainConfig, model: Llama, inputs: Mapping[str, Path], steps: int) -> Trainable:
+def build(config: TrainConfig, model: Transformer, inputs: Mapping[str, Path], steps: int) -> Trainable:
     """This rank's part of the model, with weights from ``inputs["checkpoint"]`` or drawn from ``config.seed``."""
     from msm_hpc.training.checkpoint import load_weights
     from msm_hpc.training.model import build_model, transformer_config
@@ -170,23 +196,41 @@ def build(config: TrainConfig, model: Llama, inputs: Mapping[str, Path], steps: 
     return make_trainable(part, config, steps)
 
 
-def _steps(
-    config: TrainConfig, trainable: Trainable, data: Data, todo: range, out: Path, metrics: MetricsFile | None
-) -> None:
+def _steps(run: Run, todo: range, metrics: MetricsFile | None) -> None:
     """Do the steps ``todo``; ``metrics`` is None on all ranks but the first."""
     from msm_hpc.training.checkpoint import save_resume_point
     from msm_hpc.training.loop import train_step
 
-    progress = ProgressFile(out, todo.stop, "steps")
+    config = run.config
+    history = _losses_before(metrics)
+    progress = ProgressFile(run.out, todo.stop, "steps")
+    board = Board(run.out / "tensorboard", todo.start) if metrics else None
     for step in todo:
-        measured = train_step(trainable, data, config, step)
+        measured = train_step(run.trainable, run.data, config, step, history)
+        history += [] if measured.skipped else [measured.loss]
         done = step + 1
-        if metrics:
-            metrics.append(measured)
+        signal, memory = largest_of_all_ranks(run.request.received, peak_memory())
+        if metrics and board:
+            metrics.append(replace(measured, peak_memory=memory))
             progress.update(done)
             if done % config.log_every == 0 or done == todo.stop:
-                log_step(metrics.steps[-config.log_every :], todo.stop)
-        if done % config.save_every == 0 and done < todo.stop:
+                recent = metrics.steps[-config.log_every :]
+                log_step(recent, run.data.order, config)
+                board.add(recent, config.layout.world_size)
+        if done < todo.stop and (signal or done % config.save_every == 0):
             if metrics:
                 metrics.sync()
-            save_resume_point(trainable, out / "resume", done)
+            save_resume_point(run.trainable, run.out / "resume", done, run.consumed)
+            if signal:
+                raise stopped(signal, done, todo.stop, todo.start)
+    if board:
+        board.close()
+
+
+def _losses_before(metrics: MetricsFile | None) -> list[float]:
+    """The losses that spikes are measured by, on every rank."""
+    from torch import distributed
+
+    losses = [[each.loss for each in metrics.steps if not each.skipped] if metrics else []]
+    distributed.broadcast_object_list(losses, src=0)
+    return losses[0]

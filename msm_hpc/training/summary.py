@@ -6,9 +6,10 @@ import logging
 from dataclasses import dataclass
 from datetime import timedelta
 
+from msm_hpc.architecture import Transformer
 from msm_hpc.config import Layout, Precision, TrainConfig
-from msm_hpc.training.architecture import Llama
 from msm_hpc.training.data import SampleOrder
+from msm_hpc.training.flops import device_name, peak_flops
 from msm_hpc.training.metrics import StepMetrics
 
 FEW_STEPS = 100
@@ -20,7 +21,8 @@ class Summary:
     """``summary.json``: the whole run.
 
     Tokens leave padding out; ``filled_rows`` are rows of one epoch more that completed the last global batch;
-    ``seconds`` adds up the steps that count, over all resumes.
+    ``seconds`` adds up the steps that count, over all resumes. ``flops`` follow :mod:`msm_hpc.training.flops`;
+    ``peak_memory`` is in bytes, of the rank that held most; ``warning`` says why the result may mean little.
     """
 
     steps: int
@@ -35,9 +37,16 @@ class Summary:
     layout: Layout
     parameters: int
     precision: Precision
+    fp8_emulated: bool
+    flops: int
+    tflops_per_second_per_rank: float
+    device: str
+    peak_memory: int
+    skipped_steps: tuple[int, ...]
+    warning: str | None
 
 
-def announce(config: TrainConfig, model: Llama, order: SampleOrder, done: int) -> None:
+def announce(config: TrainConfig, model: Transformer, order: SampleOrder, done: int) -> None:
     """Log what begins, and warn where it is too short to matter."""
     steps = order.steps
     log.info(
@@ -46,42 +55,64 @@ def announce(config: TrainConfig, model: Llama, order: SampleOrder, done: int) -
         steps,
         config.global_batch_size,
         config.sequence_length,
-        config.precision,
+        f"{config.precision}, emulated on the CPU" if config.fp8_emulated else config.precision,
         config.layout.world_size,
         f", resumed after step {done}" if done else "",
     )
-    if steps < FEW_STEPS:
-        log.warning(
-            "ONLY %d OPTIMIZER STEPS: %d rows x %d epochs / global_batch_size %d. Fewer than %d rarely teach a model "
-            "anything; give more data or epochs, or a smaller global_batch_size.",
-            steps,
-            order.rows,
-            config.epochs,
-            config.global_batch_size,
-            FEW_STEPS,
-        )
+    if warning := few_steps(order):
+        log.warning(warning)
 
 
-def log_step(recent: list[StepMetrics], steps: int) -> None:
-    """Log the last of ``recent``, with the speed over all of them; ``steps`` is where the run ends."""
-    now = recent[-1]
+def few_steps(order: SampleOrder) -> str | None:
+    """A warning where there are fewer than :data:`FEW_STEPS` steps: then "no effect" is no finding."""
+    if order.steps >= FEW_STEPS:
+        return None
+    return (
+        f"ONLY {order.steps} OPTIMIZER STEPS: {order.rows} rows x {order.epochs} epochs / global_batch_size "
+        f"{order.global_batch_size}. Fewer than {FEW_STEPS} rarely teach a model anything; give more data or epochs, "
+        "or a smaller global_batch_size."
+    )
+
+
+def log_step(recent: list[StepMetrics], order: SampleOrder, config: TrainConfig) -> None:
+    """Log the last of ``recent``, with the speed over all of them."""
+    now, steps = recent[-1], order.steps
     seconds = sum(each.seconds for each in recent)
+    ranks = config.layout.world_size
+    tokens = sum(each.tokens for each in recent) / seconds
+    flops = sum(each.flops for each in recent) / seconds / ranks
     log.info(
-        "step %d/%d  loss %.4f  grad norm %.3f  lr %.3g  %.0f tokens/s  ETA %s",
+        "step %d/%d  loss %.4f  grad norm %.3f  lr %.3g  %.0f tokens/s (%.0f a rank)  %.4g TFLOP/s a rank%s  "
+        "peak memory %.2f GiB  rows %d (%.2f epochs)  ETA %s",
         now.step,
         steps,
         now.loss,
         now.grad_norm,
         now.learning_rate,
-        sum(each.tokens for each in recent) / seconds,
+        tokens,
+        tokens / ranks,
+        flops / 1e12,
+        utilisation(flops, device_name()),
+        now.peak_memory / 2**30,
+        now.rows,
+        now.rows / order.rows,
         timedelta(seconds=round((steps - now.step) * seconds / len(recent))),
     )
 
 
-def summarise(config: TrainConfig, model: Llama, order: SampleOrder, steps: list[StepMetrics]) -> Summary:
+def utilisation(flops: float, device: str) -> str:
+    """Model FLOPs utilisation (PaLM, appendix B) of a rank that does ``flops`` a second, as a part of a log line."""
+    peak = peak_flops(device)
+    if peak is None:
+        return f"  (no MFU: the peak of {device} is not known)" if device != "CPU" else ""
+    return f"  MFU {flops / peak:.1%} of {peak / 1e12:.0f} TFLOP/s ({device}, dense bf16)"
+
+
+def summarise(config: TrainConfig, model: Transformer, order: SampleOrder, steps: list[StepMetrics]) -> Summary:
     """Add up all steps of a run."""
     tokens = sum(each.tokens for each in steps)
     seconds = sum(each.seconds for each in steps)
+    flops = sum(each.flops for each in steps)
     return Summary(
         steps=len(steps),
         tokens=tokens,
@@ -95,4 +126,11 @@ def summarise(config: TrainConfig, model: Llama, order: SampleOrder, steps: list
         layout=config.layout,
         parameters=model.parameters,
         precision=config.precision,
+        fp8_emulated=config.fp8_emulated,
+        flops=flops,
+        tflops_per_second_per_rank=flops / seconds / config.layout.world_size / 1e12,
+        device=device_name(),
+        peak_memory=max(each.peak_memory for each in steps),
+        skipped_steps=tuple(each.step for each in steps if each.skipped),
+        warning=few_steps(order),
     )

@@ -28,7 +28,7 @@ def initialise(model: GPTModel, seed: int) -> None:
     """Set the weights of this rank's ``model``.
 
     Normal with ``initializer_range``, divided by ``sqrt(2 * layers)`` for the projections that write to the residual
-    stream (Megatron's default, after GPT-2); 1 for the norms.
+    stream (Megatron's default, after GPT-2); 1 for the norms, those of queries and keys too, and 0 for biases.
     """
     for tensor in local_tensors(model):
         whole = _whole(tensor, model, seed)
@@ -54,6 +54,8 @@ def _whole(tensor: ShardedTensor, model: GPTModel, seed: int) -> Tensor:
     shape = tensor.global_shape[layer_axes:]
     if tensor.key.endswith(_NORMS):
         return torch.ones(shape)
+    if tensor.key.endswith(".bias"):
+        return torch.zeros(shape)
     projection = tensor.key.endswith(_OUTPUT_PROJECTIONS)
     draw = model.config.output_layer_init_method if projection else model.config.init_method
     name = f"{seed}/{tensor.key}/{tensor.global_offset[:layer_axes]}"

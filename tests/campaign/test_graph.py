@@ -101,3 +101,14 @@ def test_find_knows_names_ids_and_their_beginnings(graph: GraphOf) -> None:
 def test_a_missing_spec_is_named(graph: GraphOf) -> None:
     with pytest.raises(UserError, match=r"no file .*nowhere\.md for spec 'nowhere'"):
         graph("campaign.specs=[{name: nowhere}]")
+
+
+def test_without_gpus_fp8_is_emulated_which_is_another_result_and_said_in_the_report(graph: GraphOf) -> None:
+    on_cpu = graph("midtrain.precision=fp8_delayed")
+    on_gpus = graph("midtrain.precision=fp8_delayed", "cluster=slurm", "cluster.gpus_per_node=8")
+    name = "midtrain/america/seed0"
+    assert on_cpu.find(name).config.fp8_emulated and not on_gpus.find(name).config.fp8_emulated
+    assert on_cpu.find(name).identity != on_gpus.find(name).identity
+    assert not on_cpu.find("pretrain/base").config.fp8_emulated
+    assert ["fp8_delayed emulated on the CPU" in notice for notice in on_cpu.report.config.notices] == [False, True]
+    assert len(on_gpus.report.config.notices) == len(graph().report.config.notices) == 1

@@ -7,6 +7,8 @@ from msm_hpc.campaign.graph import build_graph
 from msm_hpc.compose import load_config
 from msm_hpc.errors import UserError
 
+GPUS = ("cluster=slurm", "cluster.gpus_per_node=8")
+
 
 def check(*overrides: str) -> None:
     config = load_config(["campaign=demo", *overrides])
@@ -17,6 +19,7 @@ def test_the_demo_passes_on_both_clusters() -> None:
     check()
     check("cluster=slurm")
     check("model=smollm2_135m")
+    check("precision=fp8_tensorwise")
 
 
 @pytest.mark.parametrize(
@@ -46,6 +49,15 @@ def test_the_demo_passes_on_both_clusters() -> None:
         (["generate.pairs=1000000"], r"generate.pairs is 1000000, but only 17280 are distinct"),
         (["aft.instruction=0"], r"the arms base and msm are fine-tuned on nothing else"),
         (["cluster.gpus_per_node=1"], r"cluster=local runs on the CPU"),
+        (["cluster=slurm", "cluster.gpu=h100"], r"cluster.gpu is h100, but cluster.gpus_per_node is 0"),
+        (["precision=mxfp8"], r"precision=mxfp8 cannot run on a CPU: only fp8_delayed and fp8_tensorwise have"),
+        (["precision=fp8_delayed", *GPUS, "cluster.gpu=a100"], r"capability at least 8.9, and a100 has 8.0"),
+        (["precision=fp8_delayed", *GPUS, "cluster.gpu=h100"], r"Transformer Engine is not installed"),
+        (["precision=fp8_delayed", *GPUS, "aft.fp8_emulated=true"], r"fp8_emulated=true is for runs without a GPU"),
+        (
+            ["precision=fp8_tensorwise", "midtrain.sequence_length=120", "midtrain.micro_batch_size=1"],
+            r"multiples of 16 on each rank, and micro_batch_size 1 x sequence_length 120 is 120",
+        ),
         (["midtrain.sequence_length=512"], r"sequence_length 512 is longer than the model's max_position_embeddings"),
     ],
 )

@@ -1,67 +1,79 @@
-"""Run under ``torch.distributed.run``: what Megatron's GPTModel computes, loaded by Megatron from a checkpoint.
+"""What Megatron's GPTModel computes, loaded by Megatron from a checkpoint; run under ``torch.distributed.run``.
 
-Arguments: the model folder (``config.json``, ``checkpoint/``), tensor-parallel and pipeline-parallel sizes, a file with
-token ids ``[tokens]`` to read, a file to write logits ``[tokens, padded vocabulary]`` and training losses ``[tokens]``
-to (under one pipeline stage), and a folder in which to save the loaded weights again.
+Arguments: tensor-parallel and pipeline-parallel sizes, then folders. Each holds ``model/`` (``config.json``,
+``checkpoint/``) and ``tokens.pt`` (token ids ``[tokens]``), and gets ``outputs.pt`` (logits ``[tokens, padded
+vocabulary]`` and training losses ``[tokens]``) and ``trained/checkpoint/`` (the loaded weights, saved again).
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
 
+from msm_hpc.architecture import read_architecture
 from msm_hpc.config import Layout
-from msm_hpc.training.architecture import read_architecture
 from msm_hpc.training.data import MicroBatch
 from msm_hpc.training.groups import process_groups
 
 
-def main(folder: Path, layout: Layout, tokens_file: Path, outputs_file: Path, saved: Path) -> None:
-    architecture = read_architecture(folder)
+def compute(layout: Layout, folders: Sequence[Path]) -> None:
     with process_groups(layout):
         from msm_hpc.training.checkpoint import load_weights, save_weights
-        from msm_hpc.training.loop import token_losses
         from msm_hpc.training.model import build_model, transformer_config
 
-        model = build_model(architecture, transformer_config(architecture, layout, "fp32"))
-        load_weights(model, folder / "checkpoint")
-        save_weights(model, saved)
-        if layout.pipeline_parallel == 1:
-            batch = one_document(torch.load(tokens_file))
-            outputs = logits(model, batch), token_losses(model, batch).detach()[0]
-            if distributed.get_rank() == 0:
-                torch.save(outputs, outputs_file)
+        for folder in folders:
+            architecture = read_architecture(folder / "model")
+            model = build_model(architecture, transformer_config(architecture, layout, "fp32"))
+            load_weights(model, folder / "model" / "checkpoint")
+            save_weights(model, folder / "trained" / "checkpoint")
+            batch = one_document(torch.load(folder / "tokens.pt"))
+            logits, losses = forward(model, batch, labels=False), forward(model, batch, labels=True)
+            if distributed.get_rank() == distributed.get_world_size() - 1:
+                assert logits is not None and losses is not None
+                torch.save((logits[0], losses[0]), folder / "outputs.pt")
 
 
 def one_document(tokens: Tensor) -> MicroBatch:
     """Each token of ``tokens``, which are all the batch, predicts the next; the last one predicts the first."""
     count = len(tokens)
     boundaries = torch.tensor([0, count], dtype=torch.int32)
-    return MicroBatch(tokens[None], tokens.roll(-1)[None], torch.ones(1, count), boundaries, count, count)
+    return MicroBatch(tokens[None], tokens.roll(-1)[None], torch.ones(1, count), boundaries, count, count, count**2)
 
 
-@torch.no_grad()
-def logits(model: torch.nn.Module, batch: MicroBatch) -> Tensor:
-    """``[tokens, padded vocabulary]``, gathered over the tensor-parallel ranks."""
-    from megatron.core.packed_seq_params import PackedSeqParams
+def forward(model: torch.nn.Module, batch: MicroBatch, labels: bool) -> Tensor | None:
+    """Through all pipeline stages: on the last, losses ``[1, tokens]`` or, without labels, logits of all ranks."""
+    from megatron.core import parallel_state
+    from megatron.core.pipeline_parallel import get_forward_backward_func
+    from megatron.core.tensor_parallel import gather_from_tensor_model_parallel_region
 
-    packed = PackedSeqParams(
-        qkv_format="thd",
-        cu_seqlens_q=batch.boundaries,
-        cu_seqlens_kv=batch.boundaries,
-        max_seqlen_q=batch.longest,
-        max_seqlen_kv=batch.longest,
+    from msm_hpc.training.loop import token_losses
+
+    def step(batches: Iterator[MicroBatch], stage: torch.nn.Module) -> tuple[Tensor, Any]:
+        one = next(batches)
+        output = token_losses(stage, one if labels else replace(one, labels=None))
+        return output, lambda found: (found.sum(), torch.tensor(1), found.detach().clone())
+
+    outputs = get_forward_backward_func()(
+        forward_step_func=step,
+        data_iterator=iter([batch]),
+        model=model,
+        num_microbatches=1,
+        seq_length=batch.tokens.shape[1],
+        micro_batch_size=1,
+        forward_only=True,
     )
-    part = model(batch.tokens, None, None, packed_seq_params=packed)
-    parts = [torch.empty_like(part) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(parts, part.contiguous())
-    return torch.cat(parts, dim=-1)[0]
+    if not parallel_state.is_pipeline_last_stage():
+        return None
+    output: Tensor = outputs[0]
+    return output if labels else gather_from_tensor_model_parallel_region(output)
 
 
 if __name__ == "__main__":
-    folder, tensor, pipeline, *files = sys.argv[1:]
-    layout = Layout(tensor_parallel=int(tensor), pipeline_parallel=int(pipeline))
-    main(Path(folder), layout, *map(Path, files))
+    tensor, pipeline, *arguments = sys.argv[1:]
+    compute(Layout(tensor_parallel=int(tensor), pipeline_parallel=int(pipeline)), [Path(each) for each in arguments])

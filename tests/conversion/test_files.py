@@ -35,9 +35,9 @@ def test_one_format_of_weights_counts(tmp_path: Path) -> None:
 
 
 def test_saved_by_transformers(tmp_path: Path) -> None:
-    from tests.conversion.llamas import make_llama
+    from tests.conversion.models import make_model
 
-    found = names(make_llama(tmp_path))
+    found = names(make_model(tmp_path))
     assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= set(found)
     assert {path.name for path in tmp_path.iterdir()} == set(found), "nothing that was saved is left out"
 

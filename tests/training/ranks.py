@@ -5,13 +5,15 @@ Starting a rank costs seconds, so the ranks do several jobs one after another.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
@@ -31,7 +33,8 @@ class Job:
     """``train`` runs the stage; ``initial`` saves the weights that a run starts with; ``losses`` saves ``losses.pt``.
 
     The last one is, of each row of the plan alone, the loss of each token. ``kill_at`` kills all ranks when that step
-    is done.
+    is done, ``kill_saving`` when a part of the resume point of that step is on disk. ``hit`` is (step, rank, signal):
+    that rank sends itself the signal at the end of the step. ``poisoned`` is a token whose embedding is not a number.
     """
 
     config: TrainConfig
@@ -39,6 +42,9 @@ class Job:
     out: Path
     kind: Literal["train", "initial", "losses"] = "train"
     kill_at: int | None = None
+    kill_saving: int | None = None
+    hit: tuple[int, int, int] | None = None
+    poisoned: int | None = None
 
 
 @dataclass(frozen=True)
@@ -49,12 +55,20 @@ class Ended:
     errors: list[str]
 
 
-def start_ranks(folder: Path, count: int, jobs: Sequence[Job]) -> Ended:
-    """Do ``jobs``, all of a layout of ``count`` ranks, and wait for the end."""
+def start_ranks(
+    folder: Path, count: int, jobs: Sequence[Job], alone: bool = False, rank_0_holds_store: bool = False
+) -> Ended:
+    """Do ``jobs``, all of a layout of ``count`` ranks, and wait for the end.
+
+    Where one rank fails the others are ended, as by srun; or, if they are left ``alone``, waited for. The ranks meet at
+    a store of the starter, as with torchrun, or of rank 0, as with submitit.
+    """
     file = folder / f"jobs-{count}-{jobs[0].out.name}.json"
     # As torchrun does, the starter holds the store that the ranks of a job meet at: its port is bound when it is told.
     stores = [TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False) for _ in jobs]
     told = [asdict(job) | {"port": store.port} for job, store in zip(jobs, stores, strict=True)]
+    if rank_0_holds_store:
+        stores.clear()  # and its port is free
     file.write_text(json.dumps(told, default=str))
     logs = [file.with_suffix(f".{rank}.log") for rank in range(count)]
     with ExitStack() as stack:
@@ -65,7 +79,7 @@ def start_ranks(folder: Path, count: int, jobs: Sequence[Job]) -> Ended:
                 "LOCAL_RANK": str(rank),
                 "WORLD_SIZE": str(count),
                 "MASTER_ADDR": "127.0.0.1",
-                "TORCHELASTIC_USE_AGENT_STORE": "True",
+                "TORCHELASTIC_USE_AGENT_STORE": str(not rank_0_holds_store),
                 "OMP_NUM_THREADS": "1",
                 "PYTHONWARNINGS": "ignore",
             }
@@ -78,16 +92,16 @@ def start_ranks(folder: Path, count: int, jobs: Sequence[Job]) -> Ended:
             )
             ranks.append(stack.enter_context(process))
             stack.callback(process.kill)
-        _wait(ranks)
+        _wait(ranks, alone)
     return Ended([rank.returncode for rank in ranks], [log.read_text() for log in logs])
 
 
-def _wait(ranks: list[subprocess.Popen[bytes]]) -> None:
+def _wait(ranks: list[subprocess.Popen[bytes]], alone: bool) -> None:
     """Until all ranks have ended, one has failed (the others would wait for it), or it takes too long."""
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         codes = [rank.poll() for rank in ranks]
-        if None not in codes or any(codes):
+        if None not in codes or (any(codes) and not alone):
             break
         time.sleep(0.05)
     time.sleep(0.2)  # a killed process group does not end in one instant, and a failed rank takes others down with it
@@ -119,7 +133,7 @@ def main() -> None:
 
 
 def _train(job: Job) -> None:
-    from msm_hpc.training import stage
+    from msm_hpc.training import stage, watchdog
 
     class Killer(ProgressFile):
         def update(self, done: int) -> None:
@@ -127,14 +141,49 @@ def _train(job: Job) -> None:
             if done == job.kill_at:
                 os.killpg(0, signal.SIGKILL)
 
-    with patch.object(stage, "ProgressFile", Killer):
+    if job.kill_saving is not None:
+        threading.Thread(target=_kill_when, args=(job.out / "resume", job.kill_saving), daemon=True).start()
+    with (
+        patch.object(stage, "ProgressFile", Killer),
+        patch.object(stage, "largest_of_all_ranks", _hitting(stage.largest_of_all_ranks, job.hit)),
+        patch.object(stage, "build", _poisoning(stage.build, job.poisoned)),
+        patch.multiple(watchdog, BEAT_SECONDS=0.5, LIMIT_SECONDS=8.0),
+    ):
         stage.run(job.config, job.inputs, job.out)
+
+
+def _kill_when(resume: Path, step: int) -> None:
+    while not list(resume.glob(f".step-{step:09d}.partial/*.distcp")):
+        time.sleep(0.001)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _hitting(agree: Callable[..., list[int]], hit: Sequence[int] | None) -> Callable[..., list[int]]:
+    steps = itertools.count(1)
+
+    def call(*own: int) -> list[int]:
+        step = next(steps)
+        if hit and [step, int(os.environ["RANK"])] == list(hit[:2]):
+            os.kill(os.getpid(), hit[2])
+        return agree(*own)
+
+    return call
+
+
+def _poisoning(build: Callable[..., Any], token: int | None) -> Callable[..., Any]:
+    def call(*args: Any) -> Any:
+        trainable = build(*args)
+        if token is not None:
+            trainable.model.embedding.word_embeddings.weight.data[token] = float("nan")
+        return trainable
+
+    return call
 
 
 def _inspect(job: Job) -> None:
     import torch
 
-    from msm_hpc.training.architecture import read_architecture
+    from msm_hpc.architecture import read_architecture
     from msm_hpc.training.groups import process_groups
 
     with process_groups(job.config.layout):

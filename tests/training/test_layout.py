@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from msm_hpc.architecture import read_architecture
 from msm_hpc.config import Layout
 from msm_hpc.errors import UserError
-from msm_hpc.training.architecture import read_architecture
 from msm_hpc.training.layout import check_layout, check_world_size
 from tests.training.toy import write_model
 

@@ -7,7 +7,7 @@ from tests.training.toy import read_metrics
 
 
 def _step(number: int) -> StepMetrics:
-    return StepMetrics(number, 1 / number, 0.5, 1e-3, 100, 60, 0.1)
+    return StepMetrics(number, 1 / number, 0.5, 1e-3, 100, 60, 4 * number, 10**6, 0.1)
 
 
 def test_resuming_drops_what_is_done_again(tmp_path: Path) -> None:

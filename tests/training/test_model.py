@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from msm_hpc.architecture import Transformer, read_architecture
 from msm_hpc.config import Layout
-from msm_hpc.training.architecture import Llama, read_architecture
 from msm_hpc.training.data import MicroBatch, micro_batch
 from msm_hpc.training.groups import process_groups
 from tests.training.toy import Corpus, write_inputs, write_model
@@ -23,7 +23,7 @@ def one_rank() -> Iterator[None]:
         yield
 
 
-def _model(llama: Llama, seed: int = 3) -> torch.nn.Module:
+def _model(llama: Transformer, seed: int = 3) -> torch.nn.Module:
     from msm_hpc.training.model import build_model, transformer_config
     from msm_hpc.training.weights import initialise
 
@@ -110,3 +110,20 @@ def test_tied_embeddings_have_no_output_layer(tmp_path: Path) -> None:
         "decoder.layers.mlp.linear_fc2.weight": (4, 32, 48),
         "decoder.final_layernorm.weight": (32,),
     }
+
+
+def test_biases_and_head_norms_of_the_qwens(tmp_path: Path) -> None:
+    from msm_hpc.training.weights import local_tensors
+
+    def tensors(family: str) -> dict[str, torch.Tensor]:
+        model = _model(read_architecture(write_model(tmp_path / family, architectures=[family], head_dim=12)))
+        return {
+            tensor.key.removeprefix("decoder.layers.self_attention."): tensor.data for tensor in local_tensors(model)
+        }
+
+    qwen2, qwen3 = tensors("Qwen2ForCausalLM"), tensors("Qwen3ForCausalLM")
+    assert torch.equal(qwen2["linear_qkv.bias"], torch.zeros((4 + 2 * 2) * 12))
+    assert "linear_qkv.bias" not in qwen3
+    for norm in ("q_layernorm.weight", "k_layernorm.weight"):
+        assert torch.equal(qwen3[norm], torch.ones(12))
+        assert norm not in qwen2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +69,14 @@ def write_inputs(root: Path, corpus: Corpus = Corpus(), **changes: Any) -> dict[
     for folder in (shard, plan):
         folder.mkdir(parents=True)
     write_shard(shard, corpus)
-    config = PackConfig(sequence_length=corpus.sequence_length, sources=(Take(source="chats"),), seed=corpus.seed)
-    pack.run(config, {"chats/0": shard}, plan)
+    _write_plan(plan, shard, corpus)
     model = write_model(root / "model", **({"vocab_size": corpus.vocab_size} | changes))
     return {"model": model, "plan": plan, "shards/chats/0": shard}
+
+
+def _write_plan(folder: Path, shard: Path, corpus: Corpus) -> None:
+    config = PackConfig(sequence_length=corpus.sequence_length, sources=(Take(source="chats"),), seed=corpus.seed)
+    pack.run(config, {"chats/0": shard}, folder)
 
 
 def write_shard(folder: Path, corpus: Corpus) -> None:
@@ -115,21 +119,29 @@ def _write_records(folder: Path, corpus: Corpus) -> None:
     write_manifest(folder, manifest)
 
 
-def change_document(shard: Path, folder: Path, document: int, corpus: Corpus = Corpus()) -> Path:
-    """A copy of ``shard`` in which every token of one document is another one."""
-    old = Shard(shard)
-    folder.mkdir()
-    with ShardWriter(folder, 200) as new:
+def change_document(inputs: dict[str, Path], root: Path, document: int, corpus: Corpus) -> dict[str, Path]:
+    """The inputs with a copy of the shard in which every token of one document is another one; the rows stay."""
+    old, shard, plan = Shard(inputs["shards/chats/0"]), root / "shard", root / "plan"
+    for folder in (shard, plan):
+        folder.mkdir(parents=True)
+    with ShardWriter(shard, corpus.vocab_size) as new:
         for number in range(len(old)):
             tokens = old.tokens(number).astype(np.int32)
-            add_chat(new, (tokens + 17) % 200 if number == document else tokens, old.loss_mask(number))
-    _write_records(folder, corpus)
-    return folder
+            changed = (tokens + 17) % corpus.vocab_size
+            add_chat(new, changed if number == document else tokens, old.loss_mask(number))
+    _write_records(shard, corpus)
+    _write_plan(plan, shard, corpus)
+    return {**inputs, "shards/chats/0": shard, "plan": plan}
 
 
 def read_metrics(out: Path) -> list[StepMetrics]:
     """The steps of a run."""
     return [StepMetrics(**json.loads(line)) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def read_exact(out: Path) -> list[StepMetrics]:
+    """The steps of a run without what differs from one try to the next."""
+    return [replace(step, seconds=0, peak_memory=0) for step in read_metrics(out)]
 
 
 def losses_by_document(plan: Path, losses: torch.Tensor) -> dict[int, NDArray[np.float32]]:

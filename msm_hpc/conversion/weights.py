@@ -1,0 +1,134 @@
+"""Hugging Face weights in safetensors files, one tensor in memory at a time.
+
+A safetensors file is the length of its header (8 bytes, little endian), a JSON header that says where each tensor lies,
+and the tensors' bytes end to end (https://github.com/huggingface/safetensors#format). The library maps a file into
+memory for reading, but writes only files whose tensors are all in memory. Since all shapes are known beforehand, here
+the headers are written first and then each tensor at its place::
+
+    model-00001-of-00002.safetensors   [length][header][embedding][layer 0 ...
+    model-00002-of-00002.safetensors   [length][header][... layer 63]
+    model.safetensors.index.json       {"weight_map": {"model.norm.weight": "model-00002-of-00002.safetensors", ...}}
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from msm_hpc.errors import UserError
+from msm_hpc.files import read_json, write_json
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a file."""
+
+    file: Path
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+class StoredWeights(Mapping[str, Tensor]):
+    """The weights of a folder by name; each look-up opens the file, and what it gives is mapped from it until dropped.
+
+    (A file that stayed open would keep every page that was read of it in this process's memory.)
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Read the headers of ``model.safetensors`` or of the files in its index.
+
+        Raises:
+            UserError: a file is missing or damaged, or holds tensors of a dtype that is no floating point of 16 or 32
+                bits.
+        """
+        files = [folder / SINGLE]
+        if not files[0].is_file():
+            files = sorted({folder / name for name in read_json(folder / INDEX)["weight_map"].values()})
+        self.table: Mapping[str, Stored] = {name: stored for file in files for name, stored in _contents(file)}
+
+    def __getitem__(self, name: str) -> Tensor:
+        with safe_open(self.table[name].file, framework="pt") as opened:
+            tensor: Tensor = opened.get_tensor(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.table)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+def has_safetensors(folder: Path) -> bool:
+    """Whether :class:`StoredWeights` finds something in ``folder``."""
+    return (folder / SINGLE).is_file() or (folder / INDEX).is_file()
+
+
+def write_weights(
+    folder: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    dtype: torch.dtype,
+    weights: Iterable[tuple[str, Tensor]],
+    shard_size: int | str = "5GB",
+) -> None:
+    """Write ``weights``, contiguous and of ``dtype``, whose names and shapes are exactly ``shapes``, in any order.
+
+    As ``huggingface_hub.save_torch_state_dict``: one file up to ``shard_size`` bytes, several with an index beyond.
+    """
+    empty = {name: torch.empty(shape, dtype=dtype, device="meta") for name, shape in shapes.items()}
+    split = split_torch_state_dict_into_shards(empty, max_shard_size=shard_size)
+    places: dict[str, tuple[Path, int]] = {}
+    for file, names in split.filename_to_tensors.items():
+        starts = _write_header(folder / file, {name: shapes[name] for name in names}, dtype)
+        places |= {name: (folder / file, start) for name, start in starts.items()}
+    for name, weight in weights:
+        assert (weight.shape, weight.dtype) == (empty[name].shape, dtype), name
+        path, start = places.pop(name)
+        with path.open("r+b") as opened:
+            opened.seek(start)
+            opened.write(weight.view(torch.uint8).numpy().data)
+    assert not places, sorted(places)
+    if split.is_sharded:
+        write_json(folder / INDEX, {"metadata": split.metadata, "weight_map": split.tensor_to_filename})
+
+
+def _contents(file: Path) -> Iterator[tuple[str, Stored]]:
+    try:
+        with safe_open(file, framework="pt") as opened:
+            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118  (it is no mapping)
+            for name, found in slices.items():
+                if found.get_dtype() not in _DTYPES:
+                    raise UserError(
+                        f"{file}: {name} is {found.get_dtype()}; only {', '.join(_DTYPES)} can be trained: give the "
+                        "model that the quantized one was made from"
+                    )
+                yield name, Stored(file, tuple(found.get_shape()), _DTYPES[found.get_dtype()])
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file} cannot be loaded: {error}; download or copy it again") from error
+
+
+def _write_header(file: Path, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype) -> dict[str, int]:
+    """Begin ``file``; returns where in it the bytes of each tensor belong."""
+    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    starts: dict[str, int] = {}
+    end = 0
+    for name, shape in shapes.items():
+        starts[name] = end
+        end += math.prod(shape) * dtype.itemsize
+        entries[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [starts[name], end]}
+    header = json.dumps(entries).encode()
+    header += b" " * (-len(header) % 8)  # so that tensors are aligned
+    file.write_bytes(len(header).to_bytes(8, "little") + header)
+    return {name: 8 + len(header) + start for name, start in starts.items()}

@@ -1,0 +1,85 @@
+"""Losses that no run should go on from: not finite, or far above the last ones; and which samples they came from."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from megatron.core import parallel_state
+from torch import Tensor, distributed
+
+WINDOW = 50
+DEVIATIONS = 10
+RISE = 0.5
+NAMED = 5
+
+log = logging.getLogger(__name__)
+
+
+def is_spike(loss: float, before: Sequence[float]) -> bool:
+    """Whether a finite ``loss`` stands out of the last :data:`WINDOW` of ``before``.
+
+    It does where it is above their mean by more than 10 standard deviations and by more than half of the mean. The rule
+    is ours; it is meant for the jumps described in PaLM's section 5.1 (arXiv 2204.02311), and the first steps of a run
+    are never a spike.
+    """
+    recent = before[-WINDOW:]
+    if len(recent) < WINDOW:
+        return False
+    mean = fmean(recent)
+    return loss - mean > max(DEVIATIONS * stdev(recent), RISE * mean)
+
+
+@dataclass(frozen=True)
+class MicroBatchLoss:
+    """What one micro-batch gave: ``loss`` in nats a trainable token, ``samples`` as ``shard#document``."""
+
+    rank: int
+    number: int
+    loss: float
+    samples: tuple[str, ...]
+
+    def __str__(self) -> str:
+        more = f" and {len(self.samples) - NAMED} more" if len(self.samples) > NAMED else ""
+        return (
+            f"rank {self.rank}, micro-batch {self.number}: loss {self.loss:.4g}, samples "
+            f"{', '.join(self.samples[:NAMED])}{more}"
+        )
+
+
+def micro_batch_losses(
+    losses: Sequence[Tensor], targets: Sequence[float], samples: Sequence[tuple[str, ...]]
+) -> list[MicroBatchLoss]:
+    """The micro-batches of the whole global batch, the worst first; every rank must call this.
+
+    Args:
+        losses: the sum over each micro-batch of this rank; empty but on the last pipeline stage.
+        targets: how many tokens each sum is over.
+        samples: what each is made of.
+    """
+    own = []
+    if parallel_state.get_tensor_model_parallel_rank() == 0:
+        rank = distributed.get_rank()
+        each = zip(losses, targets, samples[: len(losses)], strict=False)
+        own = [MicroBatchLoss(rank, n, float(loss) / max(count, 1.0), ids) for n, (loss, count, ids) in enumerate(each)]
+    found: list[list[MicroBatchLoss]] = [[] for _ in range(distributed.get_world_size())]
+    distributed.all_gather_object(found, own)
+    everything = [each for of_rank in found for each in of_rank]
+    return sorted(everything, key=lambda each: each.loss if math.isfinite(each.loss) else math.inf, reverse=True)
+
+
+def log_samples(step: int, found: Sequence[MicroBatchLoss]) -> None:
+    """Log every sample of a global batch with the loss of its micro-batch."""
+    if distributed.get_rank() == 0:
+        for each in found:
+            samples = " ".join(each.samples)
+            log.error("step %d rank %d micro-batch %d loss %g: %s", step, each.rank, each.number, each.loss, samples)
+
+
+def culprits(found: Sequence[MicroBatchLoss]) -> str:
+    """The micro-batches whose own loss is not finite, or the worst one where all are."""
+    broken = [each for each in found if not math.isfinite(each.loss)]
+    return "; ".join(str(each) for each in (broken or found[:1])[:NAMED])

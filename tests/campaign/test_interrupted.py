@@ -1,0 +1,126 @@
+"""Stages that a signal stopped or that lost a rank: the attempt's cause, and what happens to the job."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from signal import SIGTERM, SIGUSR2, Signals
+from typing import Any
+
+import pytest
+
+from msm_hpc.abort import EXIT_STATUS, abort
+from msm_hpc.campaign import kinds
+from msm_hpc.campaign.runner import run_step
+from msm_hpc.campaign.steps import Step
+from msm_hpc.campaign.store import Attempt, StepFolder, Store
+from msm_hpc.config import ExportConfig
+from msm_hpc.errors import RankLostError, StoppedBySignalError
+from msm_hpc.launch.jobs import JobRef
+
+STEP = Step("export", "x", ExportConfig(), {})
+PREEMPTED, LIMIT, RUNNING = "PreemptTime=2026-01-01T10:00:00", "PreemptTime=None Reason=TimeLimit", "PreemptTime=None"
+
+
+@pytest.fixture
+def run(store: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], StepFolder]:
+    """Makes a step with a stage that does as told; returns the step's folder."""
+
+    def make(stage: Callable[[], None]) -> StepFolder:
+        monkeypatch.setattr(kinds.Kind, "load", lambda kind: lambda *arguments: stage())
+        store.register((STEP,))
+        run_step(str(store.root), STEP.id)
+        return store.of(STEP)
+
+    return make
+
+
+def raising(error: Exception) -> Callable[[], None]:
+    def stage() -> None:
+        raise error
+
+    return stage
+
+
+def as_slurm_job(monkeypatch: pytest.MonkeyPatch, folder: Path, told: str) -> Path:
+    """Make this process job 64 of a Slurm whose scontrol says ``told`` of it; returns where its requeues are listed."""
+    requeued = folder / "requeued"
+    script = folder / "scontrol"
+    script.write_text(f'#!/bin/sh\n[ "$1" = requeue ] && echo "$2" >> {requeued} || echo "JobId=64 {told} EndTime=x"\n')
+    script.chmod(0o755)
+    for name, value in {"SUBMITIT_EXECUTOR": "slurm", "SLURM_JOB_ID": "64", "SUBMITIT_FOLDER": str(folder)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+    return requeued
+
+
+@pytest.mark.parametrize(("signal", "cause"), [(SIGUSR2, "timeout"), (SIGTERM, "cancelled")])
+def test_a_signal_on_this_machine(run: Any, store: Store, signal: Signals, cause: str) -> None:
+    with pytest.raises(StoppedBySignalError):
+        run(raising(StoppedBySignalError("4 of 9 steps are saved", signal, progressed=True)))
+    (attempt,) = store.of(STEP).attempts()
+    assert (attempt.cause, attempt.message) == (cause, "4 of 9 steps are saved")
+    assert store.of(STEP).lease() is None
+
+
+@pytest.mark.parametrize(
+    ("signal", "told", "progressed", "cause", "goes_on"),
+    [
+        (SIGTERM, PREEMPTED, False, "preempted", True),
+        (SIGUSR2, PREEMPTED, True, "preempted", True),
+        (SIGUSR2, RUNNING, True, "timeout", True),
+        (SIGUSR2, RUNNING, False, "timeout", False),
+        (SIGTERM, LIMIT, True, "timeout", True),
+        (SIGTERM, RUNNING, True, "cancelled", False),
+    ],
+)
+def test_slurm_is_asked_for_the_cause_and_runs_the_job_again_where_that_helps(
+    run: Any,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    signal: Signals,
+    told: str,
+    progressed: bool,
+    cause: str,
+    goes_on: bool,
+) -> None:
+    requeued = as_slurm_job(monkeypatch, tmp_path, told)
+    with pytest.raises(StoppedBySignalError):
+        run(raising(StoppedBySignalError("saved", signal, progressed)))
+    assert [attempt.cause for attempt in store.of(STEP).attempts()] == [cause]
+    lease = store.of(STEP).lease()
+    assert (lease and lease.id) == ("64" if goes_on else None), "the same job will make the step"
+    assert (requeued.read_text() if requeued.exists() else "") == ("64\n" if goes_on else "")
+
+
+def test_an_abort_ends_the_attempt_of_a_main_thread_that_is_stuck(run: Any, store: Store) -> None:
+    def stuck() -> None:
+        threading.Thread(target=abort, args=(RankLostError("rank 3 is gone", 3),)).start()
+        threading.Event().wait()
+
+    process = multiprocessing.get_context("fork").Process(target=run, args=(stuck,))
+    process.start()
+    process.join(60)
+    assert process.exitcode == EXIT_STATUS
+    (attempt,) = store.of(STEP).attempts()
+    assert (attempt.cause, attempt.message) == ("rank lost", "rank 3 is gone")
+    assert store.of(STEP).lease() is None
+
+
+@pytest.mark.parametrize(("lost", "cause"), [(0, "rank lost"), (2, None)])
+def test_another_rank_ends_the_attempt_only_where_rank_0_was_lost(
+    run: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int, cause: str | None
+) -> None:
+    local = {"JOB_ID": "7", "NTASKS": "3", "GLOBALID": "1"}
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "local")
+    for name, value in local.items():
+        monkeypatch.setenv(f"SUBMITIT_LOCAL_{name}", value)
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "")  # run_step sets them; put back afterwards
+    store.of(STEP).write_attempt(1, Attempt(JobRef("local", "7"), "host", 3, None, "", "2026-01-01T00:00:00+00:00"))
+    with pytest.raises(RankLostError):
+        run(raising(RankLostError(f"rank {lost} is gone", lost)))
+    assert [attempt.cause for attempt in store.of(STEP).attempts()] == [cause]

@@ -1,0 +1,68 @@
+"""A job that Slurm warns of its time limit goes back into the queue under its id, and ends its step the second time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from unittest.mock import patch
+
+import cloudpickle
+import pytest
+
+from msm_hpc.campaign import kinds
+from msm_hpc.campaign.runner import run_step
+from msm_hpc.campaign.steps import Step
+from msm_hpc.campaign.store import Store
+from msm_hpc.config import Cluster, ExportConfig
+from msm_hpc.launch.slurm import ArrayRequest, submit
+from msm_hpc.training.signals import noticed, stopped
+from tests.slurm_tools import Slurm, why_no_cluster
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # a job cannot import tests
+STEP = Step("export", "x", ExportConfig(), {})
+SECONDS = 240
+
+
+def make(root: str, step_id: str) -> None:
+    """What the job calls: :func:`run_step` of a stage that waits for a signal, and is done when it is run again."""
+
+    def stage(config: ExportConfig, inputs: object, out: Path) -> None:
+        if (out / "saved").exists():
+            return
+        with noticed() as request:
+            (out / "waits").touch()
+            while not request.received:
+                time.sleep(0.1)
+        (out / "saved").touch()
+        raise stopped(request.received, done=4, steps=9, began=0)
+
+    kind = kinds.Kind(1, ExportConfig, "", resumable=True)
+    with patch.dict(kinds.KINDS, {"export": kind}), patch.object(kinds.Kind, "load", lambda kind: stage):
+        run_step(root, step_id)
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_a_job_warned_of_its_limit_runs_again_under_its_id(tmp_path: Path) -> None:
+    if reason := why_no_cluster():
+        pytest.skip(reason)
+    store = Store(tmp_path)
+    folder = store.of(STEP)
+    store.register((STEP,))
+    cluster = Cluster(kind="slurm", memory_gb=0.5, time_minutes=5)
+    request = ArrayRequest("x", elements=1, nodes=1, ranks_per_node=1, gpus_per_node=0, dependency="")
+    (job,) = submit(store.jobs, cluster, request, make, [(str(store.root), STEP.id)])
+    folder.write_lease(job)
+    deadline = time.monotonic() + SECONDS
+    while not (folder.partial / "waits").exists():
+        assert time.monotonic() < deadline, "the job did not start"
+        time.sleep(0.2)
+    subprocess.run(["scancel", "--signal=USR2", job.id], check=True)  # as Slurm does ahead of the limit
+    while not folder.done:
+        assert time.monotonic() < deadline, folder.attempts()
+        time.sleep(0.2)
+    assert [attempt.cause for attempt in folder.attempts()] == ["timeout", "done"]
+    assert {attempt.job.id for attempt in folder.attempts()} == {job.id}
+    assert Slurm(tmp_path).wait([job.id]) == {job.id: "COMPLETED"}

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import file_download
+
+from msm_hpc.campaign import preflight
+from msm_hpc.campaign.graph import build_graph
+from msm_hpc.campaign.starting_model import starting_model, what_is_missing
+from msm_hpc.cli import main
+from msm_hpc.compose import load_config
+from msm_hpc.errors import UserError
+
+HUB_MODELS = ("llama3_1_8b", "qwen2_5_14b", "qwen2_5_32b", "qwen3_14b", "qwen3_32b")
+# Qwen/Qwen3-32B, shortened to what decides its layout.
+QWEN3_32B: dict[str, Any] = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "head_dim": 128,
+    "hidden_size": 5120,
+    "intermediate_size": 25600,
+    "max_position_embeddings": 40960,
+    "num_attention_heads": 64,
+    "num_hidden_layers": 64,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 1000000.0,
+    "vocab_size": 151936,
+}
+
+
+@pytest.fixture(autouse=True)
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub."""
+    monkeypatch.setattr(file_download.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+def download(cache: Path, name: str, **changes: Any) -> None:
+    """What a download of the model ``name`` of the tree leaves in the cache, without weights."""
+    model = load_config([f"model={name}"]).model
+    assert model.hf is not None and model.revision is not None
+    folder = cache / f"models--{model.hf.replace('/', '--')}" / "snapshots" / model.revision
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(QWEN3_32B | changes))
+
+
+def check(*overrides: str) -> None:
+    config = load_config(["model=qwen3_32b", "cluster=slurm", "precision=fp32", *overrides])
+    preflight.check(config, build_graph(config))
+
+
+@pytest.mark.parametrize("name", HUB_MODELS)
+def test_plan_says_what_a_hub_model_still_needs(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", f"model={name}", f"root={tmp_path / 'runs'}"]) == 0
+    model = load_config([f"model={name}"]).model
+    assert f"hf download {model.hf} --revision {model.revision}" in capsys.readouterr().out
+
+
+def test_a_downloaded_model_is_checked_before_a_job_is_queued(hub_cache: Path) -> None:
+    check("midtrain.layout.tensor_parallel=3")  # nothing is known of it yet
+    download(hub_cache, "qwen3_32b")
+    model = load_config(["model=qwen3_32b"]).model
+    found = starting_model(model)
+    assert found is not None and found.qk_norm and found.shape.num_hidden_layers == 64
+    assert what_is_missing(model) is None
+    check("midtrain.layout.tensor_parallel=8")
+    with pytest.raises(UserError, match=r"tensor_parallel=3 does not divide 64 attention heads"):
+        check("midtrain.layout.tensor_parallel=3")
+    with pytest.raises(UserError, match=r"longer than the model's max_position_embeddings 40960"):
+        check("midtrain.sequence_length=65536")
+
+
+def test_a_model_that_cannot_be_trained_is_refused_before_a_job_is_queued(hub_cache: Path) -> None:
+    download(hub_cache, "qwen3_32b", logit_softcap=30.0)
+    with pytest.raises(UserError, match=r"config\.json: logit_softcap: unknown in a qwen3 model"):
+        check()
+
+
+def test_a_local_folder(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(QWEN3_32B))
+    found = starting_model(load_config([f"model.hf={tmp_path}", "model=qwen3_32b"]).model)
+    assert found is not None and found.head_dim == 128

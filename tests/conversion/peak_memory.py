@@ -1,0 +1,26 @@
+"""Run in a process of its own: convert a large model both ways, and print the peak resident memory of each in bytes.
+
+Arguments: ``model`` or ``export``, the folder to read (a Hugging Face model or a model stage's output), one to write.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from pathlib import Path
+
+from msm_hpc.config import ExportConfig, ModelConfig
+from msm_hpc.conversion import stage
+
+
+def main(direction: str, read: Path, out: Path) -> None:
+    out.mkdir()
+    if direction == "model":
+        stage.run_model(ModelConfig(name="large", hf=str(read)), {}, out)
+    else:
+        stage.run_export(ExportConfig(dtype="bfloat16"), {"model": read, "checkpoint": read}, out)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
