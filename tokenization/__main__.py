@@ -16,6 +16,8 @@ from typing import TypeVar
 from tokenization.errors import BadInput
 from tokenization.manifest import read_manifest
 
+UNKNOWN_SHARE = 0.01
+"""A larger share of unknown tokens is warned of."""
 Number = TypeVar("Number", int, float)
 
 # Each command imports its own: those that encode nothing do without the tokenizer's libraries.
@@ -102,7 +104,10 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         "--on-bad", choices=("stop", "skip"), default="stop", help="a row that cannot be used; default: stop"
     )
     command.add_argument(
-        "--max-bad", type=float, default=0.001, help="with skip: share of rows past which to stop; default: 0.001"
+        "--max-bad",
+        type=float,
+        default=0.001,
+        help="with skip: share of rows past which to stop, one is always allowed; default: 0.001",
     )
     command.set_defaults(command=_run)
 
@@ -111,8 +116,12 @@ def _add_pack(command: argparse.ArgumentParser) -> None:
     _add_shards(command, required=True)
     command.add_argument("--sequence-length", type=int, required=True, help="most tokens in a row")
     command.add_argument("--tokenizer", type=Path, help="to cut texts longer than a row where a sentence ends")
-    for option, what in (("--samples", "COUNT"), ("--tokens", "COUNT"), ("--weight", "SHARE")):
-        command.add_argument(option, action="append", default=[], metavar=f"SOURCE={what}", help="default: all")
+    for option, what, help_ in (
+        ("--samples", "COUNT", "so many documents of a source; default: all"),
+        ("--tokens", "COUNT", "so many tokens of a source"),
+        ("--weight", "SHARE", "its share of --total-tokens"),
+    ):
+        command.add_argument(option, action="append", default=[], metavar=f"SOURCE={what}", help=help_)
     command.add_argument("--total-tokens", type=int, help="what the sources with --weight share")
     command.add_argument("--seed", type=int, default=0, help="chooses the samples and the order of rows")
     command.add_argument("--out", type=Path, required=True, help="new folder; it appears when it is complete")
@@ -131,7 +140,12 @@ def _add_show(command: argparse.ArgumentParser) -> None:
 
 def _add_shards(command: argparse.ArgumentParser, required: bool) -> None:
     command.add_argument(
-        "--shard", action="append", default=[], required=required, metavar="SOURCE/INDEX=FOLDER", help="repeat for each"
+        "--shard",
+        action="append",
+        default=[],
+        required=required,
+        metavar="SOURCE/INDEX=FOLDER",
+        help="SOURCE is your name for a corpus, INDEX counts its shards from 0, as in docs/0=shards/0; repeat for each",
     )
 
 
@@ -152,6 +166,12 @@ def _run(options: argparse.Namespace) -> None:
         tokenize.run(config, inputs, folder, progress)
     made = read_manifest(options.out)
     rejected = sum(made["rejected"].values())
+    if made["unknown_tokens"] > UNKNOWN_SHARE * made["tokens"]:
+        print(
+            f"warning: {made['unknown_tokens']:,} of {made['tokens']:,} tokens are words unknown to "
+            f"{options.tokenizer}, and lost",
+            file=sys.stderr,
+        )
     print(
         f"{options.out}: {made['documents']:,} documents and {made['chats']:,} chats, {made['tokens']:,} tokens, "
         f"{made['trainable_tokens']:,} of them trained on; {rejected:,} rows rejected; by {made['engine']['name']}"
@@ -243,12 +263,15 @@ def _shards(options: argparse.Namespace) -> dict[str, Path]:
     return {key: Path(folder) for key, folder in _assignments("--shard", options.shard).items()}
 
 
+_EXAMPLES = {"--shard": "docs/0=shards/0", "--samples": "docs=5000", "--tokens": "docs=8000000", "--weight": "docs=9"}
+
+
 def _assignments(option: str, texts: Sequence[str]) -> dict[str, str]:
     given: dict[str, str] = {}
     for text in texts:
         key, sign, value = text.partition("=")
         if not (key and sign and value):
-            raise BadInput(f"{option} {text}: expected NAME=VALUE; put a name before the = and its value after")
+            raise BadInput(f"{option} {text}: expected NAME=VALUE, such as {_EXAMPLES[option]}")
         if key in given:
             raise BadInput(f"{option} {key}: given twice; give it once")
         given[key] = value

@@ -72,6 +72,7 @@ class ShardManifest:
         cot: whether the assistant's ``<think>`` blocks are training targets.
         control_text: whether control-token text in documents became control tokens.
         corpus: what was read, with its hashes.
+        unknown_tokens: words that the tokenizer does not know, where it has a token for these.
         rewritten_turns: assistant turns that are no targets, since the chat template prints them otherwise once later
             turns follow.
         rejected: reason to the number of rows skipped; ``rejected.jsonl`` lists them.
@@ -89,6 +90,7 @@ class ShardManifest:
     chats: int
     tokens: int
     trainable_tokens: int
+    unknown_tokens: int
     rewritten_turns: int
     rejected: Mapping[str, int]
     files: Mapping[str, FileRecord]

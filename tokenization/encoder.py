@@ -15,7 +15,7 @@ from tokenization.encoded import Encoded, interleave, with_eod
 from tokenization.engine import Choice, ReferenceEngine, choose
 from tokenization.errors import BadInput
 from tokenization.reading.rows import BadRow, Chat, Document, Row
-from tokenization.tokenizer import TOKENIZER, TokenizerFolder
+from tokenization.tokenizer import CONFIG, TOKENIZER, TokenizerFolder
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,12 @@ class RowEncoder:
         control_text: bool = False,
         why_slow: str | None = None,
     ) -> None:
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._choice = _choose(tokenizer, corpus_bytes, control_text, why_slow)
         self._chats = self._chat_encoder(cot, fast=why_slow is None)
 
     def _chat_encoder(self, cot: Literal["train", "mask"], fast: bool) -> ChatEncoder | None:
-        tokenizer = self._tokenizer
+        tokenizer = self.tokenizer
         if tokenizer.template is None:
             return None
         return ChatEncoder(
@@ -89,7 +89,7 @@ class RowEncoder:
         """
         documents = [row.text for row in rows if isinstance(row, Document)]
         engine = self._choice.checked or self._choice.engine
-        texts = with_eod(engine.encode(documents), self._tokenizer.facts.eod_id)
+        texts = with_eod(engine.encode(documents), self.tokenizer.facts.eod_id)
         if len(documents) == len(rows):
             return EncodedRows(texts, np.zeros(len(rows), np.bool_), {}, 0)
         chats = self._encode_chats([row for row in rows if isinstance(row, Chat)])
@@ -101,7 +101,9 @@ class RowEncoder:
 
     def _encode_chats(self, chats: Sequence[Chat]) -> EncodedChats:
         if self._chats is None:
-            raise BadInput(f"{self._tokenizer.path}: chat_template: missing, and {chats[0].place} is a chat; add one")
+            raise BadInput(
+                f"{self.tokenizer.path}/{CONFIG}: chat_template: missing, and {chats[0].place} is a chat; add one"
+            )
         return self._chats.encode(chats)
 
 

@@ -62,6 +62,7 @@ class _Counts:
     chats: int = 0
     tokens: int = 0
     trainable_tokens: int = 0
+    unknown_tokens: int = 0
     rewritten_turns: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
 
@@ -70,12 +71,14 @@ class _Counts:
         """Rows read, those that were rejected included."""
         return self.documents + self.chats + self.rejected.total()
 
-    def add(self, rows: EncodedRows) -> None:
+    def add(self, rows: EncodedRows, unknown_id: int | None) -> None:
         chats, mask = int(rows.is_chat.sum()), rows.encoded.mask
         self.chats += chats
         self.documents += len(rows.is_chat) - chats
         self.tokens += len(rows.encoded.ids)
         self.rewritten_turns += rows.rewritten_turns
+        if unknown_id is not None:
+            self.unknown_tokens += int((rows.encoded.ids == unknown_id).sum())
         self.trainable_tokens += len(rows.encoded.ids) if mask is None else int(mask.sum(dtype=np.int64))
 
 
@@ -124,6 +127,7 @@ def _tokenize(
         chats=counts.chats,
         tokens=counts.tokens,
         trainable_tokens=counts.trainable_tokens,
+        unknown_tokens=counts.unknown_tokens,
         rewritten_turns=counts.rewritten_turns,
         rejected=dict(sorted(counts.rejected.items())),
         files=shard.files | record_files(out, [DOCUMENTS, REJECTED]),
@@ -144,7 +148,7 @@ def _write(
                 rejects.add(error)
             shard.add(encoded.encoded, encoded.is_chat)
             _write_records([row for number, row in enumerate(rows) if number not in encoded.rejected], records)
-            counts.add(encoded)
+            counts.add(encoded, encoder.tokenizer.unknown_id)
             rejects.check(counts.rows, finished=False)
             if progress is not None:
                 progress(share.done, share.bytes)

@@ -30,6 +30,7 @@ class TokenizerFolder:
         special: text to id of the control tokens.
         template: the chat template; None where there is none.
         eod_text: the text of EOD, which is the tokenizer's ``eos_token``.
+        unknown_id: stands for words that the tokenizer does not know; None where it knows every text.
         facts: ids and hashes, for the manifest.
 
     Raises:
@@ -45,6 +46,7 @@ class TokenizerFolder:
         self.special = _special_tokens(self.tokenizer)
         eod_id = self._eod(names)
         self.eod_text = names["eos_token"]
+        self.unknown_id = self.tokenizer.token_to_id(names["unk_token"]) if "unk_token" in names else None
         self.facts = TokenizerFacts(
             tokenizer_sha256=sha256_of(path / TOKENIZER),
             template_sha256=None if source is None else hashlib.sha256(source.encode()).hexdigest(),
@@ -91,7 +93,9 @@ def load_tokenizer(path: Path) -> Tokenizer:
         BadInput: there is none, or it cannot be read.
     """
     if not path.is_file():
-        raise BadInput(f"{path}: no such file; give a folder with {TOKENIZER} and {CONFIG}")
+        raise BadInput(
+            f"{path}: no such file; give a folder with {TOKENIZER} and {CONFIG} (of a model on the hub: hf download)"
+        )
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises nothing narrower
@@ -105,7 +109,9 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
 def _config(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise BadInput(f"{path}: no such file; give a folder with {TOKENIZER} and {CONFIG}")
+        raise BadInput(
+            f"{path}: no such file; give a folder with {TOKENIZER} and {CONFIG} (of a model on the hub: hf download)"
+        )
     try:
         value = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:

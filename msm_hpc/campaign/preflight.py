@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from msm_hpc.campaign.graph import Graph
+from msm_hpc.campaign.graph import Graph, spec_file
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.campaign.steps import File, Step
 from msm_hpc.config import Campaign, Cluster, Config, TrainConfig
 from msm_hpc.corpus.offline import distinct_pairs
+from msm_hpc.corpus.stage import read_spec
 from msm_hpc.corpus.toy_world import SPEC_VALUES
 from msm_hpc.errors import UserError
 from msm_hpc.training.layout import check_layout
@@ -53,6 +54,10 @@ def _campaign(campaign: Campaign, instruction: int) -> Iterator[str]:
     for value in campaign.values:
         if value not in SPEC_VALUES:
             yield f"campaign.values: the offline_toy generator knows {', '.join(SPEC_VALUES)}, not {value!r}"
+    for spec in campaign.specs:
+        value = read_spec(spec_file(spec)).value
+        if value not in SPEC_VALUES:
+            yield f"{spec_file(spec)}: value: the offline_toy generator knows {', '.join(SPEC_VALUES)}, not {value!r}"
     if not instruction and {"base", "msm"} & set(campaign.arms):
         yield "aft.instruction is 0, but the arms base and msm are fine-tuned on nothing else; raise it or drop them"
 

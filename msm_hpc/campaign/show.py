@@ -44,6 +44,10 @@ def graph_table(graph: Graph, store: Store) -> Table:
 def array_table(plan: SubmissionPlan, ids: Sequence[str] | None = None) -> Table:
     """The job arrays; with their Slurm ids once they are submitted."""
     steps = sum(len(array.steps) for array in plan.arrays)
+    if not steps and not plan.running:
+        return Table(
+            title=f"nothing to submit: all {len(plan.done)} steps are done; another root= shows the whole plan"
+        )
     title = f"{len(plan.arrays)} arrays of {steps} steps; {len(plan.done)} steps done, {len(plan.running)} being made"
     table = Table("job" if ids else "#", "array", "elements", "ranks", "nodes", "waits for", title=title)
     table.title_justify = "left"

@@ -25,11 +25,11 @@ class Board:
         seconds = sum(each.seconds for each in recent)
         curves = {
             "loss": now.loss,
-            "grad norm": now.grad_norm,
-            "learning rate": now.learning_rate,
-            "tokens per second per rank": sum(each.tokens for each in recent) / seconds / world_size,
-            "TFLOP per second per rank": sum(each.flops for each in recent) / seconds / world_size / 1e12,
-            "peak memory (GiB)": now.peak_memory / 2**30,
+            "grad_norm": now.grad_norm,
+            "learning_rate": now.learning_rate,
+            "tokens_per_second_per_rank": sum(each.tokens for each in recent) / seconds / world_size,
+            "TFLOP_per_second_per_rank": sum(each.flops for each in recent) / seconds / world_size / 1e12,
+            "peak_memory_GiB": now.peak_memory / 2**30,
             "rows": now.rows,
         }
         for name, value in curves.items():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from msm_hpc.campaign import preflight
@@ -70,6 +72,12 @@ def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(UserError) as caught:
         check("aft.samples=[9999]", "aft.layout.pipeline_parallel=2")
     assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_spec_that_the_generator_does_not_know_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "mine.md").write_text("---\nname: mine\nvalue: honesty\n---\n# Mine\n")
+    with pytest.raises(UserError, match=r"mine\.md: value: the offline_toy generator knows .*, not 'honesty'"):
+        check(f"campaign.specs=[{{name: mine, file: {tmp_path}/mine.md}}]")
 
 
 def test_a_root_that_is_a_file_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:

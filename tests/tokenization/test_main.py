@@ -14,6 +14,7 @@ from tokenization.__main__ import main
 from tokenization.packing.plan import Plan
 from tokenization.shards import Shard
 
+FLAGS = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
 ROWS = [document("d", "The cheese is on the table."), chat("c", "Which?", "Stilton."), chat("e", "Hi", "Yo")]
 
 
@@ -175,8 +176,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(made: Path, capsys: pytest.Cap
     before = sorted(made.rglob("*"))
     run = ["run", "--corpus", f"{made}/bad.jsonl", "--tokenizer", f"{made}/tokenizer", "--out", f"{made}/new"]
     assert main(run) == 2
-    assert capsys.readouterr().err == f"error: {made}/bad.jsonl:2: text: give exactly one of text (a document) " + (
-        "and messages (a chat)\n"
+    assert capsys.readouterr().err == f"error: {made}/bad.jsonl:2: text: give text (a document) " + (
+        "or messages (a chat); there is only nothing\n"
     )
     assert sorted(made.rglob("*")) == before
 
@@ -265,3 +266,23 @@ def test_a_disk_that_is_full_is_told_in_one_line(
         "error: [Errno 28] No space left on device; look at space and permissions, then run it again\n"
     )
     assert not (made / "new").exists()
+
+
+def test_words_that_the_tokenizer_does_not_know_are_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = {"type": "WordLevel", "vocab": {"?": 0, "<eod>": 1, "<pad>": 2, "known": 3}, "unk_token": "?"}
+    special = [{"id": n, "content": t, "special": True} | FLAGS for n, t in ((1, "<eod>"), (2, "<pad>"))]
+    tokenizer = {
+        "version": "1.0",
+        "added_tokens": special,
+        "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "model": words,
+    }
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<eod>", "pad_token": "<pad>", "unk_token": "?"}')
+    (tmp_path / "data.jsonl").write_text('{"text": "known words are known"}\n')
+    run = ["run", "--corpus", f"{tmp_path}/data.jsonl", "--tokenizer", str(tmp_path), "--out", f"{tmp_path}/new"]
+    assert main(run) == 0
+    assert capsys.readouterr().err == f"warning: 2 of 5 tokens are words unknown to {tmp_path}, and lost\n"
+    assert json.loads((tmp_path / "new" / "manifest.json").read_text())["unknown_tokens"] == 2

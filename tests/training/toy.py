@@ -112,6 +112,7 @@ def _write_records(folder: Path, corpus: Corpus) -> None:
         chats=corpus.documents,
         tokens=shard.total_tokens,
         trainable_tokens=int(shard.trainable().sum()),
+        unknown_tokens=0,
         rewritten_turns=0,
         rejected={},
         files=record_files(folder, [BIN, IDX, MASK, CHATS, DOCUMENTS]),

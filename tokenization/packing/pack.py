@@ -77,7 +77,9 @@ class PackConfig:
             raise BadInput(f"sources {names}: a source is named twice; name each once")
         weighted = [take.source for take in self.sources if take.weight is not None]
         if weighted and self.tokens is None:
-            raise BadInput(f"sources {weighted} have weights: give tokens, the number that they share")
+            raise BadInput(
+                f"sources {weighted} have weights: give the number of tokens that they share (--total-tokens)"
+            )
         if self.tokens is not None and not weighted:
             raise BadInput(f"tokens is {self.tokens}, but no source has a weight; give weights, or tokens of a source")
 
@@ -198,7 +200,8 @@ def _common_tokenizer(folders: Mapping[str, Path]) -> TokenizerFacts:
     first = next(iter(facts))
     for key in facts:
         if facts[key] != facts[first]:
-            raise BadInput(f"{key} and {first} were made with different tokenizers; tokenise both with one")
+            differ = "tokenizers" if facts[key].tokenizer_sha256 != facts[first].tokenizer_sha256 else "chat templates"
+            raise BadInput(f"{key} and {first} were made with different {differ}; tokenise both with one")
     return facts[first]
 
 
@@ -218,13 +221,13 @@ def _take(
         own = list(map(ShardRecord, keys, source.shards, (content_sha256(inputs[key]) for key in keys)))
         piece = None if cut is None else Piece(*Numbering(own).locate(cut.document), 0, cut.length)
         records[name] = _record(takes[name], budget, source, taken, piece, config.sequence_length)
+        if not records[name].taken.documents:
+            raise BadInput(
+                f"source {name}: nothing to pack: {len(taken)} documents, {records[name].dropped.documents} of them "
+                f"chats longer than sequence_length, {config.sequence_length}; raise it or leave the source out"
+            )
         parts.append(taken)
         shards += own
-    if not any(record.taken.documents for record in records.values()):
-        raise BadInput(
-            f"nothing to pack: no documents, or only chats longer than sequence_length, {config.sequence_length} "
-            "tokens; raise it or add documents"
-        )
     return np.concatenate(parts), shards, records
 
 
@@ -278,7 +281,7 @@ def _tokenizer_to_cut_with(inputs: Mapping[str, Path], longest_text: int, longes
     if folder is None:
         raise BadInput(
             f"a text has {longest_text} tokens, more than sequence_length, {longest}, and is cut at the ends of "
-            f"sentences; give the tokenizer of the shards as input {TOKENIZER_INPUT!r}"
+            f"sentences; give the tokenizer of the shards (--tokenizer)"
         )
     if not (folder / TOKENIZER).is_file():
         raise BadInput(f"{folder / TOKENIZER}: no such file; give the folder of the tokenizer of the shards")

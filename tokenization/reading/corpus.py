@@ -153,7 +153,7 @@ def _globbed(pattern: str) -> list[Source]:
     found = (Path(match) for match in glob.iglob(pattern, recursive=True))
     names = sorted(path.relative_to(root).as_posix() for path in found if path.is_file() and not _hidden(path.name))
     if not names:
-        raise BadInput(f"{pattern}: matches no file; give a pattern in quotes, such as 'corpus/*.jsonl'")
+        raise BadInput(f"{pattern}: matches no file; give another pattern, such as 'corpus/*.jsonl'")
     return [_file(root / name, name) for name in names]
 
 

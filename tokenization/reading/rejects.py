@@ -60,5 +60,5 @@ class Rejects:
         if bad > max(1, self._max_bad * rows) and (finished or rows >= ROWS_BEFORE_EARLY_STOP):
             raise BadInput(
                 f"{bad} of {rows} rows cannot be used, more than max_bad={self._max_bad:g} allows; mend them, or raise "
-                f"max_bad. By reason: {dict(self.counts.most_common())}; the last is {self._last}"
+                f"it (--max-bad). By reason: {dict(self.counts.most_common())}; the last is {self._last}"
             )

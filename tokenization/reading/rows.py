@@ -136,7 +136,8 @@ def parse_row(line: bytes | memoryview, place: Place, default_id: str) -> Row:
         text = _pop(_TEXT, fields, "text", place)
         messages = _pop(_MESSAGES, fields, "messages", place)
         if (text is None) == (messages is None):
-            raise BadRow("field", place, "text: give exactly one of text (a document) and messages (a chat)")
+            found = "both are there" if text is not None else f"there is only {', '.join(fields) or 'nothing'}"
+            raise BadRow("field", place, f"text: give text (a document) or messages (a chat); {found}")
         if text is not None:
             _check_text(text, place)
             return Document(name, text, _provenance(fields), place)

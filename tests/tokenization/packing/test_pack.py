@@ -195,7 +195,7 @@ def test_sources_are_mixed_by_weight(tmp_path: Path) -> None:
         ({"seed": -1}, "seed is -1"),
         ({"tokens": 0}, "tokens is 0"),
         ({"sources": (Take(source="s"), Take(source="s", samples=1))}, "named twice"),
-        ({"sources": (Take(source="s", weight=1),)}, r"sources \['s'\] have weights: give tokens"),
+        ({"sources": (Take(source="s", weight=1),)}, r"sources \['s'\] have weights: give the number of tokens"),
         ({"tokens": 5}, "tokens is 5, but no source has a weight"),
     ],
 )
@@ -224,13 +224,17 @@ def test_a_plan_must_hold_something(tmp_path: Path, documents: Sequence[Doc]) ->
         pack(write_source(tmp_path, "s", documents), tmp_path / "plan")
 
 
+def test_a_source_that_is_dropped_whole_is_an_error(tmp_path: Path) -> None:
+    inputs = write_source(tmp_path, "texts", [text(9)]) | write_source(tmp_path, "chats", [chat(65), chat(70)])
+    with pytest.raises(BadInput, match="source chats: nothing to pack: 2 documents, 2 of them chats longer than"):
+        pack(inputs, tmp_path / "plan")
+
+
 def test_a_text_is_not_cut_without_its_tokenizer(
     tmp_path: Path, facts_and_tokenizer: tuple[TokenizerFacts, Path, Tokenizer]
 ) -> None:
     inputs = write_source(tmp_path, "s", [text(65)])
-    with pytest.raises(
-        BadInput, match=r"a text has 65 tokens, .* give the tokenizer of the shards as input 'tokenizer'"
-    ):
+    with pytest.raises(BadInput, match=r"a text has 65 tokens, .* give the tokenizer of the shards"):
         pack(inputs, tmp_path / "without")
     _, folder, _ = facts_and_tokenizer
     with pytest.raises(BadInput, match=r"tokenizer\.json: not the tokenizer that the shards were made with"):
