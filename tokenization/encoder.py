@@ -15,7 +15,8 @@ from tokenization.encoded import Encoded, interleave, with_eod
 from tokenization.engine import Choice, ReferenceEngine, choose
 from tokenization.errors import BadInput
 from tokenization.reading.rows import BadRow, Chat, Document, Row
-from tokenization.tokenizer import CONFIG, TOKENIZER, TokenizerFolder
+from tokenization.tokenizer import TokenizerFolder
+from tokenization.tokenizer_file import CONFIG, TOKENIZER
 
 
 @dataclass(frozen=True)

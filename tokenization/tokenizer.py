@@ -16,8 +16,9 @@ from tokenization.chats.template import ChatTemplate
 from tokenization.documents import TokenizerFacts
 from tokenization.errors import BadInput
 from tokenization.manifest import sha256_of
+from tokenization.tokenizer_file import CONFIG, TOKENIZER, load_tokenizer
 
-TOKENIZER, CONFIG, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
+TEMPLATE = "chat_template.jinja"
 TOKEN_FIELDS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -84,27 +85,6 @@ class TokenizerFolder:
                 "free; add a token of its own to the tokenizer"
             )
         return self.special[min(unused, key=lambda token: ("pad" not in token.lower(), self.special[token]))]
-
-
-def load_tokenizer(path: Path) -> Tokenizer:
-    """A ``tokenizer.json``, which then neither cuts nor pads nor adds tokens.
-
-    Raises:
-        BadInput: there is none, or it cannot be read.
-    """
-    if not path.is_file():
-        raise BadInput(
-            f"{path}: no such file; give a folder with {TOKENIZER} and {CONFIG} (of a model on the hub: hf download)"
-        )
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises nothing narrower
-        raise BadInput(f"{path}: not a Hugging Face tokenizer ({error}); save it again") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    # We add no special tokens; all that is left of a post-processor is that it may trim the space off the offsets.
-    tokenizer.post_processor = None
-    return tokenizer
 
 
 def _config(path: Path) -> dict[str, Any]:

@@ -178,7 +178,7 @@ def _told(end: Callable[[BaseException | None], None]) -> Iterator[None]:
     try:
         with on_abort(end):
             yield
-    except BaseException as error:
+    except BaseException as error:  # broad: however the attempt ends, Ctrl-C too, its end is recorded; raised again
         end(error)
         raise
     end(None)

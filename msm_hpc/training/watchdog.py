@@ -75,7 +75,7 @@ def watched(request: StopRequest) -> Iterator[None]:
     watch = _Watch(request)
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # broad: whatever this rank fails of, the others are told; raised again
         watch.explain(error)
         raise
     else:

@@ -44,7 +44,8 @@ def test_what_is_written_is_read(tmp_path: Path, vocab_size: int, dtype: type) -
 @pytest.mark.slow
 @pytest.mark.parametrize("vocab_size", [65_499, 65_500])
 def test_stock_megatron_opens_it(tmp_path: Path, vocab_size: int) -> None:
-    indexed_dataset = pytest.importorskip("megatron.core.datasets.indexed_dataset")
+    from megatron.core.datasets import indexed_dataset
+
     dataset = indexed_dataset.IndexedDataset(str(write(tmp_path, vocab_size=vocab_size) / "shard"))
     assert len(dataset) == 3
     assert dataset.index.dtype == indexed_dataset.DType.optimal_dtype(vocab_size)

@@ -11,37 +11,25 @@ from pathlib import Path
 import pytest
 import torch
 
-from msm_hpc.config import Layout, TrainConfig
 from tests.training.ranks import Job, do_all, start_ranks
-from tests.training.toy import Corpus, read_checkpoint, read_exact, read_metrics, write_inputs
+from tests.training.toy import TWO_RANKS, Corpus, read_checkpoint, read_exact, read_metrics, write_inputs
 from tokenization.packing.plan import Plan
 from tokenization.shards import Shard
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults")]
-
-CONFIG = TrainConfig(
-    sequence_length=32,
-    global_batch_size=8,
-    micro_batch_size=2,
-    epochs=2,
-    learning_rate=3e-3,
-    precision="bf16",
-    save_every=3,
-    layout=Layout(data_parallel=2),
-)
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Inputs, and in ``unbroken`` a run that nothing happened to."""
     root = tmp_path_factory.mktemp("faults")
-    do_all(root, 2, [Job(CONFIG, write_inputs(root, Corpus(documents=90)), root / "unbroken")])
+    do_all(root, 2, [Job(TWO_RANKS, write_inputs(root, Corpus(documents=90)), root / "unbroken")])
     return root
 
 
 def _job(root: Path, name: str, **fields: object) -> Job:
     inputs = {"model": root / "model", "plan": root / "plan", "shards/chats/0": root / "shard"}
-    return Job(CONFIG, inputs, root / name, **fields)
+    return Job(TWO_RANKS, inputs, root / name, **fields)
 
 
 def _points(job: Job) -> list[str]:
@@ -95,7 +83,7 @@ def test_a_kill_in_the_middle_of_writing_leaves_the_point_before(root: Path) -> 
 def test_other_samples_behind_a_resume_point_are_refused(root: Path) -> None:
     job = _job(root, "reordered", kill_at=4)
     start_ranks(root, 2, [job])
-    ended = start_ranks(root, 2, [replace(job, config=replace(CONFIG, seed=1), kill_at=None)])
+    ended = start_ranks(root, 2, [replace(job, config=replace(TWO_RANKS, seed=1), kill_at=None)])
     assert all("step-000000003: its 3 steps consumed other samples" in error for error in ended.errors)
 
 
@@ -120,7 +108,7 @@ def _poison(root: Path) -> tuple[int, set[str]]:
 
 def test_spikes_are_left_out_where_the_config_says_so(root: Path) -> None:
     job = _job(root, "skipping", poisoned=_poison(root)[0])
-    do_all(root, 2, [replace(job, config=replace(CONFIG, skip_spikes=True))])
+    do_all(root, 2, [replace(job, config=replace(TWO_RANKS, skip_spikes=True))])
     skipped = [step.step for step in read_metrics(job.out) if step.skipped]
     assert skipped and len(skipped) < len(read_metrics(job.out))
     assert json.loads((job.out / "summary.json").read_text())["skipped_steps"] == skipped

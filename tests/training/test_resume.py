@@ -9,26 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from msm_hpc.config import Layout, TrainConfig
+from msm_hpc.config import Layout
 from msm_hpc.progress import read_progress
 from msm_hpc.training.stage import run
 from tests.training.ranks import Job, do_all, start_ranks
-from tests.training.toy import Corpus, read_checkpoint, read_exact, read_metrics, write_inputs
+from tests.training.toy import TWO_RANKS, Corpus, read_checkpoint, read_exact, read_metrics, write_inputs
 
 pytestmark = [pytest.mark.slow]
 
 
 def test_killed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    config = TrainConfig(
-        sequence_length=32,
-        global_batch_size=8,
-        micro_batch_size=2,
-        epochs=2,
-        learning_rate=3e-3,
-        precision="bf16",
-        save_every=3,
-        layout=Layout(data_parallel=2),
-    )
+    config = TWO_RANKS
     inputs = write_inputs(tmp_path, Corpus(documents=60))
     unbroken, killed = (Job(config, inputs, tmp_path / name) for name in ("unbroken", "killed"))
 

@@ -16,6 +16,7 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 
+from msm_hpc.config import Layout, TrainConfig
 from msm_hpc.training.metrics import StepMetrics
 from tokenization.documents import DOCUMENTS, EngineRecord, ShardManifest, TokenizerFacts
 from tokenization.encoded import Encoded
@@ -26,6 +27,16 @@ from tokenization.packing.plan import Plan
 from tokenization.packing.selection import Take
 from tokenization.shards import BIN, CHATS, IDX, MASK, Shard, ShardWriter
 
+TWO_RANKS = TrainConfig(
+    sequence_length=32,
+    global_batch_size=8,
+    micro_batch_size=2,
+    epochs=2,
+    learning_rate=3e-3,
+    precision="bf16",
+    save_every=3,
+    layout=Layout(data_parallel=2),
+)
 TOKENIZER = '{"toy": true}\n'
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],

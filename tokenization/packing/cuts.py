@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from tokenization.tokenizer import TOKENIZER, load_tokenizer
+from tokenization.tokenizer_file import TOKENIZER, load_tokenizer
 
 _PLAIN = 0
 _CLOSING, _SENTENCE, _WIDE, _LINE, _PARAGRAPH = 1, 2, 3, 4, 5

@@ -40,7 +40,7 @@ from tokenization.packing.plan import (
 )
 from tokenization.packing.selection import Source, Take, budgets, choose, permutation, shard_keys
 from tokenization.shards import Shard
-from tokenization.tokenizer import TOKENIZER
+from tokenization.tokenizer_file import TOKENIZER
 
 TOKENIZER_INPUT = "tokenizer"
 MAX_SEQUENCE_LENGTH = 1 << 20

@@ -15,11 +15,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from tokenization.errors import BadInput
 from tokenization.reading.rows import BadRow, Place, parse_row
-from tokenization.reading.sources import BATCH_BYTES, BLOCK_BYTES, Batch, Seen, package, readable
+from tokenization.reading.sources import BATCH_BYTES, BLOCK_BYTES, Batch, CorpusFile, Seen, package, readable
 
 COMPRESSED_BYTES = 64 << 10
 """Decompressed at once: text that shrinks a thousandfold still fits in memory."""
@@ -41,18 +41,8 @@ class Decompressor(Protocol):
 
 
 @dataclass(frozen=True)
-class PlainLines:
+class PlainLines(CorpusFile):
     """A file of JSON lines. Rows without an id are named ``name:byte``."""
-
-    path: Path
-    name: str
-    size: int
-    scale: ClassVar[int] = 1
-
-    @property
-    def label(self) -> str:
-        """The path."""
-        return str(self.path)
 
     def span(self, begin: int, end: int) -> tuple[int, int]:
         """The lines that begin in the range; see ``Source``."""
@@ -61,7 +51,7 @@ class PlainLines:
 
     def read(self, begin: int, end: int, seen: Seen) -> Iterator[Batch]:
         """Their rows; see ``Source``."""
-        return _parsed(self._blocks(begin, end, seen), self.label, self.name, begin)
+        return _parsed(self.blocks(begin, end, seen), self.label, self.name, begin)
 
     def _line_start(self, position: int) -> int:
         """Offset of the first line that begins at or after ``position``."""
@@ -74,31 +64,10 @@ class PlainLines:
                     return file.tell() - len(chunk) + found + 1
         return self.size
 
-    def _blocks(self, begin: int, end: int, seen: Seen) -> Iterator[bytes]:
-        with readable(self.label), self.path.open("rb", buffering=0) as file:
-            file.seek(begin)
-            while begin < end:
-                block = file.read(min(BLOCK_BYTES, end - begin))
-                if not block:
-                    raise BadInput(f"{self.path}: ends at byte {begin} of {self.size}; it changed while it was read")
-                seen(block)
-                begin += len(block)
-                yield block
-
 
 @dataclass(frozen=True)
-class CompressedLines:
+class CompressedLines(CorpusFile):
     """A file of JSON lines in gzip or Zstandard. Rows without an id are named ``name:byte``, bytes of the text."""
-
-    path: Path
-    name: str
-    size: int
-    scale: ClassVar[int] = 1
-
-    @property
-    def label(self) -> str:
-        """The path."""
-        return str(self.path)
 
     def span(self, begin: int, end: int) -> tuple[int, int]:
         """The whole file, where the range has byte 0; see ``Source``."""

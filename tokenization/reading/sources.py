@@ -6,7 +6,8 @@ import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 from tokenization.errors import BadInput
 from tokenization.reading.rows import BadRow, Row
@@ -83,6 +84,37 @@ def readable(path: str) -> Iterator[None]:
     except OSError as error:
         name = error.filename or path
         raise BadInput(f"{name}: cannot be read ({error.strerror or error}); mend or remove it") from error
+
+
+@dataclass(frozen=True)
+class CorpusFile:
+    """What the kinds of files have in common: their axis is their bytes; ``name`` is the path within the corpus."""
+
+    path: Path
+    name: str
+    size: int
+    scale: ClassVar[int] = 1
+
+    @property
+    def label(self) -> str:
+        """The path."""
+        return str(self.path)
+
+    def blocks(self, begin: int, end: int, seen: Seen) -> Iterator[bytes]:
+        """The bytes ``[begin, end)``, of which ``seen`` is told.
+
+        Raises:
+            BadInput: the file cannot be read to ``end``.
+        """
+        with readable(self.label), self.path.open("rb", buffering=0) as file:
+            file.seek(begin)
+            while begin < end:
+                block = file.read(min(BLOCK_BYTES, end - begin))
+                if not block:
+                    raise BadInput(f"{self.path}: ends at byte {begin} of {self.size}; it changed while it was read")
+                seen(block)
+                begin += len(block)
+                yield block
 
 
 def package(name: str, path: str) -> Any:

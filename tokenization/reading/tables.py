@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import orjson
 
 from tokenization.errors import BadInput
 from tokenization.reading.rows import BadRow, Place, parse_row
-from tokenization.reading.sources import BATCH_BYTES, BLOCK_BYTES, Batch, Seen, package, readable
+from tokenization.reading.sources import BATCH_BYTES, BLOCK_BYTES, Batch, CorpusFile, Seen, package
 
 TABLE_ROWS = 256
 """Rows made Python objects at once; how large they are is known only then."""
@@ -27,18 +27,8 @@ ARROW_END = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 @dataclass(frozen=True)
-class Parquet:
+class Parquet(CorpusFile):
     """A Parquet file. Rows without an id are named ``name:row``."""
-
-    path: Path
-    name: str
-    size: int
-    scale: ClassVar[int] = 1
-
-    @property
-    def label(self) -> str:
-        """The path."""
-        return str(self.path)
 
     def span(self, begin: int, end: int) -> tuple[int, int]:
         """The row groups that begin in the range; see ``Source``."""
@@ -76,20 +66,11 @@ class Parquet:
 
     def _tables(self, file: Any, groups: range, bounds: Sequence[int], seen: Seen) -> Iterator[Any]:
         for group in groups:
-            self._hash(bounds[group], bounds[group + 1], seen)
+            # Hashed just before pyarrow reads these bytes, which then come from memory.
+            for _ in self.blocks(bounds[group], bounds[group + 1], seen):
+                pass
             with arrow_errors(f"{self.path}: row group {group}"):
                 yield from file.iter_batches(TABLE_ROWS, row_groups=[group], use_threads=False)
-
-    def _hash(self, begin: int, end: int, seen: Seen) -> None:
-        """Just before pyarrow reads these bytes, which then come from memory."""
-        with readable(self.label), self.path.open("rb", buffering=0) as file:
-            file.seek(begin)
-            while begin < end:
-                block = file.read(min(BLOCK_BYTES, end - begin))
-                if not block:
-                    raise BadInput(f"{self.path}: ends at byte {begin} of {self.size}; it changed while it was read")
-                seen(block)
-                begin += len(block)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ ALL_WE_OFFER = """{{ bos_token }}
 
 
 def test_it_prints_what_transformers_prints() -> None:
-    render = pytest.importorskip("transformers.utils.chat_template_utils").render_jinja_template
+    from transformers.utils.chat_template_utils import render_jinja_template as render
+
     messages = [
         {"role": "system", "content": "no"},
         {"role": "user", "content": " <b> é "},
@@ -38,7 +39,8 @@ def test_it_prints_what_transformers_prints() -> None:
 
 @pytest.mark.parametrize("source", [QWEN25, QWEN3], ids=["qwen25", "qwen3"])
 def test_tools_are_printed_as_transformers_prints_them(source: str) -> None:
-    render = pytest.importorskip("transformers.utils.chat_template_utils").render_jinja_template
+    from transformers.utils.chat_template_utils import render_jinja_template as render
+
     messages = [
         *HI,
         {"role": "assistant", "content": "", "tool_calls": CALL},

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tokenization.errors import BadInput
 from tokenization.packing.selection import Cut, Source, Take, budgets, choose, permutation, shard_keys
 
 
-def source(lengths: list[int], chats: list[int] = []) -> Source:  # noqa: B006
+def source(lengths: list[int], chats: Sequence[int] = ()) -> Source:
     """Texts of those lengths, but chats at those places."""
     array = np.array(lengths, np.int32)
     is_chat = np.isin(np.arange(len(lengths)), chats)
