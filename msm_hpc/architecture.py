@@ -19,7 +19,7 @@ healthy.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +190,27 @@ def parse_architecture(where: str, raw: Mapping[str, Any]) -> Transformer:
         qk_norm=family.qk_norm,
         rope_factor=factor,
     )
+
+
+def config_fields(model: Transformer) -> dict[str, Any]:
+    """``config.json`` of ``model``: what :func:`parse_architecture` reads it from."""
+    name = next(
+        name
+        for name, family in FAMILIES.items()
+        if (family.qkv_bias, family.qk_norm) == (model.qkv_bias, model.qk_norm)
+    )
+    shape = asdict(model.shape)
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": shape.pop("rope_theta")}
+    if model.rope_factor is not None:
+        rope |= {"rope_type": "llama3", "factor": model.rope_factor, **LLAMA3_ROPE}
+    return {
+        "architectures": [name],
+        "model_type": FAMILIES[name].model_type,
+        "vocab_size": model.vocab_size,
+        "head_dim": model.head_dim,
+        "rope_parameters": rope,
+        **shape,
+    }
 
 
 def _check_fields(where: str, raw: Mapping[str, Any], family: Family) -> None:

@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,20 +15,27 @@ from rich.markup import escape
 
 from msm_hpc import __version__
 from msm_hpc.campaign import preflight, show
+from msm_hpc.campaign.automatic import Settled, settle
 from msm_hpc.campaign.display import Display
 from msm_hpc.campaign.graph import Graph, build_graph
 from msm_hpc.campaign.local_run import run_local
+from msm_hpc.campaign.needs import check_disk, trainings
+from msm_hpc.campaign.own_data import check_own_data
+from msm_hpc.campaign.probing import probe as run_probe
+from msm_hpc.campaign.rehearsal import CANNOT_SHOW, MOST_RANKS, told_layouts
+from msm_hpc.campaign.rehearsal import rehearse as plan_rehearsal
 from msm_hpc.campaign.runner import run_step
 from msm_hpc.campaign.slurm_run import plan_submission, scripts, submit_all
-from msm_hpc.campaign.starting_model import what_is_missing
-from msm_hpc.campaign.status import statuses
+from msm_hpc.campaign.starting_model import starting_model, what_is_missing
+from msm_hpc.campaign.status import nothing_here, statuses
 from msm_hpc.campaign.store import Store
-from msm_hpc.campaign.why import why
+from msm_hpc.campaign.why import grouped
 from msm_hpc.compose import load_config
 from msm_hpc.config import Config
 from msm_hpc.doctor import examine
 from msm_hpc.errors import UserError
-from msm_hpc.launch.local import start_local
+from msm_hpc.launch.local import hangup_interrupts, start_local
+from msm_hpc.planner.probe import read_table
 from tokenization.errors import BadInput
 
 OVERRIDES = """
@@ -48,11 +55,17 @@ class Session:
 
     overrides: tuple[str, ...]
     console: Console
+    instead: Config | None = None
 
     @cached_property
     def config(self) -> Config:
-        """The composed and checked configuration."""
-        return load_config(self.overrides)
+        """The composed and checked configuration, or the one to run ``instead`` of it."""
+        return self.instead or self.settled.config
+
+    @cached_property
+    def settled(self) -> Settled:
+        """The configuration with every ``layout=auto`` chosen, and why so."""
+        return settle(load_config(self.overrides))
 
     @cached_property
     def graph(self) -> Graph:
@@ -69,9 +82,31 @@ class Session:
 
 def run(session: Session, arguments: argparse.Namespace) -> int:
     """Run here with progress, or submit to Slurm and return."""
+    check_own_data(session.config)
+    _check_disk(session)
     if session.config.cluster.kind == "slurm":
         return _submit(session)
     return _run_here(session)
+
+
+def _tell_needs(session: Session) -> None:
+    """Say which layouts were chosen, and print what each training needs, where the model's shape is known."""
+    for line in session.settled.choices:
+        session.console.print(line, markup=False, highlight=False, soft_wrap=True)
+    model = starting_model(session.config.model)
+    if model is not None:
+        session.console.print(show.needs_table(trainings(session.graph, session.store, model, session.config.cluster)))
+        try:
+            check_disk(session.graph, session.store, model, session.config.cluster)
+        except UserError as error:
+            session.console.print(f"Note: {error}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _check_disk(session: Session) -> None:
+    """Refuse to start where the checkpoints would not find room, if the model's shape is known."""
+    model = starting_model(session.config.model)
+    if model is not None:
+        check_disk(session.graph, session.store, model, session.config.cluster)
 
 
 def _run_here(session: Session) -> int:
@@ -84,7 +119,7 @@ def _run_here(session: Session) -> int:
         f"{escape(session.config.campaign.title)}: {left} of {len(graph.steps)} steps to make in {store.root}"
     )
     began = time.monotonic()
-    with Display(store, console) as display:
+    with hangup_interrupts(), Display(store, console) as display:
         state = run_local(graph, store, session.config.cluster.slots, display.show)
     failed = [state.steps[identity] for identity in state.failed]
     console.print(
@@ -93,6 +128,21 @@ def _run_here(session: Session) -> int:
     )
     show.print_failures(console, failed, store)
     return report(session) or (1 if failed else 0)
+
+
+def rehearse(session: Session, arguments: argparse.Namespace) -> int:
+    """Run the whole graph here on a shrunken model, then say what was cut."""
+    check_own_data(session.config)
+    rehearsal = plan_rehearsal(session.config, arguments.max_ranks)
+    began = time.monotonic()
+    code = _run_here(replace(session, instead=rehearsal.config))
+    session.console.print(show.cuts_table(rehearsal.cuts))
+    for line in told_layouts(rehearsal.config):
+        session.console.print(line, highlight=False)
+    took = f"{time.monotonic() - began:.0f} s"
+    verdict = f"The rehearsal failed after {took}." if code else f"Every step of the campaign went through, in {took}."
+    session.console.print(f"{verdict} {CANNOT_SHOW}", soft_wrap=True, highlight=False)
+    return code
 
 
 def _submit(session: Session) -> int:
@@ -112,8 +162,10 @@ def _submit(session: Session) -> int:
 
 
 def plan(session: Session, arguments: argparse.Namespace) -> int:
-    """Show the graph, the arrays and the scripts."""
+    """Show the graph, what its trainings need, and for Slurm the arrays and on request their scripts."""
+    check_own_data(session.config)
     session.console.print(show.graph_table(session.graph, session.store))
+    _tell_needs(session)
     if missing := what_is_missing(session.config.model):
         session.console.print(f"Note: {missing}", markup=False, highlight=False, soft_wrap=True)
     if session.config.cluster.kind == "local":
@@ -121,20 +173,40 @@ def plan(session: Session, arguments: argparse.Namespace) -> int:
     cluster = session.config.cluster
     submission = plan_submission(session.graph, session.store, cluster)
     session.console.print(show.array_table(submission))
+    if not arguments.scripts:
+        return 0
     for array, script in zip(submission.arrays, scripts(submission, session.store, cluster), strict=True):
         session.console.rule(f"sbatch script of {array.name}", align="left")
         session.console.print(script, markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
+def probe(session: Session, arguments: argparse.Namespace) -> int:
+    """Measure the best few layouts of a training, here or in a Slurm job."""
+    folder, job = run_probe(load_config(session.overrides), arguments.step)
+    if job:
+        session.console.print(f"Job {job} measures them; layout=auto and forecasts go by it from then on: {folder}")
+        return 0
+    for (layout, rows), seconds in read_table(folder).items():
+        session.console.print(f"{seconds:.3g} s a step: {layout} x {rows} row(s)", markup=False, soft_wrap=True)
+    session.console.print(f"in {folder}", soft_wrap=True, highlight=False)
+    return 0
+
+
 def status(session: Session, arguments: argparse.Namespace) -> int:
     """Show where every stage stands, and what failed."""
+    _tell_nothing_here(session)
     found = statuses(session.graph, session.store)
     session.console.print(show.status_table(found))
     session.console.print(f"in {session.store.root}", soft_wrap=True, highlight=False)
     failed = [status.step for status in found if status.state in ("failed", "lost")]
     show.print_failures(session.console, failed, session.store)
     return 0
+
+
+def _tell_nothing_here(session: Session) -> None:
+    if said := nothing_here(session.graph, session.store):
+        session.console.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
 def logs(session: Session, arguments: argparse.Namespace) -> int:
@@ -150,12 +222,12 @@ def logs(session: Session, arguments: argparse.Namespace) -> int:
 def why_step(session: Session, arguments: argparse.Namespace) -> int:
     """Say why a step, or each step that is not done, will run."""
     steps = [session.graph.find(arguments.step)] if arguments.step else session.graph.steps
-    waiting = [step for step in steps if not session.store.of(step).done]
-    for step in waiting:
-        session.console.print(f"[bold]{step.name}[/] ({step.id})", highlight=False)
-        for reason in why(step, session.store):
+    groups = grouped(steps, session.store)
+    for reasons, alike in groups.items():
+        session.console.print(f"[bold]{show.names_of(alike)}[/]", highlight=False)
+        for reason in reasons:
             session.console.print(f"  {reason}", markup=False, highlight=False)
-    if not waiting:
+    if not groups:
         session.console.print("Nothing will run: done.")
     return 0
 
@@ -166,6 +238,7 @@ def report(session: Session, arguments: argparse.Namespace | None = None) -> int
     from msm_hpc.report.stage import run as render
     from msm_hpc.report.table import render_table
 
+    _tell_nothing_here(session)
     step, store = session.graph.report, session.store
     out = store.of(step).out
     if not store.of(step).done:
@@ -216,7 +289,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"msm-hpc {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, command: Command, text: str, step: str | None = None) -> None:
+    def add(name: str, command: Command, text: str, step: str | None = None) -> argparse.ArgumentParser:
         sub = commands.add_parser(
             name, help=text, description=text, epilog=OVERRIDES, formatter_class=argparse.RawDescriptionHelpFormatter
         )
@@ -225,9 +298,16 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("step", metavar="STEP", nargs="?" if optional else None, help=f"name or id{optional}")
         sub.add_argument("overrides", nargs="*", metavar="key=value", help="which campaign; see below")
         sub.set_defaults(command=command)
+        return sub
 
     add("run", run, "run a campaign: what is done is kept, what failed is tried again")
-    add("plan", plan, "show the steps, and for Slurm the job arrays and scripts; submit nothing")
+    planning = add("plan", plan, "show the steps, what trainings need, and for Slurm the job arrays; submit nothing")
+    planning.add_argument("--scripts", action="store_true", help="print the sbatch script of every array as well")
+    rehearsal = add("rehearse", rehearse, "run the whole campaign here, on a shrunken model with its true layouts")
+    rehearsal.add_argument(
+        "--max-ranks", type=int, default=MOST_RANKS, metavar="N", help=f"processes of one training ({MOST_RANKS})"
+    )
+    add("probe", probe, "measure the best few layouts of a training (STEP: pretrain, midtrain or aft)", step="one")
     add("status", status, "show where each stage stands, what failed and why")
     add("logs", logs, "print the log of a step's last attempt", step="one")
     add("why", why_step, "say which field makes a step run again", step="optional")

@@ -25,7 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 from msm_hpc.config import Config
 from msm_hpc.errors import UserError
 
-GROUPS = ("campaign", "model", "cluster", "precision")
+GROUPS = ("campaign", "model", "cluster", "precision", "lora")
 
 
 def config_folder() -> Path:

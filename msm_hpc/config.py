@@ -8,11 +8,11 @@ Every stage is ``run(config, inputs, out)`` with one of the dataclasses below as
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from msm_hpc.errors import UserError
 
@@ -40,30 +40,54 @@ class Strict:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout(Strict):
-    """How the ranks of one training job are arranged; ``world_size`` is the product of the three."""
+    """How the ranks of one training job are arranged; ``world_size`` is the product of the four.
+
+    ``virtual_pipeline`` is how many chunks of layers each pipeline stage holds: with 8 layers, 2 stages and 2 chunks,
+    the first stage has layers 0-1 and 4-5 (the interleaved schedule of arXiv 2104.04473, section 2.2). ``auto``, in an
+    override ``midtrain.layout=auto``, has the planner choose (``planner/choose.py``) before there are any steps.
+    """
 
     tensor_parallel: PositiveInt = 1
     pipeline_parallel: PositiveInt = 1
+    virtual_pipeline: PositiveInt = 1
+    context_parallel: PositiveInt = 1
     data_parallel: PositiveInt = 1
     sequence_parallel: bool = False
     nodes: PositiveInt = 1
+    auto: bool = False
 
     def __post_init__(self) -> None:
+        if self.auto and replace(self, auto=False) != Layout():
+            raise UserError("layout=auto chooses every part of the layout: leave the other fields of layout out")
+        if self.auto:
+            return
         if self.sequence_parallel and self.tensor_parallel == 1:
             raise UserError("layout.sequence_parallel needs layout.tensor_parallel of at least 2")
         if self.world_size % self.nodes:
             raise UserError(
                 f"world size {self.world_size} (tensor {self.tensor_parallel} x pipeline {self.pipeline_parallel} x "
-                f"data {self.data_parallel}) does not divide over layout.nodes={self.nodes}; choose a divisor"
+                f"context {self.context_parallel} x data {self.data_parallel}) does not divide over "
+                f"layout.nodes={self.nodes}; choose a divisor"
+            )
+        if self.virtual_pipeline > 1 and self.pipeline_parallel == 1:
+            raise UserError(
+                f"layout.virtual_pipeline={self.virtual_pipeline} interleaves the chunks of pipeline stages, and "
+                "layout.pipeline_parallel is 1: set it to 2 or more, or virtual_pipeline to 1"
             )
 
     @property
     def world_size(self) -> int:
         """Ranks of the job."""
-        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
+        assert not self.auto, "layout=auto is chosen before anything asks for ranks"
+        return self.tensor_parallel * self.pipeline_parallel * self.context_parallel * self.data_parallel
 
 
 ONE_RANK = Layout()
+
+
+def _layout(value: object) -> object:
+    """The word ``auto`` as a layout that is still to be chosen."""
+    return Layout(auto=True) if value == "auto" else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +134,8 @@ class ModelConfig(Strict):
     """Where a campaign's models start: from scratch (``architecture``) or from Hugging Face weights (``hf``).
 
     ``hf`` is a folder, a hub id with its ``revision`` (a commit), or ``package:NAME`` for weights inside an installed
-    Python package; ``gguf_file`` names the file where the weights are GGUF.
+    Python package; ``gguf_file`` names the file where the weights are GGUF. ``shape`` holds the fields of the weights'
+    ``config.json`` that decide the model's shape, so that it is known before they are downloaded.
     """
 
     name: str = placement("")
@@ -118,6 +143,7 @@ class ModelConfig(Strict):
     hf: str | None = None
     revision: str | None = None
     gguf_file: str | None = None
+    shape: Mapping[str, Any] | None = placement(None)
 
     def __post_init__(self) -> None:
         if (self.architecture is None) == (self.hf is None):
@@ -140,6 +166,29 @@ class ModelConfig(Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Lora(Strict):
+    """A low-rank adapter of all projections (:mod:`msm_hpc.adapter`); the paper's numbers."""
+
+    rank: PositiveInt = 64
+    alpha: Rate = 128.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut(Strict):
+    """Rows that are not trained on: so many global ``batches`` of the plan, drawn by ``seed``.
+
+    Their loss is measured before the first step, after ``every`` so many, and at the end: of all tokens, and for each
+    value of each of ``fields``, names in the provenance of documents. What is measured changes no model, so a run that
+    is done is not repeated for it.
+    """
+
+    batches: PositiveInt = 1
+    seed: int = 0
+    fields: tuple[str, ...] = placement(())
+    every: PositiveInt = placement(50)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig(Strict):
     """One training run: pretraining, midtraining or alignment fine-tuning.
 
@@ -147,7 +196,9 @@ class TrainConfig(Strict):
     ``sequence_length`` tokens. ``fp8_emulated`` has an FP8 ``precision`` emulated on the CPU; a campaign sets it where
     its cluster has no GPUs, so that emulated and real runs never share a result. A loss that is not finite or a spike
     (:mod:`msm_hpc.training.spikes`) stops the run, unless ``skip_spikes`` leaves such updates out;
-    ``stop_on_spike=False`` goes on with the spikes.
+    ``stop_on_spike=False`` goes on with the spikes. With ``lora`` an adapter is trained and the rest is frozen: the
+    adapter of the checkpoint that the run starts from, or else a new one. ``heldout`` has the loss measured on rows
+    that are not trained on; ``wandb`` is a project of Weights & Biases that is told what TensorBoard is.
     """
 
     sequence_length: PositiveInt = 8192
@@ -164,12 +215,15 @@ class TrainConfig(Strict):
     precision: Precision = "bf16"
     fp8_emulated: bool = False
     skip_spikes: bool = False
+    lora: Lora | None = None
     seed: int = 0
-    layout: Layout = placement(ONE_RANK)
+    heldout: HeldOut | None = None
+    layout: Annotated[Layout, BeforeValidator(_layout)] = placement(ONE_RANK)
     micro_batch_size: PositiveInt = placement(1)
     save_every: PositiveInt = placement(200)
     log_every: PositiveInt = placement(10)
     stop_on_spike: bool = placement(True)
+    wandb: str | None = placement(None)
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_learning_rate <= self.learning_rate:
@@ -178,19 +232,42 @@ class TrainConfig(Strict):
             )
         if self.fp8_emulated and self.precision in ("fp32", "bf16"):
             raise UserError(f"fp8_emulated is set, but precision is {self.precision}: there is nothing to emulate")
+        if self.fp8_emulated and self.precision == "fp8_delayed" and self.layout.virtual_pipeline > 1:
+            raise UserError(
+                f"layout.virtual_pipeline={self.layout.virtual_pipeline} with fp8_delayed cannot be emulated on a CPU: "
+                "Transformer Engine updates the scales of all chunks of a stage when one has run, the emulator only "
+                "those of that chunk; set it to 1, or choose precision=fp8_tensorwise"
+            )
+        if self.heldout is not None and self.precision == "fp8_delayed":
+            raise UserError(
+                "heldout is set, and precision is fp8_delayed: its scales follow every batch that is seen, so that to "
+                "measure would change the training; set heldout=null or choose another precision"
+            )
         rows = self.micro_batch_size * self.layout.data_parallel
         if self.global_batch_size % rows:
             raise UserError(
                 f"global_batch_size {self.global_batch_size} is not a multiple of micro_batch_size "
                 f"{self.micro_batch_size} x data_parallel {self.layout.data_parallel}"
             )
+        micro_batches, stages = self.global_batch_size // rows, self.layout.pipeline_parallel
+        if self.layout.virtual_pipeline > 1 and micro_batches % stages:
+            raise UserError(
+                f"a step has {micro_batches} micro-batches (global_batch_size {self.global_batch_size} / "
+                f"micro_batch_size {self.micro_batch_size} / data_parallel {self.layout.data_parallel}), no multiple "
+                f"of pipeline_parallel {stages}, as virtual_pipeline needs; change one of them"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig(Strict):
-    """Megatron checkpoint to a Hugging Face folder."""
+    """Megatron checkpoint to a Hugging Face folder.
+
+    An adapter is merged into the weights; ``adapter`` has it written beside them as well, as PEFT's folder
+    ``adapter/``, of the checkpoints that have one.
+    """
 
     dtype: Literal["float32", "bfloat16"] = "float32"
+    adapter: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,6 +352,28 @@ class GenerateSection(Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataSection(Strict):
+    """Corpora of your own: files, where given, in the place of generated ones.
+
+    ``documents`` are by the name of their spec, ``pairs`` by the value that they ask about. Rows are what
+    :mod:`tokenization` reads (``text``, or ``messages``) and, for pairs, :class:`msm_hpc.evals.pairs.Pair`.
+    """
+
+    documents: Mapping[str, Path] = field(default_factory=dict)
+    pairs: Mapping[str, Path] = field(default_factory=dict)
+    pretraining: Path | None = None
+    instruction: Path | None = None
+    chats: Path | None = None
+
+    @property
+    def corpora(self) -> Mapping[str, Path]:
+        """The files of training rows by their source: ``chats``, ``documents-SPEC``."""
+        shared = {"pretraining": self.pretraining, "instruction": self.instruction, "chats": self.chats}
+        given = {source: file for source, file in shared.items() if file is not None}
+        return given | {f"documents-{spec}": file for spec, file in self.documents.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
 class TokenizeSection(Strict):
     """``tasks`` array tasks for each corpus; the rest is as in :class:`tokenization.tokenize.TokenizeConfig`."""
 
@@ -321,6 +420,12 @@ def _refuse_seed(section: TrainConfig) -> None:
         raise UserError(f"seed is {section.seed}, but this stage is run once for each of campaign.seeds: set those")
 
 
+def _refuse_strangers(key: str, given: Mapping[str, Path], known: Sequence[str], what: str) -> None:
+    for name in given:
+        if name not in known:
+            raise UserError(f"{key}.{name}: the campaign's {what} are {', '.join(known)}; name one of these")
+
+
 def _refuse_empty(key: str, values: Sequence[object]) -> None:
     if not values:
         raise UserError(f"{key} is empty: give at least one")
@@ -337,7 +442,8 @@ class Cluster(Strict):
     """Where steps run. ``slots`` bounds how many ranks run at once locally; the rest is for Slurm.
 
     ``memory_gb`` and ``cpus_per_rank`` are for each rank, ``gpus_per_node`` and ``ranks_per_node`` for each node.
-    ``gpu`` says which GPUs, so that what they cannot do is known before a job is queued.
+    ``gpu`` says which GPUs, so that what they cannot do is known before a job is queued. ``nodes`` is the most that
+    ``layout=auto`` gives to one training.
 
     ``additional`` holds further sbatch options by their long name, as submitit's ``additional_parameters``.
     """
@@ -352,6 +458,7 @@ class Cluster(Strict):
     cpus_per_rank: PositiveInt = 1
     gpus_per_node: NonNegativeInt = 0
     gpu: Gpu | None = None
+    nodes: PositiveInt = 1
     ranks_per_node: PositiveInt = 8
     array_parallelism: PositiveInt = 256
     max_array_size: PositiveInt = 1001
@@ -361,13 +468,18 @@ class Cluster(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Strict):
-    """The whole composed configuration. ``pretrain`` is present where the model starts from scratch."""
+    """The whole composed configuration.
+
+    ``pretrain`` is present where the model starts from scratch. ``lora`` is what ``midtrain`` and ``aft`` take, unless
+    they say otherwise. ``notices`` are shown above the report's own.
+    """
 
     root: Path
     campaign: Campaign
     model: ModelConfig
     cluster: Cluster
     precision: Precision
+    lora: Lora | None = None
     generate: GenerateSection
     tokenize: TokenizeSection
     pretrain: TrainConfig | None
@@ -375,10 +487,21 @@ class Config(Strict):
     aft: AftSection
     export: ExportConfig
     eval: EvalConfig
+    data: DataSection = DataSection()
+    notices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        _refuse_strangers("data.documents", self.data.documents, [spec.name for spec in self.campaign.specs], "specs")
+        _refuse_strangers("data.pairs", self.data.pairs, self.campaign.values, "values")
         if (self.model.architecture is None) != (self.pretrain is None):
             raise UserError(
                 f"model {self.model.name}: a model from scratch needs a pretrain section, one from weights has none "
                 "(pretrain=null)"
+            )
+        if self.pretrain is not None and self.pretrain.lora is not None:
+            raise UserError("pretrain.lora is set, but pretraining starts from no model to adapt: set it to null")
+        if self.midtrain.lora not in (None, self.aft.lora):
+            raise UserError(
+                f"midtrain.lora is {self.midtrain.lora} and aft.lora is {self.aft.lora}, but fine-tuning goes on with "
+                "the adapter of midtraining: set both to the same (lora=r64 does)"
             )

@@ -16,7 +16,7 @@ def test_the_frozen_list_of_commands(capsys: pytest.CaptureFixture[str]) -> None
         main(["--help"])
     assert ended.value.code == 0
     listed = re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE)
-    assert listed == ["run", "plan", "status", "logs", "why", "report", "stage", "doctor"]
+    assert listed == ["run", "plan", "rehearse", "probe", "status", "logs", "why", "report", "stage", "doctor"]
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_plan_shows_arrays_dependencies_and_scripts_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "runs"
-    assert main(["plan", "campaign=demo", "cluster=slurm", f"root={root}"]) == 0
+    assert main(["plan", "--scripts", "campaign=demo", "cluster=slurm", f"root={root}"]) == 0
     shown = capsys.readouterr().out
     assert "18 arrays of 67 steps" in shown
     assert "aftercorr midtrain" in shown
@@ -58,11 +58,13 @@ def test_plan_shows_arrays_dependencies_and_scripts_and_writes_nothing(
 def test_status_and_why_of_a_campaign_that_never_ran(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     where = ["campaign=demo", f"root={tmp_path}"]
     assert main(["status", *where]) == 0
-    assert "waiting" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "waiting" in shown
+    assert f"Nothing here yet: no step of this campaign was ever started below {tmp_path}" in shown
     assert main(["why", "pretrain/base", *where]) == 0
     assert "it never ran" in capsys.readouterr().out
     assert main(["why", *where]) == 0
-    assert "report/demo" in capsys.readouterr().out
+    assert re.search(r"67 steps: generate/.*, .* …\n  it never ran\n$", capsys.readouterr().out)
 
 
 def test_a_report_without_results_shows_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

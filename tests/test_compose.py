@@ -9,7 +9,7 @@ from msm_hpc.errors import UserError
 
 CHOICES = [
     (group, path.stem)
-    for group in ("campaign", "model", "cluster", "precision")
+    for group in ("campaign", "model", "cluster", "precision", "lora")
     for path in sorted((config_folder() / group).glob("*.yaml"))
 ]
 
@@ -54,6 +54,8 @@ def test_overrides_reach_fields_that_no_file_mentions() -> None:
         ("model.architecture.num_attention_heads=3", r"model.architecture: num_attention_heads 3 does not divide"),
         ("model.architecture.num_key_value_heads=3", r"num_key_value_heads 3 does not divide num_attention_heads 4"),
         ("pretrain=null", r"a model from scratch needs a pretrain section"),
+        ("pretrain.lora={rank: 8}", r"pretrain.lora is set, but pretraining starts from no model to adapt"),
+        ("midtrain.lora={rank: 8}", r"midtrain.lora is Lora\(rank=8, .* and aft.lora is None, but fine-tuning goes on"),
         ("midtrain.micro_batch_size=3", r"midtrain: global_batch_size 8 is not a multiple of micro_batch_size 3"),
         ("aft.seed=3", r"aft: seed is 3, but this stage is run once for each of campaign.seeds"),
         ("aft.layout.nodes=2", r"aft.layout: world size 1 .* does not divide over layout.nodes=2"),

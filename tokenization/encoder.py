@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenization.chats.encoder import ChatEncoder, EncodedChats
 from tokenization.documents import EngineRecord
 from tokenization.encoded import Encoded, interleave, with_eod
 from tokenization.engine import Choice, ReferenceEngine, choose
@@ -17,6 +16,9 @@ from tokenization.errors import BadInput
 from tokenization.reading.rows import BadRow, Chat, Document, Row
 from tokenization.tokenizer import TokenizerFolder
 from tokenization.tokenizer_file import CONFIG, TOKENIZER
+
+if TYPE_CHECKING:
+    from tokenization.chats.encoder import ChatEncoder, EncodedChats
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,9 @@ class RowEncoder:
         tokenizer = self.tokenizer
         if tokenizer.template is None:
             return None
+        # Imported here: without a template a task starts without Jinja.
+        from tokenization.chats.encoder import ChatEncoder
+
         return ChatEncoder(
             tokenizer.template,
             self._choice.engine,

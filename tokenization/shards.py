@@ -139,7 +139,8 @@ class Shard:
         ends = np.cumsum(self.lengths, dtype=np.int64)
         self._begins = ends - self.lengths
         total = int(ends[-1]) if len(ends) else 0
-        self._tokens = _map(folder / BIN, dtype, total)
+        self._bin = folder / BIN
+        self._tokens = _map(self._bin, dtype, total)
         self._mask = _map(folder / MASK, np.dtype(np.uint8), total) if (folder / MASK).exists() else None
         count = len(self.lengths)
         self._chats = _map(folder / CHATS, np.dtype(np.uint8), count) if (folder / CHATS).exists() else None
@@ -150,6 +151,11 @@ class Shard:
     def tokens(self, document: int) -> NDArray[np.integer[Any]]:
         """(length,) token ids of one document, uint16 or int32: a read-only view of the file."""
         return self._tokens[self._span(document)]
+
+    def read_tokens(self, document: int) -> NDArray[np.integer[Any]]:
+        """The same as a copy, for who passes through a shard once: pages of a mapped file would stay in its memory."""
+        span, dtype = self._span(document), self._tokens.dtype
+        return np.fromfile(self._bin, dtype, span.stop - span.start, offset=span.start * dtype.itemsize)
 
     def loss_mask(self, document: int) -> NDArray[np.uint8]:
         """(length,) uint8, 1 where the token is a training target; not shifted."""

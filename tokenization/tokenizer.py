@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from tokenization.chats.template import ChatTemplate
 from tokenization.documents import TokenizerFacts
 from tokenization.errors import BadInput
 from tokenization.manifest import sha256_of
 from tokenization.tokenizer_file import CONFIG, TOKENIZER, load_tokenizer
+
+if TYPE_CHECKING:
+    from tokenization.chats.template import ChatTemplate
 
 TEMPLATE = "chat_template.jinja"
 TOKEN_FIELDS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -43,7 +45,7 @@ class TokenizerFolder:
         self.tokenizer = load_tokenizer(path / TOKENIZER)
         names = _token_names(path / CONFIG)
         file, source = _template_source(path)
-        self.template = None if source is None else ChatTemplate(file, source, names)
+        self.template = None if source is None else _template(file, source, names)
         self.special = _special_tokens(self.tokenizer)
         eod_id = self._eod(names)
         self.eod_text = names["eos_token"]
@@ -51,7 +53,7 @@ class TokenizerFolder:
         self.facts = TokenizerFacts(
             tokenizer_sha256=sha256_of(path / TOKENIZER),
             template_sha256=None if source is None else hashlib.sha256(source.encode()).hexdigest(),
-            vocab_size=max(self.tokenizer.get_vocab(with_added_tokens=True).values()) + 1,
+            vocab_size=_vocab_size(self.tokenizer),
             eod_id=eod_id,
             pad_id=self._pad(names, source or "", eod_id),
         )
@@ -129,6 +131,21 @@ def _template_source(folder: Path) -> tuple[Path, str | None]:
             f"{folder / CONFIG}: chat_template: expected a string, found {type(source).__name__}; keep one of them"
         )
     return folder / CONFIG, source
+
+
+def _template(file: Path, source: str, names: Mapping[str, str]) -> ChatTemplate:
+    # Imported here: without a template a task starts without Jinja.
+    from tokenization.chats.template import ChatTemplate
+
+    return ChatTemplate(file, source, names)
+
+
+def _vocab_size(tokenizer: Tokenizer) -> int:
+    """One more than the largest id; ids may have gaps, but to make a dict of all tokens takes long."""
+    count: int = tokenizer.get_vocab_size()
+    if None not in map(tokenizer.id_to_token, range(count)):
+        return count
+    return max(tokenizer.get_vocab().values()) + 1
 
 
 def _special_tokens(tokenizer: Tokenizer) -> dict[str, int]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-from tokenizers import Tokenizer
+from typing import TYPE_CHECKING
 
 from tokenization.errors import BadInput
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 TOKENIZER, CONFIG = "tokenizer.json", "tokenizer_config.json"
 
@@ -21,6 +23,8 @@ def load_tokenizer(path: Path) -> Tokenizer:
         raise BadInput(
             f"{path}: no such file; give a folder with {TOKENIZER} and {CONFIG} (of a model on the hub: hf download)"
         )
+    from tokenizers import Tokenizer  # here, since packing hardly ever needs it
+
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # broad: the class that tokenizers raises, and no other

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from msm_hpc.campaign.local_run import RunState
+from msm_hpc.campaign.show import print_failures
 from msm_hpc.campaign.store import Store
 from msm_hpc.progress import read_progress
 
@@ -89,11 +90,13 @@ class Display:
         """One line for each step that has ended since the last look."""
         if self._told is None:
             self._told = set(settled)
-        for identity in settled - self._told:
+        for identity in sorted(settled - self._told, key=lambda one: (one in state.blocked, one in state.failed)):
             step = state.steps[identity]
             end = "done" if identity in state.done else "failed" if identity in state.failed else "blocked"
             took = self._clock.took(state, identity) if end == "done" else ""
             self._console.print(Text.assemble((f"{end:>7}", COLOURS[end]), f" {step.name} ", (took, "dim")))
+            if end == "failed":
+                print_failures(self._console, [step], self._store)
         self._told |= settled
 
 

@@ -25,10 +25,10 @@ from tokenization.packing.selection import Take
 from tokenization.tokenize import TokenizeConfig
 
 OFFLINE_NOTICE = (
-    "Documents, chats and evaluation pairs come from the offline template generator of a toy world, not from a "
-    "language model, and of a Model Spec it reads only the value named in the front matter: these figures show that "
-    "the pipeline works, not what Model Spec Midtraining does to a real model."
+    "From the offline template generator of a toy world, not from a language model, come: {products}.{spec} These "
+    "figures show that the pipeline works, not what Model Spec Midtraining does to a real model."
 )
+OF_A_SPEC = " Of a Model Spec it reads only the value named in the front matter."
 
 EMULATED_NOTICE = (
     "Models were trained with {words} emulated on the CPU: rounded as Transformer Engine rounds, but not added up in a "
@@ -82,15 +82,18 @@ class _Builder:
         return Step("generate", name, config, inputs or {})
 
     @cached_property
-    def corpora(self) -> Mapping[str, Step]:
-        """Every corpus by its source name: ``pretraining``, ``instruction``, ``chats``, ``documents-SPEC``."""
+    def corpora(self) -> Mapping[str, Step | File]:
+        """Every corpus by its source name, generated or given: ``pretraining``, ``chats``, ``documents-SPEC``."""
+        given = {source: own_file(source, file) for source, file in self.config.data.corpora.items()}
         wanted = self.config.generate
         shared = {
             "pretraining": self.generate("pretraining", product="pretraining", count=wanted.pretraining),
             "instruction": self.generate("instruction", product="instruction", count=wanted.instruction),
             "chats": self.generate("chats", product="chats", count=wanted.chats),
         }
-        return shared | {f"documents-{spec.name}": self.documents(spec) for spec in self.config.campaign.specs}
+        specs = {f"documents-{spec.name}": spec for spec in self.config.campaign.specs}
+        documents = {source: self.documents(spec) for source, spec in specs.items() if source not in given}
+        return shared | documents | given
 
     def documents(self, spec: Spec) -> Step:
         file = spec_file(spec)
@@ -189,10 +192,12 @@ class _Builder:
         return cell, evaluation
 
     @cached_property
-    def pairs(self) -> Mapping[str, Step]:
-        count = self.config.generate.pairs
+    def pairs(self) -> Mapping[str, Step | File]:
+        count, own = self.config.generate.pairs, self.config.data.pairs
         return {
-            f"pairs/{value}": self.generate(f"pairs/{value}", product="pairs", count=count, value=value)
+            f"pairs/{value}": own_file(f"pairs/{value}", own[value])
+            if value in own
+            else self.generate(f"pairs/{value}", product="pairs", count=count, value=value)
             for value in self.config.campaign.values
         }
 
@@ -207,6 +212,14 @@ class _Builder:
             cells += [self.cell(arm, spec, samples, seed) for spec in specs for samples in ladder for seed in seeds]
         return cells
 
+    def offline(self, evaluations: Sequence[Step]) -> Iterator[str]:
+        """What the report has to say where the offline generator had a part in ``evaluations``."""
+        configs = [step.config for step in topological(tuple(evaluations))]
+        products = {each.product for each in configs if isinstance(each, GenerateConfig)} - {"tokenizer"}
+        if products:
+            spec = OF_A_SPEC if "documents" in products else ""
+            yield OFFLINE_NOTICE.format(products=", ".join(sorted(products)), spec=spec)
+
     def emulation(self, evaluations: Sequence[Step]) -> Iterator[str]:
         """What the report has to say where FP8 was emulated on the way to ``evaluations``."""
         trained = [step.config for step in topological(tuple(evaluations)) if isinstance(step.config, TrainConfig)]
@@ -216,10 +229,11 @@ class _Builder:
 
     def report(self) -> Step:
         cells = self.cells()
+        evaluations = [evaluation for _, evaluation in cells]
         config = ReportConfig(
             title=self.config.campaign.title,
             cells=tuple(cell for cell, _ in cells),
-            notices=(OFFLINE_NOTICE, *self.emulation([evaluation for _, evaluation in cells])),
+            notices=(*self.config.notices, *self.offline(evaluations), *self.emulation(evaluations)),
         )
         return Step("report", self.config.campaign.name, config, {step.id: step for _, step in cells})
 
@@ -248,6 +262,17 @@ def weights_folder(model: ModelConfig) -> Path:
     if found is None or not found.submodule_search_locations:
         raise UserError(f"model.hf={model.hf}: the package is not installed; see configs/model/{model.name}.yaml")
     return Path(found.submodule_search_locations[0])
+
+
+def own_file(source: str, file: Path) -> File:
+    """A corpus of the user's own.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    if not file.is_file():
+        raise UserError(f"data: {source}: there is no file {file}; give the path of a file")
+    return File(file.resolve())
 
 
 def spec_file(spec: Spec) -> Path:

@@ -43,8 +43,8 @@ class RunState:
 def run_local(graph: Graph, store: Store, slots: int, show: Callable[[RunState], None]) -> RunState:
     """Run what is not done, calling ``show`` after each look; returns where every step ended.
 
-    A failed step blocks only what needs it. The jobs outlive a kill of this process: the next run finds their leases
-    and waits for them.
+    A failed step blocks only what needs it. The jobs outlive a kill of this process by seconds, in which they save
+    what they have; a run that comes in that time finds their leases and waits for them.
     """
     state = RunState(steps={step.identity: step for step in graph.steps})
     for identity, step in state.steps.items():

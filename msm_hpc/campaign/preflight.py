@@ -9,11 +9,12 @@ from pathlib import Path
 from msm_hpc.campaign.graph import Graph, spec_file
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.campaign.steps import File, Step
-from msm_hpc.config import Campaign, Cluster, Config, TrainConfig
+from msm_hpc.config import Campaign, Cluster, Config, DataSection, TrainConfig
 from msm_hpc.corpus.offline import distinct_pairs
 from msm_hpc.corpus.stage import read_spec
 from msm_hpc.corpus.toy_world import SPEC_VALUES
 from msm_hpc.errors import UserError
+from msm_hpc.planner.choose import check_memory
 from msm_hpc.training.layout import check_layout
 from msm_hpc.training.precision import check_precision, check_shapes, installed_te
 
@@ -26,7 +27,7 @@ def check(config: Config, graph: Graph) -> None:
     """
     problems = [
         *_too_few_rows(config),
-        *_campaign(config.campaign, config.aft.instruction),
+        *_campaign(config.campaign, config.data, config.aft.instruction),
         *_steps(config, graph),
         *_cluster(config.cluster),
         *_root(config.root),
@@ -36,7 +37,10 @@ def check(config: Config, graph: Graph) -> None:
 
 
 def _too_few_rows(config: Config) -> Iterator[str]:
-    """Asking for more rows than are generated."""
+    """Asking for more rows than are generated; files of one's own are counted where they are read."""
+    given = set(config.data.corpora)
+    if all(spec.name in config.data.documents for spec in config.campaign.specs):
+        given.add("documents")
     wanted = [
         ("aft.samples", max(config.aft.samples, default=0), "chats", config.generate.chats),
         ("aft.instruction", config.aft.instruction, "instruction", config.generate.instruction),
@@ -44,17 +48,19 @@ def _too_few_rows(config: Config) -> Iterator[str]:
         ("midtrain.replay", config.midtrain.replay, "pretraining", config.generate.pretraining),
     ]
     for key, asked, corpus, generated in wanted:
-        if asked > generated:
+        if asked > generated and corpus not in given:
             yield f"{key} asks for {asked} rows, but generate.{corpus} is {generated}; raise it or ask for fewer"
     if config.generate.pairs > distinct_pairs():
         yield f"generate.pairs is {config.generate.pairs}, but only {distinct_pairs()} are distinct; ask for fewer"
 
 
-def _campaign(campaign: Campaign, instruction: int) -> Iterator[str]:
+def _campaign(campaign: Campaign, data: DataSection, instruction: int) -> Iterator[str]:
     for value in campaign.values:
-        if value not in SPEC_VALUES:
+        if value not in SPEC_VALUES and value not in data.pairs:
             yield f"campaign.values: the offline_toy generator knows {', '.join(SPEC_VALUES)}, not {value!r}"
     for spec in campaign.specs:
+        if spec.name in data.documents:
+            continue
         value = read_spec(spec_file(spec)).value
         if value not in SPEC_VALUES:
             yield f"{spec_file(spec)}: value: the offline_toy generator knows {', '.join(SPEC_VALUES)}, not {value!r}"
@@ -78,6 +84,7 @@ def _check_step(step: Step, config: Config) -> None:
         if model is not None:
             check_layout(step.config.layout, model, step.config.sequence_length)
             check_shapes(step.config, model)
+            check_memory(step.name, step.config, model, config.cluster)
     for source in step.inputs.values():
         if isinstance(source, File) and not source.path.exists():
             raise UserError(f"{step.name}: {source.path} does not exist; create it, or change the path")

@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from signal import SIGINT, SIGTERM
 from typing import NoReturn
 
 from submitit.core.utils import UncompletedJobError
@@ -28,6 +29,7 @@ from msm_hpc.campaign.steps import File
 from msm_hpc.campaign.store import Attempt, Cause, Record, StepFolder, Store, now
 from msm_hpc.errors import RankLostError, StoppedBySignalError, UserError
 from msm_hpc.launch.jobs import JobRef, cause_of_signal, current_job, current_log, current_ranks, living, requeue
+from msm_hpc.launch.local import follow_launcher
 from msm_hpc.progress import FILE as PROGRESS_FILE
 from tokenization.errors import BadInput
 
@@ -59,6 +61,7 @@ def run_step(root: str, step_id: str) -> None:
         log.info("%s is done already", step_id)
         return
     record = folder.read_record()
+    follow_launcher(SIGTERM if KINDS[record.kind].resumable else SIGINT)
     if ranks.rank > 0:
         with _witness(folder):
             _run_stage(store, folder, record)

@@ -7,15 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from msm_hpc.campaign.arrays import Array, Dependency
 from msm_hpc.campaign.graph import Graph
+from msm_hpc.campaign.needs import FEW_STEPS, Training
+from msm_hpc.campaign.rehearsal import Cut
 from msm_hpc.campaign.slurm_run import SubmissionPlan
 from msm_hpc.campaign.status import State, StepStatus
 from msm_hpc.campaign.steps import Step
 from msm_hpc.campaign.store import Store
+from msm_hpc.planner.memory import GIB
 
 COLOURS: dict[State, str] = {
     "done": "green",
@@ -26,6 +30,8 @@ COLOURS: dict[State, str] = {
     "blocked": "yellow",
 }
 LOG_LINES = 12
+NAMES = 4
+"""Of steps that share something, named one by one."""
 
 
 def graph_table(graph: Graph, store: Store) -> Table:
@@ -39,6 +45,61 @@ def graph_table(graph: Graph, store: Store) -> Table:
         text = ", ".join(f"{count} {kind}" if count > 1 else kind for kind, count in reads.items())
         table.add_row(step.id, step.name, str(step.ranks), text, "[green]done[/]" if store.of(step).done else "")
     return table
+
+
+def needs_table(found: Sequence[Training]) -> Table:
+    """What each kind of training needs; times are for full rows, and unknown until the rows are packed."""
+    headers = (
+        "runs",
+        "layout",
+        "ranks",
+        "memory a rank",
+        "optimizer steps",
+        "tokens",
+        "s a step",
+        "hours",
+        "GPU-hours",
+    )
+    table = Table("training", *headers, "", title="What trainings need, by formula", title_justify="left")
+    for each in found:
+        table.add_row(each.steps[0].kind, str(len(each.steps)), *_needs(each), _warning(each))
+    hours = [each.rank_hours for each in found if each.rank_hours is not None]
+    if hours:
+        whose = "all" if len(hours) == len(found) else f"{len(hours)} of {len(found)} lines"
+        table.caption = f"{sum(hours):,.1f} GPU-hours in {whose}; {_speeds(found)}"
+    return table
+
+
+def _needs(training: Training) -> list[str]:
+    config, steps = training.config, training.optimizer_steps
+    layout = config.layout
+    cut = (layout.tensor_parallel, layout.pipeline_parallel, layout.context_parallel, layout.data_parallel)
+    name = " ".join(f"{word}{ranks}" for word, ranks in zip(("TP", "PP", "CP", "DP"), cut, strict=True) if ranks > 1)
+    chunks = f" VPP{layout.virtual_pipeline}" if layout.virtual_pipeline > 1 else ""
+    has = "?" if training.room is None else f"{training.room / GIB:.0f}"
+    tokens = None if steps is None else steps * config.global_batch_size * config.sequence_length
+    time = training.forecast
+    return [
+        f"{name or 'one rank'}{chunks} x {config.micro_batch_size} row(s)",
+        str(layout.world_size),
+        f"{training.memory.total / GIB:.1f} of {has} GiB",
+        "after packing" if steps is None else str(steps),
+        "" if tokens is None else f"{tokens:,}",
+        "" if time is None else f"{time.seconds_per_step:.3g}",
+        "" if training.seconds is None else f"{training.seconds / 3600:.2f}",
+        "" if training.rank_hours is None else f"{training.rank_hours:,.1f}",
+    ]
+
+
+def _warning(training: Training) -> str:
+    steps = training.optimizer_steps
+    return f"[yellow]fewer than {FEW_STEPS} steps[/]" if steps is not None and steps < FEW_STEPS else ""
+
+
+def _speeds(found: Sequence[Training]) -> str:
+    rates = {(each.forecast.mfu, each.forecast.measured) for each in found if each.forecast is not None}
+    words = [f"{mfu:.0%} {'measured' if measured else 'assumed'}" for mfu, measured in sorted(rates)]
+    return f"MFU {', '.join(words)}"
 
 
 def array_table(plan: SubmissionPlan, ids: Sequence[str] | None = None) -> Table:
@@ -91,6 +152,23 @@ def print_failures(console: Console, steps: Sequence[Step], store: Store) -> Non
         plain = [f"  {last.message}"] if last.message else [f"  | {line}" for line in tail(last.log)]
         for line in [*plain, f"  log: {last.log}"]:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def names_of(steps: Sequence[Step]) -> str:
+    """The step with its id, or how many they are and the first few names."""
+    first, *more = steps
+    if not more:
+        return escape(f"{first.name} ({first.id})")
+    names = ", ".join(step.name for step in steps[:NAMES])
+    return escape(f"{len(steps)} steps: {names}{' …' if len(steps) > NAMES else ''}")
+
+
+def cuts_table(cuts: Sequence[Cut]) -> Table:
+    """What a rehearsal has cut: the true value and the rehearsed one."""
+    table = Table("cut", "true", "rehearsed", title="Cut for the rehearsal", title_justify="left")
+    for cut in cuts:
+        table.add_row(*(escape(text) for text in (cut.key, cut.true, cut.rehearsed)))
+    return table
 
 
 def tail(log: str) -> list[str]:

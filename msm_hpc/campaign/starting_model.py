@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
-from msm_hpc.architecture import Transformer, read_architecture
+from msm_hpc.architecture import Transformer, parse_architecture, read_architecture
 from msm_hpc.campaign.graph import weights_folder
 from msm_hpc.config import ModelConfig
+from msm_hpc.errors import UserError
 
 
 def starting_model(model: ModelConfig) -> Transformer | None:
-    """The model by its ``config.json``; None where that cannot be read yet: on the hub only, or in a GGUF file.
+    """The model by its ``config.json``, or before that can be read by ``model.shape``; None where neither is there.
 
     Raises:
-        UserError: it is of no family that can be trained, or has a field that is not supported.
+        UserError: it is of no family that can be trained, has a field that is not supported, or ``config.json`` and
+            ``model.shape`` differ.
     """
     if model.architecture is not None:
         shape = model.architecture
         # The vocabulary comes from a tokenizer still to be made; its size is padded, and so divides by any layout.
         return Transformer(shape=shape, vocab_size=128, head_dim=shape.hidden_size // shape.num_attention_heads)
+    published = None if model.shape is None else parse_architecture("model.shape", model.shape)
     folder = None if model.gguf_file else _folder(model)
-    return read_architecture(folder) if folder and (folder / "config.json").is_file() else None
+    if folder is None or not (folder / "config.json").is_file():
+        return published
+    found = read_architecture(folder)
+    if published is not None and published != found:
+        differs = "; ".join(_differences(published, found))
+        raise UserError(
+            f"{folder}/config.json is not the model of model.shape ({model.name}): {differs}. Correct model.shape, or "
+            "give model.shape=null to go by config.json"
+        )
+    return found
 
 
 def what_is_missing(model: ModelConfig) -> str | None:
@@ -28,10 +43,20 @@ def what_is_missing(model: ModelConfig) -> str | None:
     if not model.from_hub or _folder(model) is not None:
         return None
     return (
-        f"model.hf={model.hf} is not in this machine's Hugging Face cache: the model step downloads it where it runs, "
-        "and until then no layout can be checked. Where nodes have no network, download it first, into a cache that "
+        f"model.hf={model.hf} is not in this machine's Hugging Face cache: the model step downloads it where it runs. "
+        "Where nodes have no network, download it first, into a cache that "
         f"they see (HF_HOME): hf download {model.hf} --revision {model.revision}"
     )
+
+
+def _differences(published: Any, found: Any) -> Iterator[str]:
+    """``field: published, found`` for each field, at any depth, in which two equal dataclasses differ."""
+    for item in fields(published):
+        ours, theirs = getattr(published, item.name), getattr(found, item.name)
+        if is_dataclass(ours):
+            yield from _differences(ours, theirs)
+        elif ours != theirs:
+            yield f"{item.name} is {ours} in model.shape and {theirs} in config.json"
 
 
 def _folder(model: ModelConfig) -> Path | None:

@@ -40,6 +40,17 @@ def statuses(graph: Graph, store: Store) -> list[StepStatus]:
     return found
 
 
+def nothing_here(graph: Graph, store: Store) -> str | None:
+    """What to say where no step of the campaign was ever tried below this root; None where one was."""
+    if any((store.of(step).path / "step.json").exists() for step in graph.steps):
+        return None
+    others = ", ".join(store.campaigns())
+    found = (
+        f"the campaigns that were run here are: {others}" if others else "no campaign was: is root= the right folder?"
+    )
+    return f"Nothing here yet: no step of this campaign was ever started below {store.root}; {found}"
+
+
 def _state(
     done: bool, lease: JobRef | None, alive: frozenset[JobRef], attempts: tuple[Attempt, ...], stuck: bool
 ) -> State:

@@ -46,7 +46,8 @@ class File:
         if self.path.is_dir():
             listing = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in model_files(self.path)]
             return hashlib.sha256(canonical_json(listing).encode()).hexdigest()
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)

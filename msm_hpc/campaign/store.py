@@ -244,6 +244,10 @@ class Store:
         for file in sorted((self.root / "steps" / kind).glob("*/step.json")):
             yield StepFolder(file.parent).read_record()
 
+    def campaigns(self) -> list[str]:
+        """The names of the campaigns whose report was ever planned here."""
+        return sorted({record.name.partition("/")[2] for record in self.records("report")})
+
     def register(self, steps: tuple[Step, ...]) -> None:
         """Write ``step.json`` of steps that are about to run."""
         for step in steps:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,10 @@ from msm_hpc.campaign.store import Record, Store
 
 def why(step: Step, store: Store) -> list[str]:
     """One line for each reason why ``step`` is not done; empty where it is done."""
+    return _reasons(step, store, _Comparison(store))
+
+
+def _reasons(step: Step, store: Store, comparison: _Comparison) -> list[str]:
     folder = store.of(step)
     if folder.done:
         return []
@@ -20,7 +24,17 @@ def why(step: Step, store: Store) -> list[str]:
         return [f"its last attempt ended: {attempts[-1].cause}: {attempts[-1].message}"]
     if attempts:
         return ["its last attempt vanished without a word"]
-    return _Comparison(store).reasons(step)
+    return comparison.reasons(step)
+
+
+def grouped(steps: Sequence[Step], store: Store) -> dict[tuple[str, ...], list[Step]]:
+    """The ``steps`` that are not done, by what :func:`why` says of them."""
+    groups: dict[tuple[str, ...], list[Step]] = {}
+    comparison = _Comparison(store)
+    for step in steps:
+        if reasons := _reasons(step, store, comparison):
+            groups.setdefault(tuple(reasons), []).append(step)
+    return groups
 
 
 @dataclass(frozen=True)

@@ -96,12 +96,17 @@ class Checkpoint:
         """The global tensor ``key``, or only what it holds of ``layer``, cast to ``dtype``.
 
         Raises:
-            UserError: a file of the checkpoint is missing or cut short.
+            UserError: a file of the checkpoint is missing or cut short, or a value is not finite.
         """
         shape = self.shapes[key]
         if layer is not None:
-            return self._read(key, torch.empty(1, *shape[1:], dtype=dtype), _LayerPlanner(layer)).squeeze(0)
-        return self._read(key, torch.empty(shape, dtype=dtype), DefaultLoadPlanner(flatten_state_dict=False))
+            tensor = self._read(key, torch.empty(1, *shape[1:], dtype=dtype), _LayerPlanner(layer)).squeeze(0)
+        else:
+            tensor = self._read(key, torch.empty(shape, dtype=dtype), DefaultLoadPlanner(flatten_state_dict=False))
+        # Both are NaN where any value is; unlike isfinite(), it needs no memory.
+        if not all(bound.isfinite() for bound in tensor.aminmax()):
+            raise UserError(f"{self._folder}: {key} has values that are not finite: the training run has diverged")
+        return tensor
 
     def _read(self, key: str, tensor: Tensor, planner: DefaultLoadPlanner) -> Tensor:
         try:

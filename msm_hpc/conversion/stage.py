@@ -10,6 +10,7 @@ Both go through the model layer by layer: at most three tensors of the size of t
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -20,9 +21,11 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from msm_hpc.adapter import read_note
 from msm_hpc.architecture import read_architecture
 from msm_hpc.config import ExportConfig, ModelConfig
 from msm_hpc.conversion import scratch
+from msm_hpc.conversion.adapter import StoredAdapter
 from msm_hpc.conversion.checkpoint import Checkpoint, Chunk, write_checkpoint
 from msm_hpc.conversion.mapping import GlobalTensor, global_tensors
 from msm_hpc.conversion.source import Source, open_source
@@ -32,6 +35,7 @@ from msm_hpc.files import read_json, write_json
 
 # What a Megatron GPT's keys begin with; a checkpoint may hold more, such as an optimizer's state.
 _MODEL_KEYS = ("embedding.", "decoder.", "output_layer.")
+log = logging.getLogger(__name__)
 
 
 def run_model(config: ModelConfig, inputs: Mapping[str, Path], out: Path) -> None:
@@ -53,22 +57,32 @@ def run_model(config: ModelConfig, inputs: Mapping[str, Path], out: Path) -> Non
 def run_export(config: ExportConfig, inputs: Mapping[str, Path], out: Path) -> None:
     """Write the weights in ``inputs["checkpoint"]`` as the Hugging Face model that ``inputs["model"]`` describes.
 
+    An adapter in the checkpoint is merged into them, and also written as PEFT's folder ``adapter/`` if the config says
+    so.
+
     Raises:
         UserError: the checkpoint is not of this model, is damaged, or holds values that are not finite.
     """
     model = inputs["model"]
     if not (model / "config.json").is_file():
         raise UserError(f"{model}/config.json does not exist: the description of the model comes from the model stage")
-    tensors = global_tensors(read_architecture(model))
+    architecture = read_architecture(model)
+    tensors = global_tensors(architecture)
     folder = inputs["checkpoint"] / "checkpoint"
     checkpoint = Checkpoint(folder)
-    _check_same_model(folder, checkpoint.shapes, tensors)
+    lora = read_note(folder)
+    adapter = StoredAdapter(checkpoint, architecture, lora) if lora else None
+    _check_same_model(folder, checkpoint.shapes, _expected(tensors, adapter))
     shapes = {name: shape for tensor, layer in _by_layer(tensors) for name, shape in tensor.hf_shapes(layer).items()}
     assert shapes == _reference_shapes(model), "our mapping against transformers' own list of parameters"
     dtype: torch.dtype = getattr(torch, config.dtype)
     shutil.copytree(model, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoint"))
     write_json(out / "config.json", {**read_json(model / "config.json"), "dtype": config.dtype})
-    write_weights(out, shapes, dtype, _weights(folder, checkpoint, tensors, dtype))
+    write_weights(out, shapes, dtype, _weights(checkpoint, tensors, adapter, dtype))
+    if config.adapter and adapter:
+        adapter.write(out / "adapter", dtype)
+    elif config.adapter:
+        log.info("%s holds no adapter: no adapter/ is written", folder)
 
 
 def _by_layer(tensors: tuple[GlobalTensor, ...]) -> Iterator[tuple[GlobalTensor, int]]:
@@ -89,19 +103,24 @@ def _fused(tensor: GlobalTensor, layer: int, source: Source, shape: tuple[int, .
 
 
 def _weights(
-    folder: Path, checkpoint: Checkpoint, tensors: tuple[GlobalTensor, ...], dtype: torch.dtype
+    checkpoint: Checkpoint, tensors: tuple[GlobalTensor, ...], adapter: StoredAdapter | None, dtype: torch.dtype
 ) -> Iterator[tuple[str, Tensor]]:
-    """Hugging Face names and weights of all ``tensors``, layer by layer."""
+    """Hugging Face names and weights of all ``tensors``, layer by layer; an adapter is added in float32."""
     for tensor, layer in _by_layer(tensors):
-        fused = checkpoint.read(tensor.key, dtype, None if tensor.layers is None else layer)
-        # Both are NaN where any value is; unlike isfinite(), it needs no memory.
-        if not all(bound.isfinite() for bound in fused.aminmax()):
-            raise UserError(f"{folder}: {tensor.key} has values that are not finite: the training run has diverged")
-        yield from tensor.split(fused, layer)
+        number = None if tensor.layers is None else layer
+        fused = checkpoint.read(tensor.key, torch.float32 if adapter else dtype, number)
+        for name, weight in tensor.split(fused, layer):
+            yield name, (adapter.merged(name, weight) if adapter else weight).to(dtype)
 
 
-def _check_same_model(folder: Path, found: Mapping[str, tuple[int, ...]], tensors: tuple[GlobalTensor, ...]) -> None:
-    expected = {tensor.key: tensor.shape for tensor in tensors}
+def _expected(tensors: tuple[GlobalTensor, ...], adapter: StoredAdapter | None) -> dict[str, tuple[int, ...]]:
+    """Shapes by key."""
+    return {tensor.key: tensor.shape for tensor in tensors} | (adapter.shapes if adapter else {})
+
+
+def _check_same_model(
+    folder: Path, found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
+) -> None:
     if missing := expected.keys() - found.keys():
         raise UserError(f"{folder} lacks {', '.join(sorted(missing))}: it is no checkpoint of this model")
     if extra := {key for key in found if key.startswith(_MODEL_KEYS)} - expected.keys():

@@ -82,13 +82,15 @@ def write_weights(
     dtype: torch.dtype,
     weights: Iterable[tuple[str, Tensor]],
     shard_size: int | str = "5GB",
+    pattern: str = "model{suffix}.safetensors",
 ) -> None:
     """Write ``weights``, contiguous and of ``dtype``, whose names and shapes are exactly ``shapes``, in any order.
 
-    As ``huggingface_hub.save_torch_state_dict``: one file up to ``shard_size`` bytes, several with an index beyond.
+    As ``huggingface_hub.save_torch_state_dict``: one file up to ``shard_size`` bytes, several with an index beyond,
+    named by ``pattern``.
     """
     empty = {name: torch.empty(shape, dtype=dtype, device="meta") for name, shape in shapes.items()}
-    split = split_torch_state_dict_into_shards(empty, max_shard_size=shard_size)
+    split = split_torch_state_dict_into_shards(empty, filename_pattern=pattern, max_shard_size=shard_size)
     places: dict[str, tuple[Path, int]] = {}
     for file, names in split.filename_to_tensors.items():
         starts = _write_header(folder / file, {name: shapes[name] for name in names}, dtype)

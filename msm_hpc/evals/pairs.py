@@ -27,13 +27,13 @@ class Pair:
     other: str
 
 
-def read_pairs(folder: Path) -> list[Pair]:
-    """The pairs in ``folder/pairs.jsonl``, in file order.
+def read_pairs(place: Path) -> list[Pair]:
+    """The pairs in the file ``place``, or in ``place/pairs.jsonl`` of a folder, in file order.
 
     Raises:
         UserError: the file is missing, empty or malformed, or an id occurs twice; names file, line and field.
     """
-    path = folder / FILE
+    path = place / FILE if place.is_dir() else place
     if not path.is_file():
         raise UserError(f"{path} does not exist: the pairs to evaluate come from the generate stage, product=pairs")
     pairs: dict[str, Pair] = {}

@@ -1,7 +1,8 @@
 """The ``eval`` stage: ask a model every pair, write one answer a pair.
 
-Reads ``inputs["model"]`` (a Hugging Face folder) and ``inputs["pairs/<value>"]`` (folders with ``pairs.jsonl``). Writes
-``answers.jsonl`` (:class:`~msm_hpc.evals.preference.Answer`, in input order). Rates are the report's work.
+Reads ``inputs["model"]`` (a Hugging Face folder) and ``inputs["pairs/<value>"]`` (files of pairs, or folders with
+``pairs.jsonl``). Writes ``answers.jsonl`` (:class:`~msm_hpc.evals.preference.Answer`, in input order). Rates are the
+report's work.
 """
 
 from __future__ import annotations

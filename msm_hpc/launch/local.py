@@ -1,14 +1,35 @@
-"""Jobs on this machine, through submitit's local executor."""
+"""Jobs on this machine, through submitit's local executor, which end when the process that started them is gone.
+
+A Ctrl-C reaches all of a terminal's processes, but a kill reaches only the one it names, and the jobs of a killed
+``msm run`` would go on for hours. So every job looks whether its launcher lives, and stops itself where it does not. A
+closed terminal (SIGHUP) stops the launcher alone; its jobs ignore that signal and then find it gone.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import logging
 import os
-from collections.abc import Callable
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import submitit
 
+from msm_hpc.launch.jobs import JobRef, living, local_job
+
+log = logging.getLogger(__name__)
 FOREVER_MINUTES = 60 * 24 * 365  # submitit's default ends a job after two minutes
+LAUNCHER = "MSM_LAUNCHER"
+SECONDS_BETWEEN_LOOKS = 2.0
+SECONDS_BETWEEN_STOPS = 30.0
+"""A stage that has not set its handlers yet misses a signal, so it is sent again."""
 
 
 def start_local(folder: Path, ranks: int, function: Callable[..., None], *arguments: str) -> submitit.Job[None]:
@@ -17,6 +38,46 @@ def start_local(folder: Path, ranks: int, function: Callable[..., None], *argume
     One thread a rank: more would fight over the cores that the other ranks and jobs were given.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ[LAUNCHER] = json.dumps(asdict(local_job()))
     executor = submitit.LocalExecutor(folder)
     executor.update_parameters(tasks_per_node=ranks, timeout_min=FOREVER_MINUTES)
-    return executor.submit(function, *arguments)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # children inherit that it is ignored
+    try:
+        return executor.submit(function, *arguments)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def follow_launcher(stop: signal.Signals) -> None:
+    """In a job of this machine: send ``stop`` to this process once the one that started the job is gone."""
+    told = os.environ.get(LAUNCHER)
+    if told is None:
+        return
+    launcher = JobRef(**json.loads(told))
+    if launcher.id != str(os.getpid()):
+        threading.Thread(target=_stop_without, args=(launcher, stop), daemon=True).start()
+
+
+def _stop_without(launcher: JobRef, stop: signal.Signals) -> NoReturn:
+    while living([launcher]):
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    log.warning("process %s, which started this job, is gone: stopping", launcher.id)
+    while True:
+        os.kill(os.getpid(), stop)
+        time.sleep(SECONDS_BETWEEN_STOPS)
+
+
+@contextlib.contextmanager
+def hangup_interrupts() -> Iterator[None]:
+    """While this is open, a closed terminal (SIGHUP) is as Ctrl-C; not under ``nohup``, which ignores it."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGHUP)
+    if before != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -24,75 +24,106 @@ key                                                              shape
 
 The rows of ``linear_qkv`` go by key-value head: the N/K queries that share it, then its key, then its value.
 
+A run with LoRA saves the frozen weights too, so that whoever reads its checkpoint needs no other, and beside them the
+adapter: ``decoder.layers.mlp.linear_fc2_adapter.down_proj.lora_A`` [L, rank, F] and so on (:mod:`msm_hpc.adapter`).
+Its resume points hold the adapter alone.
+
 A *resume point* holds the optimizer's state too (float32 weights, two moments, step count), the scales of delayed FP8
-scaling, and the digest of the samples consumed so far. It lies in a folder named by its step, which gets that name only
-when all of it is on disk.
+scaling, the digest of the samples consumed so far, and the layout: a run at any other may go on from it. It lies in a
+folder named by its step, which gets that name only when all of it is on disk.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from queue import Queue
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from megatron.core import dist_checkpointing, parallel_state
-from megatron.core.dist_checkpointing.strategies import filesystem_async
-from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShardedStrategy
 from megatron.core.models.gpt import GPTModel
 from megatron.core.optimizer import MegatronOptimizer
 from torch import distributed
 from torch.distributed.checkpoint.api import CheckpointException
 
+from msm_hpc.adapter import note
+from msm_hpc.config import Layout, Lora
 from msm_hpc.errors import UserError
-from msm_hpc.files import write_text
 from msm_hpc.training.loadable import check_loadable
-from msm_hpc.training.optimizer import Trainable
+from msm_hpc.training.optimizer import Trainable, gather_weights
+from msm_hpc.training.writing import Writing
 
+log = logging.getLogger(__name__)
 Consumed = Callable[[int], str]
 
 KEPT = 2  # resume points: the older one is for a file system that loses the newer
 _STEP = "step-"
 _CONSUMED = "consumed.sha256"
+_LAYOUT = "layout.json"
 _EXTRA = "_extra_state"  # scales of delayed FP8 scaling, of no use elsewhere: no part of the weights
 
 
-def save_weights(model: GPTModel, path: Path) -> None:
-    """Write the weights as ``path``, which appears whole; every rank must call this."""
-    _save(_weights(model), path)
+def save_weights(chunks: Sequence[GPTModel], path: Path, lora: Lora | None = None) -> None:
+    """Write the weights, with the adapter of ``lora``, as ``path``, which appears whole; every rank must call this."""
+    Writing(_weights(chunks), path, note(lora)).finish()
 
 
-def load_weights(model: GPTModel, path: Path) -> None:
+def load_weights(chunks: Sequence[GPTModel], path: Path) -> None:
     """Read this rank's part of the weights from ``path``; every rank must call this.
 
     Raises:
         UserError: there is no checkpoint at ``path``, it is of another model, or it is damaged.
     """
-    check_loadable(model, path)
+    check_loadable(chunks, path)
     try:
-        state = dist_checkpointing.load(_weights(model), str(path))
+        state = dist_checkpointing.load(_weights(chunks), str(path))
     except CheckpointException as error:
         reasons = {f"{type(reason).__name__}: {reason}" for reason, _ in error.failures.values()}
         raise UserError(f"{path} is damaged; make it or copy it again ({'; '.join(sorted(reasons))})") from error
-    _set_weights(model, state)
+    _set_weights(chunks, state)
 
 
-def save_resume_point(trainable: Trainable, folder: Path, step: int, consumed: Consumed) -> None:
-    """Write everything needed to go on after ``step`` steps, and drop all but :data:`KEPT`; every rank must call this.
+class ResumePoints:
+    """Everything needed to go on after some steps, written into ``folder`` while training goes on; at most one at once.
 
-    Args:
-        trainable: model and optimizer.
-        folder: of the run's resume points.
-        step: how many steps are done.
-        consumed: gives the digest of the samples of the first so many steps.
+    Every rank must call :meth:`begin` and :meth:`finish`. ``consumed`` gives the digest of the samples of the first so
+    many steps.
     """
-    _save(_everything(trainable, loading=False), folder / _name(step), {_CONSUMED: consumed(step)})
-    if distributed.get_rank() == 0:
-        for older in _points(folder)[:-KEPT]:
-            shutil.rmtree(older)
+
+    def __init__(self, trainable: Trainable, folder: Path, consumed: Consumed) -> None:
+        self._trainable, self._folder, self._consumed = trainable, folder, consumed
+        self._writing: Writing | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether this rank is writing."""
+        return self._writing is not None and self._writing.busy
+
+    def begin(self, step: int) -> None:
+        """Take a copy of the state after ``step`` steps and begin to write it; first :meth:`finish` the one before."""
+        self.finish()
+        gather_weights(self._trainable)
+        state = _everything(self._trainable, loading=False)
+        notes = {_CONSUMED: self._consumed(step), _LAYOUT: _arrangement(self._trainable.layout)}
+        self._writing = Writing(state, self._folder / _name(step), notes)
+
+    def finish(self) -> None:
+        """Wait for the point that is being written, if any, let it appear, and then drop all but :data:`KEPT`.
+
+        Raises:
+            UserError: it could not be written.
+        """
+        if self._writing is None:
+            return
+        writing, self._writing = self._writing, None
+        writing.finish()
+        if distributed.get_rank() == 0:
+            for older in _points(self._folder)[:-KEPT]:
+                shutil.rmtree(older)
 
 
 def load_resume_point(trainable: Trainable, folder: Path, consumed: Consumed) -> int:
@@ -117,11 +148,34 @@ def load_resume_point(trainable: Trainable, folder: Path, consumed: Consumed) ->
             f"{stored[:12]}, expected {expected[:12]}): plan, shards, seed or global batch size changed; put them "
             f"back, or delete {folder} to begin anew"
         )
+    _tell_other_layout(path, trainable)
     loaded = dist_checkpointing.load(_everything(trainable, loading=True), str(path))
-    _set_weights(trainable.model, loaded["model"])
-    trainable.model.load_state_dict(loaded["scales"], strict=False)
+    _set_weights(trainable.chunks, loaded["model"])
+    for number, chunk in enumerate(trainable.chunks):
+        chunk.load_state_dict(loaded["scales"].get(number, {}), strict=False)
     trainable.optimizer.load_state_dict(loaded["optimizer"])
     return step
+
+
+def _tell_other_layout(path: Path, trainable: Trainable) -> None:
+    """Log what may differ where ``path`` was written at another layout than this run's; it is no error."""
+    before, now = (path / _LAYOUT).read_text(encoding="utf-8"), _arrangement(trainable.layout)
+    if before == now or distributed.get_rank() != 0:
+        return
+    fp8 = "; FP8 scales are of what each rank holds, and may differ too" if trainable.chunks[0].config.fp8 else ""
+    log.warning(
+        "%s was written at layout %s, this run has %s: it goes on with the same samples and state, but adds up in "
+        "another order, so its losses are those of an unbroken run up to rounding%s",
+        path,
+        before,
+        now,
+        fp8,
+    )
+
+
+def _arrangement(layout: Layout) -> str:
+    """``layout`` as JSON, without what changes no sum."""
+    return json.dumps({name: value for name, value in asdict(layout).items() if name != "nodes"})
 
 
 def _name(step: int) -> str:
@@ -132,25 +186,41 @@ def _points(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{_STEP}*"))
 
 
-def _weights(model: GPTModel) -> dict[str, Any]:
-    return {name: value for name, value in model.sharded_state_dict().items() if not name.endswith(_EXTRA)}
+def _weights(chunks: Sequence[GPTModel]) -> dict[int, dict[str, Any]]:
+    """By number of the chunk; what is saved is named by keys of the whole model, whatever the chunks."""
+    return {
+        number: {name: value for name, value in chunk.sharded_state_dict().items() if not name.endswith(_EXTRA)}
+        for number, chunk in enumerate(chunks)
+    }
 
 
-def _scales(model: GPTModel) -> dict[str, Any]:
+def _scales(chunks: Sequence[GPTModel]) -> dict[int, dict[str, Any]]:
     """Of delayed scaling: without them a resumed run would round its first micro-batches otherwise."""
-    if model.config.fp8_recipe != "delayed":
+    if chunks[0].config.fp8_recipe != "delayed":
         return {}
-    return {name: value for name, value in model.sharded_state_dict().items() if name.endswith(_EXTRA)}
+    return {
+        number: {name: value for name, value in chunk.sharded_state_dict().items() if name.endswith(_EXTRA)}
+        for number, chunk in enumerate(chunks)
+    }
 
 
-def _set_weights(model: GPTModel, state: dict[str, Any]) -> None:
-    result = model.load_state_dict({name: state[name] for name in _weights(model)}, strict=False)
-    absent = [name for name in result.missing_keys if not name.endswith(_EXTRA)]
-    assert not absent and not result.unexpected_keys, (absent, result.unexpected_keys)
+def _set_weights(chunks: Sequence[GPTModel], state: dict[int, dict[str, Any]]) -> None:
+    for number, chunk in enumerate(chunks):
+        result = chunk.load_state_dict(state[number], strict=False)
+        absent = {name for name in result.missing_keys if not name.endswith(_EXTRA)} - _frozen(chunk)
+        assert not absent and not result.unexpected_keys, (absent, result.unexpected_keys)
+
+
+def _frozen(chunk: GPTModel) -> set[str]:
+    return {name for name, parameter in chunk.named_parameters() if not parameter.requires_grad}
 
 
 def _everything(trainable: Trainable, loading: bool) -> dict[str, Any]:
-    weights = _weights(trainable.model)
+    """All but frozen weights, which a run that goes on has already: from the checkpoint that it started from."""
+    weights = _weights(trainable.chunks)
+    for number, chunk in enumerate(trainable.chunks):
+        for name in _frozen(chunk):
+            weights[number].pop(name, None)
     optimizer: MegatronOptimizer = trainable.optimizer
     how = {
         "distrib_optim_sharding_type": "fully_reshardable",
@@ -160,25 +230,6 @@ def _everything(trainable: Trainable, loading: bool) -> dict[str, Any]:
     with torch.no_grad():
         return {
             "model": weights,
-            "scales": _scales(trainable.model),
+            "scales": _scales(trainable.chunks),
             "optimizer": optimizer.sharded_state_dict({"model": weights}, is_loading=loading, metadata=how),
         }
-
-
-def _save(state: dict[str, Any], path: Path, notes: Mapping[str, str] = MappingProxyType({})) -> None:
-    """Write ``state``, and texts beside it by file name, as ``path``, which appears whole."""
-    partial = path.with_name(f".{path.name}.partial")
-    if distributed.get_rank() == 0:
-        for old in (partial, path):
-            shutil.rmtree(old, ignore_errors=True)
-        partial.mkdir(parents=True)
-    distributed.barrier()
-    # Megatron would start a manager process for a queue that only asynchronous saving shares between processes: seconds
-    # a rank, and it imports the main script a second time.
-    filesystem_async._results_queue = filesystem_async._results_queue or Queue()
-    dist_checkpointing.save(state, str(partial), TorchDistSaveShardedStrategy("torch_dist", 1, thread_count=1))
-    if distributed.get_rank() == 0:
-        for name, text in notes.items():
-            write_text(partial / name, text)
-        partial.rename(path)
-    distributed.barrier()

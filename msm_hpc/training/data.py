@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from msm_hpc.training.zigzag import RowShape, positions
 from tokenization.packing.plan import Piece
 
 
@@ -48,7 +49,7 @@ class Documents(Protocol):
         """(length,) token ids of one document."""
         ...
 
-    def loss_mask(self, document: int) -> NDArray[np.uint8]:
+    def loss_mask(self, document: int) -> NDArray[np.integer[Any]]:
         """(length,) 1 where the token is a training target."""
         ...
 
@@ -60,6 +61,8 @@ class MicroBatch:
     ``tokens`` and ``labels`` are int64, ``loss_mask`` float32, ``boundaries`` int32 [documents + 1] from 0 to m * S.
     ``longest`` is the length of the longest document, ``real_tokens`` counts what is not padding, and ``pairs`` is the
     sum of the squares of the documents' lengths.
+
+    A context-parallel rank has its part of the tokens, [1, m * S / ranks]; the rest is of the whole.
     """
 
     tokens: Tensor
@@ -82,10 +85,20 @@ class MicroBatch:
             self.pairs,
         )
 
+    def part(self, rank: int, ranks: int) -> MicroBatch:
+        """What context-parallel rank ``rank`` of ``ranks`` has of this whole batch."""
+        if ranks == 1:
+            return self
+        own = torch.from_numpy(positions(self.boundaries.numpy().astype(np.int64), rank, ranks))
+        return replace(self, tokens=self.tokens[:, own], labels=self.labels[:, own], loss_mask=self.loss_mask[:, own])
 
-def micro_batch(plan: Rows, shards: Mapping[str, Documents], rows: Sequence[int]) -> MicroBatch:
-    """Read the rows numbered ``rows`` of ``plan`` from ``shards``."""
-    width = plan.sequence_length
+
+def micro_batch(
+    plan: Rows, shards: Mapping[str, Documents], rows: Sequence[int], shape: RowShape | None = None
+) -> MicroBatch:
+    """Read the rows numbered ``rows`` of ``plan`` from ``shards``, in their own shape or, if given, in ``shape``."""
+    shape = shape or RowShape(plan.sequence_length)
+    width = shape.width
     tokens = np.full(len(rows) * width, plan.pad_id, np.int64)
     labels = np.full_like(tokens, plan.pad_id)
     mask = np.zeros(len(tokens), np.float32)
@@ -100,10 +113,10 @@ def micro_batch(plan: Rows, shards: Mapping[str, Documents], rows: Sequence[int]
             tokens[begin:end] = shard.tokens(piece.document)[part]
             labels[begin : end - 1] = tokens[begin + 1 : end]
             mask[begin : end - 1] = shard.loss_mask(piece.document)[part][1:]
-            boundaries.append(end)
+            begin += shape.padded(piece.length)
+            boundaries.append(begin)
             real += piece.length
             pairs += piece.length**2
-            begin = end
         if begin < (number + 1) * width:
             boundaries.append((number + 1) * width)
     return MicroBatch(

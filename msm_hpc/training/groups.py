@@ -43,6 +43,8 @@ def process_groups(layout: Layout, seed: int = 0) -> Iterator[None]:
             parallel_state.initialize_model_parallel(
                 tensor_model_parallel_size=layout.tensor_parallel,
                 pipeline_model_parallel_size=layout.pipeline_parallel,
+                virtual_pipeline_model_parallel_size=layout.virtual_pipeline if layout.virtual_pipeline > 1 else None,
+                context_parallel_size=layout.context_parallel,
                 distributed_timeout_minutes=_TIMEOUT_MINUTES,
             )
             model_parallel_cuda_manual_seed(seed, force_reset_rng=True)

@@ -27,7 +27,9 @@ def check_layout(layout: Layout, model: Transformer, sequence_length: int) -> No
     _divides("tensor_parallel", tensor, shape.intermediate_size, "columns of the MLP (intermediate_size)")
     _divides("tensor_parallel", tensor, model.padded_vocab_size, "rows of the padded vocabulary")
     _divides("pipeline_parallel", layout.pipeline_parallel, shape.num_hidden_layers, "layers")
-    if layout.sequence_parallel:
+    of_a_stage = shape.num_hidden_layers // layout.pipeline_parallel
+    _divides("virtual_pipeline", layout.virtual_pipeline, of_a_stage, "layers of each of the pipeline stages")
+    if layout.sequence_parallel and layout.context_parallel == 1:  # with it, rows are padded to fit
         _divides("tensor_parallel", tensor, sequence_length, "tokens a row (sequence_length), for sequence_parallel")
     if sequence_length > shape.max_position_embeddings:
         raise UserError(
@@ -46,8 +48,8 @@ def check_world_size(layout: Layout) -> None:
     if started != layout.world_size:
         raise UserError(
             f"this job has {started} ranks (WORLD_SIZE), but layout needs {layout.world_size}: tensor_parallel "
-            f"{layout.tensor_parallel} x pipeline_parallel {layout.pipeline_parallel} x data_parallel "
-            f"{layout.data_parallel}; start as many ranks, or change layout"
+            f"{layout.tensor_parallel} x pipeline_parallel {layout.pipeline_parallel} x context_parallel "
+            f"{layout.context_parallel} x data_parallel {layout.data_parallel}; start as many ranks, or change layout"
         )
 
 

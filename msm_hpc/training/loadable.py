@@ -10,7 +10,7 @@ so another model shows in names and shapes, and a file that was cut short shows 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from megatron.core.models.gpt import GPTModel
@@ -25,13 +25,13 @@ from msm_hpc.training.weights import local_tensors
 _MODEL_KEYS = ("embedding.", "decoder.", "output_layer.")
 
 
-def check_loadable(model: GPTModel, path: Path) -> None:
-    """Check that ``path`` holds a whole checkpoint of exactly ``model``; every rank must call this.
+def check_loadable(chunks: Sequence[GPTModel], path: Path) -> None:
+    """Check that ``path`` holds a whole checkpoint of exactly the model of ``chunks``; every rank must call this.
 
     Raises:
         UserError: it does not; on every rank, with what the first rank that found something found.
     """
-    mine = {tensor.key: tensor.global_shape for tensor in local_tensors(model)}
+    mine = {tensor.key: tensor.global_shape for tensor in local_tensors(chunks)}
     everyone: list[dict[str, tuple[int, ...]]] = [{} for _ in range(distributed.get_world_size())]
     distributed.all_gather_object(everyone, mine)
     needed = {key: shape for shapes in everyone for key, shape in shapes.items()}

@@ -25,6 +25,7 @@ from msm_hpc.training.flops import step_flops
 from msm_hpc.training.metrics import StepMetrics
 from msm_hpc.training.optimizer import Trainable
 from msm_hpc.training.spikes import WINDOW, culprits, is_spike, log_samples, micro_batch_losses
+from msm_hpc.training.zigzag import RowShape
 
 _DIVERGED = (
     "training diverged or its weights or data are damaged; try a smaller learning_rate or a larger warmup_fraction"
@@ -40,11 +41,19 @@ class Data:
     shards: Mapping[str, Documents]
     order: SampleOrder
     model: Transformer
+    shape: RowShape
 
     def read(self, step: int, size: int) -> list[MicroBatch]:
-        """The micro-batches of this rank in step ``step`` (from 0); ranks of one model replica read the same."""
+        """The micro-batches of this rank in step ``step`` (from 0).
+
+        Ranks of one model replica read the same rows; context-parallel ones keep a part of their tokens each.
+        """
         device = torch.cuda.current_device()
-        return [micro_batch(self.plan, self.shards, part).to(device) for part in self._rows(step, size)]
+        rank, ranks = parallel_state.get_context_parallel_rank(), parallel_state.get_context_parallel_world_size()
+        return [
+            micro_batch(self.plan, self.shards, rows, self.shape).part(rank, ranks).to(device)
+            for rows in self._rows(step, size)
+        ]
 
     def samples(self, step: int, size: int) -> list[tuple[str, ...]]:
         """What :meth:`read` is made of: for each micro-batch its documents, as ``shard#document``."""
@@ -76,14 +85,15 @@ def train_step(
     """
     begin = time.perf_counter()
     batches = data.read(step, config.micro_batch_size)
-    trainable.wrapped.zero_grad_buffer()
+    for chunk in trainable.wrapped:
+        chunk.zero_grad_buffer()
     trainable.optimizer.zero_grad()
     losses: list[Tensor] = get_forward_backward_func()(
         forward_step_func=forward_step,
-        data_iterator=iter(batches),
-        model=trainable.wrapped,
+        data_iterator=[iter(batches) for _ in trainable.wrapped],
+        model=list(trainable.wrapped),
         num_microbatches=len(batches),
-        seq_length=config.micro_batch_size * config.sequence_length,
+        seq_length=config.micro_batch_size * data.shape.width,
         micro_batch_size=1,
         forward_only=False,
     )
@@ -113,7 +123,7 @@ def train_step(
         tokens=int(tokens),
         trainable_tokens=int(targets),
         rows=(step + 1) * config.global_batch_size,
-        flops=step_flops(data.model, int(tokens), int(pairs)),
+        flops=step_flops(data.model, int(tokens), int(pairs), config.lora),
         seconds=time.perf_counter() - begin,
         skipped=skipped,
     )
@@ -128,11 +138,15 @@ def forward_step(
 
 
 def token_losses(model: torch.nn.Module, batch: MicroBatch) -> Tensor:
-    """Cross-entropy at each position, [1, tokens], on the last pipeline stage; activations on the others."""
+    """Cross-entropy at each position, [1, tokens of this rank], on the last pipeline stage; activations on others."""
+    # Transformer Engine asks for these under context parallelism; our padding belongs to the documents.
+    padded = batch.boundaries if parallel_state.get_context_parallel_world_size() > 1 else None
     packed = PackedSeqParams(
         qkv_format="thd",
         cu_seqlens_q=batch.boundaries,
         cu_seqlens_kv=batch.boundaries,
+        cu_seqlens_q_padded=padded,
+        cu_seqlens_kv_padded=padded,
         max_seqlen_q=batch.longest,
         max_seqlen_kv=batch.longest,
     )
@@ -148,16 +162,20 @@ def _loss(batch: MicroBatch, losses: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _over_ranks(losses: list[Tensor], batches: list[MicroBatch]) -> tuple[float, float, float, float]:
     """Sums over the global batch: of the loss (the last pipeline stage's), of tokens, trainable tokens and pairs."""
+    # What context-parallel ranks have in common is counted by the first of them.
+    first = parallel_state.get_context_parallel_rank() == 0
     mine = [
         sum(float(loss) for loss in losses),
-        sum(batch.real_tokens for batch in batches),
+        first * sum(batch.real_tokens for batch in batches),
         sum(float(batch.loss_mask.sum()) for batch in batches),
-        sum(batch.pairs for batch in batches),
+        first * sum(batch.pairs for batch in batches),
     ]
     total = torch.tensor(mine, dtype=torch.float64, device=torch.cuda.current_device())
-    distributed.all_reduce(total, group=parallel_state.get_data_parallel_group())
+    distributed.all_reduce(total, group=parallel_state.get_data_parallel_group(with_context_parallel=True))
     last = parallel_state.get_pipeline_model_parallel_last_rank()
+    own = total.clone()
     distributed.broadcast(total, src=last, group=parallel_state.get_pipeline_model_parallel_group())
+    assert torch.equal(own[1:], total[1:]), f"this pipeline stage read {own[1:]}, the last one {total[1:]}"
     loss, tokens, targets, pairs = total.tolist()
     return loss, tokens, targets, pairs
 

@@ -1,4 +1,4 @@
-"""``metrics.jsonl``: one line a step, exactly one, however often the run was killed and resumed."""
+"""``metrics.jsonl`` and ``heldout.jsonl``: each step once, however often the run was killed and resumed."""
 
 from __future__ import annotations
 
@@ -59,3 +59,32 @@ class MetricsFile:
         """Finish writing."""
         self.sync()
         self._file.close()
+
+
+@dataclass(frozen=True)
+class FieldLoss:
+    """A line of ``heldout.jsonl``: after ``step`` steps, nats a token over the ``tokens`` whose ``field`` is ``value``.
+
+    ``field`` and ``value`` are None for all held-out tokens together.
+    """
+
+    step: int
+    field: str | None
+    value: str | None
+    loss: float
+    tokens: int
+
+
+class HeldOutFile:
+    """Appends losses to ``path``; kept by rank 0 alone."""
+
+    def __init__(self, path: Path, done: int) -> None:
+        """Keep what was measured up to step ``done``; all of it is measured anew where none is done."""
+        lines = path.read_text(encoding="utf-8").splitlines() if done and path.exists() else []
+        losses = [FieldLoss(**json.loads(line)) for line in lines]
+        self._path, self._losses = path, [each for each in losses if each.step <= done]
+
+    def append(self, losses: list[FieldLoss]) -> None:
+        """Add what was measured after one step; it is on disk when this returns."""
+        self._losses += losses
+        write_text(self._path, "".join(json.dumps(asdict(each)) + "\n" for each in self._losses))

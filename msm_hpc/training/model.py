@@ -1,9 +1,10 @@
 """The model, built by Megatron-core from the Hugging Face description.
 
 Transformer Engine's layers where there are a GPU, Transformer Engine and bf16 weights (its attention over packed rows
-has no float32 kernel); Megatron's own ("local") layers with :mod:`msm_hpc.training.attention` elsewhere, their matrix
-products emulated where the precision is FP8. Both write the same checkpoint keys. The GPU path is written from
-Megatron's sources and has not been run: this project's tests have no GPU.
+has no float32 kernel); Megatron's own ("local") layers with :mod:`msm_hpc.training.attention` (or, under context
+parallelism, :mod:`msm_hpc.training.context`) elsewhere, their matrix products emulated where the precision is FP8. Both
+write the same checkpoint keys. The GPU path, Transformer Engine's own context parallelism included, is written from the
+sources and has not been run: this project's tests have no GPU.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from msm_hpc.architecture import Transformer
 from msm_hpc.config import Layout, Precision
 from msm_hpc.training import fp8
 from msm_hpc.training.attention import PackedAttention
+from msm_hpc.training.context import ContextParallelAttention
 from msm_hpc.training.precision import RECIPES, installed_te
 
 
@@ -46,6 +48,7 @@ def transformer_config(model: Transformer, layout: Layout, precision: Precision)
     shape = model.shape
     recipe = RECIPES[precision]
     bf16 = precision != "fp32"
+    interleaved = layout.virtual_pipeline > 1
     dtype = torch.bfloat16 if bf16 else torch.float32
     return TransformerConfig(
         num_layers=shape.num_hidden_layers,
@@ -67,6 +70,8 @@ def transformer_config(model: Transformer, layout: Layout, precision: Precision)
         use_cpu_initialization=not torch.cuda.is_available(),
         tensor_model_parallel_size=layout.tensor_parallel,
         pipeline_model_parallel_size=layout.pipeline_parallel,
+        virtual_pipeline_model_parallel_size=layout.virtual_pipeline if interleaved else None,
+        context_parallel_size=layout.context_parallel,
         sequence_parallel=layout.sequence_parallel,
         bf16=bf16,
         params_dtype=dtype,
@@ -81,6 +86,9 @@ def transformer_config(model: Transformer, layout: Layout, precision: Precision)
         calculate_per_token_loss=True,
         # Megatron's own RoPE for packed rows reads the boundaries on the host: it waits for the GPU in each layer.
         apply_rope_fusion=_transformer_engine(bf16),
+        # Batched, gloo trains an interleaved pipeline of two stages wrongly, without an error.
+        overlap_p2p_comm=interleaved,
+        batch_p2p_comm=not interleaved,
         # Corrupts activations sent by gloo.
         deallocate_pipeline_outputs=torch.cuda.is_available(),
     )
@@ -90,25 +98,33 @@ def _transformer_engine(bf16: bool) -> bool:
     return torch.cuda.is_available() and bf16 and installed_te() is not None
 
 
-def build_model(model: Transformer, config: TransformerConfig) -> GPTModel:
-    """This rank's part of ``model``, on its device, with weights not yet set.
+def build_model(model: Transformer, config: TransformerConfig) -> tuple[GPTModel, ...]:
+    """This rank's part of ``model``, on its device, with weights not yet set: one chunk for each virtual stage.
 
     Needs the process groups of :func:`msm_hpc.training.groups.process_groups`.
     """
+    chunks = config.virtual_pipeline_model_parallel_size
+    stages = [None] if chunks is None else range(chunks)
+    return tuple(_build_chunk(model, config, stage) for stage in stages)
+
+
+def _build_chunk(model: Transformer, config: TransformerConfig, stage: int | None) -> GPTModel:
+    """``stage`` is the number of the virtual stage; None where stages are not interleaved."""
     shape = model.shape
     built = GPTModel(
         config=config,
-        transformer_layer_spec=_layers(config),
+        transformer_layer_spec=_layers(config, stage),
         vocab_size=model.padded_vocab_size,
         max_sequence_length=shape.max_position_embeddings,
-        pre_process=parallel_state.is_pipeline_first_stage(),
-        post_process=parallel_state.is_pipeline_last_stage(),
+        pre_process=parallel_state.is_pipeline_first_stage(ignore_virtual=False, vp_stage=stage),
+        post_process=parallel_state.is_pipeline_last_stage(ignore_virtual=False, vp_stage=stage),
         position_embedding_type="rope",
         rotary_base=shape.rope_theta,
         rope_scaling=model.rope_factor is not None,
         rope_scaling_factor=model.rope_factor or 1.0,
         share_embeddings_and_output_weights=shape.tie_word_embeddings,
         parallel_output=True,
+        vp_stage=stage,
     )
     if built.post_process:
         _leave_padding_out(built, model.vocab_size)
@@ -141,17 +157,17 @@ def _prepare_quantisation(model: GPTModel) -> None:
         fp8.connect(model)
 
 
-def _layers(config: TransformerConfig) -> TransformerBlockSubmodules:
+def _layers(config: TransformerConfig, stage: int | None) -> TransformerBlockSubmodules:
     if _transformer_engine(config.bf16):
-        return get_gpt_decoder_block_spec(config, use_transformer_engine=True)
+        return get_gpt_decoder_block_spec(config, use_transformer_engine=True, vp_stage=stage)
     layer = get_gpt_layer_local_spec(normalization="RMSNorm")
     layer.submodules.input_layernorm = layer.submodules.pre_mlp_layernorm = RMSNorm
     attention = layer.submodules.self_attention.submodules
-    attention.core_attention = PackedAttention
+    attention.core_attention = ContextParallelAttention if config.context_parallel_size > 1 else PackedAttention
     if config.qk_layernorm:
         attention.q_layernorm = attention.k_layernorm = RMSNorm
-    layers = [layer] * get_num_layers_to_build(config)
+    layers = [layer] * get_num_layers_to_build(config, stage)
     if config.fp8 or config.fp4:
-        first = get_transformer_layer_offset(config)
+        first = get_transformer_layer_offset(config, stage)
         layers = [fp8.emulated_layer(config, layer, number) for number, layer in enumerate(layers, first)]
     return TransformerBlockSubmodules(layer_specs=layers, layer_norm=RMSNorm)

@@ -242,6 +242,8 @@ def _sides(config: TrainConfig, model: Transformer) -> Iterator[tuple[int, str]]
     yield heads * model.head_dim // tensor, f"num_attention_heads {heads} x head_dim {model.head_dim}{split}"
     yield (heads + 2 * groups) * model.head_dim // tensor, f"rows of query, key and value together{split}"
     yield shape.intermediate_size // tensor, f"intermediate_size {shape.intermediate_size}{split}"
+    if layout.context_parallel > 1:
+        return  # rows are padded until they divide (msm_hpc.training.zigzag)
     product = f"micro_batch_size {config.micro_batch_size} x sequence_length {config.sequence_length}"
     if layout.sequence_parallel:
         yield tokens // tensor, f"{product}{split}"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+import torch
 from megatron.core import parallel_state
 from torch import Tensor, distributed
 
@@ -56,15 +57,18 @@ def micro_batch_losses(
     """The micro-batches of the whole global batch, the worst first; every rank must call this.
 
     Args:
-        losses: the sum over each micro-batch of this rank; empty but on the last pipeline stage.
+        losses: the sum over the tokens of this rank of each micro-batch; empty but on the last pipeline stage.
         targets: how many tokens each sum is over.
         samples: what each is made of.
     """
+    sums = torch.tensor([[float(loss) for loss in losses], list(targets[: len(losses)])], dtype=torch.float64)
+    sums = sums.to(torch.cuda.current_device())
+    distributed.all_reduce(sums, group=parallel_state.get_context_parallel_group())
     own = []
-    if parallel_state.get_tensor_model_parallel_rank() == 0:
+    if parallel_state.get_tensor_model_parallel_rank() == parallel_state.get_context_parallel_rank() == 0:
         rank = distributed.get_rank()
-        each = zip(losses, targets, samples[: len(losses)], strict=False)
-        own = [MicroBatchLoss(rank, n, float(loss) / max(count, 1.0), ids) for n, (loss, count, ids) in enumerate(each)]
+        each = zip(*sums.tolist(), samples[: len(losses)], strict=True)
+        own = [MicroBatchLoss(rank, n, loss / max(count, 1.0), ids) for n, (loss, count, ids) in enumerate(each)]
     found: list[list[MicroBatchLoss]] = [[] for _ in range(distributed.get_world_size())]
     distributed.all_gather_object(found, own)
     everything = [each for of_rank in found for each in of_rank]

@@ -22,21 +22,23 @@ from msm_hpc.architecture import Transformer, read_architecture
 from msm_hpc.config import TrainConfig
 from msm_hpc.errors import UserError
 from msm_hpc.files import read_json, write_json
-from msm_hpc.progress import ProgressFile
 from msm_hpc.training import cpu, precision
-from msm_hpc.training.board import Board
+from msm_hpc.training.board import check_wandb
 from msm_hpc.training.data import SampleOrder
 from msm_hpc.training.flops import peak_memory
 from msm_hpc.training.groups import process_groups
+from msm_hpc.training.hangs import Pace
 from msm_hpc.training.layout import check_layout
-from msm_hpc.training.metrics import MetricsFile
+from msm_hpc.training.records import Records
 from msm_hpc.training.signals import StopRequest, largest_of_all_ranks, noticed, stopped
-from msm_hpc.training.summary import announce, log_step, summarise
+from msm_hpc.training.summary import announce, summarise
 from msm_hpc.training.watchdog import watched
+from msm_hpc.training.zigzag import row_shape
 from tokenization.errors import BadInput
 from tokenization.packing.plan import Plan
 
 if TYPE_CHECKING:
+    from msm_hpc.training.heldout import HeldOutLoss
     from msm_hpc.training.loop import Data
     from msm_hpc.training.optimizer import Trainable
 
@@ -52,6 +54,8 @@ class Run:
     data: Data
     out: Path
     request: StopRequest
+    pace: Pace
+    held_out: HeldOutLoss | None
     consumed: Callable[[int], str]
 
 
@@ -78,9 +82,10 @@ def run(config: TrainConfig, inputs: Mapping[str, Path], out: Path) -> None:
         model = read_architecture(inputs["model"])
         check_layout(config.layout, model, config.sequence_length)
         precision.check_here(config, model)
-        with noticed() as request, process_groups(config.layout, config.seed), watched(request):
+        check_wandb(config.wandb)
+        with noticed() as request, process_groups(config.layout, config.seed), watched(request) as pace:
             if not _finished_before(out):
-                _train(config, model, inputs, out, request)
+                _train(config, model, inputs, out, request, pace)
 
 
 def _finished_before(out: Path) -> bool:
@@ -97,31 +102,35 @@ def _finished_before(out: Path) -> bool:
 
 
 def _train(
-    config: TrainConfig, model: Transformer, inputs: Mapping[str, Path], out: Path, request: StopRequest
+    config: TrainConfig, model: Transformer, inputs: Mapping[str, Path], out: Path, request: StopRequest, pace: Pace
 ) -> None:
     from torch import distributed
 
     from msm_hpc.training.checkpoint import load_resume_point, save_weights
     from msm_hpc.training.integrity import check_data, content_digest
+    from msm_hpc.training.optimizer import gather_weights
 
     folders = [inputs["plan"], *(path for key, path in sorted(inputs.items()) if key.startswith(SHARDS))]
     check_data(folders)
     content = content_digest(folders)
-    data = open_data(config, model, inputs)
+    data, held_out = _hold_out(open_data(config, model, inputs), config, inputs)
     steps = data.order.steps
     trainable = build(config, model, inputs, steps)
-    this = Run(config, trainable, data, out, request, lambda step: f"{content}-{data.order.digest(step)}")
+    this = Run(
+        config, trainable, data, out, request, pace, held_out, lambda step: f"{content}-{data.order.digest(step)}"
+    )
     done = load_resume_point(trainable, out / "resume", this.consumed)
     trainable.schedule.step(done)
     first = distributed.get_rank() == 0
-    metrics = MetricsFile(out / "metrics.jsonl", done) if first else None
+    records = Records(config, data.order, out, done) if first else None
     if first:
         announce(config, model, data.order, done)
-    _steps(this, range(done, steps), metrics)
-    save_weights(trainable.model, out / "checkpoint")
-    if metrics:
-        metrics.close()
-        write_json(out / "summary.json", asdict(summarise(config, model, data.order, metrics.steps)))
+    _steps(this, range(done, steps), records)
+    gather_weights(trainable)
+    save_weights(trainable.chunks, out / "checkpoint", config.lora)
+    if records:
+        records.close()
+        write_json(out / "summary.json", asdict(summarise(config, model, data.order, records.steps)))
         shutil.rmtree(out / "resume", ignore_errors=True)
     distributed.barrier()
 
@@ -143,13 +152,28 @@ def open_data(config: TrainConfig, model: Transformer, inputs: Mapping[str, Path
         )
     _check_tokenizer(inputs["plan"] / "manifest.json", inputs["model"] / "tokenizer.json", model.vocab_size)
     _check_fills_a_batch(config, len(plan))
-    folders = {key.removeprefix(SHARDS): path for key, path in inputs.items() if key.startswith(SHARDS)}
     try:
-        shards = plan.open_shards(folders)
+        shards = plan.open_shards(_shard_folders(inputs))
     except BadInput as error:
         raise UserError(str(error)) from error
     order = SampleOrder(len(plan), config.epochs, config.global_batch_size, config.seed)
-    return Data(plan, shards, order, model)
+    of_rank = precision.BLOCK if precision.RECIPES[config.precision].quantised else 1
+    return Data(plan, shards, order, model, row_shape(plan, config.layout, of_rank))
+
+
+def _hold_out(data: Data, config: TrainConfig, inputs: Mapping[str, Path]) -> tuple[Data, HeldOutLoss | None]:
+    """What of ``data`` is to be trained on, and what measures the loss on the rest."""
+    from msm_hpc.training.heldout import HeldOutLoss, hold_out
+
+    if config.heldout is None:
+        return data, None
+    train, rest = hold_out(data, config.heldout)
+    _check_fills_a_batch(config, len(train.plan))
+    return train, HeldOutLoss(rest, config, _shard_folders(inputs))
+
+
+def _shard_folders(inputs: Mapping[str, Path]) -> dict[str, Path]:
+    return {key.removeprefix(SHARDS): path for key, path in inputs.items() if key.startswith(SHARDS)}
 
 
 def _check_fills_a_batch(config: TrainConfig, rows: int) -> None:
@@ -183,54 +207,60 @@ def _check_tokenizer(plan: Path, tokenizer: Path, vocab_size: int) -> None:
 
 def build(config: TrainConfig, model: Transformer, inputs: Mapping[str, Path], steps: int) -> Trainable:
     """This rank's part of the model, with weights from ``inputs["checkpoint"]`` or drawn from ``config.seed``."""
-    from msm_hpc.training.checkpoint import load_weights
     from msm_hpc.training.model import build_model, transformer_config
     from msm_hpc.training.optimizer import make_trainable
-    from msm_hpc.training.weights import initialise
+    from msm_hpc.training.start import set_weights
 
-    part = build_model(model, transformer_config(model, config.layout, config.precision))
-    if "checkpoint" in inputs:
-        load_weights(part, inputs["checkpoint"] / "checkpoint")
-    else:
-        initialise(part, config.seed)
-    return make_trainable(part, config, steps)
+    chunks = build_model(model, transformer_config(model, config.layout, config.precision))
+    set_weights(chunks, config, model, inputs.get("checkpoint"))
+    return make_trainable(chunks, config, steps)
 
 
-def _steps(run: Run, todo: range, metrics: MetricsFile | None) -> None:
-    """Do the steps ``todo``; ``metrics`` is None on all ranks but the first."""
-    from msm_hpc.training.checkpoint import save_resume_point
+def _steps(run: Run, todo: range, records: Records | None) -> None:
+    """Do the steps ``todo``; ``records`` is None on all ranks but the first."""
+    from msm_hpc.training.checkpoint import ResumePoints
     from msm_hpc.training.loop import train_step
 
     config = run.config
-    history = _losses_before(metrics)
-    progress = ProgressFile(run.out, todo.stop, "steps")
-    board = Board(run.out / "tensorboard", todo.start) if metrics else None
+    history = _losses_before(records)
+    points = ResumePoints(run.trainable, run.out / "resume", run.consumed)
+    if todo.start == 0:
+        _measure(run, 0, records)
     for step in todo:
-        measured = train_step(run.trainable, run.data, config, step, history)
+        with run.pace.step():
+            measured = train_step(run.trainable, run.data, config, step, history)
+            signal, memory, busy = largest_of_all_ranks(run.request.received, peak_memory(), points.busy)
         history += [] if measured.skipped else [measured.loss]
         done = step + 1
-        signal, memory = largest_of_all_ranks(run.request.received, peak_memory())
-        if metrics and board:
-            metrics.append(replace(measured, peak_memory=memory))
-            progress.update(done)
-            if done % config.log_every == 0 or done == todo.stop:
-                recent = metrics.steps[-config.log_every :]
-                log_step(recent, run.data.order, config)
-                board.add(recent, config.layout.world_size)
+        if records:
+            records.add(replace(measured, peak_memory=memory))
+        if not busy:
+            points.finish()
+        if config.heldout and (done % config.heldout.every == 0 or done == todo.stop):
+            _measure(run, done, records)
         if done < todo.stop and (signal or done % config.save_every == 0):
-            if metrics:
-                metrics.sync()
-            save_resume_point(run.trainable, run.out / "resume", done, run.consumed)
+            if records:
+                records.sync()
+            points.begin(done)
             if signal:
+                points.finish()
                 raise stopped(signal, done, todo.stop, todo.start)
-    if board:
-        board.close()
+    points.finish()
 
 
-def _losses_before(metrics: MetricsFile | None) -> list[float]:
+def _measure(run: Run, done: int, records: Records | None) -> None:
+    """The loss on what is held out, if anything is."""
+    if run.held_out is None:
+        return
+    losses = run.held_out.measure(run.trainable, done)
+    if records:
+        records.add_held_out(losses)
+
+
+def _losses_before(records: Records | None) -> list[float]:
     """The losses that spikes are measured by, on every rank."""
     from torch import distributed
 
-    losses = [[each.loss for each in metrics.steps if not each.skipped] if metrics else []]
+    losses = [[each.loss for each in records.steps if not each.skipped] if records else []]
     distributed.broadcast_object_list(losses, src=0)
     return losses[0]

@@ -6,11 +6,12 @@ import logging
 from dataclasses import dataclass
 from datetime import timedelta
 
+from msm_hpc import adapter
 from msm_hpc.architecture import Transformer
 from msm_hpc.config import Layout, Precision, TrainConfig
 from msm_hpc.training.data import SampleOrder
 from msm_hpc.training.flops import device_name, peak_flops
-from msm_hpc.training.metrics import StepMetrics
+from msm_hpc.training.metrics import FieldLoss, StepMetrics
 
 FEW_STEPS = 100
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Summary:
     world_size: int
     layout: Layout
     parameters: int
+    trained_parameters: int
     precision: Precision
     fp8_emulated: bool
     flops: int
@@ -100,6 +102,13 @@ def log_step(recent: list[StepMetrics], order: SampleOrder, config: TrainConfig)
     )
 
 
+def log_held_out(losses: list[FieldLoss]) -> None:
+    """Log what was measured after one step: all held-out tokens, then each value of each field."""
+    whole, *rest = losses
+    told = "".join(f"  {each.field}={each.value} {each.loss:.4f} ({each.tokens})" for each in rest)
+    log.info("held out, after step %d: loss %.4f (%d tokens)%s", whole.step, whole.loss, whole.tokens, told)
+
+
 def utilisation(flops: float, device: str) -> str:
     """Model FLOPs utilisation (PaLM, appendix B) of a rank that does ``flops`` a second, as a part of a log line."""
     peak = peak_flops(device)
@@ -125,6 +134,7 @@ def summarise(config: TrainConfig, model: Transformer, order: SampleOrder, steps
         world_size=config.layout.world_size,
         layout=config.layout,
         parameters=model.parameters,
+        trained_parameters=adapter.parameters(model, config.lora) if config.lora else model.parameters,
         precision=config.precision,
         fp8_emulated=config.fp8_emulated,
         flops=flops,

@@ -1,4 +1,4 @@
-"""A rank that dies or stops takes the whole job down within about a minute, and is named.
+"""A rank that dies, stops or hangs takes the whole job down within about a minute, and is named.
 
 Ranks wait for each other in collectives, so one that is gone leaves the others waiting: NCCL tells nothing, and gloo
 tells each rank that *some* neighbour closed its connection, which soon is true of every neighbour. Therefore a thread
@@ -9,8 +9,8 @@ clock. The first whose key stands still is the one that was lost::
     rank 1 beats 41 41 41 41         ... 60 s: rank 1 is lost
 
 The main thread may be in a slow step, a long write or the loading of weights: the thread beats on. It does not beat in
-a process that is dead, stopped (SIGSTOP) or cut off. So what is *not* seen here is a rank that lives and yet waits for
-ever, such as for a file system: that ends with the timeout of the process groups.
+a process that is dead, stopped (SIGSTOP) or cut off. A rank that lives, beats and yet never comes where the others wait
+for it is found by :mod:`msm_hpc.training.hangs`: a beat carries the line that the main thread is in.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from msm_hpc.abort import abort
 from msm_hpc.errors import RankLostError, StoppedBySignalError
+from msm_hpc.training.hangs import Pace, Place, Stand, hanging, here, stack
 from msm_hpc.training.signals import StopRequest
 
 BEAT_SECONDS = 5.0
@@ -60,8 +61,10 @@ class Rank:
 
 
 @contextlib.contextmanager
-def watched(request: StopRequest) -> Iterator[None]:
+def watched(request: StopRequest) -> Iterator[Pace]:
     """Watch the other ranks while this is open, and let them watch this one; every rank opens and closes it.
+
+    Gives what every step is to be run in, so that one that takes too long is noticed.
 
     Needs the process groups. Where the main thread is stuck in a collective, the process is ended through
     :func:`msm_hpc.abort.abort`. A lost rank on this host is killed: it may be stopped, and would keep the job alive.
@@ -70,11 +73,11 @@ def watched(request: StopRequest) -> Iterator[None]:
         RankLostError: an exception of a collective came out of the block, and another rank is the reason.
     """
     if distributed.get_world_size() == 1:
-        yield
+        yield Pace()
         return
     watch = _Watch(request)
     try:
-        yield
+        yield watch.pace
     except Exception as error:  # broad: whatever this rank fails of, the others are told; raised again
         watch.explain(error)
         raise
@@ -89,16 +92,18 @@ class _Watch:
         process = psutil.Process()
         self._me = Rank(distributed.get_rank(), socket.gethostname(), process.pid, process.create_time())
         self._request = request
+        self.pace = Pace()
         self._stop = threading.Event()
         # A connection of its own: that of the process group is locked while the main thread waits in it.
         self._store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
         ranks: list[Rank] = [self._me] * distributed.get_world_size()
         distributed.all_gather_object(ranks, self._me)
         self._ranks = ranks
-        self._store.set(self._key(self._me), "0")
+        self._store.set(self._key(self._me), f"0 {here()}")
         distributed.barrier()
-        self._heard = {rank: (b"", time.monotonic()) for rank in ranks}
         self._round = time.monotonic()
+        self._heard = {rank: (b"", self._round) for rank in ranks}
+        self._stands = {rank: Stand(here(), self._round) for rank in ranks}
         self._failure: RankLostError | None = None
         self._threads = [threading.Thread(target=each, daemon=True) for each in (self._beat, self._guard)]
         for thread in self._threads:
@@ -117,14 +122,19 @@ class _Watch:
         with contextlib.suppress(distributed.DistError):
             while not self._stop.wait(BEAT_SECONDS):
                 beats += 1
-                self._store.set(keys[self._me.rank], str(beats))
+                self._store.set(keys[self._me.rank], f"{beats} {here()}")
                 for rank, value in zip(self._ranks, self._store.multi_get(keys), strict=True):
                     if value != self._heard[rank][0]:
-                        self._heard[rank] = (value, time.monotonic())
+                        self._hear(rank, value, time.monotonic())
                 if self._failure is None and self._store.check([_FAILURE]):
-                    number, _, said = self._store.get(_FAILURE).decode().partition(" ")
-                    self._failure = RankLostError(said, int(number))
+                    self._failure = _read_failure(self._store.get(_FAILURE).decode())
                 self._round = time.monotonic()
+
+    def _hear(self, rank: Rank, value: bytes, now: float) -> None:
+        self._heard[rank] = (value, now)
+        if value != _DONE:
+            place = Place.read(value.decode().split(" ", 1)[1])
+            self._stands[rank] = self._stands[rank].moved(place, now)
 
     def _guard(self) -> None:
         """End the process when a rank is lost and the main thread does not notice."""
@@ -141,6 +151,7 @@ class _Watch:
     def _forgive(self, now: float) -> None:
         self._round = now
         self._heard = {rank: (value, now) for rank, (value, _) in self._heard.items()}
+        self.pace.forgive(now)
 
     def _reason(self, now: float) -> RankLostError | None:
         """Which rank is lost, if any; the one that failed or fell silent first."""
@@ -155,10 +166,31 @@ class _Watch:
         others = [(at, rank) for rank, (value, at) in self._heard.items() if rank != self._me and value != _DONE]
         at, rank = min(others, key=lambda each: each[0], default=(now, self._me))
         if now - at <= limit:
-            return None
+            return self._hang(now)
         _end(rank)
         silent = f"{rank} has given no sign of life for {now - at:.0f} s"
         return RankLostError(f"{silent}: it was killed or stopped, or its host is gone", rank.rank)
+
+    def _hang(self, now: float) -> RankLostError | None:
+        """Which rank hangs, if the step that runs takes too long; all ranks are told of the first that is found."""
+        seconds = self.pace.overdue(now)
+        if seconds is None:
+            return None
+        rank = self._ranks[hanging([self._stands[each] for each in self._ranks])]
+        said = f"{rank} hangs: a step has taken {seconds:.0f} s, and {self._told(rank, now)}"
+        log.error("%s. This rank stands in\n%s", said, stack())
+        first = f"{rank.rank} {said}"
+        with contextlib.suppress(distributed.DistError):
+            first = self._store.compare_set(_FAILURE, "", first).decode()
+        self._failure = _read_failure(first)
+        return self._failure
+
+    def _told(self, rank: Rank, now: float) -> str:
+        own = self._stands[rank]
+        if own.place.waits:
+            return f"it has waited in {own.place.line} for {now - own.since:.0f} s, longer than any other rank"
+        waiting = sum(stand.place.waits for stand in self._stands.values())
+        return f"it is at work in {own.place.line}, while {waiting} of {len(self._ranks)} ranks wait"
 
     # -- the main thread -----------------------------------------------------------------------------
 
@@ -193,6 +225,12 @@ class _Watch:
             text = f"{self._me.rank} {self._me} failed first: {type(error).__name__}: {error}"
             with contextlib.suppress(distributed.DistError):
                 self._store.compare_set(_FAILURE, "", text)
+
+
+def _read_failure(text: str) -> RankLostError:
+    """From what the store holds: the number of the rank, and what happened to it."""
+    number, _, said = text.partition(" ")
+    return RankLostError(said, int(number))
 
 
 def _of_a_collective(error: Exception) -> bool:

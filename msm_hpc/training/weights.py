@@ -11,12 +11,15 @@ without which the gradient norm counts one rank's part only.)
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from megatron.core.dist_checkpointing.dict_utils import nested_values
 from megatron.core.dist_checkpointing.mapping import ShardedTensor, apply_factories
 from megatron.core.models.gpt import GPTModel
+from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 
 _OUTPUT_PROJECTIONS = ("linear_proj.weight", "linear_fc2.weight")
@@ -24,14 +27,17 @@ _NORMS = ("layer_norm_weight", "layernorm.weight")
 
 
 @torch.no_grad()
-def initialise(model: GPTModel, seed: int) -> None:
-    """Set the weights of this rank's ``model``.
+def initialise(chunks: Sequence[GPTModel], seed: int, only: str = "") -> None:
+    """Set the weights of this rank's ``chunks`` of the model, or those with ``only`` in their key.
 
     Normal with ``initializer_range``, divided by ``sqrt(2 * layers)`` for the projections that write to the residual
-    stream (Megatron's default, after GPT-2); 1 for the norms, those of queries and keys too, and 0 for biases.
+    stream (Megatron's default, after GPT-2); 1 for the norms, those of queries and keys too, and 0 for biases. Of an
+    adapter, ``A`` is uniform within ``1 / sqrt(columns)`` and ``B`` 0 (PEFT, ``LoraLayer.reset_lora_parameters``).
     """
-    for tensor in local_tensors(model):
-        whole = _whole(tensor, model, seed)
+    for tensor in local_tensors(chunks):
+        if only not in tensor.key:
+            continue
+        whole = _whole(tensor, chunks[0].config, seed)
         layer_axes = tensor.prepend_axis_num
         part = tuple(
             slice(start, start + size)
@@ -40,26 +46,34 @@ def initialise(model: GPTModel, seed: int) -> None:
         tensor.data.copy_(whole[part])
 
 
-def local_tensors(model: GPTModel) -> Iterator[ShardedTensor]:
+def local_tensors(chunks: Sequence[GPTModel]) -> Iterator[ShardedTensor]:
     """This rank's tensors with their place in the global ones; each ``data`` is a view of the model's own."""
-    state = model.sharded_state_dict()
-    apply_factories(state)
-    for value in nested_values(state):
-        if isinstance(value, ShardedTensor):
-            yield value
+    for chunk in chunks:
+        state = chunk.sharded_state_dict()
+        apply_factories(state)
+        for value in nested_values(state):
+            if isinstance(value, ShardedTensor):
+                yield value
 
 
-def _whole(tensor: ShardedTensor, model: GPTModel, seed: int) -> Tensor:
+def _whole(tensor: ShardedTensor, config: TransformerConfig, seed: int) -> Tensor:
     layer_axes = tensor.prepend_axis_num
     shape = tensor.global_shape[layer_axes:]
     if tensor.key.endswith(_NORMS):
         return torch.ones(shape)
-    if tensor.key.endswith(".bias"):
+    if tensor.key.endswith((".bias", ".lora_B")):
         return torch.zeros(shape)
-    projection = tensor.key.endswith(_OUTPUT_PROJECTIONS)
-    draw = model.config.output_layer_init_method if projection else model.config.init_method
+    draw = _draw(tensor.key, config)
     name = f"{seed}/{tensor.key}/{tensor.global_offset[:layer_axes]}"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:7]))
-        whole: Tensor = draw(torch.empty(shape))
+        whole = draw(torch.empty(shape))
     return whole
+
+
+def _draw(key: str, config: TransformerConfig) -> Callable[[Tensor], Tensor]:
+    if key.endswith(".lora_A"):
+        return partial(torch.nn.init.kaiming_uniform_, a=math.sqrt(5))
+    projection = key.endswith(_OUTPUT_PROJECTIONS)
+    drawn: Callable[[Tensor], Tensor] = config.output_layer_init_method if projection else config.init_method
+    return drawn

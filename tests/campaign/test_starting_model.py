@@ -14,7 +14,15 @@ from msm_hpc.cli import main
 from msm_hpc.compose import load_config
 from msm_hpc.errors import UserError
 
-HUB_MODELS = ("llama3_1_8b", "qwen2_5_14b", "qwen2_5_32b", "qwen3_14b", "qwen3_32b")
+PUBLISHED = {
+    "llama3_1_8b": 8_030_261_248,
+    "qwen2_5_14b": 14_770_033_664,
+    "qwen2_5_32b": 32_763_876_352,
+    "qwen3_14b": 14_768_307_200,
+    "qwen3_32b": 32_762_123_264,
+    "smollm2_135m": 134_515_008,
+}
+HUB_MODELS = tuple(name for name in PUBLISHED if name != "smollm2_135m")
 # Qwen/Qwen3-32B, shortened to what decides its layout.
 QWEN3_32B: dict[str, Any] = {
     "architectures": ["Qwen3ForCausalLM"],
@@ -48,21 +56,28 @@ def download(cache: Path, name: str, **changes: Any) -> None:
 
 
 def check(*overrides: str) -> None:
-    config = load_config(["model=qwen3_32b", "cluster=slurm", "precision=fp32", *overrides])
+    config = load_config(["model=qwen3_32b", "cluster=slurm", "cluster.memory_gb=2000", *overrides])
     preflight.check(config, build_graph(config))
+
+
+@pytest.mark.parametrize(("name", "parameters"), PUBLISHED.items())
+def test_every_model_of_the_tree_is_known_offline(name: str, parameters: int) -> None:
+    """The parameters that the Hugging Face pages of the weights give."""
+    found = starting_model(load_config([f"model={name}"]).model)
+    assert found is not None and found.parameters == parameters
 
 
 @pytest.mark.parametrize("name", HUB_MODELS)
 def test_plan_says_what_a_hub_model_still_needs(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", f"model={name}", f"root={tmp_path / 'runs'}"]) == 0
+    assert main(["plan", f"model={name}", "cluster=slurm", "cluster.memory_gb=2000", f"root={tmp_path / 'runs'}"]) == 0
     model = load_config([f"model={name}"]).model
     assert f"hf download {model.hf} --revision {model.revision}" in capsys.readouterr().out
 
 
-def test_a_downloaded_model_is_checked_before_a_job_is_queued(hub_cache: Path) -> None:
-    check("midtrain.layout.tensor_parallel=3")  # nothing is known of it yet
-    download(hub_cache, "qwen3_32b")
+def test_a_hub_model_is_checked_before_a_job_is_queued(hub_cache: Path) -> None:
     model = load_config(["model=qwen3_32b"]).model
+    assert what_is_missing(model) is not None
+    download(hub_cache, "qwen3_32b")
     found = starting_model(model)
     assert found is not None and found.qk_norm and found.shape.num_hidden_layers == 64
     assert what_is_missing(model) is None
@@ -71,6 +86,14 @@ def test_a_downloaded_model_is_checked_before_a_job_is_queued(hub_cache: Path) -
         check("midtrain.layout.tensor_parallel=3")
     with pytest.raises(UserError, match=r"longer than the model's max_position_embeddings 40960"):
         check("midtrain.sequence_length=65536")
+
+
+def test_weights_of_another_shape_than_the_published_are_refused_by_field(hub_cache: Path) -> None:
+    download(hub_cache, "qwen3_32b", num_hidden_layers=60, vocab_size=151937)
+    with pytest.raises(UserError, match=r"num_hidden_layers is 64 in model.shape and 60 in config.json; vocab_size is"):
+        check()
+    found = starting_model(load_config(["model=qwen3_32b", "model.shape=null"]).model)
+    assert found is not None and found.shape.num_hidden_layers == 60
 
 
 def test_a_model_that_cannot_be_trained_is_refused_before_a_job_is_queued(hub_cache: Path) -> None:

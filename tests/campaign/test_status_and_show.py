@@ -12,10 +12,10 @@ from msm_hpc.campaign.display import Clock, Display
 from msm_hpc.campaign.graph import Graph
 from msm_hpc.campaign.local_run import RunState
 from msm_hpc.campaign.show import print_failures, status_table
-from msm_hpc.campaign.status import statuses
+from msm_hpc.campaign.status import nothing_here, statuses
 from msm_hpc.campaign.steps import Step
 from msm_hpc.campaign.store import Attempt, Store
-from msm_hpc.config import ExportConfig
+from msm_hpc.config import ExportConfig, ReportConfig
 from msm_hpc.files import write_json
 from msm_hpc.launch.jobs import JobRef, local_job
 
@@ -78,6 +78,14 @@ def test_each_state_is_told_from_the_files(store: Store) -> None:
     assert "2.000" in table  # done and failed: each 2 ranks for half an hour
 
 
+def test_a_root_where_nothing_was_run_is_told_with_what_was(store: Store) -> None:
+    mine, other = Graph((source("mine"),)), Step("report", "other", ReportConfig(title="", cells=()), {})
+    assert "no campaign was: is root= the right folder?" in str(nothing_here(mine, store))
+    store.register((other,))
+    assert str(nothing_here(mine, store)).endswith(": other")
+    assert nothing_here(Graph((other,)), store) is None
+
+
 def test_a_failure_shows_cause_message_and_log(store: Store, tmp_path: Path) -> None:
     failed, vanished, never = source("failed [b]"), source("vanished"), source("never")
     log = tmp_path / "log"
@@ -102,6 +110,7 @@ def test_the_view_tells_each_end_once(store: Store) -> None:
         display = Display(store, console)
         display.show(state)
         finish(store, good)
+        store.of(bad).write_attempt(1, replace(ATTEMPT, cause="code", message="RuntimeError: no"))
         state.done.add(good.identity)
         state.failed.add(bad.identity)
         display.show(state)
@@ -111,8 +120,14 @@ def test_the_view_tells_each_end_once(store: Store) -> None:
         display.show(state)
 
     lines = [line.strip() for line in printed(watch).splitlines()]
-    assert sorted(lines[:2]) == ["done eval/good 1800 s", "failed eval/bad"]
-    assert lines[2:] == ["blocked export/behind"]
+    assert lines == [
+        "done eval/good 1800 s",
+        "failed eval/bad",
+        "eval/bad (" + bad.id + "): code",
+        "RuntimeError: no",
+        "log:",
+        "blocked export/behind",
+    ]
 
 
 def test_the_time_left_comes_from_what_was_measured(store: Store) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from msm_hpc.campaign.graph import Graph
 from msm_hpc.campaign.store import Attempt, Store, now
-from msm_hpc.campaign.why import why
+from msm_hpc.campaign.why import grouped, why
 from msm_hpc.files import write_json
 from msm_hpc.launch.jobs import JobRef
 
@@ -68,3 +68,12 @@ def test_a_failed_step_gives_its_cause(graph: GraphOf, store: Store) -> None:
     assert why(step, store) == ["its last attempt ended: code: RuntimeError: no"]
     store.of(step).write_attempt(2, Attempt(job, "host", 1, None, "", now()))
     assert why(step, store) == ["its last attempt vanished without a word"]
+
+
+def test_steps_that_share_a_reason_are_told_together(graph: GraphOf, store: Store) -> None:
+    pretend_done(graph(), store)
+    changed = graph("pretrain.weight_decay=0.5", "eval.answer='{item}'")
+    groups = grouped(changed.steps, store)
+    trained = groups["pretrain/base: weight_decay 0.05 -> 0.5",]
+    assert {step.kind for step in trained} == {"pretrain", "midtrain", "aft", "export"}
+    assert sum(map(len, groups.values())) == len([step for step in changed.steps if not store.of(step).done])

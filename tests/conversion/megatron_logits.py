@@ -1,8 +1,9 @@
 """What Megatron's GPTModel computes, loaded by Megatron from a checkpoint; run under ``torch.distributed.run``.
 
-Arguments: tensor-parallel and pipeline-parallel sizes, then folders. Each holds ``model/`` (``config.json``,
-``checkpoint/``) and ``tokens.pt`` (token ids ``[tokens]``), and gets ``outputs.pt`` (logits ``[tokens, padded
-vocabulary]`` and training losses ``[tokens]``) and ``trained/checkpoint/`` (the loaded weights, saved again).
+Arguments: tensor-parallel, pipeline-parallel and virtual pipeline sizes, then folders. Each holds ``model/``
+(``config.json``, ``checkpoint/``) and ``tokens.pt`` (token ids ``[tokens]``), and gets ``outputs.pt`` (logits
+``[tokens, padded vocabulary]`` and training losses ``[tokens]``) and ``trained/checkpoint/`` (the loaded weights, saved
+again).
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ def compute(layout: Layout, folders: Sequence[Path]) -> None:
 
         for folder in folders:
             architecture = read_architecture(folder / "model")
-            model = build_model(architecture, transformer_config(architecture, layout, "fp32"))
-            load_weights(model, folder / "model" / "checkpoint")
-            save_weights(model, folder / "trained" / "checkpoint")
+            chunks = build_model(architecture, transformer_config(architecture, layout, "fp32"))
+            load_weights(chunks, folder / "model" / "checkpoint")
+            save_weights(chunks, folder / "trained" / "checkpoint")
             batch = one_document(torch.load(folder / "tokens.pt"))
-            logits, losses = forward(model, batch, labels=False), forward(model, batch, labels=True)
+            logits, losses = forward(chunks, batch, labels=False), forward(chunks, batch, labels=True)
             if distributed.get_rank() == distributed.get_world_size() - 1:
                 assert logits is not None and losses is not None
                 torch.save((logits[0], losses[0]), folder / "outputs.pt")
@@ -46,7 +47,7 @@ def one_document(tokens: Tensor) -> MicroBatch:
     return MicroBatch(tokens[None], tokens.roll(-1)[None], torch.ones(1, count), boundaries, count, count, count**2)
 
 
-def forward(model: torch.nn.Module, batch: MicroBatch, labels: bool) -> Tensor | None:
+def forward(chunks: Sequence[torch.nn.Module], batch: MicroBatch, labels: bool) -> Tensor | None:
     """Through all pipeline stages: on the last, losses ``[1, tokens]`` or, without labels, logits of all ranks."""
     from megatron.core import parallel_state
     from megatron.core.pipeline_parallel import get_forward_backward_func
@@ -59,11 +60,12 @@ def forward(model: torch.nn.Module, batch: MicroBatch, labels: bool) -> Tensor |
         output = token_losses(stage, one if labels else replace(one, labels=None))
         return output, lambda found: (found.sum(), torch.tensor(1), found.detach().clone())
 
+    micro_batches = parallel_state.get_pipeline_model_parallel_world_size()  # as interleaved stages need
     outputs = get_forward_backward_func()(
         forward_step_func=step,
-        data_iterator=iter([batch]),
-        model=model,
-        num_microbatches=1,
+        data_iterator=[iter([batch] * micro_batches) for _ in chunks],
+        model=list(chunks),
+        num_microbatches=micro_batches,
         seq_length=batch.tokens.shape[1],
         micro_batch_size=1,
         forward_only=True,
@@ -75,5 +77,6 @@ def forward(model: torch.nn.Module, batch: MicroBatch, labels: bool) -> Tensor |
 
 
 if __name__ == "__main__":
-    tensor, pipeline, *arguments = sys.argv[1:]
-    compute(Layout(tensor_parallel=int(tensor), pipeline_parallel=int(pipeline)), [Path(each) for each in arguments])
+    tensor, pipeline, virtual = map(int, sys.argv[1:4])
+    layout = Layout(tensor_parallel=tensor, pipeline_parallel=pipeline, virtual_pipeline=virtual)
+    compute(layout, [Path(each) for each in sys.argv[4:]])

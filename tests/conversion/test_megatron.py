@@ -38,21 +38,25 @@ def run_megatron(layout: Layout, folders: list[Path]) -> None:
         return
     script = Path(__file__).with_name("megatron_logits.py")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    arguments = [f"--nproc-per-node={layout.world_size}", script, layout.tensor_parallel, layout.pipeline_parallel]
+    sizes = [layout.tensor_parallel, layout.pipeline_parallel, layout.virtual_pipeline]
+    arguments = [f"--nproc-per-node={layout.world_size}", script, *sizes]
     environment = {**os.environ, "PYTHONPATH": str(script.parents[2]), "OMP_NUM_THREADS": "1"}
     command = [*launcher, *map(str, [*arguments, *folders])]
     subprocess.run(command, check=True, env=environment, timeout=300)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", [Layout(), Layout(tensor_parallel=2, pipeline_parallel=2)], ids=["one", "four"])
+@pytest.mark.parametrize(
+    "layout", [Layout(), Layout(tensor_parallel=2, pipeline_parallel=2, virtual_pipeline=2)], ids=["one", "four"]
+)
 def test_megatron_computes_the_same_model(tmp_path: Path, layout: Layout) -> None:
     """Megatron loads what we wrote, we export what Megatron saved, and both compute the same logits and losses."""
     tokens = torch.arange(3, 43)
     variants = ("llama tied", "llama 3.1", "qwen2", "qwen2 tied", "qwen3", "qwen3 tied")
     folders = [tmp_path / name for name in variants]
     for folder in folders:
-        import_model(make_model(folder / "source", **VARIANTS[folder.name]), folder / "model")
+        fields = VARIANTS[folder.name] | {"num_hidden_layers": 4}
+        import_model(make_model(folder / "source", **fields), folder / "model")
         (folder / "trained").mkdir()
         torch.save(tokens, folder / "tokens.pt")
     run_megatron(layout, folders)

@@ -36,7 +36,8 @@ def test_what_is_written_is_read(tmp_path: Path, vocab_size: int, dtype: type) -
     assert shard.ends().tolist() == [7, 65_000, 99]
     for index, (tokens, mask) in enumerate(zip(DOCUMENTS, MASKS, strict=True)):
         assert shard.tokens(index).dtype == dtype
-        assert shard.tokens(index).tolist() == tokens.tolist()
+        assert shard.tokens(index).tolist() == shard.read_tokens(index).tolist() == tokens.tolist()
+        assert shard.read_tokens(index).dtype == dtype
         assert shard.loss_mask(index).dtype == np.uint8
         assert shard.loss_mask(index).tolist() == mask.tolist()
 

@@ -106,8 +106,8 @@ def _delayed(layout: Layout, model: Any, inputs: Path) -> list[Delayed]:
     fp8.DelayedScaling.__call__, fp8.DelayedScaling.update = spy, spy_update  # type: ignore[method-assign]
     config = transformer_config(model, layout, "fp8_delayed")
     config.fp8_amax_history_len = LENGTH
-    part = build_model(model, config)
-    initialise(part, 0)
+    (part,) = chunks = build_model(model, config)
+    initialise(chunks, 0)
     plan, shards = Plan(inputs / "plan"), {"chats/0": Shard(inputs / "shard")}
     for step in range(STEPS):
         part.set_is_first_microbatch()

@@ -20,10 +20,13 @@ from pathlib import Path
 from typing import Any, Literal
 from unittest.mock import patch
 
+import numpy as np
+import torch
 from torch.distributed import TCPStore
 
-from msm_hpc.config import Layout, TrainConfig
+from msm_hpc.config import HeldOut, Layout, Lora, TrainConfig
 from msm_hpc.progress import ProgressFile
+from msm_hpc.training.zigzag import positions
 
 TIMEOUT_SECONDS = 240
 
@@ -34,7 +37,9 @@ class Job:
 
     The last one is, of each row of the plan alone, the loss of each token. ``kill_at`` kills all ranks when that step
     is done, ``kill_saving`` when a part of the resume point of that step is on disk. ``hit`` is (step, rank, signal):
-    that rank sends itself the signal at the end of the step. ``poisoned`` is a token whose embedding is not a number.
+    that rank sends itself the signal at the end of the step. ``hang`` is (step, rank, where): that rank stays there for
+    ever, in a ``loop`` or a ``collective`` that no other calls. ``poisoned`` is a token whose embedding is not a
+    number. ``overlap`` has communication overlap with computation, as on a GPU.
     """
 
     config: TrainConfig
@@ -44,7 +49,9 @@ class Job:
     kill_at: int | None = None
     kill_saving: int | None = None
     hit: tuple[int, int, int] | None = None
+    hang: tuple[int, int, Literal["loop", "collective"]] | None = None
     poisoned: int | None = None
+    overlap: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,10 +114,11 @@ def _wait(ranks: list[subprocess.Popen[bytes]], alone: bool) -> None:
     time.sleep(0.2)  # a killed process group does not end in one instant, and a failed rank takes others down with it
 
 
-def do_all(folder: Path, count: int, jobs: Sequence[Job]) -> None:
+def do_all(folder: Path, count: int, jobs: Sequence[Job]) -> Ended:
     """:func:`start_ranks`, which must end well."""
     ended = start_ranks(folder, count, jobs)
     assert not any(ended.codes), "\n".join(f"rank ended with {c}: {e}" for c, e in zip(*astuple(ended), strict=True))
+    return ended
 
 
 def _jobs(file: Path) -> Iterator[tuple[Job, int]]:
@@ -118,6 +126,8 @@ def _jobs(file: Path) -> Iterator[tuple[Job, int]]:
         port = raw.pop("port")
         config: dict[str, Any] = raw.pop("config")
         config["layout"] = Layout(**config["layout"])
+        config["lora"] = Lora(**config["lora"]) if config["lora"] else None
+        config["heldout"] = HeldOut(**config["heldout"]) if config["heldout"] else None
         inputs = {name: Path(path) for name, path in raw.pop("inputs").items()}
         yield Job(config=TrainConfig(**config), inputs=inputs, out=Path(raw.pop("out")), **raw), port
 
@@ -133,7 +143,7 @@ def main() -> None:
 
 
 def _train(job: Job) -> None:
-    from msm_hpc.training import stage, watchdog
+    from msm_hpc.training import hangs, records, stage, watchdog
 
     class Killer(ProgressFile):
         def update(self, done: int) -> None:
@@ -144,10 +154,11 @@ def _train(job: Job) -> None:
     if job.kill_saving is not None:
         threading.Thread(target=_kill_when, args=(job.out / "resume", job.kill_saving), daemon=True).start()
     with (
-        patch.object(stage, "ProgressFile", Killer),
-        patch.object(stage, "largest_of_all_ranks", _hitting(stage.largest_of_all_ranks, job.hit)),
-        patch.object(stage, "build", _poisoning(stage.build, job.poisoned)),
+        patch.object(records, "ProgressFile", Killer),
+        patch.object(stage, "largest_of_all_ranks", _hitting(stage.largest_of_all_ranks, job)),
+        patch.object(stage, "build", _building(stage.build, job)),
         patch.multiple(watchdog, BEAT_SECONDS=0.5, LIMIT_SECONDS=8.0),
+        patch.object(hangs, "HANG_SECONDS", 10.0),
     ):
         stage.run(job.config, job.inputs, job.out)
 
@@ -158,35 +169,46 @@ def _kill_when(resume: Path, step: int) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _hitting(agree: Callable[..., list[int]], hit: Sequence[int] | None) -> Callable[..., list[int]]:
+def _hitting(agree: Callable[..., list[int]], job: Job) -> Callable[..., list[int]]:
     steps = itertools.count(1)
 
     def call(*own: int) -> list[int]:
-        step = next(steps)
-        if hit and [step, int(os.environ["RANK"])] == list(hit[:2]):
-            os.kill(os.getpid(), hit[2])
+        now = [next(steps), int(os.environ["RANK"])]
+        if job.hit and now == list(job.hit[:2]):
+            os.kill(os.getpid(), job.hit[2])
+        if job.hang and now == list(job.hang[:2]):
+            _hang(job.hang[2])
         return agree(*own)
 
     return call
 
 
-def _poisoning(build: Callable[..., Any], token: int | None) -> Callable[..., Any]:
+def _hang(where: str) -> None:
+    if where == "collective":
+        torch.distributed.recv(torch.zeros(1), src=1 - int(os.environ["RANK"]))
+    while True:
+        time.sleep(0.01)
+
+
+def _building(build: Callable[..., Any], job: Job) -> Callable[..., Any]:
     def call(*args: Any) -> Any:
-        trainable = build(*args)
-        if token is not None:
-            trainable.model.embedding.word_embeddings.weight.data[token] = float("nan")
+        from msm_hpc.training import optimizer
+
+        with patch.object(optimizer, "overlaps", lambda: job.overlap):
+            trainable = build(*args)
+        if job.poisoned is not None:
+            trainable.chunks[0].embedding.word_embeddings.weight.data[job.poisoned] = float("nan")
         return trainable
 
     return call
 
 
 def _inspect(job: Job) -> None:
-    import torch
-
     from msm_hpc.architecture import read_architecture
     from msm_hpc.training.groups import process_groups
 
     with process_groups(job.config.layout):
+        from megatron.core import parallel_state
         from megatron.core.pipeline_parallel import get_forward_backward_func
 
         from msm_hpc.training import stage
@@ -195,27 +217,44 @@ def _inspect(job: Job) -> None:
         from msm_hpc.training.loop import token_losses
 
         model = read_architecture(job.inputs["model"])
-        part = stage.build(job.config, model, job.inputs, steps=1).model
+        chunks = stage.build(job.config, model, job.inputs, steps=1).chunks
         if job.kind == "initial":
-            save_weights(part, job.out / "checkpoint")
+            save_weights(chunks, job.out / "checkpoint", job.config.lora)
             return
 
         def forward(batches: Iterator[MicroBatch], module: torch.nn.Module) -> tuple[torch.Tensor, Any]:
-            output = token_losses(module, next(batches))
-            return output, lambda losses: (losses.sum(), torch.tensor(1), losses.detach().clone())
+            batch = next(batches)
+            output = token_losses(module, batch)
+            return output, lambda losses: (losses.sum(), torch.tensor(1), _whole_row(losses.detach(), batch, group))
 
         data = stage.open_data(job.config, model, job.inputs)
+        group = parallel_state.get_context_parallel_group()
+        batches = [
+            micro_batch(data.plan, data.shards, [row], data.shape).part(group.rank(), group.size())
+            for row in range(len(data.plan))
+        ]
         losses = get_forward_backward_func()(
             forward_step_func=forward,
-            data_iterator=iter([micro_batch(data.plan, data.shards, [row]) for row in range(len(data.plan))]),
-            model=part,
+            data_iterator=[iter(batches) for _ in chunks],
+            model=list(chunks),
             num_microbatches=len(data.plan),
-            seq_length=job.config.sequence_length,
+            seq_length=data.shape.width,
             micro_batch_size=1,
             forward_only=True,
         )
         if losses and torch.distributed.get_rank() == torch.distributed.get_world_size() - 1:
             torch.save(torch.cat(losses), job.out / "losses.pt")
+
+
+def _whole_row(losses: torch.Tensor, batch: Any, group: Any) -> torch.Tensor:
+    """[1, tokens] of all context-parallel ranks, in order."""
+    if group.size() == 1:
+        return losses.clone()
+    parts = [torch.empty_like(losses) for _ in range(group.size())]
+    torch.distributed.all_gather(parts, losses.contiguous(), group=group)
+    edges = batch.boundaries.numpy().astype(np.int64)
+    places = np.concatenate([positions(edges, rank, group.size()) for rank in range(group.size())])
+    return torch.cat(parts, 1)[:, np.argsort(places)]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from msm_hpc.config import Layout
 from tests.training.ranks import Job, do_all, start_ranks
 from tests.training.toy import TWO_RANKS, Corpus, read_checkpoint, read_exact, read_metrics, write_inputs
 from tokenization.packing.plan import Plan
@@ -81,10 +82,10 @@ def test_a_kill_in_the_middle_of_writing_leaves_the_point_before(root: Path) -> 
 
 
 def test_other_samples_behind_a_resume_point_are_refused(root: Path) -> None:
-    job = _job(root, "reordered", kill_at=4)
+    job = _job(root, "reordered", kill_at=7)
     start_ranks(root, 2, [job])
     ended = start_ranks(root, 2, [replace(job, config=replace(TWO_RANKS, seed=1), kill_at=None)])
-    assert all("step-000000003: its 3 steps consumed other samples" in error for error in ended.errors)
+    assert all(re.search(r"step-00000000\d: its \d steps consumed other samples", error) for error in ended.errors)
 
 
 def test_a_loss_that_is_not_finite_names_step_rank_and_samples(root: Path) -> None:
@@ -97,6 +98,15 @@ def test_a_loss_that_is_not_finite_names_step_rank_and_samples(root: Path) -> No
     logged = re.findall(r"step \d+ rank ([01]) micro-batch [01] loss (\S+): (.*)", ended.errors[0])
     assert [rank for rank, _, _ in logged].count("1") == 2 == len(logged) - 2
     assert [loss == "nan" for _, loss, _ in logged] == [bool(poisoned & set(ids.split())) for _, _, ids in logged]
+
+
+def test_context_parallel_ranks_give_one_loss_of_their_micro_batch(root: Path) -> None:
+    token, poisoned = _poison(root)
+    job = _job(root, "poisoned_context", poisoned=token)
+    ended = start_ranks(root, 2, [replace(job, config=replace(TWO_RANKS, layout=Layout(context_parallel=2)))])
+    logged = re.findall(r"step \d+ rank (\d) micro-batch ([0-3]) loss (\S+): (.*)", ended.errors[0])
+    assert sorted((rank, number) for rank, number, _, _ in logged) == [("0", number) for number in "0123"]
+    assert [loss == "nan" for *_, loss, _ in logged] == [bool(poisoned & set(ids.split())) for *_, ids in logged]
 
 
 def _poison(root: Path) -> tuple[int, set[str]]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from msm_hpc.config import ExportConfig, Layout, TrainConfig
 from msm_hpc.conversion.stage import run_export
-from msm_hpc.training import stage
+from msm_hpc.training import records, stage
 from msm_hpc.training.groups import process_groups
 from tests.training import fp8_ranks
 from tests.training.te_answers import Answers, Questions
@@ -251,7 +251,7 @@ def test_which_layers_stay_in_bf16(tmp_path: Path, precision: Any, kept: set[int
         from msm_hpc.training.fp8 import EmulatedColumnParallelLinear, EmulatedRowParallelLinear
         from msm_hpc.training.model import build_model, transformer_config
 
-        built = build_model(model, transformer_config(model, Layout(), precision))
+        (built,) = build_model(model, transformer_config(model, Layout(), precision))
         assert type(built.output_layer).__name__ == "ColumnParallelLinear"
         for layer in built.decoder.layers:
             linears = (layer.self_attention.linear_qkv, layer.self_attention.linear_proj)
@@ -276,7 +276,7 @@ def test_a_resumed_run_of_delayed_scaling_is_bit_equal(
     tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = read_metrics(_run(CONFIG, inputs, tmp_path / "whole"))
-    update = stage.ProgressFile.update
+    update = records.ProgressFile.update
 
     class Killed(Exception):
         pass
@@ -287,7 +287,7 @@ def test_a_resumed_run_of_delayed_scaling_is_bit_equal(
             raise Killed
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(stage.ProgressFile, "update", kill)
+        patched.setattr(records.ProgressFile, "update", kill)
         _run(CONFIG, inputs, tmp_path / "resumed")
     resumed = read_metrics(_run(CONFIG, inputs, tmp_path / "resumed"))
     assert [(step.loss, step.grad_norm) for step in resumed] == [(step.loss, step.grad_norm) for step in whole]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from msm_hpc.architecture import read_architecture
-from msm_hpc.config import Layout
+from msm_hpc.config import Layout, TrainConfig
 from msm_hpc.errors import UserError
 from msm_hpc.training.layout import check_layout, check_world_size
 from tests.training.toy import write_model
@@ -21,6 +21,11 @@ from tests.training.toy import write_model
         (Layout(tensor_parallel=4), {}, "tensor_parallel=4 does not divide 2 key-value heads; .* is 2"),
         (Layout(tensor_parallel=2), {"intermediate_size": 49}, "tensor_parallel=2 does not divide 49 columns"),
         (Layout(pipeline_parallel=3), {}, "pipeline_parallel=3 does not divide 4 layers; .* is 2"),
+        (
+            Layout(pipeline_parallel=2, virtual_pipeline=3),
+            {},
+            "virtual_pipeline=3 does not divide 2 layers of each of the pipeline stages; .* is 2",
+        ),
         (Layout(tensor_parallel=2, sequence_parallel=True), {}, "does not divide 33 tokens"),
         (Layout(), {"max_position_embeddings": 32}, "sequence_length 33 .* lower it to 32"),
     ],
@@ -34,14 +39,37 @@ def test_a_layout_that_does_not_fit(tmp_path: Path, layout: Layout, changes: dic
 def test_a_layout_that_fits(tmp_path: Path) -> None:
     model = read_architecture(write_model(tmp_path / "model"))
     check_layout(Layout(tensor_parallel=2, pipeline_parallel=4, sequence_parallel=True), model, sequence_length=32)
+    check_layout(Layout(pipeline_parallel=2, virtual_pipeline=2), model, sequence_length=32)
+    padded_to_fit = Layout(tensor_parallel=2, sequence_parallel=True, context_parallel=2)
+    check_layout(padded_to_fit, model, sequence_length=33)
+
+
+def test_chunks_are_of_pipeline_stages() -> None:
+    with pytest.raises(UserError, match=r"virtual_pipeline=2 .*pipeline_parallel is 1: set it to 2 or more"):
+        Layout(virtual_pipeline=2)
+
+
+def test_interleaved_micro_batches_are_a_multiple_of_the_stages() -> None:
+    layout = Layout(pipeline_parallel=4, virtual_pipeline=2, data_parallel=2)
+    with pytest.raises(UserError, match=r"6 micro-batches \(global_batch_size 12 / .* 1 / .* 2\), no multiple of .* 4"):
+        TrainConfig(layout=layout, global_batch_size=12)
+    TrainConfig(layout=layout, global_batch_size=16)
+
+
+def test_what_the_emulator_cannot_do_with_chunks() -> None:
+    layout = Layout(pipeline_parallel=2, virtual_pipeline=2)
+    with pytest.raises(UserError, match=r"virtual_pipeline=2 with fp8_delayed cannot be emulated .*fp8_tensorwise"):
+        TrainConfig(layout=layout, precision="fp8_delayed", fp8_emulated=True)
+    TrainConfig(layout=layout, precision="fp8_delayed")
+    TrainConfig(layout=layout, precision="fp8_tensorwise", fp8_emulated=True)
 
 
 def test_world_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     check_world_size(Layout())
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(UserError, match=r"3 ranks .* needs 4"):
-        check_world_size(Layout(tensor_parallel=2, data_parallel=2))
+    with pytest.raises(UserError, match=r"3 ranks .* needs 8: .*context_parallel 2"):
+        check_world_size(Layout(tensor_parallel=2, context_parallel=2, data_parallel=2))
 
 
 def test_checking_imports_nothing_heavy() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import pytest
 import torch
 
 from msm_hpc.config import Layout, TrainConfig
-from tests.training.ranks import Job, do_all
+from msm_hpc.training.zigzag import row_shape
+from tests.training.ranks import Job, do_all, start_ranks
 from tests.training.toy import (
     Corpus,
     change_document,
@@ -21,6 +24,7 @@ from tests.training.toy import (
     read_metrics,
     write_inputs,
 )
+from tokenization.packing.plan import Plan
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("layouts")]
 
@@ -42,18 +46,26 @@ LAYOUTS = {
     "one": Layout(),
     "tensor": Layout(tensor_parallel=2),
     "pipeline": Layout(pipeline_parallel=2),
+    "interleaved": Layout(pipeline_parallel=2, virtual_pipeline=2),
+    "context": Layout(context_parallel=2),
     "data": Layout(data_parallel=2),
     "sequence": Layout(tensor_parallel=2, sequence_parallel=True),
     "tensor_pipeline": Layout(tensor_parallel=2, pipeline_parallel=2),
     "sequence_pipeline": Layout(tensor_parallel=2, pipeline_parallel=2, sequence_parallel=True),
+    "sequence_context": Layout(tensor_parallel=2, context_parallel=2, sequence_parallel=True),
+    "interleaved_context": Layout(pipeline_parallel=2, virtual_pipeline=2, context_parallel=2),
 }
+OVERLAPPED = ("interleaved", "data")
+TIED = ("tensor", "pipeline", "interleaved")
+ISOLATED = ("one", "context", "tensor_pipeline")
+RESUMED = ("one", "tensor", "interleaved", "context", "data")
 
 # 20 steps each; heads wider than hidden_size / heads.
 FAMILIES = {
     "qwen2": {"architectures": ["Qwen2ForCausalLM"]},
     "qwen3": {"architectures": ["Qwen3ForCausalLM"], "head_dim": 12},
 }
-FAMILY_LAYOUTS = ("one", "tensor", "pipeline", "sequence_pipeline")
+FAMILY_LAYOUTS = ("one", "tensor", "context", "sequence_pipeline")
 
 
 @pytest.fixture(scope="module")
@@ -73,16 +85,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for world_size in (4, 2, 1):
         layouts = [name for name, layout in LAYOUTS.items() if layout.world_size == world_size]
         jobs = [job(name, name) for name in layouts]
-        if world_size != 2:
-            name = layouts[0]
-            go_on = inputs | {"checkpoint": root / "tensor_pipeline"}
-            jobs += [
-                job(name, f"{name}.initial", kind="initial"),
-                job(name, f"{name}.losses", kind="losses"),
-                replace(job(name, f"{name}.changed", kind="losses"), inputs=changed),
-                replace(job(name, f"{name}.go_on"), inputs=go_on),
-            ]
-        tied_layouts = [name for name in layouts if name in ("one", "tensor", "pipeline")]
+        jobs += [job(name, f"{name}.overlap", overlap=True) for name in layouts if name in OVERLAPPED]
+        jobs += [job(name, f"{name}.resumed") for name in layouts if name in RESUMED]
+        for name in layouts:
+            if name in ISOLATED:
+                jobs.append(job(name, f"{name}.losses", kind="losses"))
+                jobs.append(replace(job(name, f"{name}.changed", kind="losses"), inputs=changed))
+            if name in ("one", "tensor_pipeline", "interleaved"):
+                go_on = inputs | {"checkpoint": root / "tensor_pipeline"}
+                jobs.append(job(name, f"{name}.initial", kind="initial"))
+                jobs.append(replace(job(name, f"{name}.go_on"), inputs=go_on))
+        tied_layouts = [name for name in layouts if name in ("one", *TIED)]
         jobs += [replace(job(name, f"{name}.tied"), inputs=tied) for name in tied_layouts]
         for family, family_inputs in families.items():
             config = replace(CONFIG, epochs=6)
@@ -91,7 +104,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 for name in layouts
                 if name in FAMILY_LAYOUTS
             ]
-        do_all(root, world_size, jobs)
+        if world_size == 4:
+            stopped = job("interleaved_context", "stopped", hit=(6, 0, signal.SIGUSR2))
+            ended = start_ranks(root, 4, [*jobs, stopped])
+            assert "StoppedBySignalError" in "".join(ended.errors), ended.errors
+            for name in RESUMED:
+                shutil.copytree(stopped.out, root / f"{name}.resumed")
+        else:
+            told = do_all(root, world_size, jobs).errors[0]
+            assert told.count("was written at layout") == sum(name in RESUMED for name in layouts)
     return root
 
 
@@ -117,7 +138,7 @@ def test_qwens_train_alike_at_any_layout(runs: Path, family: str, layout: str) -
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("layout", ["tensor", "pipeline"])
+@pytest.mark.parametrize("layout", TIED)
 def test_tied_embeddings_on_two_ranks_are_one_tensor(runs: Path, layout: str) -> None:
     one, two = (read_metrics(runs / out) for out in ("one.tied", f"{layout}.tied"))
     np.testing.assert_allclose([step.loss for step in two], [step.loss for step in one], rtol=0, atol=1e-5)
@@ -125,26 +146,47 @@ def test_tied_embeddings_on_two_ranks_are_one_tensor(runs: Path, layout: str) ->
     assert "output_layer.weight" not in read_checkpoint(runs / f"{layout}.tied" / "checkpoint")
 
 
-def test_initial_weights_are_bit_equal(runs: Path) -> None:
+@pytest.mark.parametrize("layout", OVERLAPPED)
+def test_overlapping_communication_changes_no_bit(runs: Path, layout: str) -> None:
+    plain, overlapped = (runs / layout, runs / f"{layout}.overlap")
+    assert read_exact(overlapped) == read_exact(plain)
+    expected, found = (read_checkpoint(out / "checkpoint") for out in (plain, overlapped))
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("layout", RESUMED)
+def test_a_run_stopped_at_one_layout_goes_on_at_another(runs: Path, layout: str) -> None:
+    assert (runs / "stopped" / "resume" / "step-000000007").is_dir()
+    expected, found = (read_metrics(out) for out in (runs / "one", runs / f"{layout}.resumed"))
+    assert len(found) == len(expected) > 7
+    for field in ("loss", "grad_norm"):
+        values = ([getattr(step, field) for step in steps] for steps in (found, expected))
+        np.testing.assert_allclose(*values, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", ["tensor_pipeline", "interleaved"])
+def test_initial_weights_are_bit_equal(runs: Path, layout: str) -> None:
     single = read_checkpoint(runs / "one.initial" / "checkpoint")
-    split = read_checkpoint(runs / "tensor_pipeline.initial" / "checkpoint")
+    split = read_checkpoint(runs / f"{layout}.initial" / "checkpoint")
     assert single.keys() == split.keys()
     assert all(torch.equal(single[key], split[key]) for key in single)
     layers = single["decoder.layers.self_attention.linear_qkv.weight"]
     assert not torch.equal(layers[0], layers[1])
 
 
-def test_checkpoint_of_four_ranks_goes_on_with_one(runs: Path) -> None:
-    one, four = (read_metrics(runs / out) for out in ("one.go_on", "tensor_pipeline.go_on"))
+@pytest.mark.parametrize("layout", ["one", "interleaved"])
+def test_checkpoint_of_four_ranks_goes_on_with_fewer(runs: Path, layout: str) -> None:
+    one, four = (read_metrics(runs / out) for out in (f"{layout}.go_on", "tensor_pipeline.go_on"))
     np.testing.assert_allclose([step.loss for step in one], [step.loss for step in four], rtol=0, atol=1e-5)
     assert one[0].loss < read_metrics(runs / "one")[0].loss - 0.1
 
 
-@pytest.mark.parametrize("layout", ["one", "tensor_pipeline"])
+@pytest.mark.parametrize("layout", ISOLATED)
 def test_a_document_does_not_see_the_others_of_its_row(runs: Path, layout: str) -> None:
     plan, changed_document = runs / "inputs" / "plan", 40
-    before = losses_by_document(plan, torch.load(runs / f"{layout}.losses" / "losses.pt"))
-    after = losses_by_document(plan, torch.load(runs / f"{layout}.changed" / "losses.pt"))
+    multiple = row_shape(Plan(plan), LAYOUTS[layout]).multiple
+    before = losses_by_document(plan, torch.load(runs / f"{layout}.losses" / "losses.pt"), multiple)
+    after = losses_by_document(plan, torch.load(runs / f"{layout}.changed" / "losses.pt"), multiple)
     assert not np.allclose(before.pop(changed_document), after.pop(changed_document))
     for document, losses in before.items():
         np.testing.assert_allclose(after[document], losses, rtol=0, atol=1e-6, err_msg=f"document {document}")

@@ -26,7 +26,7 @@ def build(folder: Path, **changes: Any) -> torch.nn.Module:
     from msm_hpc.training.model import build_model, transformer_config
 
     model = read_architecture(write_model(folder, **changes))
-    built = build_model(model, transformer_config(model, Layout(), "fp32"))
+    (built,) = build_model(model, transformer_config(model, Layout(), "fp32"))
     assert isinstance(built, torch.nn.Module)
     return built
 
@@ -34,7 +34,7 @@ def build(folder: Path, **changes: Any) -> torch.nn.Module:
 def saved(folder: Path, **changes: Any) -> Path:
     from msm_hpc.training.checkpoint import save_weights
 
-    save_weights(build(folder / "model", **changes), folder / "checkpoint")
+    save_weights([build(folder / "model", **changes)], folder / "checkpoint")
     return folder / "checkpoint"
 
 
@@ -42,14 +42,14 @@ def refuses(model: torch.nn.Module, checkpoint: Path, message: str) -> None:
     from msm_hpc.training.checkpoint import load_weights
 
     with pytest.raises(UserError, match=message):
-        load_weights(model, checkpoint)
+        load_weights([model], checkpoint)
 
 
 def test_a_whole_checkpoint_of_the_model_is_loaded(tmp_path: Path) -> None:
     from msm_hpc.training.checkpoint import load_weights
 
     checkpoint = saved(tmp_path, architectures=["Qwen3ForCausalLM"])
-    load_weights(build(tmp_path / "same", architectures=["Qwen3ForCausalLM"]), checkpoint)
+    load_weights([build(tmp_path / "same", architectures=["Qwen3ForCausalLM"])], checkpoint)
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ def _model(llama: Transformer, seed: int = 3) -> torch.nn.Module:
     from msm_hpc.training.model import build_model, transformer_config
     from msm_hpc.training.weights import initialise
 
-    model = build_model(llama, transformer_config(llama, Layout(), "fp32"))
-    initialise(model, seed)
+    (model,) = chunks = build_model(llama, transformer_config(llama, Layout(), "fp32"))
+    initialise(chunks, seed)
     assert isinstance(model, torch.nn.Module)
     return model
 
@@ -99,7 +99,7 @@ def test_tied_embeddings_have_no_output_layer(tmp_path: Path) -> None:
     from msm_hpc.training.weights import local_tensors
 
     tied = _model(read_architecture(write_model(tmp_path / "tied", tie_word_embeddings=True)))
-    shapes = {tensor.key: tensor.global_shape for tensor in local_tensors(tied)}
+    shapes = {tensor.key: tensor.global_shape for tensor in local_tensors([tied])}
     assert shapes == {
         "embedding.word_embeddings.weight": (256, 32),
         "decoder.layers.self_attention.linear_qkv.layer_norm_weight": (4, 32),
@@ -118,7 +118,7 @@ def test_biases_and_head_norms_of_the_qwens(tmp_path: Path) -> None:
     def tensors(family: str) -> dict[str, torch.Tensor]:
         model = _model(read_architecture(write_model(tmp_path / family, architectures=[family], head_dim=12)))
         return {
-            tensor.key.removeprefix("decoder.layers.self_attention."): tensor.data for tensor in local_tensors(model)
+            tensor.key.removeprefix("decoder.layers.self_attention."): tensor.data for tensor in local_tensors([model])
         }
 
     qwen2, qwen3 = tensors("Qwen2ForCausalLM"), tensors("Qwen3ForCausalLM")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from msm_hpc.config import Layout
+from msm_hpc.config import HeldOut, Layout
 from msm_hpc.progress import read_progress
 from msm_hpc.training.stage import run
 from tests.training.ranks import Job, do_all, start_ranks
@@ -19,22 +19,23 @@ pytestmark = [pytest.mark.slow]
 
 
 def test_killed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    config = TWO_RANKS
-    inputs = write_inputs(tmp_path, Corpus(documents=60))
+    config = replace(TWO_RANKS, save_every=2, heldout=HeldOut(fields=("parity",), every=2))
+    inputs = write_inputs(tmp_path, Corpus(documents=100))
     unbroken, killed = (Job(config, inputs, tmp_path / name) for name in ("unbroken", "killed"))
 
     ended = start_ranks(tmp_path, 2, [unbroken, replace(killed, kill_at=5)])
     assert ended.codes == [-9, -9], ended.errors
-    assert [point.name for point in (killed.out / "resume").iterdir()] == ["step-000000003"]
+    assert (killed.out / "resume" / "step-000000002").is_dir(), "complete since the next one was begun"
     assert len(read_metrics(killed.out)) == 5 and not (killed.out / "summary.json").exists()
     with (killed.out / "metrics.jsonl").open("a") as file:
         file.write('{"step": 6, "lo')
-    shutil.copytree(killed.out / "resume" / "step-000000003", killed.out / "resume" / ".step-000000006.partial")
+    shutil.copytree(killed.out / "resume" / "step-000000002", killed.out / "resume" / ".step-000000006.partial")
 
     moved = shutil.copytree(killed.out, tmp_path / "moved")
 
     do_all(tmp_path, 2, [killed])
     assert read_exact(killed.out) == read_exact(unbroken.out)
+    assert (killed.out / "heldout.jsonl").read_bytes() == (unbroken.out / "heldout.jsonl").read_bytes()
     expected, found = (read_checkpoint(job.out / "checkpoint") for job in (unbroken, killed))
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[key], found[key]) for key in expected)

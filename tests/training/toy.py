@@ -107,7 +107,10 @@ def add_chat(shard: ShardWriter, tokens: NDArray[np.int32], mask: NDArray[np.uin
 
 def _write_records(folder: Path, corpus: Corpus) -> None:
     shard = Shard(folder)
-    rows = [{"id": str(number), "kind": "chat", "provenance": {}} for number in range(corpus.documents)]
+    rows = [
+        {"id": str(number), "kind": "chat", "provenance": {"parity": ("even", "odd")[number % 2]}}
+        for number in range(corpus.documents)
+    ]
     (folder / DOCUMENTS).write_text("".join(json.dumps(row) + "\n" for row in rows))
     digest = hashlib.sha256(TOKENIZER.encode()).hexdigest()
     manifest = ShardManifest(
@@ -156,15 +159,15 @@ def read_exact(out: Path) -> list[StepMetrics]:
     return [replace(step, seconds=0, peak_memory=0) for step in read_metrics(out)]
 
 
-def losses_by_document(plan: Path, losses: torch.Tensor) -> dict[int, NDArray[np.float32]]:
-    """Losses of the predicting tokens of each document, from ``losses`` of shape [rows, sequence_length]."""
+def losses_by_document(plan: Path, losses: torch.Tensor, multiple: int = 1) -> dict[int, NDArray[np.float32]]:
+    """Losses of the predicting tokens of each document, which are padded to ``multiple``, from [rows, tokens a row]."""
     rows = Plan(plan)
     found = {}
     for row in range(len(rows)):
         begin = 0
         for piece in rows.row(row):
             found[piece.document] = losses[row, begin : begin + piece.length - 1].numpy()
-            begin += piece.length
+            begin += -(-piece.length // multiple) * multiple
     return found
 
 

@@ -22,9 +22,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
-from tokenization.tokenizer_file import TOKENIZER, load_tokenizer
+from tokenization.packing.token_texts import token_texts
 
 _PLAIN = 0
 _CLOSING, _SENTENCE, _WIDE, _LINE, _PARAGRAPH = 1, 2, 3, 4, 5
@@ -87,11 +86,10 @@ class Cutter:
         Raises:
             BadInput: the folder has no tokenizer, or one that cannot be read.
         """
-        tokenizer = load_tokenizer(folder / TOKENIZER)
-        texts = _texts(tokenizer, used.tolist())
+        tokens = token_texts(folder, used)
         ends, begins = np.zeros((2, int(used.max()) + 1), np.uint8)
-        ends[used], begins[used] = _classes(texts, _ENDS), _classes(texts, _BEGINS)
-        begins[used[_inside_a_character(tokenizer, used.tolist(), texts)]] = _INSIDE
+        ends[used], begins[used] = _classes(tokens.texts, -1, _ENDS), _classes(tokens.texts, 0, _BEGINS)
+        begins[used[tokens.inside]] = _INSIDE
         return cls(ends, begins)
 
     def cut(self, tokens: NDArray[np.integer[Any]], longest: int) -> list[int]:
@@ -131,33 +129,15 @@ class Cutter:
         return ends
 
 
-def _classes(texts: list[str], rules: tuple[tuple[int, re.Pattern[str]], ...]) -> NDArray[np.uint8]:
-    """The class of each text: of the first rule that it matches, else plain."""
-    found = (next((kind for kind, pattern in rules if pattern.search(text)), _PLAIN) for text in texts)
+def _classes(texts: list[str], edge: int, rules: tuple[tuple[int, re.Pattern[str]], ...]) -> NDArray[np.uint8]:
+    """The class of each text: of the first rule that it matches, else plain.
+
+    No rule matches a text with a letter or digit at its ``edge``, and most texts have one: they are not looked at.
+    """
+    found = (
+        _PLAIN
+        if text[edge : edge + 1 or None].isalnum()
+        else next((kind for kind, pattern in rules if pattern.search(text)), _PLAIN)
+        for text in texts
+    )
     return np.fromiter(found, np.uint8, len(texts))
-
-
-def _texts(tokenizer: Tokenizer, tokens: list[int]) -> list[str]:
-    """The text of each token as it stands inside a text.
-
-    Alone it would not do: many decoders strip the space before the first token. So each is decoded after an ``a``. A
-    vocabulary of whole words has no spaces in its tokens; its decoder puts one before each, so each begins a word.
-    """
-    anchor = tokenizer.encode("a", add_special_tokens=False).ids[-1:] or [0]
-    prefix = tokenizer.decode(anchor, skip_special_tokens=False)
-    texts = tokenizer.decode_batch([[*anchor, token] for token in tokens], skip_special_tokens=False)
-    return [text.removeprefix(prefix) for text in texts]
-
-
-def _inside_a_character(tokenizer: Tokenizer, tokens: list[int], texts: list[str]) -> list[int]:
-    """The places of the tokens that begin with a byte that continues a character: after the byte C3 it makes one whole.
-
-    Vocabularies write that byte as ``Ã`` (byte-level) or ``<0xC3>`` (byte fallback), or have no parts of characters.
-    """
-    broken = [place for place, text in enumerate(texts) if text.startswith("\ufffd")]
-    found = (tokenizer.token_to_id(name) for name in ("Ã", "<0xC3>"))
-    lead = next((number for number in found if number is not None), None)
-    if lead is None:
-        return []
-    pairs = tokenizer.decode_batch([[lead, tokens[place]] for place in broken], skip_special_tokens=False)
-    return [place for place, text in zip(broken, pairs, strict=True) if not text.startswith("\ufffd")]

@@ -307,4 +307,4 @@ def _texts(
         if begin < stop:
             shard = Shard(inputs[key])
             for document in documents[begin:stop].tolist():
-                yield shard.tokens(document - first)[: taken[document]]
+                yield shard.read_tokens(document - first)[: taken[document]]

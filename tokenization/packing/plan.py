@@ -122,6 +122,16 @@ class Plan:
         """Tokens in all rows, without padding."""
         return int(self._pieces["length"].sum(dtype=np.int64))
 
+    def longest_row(self, multiple: int) -> int:
+        """Most tokens of a row, if each of its pieces is padded to a multiple of ``multiple`` tokens."""
+        longest = 0
+        for first in range(0, len(self), _ROWS_AT_ONCE):
+            begins = self._rows[first : first + _ROWS_AT_ONCE + 1]
+            lengths = self._pieces["length"][begins[0] : begins[-1]].astype(np.int64)
+            padded = -(-lengths // multiple) * multiple
+            longest = max(longest, int(np.add.reduceat(padded, begins[:-1] - begins[0]).max()))
+        return longest
+
     def open_shards(self, folders: Mapping[str, Path]) -> dict[str, Shard]:
         """The shards of the plan, by key.
 

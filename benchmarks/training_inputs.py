@@ -1,0 +1,67 @@
+"""Inputs of the training benchmark: a small Llama, and rows of one document each, made by the stages' own code.
+
+Words of the toy tokenizer are one token each, so a document of ``ROW - 1`` words and its EOD fill a row exactly: a loop
+that knows nothing of packing computes the same attention as ours.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from msm_hpc.config import Architecture, ModelConfig, TrainConfig
+from msm_hpc.conversion.stage import run_model
+from msm_hpc.corpus.toy_tokenizer import write_tokenizer
+from tokenization import tokenize
+from tokenization.packing import pack
+from tokenization.packing.selection import Take
+
+ROW = 512
+ROWS = 8
+SHAPE = Architecture(
+    hidden_size=512,
+    intermediate_size=1408,
+    num_hidden_layers=10,
+    num_attention_heads=8,
+    num_key_value_heads=4,
+    max_position_embeddings=ROW,
+)
+
+
+def recipe(precision: str, epochs: int) -> TrainConfig:
+    """Two optimizer steps an epoch, of four rows in one micro-batch."""
+    return TrainConfig(
+        sequence_length=ROW,
+        global_batch_size=4,
+        micro_batch_size=4,
+        epochs=epochs,
+        precision=precision,  # type: ignore[arg-type]
+    )
+
+
+def make(work: Path) -> dict[str, Path]:
+    """The folders that the training stage reads, made in ``work`` where they are not there yet."""
+    inputs = {name: work / name.replace("/", "-") for name in ("model", "shards/words/0", "plan")}
+    tokenizer, words = work / "tokenizer", work / "words.jsonl"
+    if inputs["plan"].exists():
+        return inputs
+    for folder in (tokenizer, *inputs.values()):
+        folder.mkdir(parents=True)
+    write_tokenizer(tokenizer)
+    _write_words(words, tokenizer)
+    run_model(ModelConfig(architecture=SHAPE), {"tokenizer": tokenizer}, inputs["model"])
+    shard = inputs["shards/words/0"]
+    tokenize.run(tokenize.TokenizeConfig(), {"corpus": words, "tokenizer": tokenizer}, shard)
+    pack.run(pack.PackConfig(sequence_length=ROW, sources=(Take(source="words"),)), {"words/0": shard}, inputs["plan"])
+    return inputs
+
+
+def _write_words(path: Path, tokenizer: Path) -> None:
+    vocabulary = sorted(Tokenizer.from_file(str(tokenizer / "tokenizer.json")).get_vocab(with_added_tokens=False))
+    words = [word for word in vocabulary if not word.startswith("<")]
+    drawn = np.random.default_rng(0).integers(len(words), size=(ROWS, ROW - 1))
+    rows = [{"text": " ".join(words[number] for number in row)} for row in drawn]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -1,0 +1,139 @@
+"""What the training steps of a campaign will need: memory, time, GPU-hours, disk; for ``msm plan`` and preflight."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from msm_hpc import adapter
+from msm_hpc.architecture import Transformer
+from msm_hpc.campaign.graph import Graph
+from msm_hpc.campaign.steps import Step
+from msm_hpc.campaign.store import Store
+from msm_hpc.config import Cluster, ExportConfig, TrainConfig
+from msm_hpc.errors import UserError
+from msm_hpc.planner.forecast import Forecast, forecast
+from msm_hpc.planner.memory import GIB, Memory, worst_stage
+from msm_hpc.planner.probe import folder_of, read_table
+from msm_hpc.planner.room import room
+from tokenization.packing.plan import Plan
+
+FEW_STEPS = 100
+RESUME_POINTS = 3
+"""Two that are kept (``training/checkpoint.py``) and the one that is being written."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """Training steps of one kind and one config but for the seed, and of as many rows.
+
+    ``rows`` is None until the first of them is packed; ``forecast`` is None where the GPU is not known.
+    """
+
+    steps: tuple[Step, ...]
+    rows: int | None
+    memory: Memory
+    room: int | None
+    forecast: Forecast | None
+
+    @property
+    def config(self) -> TrainConfig:
+        """That of the first; the others differ in the seed."""
+        config: TrainConfig = self.steps[0].config
+        return config
+
+    @property
+    def optimizer_steps(self) -> int | None:
+        """Of each run."""
+        return None if self.rows is None else -(-self.rows * self.config.epochs // self.config.global_batch_size)
+
+    @property
+    def seconds(self) -> float | None:
+        """Of each run."""
+        steps = self.optimizer_steps
+        return None if steps is None or self.forecast is None else steps * self.forecast.seconds_per_step
+
+    @property
+    def rank_hours(self) -> float | None:
+        """Of all of them."""
+        ranks = self.config.layout.world_size
+        return None if self.seconds is None else self.seconds * ranks * len(self.steps) / 3600
+
+
+def trainings(graph: Graph, store: Store, model: Transformer, cluster: Cluster) -> tuple[Training, ...]:
+    """The training steps of ``graph``, those alike together."""
+    groups: dict[tuple[str, TrainConfig, int | None], list[Step]] = {}
+    for step in graph.steps:
+        if isinstance(step.config, TrainConfig):
+            groups.setdefault((step.kind, replace(step.config, seed=0), _rows(step, store)), []).append(step)
+    return tuple(_training(tuple(steps), key[2], model, cluster, store.root) for key, steps in groups.items())
+
+
+def _training(steps: tuple[Step, ...], rows: int | None, model: Transformer, cluster: Cluster, root: Path) -> Training:
+    config: TrainConfig = steps[0].config
+    memory = worst_stage(config, model, cluster.gpus_per_node > 0)
+    table = read_table(folder_of(root, config, model, cluster))
+    measured = table.get((config.layout, config.micro_batch_size))
+    time = forecast(config, model, cluster.gpu, measured) if cluster.gpu and cluster.gpus_per_node else None
+    return Training(steps, rows, memory, room(cluster, config.layout.world_size).memory, time)
+
+
+def _rows(step: Step, store: Store) -> int | None:
+    """Packed rows of a training step, once its pack step is done."""
+    plan = step.inputs["plan"]
+    assert isinstance(plan, Step)
+    return len(Plan(store.of(plan).out)) if store.of(plan).done else None
+
+
+def check_disk(graph: Graph, store: Store, model: Transformer, cluster: Cluster) -> None:
+    """Check that the file system of the root folder has room for the checkpoints that are still to be written.
+
+    Raises:
+        UserError: it has not; with the bytes of each part.
+    """
+    left = [step for step in graph.steps if not store.of(step).done]
+    results, resume = sum(_result_bytes(step, model) for step in left), _resume_bytes(left, model, cluster)
+    folder = next(path for path in (store.root, *store.root.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    if results + resume > free:
+        raise UserError(
+            f"root={store.root} has {free / GIB:.1f} GiB free, and the campaign still writes {results / GIB:.1f} GiB "
+            f"of weights and, while trainings run, {resume / GIB:.1f} GiB of resume points ({RESUME_POINTS} for each "
+            "of those that run at once: weights and optimizer); give another root, free space, or lower "
+            "cluster.array_parallelism (local: cluster.slots)"
+        )
+
+
+def _result_bytes(step: Step, model: Transformer) -> int:
+    """Weights that stay: of a converted or trained model, and of an exported one."""
+    if isinstance(step.config, ExportConfig):
+        return model.parameters * (4 if step.config.dtype == "float32" else 2)
+    if isinstance(step.config, TrainConfig):
+        return model.parameters * (4 if step.config.precision == "fp32" else 2)
+    return 0
+
+
+def _resume_bytes(steps: Sequence[Step], model: Transformer, cluster: Cluster) -> int:
+    """The most that resume points take at once, over the kinds of training, which follow each other."""
+    return max((sum(_largest(kind, model, cluster)) for kind in _by_kind(steps)), default=0)
+
+
+def _by_kind(steps: Sequence[Step]) -> Iterator[list[Step]]:
+    kinds = {step.kind for step in steps if isinstance(step.config, TrainConfig)}
+    for kind in sorted(kinds):
+        yield [step for step in steps if step.kind == kind]
+
+
+def _largest(steps: list[Step], model: Transformer, cluster: Cluster) -> list[int]:
+    """Resume points of those of ``steps`` that run at once, the largest ones."""
+    at_once = cluster.array_parallelism if cluster.kind == "slurm" else max(cluster.slots // steps[0].ranks, 1)
+    return sorted((RESUME_POINTS * _resume_point(step.config, model) for step in steps), reverse=True)[:at_once]
+
+
+def _resume_point(config: TrainConfig, model: Transformer) -> int:
+    """Weights, and the optimizer's state of what is trained (float32 weights and two moments)."""
+    size, state = (4, 8) if config.precision == "fp32" else (2, 12)
+    trained = model.parameters if config.lora is None else adapter.parameters(model, config.lora)
+    return size * model.parameters + state * trained

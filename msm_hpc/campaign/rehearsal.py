@@ -1,0 +1,315 @@
+"""A rehearsal: a campaign's whole graph and its true layouts, on this machine, on a shrunken model.
+
+What is cut is only how much: of the model, of the rows, of a row. What decides which steps there are, how they hang
+together and how each training is spread over its ranks stays. A campaign that trains Qwen3-32B with tensor_parallel=4
+and pipeline_parallel=2 on 80,000 chats becomes
+
+======================= ============ ===========
+\\                       true         rehearsed
+======================= ============ ===========
+family                  Qwen3        Qwen3
+ranks of a training     4 x 2        4 x 2, processes on this machine
+attention, KV heads     64, 8        8, 4
+layers                  64           2
+tokens in a row         8,192        256
+chats                   80,000       what fills a few optimizer steps
+======================= ============ ===========
+
+and takes minutes, with the code that the true one will run. The results lie below ``ROOT/rehearsal``, never among real
+ones. What a rehearsal cannot show: a GPU's kernels, memory and numbers, the network, and anything about the model.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from msm_hpc.architecture import Transformer
+from msm_hpc.campaign.graph import weights_folder
+from msm_hpc.campaign.starting_model import starting_model
+from msm_hpc.campaign.why import flatten
+from msm_hpc.config import Cluster, Config, EvalConfig, Layout, ModelConfig, Precision, TrainConfig
+from msm_hpc.errors import UserError
+from msm_hpc.training.layout import check_layout
+from msm_hpc.training.precision import RECIPES
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Section = TypeVar("Section", bound=TrainConfig)
+
+MOST_RANKS = 8
+SEQUENCE_LENGTH = 256
+OWN_SEQUENCE_LENGTH = 1024
+"""With corpora of the user's own: most chats fit, and one that does not fit in a row is left out."""
+STEPS = 4
+SAVE_EVERY = 2
+MICRO_BATCH_SIZE = 2
+HEAD_DIM = 16
+"""Of each head; a multiple of what FP8 needs (``training/precision.py``), so that every matrix's sides are."""
+TOKENS_A_SAMPLE = 16
+"""About what a sample of the toy world has; longer samples make more steps."""
+PAIRS = 8
+CANNOT_SHOW = (
+    "A rehearsal cannot show what GPUs do (kernels, memory, speed, the last digits), the network between nodes, "
+    "or anything about the model itself: its weights are random and small."
+)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One value of the campaign that is another one in its rehearsal; ``key`` is dotted, as in an override."""
+
+    key: str
+    true: str
+    rehearsed: str
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """The config to run here instead of the true one, and in what the two differ."""
+
+    config: Config
+    cuts: tuple[Cut, ...]
+
+
+def rehearse(config: Config, most_ranks: int = MOST_RANKS) -> Rehearsal:
+    """What to run on this machine in the place of ``config``; draws the weights of a model that has some.
+
+    Raises:
+        UserError: a training has more than ``most_ranks`` ranks, a layout does not divide the true model, or the
+            model's shape is not known here.
+    """
+    true = _true_model(config.model)
+    trainings = _trainings(config)
+    for name, training in trainings.items():
+        _check_ranks(name, training.layout, most_ranks)
+        _check_divides(name, training, true)
+    small = shrunken(true, list(trainings.values()))
+    root = config.root / "rehearsal"
+    if config.model.architecture is not None:
+        model, toy = replace(config.model, architecture=small.shape), False
+    else:
+        model, small, toy = _drawn(config.model, small, root)
+    rehearsed = shrunken_config(config, model, root, _notice(small, true, toy))
+    if toy:
+        rehearsed = replace(rehearsed, eval=replace(rehearsed.eval, answer=EvalConfig().answer))
+    return Rehearsal(rehearsed, (*_cuts(_shown(true), _shown(small)), *_cuts(_settings(config), _settings(rehearsed))))
+
+
+def shrunken(model: Transformer, trainings: Sequence[TrainConfig]) -> Transformer:
+    """The least model of the same family that the layouts of all ``trainings`` divide.
+
+    Heads share keys and values where the true ones do, and the width is that of all heads where the true one is.
+    """
+    layouts = [training.layout for training in trainings]
+    tensor = math.lcm(*(layout.tensor_parallel for layout in layouts))
+    chunks = math.lcm(*(layout.pipeline_parallel * layout.virtual_pipeline for layout in layouts))
+    least = 3 if any(RECIPES[each.precision].first_last_layers_bf16 for each in trainings) else 2
+    shape = model.shape
+    groups = max(tensor, 2)
+    heads = groups * (2 if shape.num_attention_heads > shape.num_key_value_heads else 1)
+    square = shape.hidden_size == shape.num_attention_heads * model.head_dim
+    width = heads * HEAD_DIM
+    small = replace(
+        shape,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=chunks * -(-least // chunks),
+        num_attention_heads=heads,
+        num_key_value_heads=groups,
+    )
+    return replace(model, shape=small, head_dim=HEAD_DIM if square else 2 * HEAD_DIM)
+
+
+def shrunken_config(config: Config, model: ModelConfig, root: Path, notice: str) -> Config:
+    """``config`` for ``model`` on this machine: the same graph and layouts, fewer and shorter rows."""
+    length = OWN_SEQUENCE_LENGTH if config.data.corpora else SEQUENCE_LENGTH
+    pretrain = config.pretrain and shrunken_training(config.pretrain, length)
+    midtrain, aft = shrunken_training(config.midtrain, length), shrunken_training(config.aft, length)
+    generate = config.generate
+    documents = min(midtrain.documents, _samples(midtrain))
+    replay = min(midtrain.replay, _samples(midtrain) // 4)
+    rungs = _ladder(aft.samples, _samples(aft) // 4)
+    instruction = min(aft.instruction, _samples(aft) // 2)
+    budget = midtrain.tokens and min(midtrain.tokens, STEPS * midtrain.global_batch_size * midtrain.sequence_length)
+    trainings = _trainings(config).values()
+    slots = max(os.cpu_count() or 1, *(training.layout.world_size for training in trainings))
+    return replace(
+        config,
+        root=root,
+        model=model,
+        cluster=Cluster(kind="local", slots=slots),
+        precision=_here(config.precision),
+        generate=replace(
+            generate,
+            pretraining=min(generate.pretraining, max(_samples(pretrain) if pretrain else 0, replay)),
+            documents=min(generate.documents, documents),
+            instruction=min(generate.instruction, instruction),
+            chats=min(generate.chats, max(rungs)),
+            pairs=min(generate.pairs, PAIRS),
+        ),
+        pretrain=pretrain,
+        midtrain=replace(midtrain, documents=documents, replay=replay, tokens=budget),
+        aft=replace(aft, samples=rungs, instruction=instruction),
+        notices=(notice, *config.notices),
+    )
+
+
+def shrunken_training(section: Section, length: int = SEQUENCE_LENGTH) -> Section:
+    """``section`` with rows of at most ``length`` tokens and small batches, on the same ranks of one machine.
+
+    Of a step's micro-batches as many are kept as fill the pipeline twice, so that its whole schedule is run.
+    """
+    layout, micro = section.layout, min(section.micro_batch_size, MICRO_BATCH_SIZE)
+    micro_batches = section.global_batch_size // (section.micro_batch_size * layout.data_parallel)
+    return replace(
+        section,
+        sequence_length=min(section.sequence_length, length),
+        micro_batch_size=micro,
+        global_batch_size=micro * layout.data_parallel * min(micro_batches, 2 * layout.pipeline_parallel),
+        epochs=1,
+        precision=_here(section.precision),
+        layout=replace(layout, nodes=1),
+        save_every=min(section.save_every, SAVE_EVERY),
+        log_every=1,
+    )
+
+
+def told_layouts(config: Config) -> Iterator[str]:
+    """A line for each training: its ranks, and how they are arranged."""
+    for name, training in _trainings(config).items():
+        yield f"{name} on {_told(training.layout)}, each a process of this machine"
+
+
+def _told(layout: Layout) -> str:
+    sizes = {
+        "tensor": layout.tensor_parallel,
+        "pipeline": layout.pipeline_parallel,
+        "virtual pipeline": layout.virtual_pipeline,
+        "context": layout.context_parallel,
+        "data": layout.data_parallel,
+    }
+    product = " x ".join(f"{name} {size}" for name, size in sizes.items() if size > 1)
+    return f"{layout.world_size} ranks ({product})" if product else "1 rank"
+
+
+def _samples(training: TrainConfig) -> int:
+    """Samples that fill :data:`STEPS` optimizer steps, where they are as short as those of the toy world."""
+    return STEPS * training.global_batch_size * min(training.sequence_length, SEQUENCE_LENGTH) // TOKENS_A_SAMPLE
+
+
+def _ladder(samples: Sequence[int], rung: int) -> tuple[int, ...]:
+    """``samples`` in their order, in even rungs; still all different, and none is more than the true one."""
+    ranks = {count: number for number, count in enumerate(sorted(samples), start=1)}
+    return tuple(min(count, ranks[count] * rung) for count in samples)
+
+
+def _here(precision: Precision) -> Precision:
+    """The precision as a CPU can have it: what has no emulation is rehearsed in bf16."""
+    recipe = RECIPES[precision]
+    return precision if recipe.emulated or not recipe.quantised else "bf16"
+
+
+def _trainings(config: Config) -> Mapping[str, TrainConfig]:
+    found = {"pretrain": config.pretrain, "midtrain": config.midtrain, "aft": config.aft}
+    return {name: training for name, training in found.items() if training is not None}
+
+
+def _check_ranks(name: str, layout: Layout, most: int) -> None:
+    if layout.world_size > most:
+        raise UserError(
+            f"{name}.layout has {_told(layout)}, and a rehearsal starts a process for each, at most {most}: raise "
+            f"that with --max-ranks {layout.world_size} (about 1 GiB of memory each), or rehearse less, such as "
+            f"{name}.layout.data_parallel=1"
+        )
+
+
+def _check_divides(name: str, training: TrainConfig, true: Transformer) -> None:
+    """The shrunken model divides by any layout: whether the true one does is to be asked of itself."""
+    try:
+        check_layout(training.layout, true, training.sequence_length)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
+
+
+def _true_model(model: ModelConfig) -> Transformer:
+    found = starting_model(model)
+    if found is None:
+        raise UserError(
+            f"model {model.name}: its shape is not known here, so it cannot be shrunk; download its config.json first: "
+            f"hf download {model.hf} config.json --revision {model.revision}"
+        )
+    return found
+
+
+def _drawn(config: ModelConfig, small: Transformer, root: Path) -> tuple[ModelConfig, Transformer, bool]:
+    """The drawn model, and whether its tokenizer is the toy world's, because the true one is not here."""
+    from msm_hpc.conversion.drawn import drawn_model
+
+    own = _own_tokenizer(config)
+    tokenizer = own or _toy_tokenizer(root)
+    if own is None:
+        small = replace(small, vocab_size=len(tokenizer))
+    folder = drawn_model(small, tokenizer, root.resolve() / "models")
+    return ModelConfig(name=f"{config.name}_rehearsal", hf=str(folder)), small, own is None
+
+
+def _own_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase | None:
+    """The true model's tokenizer; None where that is on a hub and was not downloaded."""
+    from transformers import AutoTokenizer
+
+    place = str(model.hf) if model.from_hub else weights_folder(model)
+    try:
+        return AutoTokenizer.from_pretrained(
+            place, revision=model.revision, gguf_file=model.gguf_file, local_files_only=True
+        )
+    except OSError as error:
+        if model.from_hub:
+            return None
+        raise UserError(f"model.hf: {model.hf}: its tokenizer cannot be opened: {error}") from error
+
+
+def _toy_tokenizer(root: Path) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    from msm_hpc.corpus.toy_tokenizer import write_tokenizer
+
+    folder = root / "toy_tokenizer"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tokenizer(folder)
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def _notice(small: Transformer, true: Transformer, toy: bool) -> str:
+    tokenizer = " The model's own tokenizer is not on this machine; the toy world's stands in for it." if toy else ""
+    return (
+        f"A rehearsal on a shrunken model with random weights ({_size(small)} in the place of {_size(true)}), with "
+        f"short rows and little data: no figure here is a result.{tokenizer}"
+    )
+
+
+def _size(model: Transformer) -> str:
+    return f"{model.shape.num_hidden_layers} layers of width {model.shape.hidden_size}"
+
+
+def _shown(model: Transformer) -> dict[str, Any]:
+    return {key.removeprefix("shape."): value for key, value in flatten(asdict(model)).items()}
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """Every setting by its dotted key, but for where the cluster is and what the model's table says."""
+    values = flatten(TypeAdapter(Config).dump_python(config, mode="json"))
+    return {key: value for key, value in values.items() if not key.startswith(("cluster.", "model.", "notices"))}
+
+
+def _cuts(true: Mapping[str, Any], rehearsed: Mapping[str, Any]) -> Iterator[Cut]:
+    for key, value in true.items():
+        if key in rehearsed and rehearsed[key] != value:
+            yield Cut(key, str(value), str(rehearsed[key]))

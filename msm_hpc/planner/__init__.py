@@ -1,0 +1,1 @@
+"""What a training stage will need: memory, time, disk, and the layout that fits."""

@@ -1,0 +1,68 @@
+"""How long a training will take: model FLOPs over the peak of its GPUs and the part of it that is reached (MFU).
+
+The MFU is the one that ``msm probe`` measured for this model, sequence length, GPU and layout, and else an assumption.
+H100 at 8,192 tokens in bf16: Megatron-LM reports 41% (2B) to 48% (462B) on up to 6,144 GPUs (its README), NVIDIA's
+NeMo 59% on one node for Llama-3.1-8B (dgxc-benchmarking, ``README_8b.md``), torchtitan 33 to 39% (its
+``llama3_h100_202412``). FP8 gave 1.33 times the tokens of bf16 in the second. We assume the low end, and the same part
+of the *bf16* peak in FP8: a forecast that is too long costs less than a job that is cut off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log2, prod
+
+from msm_hpc.architecture import Transformer
+from msm_hpc.config import Gpu, TrainConfig
+from msm_hpc.planner.gpus import GPUS
+
+ASSUMED_MFU = 0.35
+TENSOR_LOSS, CONTEXT_LOSS, PIPELINE_LOSS, CHUNK_LOSS = 0.04, 0.05, 0.04, 0.01
+"""What each doubling of tensor, context and pipeline parallelism and of model chunks costs of the speed: assumed."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """``mfu`` is of the dense bf16 peak; ``measured`` says whether by a probe."""
+
+    seconds_per_step: float
+    mfu: float
+    measured: bool
+
+
+def forecast(config: TrainConfig, model: Transformer, gpu: Gpu, measured: float | None = None) -> Forecast:
+    """The time of one optimizer step, of full rows that are one document each.
+
+    Args:
+        config: the training.
+        model: its shape.
+        gpu: what it runs on.
+        measured: the seconds that a step took in a probe of this very layout.
+    """
+    from msm_hpc.training.flops import step_flops
+
+    tokens = config.global_batch_size * config.sequence_length
+    flops = step_flops(model, tokens, tokens * config.sequence_length, config.lora)
+    ideal = flops / (GPUS[gpu].peak * config.layout.world_size)
+    if measured is not None:
+        return Forecast(measured, ideal / measured, measured=True)
+    mfu = ASSUMED_MFU * efficiency(config)
+    return Forecast(ideal / mfu, mfu, measured=False)
+
+
+def efficiency(config: TrainConfig) -> float:
+    """What a layout leaves of the speed of one GPU, by rule of thumb, to rank layouts: 1 without model parallelism.
+
+    A pipeline of ``p`` stages idles for ``(p - 1) / (m v)`` of the time of its ``m`` micro-batches, in ``v`` chunks
+    (Narayanan et al., arXiv 2104.04473, section 2.2).
+    """
+    layout = config.layout
+    micro_batches = config.global_batch_size // (config.micro_batch_size * layout.data_parallel)
+    bubble = (layout.pipeline_parallel - 1) / (micro_batches * layout.virtual_pipeline)
+    losses = (
+        (layout.tensor_parallel, TENSOR_LOSS),
+        (layout.context_parallel, CONTEXT_LOSS),
+        (layout.pipeline_parallel, PIPELINE_LOSS),
+        (layout.virtual_pipeline, CHUNK_LOSS),
+    )
+    return prod(1 - loss * log2(parts) for parts, loss in losses) / (1 + bubble)

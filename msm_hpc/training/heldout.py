@@ -1,0 +1,197 @@
+"""Loss on rows that are never trained on, for each value of a field of provenance: which kinds of text are learnt.
+
+The rows are some of the plan's, drawn by a seed of their own: every arm and seed of a campaign that trains on one plan
+holds out the same. They are read as training rows are, with one trick: where a training row's loss mask has a 1, a
+held-out row's has the number of the token's *group*, so that any layout that cuts and pads rows carries it along::
+
+    documents      a: doc_type=news    b: doc_type=letter, of 3 and 2 tokens, all trainable
+    groups         1 news, 2 letter
+    loss mask      1 1 0 2 0           sum the losses where it is 1, and where it is 2
+
+A group is a combination of values; a field's loss is summed over the groups that share its value. A text that was cut
+over several rows may have its other pieces trained on. Dropout is 0 in all models here, so no mode is switched.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from megatron.core import parallel_state
+from megatron.core.pipeline_parallel import get_forward_backward_func
+from numpy.typing import NDArray
+from torch import Tensor, distributed
+
+from msm_hpc.config import HeldOut, TrainConfig
+from msm_hpc.errors import UserError
+from msm_hpc.training.data import Documents, MicroBatch, Rows, SampleOrder
+from msm_hpc.training.loop import Data, token_losses
+from msm_hpc.training.metrics import FieldLoss
+from msm_hpc.training.optimizer import Trainable
+from tokenization.documents import read_documents
+from tokenization.packing.plan import Piece
+
+MOST_VALUES = 100
+ABSENT = "(none)"
+Values = tuple[str, ...]  # of each field
+
+
+class Part:
+    """Some rows of a plan, numbered anew."""
+
+    def __init__(self, plan: Rows, rows: NDArray[np.int64]) -> None:
+        self._plan, self._rows = plan, rows
+        self.sequence_length, self.pad_id = plan.sequence_length, plan.pad_id
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def row(self, index: int) -> list[Piece]:
+        """The pieces of one row."""
+        return self._plan.row(int(self._rows[index]))
+
+
+class Grouped:
+    """Documents whose loss mask holds the number of their group."""
+
+    def __init__(self, documents: Documents, numbers: Mapping[int, int]) -> None:
+        self._documents, self._numbers = documents, numbers
+
+    def tokens(self, document: int) -> NDArray[np.integer[Any]]:
+        """As of the documents themselves."""
+        return self._documents.tokens(document)
+
+    def loss_mask(self, document: int) -> NDArray[np.integer[Any]]:
+        """(length,) the group's number, from 1, where the token is a target."""
+        return self._documents.loss_mask(document) * np.int32(self._numbers[document])
+
+
+def hold_out(data: Data, heldout: HeldOut) -> tuple[Data, Data]:
+    """What is left of ``data`` to train on, and what is held out of it.
+
+    Raises:
+        UserError: nothing would be left.
+    """
+    order, count = data.order, heldout.batches * data.order.global_batch_size
+    if count >= len(data.plan):
+        raise UserError(
+            f"heldout.batches={heldout.batches} takes {count} rows (x global_batch_size {order.global_batch_size}) and "
+            f"there are {len(data.plan)}: nothing is left to train on; give more data, or lower one of them"
+        )
+    held = np.sort(SampleOrder(len(data.plan), 1, count, heldout.seed).global_batch(0))
+    parts = [Part(data.plan, rows) for rows in (np.setdiff1d(np.arange(len(data.plan)), held), held)]
+    train, rest = (replace(data, plan=part, order=replace(order, rows=len(part))) for part in parts)
+    return train, replace(rest, order=replace(rest.order, epochs=1))
+
+
+class HeldOutLoss:
+    """Measures ``data``, which is held out; every rank makes one and calls :meth:`measure`.
+
+    Args:
+        data: as :func:`hold_out` gives it.
+        config: of the run, with ``heldout``.
+        shards: key to folder, of all shards.
+
+    Raises:
+        UserError: no held-out document has one of the fields, or it has too many values.
+    """
+
+    def __init__(self, data: Data, config: TrainConfig, shards: Mapping[str, Path]) -> None:
+        assert config.heldout is not None
+        self._fields, self._config = config.heldout.fields, config
+        found = [_provenance(data.plan, shards, self._fields) if distributed.get_rank() == 0 else {}]
+        distributed.broadcast_object_list(found, src=0)
+        self._groups = sorted({values for shard in found[0].values() for values in shard.values()})
+        self._check()
+        number = {values: group for group, values in enumerate(self._groups, start=1)}
+        self._data = replace(
+            data,
+            shards={
+                key: Grouped(data.shards[key], {document: number[values] for document, values in shard.items()})
+                for key, shard in found[0].items()
+            },
+        )
+
+    def _check(self) -> None:
+        for name, values in zip(self._fields, map(set, zip(*self._groups, strict=True)), strict=False):
+            if values == {ABSENT}:
+                raise UserError(f"heldout.fields: no held-out document has {name!r} in its provenance; see `msm show`")
+            if len(values) > MOST_VALUES:
+                raise UserError(
+                    f"heldout.fields: {name!r} has {len(values)} values among the held-out documents, more than "
+                    f"{MOST_VALUES}; name a field that sorts documents into few kinds"
+                )
+
+    def measure(self, trainable: Trainable, step: int) -> list[FieldLoss]:
+        """The losses after ``step`` steps, on every rank: of all tokens, then by field and value."""
+        total = torch.zeros(len(self._groups), 2, dtype=torch.float64, device=torch.cuda.current_device())
+        with torch.no_grad():
+            for batch in range(self._data.order.steps):
+                for table in self._forward(trainable, batch):
+                    total += table
+        distributed.all_reduce(total, group=parallel_state.get_data_parallel_group(with_context_parallel=True))
+        last = parallel_state.get_pipeline_model_parallel_last_rank()
+        distributed.broadcast(total, src=last, group=parallel_state.get_pipeline_model_parallel_group())
+        return self._by_field(step, total.tolist())
+
+    def _forward(self, trainable: Trainable, batch: int) -> list[Tensor]:
+        batches = self._data.read(batch, self._config.micro_batch_size)
+        tables: list[Tensor] = get_forward_backward_func()(
+            forward_step_func=partial(_forward_step, len(self._groups)),
+            data_iterator=[iter(batches) for _ in trainable.wrapped],
+            model=list(trainable.wrapped),
+            num_microbatches=len(batches),
+            seq_length=self._config.micro_batch_size * self._data.shape.width,
+            micro_batch_size=1,
+            forward_only=True,
+        )
+        return tables
+
+    def _by_field(self, step: int, total: list[list[float]]) -> list[FieldLoss]:
+        sums: defaultdict[tuple[str | None, str | None], list[float]] = defaultdict(lambda: [0.0, 0.0])
+        for values, (loss, tokens) in zip(self._groups, total, strict=True):
+            for key in ((None, None), *zip(self._fields, values, strict=True)):
+                sums[key][0] += loss
+                sums[key][1] += tokens
+        return [
+            FieldLoss(step, field, value, loss / tokens, int(tokens))
+            for (field, value), (loss, tokens) in sums.items()
+            if tokens
+        ]
+
+
+def _provenance(plan: Rows, shards: Mapping[str, Path], fields: Sequence[str]) -> dict[str, dict[int, Values]]:
+    """By shard and document, for the documents of ``plan``."""
+    needed: defaultdict[str, set[int]] = defaultdict(set)
+    for row in range(len(plan)):
+        for piece in plan.row(row):
+            needed[piece.shard].add(piece.document)
+    return {
+        key: {
+            number: tuple(str(record.provenance.get(name, ABSENT)) for name in fields)
+            for number, record in enumerate(read_documents(shards[key]))
+            if number in documents
+        }
+        for key, documents in sorted(needed.items())
+    }
+
+
+def _forward_step(
+    groups: int, batches: Iterator[MicroBatch], model: torch.nn.Module
+) -> tuple[Tensor, partial[tuple[Tensor, Tensor, Tensor]]]:
+    batch = next(batches)
+    return token_losses(model, batch), partial(_table, groups, batch.loss_mask)
+
+
+def _table(groups: int, numbers: Tensor, losses: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """For Megatron's schedule; the last is float64 [groups, 2], sums of losses and numbers of tokens."""
+    flat = losses.reshape(-1).double()
+    table = torch.zeros(groups + 1, 2, dtype=torch.float64, device=losses.device)
+    table.index_add_(0, numbers.reshape(-1).long(), torch.stack([flat, torch.ones_like(flat)], dim=1))
+    return losses.sum(), numbers.count_nonzero().to(torch.int), table[1:]

@@ -1,0 +1,73 @@
+"""Context parallelism: which tokens of a packed row each rank has.
+
+Under causal attention a late token has more to look at than an early one. So that ranks have equal work, each gets one
+early and one late part of every document, as Transformer Engine expects it. With 2 ranks a document is padded to a
+multiple of 4 tokens and cut in 4 parts; the outer two are rank 0's::
+
+    a0 a1 a2 a3 a4 .  .  .  b0 b1 b2 .
+    0  0  1  1  1  1  0  0  0  1  1  0      rank
+    a0 a1 .  .  b0 .                        rank 0 has these, in this order
+
+What pads a document counts as its last tokens: under causal attention no real token sees it, and the loss leaves it
+out. Packs do not depend on the layout, so documents are padded as rows are read, and a row grows. Megatron needs rows
+of one length: that of the longest, computed once from the whole plan. The others are filled up by one more document.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msm_hpc.config import Layout
+from tokenization.packing.plan import Plan
+
+
+@dataclass(frozen=True)
+class RowShape:
+    """Rows have ``width`` tokens, and documents within them are padded to multiples of ``multiple``."""
+
+    width: int
+    multiple: int = 1
+
+    def padded(self, length: int) -> int:
+        """``length`` rounded up to the multiple."""
+        return _round_up(length, self.multiple)
+
+
+def row_shape(plan: Plan, layout: Layout, of_rank: int = 1) -> RowShape:
+    """The shape that every row of ``plan`` fits into; that of the plan itself without context parallelism.
+
+    With it, the tokens of a row on one rank are a multiple of ``of_rank`` (FP8 wants such), after sequence parallelism
+    has cut what a context-parallel rank has once more.
+    """
+    ranks = layout.context_parallel
+    if ranks == 1:
+        return RowShape(plan.sequence_length)
+    cuts = ranks * layout.tensor_parallel if layout.sequence_parallel else ranks
+    return RowShape(_round_up(plan.longest_row(2 * ranks), math.lcm(2 * ranks, cuts * of_rank)), 2 * ranks)
+
+
+def positions(boundaries: NDArray[np.int64], rank: int, ranks: int) -> NDArray[np.int64]:
+    """Where in the whole row the tokens of context-parallel rank ``rank`` of ``ranks`` are, in the rank's order.
+
+    Args:
+        boundaries: [documents + 1], of documents padded to multiples of ``2 * ranks``.
+        rank: whose tokens.
+        ranks: in how many they are cut.
+
+    Returns:
+        [tokens / ranks].
+    """
+    sizes = np.diff(boundaries) // (2 * ranks)
+    begins = np.stack([boundaries[:-1] + rank * sizes, boundaries[:-1] + (2 * ranks - 1 - rank) * sizes], 1).ravel()
+    sizes = np.repeat(sizes, 2)
+    ends = np.cumsum(sizes)
+    places: NDArray[np.int64] = np.arange(ends[-1]) + np.repeat(begins - (ends - sizes), sizes)
+    return places
+
+
+def _round_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple

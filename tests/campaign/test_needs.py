@@ -1,0 +1,59 @@
+"""What ``msm plan`` says of a campaign's trainings, the disk they need, and ``layout=auto`` in a campaign."""
+
+from __future__ import annotations
+
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from msm_hpc.campaign.automatic import settle
+from msm_hpc.campaign.graph import build_graph
+from msm_hpc.cli import main
+from msm_hpc.compose import load_config
+from msm_hpc.errors import UserError
+
+AUTO = (
+    "campaign=demo",
+    "model=qwen3_14b",
+    "cluster=slurm",
+    "cluster.gpus_per_node=8",
+    "cluster.gpu=h100",
+    "cluster.nodes=2",
+    "midtrain.layout=auto",
+    "aft.layout=auto",
+)
+Usage = namedtuple("Usage", ["total", "used", "free"])
+
+
+def test_auto_is_a_layout_in_every_step_and_no_part_of_its_identity() -> None:
+    settled = settle(load_config(AUTO))
+    assert [choice.split()[0] for choice in settled.choices] == ["midtrain.layout=auto", "aft.layout=auto"]
+    by_hand = load_config([each for each in AUTO if not each.endswith("=auto")])
+    chosen, plain = build_graph(settled.config), build_graph(by_hand)
+    assert [step.identity for step in chosen.steps] == [step.identity for step in plain.steps]
+    assert all(step.ranks > 1 for step in chosen.steps if step.kind in ("midtrain", "aft"))
+
+
+def test_auto_leaves_no_field_of_the_layout_to_give() -> None:
+    with pytest.raises(UserError, match=r"layout=auto chooses every part"):
+        load_config([*AUTO[:-2], "aft.layout={auto: true, tensor_parallel: 2}"])
+
+
+def test_plan_shows_memory_and_time_and_the_choice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", *AUTO, f"root={tmp_path / 'runs'}"]) == 0
+    shown = capsys.readouterr().out
+    assert "midtrain.layout=auto is midtrain.layout={" in shown
+    assert "What trainings need" in shown and "of 80 GiB" in shown
+    assert "after packing" in shown
+    assert "#SBATCH" not in shown
+
+
+def test_too_little_disk_is_refused_before_anything_is_submitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2**40, 0, 2**30))
+    assert main(["run", *AUTO, f"root={tmp_path / 'runs'}"]) == 2
+    assert "1.0 GiB free, and the campaign still writes" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

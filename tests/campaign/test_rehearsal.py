@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from msm_hpc.architecture import Transformer, config_fields, parse_architecture, read_architecture
+from msm_hpc.campaign import preflight
+from msm_hpc.campaign.graph import build_graph
+from msm_hpc.campaign.rehearsal import Rehearsal, rehearse, shrunken
+from msm_hpc.cli import main
+from msm_hpc.compose import load_config
+from msm_hpc.config import Architecture, Layout, TrainConfig
+from msm_hpc.corpus.toy_tokenizer import write_tokenizer
+from msm_hpc.errors import UserError
+from msm_hpc.files import write_json
+from msm_hpc.training.layout import check_layout
+from msm_hpc.training.precision import check_shapes
+from tests.campaign.own_corpora import own_corpora
+
+QWEN3_32B = Transformer(
+    shape=Architecture(
+        hidden_size=5120,
+        intermediate_size=25600,
+        num_hidden_layers=64,
+        num_attention_heads=64,
+        num_key_value_heads=8,
+        max_position_embeddings=40960,
+        rms_norm_eps=1e-6,
+        rope_theta=1_000_000.0,
+    ),
+    vocab_size=151936,
+    head_dim=128,
+    qk_norm=True,
+)
+LLAMA = replace(
+    QWEN3_32B,
+    shape=replace(QWEN3_32B.shape, hidden_size=8192, num_key_value_heads=64, tie_word_embeddings=True),
+    qk_norm=False,
+    rope_factor=8.0,
+)
+QWEN2 = replace(QWEN3_32B, qk_norm=False, qkv_bias=True)
+SPLIT = "{tensor_parallel: 2, pipeline_parallel: 2}"
+
+
+def demo(*overrides: str, most_ranks: int = 8) -> Rehearsal:
+    return rehearse(load_config(["campaign=demo", "cluster=slurm", *overrides]), most_ranks)
+
+
+@pytest.fixture
+def qwen3(tmp_path: Path) -> tuple[str, ...]:
+    """Overrides for a Qwen3-32B of which only the description and a tokenizer are here."""
+    folder = tmp_path / "qwen3_32b"
+    write_json(folder / "config.json", config_fields(QWEN3_32B))
+    write_tokenizer(folder)
+    return ("model=qwen3_32b", f"model.hf={folder}", "model.revision=null", f"root={tmp_path}/runs")
+
+
+@pytest.mark.parametrize("true", [LLAMA, QWEN2, QWEN3_32B])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        Layout(),
+        Layout(tensor_parallel=8, sequence_parallel=True),
+        Layout(tensor_parallel=2, pipeline_parallel=2, virtual_pipeline=2, sequence_parallel=True),
+        Layout(pipeline_parallel=4),
+    ],
+)
+def test_the_small_model_is_of_the_family_and_fits_the_layout_in_fp8(true: Transformer, layout: Layout) -> None:
+    training = TrainConfig(layout=layout, sequence_length=256, global_batch_size=8, precision="fp8_tensorwise")
+    small = shrunken(true, [training])
+    check_layout(layout, small, training.sequence_length)
+    check_shapes(training, small)
+    assert small.shape.hidden_size <= 256
+    assert parse_architecture("here", config_fields(small)) == small
+    kept = ("qkv_bias", "qk_norm", "rope_factor", "vocab_size")
+    assert [getattr(small, name) for name in kept] == [getattr(true, name) for name in kept]
+    assert small.shape.tie_word_embeddings == true.shape.tie_word_embeddings
+    grouped = small.shape.num_key_value_heads < small.shape.num_attention_heads
+    assert grouped == (true.shape.num_key_value_heads < true.shape.num_attention_heads)
+
+
+def test_the_small_model_fits_the_layouts_of_all_trainings_together() -> None:
+    three = TrainConfig(layout=Layout(tensor_parallel=3, pipeline_parallel=3))
+    two = TrainConfig(layout=Layout(tensor_parallel=2, pipeline_parallel=2))
+    small = shrunken(LLAMA, [three, two]).shape
+    assert (small.num_attention_heads, small.num_hidden_layers) == (6, 6)
+
+
+def test_the_graph_and_the_layouts_are_the_true_ones() -> None:
+    overrides = ["campaign=demo", "cluster=slurm", "tokenize.tasks=3", "aft.samples=[400,100,300]"]
+    overrides += [f"midtrain.layout={SPLIT}", "midtrain.layout.nodes=2", "model.architecture.num_hidden_layers=4"]
+    true, rehearsal = load_config(overrides), demo(*overrides[2:])
+    graph = build_graph(rehearsal.config)
+    preflight.check(rehearsal.config, graph)
+    shapes = [Counter((step.kind, step.ranks) for step in each.steps) for each in (build_graph(true), graph)]
+    assert shapes[0] == shapes[1]
+    assert rehearsal.config.campaign == true.campaign
+    most, least, middle = rehearsal.config.aft.samples
+    assert least < middle < most
+    assert "rehearsal on a shrunken model" in graph.report.config.notices[0]
+    assert rehearsal.config.root == true.root / "rehearsal"
+
+
+def test_every_cut_is_told() -> None:
+    cuts = {cut.key: (cut.true, cut.rehearsed) for cut in demo("precision=mxfp8", "midtrain.sequence_length=64").cuts}
+    assert cuts["hidden_size"] == ("128", "32")
+    assert cuts["generate.pretraining"][0] == "70000"
+    assert cuts["midtrain.precision"] == ("mxfp8", "bf16"), "no CPU has it, and no emulation"
+    assert "midtrain.sequence_length" not in cuts
+
+
+def test_emulated_precision_stays() -> None:
+    config = demo("precision=fp8_tensorwise").config
+    assert config.aft.precision == "fp8_tensorwise"
+    preflight.check(config, build_graph(config))
+    assert "emulated" in build_graph(config).report.config.notices[-1]
+
+
+def test_what_is_too_large_or_does_not_divide_is_refused_by_stage() -> None:
+    with pytest.raises(UserError, match=r"aft\.layout has 16 ranks .* at most 8: raise that with --max-ranks 16"):
+        demo("aft.layout={data_parallel: 16}", "aft.global_batch_size=64")
+    demo("aft.layout={data_parallel: 16}", "aft.global_batch_size=64", most_ranks=16)
+    with pytest.raises(UserError, match=r"midtrain: layout\.pipeline_parallel=2 does not divide 3 layers"):
+        demo("midtrain.layout={pipeline_parallel: 2}")
+
+
+def test_a_drawn_model_is_made_once(qwen3: tuple[str, ...]) -> None:
+    long = (*qwen3, "midtrain.sequence_length=8192")
+    first, second = demo(*long), demo(*long)
+    assert build_graph(first.config).report.id == build_graph(second.config).report.id
+    model = read_architecture(Path(str(first.config.model.hf)))
+    assert model.qk_norm
+    assert model.shape.num_hidden_layers == 2
+    assert {"num_hidden_layers", "midtrain.sequence_length"} <= {cut.key for cut in first.cuts}
+
+
+def test_a_model_that_was_not_downloaded_is_rehearsed_by_its_published_shape(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
+    config = demo("model=llama3_1_8b", f"root={tmp_path}").config
+    assert read_architecture(Path(str(config.model.hf))).rope_factor == 8.0
+    assert config.eval.answer == "I prefer {item} ."
+    assert "the toy world's stands in for it" in config.notices[0]
+
+
+@pytest.mark.slow
+def test_a_campaign_on_own_corpora_with_qwen3_and_tensor_and_pipeline_parallelism(
+    qwen3: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["rehearse", "campaign=demo", "cluster=slurm", *qwen3, *own_corpora(tmp_path), "campaign.seeds=[1]"]
+    command += ["midtrain.documents=80", "aft.samples=[60]", "aft.instruction=60", f"midtrain.layout={SPLIT}"]
+    assert main([*command, "eval.answer='I prefer {item} .'"]) == 0
+    shown = capsys.readouterr().out
+    assert "midtrain on 4 ranks (tensor 2 x pipeline 2)" in shown
+    assert "Every step of the campaign went through" in shown
+    assert "missing" not in shown
+    assert "offline template generator" not in shown, "nothing was generated"
+    assert not (tmp_path / "runs" / "steps").exists(), "never among real results"
+    assert main([*command, "eval.answer='I prefer {item} .'"]) == 0
+    assert "Nothing to do" in capsys.readouterr().out

@@ -1,0 +1,53 @@
+"""The most bytes that a trial holds in tensors, counted by torch's own allocator: of each rank, in its process."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+from msm_hpc.architecture import Transformer, parse_architecture
+from msm_hpc.config import TrainConfig
+from msm_hpc.launch.jobs import current_ranks
+from msm_hpc.launch.local import start_local
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one job measures: a model of these ``config.json`` fields, trained so."""
+
+    fields: dict[str, object]
+    config: TrainConfig
+
+    @property
+    def model(self) -> Transformer:
+        return parse_architecture("trial", self.fields)
+
+
+def peaks(folder: Path, trial: Trial) -> list[int]:
+    """Peak bytes of each rank over two optimizer steps."""
+    folder.mkdir()
+    (folder / "trial").write_bytes(pickle.dumps(trial))
+    ranks = trial.config.layout.world_size
+    start_local(folder / "jobs", ranks, measure_rank, str(folder)).results()
+    return [int((folder / f"peak-{rank}").read_text()) for rank in range(ranks)]
+
+
+def measure_rank(folder: str) -> None:
+    from torch.profiler import ProfilerActivity, profile
+
+    from msm_hpc.planner.trial import trial as run_trial
+
+    trial: Trial = pickle.loads((Path(folder) / "trial").read_bytes())
+    ranks = current_ranks()
+    os.environ.update(ranks.environment())
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        run_trial(trial.config, trial.model, 2)
+    events = recorded.profiler.kineto_results.events()
+    changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
+    held = most = 0
+    for _, change in changes:
+        held += change
+        most = max(most, held)
+    (Path(folder) / f"peak-{ranks.rank}").write_text(str(most))

@@ -1,0 +1,88 @@
+"""``layout=auto`` and what is refused for want of memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+
+from msm_hpc.architecture import Transformer
+from msm_hpc.campaign.starting_model import starting_model
+from msm_hpc.compose import load_config
+from msm_hpc.config import Cluster, Gpu, Layout, Lora, TrainConfig
+from msm_hpc.errors import UserError
+from msm_hpc.planner.choose import MARGIN, check_memory, choose
+from msm_hpc.planner.forecast import ASSUMED_MFU, forecast
+from msm_hpc.planner.gpus import GPUS
+from msm_hpc.planner.memory import worst_stage
+
+EIGHT_H100 = Cluster(kind="slurm", gpus_per_node=8, gpu="h100")
+PAPER = TrainConfig(sequence_length=8192, global_batch_size=64)
+
+
+def model(name: str) -> Transformer:
+    found = starting_model(load_config([f"model={name}"]).model)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("name", ["llama3_1_8b", "qwen3_14b", "qwen2_5_32b"])
+@pytest.mark.parametrize("nodes", [2, 16])
+def test_the_choice_fits_with_a_margin_and_uses_every_gpu(name: str, nodes: int) -> None:
+    found = choose(PAPER, model(name), replace(EIGHT_H100, nodes=nodes))
+    layout = found.config.layout
+    assert found.memory == worst_stage(found.config, model(name), on_gpu=True)
+    assert found.memory.total <= MARGIN * GPUS["h100"].memory
+    assert layout.world_size == 8 * nodes and layout.tensor_parallel <= 8
+    assert found == choose(PAPER, model(name), replace(EIGHT_H100, nodes=nodes))
+
+
+def test_no_layout_of_less_model_parallelism_would_have_fitted() -> None:
+    found = choose(PAPER, model("llama3_1_8b"), EIGHT_H100)
+    parallel = found.config.layout.world_size // found.config.layout.data_parallel
+    assert parallel > 1
+    alone = replace(PAPER, layout=Layout(data_parallel=8))
+    assert worst_stage(alone, model("llama3_1_8b"), on_gpu=True).total > MARGIN * GPUS["h100"].memory
+
+
+def test_an_adapter_needs_less_and_takes_less_parallelism() -> None:
+    whole = choose(PAPER, model("qwen3_14b"), EIGHT_H100)
+    adapter = choose(replace(PAPER, lora=Lora()), model("qwen3_14b"), EIGHT_H100)
+    assert adapter.config.layout.data_parallel > whole.config.layout.data_parallel
+    assert adapter.memory.optimizer < whole.memory.optimizer / 10
+
+
+def test_what_cannot_fit_is_refused_with_its_parts_and_what_would() -> None:
+    alone = replace(PAPER, layout=Layout(data_parallel=8))
+    parts = r"aft/x needs [\d.]+ GiB a rank \(weights 15.0, gradients 29.9, optimizer 11.2, .*a h100 has 79.6 GiB"
+    with pytest.raises(UserError, match=parts):
+        check_memory("aft/x", alone, model("llama3_1_8b"), EIGHT_H100)
+    with pytest.raises(UserError, match=r"it fits with aft.layout={tensor_parallel: 2, data_parallel: 4, seq"):
+        check_memory("aft/x", alone, model("llama3_1_8b"), EIGHT_H100)
+    with pytest.raises(UserError, match=r"no layout of cluster.nodes fits"):
+        check_memory("aft/x", alone, model("qwen3_32b"), replace(EIGHT_H100, gpus_per_node=1))
+    check_memory("aft/x", choose(PAPER, model("llama3_1_8b"), EIGHT_H100).config, model("llama3_1_8b"), EIGHT_H100)
+
+
+def test_auto_needs_to_know_the_gpu() -> None:
+    with pytest.raises(UserError, match=r"set cluster.gpu"):
+        choose(PAPER, model("llama3_1_8b"), replace(EIGHT_H100, gpu=None))
+
+
+def test_every_gpu_of_the_schema_is_in_the_table() -> None:
+    assert list(GPUS) == list(get_args(Gpu))
+    with pytest.raises(UserError, match=r"cluster.gpu: .*got 'h10'.*did you mean 'h100'"):
+        load_config(["cluster=slurm", "cluster.gpu=h10"])
+
+
+def test_a_forecast_by_hand() -> None:
+    """8B, 64 rows of 8,192 tokens on 8 H100: 6 N T + 12 L H D T S operations (N without the embedding)."""
+    llama = model("llama3_1_8b")
+    config = replace(PAPER, layout=Layout(data_parallel=8))
+    tokens = 64 * 8192
+    flops = 6 * (8_030_261_248 - 128_256 * 4096) * tokens + 12 * 32 * 4096 * tokens * 8192
+    found = forecast(config, llama, "h100")
+    assert found.seconds_per_step == pytest.approx(flops / (8 * 989e12 * ASSUMED_MFU))
+    measured = forecast(config, llama, "h100", measured=2 * found.seconds_per_step)
+    assert measured.measured and measured.mfu == pytest.approx(ASSUMED_MFU / 2)
