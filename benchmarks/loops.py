@@ -53,7 +53,8 @@ def plain_transformers(config: TrainConfig, inputs: dict[str, Path], out: Path) 
     from transformers import LlamaConfig, LlamaForCausalLM, get_cosine_schedule_with_warmup
 
     shape = LlamaConfig.from_pretrained(inputs["model"], attn_implementation="sdpa")
-    model = LlamaForCausalLM(shape).to(torch.float32 if config.precision == "fp32" else torch.bfloat16)
+    model: torch.nn.Module = LlamaForCausalLM(shape)
+    model.to(torch.float32 if config.precision == "fp32" else torch.bfloat16)
     order, rows = _rows(config, inputs)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
     schedule = get_cosine_schedule_with_warmup(optimizer, math.ceil(0.05 * len(order)), len(order))

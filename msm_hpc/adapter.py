@@ -42,6 +42,11 @@ class Projection:
         """The last part of ``module``, such as ``q_proj``."""
         return self.module.rpartition(".")[2]
 
+    @property
+    def row_parallel(self) -> bool:
+        """Whether tensor parallelism cuts its columns (Megatron's ``RowParallelLinear``), not its rows."""
+        return self.linear.endswith(("linear_proj", "linear_fc2"))
+
     def key(self, half: str) -> str:
         """The global tensor of ``lora_A`` ([layers, rank, columns]) or ``lora_B`` ([layers, rows, rank])."""
         return f"decoder.layers.{self.linear}{KEYS}{self.name}.{half}"

@@ -30,6 +30,9 @@ from msm_hpc.files import read_json
 VOCABULARY_MULTIPLE = 128
 """The embedding's rows are rounded up to a multiple of this at any layout: a fixed part of the checkpoint format."""
 
+MODEL_KEYS = ("embedding.", "decoder.", "output_layer.")
+"""What a Megatron GPT's keys begin with; a checkpoint may hold more, such as an optimizer's state."""
+
 # Megatron-core builds these constants of Llama 3.1's RoPE into its RotaryEmbedding; only the factor can be chosen.
 LLAMA3_ROPE = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 

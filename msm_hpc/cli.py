@@ -6,18 +6,14 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 
 from msm_hpc import __version__
-from msm_hpc.campaign import preflight, show
-from msm_hpc.campaign.automatic import Settled, settle
+from msm_hpc.campaign import show
 from msm_hpc.campaign.display import Display
-from msm_hpc.campaign.graph import Graph, build_graph
 from msm_hpc.campaign.local_run import run_local
 from msm_hpc.campaign.needs import check_disk, trainings
 from msm_hpc.campaign.own_data import check_own_data
@@ -25,13 +21,11 @@ from msm_hpc.campaign.probing import probe as run_probe
 from msm_hpc.campaign.rehearsal import CANNOT_SHOW, MOST_RANKS, told_layouts
 from msm_hpc.campaign.rehearsal import rehearse as plan_rehearsal
 from msm_hpc.campaign.runner import run_step
+from msm_hpc.campaign.session import Session, terminal
 from msm_hpc.campaign.slurm_run import plan_submission, scripts, submit_all
-from msm_hpc.campaign.starting_model import starting_model, what_is_missing
+from msm_hpc.campaign.starting_model import what_is_missing
 from msm_hpc.campaign.status import nothing_here, statuses
-from msm_hpc.campaign.store import Store
 from msm_hpc.campaign.why import grouped
-from msm_hpc.compose import load_config
-from msm_hpc.config import Config
 from msm_hpc.doctor import examine
 from msm_hpc.errors import UserError
 from msm_hpc.launch.local import hangup_interrupts, start_local
@@ -46,67 +40,32 @@ overrides (Hydra's own; see the folder configs/ for the choices):
 """
 
 
-PIPE_WIDTH = 120
-
-
-@dataclass(frozen=True)
-class Session:
-    """A composed campaign: its config, graph and store, built when first asked for."""
-
-    overrides: tuple[str, ...]
-    console: Console
-    instead: Config | None = None
-
-    @cached_property
-    def config(self) -> Config:
-        """The composed and checked configuration, or the one to run ``instead`` of it."""
-        return self.instead or self.settled.config
-
-    @cached_property
-    def settled(self) -> Settled:
-        """The configuration with every ``layout=auto`` chosen, and why so."""
-        return settle(load_config(self.overrides))
-
-    @cached_property
-    def graph(self) -> Graph:
-        """The step graph, past preflight."""
-        graph = build_graph(self.config)
-        preflight.check(self.config, graph)
-        return graph
-
-    @cached_property
-    def store(self) -> Store:
-        """What is done below the root folder."""
-        return Store(self.config.root.resolve())
-
-
 def run(session: Session, arguments: argparse.Namespace) -> int:
     """Run here with progress, or submit to Slurm and return."""
     check_own_data(session.config)
     _check_disk(session)
+    session.tell(*session.settled.choices)
     if session.config.cluster.kind == "slurm":
         return _submit(session)
     return _run_here(session)
 
 
 def _tell_needs(session: Session) -> None:
-    """Say which layouts were chosen, and print what each training needs, where the model's shape is known."""
-    for line in session.settled.choices:
-        session.console.print(line, markup=False, highlight=False, soft_wrap=True)
-    model = starting_model(session.config.model)
-    if model is not None:
-        session.console.print(show.needs_table(trainings(session.graph, session.store, model, session.config.cluster)))
-        try:
-            check_disk(session.graph, session.store, model, session.config.cluster)
-        except UserError as error:
-            session.console.print(f"Note: {error}", markup=False, highlight=False, soft_wrap=True)
+    """Print what each training needs, where the model's shape is known."""
+    if session.model is None:
+        return
+    found = trainings(session.graph, session.store, session.model, session.config.cluster)
+    session.console.print(show.needs_table(found))
+    try:
+        _check_disk(session)
+    except UserError as error:
+        session.tell(f"Note: {error}")
 
 
 def _check_disk(session: Session) -> None:
     """Refuse to start where the checkpoints would not find room, if the model's shape is known."""
-    model = starting_model(session.config.model)
-    if model is not None:
-        check_disk(session.graph, session.store, model, session.config.cluster)
+    if session.model is not None:
+        check_disk(session.graph, session.store, session.model, session.config.cluster)
 
 
 def _run_here(session: Session) -> int:
@@ -137,11 +96,10 @@ def rehearse(session: Session, arguments: argparse.Namespace) -> int:
     began = time.monotonic()
     code = _run_here(replace(session, instead=rehearsal.config))
     session.console.print(show.cuts_table(rehearsal.cuts))
-    for line in told_layouts(rehearsal.config):
-        session.console.print(line, highlight=False)
+    session.tell(*told_layouts(rehearsal.config))
     took = f"{time.monotonic() - began:.0f} s"
     verdict = f"The rehearsal failed after {took}." if code else f"Every step of the campaign went through, in {took}."
-    session.console.print(f"{verdict} {CANNOT_SHOW}", soft_wrap=True, highlight=False)
+    session.tell(f"{verdict} {CANNOT_SHOW}")
     return code
 
 
@@ -165,9 +123,10 @@ def plan(session: Session, arguments: argparse.Namespace) -> int:
     """Show the graph, what its trainings need, and for Slurm the arrays and on request their scripts."""
     check_own_data(session.config)
     session.console.print(show.graph_table(session.graph, session.store))
+    session.tell(*session.settled.choices)
     _tell_needs(session)
     if missing := what_is_missing(session.config.model):
-        session.console.print(f"Note: {missing}", markup=False, highlight=False, soft_wrap=True)
+        session.tell(f"Note: {missing}")
     if session.config.cluster.kind == "local":
         return 0
     cluster = session.config.cluster
@@ -177,19 +136,19 @@ def plan(session: Session, arguments: argparse.Namespace) -> int:
         return 0
     for array, script in zip(submission.arrays, scripts(submission, session.store, cluster), strict=True):
         session.console.rule(f"sbatch script of {array.name}", align="left")
-        session.console.print(script, markup=False, highlight=False, soft_wrap=True)
+        session.tell(script)
     return 0
 
 
 def probe(session: Session, arguments: argparse.Namespace) -> int:
     """Measure the best few layouts of a training, here or in a Slurm job."""
-    folder, job = run_probe(load_config(session.overrides), arguments.step)
+    folder, job = run_probe(session.composed, arguments.step)
     if job:
         session.console.print(f"Job {job} measures them; layout=auto and forecasts go by it from then on: {folder}")
         return 0
     for (layout, rows), seconds in read_table(folder).items():
-        session.console.print(f"{seconds:.3g} s a step: {layout} x {rows} row(s)", markup=False, soft_wrap=True)
-    session.console.print(f"in {folder}", soft_wrap=True, highlight=False)
+        session.tell(f"{seconds:.3g} s a step: {layout} x {rows} row(s)")
+    session.tell(f"in {folder}")
     return 0
 
 
@@ -198,7 +157,7 @@ def status(session: Session, arguments: argparse.Namespace) -> int:
     _tell_nothing_here(session)
     found = statuses(session.graph, session.store)
     session.console.print(show.status_table(found))
-    session.console.print(f"in {session.store.root}", soft_wrap=True, highlight=False)
+    session.tell(f"in {session.store.root}")
     failed = [status.step for status in found if status.state in ("failed", "lost")]
     show.print_failures(session.console, failed, session.store)
     return 0
@@ -206,7 +165,7 @@ def status(session: Session, arguments: argparse.Namespace) -> int:
 
 def _tell_nothing_here(session: Session) -> None:
     if said := nothing_here(session.graph, session.store):
-        session.console.print(said, markup=False, highlight=False, soft_wrap=True)
+        session.tell(said)
 
 
 def logs(session: Session, arguments: argparse.Namespace) -> int:
@@ -226,7 +185,7 @@ def why_step(session: Session, arguments: argparse.Namespace) -> int:
     for reasons, alike in groups.items():
         session.console.print(f"[bold]{show.names_of(alike)}[/]", highlight=False)
         for reason in reasons:
-            session.console.print(f"  {reason}", markup=False, highlight=False)
+            session.tell(f"  {reason}")
     if not groups:
         session.console.print("Nothing will run: done.")
     return 0
@@ -246,7 +205,7 @@ def report(session: Session, arguments: argparse.Namespace | None = None) -> int
         made = {role: store.folder(role).out for role in step.inputs if store.folder(role).done}
         render(step.config, made, out)
     session.console.print(render_table(load_results(out)))
-    session.console.print(f"Report: {out / 'report.html'}", soft_wrap=True)
+    session.tell(f"Report: {out / 'report.html'}")
     return 0
 
 
@@ -262,7 +221,7 @@ def stage(session: Session, arguments: argparse.Namespace) -> int:
     if not store.of(step).done:
         show.print_failures(session.console, [step], store)
         return 1
-    session.console.print(f"{step.id}: {store.of(step).out}", soft_wrap=True)
+    session.tell(f"{step.id}: {store.of(step).out}")
     return 0
 
 
@@ -273,7 +232,7 @@ def doctor(session: Session, arguments: argparse.Namespace) -> int:
         colour = {"ok": "green", "note": "yellow", "bad": "red"}[finding.level]
         session.console.print(f"[{colour}]{finding.level:>4}[/] {finding.what}", highlight=False)
         if finding.fix:
-            session.console.print(f"     {finding.fix}", markup=False, highlight=False)
+            session.tell(f"     {finding.fix}")
     return int(any(finding.level == "bad" for finding in findings))
 
 
@@ -317,11 +276,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _console() -> Console:
-    """The terminal, or for a file or pipe a page wide enough for our tables."""
-    return Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point; returns the exit code: 0, 1 where a step failed, 2 for what the user can mend."""
     arguments = _parser().parse_args(argv)
@@ -333,7 +287,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise UserError(f"which step? name it before {arguments.step}; `msm plan` lists the names")
             overrides.insert(0, arguments.step)
             arguments.step = None
-        return command(Session(tuple(overrides), _console()), arguments)
+        return command(Session(tuple(overrides), terminal()), arguments)
     except (UserError, BadInput) as error:
         print(f"msm: {error}", file=sys.stderr)
         return 2

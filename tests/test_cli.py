@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,11 @@ def test_the_frozen_list_of_commands(capsys: pytest.CaptureFixture[str]) -> None
     assert ended.value.code == 0
     listed = re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE)
     assert listed == ["run", "plan", "rehearse", "probe", "status", "logs", "why", "report", "stage", "doctor"]
+
+
+def test_commands_start_without_the_libraries_of_the_stages() -> None:
+    code = "import sys, msm_hpc.cli; print([m for m in ('torch', 'transformers', 'tensorboardX') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
@@ -102,20 +102,39 @@ def read_documents(folder: Path) -> Iterator[DocumentRecord]:
     Raises:
         BadInput: the file is missing, or a line is not a record.
     """
-    path = folder / DOCUMENTS
-    if not path.is_file():
-        raise BadInput(f"{path}: no such file; tokenise again")
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield DocumentRecord(**orjson.loads(line))
-            except (orjson.JSONDecodeError, TypeError) as error:
-                raise BadInput(f"{path}:{number}: not a document record ({error}); tokenise again") from error
+    for document, line in enumerate(_lines(folder)):
+        yield _record(folder, document, line)
+
+
+def read_some(folder: Path, documents: Set[int]) -> dict[int, DocumentRecord]:
+    """The records of some documents of a shard folder, by number; only their lines are parsed, and none is read after.
+
+    Raises:
+        BadInput: as :func:`read_documents`.
+    """
+    lines = enumerate(islice(_lines(folder), max(documents, default=-1) + 1))
+    return {document: _record(folder, document, line) for document, line in lines if document in documents}
 
 
 def read_document(folder: Path, document: int) -> DocumentRecord:
     """The record of one document of a shard folder."""
-    return next(islice(read_documents(folder), document, None))
+    return read_some(folder, {document})[document]
+
+
+def _lines(folder: Path) -> Iterator[bytes]:
+    path = folder / DOCUMENTS
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file; tokenise again")
+    with path.open("rb") as file:
+        yield from file
+
+
+def _record(folder: Path, document: int, line: bytes) -> DocumentRecord:
+    try:
+        return DocumentRecord(**orjson.loads(line))
+    except (orjson.JSONDecodeError, TypeError) as error:
+        where = f"{folder / DOCUMENTS}:{document + 1}"
+        raise BadInput(f"{where}: not a document record ({error}); tokenise again") from error
 
 
 @dataclass(frozen=True, order=True)

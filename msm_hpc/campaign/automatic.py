@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msm_hpc.campaign.graph import as_it_runs
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.config import Config
 from msm_hpc.errors import UserError
@@ -38,8 +39,10 @@ def settle(config: Config) -> Settled:
                 f"{name}.layout=auto needs the model's shape before it is downloaded: set model.shape (the fields of "
                 "its config.json), or download it"
             )
-        found = choose(section, model, config.cluster, config.root.resolve())
-        chosen: dict[str, Any] = {name: found.config}
-        config = replace(config, **chosen)
+        training = as_it_runs(section, config.cluster, section.seed)
+        found = choose(training, model, config.cluster, config.root.resolve())
+        chosen = replace(section, layout=found.config.layout, micro_batch_size=found.config.micro_batch_size)
+        sections: dict[str, Any] = {name: chosen}
+        config = replace(config, **sections)
         choices.append(f"{name}.layout=auto is {found.why(name)}")
     return Settled(config, tuple(choices))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from msm_hpc.campaign.steps import File, Step, topological
 from msm_hpc.compose import config_folder
-from msm_hpc.config import Cell, Config, GenerateConfig, ModelConfig, ReportConfig, Spec, TrainConfig
+from msm_hpc.config import Cell, Cluster, Config, GenerateConfig, ModelConfig, ReportConfig, Spec, TrainConfig
 from msm_hpc.corpus.stage import read_spec
 from msm_hpc.errors import UserError
 from msm_hpc.training.precision import RECIPES
@@ -139,7 +139,6 @@ class _Builder:
         return Step("model", model.name, model, inputs)
 
     def train(self, kind: str, name: str, config: TrainConfig, takes: Sequence[Take], start: Step | None) -> Step:
-        config = self.emulated(config)
         plan = self.pack(name, takes, config)
         inputs: dict[str, Step | File] = {"model": self.model, "plan": plan}
         inputs |= {f"shards/{key}": source for key, source in plan.inputs.items() if key != "tokenizer"}
@@ -147,30 +146,27 @@ class _Builder:
             inputs["checkpoint"] = start
         return Step(kind, name, config, inputs)
 
-    def emulated(self, config: TrainConfig) -> TrainConfig:
-        """``config`` as it runs on the cluster: without GPUs, FP8 and FP4 are emulated."""
-        without_gpus = RECIPES[config.precision].quantised and not self.config.cluster.gpus_per_node
-        return dataclasses.replace(config, fp8_emulated=True) if without_gpus else config
-
     @cached_property
     def start(self) -> Step:
         """The model every arm starts from: its own weights, or a base pretrained from scratch."""
         if self.config.pretrain is None:
             return self.model
         takes = _samples(pretraining=self.config.generate.pretraining)
-        return self.train("pretrain", "base", self.config.pretrain, takes, None)
+        config = as_it_runs(self.config.pretrain, self.config.cluster, self.config.pretrain.seed)
+        return self.train("pretrain", "base", config, takes, None)
 
     def midtrain(self, spec: Spec, seed: int) -> Step:
         wanted = self.config.midtrain
         samples = wanted.documents if wanted.tokens is None else None
         documents = Take(source=f"documents-{spec.name}", samples=samples, tokens=wanted.tokens)
         takes = [documents, *_samples(pretraining=wanted.replay)]
-        return self.train("midtrain", f"{spec.name}/seed{seed}", _recipe(wanted, seed), takes, self.start)
+        config = as_it_runs(wanted, self.config.cluster, seed)
+        return self.train("midtrain", f"{spec.name}/seed{seed}", config, takes, self.start)
 
     def aft(self, name: str, samples: int, seed: int, start: Step) -> Step:
         wanted = self.config.aft
         mix = _samples(instruction=wanted.instruction, chats=samples)
-        return self.train("aft", name, _recipe(wanted, seed), mix, start)
+        return self.train("aft", name, as_it_runs(wanted, self.config.cluster, seed), mix, start)
 
     # -- cells ---------------------------------------------------------------------------------------
 
@@ -243,10 +239,14 @@ def _samples(**counts: int) -> list[Take]:
     return [Take(source=source, samples=count) for source, count in counts.items() if count]
 
 
-def _recipe(section: TrainConfig, seed: int) -> TrainConfig:
-    """The training config of a section, without what the section adds for the data."""
-    names = [item.name for item in dataclasses.fields(TrainConfig)]
-    return TrainConfig(**{name: getattr(section, name) for name in names} | {"seed": seed})
+def as_it_runs(section: TrainConfig, cluster: Cluster, seed: int) -> TrainConfig:
+    """The training config of a section, without what the section adds for the data.
+
+    On a cluster without GPUs, FP8 and FP4 are emulated.
+    """
+    own = {item.name: getattr(section, item.name) for item in dataclasses.fields(TrainConfig)}
+    emulated = RECIPES[section.precision].quantised and not cluster.gpus_per_node
+    return TrainConfig(**own | {"seed": seed, "fp8_emulated": section.fp8_emulated or emulated})
 
 
 def weights_folder(model: ModelConfig) -> Path:

@@ -12,28 +12,37 @@ from msm_hpc.architecture import Transformer
 from msm_hpc.campaign.graph import Graph
 from msm_hpc.campaign.steps import Step
 from msm_hpc.campaign.store import Store
-from msm_hpc.config import Cluster, ExportConfig, TrainConfig
+from msm_hpc.config import Cluster, ExportConfig, ModelConfig, TrainConfig
 from msm_hpc.errors import UserError
 from msm_hpc.planner.forecast import Forecast, forecast
 from msm_hpc.planner.memory import GIB, Memory, worst_stage
 from msm_hpc.planner.probe import folder_of, read_table
 from msm_hpc.planner.room import room
+from tokenization.packing.pack import PackConfig
 from tokenization.packing.plan import Plan
 
-FEW_STEPS = 100
 RESUME_POINTS = 3
 """Two that are kept (``training/checkpoint.py``) and the one that is being written."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Packed rows of a training step; ``exact`` once they are packed, before that the least that hold its tokens."""
+
+    count: int
+    exact: bool
 
 
 @dataclass(frozen=True)
 class Training:
     """Training steps of one kind and one config but for the seed, and of as many rows.
 
-    ``rows`` is None until the first of them is packed; ``forecast`` is None where the GPU is not known.
+    ``rows`` is None where only documents are counted until they are packed; ``forecast`` is None where the GPU is not
+    known.
     """
 
     steps: tuple[Step, ...]
-    rows: int | None
+    rows: Rows | None
     memory: Memory
     room: int | None
     forecast: Forecast | None
@@ -46,8 +55,12 @@ class Training:
 
     @property
     def optimizer_steps(self) -> int | None:
-        """Of each run."""
-        return None if self.rows is None else -(-self.rows * self.config.epochs // self.config.global_batch_size)
+        """Of each run, on the rows that are not held out."""
+        if self.rows is None:
+            return None
+        config = self.config
+        held = config.heldout.batches * config.global_batch_size if config.heldout else 0
+        return -(-max(self.rows.count - held, 0) * config.epochs // config.global_batch_size)
 
     @property
     def seconds(self) -> float | None:
@@ -64,14 +77,14 @@ class Training:
 
 def trainings(graph: Graph, store: Store, model: Transformer, cluster: Cluster) -> tuple[Training, ...]:
     """The training steps of ``graph``, those alike together."""
-    groups: dict[tuple[str, TrainConfig, int | None], list[Step]] = {}
+    groups: dict[tuple[str, TrainConfig, Rows | None], list[Step]] = {}
     for step in graph.steps:
         if isinstance(step.config, TrainConfig):
             groups.setdefault((step.kind, replace(step.config, seed=0), _rows(step, store)), []).append(step)
     return tuple(_training(tuple(steps), key[2], model, cluster, store.root) for key, steps in groups.items())
 
 
-def _training(steps: tuple[Step, ...], rows: int | None, model: Transformer, cluster: Cluster, root: Path) -> Training:
+def _training(steps: tuple[Step, ...], rows: Rows | None, model: Transformer, cluster: Cluster, root: Path) -> Training:
     config: TrainConfig = steps[0].config
     memory = worst_stage(config, model, cluster.gpus_per_node > 0)
     table = read_table(folder_of(root, config, model, cluster))
@@ -80,11 +93,17 @@ def _training(steps: tuple[Step, ...], rows: int | None, model: Transformer, clu
     return Training(steps, rows, memory, room(cluster, config.layout.world_size).memory, time)
 
 
-def _rows(step: Step, store: Store) -> int | None:
-    """Packed rows of a training step, once its pack step is done."""
+def _rows(step: Step, store: Store) -> Rows | None:
+    """Packed rows of a training step: of its plan, or by its token budgets where every source has one."""
     plan = step.inputs["plan"]
     assert isinstance(plan, Step)
-    return len(Plan(store.of(plan).out)) if store.of(plan).done else None
+    if store.of(plan).done:
+        return Rows(len(Plan(store.of(plan).out)), exact=True)
+    config: PackConfig = plan.config
+    budgets = [take.tokens for take in config.sources if take.tokens is not None]
+    if len(budgets) < len(config.sources):
+        return None
+    return Rows(-(-sum(budgets) // config.sequence_length), exact=False)
 
 
 def check_disk(graph: Graph, store: Store, model: Transformer, cluster: Cluster) -> None:
@@ -107,7 +126,9 @@ def check_disk(graph: Graph, store: Store, model: Transformer, cluster: Cluster)
 
 
 def _result_bytes(step: Step, model: Transformer) -> int:
-    """Weights that stay: of a converted or trained model, and of an exported one."""
+    """Weights that stay: of a converted model (in bf16, as hubs have them), a trained one, and an exported one."""
+    if isinstance(step.config, ModelConfig):
+        return 0 if step.config.architecture else 2 * model.parameters
     if isinstance(step.config, ExportConfig):
         return model.parameters * (4 if step.config.dtype == "float32" else 2)
     if isinstance(step.config, TrainConfig):
@@ -116,7 +137,7 @@ def _result_bytes(step: Step, model: Transformer) -> int:
 
 
 def _resume_bytes(steps: Sequence[Step], model: Transformer, cluster: Cluster) -> int:
-    """The most that resume points take at once, over the kinds of training, which follow each other."""
+    """The most that resume points take at once, over the kinds of training, which are taken to follow each other."""
     return max((sum(_largest(kind, model, cluster)) for kind in _by_kind(steps)), default=0)
 
 
@@ -133,7 +154,7 @@ def _largest(steps: list[Step], model: Transformer, cluster: Cluster) -> list[in
 
 
 def _resume_point(config: TrainConfig, model: Transformer) -> int:
-    """Weights, and the optimizer's state of what is trained (float32 weights and two moments)."""
+    """Of what is trained, weights and the optimizer's state (float32 weights and two moments)."""
     size, state = (4, 8) if config.precision == "fp32" else (2, 12)
     trained = model.parameters if config.lora is None else adapter.parameters(model, config.lora)
-    return size * model.parameters + state * trained
+    return (size + state) * trained

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain, islice
+from operator import itemgetter
 from pathlib import Path
 
 from msm_hpc.config import Config
@@ -48,24 +49,27 @@ def _corpus(source: str, file: Path, config: Config) -> Iterator[str]:
     except BadInput as error:
         yield str(error)
         return
-    asked = _asked(source, config)
-    if rows < asked:
-        yield f"data: {source}: {file} has {rows} rows, but {asked} are asked for; ask for at most {rows}"
+    key, count = asked(source.partition("-")[0], config)
+    if rows < count:
+        yield f"data: {source}: {file} has {rows} rows, but {key} asks for {count}; lower it to {rows} or less"
     if config.tokenize.on_bad == "stop":
         yield from islice(bad, MOST_TOLD)
         if len(bad) > MOST_TOLD:
             yield f"{file}: {len(bad) - MOST_TOLD} more rows cannot be used; mend them, or set tokenize.on_bad=skip"
 
 
-def _asked(source: str, config: Config) -> int:
-    """Rows of ``source`` that the campaign trains on."""
-    if source == "pretraining":
-        return max(config.midtrain.replay, config.generate.pretraining if config.pretrain else 0)
-    if source == "instruction":
-        return config.aft.instruction
-    if source == "chats":
-        return max(config.aft.samples)
-    return config.midtrain.documents if config.midtrain.tokens is None else 1
+def asked(corpus: str, config: Config) -> tuple[str, int]:
+    """The setting that says how many rows of a corpus the campaign trains on, and how many that are."""
+    if corpus == "instruction":
+        return "aft.instruction", config.aft.instruction
+    if corpus == "chats":
+        return "aft.samples", max(config.aft.samples)
+    if corpus == "documents":
+        by_tokens = config.midtrain.tokens is not None
+        return ("midtrain.tokens", 1) if by_tokens else ("midtrain.documents", config.midtrain.documents)
+    assert corpus == "pretraining"
+    base = config.generate.pretraining if config.pretrain else 0
+    return max(("midtrain.replay", config.midtrain.replay), ("generate.pretraining", base), key=itemgetter(1))
 
 
 def _pairs(value: str, file: Path) -> Iterator[str]:

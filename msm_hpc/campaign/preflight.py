@@ -6,7 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from msm_hpc.architecture import Transformer
 from msm_hpc.campaign.graph import Graph, spec_file
+from msm_hpc.campaign.own_data import asked
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.campaign.steps import File, Step
 from msm_hpc.config import Campaign, Cluster, Config, DataSection, TrainConfig
@@ -15,6 +17,7 @@ from msm_hpc.corpus.stage import read_spec
 from msm_hpc.corpus.toy_world import SPEC_VALUES
 from msm_hpc.errors import UserError
 from msm_hpc.planner.choose import check_memory
+from msm_hpc.training.board import check_wandb
 from msm_hpc.training.layout import check_layout
 from msm_hpc.training.precision import check_precision, check_shapes, installed_te
 
@@ -28,7 +31,8 @@ def check(config: Config, graph: Graph) -> None:
     problems = [
         *_too_few_rows(config),
         *_campaign(config.campaign, config.data, config.aft.instruction),
-        *_steps(config, graph),
+        *_trainings(config, graph),
+        *_files(graph),
         *_cluster(config.cluster),
         *_root(config.root),
     ]
@@ -41,15 +45,10 @@ def _too_few_rows(config: Config) -> Iterator[str]:
     given = set(config.data.corpora)
     if all(spec.name in config.data.documents for spec in config.campaign.specs):
         given.add("documents")
-    wanted = [
-        ("aft.samples", max(config.aft.samples, default=0), "chats", config.generate.chats),
-        ("aft.instruction", config.aft.instruction, "instruction", config.generate.instruction),
-        ("midtrain.documents", config.midtrain.documents, "documents", config.generate.documents),
-        ("midtrain.replay", config.midtrain.replay, "pretraining", config.generate.pretraining),
-    ]
-    for key, asked, corpus, generated in wanted:
-        if asked > generated and corpus not in given:
-            yield f"{key} asks for {asked} rows, but generate.{corpus} is {generated}; raise it or ask for fewer"
+    for corpus in ("chats", "instruction", "documents", "pretraining"):
+        (key, count), generated = asked(corpus, config), getattr(config.generate, corpus)
+        if count > generated and corpus not in given:
+            yield f"{key} asks for {count} rows, but generate.{corpus} is {generated}; raise it or ask for fewer"
     if config.generate.pairs > distinct_pairs():
         yield f"generate.pairs is {config.generate.pairs}, but only {distinct_pairs()} are distinct; ask for fewer"
 
@@ -68,26 +67,40 @@ def _campaign(campaign: Campaign, data: DataSection, instruction: int) -> Iterat
         yield "aft.instruction is 0, but the arms base and msm are fine-tuned on nothing else; raise it or drop them"
 
 
-def _steps(config: Config, graph: Graph) -> Iterator[str]:
-    for step in graph.steps:
+def _trainings(config: Config, graph: Graph) -> Iterator[str]:
+    """What is wrong with the training steps; those of a kind differ in their seed, and one of them is looked at."""
+    try:
+        model = starting_model(config.model)
+    except UserError as error:
+        yield str(error)
+        return
+    for step in {step.kind: step for step in graph.steps if isinstance(step.config, TrainConfig)}.values():
         try:
-            _check_step(step, config)
+            _check_training(step, config.cluster, model)
         except UserError as error:
             yield str(error)
 
 
-def _check_step(step: Step, config: Config) -> None:
-    if isinstance(step.config, TrainConfig):
-        _check_ranks(step, config.cluster)
-        check_precision(step.config, config.cluster.gpus_per_node > 0, config.cluster.gpu, installed_te())
-        model = starting_model(config.model)
-        if model is not None:
-            check_layout(step.config.layout, model, step.config.sequence_length)
-            check_shapes(step.config, model)
-            check_memory(step.name, step.config, model, config.cluster)
-    for source in step.inputs.values():
-        if isinstance(source, File) and not source.path.exists():
-            raise UserError(f"{step.name}: {source.path} does not exist; create it, or change the path")
+def _check_training(step: Step, cluster: Cluster, model: Transformer | None) -> None:
+    training: TrainConfig = step.config
+    _check_ranks(step, cluster)
+    check_precision(training, cluster.gpus_per_node > 0, cluster.gpu, installed_te())
+    check_wandb(training.wandb)
+    if model is None:
+        return
+    try:
+        check_layout(training.layout, model, training.sequence_length)
+        check_shapes(training, model)
+    except UserError as error:
+        raise UserError(f"{step.kind}: {error}") from error
+    check_memory(step.kind, training, model, cluster)
+
+
+def _files(graph: Graph) -> Iterator[str]:
+    for step in graph.steps:
+        for source in step.inputs.values():
+            if isinstance(source, File) and not source.path.exists():
+                yield f"{step.name}: {source.path} does not exist; create it, or change the path"
 
 
 def _check_ranks(step: Step, cluster: Cluster) -> None:

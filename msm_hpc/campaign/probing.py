@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 
 from msm_hpc.campaign.automatic import SECTIONS
+from msm_hpc.campaign.graph import as_it_runs
 from msm_hpc.campaign.starting_model import starting_model
-from msm_hpc.config import Config, TrainConfig
+from msm_hpc.config import Config
 from msm_hpc.errors import UserError
 from msm_hpc.launch.local import start_local
 from msm_hpc.launch.slurm import ArrayRequest, submit
 from msm_hpc.planner.choose import best_few
 from msm_hpc.planner.probe import FEW, STEPS, Probe, folder_of, prepare, run_rank
-from msm_hpc.training.precision import RECIPES
 
 
 def probe(config: Config, section: str, steps: int = STEPS) -> tuple[Path, str | None]:
@@ -32,7 +31,7 @@ def probe(config: Config, section: str, steps: int = STEPS) -> tuple[Path, str |
     if model is None:
         raise UserError("a probe needs the model's shape: set model.shape (the fields of its config.json)")
     root, cluster = config.root.resolve(), config.cluster
-    training = _as_it_runs(training, cluster.gpus_per_node > 0)
+    training = as_it_runs(training, cluster, training.seed)
     candidates = best_few(training, model, cluster, FEW)
     folder = folder_of(root, training, model, cluster)
     prepare(folder, Probe(model, candidates, steps))
@@ -50,10 +49,3 @@ def probe(config: Config, section: str, steps: int = STEPS) -> tuple[Path, str |
     )
     (job,) = submit(root / "jobs", cluster, request, run_rank, [(str(folder),)])
     return folder, job.id
-
-
-def _as_it_runs(section: TrainConfig, on_gpus: bool) -> TrainConfig:
-    """The training of a section, without its data; FP8 is emulated where there are no GPUs."""
-    own = {item.name: getattr(section, item.name) for item in fields(TrainConfig)}
-    emulated = RECIPES[section.precision].quantised and not on_gpus
-    return TrainConfig(**own | {"fp8_emulated": emulated})

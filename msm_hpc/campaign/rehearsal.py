@@ -21,26 +21,22 @@ ones. What a rehearsal cannot show: a GPU's kernels, memory and numbers, the net
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
 from msm_hpc.architecture import Transformer
-from msm_hpc.campaign.graph import weights_folder
+from msm_hpc.campaign.stand_in import StandIn, drawn, shrunken
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.campaign.why import flatten
 from msm_hpc.config import Cluster, Config, EvalConfig, Layout, ModelConfig, Precision, TrainConfig
 from msm_hpc.errors import UserError
 from msm_hpc.training.layout import check_layout
 from msm_hpc.training.precision import RECIPES
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 Section = TypeVar("Section", bound=TrainConfig)
 
@@ -51,8 +47,6 @@ OWN_SEQUENCE_LENGTH = 1024
 STEPS = 4
 SAVE_EVERY = 2
 MICRO_BATCH_SIZE = 2
-HEAD_DIM = 16
-"""Of each head; a multiple of what FP8 needs (``training/precision.py``), so that every matrix's sides are."""
 TOKENS_A_SAMPLE = 16
 """About what a sample of the toy world has; longer samples make more steps."""
 PAIRS = 8
@@ -94,38 +88,14 @@ def rehearse(config: Config, most_ranks: int = MOST_RANKS) -> Rehearsal:
     small = shrunken(true, list(trainings.values()))
     root = config.root / "rehearsal"
     if config.model.architecture is not None:
-        model, toy = replace(config.model, architecture=small.shape), False
+        made = StandIn(replace(config.model, architecture=small.shape), small, toy_tokenizer=False)
     else:
-        model, small, toy = _drawn(config.model, small, root)
-    rehearsed = shrunken_config(config, model, root, _notice(small, true, toy))
-    if toy:
+        made = drawn(config.model, small, root)
+    rehearsed = shrunken_config(config, made.config, root, _notice(made, true))
+    if made.toy_tokenizer:
         rehearsed = replace(rehearsed, eval=replace(rehearsed.eval, answer=EvalConfig().answer))
-    return Rehearsal(rehearsed, (*_cuts(_shown(true), _shown(small)), *_cuts(_settings(config), _settings(rehearsed))))
-
-
-def shrunken(model: Transformer, trainings: Sequence[TrainConfig]) -> Transformer:
-    """The least model of the same family that the layouts of all ``trainings`` divide.
-
-    Heads share keys and values where the true ones do, and the width is that of all heads where the true one is.
-    """
-    layouts = [training.layout for training in trainings]
-    tensor = math.lcm(*(layout.tensor_parallel for layout in layouts))
-    chunks = math.lcm(*(layout.pipeline_parallel * layout.virtual_pipeline for layout in layouts))
-    least = 3 if any(RECIPES[each.precision].first_last_layers_bf16 for each in trainings) else 2
-    shape = model.shape
-    groups = max(tensor, 2)
-    heads = groups * (2 if shape.num_attention_heads > shape.num_key_value_heads else 1)
-    square = shape.hidden_size == shape.num_attention_heads * model.head_dim
-    width = heads * HEAD_DIM
-    small = replace(
-        shape,
-        hidden_size=width,
-        intermediate_size=2 * width,
-        num_hidden_layers=chunks * -(-least // chunks),
-        num_attention_heads=heads,
-        num_key_value_heads=groups,
-    )
-    return replace(model, shape=small, head_dim=HEAD_DIM if square else 2 * HEAD_DIM)
+    models = _cuts(_shown(true), _shown(made.model))
+    return Rehearsal(rehearsed, (*models, *_cuts(_settings(config), _settings(rehearsed))))
 
 
 def shrunken_config(config: Config, model: ModelConfig, root: Path, notice: str) -> Config:
@@ -165,7 +135,8 @@ def shrunken_config(config: Config, model: ModelConfig, root: Path, notice: str)
 def shrunken_training(section: Section, length: int = SEQUENCE_LENGTH) -> Section:
     """``section`` with rows of at most ``length`` tokens and small batches, on the same ranks of one machine.
 
-    Of a step's micro-batches as many are kept as fill the pipeline twice, so that its whole schedule is run.
+    Of a step's micro-batches as many are kept as fill the pipeline twice, so that its whole schedule is run. Weights &
+    Biases is not told: a rehearsal is no run of the user's project.
     """
     layout, micro = section.layout, min(section.micro_batch_size, MICRO_BATCH_SIZE)
     micro_batches = section.global_batch_size // (section.micro_batch_size * layout.data_parallel)
@@ -179,13 +150,15 @@ def shrunken_training(section: Section, length: int = SEQUENCE_LENGTH) -> Sectio
         layout=replace(layout, nodes=1),
         save_every=min(section.save_every, SAVE_EVERY),
         log_every=1,
+        heldout=section.heldout and replace(section.heldout, batches=1, every=SAVE_EVERY),
+        wandb=None,
     )
 
 
 def told_layouts(config: Config) -> Iterator[str]:
     """A line for each training: its ranks, and how they are arranged."""
     for name, training in _trainings(config).items():
-        yield f"{name} on {_told(training.layout)}, each a process of this machine"
+        yield f"{name} on {_told(training.layout)}, as processes of this machine"
 
 
 def _told(layout: Layout) -> str:
@@ -249,49 +222,12 @@ def _true_model(model: ModelConfig) -> Transformer:
     return found
 
 
-def _drawn(config: ModelConfig, small: Transformer, root: Path) -> tuple[ModelConfig, Transformer, bool]:
-    """The drawn model, and whether its tokenizer is the toy world's, because the true one is not here."""
-    from msm_hpc.conversion.drawn import drawn_model
-
-    own = _own_tokenizer(config)
-    tokenizer = own or _toy_tokenizer(root)
-    if own is None:
-        small = replace(small, vocab_size=len(tokenizer))
-    folder = drawn_model(small, tokenizer, root.resolve() / "models")
-    return ModelConfig(name=f"{config.name}_rehearsal", hf=str(folder)), small, own is None
-
-
-def _own_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase | None:
-    """The true model's tokenizer; None where that is on a hub and was not downloaded."""
-    from transformers import AutoTokenizer
-
-    place = str(model.hf) if model.from_hub else weights_folder(model)
-    try:
-        return AutoTokenizer.from_pretrained(
-            place, revision=model.revision, gguf_file=model.gguf_file, local_files_only=True
-        )
-    except OSError as error:
-        if model.from_hub:
-            return None
-        raise UserError(f"model.hf: {model.hf}: its tokenizer cannot be opened: {error}") from error
-
-
-def _toy_tokenizer(root: Path) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer
-
-    from msm_hpc.corpus.toy_tokenizer import write_tokenizer
-
-    folder = root / "toy_tokenizer"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_tokenizer(folder)
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-
-
-def _notice(small: Transformer, true: Transformer, toy: bool) -> str:
-    tokenizer = " The model's own tokenizer is not on this machine; the toy world's stands in for it." if toy else ""
+def _notice(made: StandIn, true: Transformer) -> str:
+    toy = " The model's own tokenizer is not on this machine; the toy world's stands in for it."
+    tokenizer = toy if made.toy_tokenizer else ""
     return (
-        f"A rehearsal on a shrunken model with random weights ({_size(small)} in the place of {_size(true)}), with "
-        f"short rows and little data: no figure here is a result.{tokenizer}"
+        f"A rehearsal on a shrunken model with random weights ({_size(made.model)} in the place of {_size(true)}), "
+        f"with short rows and little data: no figure here is a result.{tokenizer}"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -13,13 +13,14 @@ from rich.text import Text
 
 from msm_hpc.campaign.arrays import Array, Dependency
 from msm_hpc.campaign.graph import Graph
-from msm_hpc.campaign.needs import FEW_STEPS, Training
+from msm_hpc.campaign.needs import Training
 from msm_hpc.campaign.rehearsal import Cut
 from msm_hpc.campaign.slurm_run import SubmissionPlan
 from msm_hpc.campaign.status import State, StepStatus
 from msm_hpc.campaign.steps import Step
 from msm_hpc.campaign.store import Store
 from msm_hpc.planner.memory import GIB
+from msm_hpc.training.metrics import FEW_STEPS
 
 COLOURS: dict[State, str] = {
     "done": "green",
@@ -48,7 +49,7 @@ def graph_table(graph: Graph, store: Store) -> Table:
 
 
 def needs_table(found: Sequence[Training]) -> Table:
-    """What each kind of training needs; times are for full rows, and unknown until the rows are packed."""
+    """What each kind of training needs; times are for full rows, and unknown where these are until they are packed."""
     headers = (
         "runs",
         "layout",
@@ -63,11 +64,18 @@ def needs_table(found: Sequence[Training]) -> Table:
     table = Table("training", *headers, "", title="What trainings need, by formula", title_justify="left")
     for each in found:
         table.add_row(each.steps[0].kind, str(len(each.steps)), *_needs(each), _warning(each))
+    table.caption = "; ".join(_caption(found))
+    return table
+
+
+def _caption(found: Sequence[Training]) -> Iterator[str]:
     hours = [each.rank_hours for each in found if each.rank_hours is not None]
     if hours:
         whose = "all" if len(hours) == len(found) else f"{len(hours)} of {len(found)} lines"
-        table.caption = f"{sum(hours):,.1f} GPU-hours in {whose}; {_speeds(found)}"
-    return table
+        yield f"{sum(hours):,.1f} GPU-hours in {whose}"
+        yield _speeds(found)
+    if any(each.rows is None for each in found):
+        yield "steps are unknown until the rows are packed, but of midtrain.tokens without midtrain.replay"
 
 
 def _needs(training: Training) -> list[str]:
@@ -78,13 +86,14 @@ def _needs(training: Training) -> list[str]:
     chunks = f" VPP{layout.virtual_pipeline}" if layout.virtual_pipeline > 1 else ""
     has = "?" if training.room is None else f"{training.room / GIB:.0f}"
     tokens = None if steps is None else steps * config.global_batch_size * config.sequence_length
+    about = "" if training.rows is None or training.rows.exact else "about "
     time = training.forecast
     return [
         f"{name or 'one rank'}{chunks} x {config.micro_batch_size} row(s)",
         str(layout.world_size),
         f"{training.memory.total / GIB:.1f} of {has} GiB",
-        "after packing" if steps is None else str(steps),
-        "" if tokens is None else f"{tokens:,}",
+        "unknown yet" if steps is None else f"{about}{steps:,}",
+        "" if tokens is None else f"{about}{tokens:,}",
         "" if time is None else f"{time.seconds_per_step:.3g}",
         "" if training.seconds is None else f"{training.seconds / 3600:.2f}",
         "" if training.rank_hours is None else f"{training.rank_hours:,.1f}",

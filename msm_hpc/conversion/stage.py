@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from msm_hpc.adapter import read_note
-from msm_hpc.architecture import read_architecture
+from msm_hpc.architecture import MODEL_KEYS, read_architecture
 from msm_hpc.config import ExportConfig, ModelConfig
 from msm_hpc.conversion import scratch
 from msm_hpc.conversion.adapter import StoredAdapter
@@ -33,8 +33,6 @@ from msm_hpc.conversion.weights import write_weights
 from msm_hpc.errors import UserError
 from msm_hpc.files import read_json, write_json
 
-# What a Megatron GPT's keys begin with; a checkpoint may hold more, such as an optimizer's state.
-_MODEL_KEYS = ("embedding.", "decoder.", "output_layer.")
 log = logging.getLogger(__name__)
 
 
@@ -123,7 +121,7 @@ def _check_same_model(
 ) -> None:
     if missing := expected.keys() - found.keys():
         raise UserError(f"{folder} lacks {', '.join(sorted(missing))}: it is no checkpoint of this model")
-    if extra := {key for key in found if key.startswith(_MODEL_KEYS)} - expected.keys():
+    if extra := {key for key in found if key.startswith(MODEL_KEYS)} - expected.keys():
         raise UserError(f"{folder} has {', '.join(sorted(extra))}, which this model lacks: it is of another model")
     for key, shape in expected.items():
         if found[key] != shape:

@@ -10,9 +10,11 @@ least. So of the layouts that fit with a margin the least model parallelism wins
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 from msm_hpc.architecture import Transformer
 from msm_hpc.config import Cluster, Layout, TrainConfig
@@ -43,12 +45,13 @@ class Choice:
     measured: int
 
     def overrides(self, section: str) -> str:
-        """What to write to get this layout without ``auto``."""
+        """What to write in a shell to get this layout without ``auto``."""
         layout, default = self.config.layout, Layout()
         names = ("tensor_parallel", "pipeline_parallel", "virtual_pipeline", "context_parallel", "data_parallel")
         parts = [(name, getattr(layout, name)) for name in (*names, "sequence_parallel", "nodes")]
         changed = [f"{name}: {str(value).lower()}" for name, value in parts if value != getattr(default, name)]
-        return f"{section}.layout={{{', '.join(changed)}}} {section}.micro_batch_size={self.config.micro_batch_size}"
+        whole = shlex.quote(f"{section}.layout={{{', '.join(changed)}}}")
+        return f"{whole} {section}.micro_batch_size={self.config.micro_batch_size}"
 
     def why(self, section: str) -> str:
         """One line for people."""
@@ -66,18 +69,16 @@ def choose(config: TrainConfig, model: Transformer, cluster: Cluster, probes: Pa
         config: the training.
         model: its shape.
         cluster: where it runs.
-        probes: the root folder, whose table of this training is gone by where there is one.
+        probes: the root folder, whose table of this training is gone by where it has layouts of as many ranks and
+            nodes as the best by forecast.
 
     Raises:
-        UserError: nothing fits; says what the best needs and what there is.
+        UserError: nothing divides, or nothing fits; says what the smallest needs and what there is.
     """
     considered, fitting = _fitting(config, model, cluster)
     table = {} if probes is None else read_table(folder_of(probes, config, model, cluster))
-    measured = [each for each in fitting if (each.layout, each.micro_batch_size) in table]
-    if measured:
-        best = min(measured, key=lambda each: table[each.layout, each.micro_batch_size])
-    else:
-        best = min(fitting, key=_order)
+    measured = [each for each in _as_large(fitting) if (each.layout, each.micro_batch_size) in table]
+    best = min(measured, key=lambda each: table[each.layout, each.micro_batch_size], default=fitting[0])
     memory = worst_stage(best, model, cluster.gpus_per_node > 0)
     return Choice(best, memory, considered, len(fitting), measured=len(measured))
 
@@ -88,31 +89,44 @@ def best_few(config: TrainConfig, model: Transformer, cluster: Cluster, count: i
     Raises:
         UserError: as :func:`choose`.
     """
-    ordered = sorted(_fitting(config, model, cluster)[1], key=_order)
+    return tuple(_as_large(_fitting(config, model, cluster)[1])[:count])
+
+
+def _as_large(ordered: list[TrainConfig]) -> list[TrainConfig]:
+    """Those that have as many ranks and nodes as the first."""
     size = (ordered[0].layout.world_size, ordered[0].layout.nodes)
-    return tuple(each for each in ordered if (each.layout.world_size, each.layout.nodes) == size)[:count]
+    return [each for each in ordered if (each.layout.world_size, each.layout.nodes) == size]
 
 
 def _fitting(config: TrainConfig, model: Transformer, cluster: Cluster) -> tuple[int, list[TrainConfig]]:
-    """How many layouts divide, and those that fit with a margin: at least one."""
+    """How many layouts divide, and those that fit with a margin, the best first: at least one."""
     divide = list(candidates(config, model, cluster))
+    if not divide:
+        _say_why_not_even_one_rank(config, model)
     needs = [(worst_stage(each, model, cluster.gpus_per_node > 0), each) for each in divide]
     limits = {ranks: room(cluster, ranks).memory for ranks in {each.layout.world_size for each in divide}}
     if None in limits.values():
         raise UserError("layout=auto needs to know the GPUs: set cluster.gpu (h100, a100, …)")
     fitting = [each for memory, each in needs if memory.total <= MARGIN * (limits[each.layout.world_size] or 0)]
     if not fitting:
-        least = min((memory for memory, _ in needs), key=lambda memory: memory.total, default=None)
+        least = min((memory for memory, _ in needs), key=lambda memory: memory.total)
         raise UserError(
             f"layout=auto: of {len(divide)} layouts that divide, none fits on {cluster.nodes} node(s) of "
             f"{ranks_a_node(cluster)} ranks; the smallest needs {least}. Raise cluster.nodes, or take other GPUs, "
             "lora=r64 or a shorter sequence_length"
         )
-    return len(divide), fitting
+    return len(divide), sorted(fitting, key=_order)
 
 
-def check_memory(name: str, config: TrainConfig, model: Transformer, cluster: Cluster) -> None:
-    """Check that a training fits into the memory of its ranks.
+def _say_why_not_even_one_rank(config: TrainConfig, model: Transformer) -> NoReturn:
+    """Where no layout divides, the layout of one rank is refused too, and not for its layout."""
+    check_layout(Layout(), model, config.sequence_length)
+    check_shapes(replace(config, layout=Layout(), micro_batch_size=1), model)
+    raise AssertionError("a layout of one rank was refused for no reason")
+
+
+def check_memory(section: str, config: TrainConfig, model: Transformer, cluster: Cluster) -> None:
+    """Check that the trainings of a section fit into the memory of their ranks.
 
     Raises:
         UserError: it does not; with every part in GiB and what would fit.
@@ -123,10 +137,10 @@ def check_memory(name: str, config: TrainConfig, model: Transformer, cluster: Cl
         return
     try:
         found = choose(config, model, cluster)
-        fix = f"it fits with {found.overrides(name.partition('/')[0])}"
+        fix = f"it fits with {found.overrides(section)}"
     except UserError:
         fix = "no layout of cluster.nodes fits: take more nodes, other GPUs, lora=r64 or a shorter sequence_length"
-    raise UserError(f"{name} needs {needed}, and {there.name} has {there.memory / GIB:.1f} GiB; {fix}")
+    raise UserError(f"{section} needs {needed}, and {there.name} has {there.memory / GIB:.1f} GiB; {fix}")
 
 
 def ranks_a_node(cluster: Cluster) -> int:

@@ -14,7 +14,8 @@ from math import log2, prod
 
 from msm_hpc.architecture import Transformer
 from msm_hpc.config import Gpu, TrainConfig
-from msm_hpc.planner.gpus import GPUS
+from msm_hpc.gpus import GPUS
+from msm_hpc.training.flops import step_flops
 
 ASSUMED_MFU = 0.35
 TENSOR_LOSS, CONTEXT_LOSS, PIPELINE_LOSS, CHUNK_LOSS = 0.04, 0.05, 0.04, 0.01
@@ -39,8 +40,6 @@ def forecast(config: TrainConfig, model: Transformer, gpu: Gpu, measured: float 
         gpu: what it runs on.
         measured: the seconds that a step took in a probe of this very layout.
     """
-    from msm_hpc.training.flops import step_flops
-
     tokens = config.global_batch_size * config.sequence_length
     flops = step_flops(model, tokens, tokens * config.sequence_length, config.lora)
     ideal = flops / (GPUS[gpu].peak * config.layout.world_size)

@@ -136,9 +136,8 @@ class _Stage:
         if self.config.lora is None:
             return 0
         tensor, found = self.layout.tensor_parallel, projections(self.model)
-        by_row = [each.linear.endswith(("linear_proj", "linear_fc2")) for each in found]
-        whole = sum(each.rows if row else each.columns for each, row in zip(found, by_row, strict=True))
-        cut = sum(each.columns if row else each.rows for each, row in zip(found, by_row, strict=True))
+        whole = sum(each.rows if each.row_parallel else each.columns for each in found)
+        cut = sum(each.columns if each.row_parallel else each.rows for each in found)
         return self.config.lora.rank * (whole + cut // tensor)
 
     def _weights_outside(self) -> int:
@@ -182,9 +181,13 @@ class _Stage:
         query, key = (rows // self.layout.tensor_parallel for rows in (self.model.query_rows, self.model.key_rows))
         return 4 * (2 * query + key) + (4 * (query + 2 * key) if self.size == 4 else 4 * key)
 
+    @property
+    def _mlp_tensors(self) -> int:
+        """Of the MLP's width: gate, up and their product; Megatron's unfused SwiGLU keeps silu(gate) and up + 0 too."""
+        return 3 if self.on_gpu else 5
+
     def _mlp(self) -> int:
-        """Gate and up projection, then (Megatron's unfused SwiGLU) silu(gate), up + 0 and their product."""
-        return 5 * self.size * self.model.shape.intermediate_size // self.layout.tensor_parallel
+        return self._mlp_tensors * self.size * self.model.shape.intermediate_size // self.layout.tensor_parallel
 
     def _adapter(self) -> int:
         """What goes from the one half of each pair of an adapter to the other."""
@@ -224,7 +227,8 @@ class _Stage:
         columns = shape.intermediate_size // self.layout.tensor_parallel
         kept = columns * self.tokens
         gradient = columns * shape.hidden_size if self.config.lora is None else 0
-        largest = max(kept + gradient, 2 * kept, 2 * gradient - 3 * kept)
+        # Of fc2's weight; of gate and up, beside the product's; of fc1's weight, when the MLP's tensors are gone.
+        largest = max(kept + gradient, 2 * kept, 2 * gradient + (2 - self._mlp_tensors) * kept)
         return self.size * largest + self.tokens * self._gradients_between()
 
     def _gradients_between(self) -> int:

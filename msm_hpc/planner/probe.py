@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from signal import SIGKILL
 from statistics import median
 
 from pydantic import TypeAdapter
@@ -21,7 +22,7 @@ from msm_hpc.architecture import Transformer
 from msm_hpc.config import Cluster, Layout, TrainConfig
 from msm_hpc.files import write_text
 from msm_hpc.launch.jobs import current_ranks
-from msm_hpc.planner.trial import trial
+from msm_hpc.launch.local import follow_launcher
 from msm_hpc.training.precision import installed_te
 
 STEPS = 20
@@ -66,17 +67,24 @@ def prepare(folder: Path, probe: Probe) -> None:
 
 
 def run_rank(folder: str) -> None:
-    """Measure, as one rank; the first one writes the table, when all is measured."""
+    """Measure, as one rank; the first one writes the table, after each layout: the next may not fit as forecast.
+
+    What the table has of other layouts is kept. A probe saves nothing, so one whose launcher is gone is just killed.
+    """
+    from msm_hpc.planner.trial import trial
+
+    follow_launcher(SIGKILL)
     probe = _PROBE.validate_json((Path(folder) / PLAN).read_bytes())
     ranks = current_ranks()
-    table = []
+    table = dict(read_table(Path(folder)))
     for number, config in enumerate(probe.candidates):
         # A port each: the one of the last meeting may not be free yet.
         os.environ.update(replace(ranks, master_port=ranks.master_port + number).environment())
         seconds = [step.seconds for step in trial(config, probe.model, probe.steps)]
-        table.append(Measured(config.layout, config.micro_batch_size, median(seconds[1:] or seconds)))
-    if ranks.rank == 0:
-        write_text(Path(folder) / TABLE, _TABLE.dump_json(tuple(table)).decode())
+        table[config.layout, config.micro_batch_size] = median(seconds[1:] or seconds)
+        if ranks.rank == 0:
+            measured = tuple(Measured(*key, seconds_per_step) for key, seconds_per_step in table.items())
+            write_text(Path(folder) / TABLE, _TABLE.dump_json(measured).decode())
 
 
 def read_table(folder: Path) -> Mapping[tuple[Layout, int], float]:

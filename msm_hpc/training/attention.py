@@ -39,13 +39,18 @@ class Batches:
     scatter: Tensor
 
 
+def padded_width(length: int) -> int:
+    """``length`` rounded up to a power of two."""
+    return 1 << (length - 1).bit_length()
+
+
 @lru_cache(maxsize=64)
 def batches(boundaries: tuple[int, ...], device: torch.device) -> Batches:
     """Group the documents between ``boundaries`` (starting with 0) by length rounded up to a power of two."""
     groups: dict[int, list[tuple[int, int]]] = {}
     for start, end in pairwise(boundaries):
         if end > start:
-            groups.setdefault(1 << (end - start - 1).bit_length(), []).append((start, end))
+            groups.setdefault(padded_width(end - start), []).append((start, end))
     gather: list[int] = []
     scatter = [0] * boundaries[-1]
     for width, documents in sorted(groups.items()):

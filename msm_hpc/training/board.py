@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-from tensorboardX import SummaryWriter
+from typing import TYPE_CHECKING, Any
 
 from msm_hpc.config import TrainConfig
 from msm_hpc.errors import UserError
-from msm_hpc.training.metrics import FieldLoss, StepMetrics
+
+if TYPE_CHECKING:
+    from msm_hpc.training.metrics import FieldLoss, StepMetrics
 
 
 def check_wandb(project: str | None) -> None:
@@ -44,6 +44,8 @@ class Board:
         Raises:
             UserError: W&B is to be used and refuses.
         """
+        from tensorboardX import SummaryWriter
+
         self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=done + 1)
         self._wandb = _start_wandb(config, out) if config.wandb is not None else None
 

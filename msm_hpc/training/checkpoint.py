@@ -145,8 +145,8 @@ def load_resume_point(trainable: Trainable, folder: Path, consumed: Consumed) ->
     if stored != expected:
         raise UserError(
             f"{path}: its {step} steps consumed other samples, or in another order, than those of this run (digest "
-            f"{stored[:12]}, expected {expected[:12]}): plan, shards, seed or global batch size changed; put them "
-            f"back, or delete {folder} to begin anew"
+            f"{stored[:12]}, expected {expected[:12]}): plan, shards, seed, held-out rows or batch size changed: "
+            f"put them back, or delete {folder}"
         )
     _tell_other_layout(path, trainable)
     loaded = dist_checkpointing.load(_everything(trainable, loading=True), str(path))

@@ -24,7 +24,7 @@ from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.tensor_parallel import gather_from_sequence_parallel_region
 from torch import Tensor
 
-from msm_hpc.training.attention import PackedAttention
+from msm_hpc.training.attention import PackedAttention, padded_width
 from msm_hpc.training.zigzag import positions
 
 
@@ -68,7 +68,7 @@ def part_batches(boundaries: tuple[int, ...], rank: int, ranks: int, device: tor
     gathered = np.argsort(np.concatenate([positions(edges, each, ranks) for each in range(ranks)]))
     groups: dict[tuple[int, int], list[Part]] = {}
     for part in _parts(boundaries, rank, ranks):
-        widths = _power_of_two(part.size), _power_of_two(part.before + part.size)
+        widths = padded_width(part.size), padded_width(part.before + part.size)
         groups.setdefault(widths, []).append(part)
     scatter = np.empty(boundaries[-1] // ranks, np.int64)
     batches, done = [], 0
@@ -93,10 +93,6 @@ def _parts(boundaries: tuple[int, ...], rank: int, ranks: int) -> list[Part]:
             parts.append(Part(query, size, start, number * size))
             query += size
     return parts
-
-
-def _power_of_two(length: int) -> int:
-    return 1 << (length - 1).bit_length()
 
 
 class ContextParallelAttention(PackedAttention):

@@ -9,10 +9,11 @@ innermost line of Python in its main thread. Rank 1 loops for ever in its data, 
 
 Where all wait (rank 1 in a collective that the others never called), the one that stood still first is named.
 
-A step is *overdue* when it takes five times as long as the longest before it, and at least :data:`HANG_SECONDS`;
-outside of steps (loading, saving) there is nothing to compare with, and only the timeout of the process groups ends a
-hang. Not told apart: a kernel that never ends, on a rank that waits for its own GPU as the others do; it is named only
-if it stood still first.
+A step is *overdue* when it takes five times as long as the longest before it, and at least :data:`HANG_SECONDS`. That
+alone is no hang: a first step that takes half an hour goes on as long as no rank waits in one line for
+:data:`HANG_SECONDS`. Outside of steps (loading, saving, the held-out loss) there is nothing to compare with, and only
+the timeout of the process groups ends a hang. Not told apart: a kernel that never ends, on a rank that waits for its
+own GPU as the others do; it is named only if it stood still first.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ MOST_SECONDS = 15 * 60.0
 _TIMES_LONGEST = 5
 # Innermost in these, a thread waits for another rank, or for the GPU to have heard of it.
 _WAITING = (
+    "torch.cuda",  # synchronize(), after Megatron has sent to another pipeline stage
     "torch.distributed",
     "megatron.core.distributed",
     "megatron.core.optimizer",
@@ -83,8 +85,13 @@ class Stand:
         return self if place == self.place else Stand(place, now)
 
 
-def hanging(stands: list[Stand]) -> int:
-    """The index of the one that the others wait for: one that works rather than waits, then the first to stand."""
+def hanging(stands: list[Stand], now: float) -> int | None:
+    """The index of the one that the others wait for: one that works rather than waits, then the first to stand.
+
+    None where no rank has waited in one place for :data:`HANG_SECONDS`: the step is slow, but it goes on.
+    """
+    if not any(stand.place.waits and now - stand.since > HANG_SECONDS for stand in stands):
+        return None
     return min(range(len(stands)), key=lambda rank: (stands[rank].place.waits, stands[rank].since))
 
 
@@ -109,6 +116,11 @@ class Pace:
         """Let the step begin now: this process was stopped meanwhile."""
         if self._began is not None:
             self._began = now
+
+    def slow(self, now: float) -> bool:
+        """Whether the step that runs has been running for :data:`HANG_SECONDS`; more is no hang yet."""
+        began = self._began
+        return began is not None and now - began > HANG_SECONDS
 
     def overdue(self, now: float) -> float | None:
         """For how many seconds the step that runs has been running, where that is too long."""

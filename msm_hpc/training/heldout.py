@@ -24,17 +24,16 @@ from typing import Any
 import numpy as np
 import torch
 from megatron.core import parallel_state
-from megatron.core.pipeline_parallel import get_forward_backward_func
 from numpy.typing import NDArray
 from torch import Tensor, distributed
 
 from msm_hpc.config import HeldOut, TrainConfig
 from msm_hpc.errors import UserError
 from msm_hpc.training.data import Documents, MicroBatch, Rows, SampleOrder
-from msm_hpc.training.loop import Data, token_losses
+from msm_hpc.training.loop import Data, through_model, token_losses
 from msm_hpc.training.metrics import FieldLoss
 from msm_hpc.training.optimizer import Trainable
-from tokenization.documents import read_documents
+from tokenization.documents import read_some
 from tokenization.packing.plan import Piece
 
 MOST_VALUES = 100
@@ -141,17 +140,10 @@ class HeldOutLoss:
         return self._by_field(step, total.tolist())
 
     def _forward(self, trainable: Trainable, batch: int) -> list[Tensor]:
-        batches = self._data.read(batch, self._config.micro_batch_size)
-        tables: list[Tensor] = get_forward_backward_func()(
-            forward_step_func=partial(_forward_step, len(self._groups)),
-            data_iterator=[iter(batches) for _ in trainable.wrapped],
-            model=list(trainable.wrapped),
-            num_microbatches=len(batches),
-            seq_length=self._config.micro_batch_size * self._data.shape.width,
-            micro_batch_size=1,
-            forward_only=True,
-        )
-        return tables
+        rows = self._config.micro_batch_size
+        step = partial(_forward_step, len(self._groups))
+        batches = self._data.read(batch, rows)
+        return through_model(trainable, batches, step, rows * self._data.shape.width, forward_only=True)
 
     def _by_field(self, step: int, total: list[list[float]]) -> list[FieldLoss]:
         sums: defaultdict[tuple[str | None, str | None], list[float]] = defaultdict(lambda: [0.0, 0.0])
@@ -175,8 +167,7 @@ def _provenance(plan: Rows, shards: Mapping[str, Path], fields: Sequence[str]) -
     return {
         key: {
             number: tuple(str(record.provenance.get(name, ABSENT)) for name in fields)
-            for number, record in enumerate(read_documents(shards[key]))
-            if number in documents
+            for number, record in read_some(shards[key], documents).items()
         }
         for key, documents in sorted(needed.items())
     }

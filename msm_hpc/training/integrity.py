@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import distributed
 
+from msm_hpc.config import HeldOut
 from msm_hpc.errors import UserError
 from msm_hpc.files import read_json
 from tokenization.errors import BadInput
@@ -29,10 +30,15 @@ def check_data(folders: Sequence[Path]) -> None:
         raise UserError("; ".join(everything))
 
 
-def content_digest(folders: Sequence[Path]) -> str:
-    """SHA-256 (hexadecimal) of what the manifests of ``folders`` vouch for: names, hashes and sizes of all files."""
+def content_digest(folders: Sequence[Path], heldout: HeldOut | None) -> str:
+    """SHA-256 (hexadecimal) of what row numbers mean.
+
+    That is, of what the manifests of ``folders`` vouch for (names, hashes and sizes of all files), and of which rows
+    are ``heldout``: the others are numbered anew.
+    """
     files = [read_json(folder / NAME)["files"] for folder in folders]
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    held = None if heldout is None else (heldout.batches, heldout.seed)
+    return hashlib.sha256(json.dumps([files, held], sort_keys=True).encode()).hexdigest()
 
 
 def _wrong(folder: Path) -> str | None:

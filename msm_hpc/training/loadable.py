@@ -18,11 +18,9 @@ from torch import distributed
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata
 
+from msm_hpc.architecture import MODEL_KEYS
 from msm_hpc.errors import UserError
 from msm_hpc.training.weights import local_tensors
-
-# What a Megatron GPT's keys begin with; a checkpoint may hold more, such as an optimizer's state.
-_MODEL_KEYS = ("embedding.", "decoder.", "output_layer.")
 
 
 def check_loadable(chunks: Sequence[GPTModel], path: Path) -> None:
@@ -62,7 +60,7 @@ def _other_model(path: Path, metadata: Metadata, needed: dict[str, tuple[int, ..
         if stored.get(key) != shape:
             found = f"has {list(stored[key])}" if key in stored else "has no such tensor"
             yield f"{path}: {key}: the model needs shape {list(shape)}, the checkpoint {found}; it is of another model"
-    extra = sorted(key for key in stored.keys() - needed.keys() if key.startswith(_MODEL_KEYS))
+    extra = sorted(key for key in stored.keys() - needed.keys() if key.startswith(MODEL_KEYS))
     if extra:
         yield f"{path}: {', '.join(extra)}: the model has no such tensor; the checkpoint is of another model"
 

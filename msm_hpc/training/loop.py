@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
+from typing import Any
 
 import torch
 from megatron.core import parallel_state
@@ -88,15 +89,7 @@ def train_step(
     for chunk in trainable.wrapped:
         chunk.zero_grad_buffer()
     trainable.optimizer.zero_grad()
-    losses: list[Tensor] = get_forward_backward_func()(
-        forward_step_func=forward_step,
-        data_iterator=[iter(batches) for _ in trainable.wrapped],
-        model=list(trainable.wrapped),
-        num_microbatches=len(batches),
-        seq_length=config.micro_batch_size * data.shape.width,
-        micro_batch_size=1,
-        forward_only=False,
-    )
+    losses = through_model(trainable, batches, forward_step, config.micro_batch_size * data.shape.width)
     loss_sum, tokens, targets, pairs = _over_ranks(losses, batches)
     loss = loss_sum / max(targets, 1.0)
     trainable.schedule.step(1)
@@ -109,16 +102,11 @@ def train_step(
         return f"{what} at step {step + 1} (learning rate {rate:g}); {culprits(found)}"
 
     skipped = _leave_out(loss, history, config, trouble)
-    grad_norm = 0.0
-    if not skipped:
-        _, grad_norm, _ = trainable.optimizer.step()
-        if not math.isfinite(grad_norm):
-            what = f"gradient norm, summed before its rank could be known, is {grad_norm}"
-            raise UserError(f"{trouble(what)} (the largest loss); {_DIVERGED}")
+    grad_norm = 0.0 if skipped else _update(trainable, trouble)
     return StepMetrics(
         step=step + 1,
         loss=loss,
-        grad_norm=float(grad_norm),
+        grad_norm=grad_norm,
         learning_rate=rate,
         tokens=int(tokens),
         trainable_tokens=int(targets),
@@ -127,6 +115,39 @@ def train_step(
         seconds=time.perf_counter() - begin,
         skipped=skipped,
     )
+
+
+def _update(trainable: Trainable, trouble: Callable[[str], str]) -> float:
+    """Update the weights; gives the norm of the gradient before clipping, and raises where it is not finite."""
+    _, grad_norm, _ = trainable.optimizer.step()
+    if not math.isfinite(grad_norm):
+        what = f"gradient norm, summed before its rank could be known, is {grad_norm}"
+        raise UserError(f"{trouble(what)} (the largest loss); {_DIVERGED}")
+    return float(grad_norm)
+
+
+def through_model(
+    trainable: Trainable,
+    batches: Sequence[MicroBatch],
+    step: Callable[[Iterator[MicroBatch], DistributedDataParallel], tuple[Tensor, Any]],
+    tokens: int,
+    forward_only: bool = False,
+) -> list[Tensor]:
+    """Run Megatron's schedule over ``batches``, of ``tokens`` tokens each over all context-parallel ranks.
+
+    Returns:
+        What ``step`` reports of each on the last pipeline stage; nothing on others.
+    """
+    reported: list[Tensor] = get_forward_backward_func()(
+        forward_step_func=step,
+        data_iterator=[iter(batches) for _ in trainable.wrapped],
+        model=list(trainable.wrapped),
+        num_microbatches=len(batches),
+        seq_length=tokens,
+        micro_batch_size=1,
+        forward_only=forward_only,
+    )
+    return reported
 
 
 def forward_step(

@@ -44,8 +44,6 @@ from msm_hpc.adapter import Projection, projections
 from msm_hpc.architecture import Transformer
 from msm_hpc.config import Lora
 
-ROW_PARALLEL = ("linear_proj", "linear_fc2")
-
 
 class _Pair(torch.nn.Module):
     """This rank's part of ``A`` and ``B`` of one projection; ``cut`` names the half that tensor parallelism cuts."""
@@ -63,6 +61,14 @@ class _Pair(torch.nn.Module):
             else:
                 parameter.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
             self.register_parameter(half, parameter)
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """``A`` and ``B``.
+
+        To be had by a call: where weights are gathered while others are computed with (``overlap_param_gather``),
+        Megatron's hook at the call of the module that holds them waits for them. Else they would be stale.
+        """
+        return self.get_parameter("lora_A"), self.get_parameter("lora_B")
 
 
 class Adapter(torch.nn.Module):
@@ -89,12 +95,11 @@ class Adapter(torch.nn.Module):
 
     def forward(self, input_: Tensor) -> Tensor:
         """From the layer's input, [tokens, batch, columns], what to add to its output, [tokens, batch, rows]."""
-        pairs = [self.get_submodule(name) for name in self.names]
-        hidden = F.linear(input_, torch.cat([pair.get_parameter("lora_A") for pair in pairs]))
-        hidden = self._between(hidden * self.scale)
+        all_a, all_b = zip(*(self.get_submodule(name)() for name in self.names), strict=True)
+        hidden = self._between(F.linear(input_, torch.cat(all_a)) * self.scale)
         parts = [
-            F.linear(part, pair.get_parameter("lora_B")).view(*part.shape[:-1], self.groups, -1)
-            for part, pair in zip(hidden.chunk(len(pairs), dim=-1), pairs, strict=True)
+            F.linear(part, lora_b).view(*part.shape[:-1], self.groups, -1)
+            for part, lora_b in zip(hidden.chunk(len(all_b), dim=-1), all_b, strict=True)
         ]
         return torch.cat(parts, dim=-1).flatten(-2)
 
@@ -177,7 +182,7 @@ def _attach(
 ) -> None:
     """Beside the layer, not within it: Megatron's layers take all that is within them for replicated."""
     owner, _, name = linear.rpartition(".")
-    kind = RowParallelAdapter if name in ROW_PARALLEL else ColumnParallelAdapter
+    kind = RowParallelAdapter if fused[0].row_parallel else ColumnParallelAdapter
     groups = config.num_query_groups // config.tensor_model_parallel_size if name == "linear_qkv" else 1
     adapter = kind(fused, groups, lora, config).cuda(torch.cuda.current_device())
     layer.get_submodule(owner).add_module(f"{name}_adapter", adapter)

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from msm_hpc.files import write_text
 
+FEW_STEPS = 100
+"""Optimizer steps of a run; fewer rarely teach a model anything."""
+
 
 @dataclass(frozen=True)
 class StepMetrics:

@@ -61,6 +61,8 @@ def transformer_config(model: Transformer, layout: Layout, precision: Precision)
         layernorm_epsilon=shape.rms_norm_eps,
         activation_func=F.silu,
         gated_linear_unit=True,
+        # One kernel for SwiGLU (there is no bias), which keeps its input alone; torch.compile makes it.
+        bias_activation_fusion=torch.cuda.is_available(),
         add_bias_linear=False,
         add_qkv_bias=model.qkv_bias,
         qk_layernorm=model.qk_norm,

@@ -24,6 +24,7 @@ from packaging.version import Version
 from msm_hpc.architecture import Transformer
 from msm_hpc.config import Gpu, Precision, TrainConfig
 from msm_hpc.errors import UserError
+from msm_hpc.gpus import GPUS, Capability
 
 TE_RANGE = ("2.9", "2.12")
 """Transformer Engine's versions that megatron-core 0.16.1 is made for: from the first, below the second."""
@@ -31,19 +32,6 @@ TE_RANGE = ("2.9", "2.12")
 INSTALL_TE = f"pip install --no-build-isolation 'transformer-engine[pytorch]>={TE_RANGE[0]},<{TE_RANGE[1]}'"
 BLOCK = 128
 """Side of a block of ``fp8_blockwise``."""
-
-Capability = tuple[int, int]
-
-CAPABILITIES: dict[Gpu, Capability] = {
-    "a100": (8, 0),
-    "l40s": (8, 9),
-    "h100": (9, 0),
-    "h200": (9, 0),
-    "gh200": (9, 0),
-    "b200": (10, 0),
-    "gb200": (10, 0),
-}
-"""Compute capability by GPU (developer.nvidia.com/cuda-gpus)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +129,7 @@ def check_precision(config: TrainConfig, on_gpus: bool, gpu: Gpu | None, te: str
             f"({_emulated_words()} only), or take precision=bf16"
         )
     if gpu is not None:
-        check_capability(word, gpu, CAPABILITIES[gpu])
+        check_capability(word, gpu, GPUS[gpu].capability)
     if problem := te_problem(te):
         raise UserError(f"precision={word}: {problem}; Megatron would train in bf16 without a word. Run: {INSTALL_TE}")
 

@@ -25,7 +25,7 @@ from msm_hpc.files import read_json, write_json
 from msm_hpc.training import cpu, precision
 from msm_hpc.training.board import check_wandb
 from msm_hpc.training.data import SampleOrder
-from msm_hpc.training.flops import peak_memory
+from msm_hpc.training.device import peak_memory
 from msm_hpc.training.groups import process_groups
 from msm_hpc.training.hangs import Pace
 from msm_hpc.training.layout import check_layout
@@ -112,7 +112,7 @@ def _train(
 
     folders = [inputs["plan"], *(path for key, path in sorted(inputs.items()) if key.startswith(SHARDS))]
     check_data(folders)
-    content = content_digest(folders)
+    content = content_digest(folders, config.heldout)
     data, held_out = _hold_out(open_data(config, model, inputs), config, inputs)
     steps = data.order.steps
     trainable = build(config, model, inputs, steps)

@@ -9,11 +9,11 @@ from datetime import timedelta
 from msm_hpc import adapter
 from msm_hpc.architecture import Transformer
 from msm_hpc.config import Layout, Precision, TrainConfig
+from msm_hpc.gpus import peak_flops
 from msm_hpc.training.data import SampleOrder
-from msm_hpc.training.flops import device_name, peak_flops
-from msm_hpc.training.metrics import FieldLoss, StepMetrics
+from msm_hpc.training.device import device_name
+from msm_hpc.training.metrics import FEW_STEPS, FieldLoss, StepMetrics
 
-FEW_STEPS = 100
 log = logging.getLogger(__name__)
 
 

@@ -145,7 +145,11 @@ class _Watch:
                 self._forgive(now)
             looked = now
             reason = self._reason(now)
-            if reason and not self._stop.wait(GRACE_OTHERS_SECONDS if self._me.rank else GRACE_SECONDS):
+            if reason is None:
+                continue
+            if self.pace.slow(now):  # told at once: as soon as one rank has ended, the others may be killed
+                log.error("%s. This rank stands in\n%s", reason, stack())
+            if not self._stop.wait(GRACE_OTHERS_SECONDS if self._me.rank else GRACE_SECONDS):
                 abort(reason)
 
     def _forgive(self, now: float) -> None:
@@ -176,9 +180,11 @@ class _Watch:
         seconds = self.pace.overdue(now)
         if seconds is None:
             return None
-        rank = self._ranks[hanging([self._stands[each] for each in self._ranks])]
+        found = hanging([self._stands[each] for each in self._ranks], now)
+        if found is None:
+            return None
+        rank = self._ranks[found]
         said = f"{rank} hangs: a step has taken {seconds:.0f} s, and {self._told(rank, now)}"
-        log.error("%s. This rank stands in\n%s", said, stack())
         first = f"{rank.rank} {said}"
         with contextlib.suppress(distributed.DistError):
             first = self._store.compare_set(_FAILURE, "", first).decode()

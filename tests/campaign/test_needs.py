@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -10,6 +11,9 @@ import pytest
 
 from msm_hpc.campaign.automatic import settle
 from msm_hpc.campaign.graph import build_graph
+from msm_hpc.campaign.needs import Rows, trainings
+from msm_hpc.campaign.starting_model import starting_model
+from msm_hpc.campaign.store import Store
 from msm_hpc.cli import main
 from msm_hpc.compose import load_config
 from msm_hpc.errors import UserError
@@ -44,10 +48,33 @@ def test_auto_leaves_no_field_of_the_layout_to_give() -> None:
 def test_plan_shows_memory_and_time_and_the_choice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", *AUTO, f"root={tmp_path / 'runs'}"]) == 0
     shown = capsys.readouterr().out
-    assert "midtrain.layout=auto is midtrain.layout={" in shown
+    assert "midtrain.layout=auto is 'midtrain.layout={" in shown
     assert "What trainings need" in shown and "of 80 GiB" in shown
-    assert "after packing" in shown
+    assert "unknown yet" in shown
     assert "#SBATCH" not in shown
+
+
+def test_before_anything_ran_a_token_budget_tells_steps_and_hours(tmp_path: Path) -> None:
+    """2,000,000 tokens in rows of 8,192 are 245 rows; held-out batches are not trained on."""
+    budget = [*AUTO, "midtrain.replay=0", "midtrain.sequence_length=8192", "midtrain.tokens=2_000_000"]
+    config = settle(load_config([*budget, "midtrain.epochs=1", "midtrain.heldout={batches: 2}"])).config
+    model = starting_model(config.model)
+    assert model is not None
+    found = trainings(build_graph(config), Store(tmp_path), model, config.cluster)
+    aft, midtrain = sorted(found, key=lambda each: each.steps[0].kind)
+    batch = config.midtrain.global_batch_size
+    assert midtrain.rows == Rows(245, exact=False)
+    assert midtrain.optimizer_steps == math.ceil((245 - 2 * batch) / batch)
+    assert midtrain.rank_hours is not None and midtrain.rank_hours > 0
+    assert aft.rows is None and aft.rank_hours is None, "its chats are counted, not their tokens"
+
+
+def test_too_few_steps_are_warned_of_before_anything_ran(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    budget = ["midtrain.replay=0", "midtrain.tokens=9000", "midtrain.epochs=1"]
+    assert main(["plan", "campaign=demo", *budget, f"root={tmp_path}"]) == 0
+    shown = capsys.readouterr().out
+    assert "about 9" in shown
+    assert "fewer than" in shown
 
 
 def test_too_little_disk_is_refused_before_anything_is_submitted(

@@ -61,7 +61,7 @@ def test_new_content_runs_again_what_reads_it_and_nothing_else(own: list[str], t
     [
         ("docs.jsonl", [*DOCUMENTS, {"body": "x"}], r"docs\.jsonl:81: text: give text"),
         ("chats.jsonl", [*CHATS, {"text": "x"}], r"chats\.jsonl:61: text: data\.chats holds chats"),
-        ("chats.jsonl", CHATS[:3], r"chats\.jsonl has 3 rows, but 30 are asked for"),
+        ("chats.jsonl", CHATS[:3], r"chats\.jsonl has 3 rows, but aft\.samples asks for 30; lower it to 3 or less"),
         ("docs.jsonl", [{"text": ""}] * 80, r"docs\.jsonl: 75 more rows cannot be used"),
         (
             "pairs.jsonl",

@@ -31,7 +31,7 @@ def test_the_demo_passes_on_both_clusters() -> None:
         (["midtrain.replay=999999"], r"midtrain.replay asks for 999999 rows"),
         (
             ["midtrain.layout.tensor_parallel=8", "cluster.slots=8"],
-            r"layout.tensor_parallel=8 does not divide 4 attention heads; the largest that does is 4",
+            r"^midtrain: layout.tensor_parallel=8 does not divide 4 attention heads; the largest that does is 4",
         ),
         (["aft.layout.pipeline_parallel=2"], r"layout.pipeline_parallel=2 does not divide 3 layers"),
         (
@@ -66,6 +66,12 @@ def test_the_demo_passes_on_both_clusters() -> None:
 def test_what_cannot_work_is_refused_with_numbers(overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         check(*overrides)
+
+
+def test_weights_and_biases_has_to_be_installed_before_a_job_is_queued(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("msm_hpc.training.board.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"wandb=spec: the package wandb is not installed"):
+        check("aft.wandb=spec")
 
 
 def test_all_problems_are_told_at_once() -> None:

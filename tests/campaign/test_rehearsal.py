@@ -9,10 +9,11 @@ import pytest
 from msm_hpc.architecture import Transformer, config_fields, parse_architecture, read_architecture
 from msm_hpc.campaign import preflight
 from msm_hpc.campaign.graph import build_graph
-from msm_hpc.campaign.rehearsal import Rehearsal, rehearse, shrunken
+from msm_hpc.campaign.rehearsal import Rehearsal, rehearse
+from msm_hpc.campaign.stand_in import shrunken
 from msm_hpc.cli import main
 from msm_hpc.compose import load_config
-from msm_hpc.config import Architecture, Layout, TrainConfig
+from msm_hpc.config import Architecture, HeldOut, Layout, TrainConfig
 from msm_hpc.corpus.toy_tokenizer import write_tokenizer
 from msm_hpc.errors import UserError
 from msm_hpc.files import write_json
@@ -110,6 +111,13 @@ def test_every_cut_is_told() -> None:
     assert cuts["generate.pretraining"][0] == "70000"
     assert cuts["midtrain.precision"] == ("mxfp8", "bf16"), "no CPU has it, and no emulation"
     assert "midtrain.sequence_length" not in cuts
+
+
+def test_little_is_held_out_and_wandb_is_not_told() -> None:
+    overrides = ["aft.heldout={batches: 50, fields: [section]}", "aft.wandb=spec", "aft.global_batch_size=64"]
+    aft = demo(*overrides).config.aft
+    assert aft.heldout == HeldOut(batches=1, fields=("section",), every=2)
+    assert aft.wandb is None
 
 
 def test_emulated_precision_stays() -> None:

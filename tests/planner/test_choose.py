@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -12,10 +14,12 @@ from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.compose import load_config
 from msm_hpc.config import Cluster, Gpu, Layout, Lora, TrainConfig
 from msm_hpc.errors import UserError
-from msm_hpc.planner.choose import MARGIN, check_memory, choose
+from msm_hpc.files import write_text
+from msm_hpc.gpus import GPUS
+from msm_hpc.planner.choose import MARGIN, best_few, check_memory, choose
 from msm_hpc.planner.forecast import ASSUMED_MFU, forecast
-from msm_hpc.planner.gpus import GPUS
 from msm_hpc.planner.memory import worst_stage
+from msm_hpc.planner.probe import TABLE, Measured, folder_of
 
 EIGHT_H100 = Cluster(kind="slurm", gpus_per_node=8, gpu="h100")
 PAPER = TrainConfig(sequence_length=8192, global_batch_size=64)
@@ -55,19 +59,35 @@ def test_an_adapter_needs_less_and_takes_less_parallelism() -> None:
 
 def test_what_cannot_fit_is_refused_with_its_parts_and_what_would() -> None:
     alone = replace(PAPER, layout=Layout(data_parallel=8))
-    parts = r"aft/x needs [\d.]+ GiB a rank \(weights 15.0, gradients 29.9, optimizer 11.2, .*a h100 has 79.6 GiB"
+    parts = r"aft needs [\d.]+ GiB a rank \(weights 15.0, gradients 29.9, optimizer 11.2, .*a h100 has 79.6 GiB"
     with pytest.raises(UserError, match=parts):
-        check_memory("aft/x", alone, model("llama3_1_8b"), EIGHT_H100)
-    with pytest.raises(UserError, match=r"it fits with aft.layout={tensor_parallel: 2, data_parallel: 4, seq"):
-        check_memory("aft/x", alone, model("llama3_1_8b"), EIGHT_H100)
+        check_memory("aft", alone, model("llama3_1_8b"), EIGHT_H100)
+    with pytest.raises(UserError, match=r"it fits with 'aft.layout={tensor_parallel: 2, data_parallel: 4, seq"):
+        check_memory("aft", alone, model("llama3_1_8b"), EIGHT_H100)
     with pytest.raises(UserError, match=r"no layout of cluster.nodes fits"):
-        check_memory("aft/x", alone, model("qwen3_32b"), replace(EIGHT_H100, gpus_per_node=1))
-    check_memory("aft/x", choose(PAPER, model("llama3_1_8b"), EIGHT_H100).config, model("llama3_1_8b"), EIGHT_H100)
+        check_memory("aft", alone, model("qwen3_32b"), replace(EIGHT_H100, gpus_per_node=1))
+    check_memory("aft", choose(PAPER, model("llama3_1_8b"), EIGHT_H100).config, model("llama3_1_8b"), EIGHT_H100)
 
 
 def test_auto_needs_to_know_the_gpu() -> None:
     with pytest.raises(UserError, match=r"set cluster.gpu"):
         choose(PAPER, model("llama3_1_8b"), replace(EIGHT_H100, gpu=None))
+
+
+def test_a_row_that_no_layout_can_take_is_told_as_such() -> None:
+    with pytest.raises(UserError, match=r"sequence_length 262144 is longer than the model's max_position_embeddings"):
+        choose(replace(PAPER, sequence_length=2**18), model("llama3_1_8b"), EIGHT_H100)
+
+
+def test_what_was_probed_on_fewer_nodes_does_not_bind_more(tmp_path: Path) -> None:
+    llama, more = model("llama3_1_8b"), replace(EIGHT_H100, nodes=2)
+    first, second = best_few(PAPER, llama, EIGHT_H100, 2)
+    measured = [Measured(each.layout, each.micro_batch_size, 2.0 - n) for n, each in enumerate((first, second))]
+    table = folder_of(tmp_path, PAPER, llama, EIGHT_H100) / TABLE
+    write_text(table, json.dumps([asdict(each) for each in measured]))
+    found = choose(PAPER, llama, EIGHT_H100, tmp_path)
+    assert (found.config, found.measured) == (second, 2)
+    assert choose(PAPER, llama, more, tmp_path).config.layout.world_size == 16
 
 
 def test_every_gpu_of_the_schema_is_in_the_table() -> None:

@@ -22,13 +22,13 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from torch.distributed import TCPStore
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from msm_hpc.config import HeldOut, Layout, Lora, TrainConfig
 from msm_hpc.progress import ProgressFile
 from msm_hpc.training.zigzag import positions
 
-TIMEOUT_SECONDS = 240
+TIMEOUT_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def main() -> None:
 
 
 def _train(job: Job) -> None:
-    from msm_hpc.training import hangs, records, stage, watchdog
+    from msm_hpc.training import hangs, records, signals, stage, watchdog
 
     class Killer(ProgressFile):
         def update(self, done: int) -> None:
@@ -155,7 +155,7 @@ def _train(job: Job) -> None:
         threading.Thread(target=_kill_when, args=(job.out / "resume", job.kill_saving), daemon=True).start()
     with (
         patch.object(records, "ProgressFile", Killer),
-        patch.object(stage, "largest_of_all_ranks", _hitting(stage.largest_of_all_ranks, job)),
+        patch.object(stage, "largest_of_all_ranks", _hitting(signals.largest_of_all_ranks, job)),
         patch.object(stage, "build", _building(stage.build, job)),
         patch.multiple(watchdog, BEAT_SECONDS=0.5, LIMIT_SECONDS=8.0),
         patch.object(hangs, "HANG_SECONDS", 10.0),

@@ -7,7 +7,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from msm_hpc.architecture import read_architecture
-from msm_hpc.training.flops import peak_flops, step_flops
+from msm_hpc.gpus import peak_flops
+from msm_hpc.training.flops import step_flops
 from msm_hpc.training.summary import utilisation
 from tests.training.toy import write_model
 
@@ -31,6 +32,8 @@ def test_peaks_go_by_the_name_that_the_driver_tells() -> None:
     assert peak_flops("NVIDIA H100 80GB HBM3") == 989e12
     assert peak_flops("NVIDIA H100 PCIe") == 756e12
     assert peak_flops("NVIDIA A100-SXM4-80GB") == 312e12
+    assert peak_flops("NVIDIA GB200") == 2500e12, "which is no B200"
+    assert peak_flops("NVIDIA GH200 480GB") == 989e12
     assert peak_flops("CPU") is None
     assert "MFU 50.0% of 989 TFLOP/s (NVIDIA H200, dense bf16)" in utilisation(494.5e12, "NVIDIA H200")
     assert "peak of Tesla K80 is not known" in utilisation(1e12, "Tesla K80")

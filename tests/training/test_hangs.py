@@ -22,11 +22,12 @@ WORKS, WAITS, ELSEWHERE = Place("data:94", False), Place("distributed:3087", Tru
         ([Stand(WAITS, 1.0), Stand(WORKS, 9.0), Stand(WAITS, 2.0)], 1),
         ([Stand(WAITS, 3.0), Stand(WAITS, 3.0), Stand(ELSEWHERE, 1.0)], 2),
         ([Stand(WORKS, 5.0), Stand(WORKS, 2.0), Stand(WAITS, 1.0)], 1),
+        ([Stand(WORKS, 1.0), Stand(WORKS, 2.0), Stand(WAITS, 9.0)], None),
     ],
-    ids=["one works", "all wait", "two work"],
+    ids=["one works", "all wait", "two work", "none has waited for long"],
 )
-def test_the_one_that_works_is_named_then_the_first_to_stand(stands: list[Stand], named: int) -> None:
-    assert hanging(stands) == named
+def test_the_one_that_works_is_named_then_the_first_to_stand(stands: list[Stand], named: int | None) -> None:
+    assert hanging(stands, now=HANG_SECONDS + 5.0) == named
 
 
 def test_a_place_that_is_heard_again_keeps_its_time() -> None:
@@ -52,7 +53,8 @@ def test_a_step_is_overdue_by_the_longest_before_it_and_the_first_has_longer() -
     assert pace.overdue(now + 2 * MOST_SECONDS) is None, "no step runs"
     with pace.step():
         now = time.monotonic()
-        assert pace.overdue(now + HANG_SECONDS - 1) is None
+        assert pace.overdue(now + HANG_SECONDS - 1) is None and not pace.slow(now + HANG_SECONDS - 1)
+        assert pace.slow(now + HANG_SECONDS + 1)
         assert pace.overdue(now + HANG_SECONDS + 1) == pytest.approx(HANG_SECONDS + 1, abs=1)
         pace.forgive(now + HANG_SECONDS)
         assert pace.overdue(now + HANG_SECONDS + 1) is None

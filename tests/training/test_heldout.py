@@ -15,6 +15,7 @@ from msm_hpc.config import HeldOut, Layout, TrainConfig
 from msm_hpc.errors import UserError
 from msm_hpc.training.data import SampleOrder
 from msm_hpc.training.groups import process_groups
+from msm_hpc.training.integrity import content_digest
 from msm_hpc.training.metrics import FieldLoss, HeldOutFile
 from msm_hpc.training.stage import open_data, run
 from tests.training.ranks import Job, do_all
@@ -96,6 +97,14 @@ def test_no_held_out_row_is_trained_on_and_all_others_are(inputs: dict[str, Path
         again, other = (hold_out(data, replace(HELD, seed=seed))[1] for seed in (HELD.seed, 1))
         rows = [[part.plan.row(row) for row in range(8)] for part in (rest, again, other)]
         assert rows[0] == rows[1] != rows[2]
+
+
+def test_a_resume_point_of_other_held_out_rows_is_another(inputs: dict[str, Path]) -> None:
+    other = [None, replace(HELD, seed=1), replace(HELD, batches=3)]
+    one, same, *others = (
+        content_digest([inputs["plan"]], held) for held in (HELD, replace(HELD, fields=(), every=9), *other)
+    )
+    assert one == same and len({one, *others}) == 4
 
 
 @pytest.mark.slow

@@ -143,6 +143,18 @@ def test_a_killed_run_goes_on_bit_for_bit_from_its_adapter_alone(tmp_path: Path)
 
 
 @pytest.mark.slow
+def test_overlapping_communication_changes_no_bit(tmp_path: Path) -> None:
+    """Weights are gathered by hooks at the calls of modules, and an adapter's are used outside of theirs."""
+    inputs = _started(tmp_path)
+    config = replace(CONFIG, layout=Layout(data_parallel=2), epochs=1)
+    plain, overlapped = (Job(config, inputs, tmp_path / name) for name in ("plain", "overlapped"))
+    do_all(tmp_path, 2, [plain, replace(overlapped, overlap=True)])
+    assert read_exact(overlapped.out) == read_exact(plain.out)
+    expected, found = (read_checkpoint(job.out / "checkpoint") for job in (plain, overlapped))
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+@pytest.mark.slow
 def test_fine_tuning_goes_on_with_the_adapter_of_midtraining(tmp_path: Path) -> None:
     inputs = _started(tmp_path)
     midtrained, tuned, anew = (_out(tmp_path, name) for name in ("midtrained", "tuned", "anew"))

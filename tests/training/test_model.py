@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -69,6 +70,22 @@ def test_packed_losses_are_those_of_each_document_alone(tmp_path: Path) -> None:
             begin += piece.length
             checked += 1
     assert checked == 20
+
+
+def test_the_fused_swiglu_of_gpus_computes_the_same(tmp_path: Path) -> None:
+    """Uncompiled here: that it needs no bias, and that its own backward pass is the derivative."""
+    inputs = write_inputs(tmp_path, Corpus(documents=20))
+    plan, shards = Plan(inputs["plan"]), {"chats/0": Shard(inputs["shards/chats/0"])}
+    model = _model(read_architecture(inputs["model"]))
+    config: Any = model.config
+    batch = micro_batch(plan, shards, [0, 1])
+    results = []
+    for fused in (False, True):
+        config.bias_activation_fusion = fused
+        losses = _losses(model, batch)
+        gradients = torch.autograd.grad(losses.sum(), list(model.parameters()))
+        results.append((losses, *gradients))
+    torch.testing.assert_close(results[1], results[0], rtol=0, atol=1e-5)
 
 
 def test_initial_weights_depend_on_the_seed_alone(tmp_path: Path) -> None:

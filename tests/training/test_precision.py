@@ -10,9 +10,9 @@ import pytest
 from msm_hpc.architecture import read_architecture
 from msm_hpc.config import Gpu, Layout, Precision, TrainConfig
 from msm_hpc.errors import UserError
+from msm_hpc.gpus import GPUS
 from msm_hpc.training.groups import process_groups
 from msm_hpc.training.precision import (
-    CAPABILITIES,
     RECIPES,
     check_capability,
     check_here,
@@ -40,11 +40,11 @@ def _can(precision: Precision, gpu: Gpu) -> bool:
 
 def test_every_word_and_every_gpu_is_in_its_table() -> None:
     assert list(RECIPES) == list(get_args(Precision))
-    assert list(CAPABILITIES) == list(get_args(Gpu))
+    assert list(GPUS) == list(get_args(Gpu))
 
 
 def test_which_gpu_can_do_what() -> None:
-    words = {gpu: [word for word in RECIPES if _can(word, gpu)] for gpu in CAPABILITIES}
+    words = {gpu: [word for word in RECIPES if _can(word, gpu)] for gpu in GPUS}
     everywhere, fp8 = ["fp32", "bf16"], ["fp8_delayed", "fp8_tensorwise"]
     assert words["a100"] == everywhere
     assert words["l40s"] == everywhere + fp8

@@ -1,0 +1,101 @@
+"""The small model that stands in for a large one in a rehearsal: of its family, with random weights and a tokenizer.
+
+It is as small as its layouts let it be: ``tensor_parallel=4`` needs four key-value heads, and two pipeline stages of
+two chunks each need four layers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msm_hpc.architecture import Transformer
+from msm_hpc.campaign.graph import weights_folder
+from msm_hpc.config import ModelConfig, TrainConfig
+from msm_hpc.errors import UserError
+from msm_hpc.training.precision import RECIPES
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+HEAD_DIM = 16
+"""Of each head; a multiple of what FP8 needs (``training/precision.py``), so that every matrix's sides are."""
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """``toy_tokenizer``: its tokenizer is the toy world's, because the true model's is not on this machine."""
+
+    config: ModelConfig
+    model: Transformer
+    toy_tokenizer: bool
+
+
+def shrunken(model: Transformer, trainings: Sequence[TrainConfig]) -> Transformer:
+    """The least model of the same family that the layouts of all ``trainings`` divide.
+
+    Heads share keys and values where the true ones do, and the width is that of all heads where the true one is.
+    """
+    layouts = [training.layout for training in trainings]
+    tensor = math.lcm(*(layout.tensor_parallel for layout in layouts))
+    chunks = math.lcm(*(layout.pipeline_parallel * layout.virtual_pipeline for layout in layouts))
+    least = 3 if any(RECIPES[each.precision].first_last_layers_bf16 for each in trainings) else 2
+    shape = model.shape
+    groups = max(tensor, 2)
+    heads = groups * (2 if shape.num_attention_heads > shape.num_key_value_heads else 1)
+    square = shape.hidden_size == shape.num_attention_heads * model.head_dim
+    width = heads * HEAD_DIM
+    small = replace(
+        shape,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=chunks * -(-least // chunks),
+        num_attention_heads=heads,
+        num_key_value_heads=groups,
+    )
+    return replace(model, shape=small, head_dim=HEAD_DIM if square else 2 * HEAD_DIM)
+
+
+def drawn(config: ModelConfig, small: Transformer, root: Path) -> StandIn:
+    """Weights for ``small``, drawn below ``root``, with the tokenizer of the true model ``config`` where that is here.
+
+    Raises:
+        UserError: the true model's folder has no tokenizer that can be opened.
+    """
+    from msm_hpc.conversion.drawn import drawn_model
+
+    own = _own_tokenizer(config)
+    tokenizer = own or _toy_tokenizer(root)
+    if own is None:
+        small = replace(small, vocab_size=len(tokenizer))
+    folder = drawn_model(small, tokenizer, root.resolve() / "models")
+    return StandIn(ModelConfig(name=f"{config.name}_rehearsal", hf=str(folder)), small, own is None)
+
+
+def _own_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase | None:
+    """The true model's tokenizer; None where that is on a hub and was not downloaded."""
+    from transformers import AutoTokenizer
+
+    place = str(model.hf) if model.from_hub else weights_folder(model)
+    try:
+        return AutoTokenizer.from_pretrained(
+            place, revision=model.revision, gguf_file=model.gguf_file, local_files_only=True
+        )
+    except OSError as error:
+        if model.from_hub:
+            return None
+        raise UserError(f"model.hf: {model.hf}: its tokenizer cannot be opened: {error}") from error
+
+
+def _toy_tokenizer(root: Path) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    from msm_hpc.corpus.toy_tokenizer import write_tokenizer
+
+    folder = root / "toy_tokenizer"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tokenizer(folder)
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)

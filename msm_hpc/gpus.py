@@ -1,0 +1,46 @@
+"""The GPUs that a cluster may name: how much memory they have, how fast they multiply, which instructions they know."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from msm_hpc.config import Gpu
+
+Capability = tuple[int, int]
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class GpuModel:
+    """``memory`` is in bytes, as ``nvidia-smi`` shows it; ``peak`` is dense bf16 FLOP/s by NVIDIA's data sheets.
+
+    That is half of their figure "with sparsity". ``capability`` is the compute capability
+    (developer.nvidia.com/cuda-gpus).
+    """
+
+    memory: int
+    peak: float
+    capability: Capability
+
+
+GPUS: dict[Gpu, GpuModel] = {
+    "a100": GpuModel(81_920 * MIB, 312e12, (8, 0)),  # SXM, 80 GB
+    "l40s": GpuModel(46_068 * MIB, 362e12, (8, 9)),
+    "h100": GpuModel(81_559 * MIB, 989e12, (9, 0)),  # SXM, 80 GB
+    "h200": GpuModel(143_771 * MIB, 989e12, (9, 0)),
+    "gh200": GpuModel(97_871 * MIB, 989e12, (9, 0)),  # with 96 GB of HBM3
+    "b200": GpuModel(183_359 * MIB, 2250e12, (10, 0)),
+    "gb200": GpuModel(189_471 * MIB, 2500e12, (10, 0)),
+}
+"""By the word of ``cluster.gpu``; a word that is not here is refused with the nearest when the config is composed."""
+
+H100_PCIE_PEAK = 756e12
+
+
+def peak_flops(device: str) -> float | None:
+    """Peak dense bf16 FLOP/s of a device by the driver's name for it (``NVIDIA A100-SXM4-80GB``); None if not known."""
+    words = re.findall(r"\w+", device.lower())
+    if "h100" in words and "pcie" in words:
+        return H100_PCIE_PEAK
+    return next((gpu.peak for word, gpu in GPUS.items() if word in words), None)
