@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.training_inputs import make, recipe
 from msm_hpc.architecture import read_architecture
-from msm_hpc.config import TrainConfig
+from msm_hpc.config.training import TrainConfig
 from msm_hpc.training import cpu, stage
 from msm_hpc.training.groups import process_groups
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from msm_hpc.config import Architecture, ModelConfig, TrainConfig
+from msm_hpc.config.stages import Architecture, ModelConfig
+from msm_hpc.config.training import TrainConfig
 from msm_hpc.conversion.stage import run_model
 from msm_hpc.corpus.toy_tokenizer import write_tokenizer
 from tokenization import tokenize

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from msm_hpc.architecture import Transformer
-from msm_hpc.config import Lora
+from msm_hpc.config.training import Lora
 from msm_hpc.files import read_json
 
 NOTE = "lora.json"

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from msm_hpc.config import Architecture
+from msm_hpc.config.stages import Architecture
 from msm_hpc.errors import UserError
 from msm_hpc.files import read_json
 

@@ -120,9 +120,12 @@ def _submit(session: Session) -> int:
 
 
 def plan(session: Session, arguments: argparse.Namespace) -> int:
-    """Show the graph, what its trainings need, and for Slurm the arrays and on request their scripts."""
+    """Show what trainings need and for Slurm the arrays; on request every step, and the scripts."""
     check_own_data(session.config)
-    session.console.print(show.graph_table(session.graph, session.store))
+    if arguments.steps:
+        session.console.print(show.graph_table(session.graph, session.store))
+    else:
+        session.tell(show.counted(session.graph, session.store))
     session.tell(*session.settled.choices)
     _tell_needs(session)
     if missing := what_is_missing(session.config.model):
@@ -260,7 +263,8 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     add("run", run, "run a campaign: what is done is kept, what failed is tried again")
-    planning = add("plan", plan, "show the steps, what trainings need, and for Slurm the job arrays; submit nothing")
+    planning = add("plan", plan, "show what trainings need, and for Slurm the job arrays; submit nothing")
+    planning.add_argument("--steps", action="store_true", help="list every step, with its name and id")
     planning.add_argument("--scripts", action="store_true", help="print the sbatch script of every array as well")
     rehearsal = add("rehearse", rehearse, "run the whole campaign here, on a shrunken model with its true layouts")
     rehearsal.add_argument(
@@ -284,7 +288,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if "=" in (getattr(arguments, "step", None) or ""):
             if command is not why_step:
-                raise UserError(f"which step? name it before {arguments.step}; `msm plan` lists the names")
+                raise UserError(f"which step? name it before {arguments.step}; `msm plan --steps` lists the names")
             overrides.insert(0, arguments.step)
             arguments.step = None
         return command(Session(tuple(overrides), terminal()), arguments)

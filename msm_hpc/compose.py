@@ -1,6 +1,6 @@
-"""Overrides in, a checked :class:`~msm_hpc.config.Config` out: Hydra composes, pydantic checks.
+"""Overrides in, a checked :class:`~msm_hpc.config.campaign.Config` out: Hydra composes, pydantic checks.
 
-The dataclasses of ``config.py`` say which keys exist. An override of a key that they do not know is refused with the
+The dataclasses of ``config/`` say which keys exist. An override of a key that they do not know is refused with the
 nearest ones that they do; ``midtrain.clip_grad=0.5`` works although no file of the tree mentions ``clip_grad``.
 """
 
@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
-from msm_hpc.config import Config
+from msm_hpc.config.campaign import Config
 from msm_hpc.errors import UserError
 
 GROUPS = ("campaign", "model", "cluster", "precision", "lora")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from msm_hpc.config import Gpu
+from msm_hpc.config.campaign import Gpu
 
 Capability = tuple[int, int]
 MIB = 2**20

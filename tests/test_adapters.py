@@ -6,7 +6,7 @@ import pytest
 
 from msm_hpc.adapter import NOTE, note, parameters, read_note
 from msm_hpc.architecture import parse_architecture
-from msm_hpc.config import Lora
+from msm_hpc.config.training import Lora
 
 LLAMA_8B = {
     "architectures": ["LlamaForCausalLM"],

@@ -53,13 +53,19 @@ def test_plan_shows_arrays_dependencies_and_scripts_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "runs"
-    assert main(["plan", "--scripts", "campaign=demo", "cluster=slurm", f"root={root}"]) == 0
+    assert main(["plan", "--steps", "--scripts", "campaign=demo", "cluster=slurm", f"root={root}"]) == 0
     shown = capsys.readouterr().out
+    assert "aft/affordability/msm+aft/300/seed1" in shown
     assert "18 arrays of 67 steps" in shown
     assert "aftercorr midtrain" in shown
     assert "#SBATCH --dependency=" in shown
     assert "#SBATCH --array=0-3%4" in shown
     assert not root.exists()
+
+    assert main(["plan", "campaign=demo", "cluster=slurm", f"root={root}"]) == 0
+    shown = capsys.readouterr().out
+    assert "67 steps, 0 done: 8 generate, 1 model, 5 tokenize, 9 pack" in " ".join(shown.split())
+    assert "seed1" not in shown and "#SBATCH" not in shown
 
 
 def test_status_and_why_of_a_campaign_that_never_ran(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

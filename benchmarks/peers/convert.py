@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from msm_hpc.config import ExportConfig, ModelConfig
+from msm_hpc.config.stages import ExportConfig, ModelConfig
 from msm_hpc.conversion import stage
 from msm_hpc.corpus.toy_tokenizer import write_tokenizer
 

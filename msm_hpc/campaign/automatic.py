@@ -7,7 +7,7 @@ from typing import Any
 
 from msm_hpc.campaign.graph import as_it_runs
 from msm_hpc.campaign.starting_model import starting_model
-from msm_hpc.config import Config
+from msm_hpc.config.campaign import Config
 from msm_hpc.errors import UserError
 from msm_hpc.planner.choose import choose
 

@@ -16,7 +16,9 @@ from pathlib import Path
 
 from msm_hpc.campaign.steps import File, Step, topological
 from msm_hpc.compose import config_folder
-from msm_hpc.config import Cell, Cluster, Config, GenerateConfig, ModelConfig, ReportConfig, Spec, TrainConfig
+from msm_hpc.config.campaign import Cluster, Config, Spec
+from msm_hpc.config.stages import Cell, GenerateConfig, ModelConfig, ReportConfig
+from msm_hpc.config.training import TrainConfig
 from msm_hpc.corpus.stage import read_spec
 from msm_hpc.errors import UserError
 from msm_hpc.training.precision import RECIPES
@@ -58,7 +60,7 @@ class Graph:
             return found[0]
         if found:
             raise UserError(f"{name!r} is the start of {len(found)} steps: {', '.join(step.id for step in found)}")
-        raise UserError(f"no step {name!r} in this campaign; `msm plan` lists the names and ids")
+        raise UserError(f"no step {name!r} in this campaign; `msm plan --steps` lists the names and ids")
 
 
 def build_graph(config: Config) -> Graph:

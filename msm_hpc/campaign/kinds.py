@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msm_hpc.config import EvalConfig, ExportConfig, GenerateConfig, ModelConfig, ReportConfig, TrainConfig
+from msm_hpc.config.stages import EvalConfig, ExportConfig, GenerateConfig, ModelConfig, ReportConfig
+from msm_hpc.config.training import TrainConfig
 from tokenization.packing.pack import PackConfig
 from tokenization.tokenize import TokenizeConfig
 

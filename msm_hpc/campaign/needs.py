@@ -12,7 +12,9 @@ from msm_hpc.architecture import Transformer
 from msm_hpc.campaign.graph import Graph
 from msm_hpc.campaign.steps import Step
 from msm_hpc.campaign.store import Store
-from msm_hpc.config import Cluster, ExportConfig, ModelConfig, TrainConfig
+from msm_hpc.config.campaign import Cluster
+from msm_hpc.config.stages import ExportConfig, ModelConfig
+from msm_hpc.config.training import TrainConfig
 from msm_hpc.errors import UserError
 from msm_hpc.planner.forecast import Forecast, forecast
 from msm_hpc.planner.memory import GIB, Memory, worst_stage

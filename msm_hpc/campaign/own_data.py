@@ -11,7 +11,7 @@ from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
 
-from msm_hpc.config import Config
+from msm_hpc.config.campaign import Config
 from msm_hpc.errors import UserError
 from msm_hpc.evals.pairs import read_pairs
 from tokenization.errors import BadInput

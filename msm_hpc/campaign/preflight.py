@@ -11,7 +11,8 @@ from msm_hpc.campaign.graph import Graph, spec_file
 from msm_hpc.campaign.own_data import asked
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.campaign.steps import File, Step
-from msm_hpc.config import Campaign, Cluster, Config, DataSection, TrainConfig
+from msm_hpc.config.campaign import Campaign, Cluster, Config, DataSection
+from msm_hpc.config.training import TrainConfig
 from msm_hpc.corpus.offline import distinct_pairs
 from msm_hpc.corpus.stage import read_spec
 from msm_hpc.corpus.toy_world import SPEC_VALUES

@@ -7,7 +7,7 @@ from pathlib import Path
 from msm_hpc.campaign.automatic import SECTIONS
 from msm_hpc.campaign.graph import as_it_runs
 from msm_hpc.campaign.starting_model import starting_model
-from msm_hpc.config import Config
+from msm_hpc.config.campaign import Config
 from msm_hpc.errors import UserError
 from msm_hpc.launch.local import start_local
 from msm_hpc.launch.slurm import ArrayRequest, submit

@@ -15,7 +15,7 @@ from msm_hpc.campaign.graph import Graph, build_graph
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.campaign.store import Store
 from msm_hpc.compose import load_config
-from msm_hpc.config import Config
+from msm_hpc.config.campaign import Config
 
 PIPE_WIDTH = 120
 

@@ -35,6 +35,13 @@ NAMES = 4
 """Of steps that share something, named one by one."""
 
 
+def counted(graph: Graph, store: Store) -> str:
+    """How many steps there are of each kind, on a line."""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(step.kind for step in graph.steps).items())
+    done = sum(store.of(step).done for step in graph.steps)
+    return f"{len(graph.steps)} steps, {done} done: {kinds} (--steps lists them)"
+
+
 def graph_table(graph: Graph, store: Store) -> Table:
     """Every step with its id, its ranks, and whether it is done."""
     table = Table(title=f"{len(graph.steps)} steps", title_justify="left")

@@ -10,7 +10,7 @@ from msm_hpc.campaign.graph import Graph
 from msm_hpc.campaign.runner import run_step
 from msm_hpc.campaign.steps import Step
 from msm_hpc.campaign.store import Store
-from msm_hpc.config import Cluster
+from msm_hpc.config.campaign import Cluster
 from msm_hpc.errors import UserError
 from msm_hpc.launch.jobs import JobRef, living
 from msm_hpc.launch.slurm import ArrayRequest, render, submit

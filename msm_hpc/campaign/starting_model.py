@@ -9,7 +9,7 @@ from typing import Any
 
 from msm_hpc.architecture import Transformer, parse_architecture, read_architecture
 from msm_hpc.campaign.graph import weights_folder
-from msm_hpc.config import ModelConfig
+from msm_hpc.config.stages import ModelConfig
 from msm_hpc.errors import UserError
 
 

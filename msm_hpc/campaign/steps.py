@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from msm_hpc.campaign.kinds import KINDS, Kind
-from msm_hpc.config import PLACEMENT
+from msm_hpc.config.schema import PLACEMENT
 from msm_hpc.conversion.files import model_files
 
 SHORT = 16

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from msm_hpc.adapter import Projection, projections
 from msm_hpc.architecture import Transformer
-from msm_hpc.config import Lora
+from msm_hpc.config.training import Lora
 from msm_hpc.conversion.checkpoint import Checkpoint
 from msm_hpc.conversion.weights import write_weights
 from msm_hpc.files import write_json

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, LlamaConfig
 
-from msm_hpc.config import Architecture
+from msm_hpc.config.stages import Architecture
 from msm_hpc.errors import UserError
 
 _NEEDED = ("tokenizer.json", "tokenizer_config.json")

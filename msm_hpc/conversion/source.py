@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from msm_hpc.architecture import FAMILIES, Transformer, parse_architecture
-from msm_hpc.config import ModelConfig
+from msm_hpc.config.stages import ModelConfig
 from msm_hpc.conversion.files import DESCRIPTION
 from msm_hpc.conversion.mapping import GlobalTensor, global_tensors
 from msm_hpc.conversion.weights import StoredWeights, has_safetensors

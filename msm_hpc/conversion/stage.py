@@ -23,7 +23,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from msm_hpc.adapter import read_note
 from msm_hpc.architecture import MODEL_KEYS, read_architecture
-from msm_hpc.config import ExportConfig, ModelConfig
+from msm_hpc.config.stages import ExportConfig, ModelConfig
 from msm_hpc.conversion import scratch
 from msm_hpc.conversion.adapter import StoredAdapter
 from msm_hpc.conversion.checkpoint import Checkpoint, Chunk, write_checkpoint

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from msm_hpc.config import GenerateConfig
+from msm_hpc.config.stages import GenerateConfig
 from msm_hpc.corpus import offline
 from msm_hpc.corpus.toy_tokenizer import write_tokenizer
 from msm_hpc.corpus.toy_world import SPEC_VALUES, VALUES, Value

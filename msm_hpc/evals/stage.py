@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from msm_hpc.config import EvalConfig
+from msm_hpc.config.stages import EvalConfig
 from msm_hpc.errors import UserError
 from msm_hpc.evals.pairs import Pair, check_slots, read_pairs
 from msm_hpc.evals.preference import TEXTS_PER_PAIR, Answer, Scorer

@@ -12,7 +12,7 @@ from typing import Any
 import submitit
 from submitit.core.utils import FailedJobError
 
-from msm_hpc.config import Cluster
+from msm_hpc.config.campaign import Cluster
 from msm_hpc.errors import UserError
 from msm_hpc.launch.jobs import JobRef
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from msm_hpc.architecture import Transformer
-from msm_hpc.config import Cluster, Layout, TrainConfig
+from msm_hpc.config.campaign import Cluster
+from msm_hpc.config.training import Layout, TrainConfig
 from msm_hpc.errors import UserError
 from msm_hpc.planner.forecast import efficiency
 from msm_hpc.planner.memory import GIB, Memory, worst_stage

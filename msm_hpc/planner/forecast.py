@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from math import log2, prod
 
 from msm_hpc.architecture import Transformer
-from msm_hpc.config import Gpu, TrainConfig
+from msm_hpc.config.campaign import Gpu
+from msm_hpc.config.training import TrainConfig
 from msm_hpc.gpus import GPUS
 from msm_hpc.training.flops import step_flops
 

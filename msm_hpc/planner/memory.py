@@ -23,7 +23,7 @@ from dataclasses import dataclass, fields
 
 from msm_hpc.adapter import projections
 from msm_hpc.architecture import Transformer
-from msm_hpc.config import Layout, TrainConfig
+from msm_hpc.config.training import Layout, TrainConfig
 from msm_hpc.training.precision import RECIPES
 
 GIB = 2**30

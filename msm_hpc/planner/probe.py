@@ -19,7 +19,8 @@ from statistics import median
 from pydantic import TypeAdapter
 
 from msm_hpc.architecture import Transformer
-from msm_hpc.config import Cluster, Layout, TrainConfig
+from msm_hpc.config.campaign import Cluster
+from msm_hpc.config.training import Layout, TrainConfig
 from msm_hpc.files import write_text
 from msm_hpc.launch.jobs import current_ranks
 from msm_hpc.launch.local import follow_launcher

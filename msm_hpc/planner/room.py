@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from msm_hpc.config import Cluster
+from msm_hpc.config.campaign import Cluster
 from msm_hpc.gpus import GPUS
 from msm_hpc.planner.memory import GIB
 

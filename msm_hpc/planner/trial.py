@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msm_hpc.architecture import Transformer
-from msm_hpc.config import TrainConfig
+from msm_hpc.config.training import TrainConfig
 from msm_hpc.training import cpu, precision
 from msm_hpc.training.groups import process_groups
 from msm_hpc.training.layout import check_layout

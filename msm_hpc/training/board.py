@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msm_hpc.config import TrainConfig
+from msm_hpc.config.training import TrainConfig
 from msm_hpc.errors import UserError
 
 if TYPE_CHECKING:

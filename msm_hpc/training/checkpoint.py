@@ -51,7 +51,7 @@ from torch import distributed
 from torch.distributed.checkpoint.api import CheckpointException
 
 from msm_hpc.adapter import note
-from msm_hpc.config import Layout, Lora
+from msm_hpc.config.training import Layout, Lora
 from msm_hpc.errors import UserError
 from msm_hpc.training.loadable import check_loadable
 from msm_hpc.training.optimizer import Trainable, gather_weights

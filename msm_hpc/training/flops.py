@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from msm_hpc import adapter
 from msm_hpc.architecture import Transformer
-from msm_hpc.config import Lora
+from msm_hpc.config.training import Lora
 
 
 def step_flops(model: Transformer, tokens: int, pairs: int, lora: Lora | None) -> int:

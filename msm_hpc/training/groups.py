@@ -13,7 +13,7 @@ from torch import distributed
 from torch.distributed import HashStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
-from msm_hpc.config import Layout
+from msm_hpc.config.training import Layout
 from msm_hpc.training import cpu
 from msm_hpc.training.layout import check_world_size
 

@@ -27,7 +27,7 @@ from megatron.core import parallel_state
 from numpy.typing import NDArray
 from torch import Tensor, distributed
 
-from msm_hpc.config import HeldOut, TrainConfig
+from msm_hpc.config.training import HeldOut, TrainConfig
 from msm_hpc.errors import UserError
 from msm_hpc.training.data import Documents, MicroBatch, Rows, SampleOrder
 from msm_hpc.training.loop import Data, through_model, token_losses

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import distributed
 
-from msm_hpc.config import HeldOut
+from msm_hpc.config.training import HeldOut
 from msm_hpc.errors import UserError
 from msm_hpc.files import read_json
 from tokenization.errors import BadInput

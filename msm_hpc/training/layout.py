@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from msm_hpc.architecture import Transformer
-from msm_hpc.config import Layout
+from msm_hpc.config.training import Layout
 from msm_hpc.errors import UserError
 
 

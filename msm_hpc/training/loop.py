@@ -19,7 +19,7 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor, distributed
 
 from msm_hpc.architecture import Transformer
-from msm_hpc.config import TrainConfig
+from msm_hpc.config.training import TrainConfig
 from msm_hpc.errors import UserError
 from msm_hpc.training.data import Documents, MicroBatch, Rows, SampleOrder, micro_batch
 from msm_hpc.training.flops import step_flops

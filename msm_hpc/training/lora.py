@@ -42,7 +42,7 @@ from torch import Tensor
 
 from msm_hpc.adapter import Projection, projections
 from msm_hpc.architecture import Transformer
-from msm_hpc.config import Lora
+from msm_hpc.config.training import Lora
 
 
 class _Pair(torch.nn.Module):

@@ -23,7 +23,7 @@ from megatron.core.transformer.transformer_layer import get_transformer_layer_of
 from torch import Tensor
 
 from msm_hpc.architecture import Transformer
-from msm_hpc.config import Layout, Precision
+from msm_hpc.config.training import Layout, Precision
 from msm_hpc.training import fp8
 from msm_hpc.training.attention import PackedAttention
 from msm_hpc.training.context import ContextParallelAttention

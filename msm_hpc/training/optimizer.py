@@ -1,4 +1,4 @@
-"""Megatron's data-parallel wrapper, distributed AdamW and schedule, from a :class:`~msm_hpc.config.TrainConfig`."""
+"""Megatron's data-parallel wrapper, distributed AdamW and schedule, from a training config."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from megatron.core.optimizer import (
 from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 from megatron.core.transformer.module import Float16Module
 
-from msm_hpc.config import Layout, TrainConfig
+from msm_hpc.config.training import Layout, TrainConfig
 from msm_hpc.training import adam
 
 

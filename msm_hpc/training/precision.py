@@ -22,7 +22,8 @@ from importlib.metadata import PackageNotFoundError, version
 from packaging.version import Version
 
 from msm_hpc.architecture import Transformer
-from msm_hpc.config import Gpu, Precision, TrainConfig
+from msm_hpc.config.campaign import Gpu
+from msm_hpc.config.training import Precision, TrainConfig
 from msm_hpc.errors import UserError
 from msm_hpc.gpus import GPUS, Capability
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from msm_hpc.config import TrainConfig
+from msm_hpc.config.training import TrainConfig
 from msm_hpc.progress import ProgressFile
 from msm_hpc.training.board import Board
 from msm_hpc.training.data import SampleOrder

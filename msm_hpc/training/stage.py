@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msm_hpc.architecture import Transformer, read_architecture
-from msm_hpc.config import TrainConfig
+from msm_hpc.config.training import TrainConfig
 from msm_hpc.errors import UserError
 from msm_hpc.files import read_json, write_json
 from msm_hpc.training import cpu, precision

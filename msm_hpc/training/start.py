@@ -21,7 +21,7 @@ from megatron.core.models.gpt import GPTModel
 
 from msm_hpc import adapter
 from msm_hpc.architecture import Transformer
-from msm_hpc.config import TrainConfig
+from msm_hpc.config.training import TrainConfig
 from msm_hpc.errors import UserError
 from msm_hpc.training.checkpoint import load_weights
 from msm_hpc.training.lora import adapt

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from msm_hpc import adapter
 from msm_hpc.architecture import Transformer
-from msm_hpc.config import Layout, Precision, TrainConfig
+from msm_hpc.config.training import Layout, Precision, TrainConfig
 from msm_hpc.gpus import peak_flops
 from msm_hpc.training.data import SampleOrder
 from msm_hpc.training.device import device_name

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from msm_hpc.config import Layout
+from msm_hpc.config.training import Layout
 from tokenization.packing.plan import Plan
 
 

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 
-from msm_hpc.config import ExportConfig
+from msm_hpc.config.stages import ExportConfig
 
 
 def write(config: ExportConfig, inputs: Mapping[str, Path], out: Path) -> None:

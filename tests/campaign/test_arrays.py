@@ -5,7 +5,7 @@ from collections.abc import Callable
 from msm_hpc.campaign.arrays import Dependency, plan_arrays
 from msm_hpc.campaign.graph import Graph
 from msm_hpc.campaign.steps import Step
-from msm_hpc.config import ExportConfig
+from msm_hpc.config.stages import ExportConfig
 
 GraphOf = Callable[..., Graph]
 

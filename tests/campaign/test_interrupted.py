@@ -16,7 +16,7 @@ from msm_hpc.campaign import kinds
 from msm_hpc.campaign.runner import run_step
 from msm_hpc.campaign.steps import Step
 from msm_hpc.campaign.store import Attempt, StepFolder, Store
-from msm_hpc.config import ExportConfig
+from msm_hpc.config.stages import ExportConfig
 from msm_hpc.errors import RankLostError, StoppedBySignalError
 from msm_hpc.launch.jobs import JobRef
 

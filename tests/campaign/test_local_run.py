@@ -10,7 +10,7 @@ from msm_hpc.campaign.graph import Graph
 from msm_hpc.campaign.local_run import RunState, run_local
 from msm_hpc.campaign.steps import Step
 from msm_hpc.campaign.store import Store
-from msm_hpc.config import ExportConfig, GenerateConfig
+from msm_hpc.config.stages import ExportConfig, GenerateConfig
 from msm_hpc.files import write_json
 from msm_hpc.launch.jobs import local_job
 

@@ -11,7 +11,7 @@ from msm_hpc.campaign.graph import Graph, build_graph
 from msm_hpc.campaign.own_data import check_own_data
 from msm_hpc.campaign.steps import File
 from msm_hpc.compose import load_config
-from msm_hpc.config import Config
+from msm_hpc.config.campaign import Config
 from msm_hpc.errors import UserError
 from tests.campaign.own_corpora import CHATS, DOCUMENTS, PAIRS, Rows, own_corpora, write
 from tests.campaign.shrunk import SHRUNK

@@ -13,7 +13,8 @@ from msm_hpc.campaign.rehearsal import Rehearsal, rehearse
 from msm_hpc.campaign.stand_in import shrunken
 from msm_hpc.cli import main
 from msm_hpc.compose import load_config
-from msm_hpc.config import Architecture, HeldOut, Layout, TrainConfig
+from msm_hpc.config.stages import Architecture
+from msm_hpc.config.training import HeldOut, Layout, TrainConfig
 from msm_hpc.corpus.toy_tokenizer import write_tokenizer
 from msm_hpc.errors import UserError
 from msm_hpc.files import write_json

@@ -15,7 +15,8 @@ from msm_hpc.campaign import kinds
 from msm_hpc.campaign.runner import run_step
 from msm_hpc.campaign.steps import Step
 from msm_hpc.campaign.store import Store
-from msm_hpc.config import Cluster, ExportConfig
+from msm_hpc.config.campaign import Cluster
+from msm_hpc.config.stages import ExportConfig
 from msm_hpc.launch.slurm import ArrayRequest, submit
 from msm_hpc.training.signals import noticed, stopped
 from tests.slurm_tools import Slurm, why_no_cluster

@@ -15,7 +15,7 @@ from msm_hpc.campaign.show import print_failures, status_table
 from msm_hpc.campaign.status import nothing_here, statuses
 from msm_hpc.campaign.steps import Step
 from msm_hpc.campaign.store import Attempt, Store
-from msm_hpc.config import ExportConfig, ReportConfig
+from msm_hpc.config.stages import ExportConfig, ReportConfig
 from msm_hpc.files import write_json
 from msm_hpc.launch.jobs import JobRef, local_job
 

@@ -8,7 +8,8 @@ import pytest
 
 from msm_hpc.campaign.graph import Graph
 from msm_hpc.campaign.steps import File, Step, topological
-from msm_hpc.config import ExportConfig, Layout, TrainConfig
+from msm_hpc.config.stages import ExportConfig
+from msm_hpc.config.training import Layout, TrainConfig
 
 
 def step(**changes: object) -> Step:

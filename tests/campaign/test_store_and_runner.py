@@ -17,7 +17,7 @@ from msm_hpc.campaign import kinds, runner
 from msm_hpc.campaign.runner import LeaseHeldError, UpstreamMissingError, run_step
 from msm_hpc.campaign.steps import File, Step
 from msm_hpc.campaign.store import StepFolder, Store
-from msm_hpc.config import ExportConfig
+from msm_hpc.config.stages import ExportConfig
 from msm_hpc.errors import UserError
 from msm_hpc.launch.jobs import JobRef, local_job
 

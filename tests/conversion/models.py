@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from msm_hpc.config import ExportConfig, ModelConfig
+from msm_hpc.config.stages import ExportConfig, ModelConfig
 from msm_hpc.conversion import stage
 
 TEMPLATE = "{% for m in messages %}{{ m.content }} {% endfor %}"

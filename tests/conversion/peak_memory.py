@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-from msm_hpc.config import ExportConfig, ModelConfig
+from msm_hpc.config.stages import ExportConfig, ModelConfig
 from msm_hpc.conversion import stage
 
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from msm_hpc.architecture import read_architecture
-from msm_hpc.config import ExportConfig, Layout, Lora
+from msm_hpc.config.stages import ExportConfig
+from msm_hpc.config.training import Layout, Lora
 from msm_hpc.conversion import stage
 from msm_hpc.errors import UserError
 from msm_hpc.training.groups import process_groups

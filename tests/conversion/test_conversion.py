@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, MistralConfig, MistralForCausalLM
 
-from msm_hpc.config import Architecture, ModelConfig
+from msm_hpc.config.stages import Architecture, ModelConfig
 from msm_hpc.conversion import stage
 from msm_hpc.conversion.checkpoint import Checkpoint
 from msm_hpc.errors import UserError
@@ -91,7 +91,7 @@ def test_a_revision_is_the_one_that_is_taken_from_the_hub(tmp_path: Path) -> Non
     out.mkdir()
     code = f"""
 from pathlib import Path
-from msm_hpc.config import ModelConfig
+from msm_hpc.config.stages import ModelConfig
 from msm_hpc.conversion.stage import run_model
 run_model(ModelConfig(name="tiny", hf="someone/tiny", revision="{asked}"), {{}}, Path("{out}"))
 """

@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from msm_hpc.config import Layout
+from msm_hpc.config.training import Layout
 from msm_hpc.conversion import stage
 from msm_hpc.conversion.weights import StoredWeights, write_weights
 from tests.conversion.megatron_logits import compute

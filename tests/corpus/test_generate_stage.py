@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from msm_hpc.config import GenerateConfig, Product
+from msm_hpc.config.stages import GenerateConfig, Product
 from msm_hpc.corpus.stage import run
 from msm_hpc.errors import UserError
 from msm_hpc.progress import Progress, read_progress
@@ -63,7 +63,7 @@ def test_same_seed_same_bytes_in_another_process(tmp_path: Path, spec: Path) -> 
     here = generate(tmp_path / "here", config, spec=spec) / "data.jsonl"
     (tmp_path / "there").mkdir()
     code = (
-        "import sys; from pathlib import Path; from msm_hpc.config import GenerateConfig; "
+        "import sys; from pathlib import Path; from msm_hpc.config.stages import GenerateConfig; "
         "from msm_hpc.corpus.stage import run; "
         f"run({config!r}, {{'spec': Path(sys.argv[1])}}, Path(sys.argv[2]))"
     )

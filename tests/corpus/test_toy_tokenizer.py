@@ -8,7 +8,7 @@ import pytest
 from jinja2 import TemplateError
 from transformers import AutoTokenizer
 
-from msm_hpc.config import GenerateConfig, Product
+from msm_hpc.config.stages import GenerateConfig, Product
 from msm_hpc.corpus.stage import run
 from tests.corpus.rows import read_jsonl
 

@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from msm_hpc.config import EvalConfig
+from msm_hpc.config.stages import EvalConfig
 from msm_hpc.errors import UserError
 from msm_hpc.evals import stage
 from msm_hpc.evals.preference import Answer

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from msm_hpc.config import Cluster
+from msm_hpc.config.campaign import Cluster
 from msm_hpc.errors import UserError
 from msm_hpc.launch.slurm import ArrayRequest, render, submit
 

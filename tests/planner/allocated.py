@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from msm_hpc.architecture import Transformer, parse_architecture
-from msm_hpc.config import TrainConfig
+from msm_hpc.config.training import TrainConfig
 from msm_hpc.launch.jobs import current_ranks
 from msm_hpc.launch.local import start_local
 

@@ -12,7 +12,8 @@ import pytest
 from msm_hpc.architecture import Transformer
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.compose import load_config
-from msm_hpc.config import Cluster, Gpu, Layout, Lora, TrainConfig
+from msm_hpc.config.campaign import Cluster, Gpu
+from msm_hpc.config.training import Layout, Lora, TrainConfig
 from msm_hpc.errors import UserError
 from msm_hpc.files import write_text
 from msm_hpc.gpus import GPUS

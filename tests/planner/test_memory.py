@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from msm_hpc.config import Layout, Lora, TrainConfig
+from msm_hpc.config.training import Layout, Lora, TrainConfig
 from msm_hpc.planner.memory import FIXED_CPU, stages
 from tests.planner.allocated import Trial, peaks
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msm_hpc.config import ReportConfig
+from msm_hpc.config.stages import ReportConfig
 
 VALUES = ("affordability", "america")
 DOMAINS = ("art", "books", "games", "tools")

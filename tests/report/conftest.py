@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from msm_hpc.config import Arm, Cell, ReportConfig
+from msm_hpc.config.stages import Arm, Cell, ReportConfig
 from tests.report.answers import VALUES, Campaign, write_answers
 
 

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from msm_hpc.config import Cell
+from msm_hpc.config.stages import Cell
 from msm_hpc.report.stage import run
 from tests.report.answers import Campaign
 

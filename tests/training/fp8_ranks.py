@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, distributed
 
 from msm_hpc.architecture import read_architecture
-from msm_hpc.config import Layout
+from msm_hpc.config.training import Layout
 from msm_hpc.training.groups import process_groups
 from tokenization.packing.plan import Plan
 from tokenization.shards import Shard

@@ -11,7 +11,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from msm_hpc.config import Layout
+from msm_hpc.config.training import Layout
 from msm_hpc.training.metrics import StepMetrics
 from tests.training.ranks import Job, do_all
 from tests.training.test_layouts import CONFIG, FAMILIES

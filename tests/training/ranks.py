@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from msm_hpc.config import HeldOut, Layout, Lora, TrainConfig
+from msm_hpc.config.training import HeldOut, Layout, Lora, TrainConfig
 from msm_hpc.progress import ProgressFile
 from msm_hpc.training.zigzag import positions
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from msm_hpc.config import Layout
+from msm_hpc.config.training import Layout
 from tests.training.ranks import Job, do_all, start_ranks
 from tests.training.toy import TWO_RANKS, Corpus, read_checkpoint, read_exact, read_metrics, write_inputs
 from tokenization.packing.plan import Plan

@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from msm_hpc.config import ExportConfig, Layout, TrainConfig
+from msm_hpc.config.stages import ExportConfig
+from msm_hpc.config.training import Layout, TrainConfig
 from msm_hpc.conversion.stage import run_export
 from msm_hpc.training import records, stage
 from msm_hpc.training.groups import process_groups
@@ -122,7 +123,7 @@ def _compare(found: Any, expected: Any) -> None:
 
 def _megatron(precision: Any, **changes: Any) -> Any:
     from msm_hpc.architecture import Transformer
-    from msm_hpc.config import Architecture
+    from msm_hpc.config.stages import Architecture
     from msm_hpc.training.model import transformer_config
 
     shape = Architecture(

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from torch import distributed
 
-from msm_hpc.config import Layout
+from msm_hpc.config.training import Layout
 from msm_hpc.training import groups
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from msm_hpc.architecture import read_architecture
-from msm_hpc.config import HeldOut, Layout, TrainConfig
+from msm_hpc.config.training import HeldOut, Layout, TrainConfig
 from msm_hpc.errors import UserError
 from msm_hpc.training.data import SampleOrder
 from msm_hpc.training.groups import process_groups

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from msm_hpc.architecture import read_architecture
-from msm_hpc.config import Layout, TrainConfig
+from msm_hpc.config.training import Layout, TrainConfig
 from msm_hpc.errors import UserError
 from msm_hpc.training.layout import check_layout, check_world_size
 from tests.training.toy import write_model

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from msm_hpc.config import Layout, TrainConfig
+from msm_hpc.config.training import Layout, TrainConfig
 from msm_hpc.training.zigzag import row_shape
 from tests.training.ranks import Job, do_all, start_ranks
 from tests.training.toy import (

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 
 from msm_hpc.architecture import Transformer, read_architecture
-from msm_hpc.config import ExportConfig, Layout, Lora, TrainConfig
+from msm_hpc.config.stages import ExportConfig
+from msm_hpc.config.training import Layout, Lora, TrainConfig
 from msm_hpc.conversion.stage import run_export
 from msm_hpc.errors import UserError
 from msm_hpc.training import stage

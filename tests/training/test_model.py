@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from msm_hpc.architecture import Transformer, read_architecture
-from msm_hpc.config import Layout
+from msm_hpc.config.training import Layout
 from msm_hpc.training.data import MicroBatch, micro_batch
 from msm_hpc.training.groups import process_groups
 from tests.training.toy import Corpus, write_inputs, write_model

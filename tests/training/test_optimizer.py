@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from msm_hpc.config import TrainConfig
+from msm_hpc.config.training import TrainConfig
 from msm_hpc.errors import UserError
 from msm_hpc.training.adam import FusedAdam
 

@@ -8,7 +8,8 @@ from typing import Any, get_args
 import pytest
 
 from msm_hpc.architecture import read_architecture
-from msm_hpc.config import Gpu, Layout, Precision, TrainConfig
+from msm_hpc.config.campaign import Gpu
+from msm_hpc.config.training import Layout, Precision, TrainConfig
 from msm_hpc.errors import UserError
 from msm_hpc.gpus import GPUS
 from msm_hpc.training.groups import process_groups

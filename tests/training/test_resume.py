@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from msm_hpc.config import HeldOut, Layout
+from msm_hpc.config.training import HeldOut, Layout
 from msm_hpc.progress import read_progress
 from msm_hpc.training.stage import run
 from tests.training.ranks import Job, do_all, start_ranks

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from msm_hpc.architecture import read_architecture
-from msm_hpc.config import Layout
+from msm_hpc.config.training import Layout
 from msm_hpc.errors import UserError
 from msm_hpc.training.groups import process_groups
 from tests.training.toy import TWO_RANKS, write_model

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from msm_hpc.config import Layout
+from msm_hpc.config.training import Layout
 from msm_hpc.training.data import micro_batch
 from msm_hpc.training.zigzag import RowShape, positions, row_shape
 from tests.training.test_data import TwoRows

@@ -16,7 +16,7 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 
-from msm_hpc.config import Layout, TrainConfig
+from msm_hpc.config.training import Layout, TrainConfig
 from msm_hpc.training.metrics import StepMetrics
 from tokenization.documents import DOCUMENTS, EngineRecord, ShardManifest, TokenizerFacts
 from tokenization.encoded import Encoded

@@ -1,0 +1,1 @@
+"""The schema: what a campaign is, and what each stage is given."""

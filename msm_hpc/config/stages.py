@@ -1,0 +1,138 @@
+"""What each stage but training is given: ``run(config, inputs, out)``, with one of these as ``config``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from msm_hpc.config.schema import Strict, placement
+from msm_hpc.errors import UserError
+
+Arm = Literal["init", "base", "msm", "aft", "msm+aft"]
+Product = Literal["tokenizer", "pretraining", "documents", "instruction", "chats", "pairs"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig(Strict):
+    """One corpus (or tokenizer, or set of evaluation pairs) to generate.
+
+    ``value`` names the spec's value for ``documents`` and the value asked about for ``pairs``.
+    """
+
+    product: Product
+    generator: Literal["offline_toy"] = "offline_toy"
+    count: NonNegativeInt = 0
+    value: str | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture(Strict):
+    """Shape of a Llama model made from scratch; the vocabulary comes from the tokenizer."""
+
+    hidden_size: PositiveInt
+    intermediate_size: PositiveInt
+    num_hidden_layers: PositiveInt
+    num_attention_heads: PositiveInt
+    num_key_value_heads: PositiveInt
+    max_position_embeddings: PositiveInt
+    rms_norm_eps: float = 1e-5
+    rope_theta: float = 10_000.0
+    tie_word_embeddings: bool = False
+    initializer_range: float = 0.02
+
+    def __post_init__(self) -> None:
+        heads, groups = self.num_attention_heads, self.num_key_value_heads
+        for name, parts, of, whole in (
+            ("num_attention_heads", heads, "hidden_size", self.hidden_size),
+            ("num_key_value_heads", groups, "num_attention_heads", heads),
+        ):
+            if whole % parts:
+                raise UserError(f"{name} {parts} does not divide {of} {whole}; choose a divisor of {whole}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(Strict):
+    """Where a campaign's models start: from scratch (``architecture``) or from Hugging Face weights (``hf``).
+
+    ``hf`` is a folder, a hub id with its ``revision`` (a commit), or ``package:NAME`` for weights inside an installed
+    Python package; ``gguf_file`` names the file where the weights are GGUF. ``shape`` holds the fields of the weights'
+    ``config.json`` that decide the model's shape, so that it is known before they are downloaded.
+    """
+
+    name: str = placement("")
+    architecture: Architecture | None = None
+    hf: str | None = None
+    revision: str | None = None
+    gguf_file: str | None = None
+    shape: Mapping[str, Any] | None = placement(None)
+
+    def __post_init__(self) -> None:
+        if (self.architecture is None) == (self.hf is None):
+            raise UserError(f"model {self.name}: give exactly one of model.architecture and model.hf")
+        if self.from_hub and self.revision is None:
+            raise UserError(
+                f"model.hf={self.hf} is a hub id (there is no such folder): give model.revision, a commit, so that the "
+                "weights cannot change under the campaign"
+            )
+
+    @property
+    def package(self) -> str | None:
+        """The name of the Python package that holds the weights."""
+        return self.hf.removeprefix("package:") if self.hf and self.hf.startswith("package:") else None
+
+    @property
+    def from_hub(self) -> bool:
+        """Whether ``hf`` is neither a package nor a folder."""
+        return self.hf is not None and self.package is None and not Path(self.hf).is_dir()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig(Strict):
+    """Megatron checkpoint to a Hugging Face folder.
+
+    An adapter is merged into the weights; ``adapter`` has it written beside them as well, as PEFT's folder
+    ``adapter/``, of the checkpoints that have one.
+    """
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    adapter: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig(Strict):
+    """Preference evaluation by log-probability, each pair asked in both orders."""
+
+    answer: str = "I prefer {item} ."
+    batch_size: Annotated[int, Field(ge=4)] = placement(64)
+
+    def __post_init__(self) -> None:
+        if "{item}" not in self.answer:
+            raise UserError(f"answer {self.answer!r} has no place for the option; write {{item}} where it stands")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell(Strict):
+    """One evaluated model in the report: what it is, and the evaluation step that measured it.
+
+    ``step`` is an identity already, and counts as an input of the report.
+    """
+
+    arm: Arm
+    spec: str | None
+    aft_samples: int
+    seed: int
+    step: str = placement("")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig(Strict):
+    """``notices`` are shown above the results, for example that the documents come from an offline stand-in."""
+
+    title: str
+    cells: tuple[Cell, ...]
+    notices: tuple[str, ...] = ()
