@@ -154,10 +154,16 @@ def read_architecture(folder: Path) -> Transformer:
     """The model described by ``config.json`` in ``folder``.
 
     Raises:
-        UserError: as :func:`parse_architecture`.
+        UserError: the file is damaged, or as :func:`parse_architecture`.
     """
     path = folder / "config.json"
-    return parse_architecture(str(path), read_json(path))
+    try:
+        raw = read_json(path)
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise UserError(f"{path}: not valid JSON ({error}): the model's folder is damaged; make it again") from error
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: expected a JSON object, found {type(raw).__name__}; make the model's folder again")
+    return parse_architecture(str(path), raw)
 
 
 def parse_architecture(where: str, raw: Mapping[str, Any]) -> Transformer:

@@ -72,6 +72,8 @@ def _checked(override: str) -> str:
     known = list(_keys(Config))
     free = [name for name in known if name.endswith(".*")]
     if key not in known and not any(key.startswith(name[:-1]) for name in free):
+        if key == "layout":
+            raise UserError("unknown key 'layout': every training has its own; write midtrain.layout, aft.layout")
         raise UserError(f"unknown key {key!r}{_nearest(key, [name for name in known if name not in free])}")
     return f"++{override.lstrip('+')}"
 

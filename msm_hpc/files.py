@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import tempfile
@@ -62,16 +63,20 @@ def read_rows(path: Path, kind: type[Row]) -> list[Row]:
             try:
                 rows.append(adapter.validate_json(line, strict=True))
             except ValidationError as error:
-                raise UserError(f"{path}:{number}: {_explain(error.errors()[0])}") from error
+                raise UserError(f"{path}:{number}: {_explain(error.errors()[0], line)}") from error
     return rows
 
 
-def _explain(problem: ErrorDetails) -> str:
-    """One pydantic problem as ``field: what is wrong; what to do``."""
+def _explain(problem: ErrorDetails, line: bytes) -> str:
+    """One pydantic problem of a line as ``field: what is wrong; what to do``."""
     field = "".join(f"{part}: " for part in problem["loc"])
+    if problem["type"] == "json_invalid" and not line.strip():
+        return "a blank line; remove it"
+    if problem["type"] == "json_invalid" and line.startswith(codecs.BOM_UTF8):
+        return "begins with a byte order mark; save the file without it"
     if problem["type"] == "json_invalid":
         reason, _, _ = str(problem["ctx"]["error"]).partition(" at line")
-        return f"not valid JSON ({reason}); the file is damaged, make it again"
+        return f"not valid JSON ({reason}); mend this line; if the file is damaged, make it again"
     if problem["type"] == "missing":
         return f"{field}missing; every row needs this field"
     return f"{field}{problem['msg']}, found {problem['input']!r}; correct this row"

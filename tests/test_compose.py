@@ -60,6 +60,10 @@ def test_overrides_reach_fields_that_no_file_mentions() -> None:
         ("aft.seed=3", r"aft: seed is 3, but this stage is run once for each of campaign.seeds"),
         ("aft.layout.nodes=2", r"aft.layout: world size 1 .* does not divide over layout.nodes=2"),
         ("aft.layout.tensor_parallel=0", r"aft.layout.tensor_parallel: input should be greater than 0, got 0"),
+        ("cluster.memory_gb=inf", r"cluster.memory_gb: input should be a finite number"),
+        ("midtrain.layout=autoo", r"midtrain.layout: 'autoo' is no layout: give auto, or its parts"),
+        ("layout=auto", r"unknown key 'layout': every training has its own; write midtrain.layout, aft.layout"),
+        ("midtrain.wandb=''", r"midtrain.wandb: string should have at least 1 character"),
         ("aft.layout.sequence_parallel=true", r"sequence_parallel needs layout.tensor_parallel of at least 2"),
     ],
 )
@@ -72,6 +76,11 @@ def test_weights_on_a_hub_need_a_commit() -> None:
     with pytest.raises(UserError, match=r"model.hf=org/name is a hub id .*: give model.revision, a commit"):
         load_config(["model=smollm2_135m", "model.hf=org/name"])
     assert load_config(["model=smollm2_135m", "model.hf=org/name", "model.revision=abc"]).model.from_hub
+
+
+def test_a_mistyped_path_is_no_hub_id() -> None:
+    with pytest.raises(UserError, match=r"model.hf=/no/such: there is no such folder; correct the path"):
+        load_config(["model=smollm2_135m", "model.hf=/no/such", "model.revision=abc"])
 
 
 def test_an_unknown_key_in_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,10 +4,12 @@ usage: engine.py CORPUS TOKENIZER
 """
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
 
+os.environ.setdefault("FASTOKENS_BPE_THREADS", "1")  # as ours: its own threads would cost it more
 import fastokens
 
 corpus, folder = map(Path, sys.argv[1:])

@@ -18,11 +18,16 @@ from msm_hpc.campaign.show import print_failures
 from msm_hpc.campaign.store import Store
 from msm_hpc.progress import read_progress
 
+SECONDS_BETWEEN_LINES = 60
+"""On a pipe, while nothing ends."""
 COLOURS = {"done": "green", "failed": "red", "blocked": "yellow"}
 
 
 class Display:
-    """Call :meth:`show` with each look at the state; on a pipe it prints a line for each finished step instead."""
+    """Call :meth:`show` with each look at the state.
+
+    On a pipe it prints a line for each finished step instead, and one a minute that tells how far the others are.
+    """
 
     def __init__(self, store: Store, console: Console) -> None:
         self._store = store
@@ -38,6 +43,7 @@ class Display:
         self._whole = self._bars.add_task("[bold]campaign", text="")
         self._lines: dict[str, TaskID] = {}
         self._told: set[str] | None = None
+        self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -66,6 +72,11 @@ class Display:
             self._bars.remove_task(self._lines.pop(identity))
         for identity in active:
             self._line(state, identity)
+        if not self._console.is_terminal and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            lines = [f"{task.description.strip()} {task.fields['text']}" for task in self._bars.tasks[1:]]
+            text = f"{len(settled)}/{len(state.steps)} steps, {left}; {', '.join(lines)}"
+            self._console.print(Text(f"        {text}", style="dim"), soft_wrap=True)
 
     def _line(self, state: RunState, identity: str) -> None:
         step = state.steps[identity]

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -266,15 +267,22 @@ def weights_folder(model: ModelConfig) -> Path:
     return Path(found.submodule_search_locations[0])
 
 
+def own_key(source: str) -> str:
+    """The setting that names a file of the user's own: ``data.documents.SPEC`` of the source ``documents-SPEC``."""
+    return f"data.{re.sub('[-/]', '.', source, count=1)}"
+
+
 def own_file(source: str, file: Path) -> File:
-    """A corpus of the user's own.
+    """A corpus of the user's own, under the name it was given: a link may lead to a name without its ending.
 
     Raises:
         UserError: there is no such file.
     """
+    if not file.exists():
+        raise UserError(f"{own_key(source)}: there is no file {file}; give the path of a file")
     if not file.is_file():
-        raise UserError(f"data: {source}: there is no file {file}; give the path of a file")
-    return File(file.resolve())
+        raise UserError(f"{own_key(source)}: {file} is not a file; give the path of a file, or leave the setting out")
+    return File(file.absolute())
 
 
 def spec_file(spec: Spec) -> Path:
@@ -285,5 +293,8 @@ def spec_file(spec: Spec) -> Path:
     """
     file = spec.file or config_folder() / "spec" / f"{spec.name}.md"
     if not file.is_file():
-        raise UserError(f"campaign.specs: no file {file} for spec {spec.name!r}; create it or give `file`")
+        raise UserError(
+            f"campaign.specs: no file {file} for spec {spec.name!r}; create it, give `file`, or give its "
+            f"documents: data.documents.{spec.name}=FILE.jsonl"
+        )
     return file

@@ -101,11 +101,14 @@ def _rows(step: Step, store: Store) -> Rows | None:
     assert isinstance(plan, Step)
     if store.of(plan).done:
         return Rows(len(Plan(store.of(plan).out)), exact=True)
-    config: PackConfig = plan.config
+    count = least_rows(plan.config)
+    return None if count is None else Rows(count, exact=False)
+
+
+def least_rows(config: PackConfig) -> int | None:
+    """The fewest packed rows that hold the token budgets; None where a source has none."""
     budgets = [take.tokens for take in config.sources if take.tokens is not None]
-    if len(budgets) < len(config.sources):
-        return None
-    return Rows(-(-sum(budgets) // config.sequence_length), exact=False)
+    return -(-sum(budgets) // config.sequence_length) if len(budgets) == len(config.sources) else None
 
 
 def check_disk(graph: Graph, store: Store, model: Transformer, cluster: Cluster) -> None:
@@ -120,11 +123,16 @@ def check_disk(graph: Graph, store: Store, model: Transformer, cluster: Cluster)
     free = shutil.disk_usage(folder).free
     if results + resume > free:
         raise UserError(
-            f"root={store.root} has {free / GIB:.1f} GiB free, and the campaign still writes {results / GIB:.1f} GiB "
-            f"of weights and, while trainings run, {resume / GIB:.1f} GiB of resume points ({RESUME_POINTS} for each "
+            f"root={store.root} has {_told(free)} free, and the campaign still writes {_told(results)} "
+            f"of weights and, while trainings run, {_told(resume)} of resume points ({RESUME_POINTS} for each "
             "of those that run at once: weights and optimizer); give another root, free space, or lower "
             "cluster.array_parallelism (local: cluster.slots)"
         )
+
+
+def _told(count: int) -> str:
+    """For people, in GiB, or where that is little in MiB."""
+    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / 2**20:.1f} MiB"
 
 
 def _result_bytes(step: Step, model: Transformer) -> int:

@@ -6,28 +6,33 @@ once, as that task will read it, and all that is wrong is told with file, line a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import chain, islice
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 
-from msm_hpc.config.campaign import Config
+import orjson
+
+from msm_hpc.campaign.graph import own_file, own_key
+from msm_hpc.config.campaign import Config, TokenizeSection
 from msm_hpc.errors import UserError
 from msm_hpc.evals.pairs import read_pairs
 from tokenization.errors import BadInput
-from tokenization.reading.corpus import Corpus
-from tokenization.reading.rows import BadRow, Chat
+from tokenization.reading.corpus import Corpus, Share
+from tokenization.reading.rejects import too_many
+from tokenization.reading.rows import BadRow, Chat, Document, Row
 
 MOST_TOLD = 5
-"""Bad rows of one file that are told one by one."""
+"""Rows of one file that are told one by one."""
 
 
 def check_own_data(config: Config) -> None:
     """Read every file of ``config.data``.
 
     Raises:
-        UserError: a row cannot be used, is of another kind than its source holds, or there are fewer than are asked
-            for; a line for each.
+        UserError: there is no such file, a row cannot be used (of those to be skipped: too many), is of another kind
+            than its source holds, there are fewer than are asked for, or none has a field of ``midtrain.heldout``; a
+            line for each.
     """
     corpora = config.data.corpora.items()
     problems = [*chain.from_iterable(_corpus(source, file, config) for source, file in corpora)]
@@ -37,25 +42,81 @@ def check_own_data(config: Config) -> None:
 
 
 def _corpus(source: str, file: Path, config: Config) -> Iterator[str]:
-    rows, bad = 0, []
-    chats = source in ("chats", "instruction")
+    reading = _Reading(source, config)
     try:
-        for row in chain.from_iterable(Corpus.open(file).share(0, 1).batches()):
-            rows += 1
-            if isinstance(row, BadRow):
-                bad.append(str(row))
-            elif chats and not isinstance(row, Chat):
-                bad.append(f"{row.place}: text: data.{source} holds chats; give the row messages in its place")
-    except BadInput as error:
+        own_file(source, file)
+        corpus = Corpus.open(file)
+        for task in range(config.tokenize.tasks):
+            reading.read(corpus.share(task, config.tokenize.tasks))
+    except (BadInput, UserError) as error:
         yield str(error)
         return
+    yield from _first(reading.strange, file, "are of the wrong kind")
+    skips = config.tokenize.on_bad == "skip"
+    if not skips:
+        yield from _first(reading.bad, file, "cannot be used; mend them, or set tokenize.on_bad=skip")
+    there = reading.usable if skips else reading.usable + len(reading.bad)
     key, count = asked(source.partition("-")[0], config)
-    if rows < count:
-        yield f"data: {source}: {file} has {rows} rows, but {key} asks for {count}; lower it to {rows} or less"
-    if config.tokenize.on_bad == "stop":
-        yield from islice(bad, MOST_TOLD)
-        if len(bad) > MOST_TOLD:
-            yield f"{file}: {len(bad) - MOST_TOLD} more rows cannot be used; mend them, or set tokenize.on_bad=skip"
+    if not reading.strange and there < count:
+        yield f"{own_key(source)}: {file} has {there} rows, but {key} asks for {count}; lower it to {there} or less"
+    for name in sorted(reading.fields):
+        yield f"midtrain.heldout.fields: no row of {file} has {name!r}; name a field that its rows have"
+
+
+class _Reading:
+    """What is found in the rows of one source.
+
+    Attributes:
+        usable: how many rows can be trained on.
+        bad: rows that tokenising stops at, or skips.
+        strange: what is wrong with rows that it takes, but that are not what the source holds.
+        fields: of ``midtrain.heldout``, those that no row has had so far.
+    """
+
+    def __init__(self, source: str, config: Config) -> None:
+        self.usable, self.bad, self.strange = 0, list[BadRow](), list[str]()
+        self._key, self._chats = own_key(source), source in ("chats", "instruction")
+        self._settings: TokenizeSection = config.tokenize
+        heldout, replay = config.midtrain.heldout, config.midtrain.replay
+        held_alone = heldout is not None and not replay and source.startswith("documents-")
+        self.fields = set(heldout.fields) if heldout and held_alone else set[str]()
+
+    def read(self, share: Share) -> None:
+        """Take in the rows of one tokenise task.
+
+        Raises:
+            BadInput: the file is damaged, or more rows are bad than may be skipped.
+        """
+        rows, before = 0, len(self.bad)
+        for batch in share.batches():
+            for row in batch:
+                self._see(row)
+            rows += len(batch)
+            self._check(len(self.bad) - before, rows, finished=False)
+        self._check(len(self.bad) - before, rows, finished=True)
+
+    def _see(self, row: Row | BadRow) -> None:
+        if isinstance(row, BadRow):
+            self.bad.append(row)
+        elif self._chats and isinstance(row, Document):
+            self.strange.append(f"{row.place}: text: {self._key} holds chats; give the row messages in its place")
+        elif not self._chats and isinstance(row, Chat):
+            self.strange.append(f"{row.place}: messages: {self._key} holds texts; give the row text in its place")
+        elif isinstance(row, Chat) and all(message.role != "assistant" for message in row.messages):
+            what = "messages: no turn is the assistant's, so that nothing is trained on; add one, or remove the row"
+            self.bad.append(BadRow("untrainable", row.place, what))
+        else:
+            self.usable += 1
+            if self.fields:
+                self.fields -= orjson.loads(row.provenance).keys()
+
+    def _check(self, bad: int, rows: int, finished: bool) -> None:
+        ceiling = self._settings.max_bad
+        if self._settings.on_bad == "skip" and too_many(bad, rows, ceiling, finished):
+            raise BadInput(
+                f"{self._key}: {bad} of {rows} rows of a tokenise task cannot be used, more than tokenize.max_bad="
+                f"{ceiling:g} allows; mend them, or raise it; the last is {self.bad[-1]}"
+            )
 
 
 def asked(corpus: str, config: Config) -> tuple[str, int]:
@@ -74,8 +135,21 @@ def asked(corpus: str, config: Config) -> tuple[str, int]:
 
 def _pairs(value: str, file: Path) -> Iterator[str]:
     try:
-        for number, pair in enumerate(read_pairs(file), start=1):
-            if pair.value != value:
-                yield f"{file}:{number}: value: is {pair.value!r}, in the pairs of {value!r}; make the two agree"
+        own_file(f"pairs/{value}", file)
+        pairs = read_pairs(file)
     except UserError as error:
         yield str(error)
+        return
+    others = [
+        f"{file}:{number}: value: is {pair.value!r}, in the pairs of {value!r}; make the two agree"
+        for number, pair in enumerate(pairs, start=1)
+        if pair.value != value
+    ]
+    yield from _first(others, file, "are of another value")
+
+
+def _first(problems: Sequence[object], file: Path, what: str) -> Iterator[str]:
+    """The first problems of the rows of a file, and of the others how many there are."""
+    yield from map(str, problems[:MOST_TOLD])
+    if len(problems) > MOST_TOLD:
+        yield f"{file}: {len(problems) - MOST_TOLD} more rows {what}"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from msm_hpc.architecture import Transformer
 from msm_hpc.campaign.graph import Graph, spec_file
+from msm_hpc.campaign.needs import least_rows
 from msm_hpc.campaign.own_data import asked
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.campaign.steps import File, Step
@@ -57,15 +58,20 @@ def _too_few_rows(config: Config) -> Iterator[str]:
 def _campaign(campaign: Campaign, data: DataSection, instruction: int) -> Iterator[str]:
     for value in campaign.values:
         if value not in SPEC_VALUES and value not in data.pairs:
-            yield f"campaign.values: the offline_toy generator knows {', '.join(SPEC_VALUES)}, not {value!r}"
+            yield f"campaign.values: {_unknown(value)}; give its pairs: data.pairs.{value}=FILE.jsonl"
     for spec in campaign.specs:
         if spec.name in data.documents:
             continue
         value = read_spec(spec_file(spec)).value
         if value not in SPEC_VALUES:
-            yield f"{spec_file(spec)}: value: the offline_toy generator knows {', '.join(SPEC_VALUES)}, not {value!r}"
+            fix = f"give its documents: data.documents.{spec.name}=FILE.jsonl"
+            yield f"{spec_file(spec)}: value: {_unknown(value)}; {fix}"
     if not instruction and {"base", "msm"} & set(campaign.arms):
         yield "aft.instruction is 0, but the arms base and msm are fine-tuned on nothing else; raise it or drop them"
+
+
+def _unknown(value: str) -> str:
+    return f"the offline_toy generator knows {', '.join(SPEC_VALUES)}, not {value!r}"
 
 
 def _trainings(config: Config, graph: Graph) -> Iterator[str]:
@@ -87,6 +93,7 @@ def _check_training(step: Step, cluster: Cluster, model: Transformer | None) -> 
     _check_ranks(step, cluster)
     check_precision(training, cluster.gpus_per_node > 0, cluster.gpu, installed_te())
     check_wandb(training.wandb)
+    _check_held_out(step)
     if model is None:
         return
     try:
@@ -95,6 +102,18 @@ def _check_training(step: Step, cluster: Cluster, model: Transformer | None) -> 
     except UserError as error:
         raise UserError(f"{step.kind}: {error}") from error
     check_memory(step.kind, training, model, cluster)
+
+
+def _check_held_out(step: Step) -> None:
+    plan, training = step.inputs["plan"], step.config
+    assert isinstance(plan, Step)
+    rows = least_rows(plan.config)
+    if training.heldout is None or rows is None:
+        return
+    try:
+        training.heldout.count(training.global_batch_size, rows)
+    except UserError as error:
+        raise UserError(f"{step.kind}: {error}") from error
 
 
 def _files(graph: Graph) -> Iterator[str]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import submitit
+
 from msm_hpc.campaign.automatic import SECTIONS
 from msm_hpc.campaign.graph import as_it_runs
+from msm_hpc.campaign.show import tail
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.config.campaign import Config
 from msm_hpc.errors import UserError
@@ -13,6 +16,8 @@ from msm_hpc.launch.local import start_local
 from msm_hpc.launch.slurm import ArrayRequest, submit
 from msm_hpc.planner.choose import best_few
 from msm_hpc.planner.probe import FEW, STEPS, Probe, folder_of, prepare, run_rank
+from msm_hpc.training.layout import check_layout
+from msm_hpc.training.precision import check_precision, installed_te
 
 
 def probe(config: Config, section: str, steps: int = STEPS) -> tuple[Path, str | None]:
@@ -22,7 +27,8 @@ def probe(config: Config, section: str, steps: int = STEPS) -> tuple[Path, str |
         The folder of the table, and the id of the Slurm job, or None where it is measured already.
 
     Raises:
-        UserError: there is no such section, the model's shape is not known, or nothing fits.
+        UserError: there is no such section, the model's shape is not known, its precision or layout is none that can
+            run, nothing fits, or what ran here failed.
     """
     training = getattr(config, section, None) if section in SECTIONS else None
     if training is None:
@@ -32,12 +38,15 @@ def probe(config: Config, section: str, steps: int = STEPS) -> tuple[Path, str |
         raise UserError("a probe needs the model's shape: set model.shape (the fields of its config.json)")
     root, cluster = config.root.resolve(), config.cluster
     training = as_it_runs(training, cluster, training.seed)
+    check_precision(training, cluster.gpus_per_node > 0, cluster.gpu, installed_te())
+    if not training.layout.auto:
+        check_layout(training.layout, model, training.sequence_length)
     candidates = best_few(training, model, cluster, FEW)
     folder = folder_of(root, training, model, cluster)
     prepare(folder, Probe(model, candidates, steps))
     layout = candidates[0].layout
     if cluster.kind == "local":
-        start_local(root / "jobs", layout.world_size, run_rank, str(folder)).results()
+        _finish(start_local(root / "jobs", layout.world_size, run_rank, str(folder)))
         return folder, None
     request = ArrayRequest(
         name="probe",
@@ -49,3 +58,13 @@ def probe(config: Config, section: str, steps: int = STEPS) -> tuple[Path, str |
     )
     (job,) = submit(root / "jobs", cluster, request, run_rank, [(str(folder),)])
     return folder, job.id
+
+
+def _finish(job: submitit.Job[None]) -> None:
+    """Wait for ``job``; of its ranks, one that failed is told before those that were ended with it."""
+    ended = [(rank, rank.exception()) for rank in (job.task(number) for number in range(job.num_tasks))]
+    failed = [rank for rank, error in ended if isinstance(error, submitit.core.utils.FailedJobError)]
+    if failed := failed or [rank for rank, error in ended if error is not None]:
+        log = str(failed[0].paths.stderr)
+        said = "".join(f"\n  | {line}" for line in tail(log))
+        raise UserError(f"the probe failed; what was measured before is kept{said}\n  log: {log}")

@@ -82,6 +82,8 @@ def rehearse(config: Config, most_ranks: int = MOST_RANKS) -> Rehearsal:
         UserError: a training has more than ``most_ranks`` ranks, a layout does not divide the true model, or the
             model's shape is not known here.
     """
+    if most_ranks < 1:
+        raise UserError(f"--max-ranks {most_ranks} leaves no process to train in; give at least 1")
     true = _true_model(config.model)
     trainings = _trainings(config)
     for name, training in trainings.items():

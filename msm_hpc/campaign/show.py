@@ -19,6 +19,7 @@ from msm_hpc.campaign.slurm_run import SubmissionPlan
 from msm_hpc.campaign.status import State, StepStatus
 from msm_hpc.campaign.steps import Step
 from msm_hpc.campaign.store import Store
+from msm_hpc.config.training import TrainConfig
 from msm_hpc.planner.memory import GIB
 from msm_hpc.training.metrics import FEW_STEPS
 
@@ -61,16 +62,20 @@ def needs_table(found: Sequence[Training]) -> Table:
         "runs",
         "layout",
         "ranks",
-        "memory a rank",
-        "optimizer steps",
+        "memory\na rank",
+        "optimizer\nsteps",
         "tokens",
-        "s a step",
+        "s a\nstep",
         "hours",
-        "GPU-hours",
+        "GPU\nhours",
     )
-    table = Table("training", *headers, "", title="What trainings need, by formula", title_justify="left")
+    table = Table(title="What trainings need, by formula", title_justify="left")
+    table.add_column("training", no_wrap=True)
+    for header in headers:
+        table.add_column(header, no_wrap=True)
     for each in found:
-        table.add_row(each.steps[0].kind, str(len(each.steps)), *_needs(each), _warning(each))
+        training = f"{each.steps[0].kind}\n{_recipe(each.config)}"
+        table.add_row(training, str(len(each.steps)), *_needs(each), end_section=True)
     table.caption = "; ".join(_caption(found))
     return table
 
@@ -82,7 +87,14 @@ def _caption(found: Sequence[Training]) -> Iterator[str]:
         yield f"{sum(hours):,.1f} GPU-hours in {whose}"
         yield _speeds(found)
     if any(each.rows is None for each in found):
-        yield "steps are unknown until the rows are packed, but of midtrain.tokens without midtrain.replay"
+        yield "steps and hours are known once the rows are packed (of a midtrain.tokens budget without replay: before)"
+
+
+def _recipe(config: TrainConfig) -> str:
+    """What a wrong default would show in."""
+    adapter = f", LoRA {config.lora.rank}" if config.lora else ""
+    batch = f"{config.global_batch_size} x {config.sequence_length:,} tokens"
+    return f"{batch}\n{config.precision}{adapter}\nlr {config.learning_rate:g}"
 
 
 def _needs(training: Training) -> list[str]:
@@ -96,10 +108,10 @@ def _needs(training: Training) -> list[str]:
     about = "" if training.rows is None or training.rows.exact else "about "
     time = training.forecast
     return [
-        f"{name or 'one rank'}{chunks} x {config.micro_batch_size} row(s)",
+        f"{name or 'one rank'}{chunks}\nx {config.micro_batch_size} row(s)",
         str(layout.world_size),
-        f"{training.memory.total / GIB:.1f} of {has} GiB",
-        "unknown yet" if steps is None else f"{about}{steps:,}",
+        f"{training.memory.total / GIB:.1f}\nof {has} GiB",
+        "unknown" if steps is None else f"{about}{steps:,}{_warning(steps)}",
         "" if tokens is None else f"{about}{tokens:,}",
         "" if time is None else f"{time.seconds_per_step:.3g}",
         "" if training.seconds is None else f"{training.seconds / 3600:.2f}",
@@ -107,9 +119,8 @@ def _needs(training: Training) -> list[str]:
     ]
 
 
-def _warning(training: Training) -> str:
-    steps = training.optimizer_steps
-    return f"[yellow]fewer than {FEW_STEPS} steps[/]" if steps is not None and steps < FEW_STEPS else ""
+def _warning(steps: int) -> str:
+    return f"\n[yellow]fewer than {FEW_STEPS}[/]" if steps < FEW_STEPS else ""
 
 
 def _speeds(found: Sequence[Training]) -> str:

@@ -85,10 +85,15 @@ def _own_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase | None:
         return AutoTokenizer.from_pretrained(
             place, revision=model.revision, gguf_file=model.gguf_file, local_files_only=True
         )
-    except OSError as error:
-        if model.from_hub:
+    except Exception as error:  # broad: damaged files have transformers and tokenizers raise whatever they lead to
+        if model.from_hub and isinstance(error, OSError):
             return None
-        raise UserError(f"model.hf: {model.hf}: its tokenizer cannot be opened: {error}") from error
+        first_line, *_ = str(error).splitlines() or [""]
+        cause = f"{type(error).__name__}: {first_line}"
+        raise UserError(
+            f"model.hf={model.hf}: its tokenizer cannot be opened ({cause}): a file of it (tokenizer.json, "
+            f"tokenizer_config.json) in {place} is missing or damaged; copy or download it again"
+        ) from error
 
 
 def _toy_tokenizer(root: Path) -> PreTrainedTokenizerBase:

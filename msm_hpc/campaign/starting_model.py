@@ -28,7 +28,10 @@ def starting_model(model: ModelConfig) -> Transformer | None:
     folder = None if model.gguf_file else _folder(model)
     if folder is None or not (folder / "config.json").is_file():
         return published
-    found = read_architecture(folder)
+    try:
+        found = read_architecture(folder)
+    except UserError as error:
+        raise UserError(f"model.hf={model.hf}: {error}") from error
     if published is not None and published != found:
         differs = "; ".join(_differences(published, found))
         raise UserError(

@@ -8,6 +8,7 @@ from typing import Any
 
 from msm_hpc.campaign.steps import File, Step, result_fields
 from msm_hpc.campaign.store import Record, Store
+from msm_hpc.launch.jobs import living
 
 
 def why(step: Step, store: Store) -> list[str]:
@@ -20,6 +21,9 @@ def _reasons(step: Step, store: Store, comparison: _Comparison) -> list[str]:
     if folder.done:
         return []
     attempts = folder.attempts()
+    lease = folder.lease()
+    if lease is not None and living([lease]):
+        return [f"it is being made, by job {lease.id}"]
     if attempts and attempts[-1].cause is not None:
         return [f"its last attempt ended: {attempts[-1].cause}: {attempts[-1].message}"]
     if attempts:

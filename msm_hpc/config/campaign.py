@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
-from msm_hpc.config.schema import Name, Strict
+from msm_hpc.config.schema import Name, Rate, Strict
 from msm_hpc.config.stages import Arm, EvalConfig, ExportConfig, ModelConfig
 from msm_hpc.config.training import Lora, Precision, TrainConfig
 from msm_hpc.errors import UserError
@@ -166,7 +166,7 @@ class Cluster(Strict):
     account: str | None = None
     qos: str | None = None
     time_minutes: PositiveInt = 60
-    memory_gb: PositiveFloat = 4.0
+    memory_gb: Rate = 4.0
     cpus_per_rank: PositiveInt = 1
     gpus_per_node: NonNegativeInt = 0
     gpu: Gpu | None = None

@@ -74,6 +74,8 @@ class ModelConfig(Strict):
     def __post_init__(self) -> None:
         if (self.architecture is None) == (self.hf is None):
             raise UserError(f"model {self.name}: give exactly one of model.architecture and model.hf")
+        if self.from_hub and str(self.hf).startswith(("/", "./", "../", "~")):
+            raise UserError(f"model.hf={self.hf}: there is no such folder; correct the path")
         if self.from_hub and self.revision is None:
             raise UserError(
                 f"model.hf={self.hf} is a hub id (there is no such folder): give model.revision, a commit, so that the "

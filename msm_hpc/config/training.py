@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, NonNegativeFloat, PositiveInt
+from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt
 
 from msm_hpc.config.schema import Fraction, Rate, Strict, placement
 from msm_hpc.errors import UserError
@@ -61,7 +61,9 @@ ONE_RANK = Layout()
 
 
 def _layout(value: object) -> object:
-    """The word ``auto`` as a layout that is still to be chosen."""
+    """The word ``auto`` as a layout that is still to be chosen; it is the only word."""
+    if isinstance(value, str) and value != "auto":
+        raise UserError(f"{value!r} is no layout: give auto, or its parts, such as {{tensor_parallel: 2}}")
     return Layout(auto=True) if value == "auto" else value
 
 
@@ -86,6 +88,25 @@ class HeldOut(Strict):
     seed: int = 0
     fields: tuple[str, ...] = placement(())
     every: PositiveInt = placement(50)
+
+    def __post_init__(self) -> None:
+        for name in self.fields:
+            if self.fields.count(name) > 1:
+                raise UserError(f"fields lists {name} twice: remove one")
+
+    def count(self, global_batch_size: int, rows: int) -> int:
+        """How many of a plan's ``rows`` are held out.
+
+        Raises:
+            UserError: nothing would be left to train on.
+        """
+        count = self.batches * global_batch_size
+        if count >= rows:
+            raise UserError(
+                f"heldout.batches={self.batches} takes {count} rows (x global_batch_size {global_batch_size}) and "
+                f"there are {rows}: nothing is left to train on; give more data, or lower one of them"
+            )
+        return count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +144,7 @@ class TrainConfig(Strict):
     save_every: PositiveInt = placement(200)
     log_every: PositiveInt = placement(10)
     stop_on_spike: bool = placement(True)
-    wandb: str | None = placement(None)
+    wandb: Annotated[str, Field(min_length=1)] | None = placement(None)
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_learning_rate <= self.learning_rate:

@@ -31,11 +31,14 @@ def read_pairs(place: Path) -> list[Pair]:
     """The pairs in the file ``place``, or in ``place/pairs.jsonl`` of a folder, in file order.
 
     Raises:
-        UserError: the file is missing, empty or malformed, or an id occurs twice; names file, line and field.
+        UserError: the file is missing, of another format, empty or malformed, or an id occurs twice; names file, line
+            and field.
     """
     path = place / FILE if place.is_dir() else place
     if not path.is_file():
         raise UserError(f"{path} does not exist: the pairs to evaluate come from the generate stage, product=pairs")
+    if path.suffix != ".jsonl":
+        raise UserError(f"{path}: pairs are read from .jsonl only; write one JSON object a line, uncompressed")
     pairs: dict[str, Pair] = {}
     for number, pair in enumerate(read_rows(path, Pair), start=1):
         _check(pair, f"{path}:{number}")

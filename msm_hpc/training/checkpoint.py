@@ -37,9 +37,10 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ from torch.distributed.checkpoint.api import CheckpointException
 from msm_hpc.adapter import note
 from msm_hpc.config.training import Layout, Lora
 from msm_hpc.errors import UserError
-from msm_hpc.training.loadable import check_loadable
+from msm_hpc.training.agreed import on_first_rank
+from msm_hpc.training.loadable import check_loadable, check_whole
 from msm_hpc.training.optimizer import Trainable, gather_weights
 from msm_hpc.training.writing import Writing
 
@@ -64,6 +66,8 @@ KEPT = 2  # resume points: the older one is for a file system that loses the new
 _STEP = "step-"
 _CONSUMED = "consumed.sha256"
 _LAYOUT = "layout.json"
+_COMMON = "common.pt"  # Megatron's: what is no tensor of a rank
+_UNREADABLE = (OSError, EOFError, RuntimeError, pickle.UnpicklingError)  # of torch.load, by where the damage is
 _EXTRA = "_extra_state"  # scales of delayed FP8 scaling, of no use elsewhere: no part of the weights
 
 
@@ -82,8 +86,7 @@ def load_weights(chunks: Sequence[GPTModel], path: Path) -> None:
     try:
         state = dist_checkpointing.load(_weights(chunks), str(path))
     except CheckpointException as error:
-        reasons = {f"{type(reason).__name__}: {reason}" for reason, _ in error.failures.values()}
-        raise UserError(f"{path} is damaged; make it or copy it again ({'; '.join(sorted(reasons))})") from error
+        raise UserError(f"{path} is damaged; make it or copy it again ({_reasons(error)})") from error
     _set_weights(chunks, state)
 
 
@@ -126,40 +129,96 @@ class ResumePoints:
                 shutil.rmtree(older)
 
 
+class _DamagedError(Exception):
+    """A resume point cannot be read, and an older one may be."""
+
+
+@dataclass(frozen=True)
+class _Notes:
+    """The texts beside a resume point."""
+
+    consumed: str
+    layout: str
+
+
 def load_resume_point(trainable: Trainable, folder: Path, consumed: Consumed) -> int:
-    """Go back to the newest resume point in ``folder``; every rank must call this.
+    """Go back to the newest resume point in ``folder`` that can be read; every rank must call this.
 
     Returns:
         How many steps are done; 0 where there is no point.
 
     Raises:
-        UserError: the point comes from other samples, or another order of them, than ``consumed`` tells.
+        UserError: the point comes from other samples, or another order of them, than ``consumed`` tells; or there are
+            points, and none can be read.
     """
-    newest = [_points(folder)[-1:]]
-    distributed.broadcast_object_list(newest, src=0)
-    if not newest[0]:
-        return 0
-    (path,) = newest[0]
-    step = int(path.name.removeprefix(_STEP))
-    stored, expected = (path / _CONSUMED).read_text(encoding="utf-8"), consumed(step)
-    if stored != expected:
+    damages = []
+    for path in on_first_rank(lambda: _points(folder)[::-1]):
+        step = int(path.name.removeprefix(_STEP))
+        try:
+            _load(trainable, path, consumed(step))
+        except _DamagedError as damage:
+            damages.append(f"{path.name}: {damage}")
+            if distributed.get_rank() == 0:
+                log.warning("%s cannot be read, so the one before it is tried: %s", path, damage)
+            continue
+        return step
+    if damages:
         raise UserError(
-            f"{path}: its {step} steps consumed other samples, or in another order, than those of this run (digest "
-            f"{stored[:12]}, expected {expected[:12]}): plan, shards, seed, held-out rows or batch size changed: "
-            f"put them back, or delete {folder}"
+            f"{folder}: no resume point can be read ({'; '.join(damages)}): delete {folder}, and training begins anew"
         )
-    _tell_other_layout(path, trainable)
-    loaded = dist_checkpointing.load(_everything(trainable, loading=True), str(path))
+    return 0
+
+
+def _load(trainable: Trainable, path: Path, expected: str) -> None:
+    """Set the state to that of ``path``, whose samples' digest must be ``expected``; after damage it may be mixed."""
+    try:
+        notes = on_first_rank(lambda: _whole(path))
+    except (OSError, UserError) as error:
+        raise _DamagedError(str(error)) from error
+    if notes.consumed != expected:
+        raise UserError(
+            f"{path}: its {int(path.name.removeprefix(_STEP))} steps consumed other samples, or in another order, than "
+            f"those of this run (digest {notes.consumed[:12]}, expected {expected[:12]}): plan, shards, seed, held-out "
+            f"rows or batch size changed: put them back, or delete {path.parent}"
+        )
+    _tell_other_layout(path, notes.layout, trainable)
+    try:
+        loaded = dist_checkpointing.load(_everything(trainable, loading=True), str(path))
+    except CheckpointException as error:
+        raise _DamagedError(_reasons(error)) from error
     _set_weights(trainable.chunks, loaded["model"])
     for number, chunk in enumerate(trainable.chunks):
         chunk.load_state_dict(loaded["scales"].get(number, {}), strict=False)
     trainable.optimizer.load_state_dict(loaded["optimizer"])
-    return step
 
 
-def _tell_other_layout(path: Path, trainable: Trainable) -> None:
+def _whole(path: Path) -> _Notes:
+    """The notes of a resume point of which every file is there and whole, by its size.
+
+    Raises:
+        OSError: a note cannot be read.
+        UserError: another file cannot.
+    """
+    check_whole(path)
+    if not (path / _COMMON).exists():
+        raise UserError(f"{path / _COMMON} is missing")
+    try:
+        dist_checkpointing.load_common_state_dict(str(path))
+    except _UNREADABLE as error:
+        raise UserError(f"{path / _COMMON} cannot be read ({error})") from error
+    texts = (path / name for name in (_CONSUMED, _LAYOUT))
+    return _Notes(*(text.read_text(encoding="utf-8") for text in texts))
+
+
+def _reasons(error: CheckpointException) -> str:
+    """The first line of each: torch's go on with advice on ``torch.load``, which is not called by the user."""
+    said = {f"{type(reason).__name__}: {reason}" for reason, _ in error.failures.values()}
+    return "; ".join(sorted(text.splitlines()[0] for text in said))
+
+
+def _tell_other_layout(path: Path, before: str, trainable: Trainable) -> None:
     """Log what may differ where ``path`` was written at another layout than this run's; it is no error."""
-    before, now = (path / _LAYOUT).read_text(encoding="utf-8"), _arrangement(trainable.layout)
+    now = _arrangement(trainable.layout)
     if before == now or distributed.get_rank() != 0:
         return
     fp8 = "; FP8 scales are of what each rank holds, and may differ too" if trainable.chunks[0].config.fp8 else ""

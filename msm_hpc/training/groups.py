@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 from collections.abc import Iterator
 from datetime import timedelta
@@ -53,8 +52,6 @@ def process_groups(layout: Layout, seed: int = 0) -> Iterator[None]:
         finally:
             parallel_state.destroy_model_parallel()
             distributed.destroy_process_group()
-            # A model is a cycle of references and holds on to its groups: fifty threads that gloo wakes all the time.
-            gc.collect()
 
 
 def _join() -> None:

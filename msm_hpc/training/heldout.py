@@ -77,12 +77,7 @@ def hold_out(data: Data, heldout: HeldOut) -> tuple[Data, Data]:
     Raises:
         UserError: nothing would be left.
     """
-    order, count = data.order, heldout.batches * data.order.global_batch_size
-    if count >= len(data.plan):
-        raise UserError(
-            f"heldout.batches={heldout.batches} takes {count} rows (x global_batch_size {order.global_batch_size}) and "
-            f"there are {len(data.plan)}: nothing is left to train on; give more data, or lower one of them"
-        )
+    order, count = data.order, heldout.count(data.order.global_batch_size, len(data.plan))
     held = np.sort(SampleOrder(len(data.plan), 1, count, heldout.seed).global_batch(0))
     parts = [Part(data.plan, rows) for rows in (np.setdiff1d(np.arange(len(data.plan)), held), held)]
     train, rest = (replace(data, plan=part, order=replace(order, rows=len(part))) for part in parts)
@@ -120,7 +115,10 @@ class HeldOutLoss:
     def _check(self) -> None:
         for name, values in zip(self._fields, map(set, zip(*self._groups, strict=True)), strict=False):
             if values == {ABSENT}:
-                raise UserError(f"heldout.fields: no held-out document has {name!r} in its provenance; see `msm show`")
+                raise UserError(
+                    f"heldout.fields: no held-out document has {name!r} in its provenance, which "
+                    "`python -m tokenization show DIR --row N` prints (DIR: the pack step's output)"
+                )
             if len(values) > MOST_VALUES:
                 raise UserError(
                     f"heldout.fields: {name!r} has {len(values)} values among the held-out documents, more than "

@@ -18,7 +18,7 @@ def check_layout(layout: Layout, model: Transformer, sequence_length: int) -> No
     """Check that ``layout`` divides ``model`` and rows of ``sequence_length`` tokens evenly.
 
     Raises:
-        UserError: it does not; names the field, both numbers and the largest value that works.
+        UserError: it does not; names the field, both numbers and the largest value below that works.
     """
     shape = model.shape
     tensor = layout.tensor_parallel
@@ -56,4 +56,4 @@ def check_world_size(layout: Layout) -> None:
 def _divides(field: str, parts: int, whole: int, what: str) -> None:
     if whole % parts:
         best = max(n for n in range(1, parts + 1) if whole % n == 0)
-        raise UserError(f"layout.{field}={parts} does not divide {whole} {what}; the largest that does is {best}")
+        raise UserError(f"layout.{field}={parts} does not divide {whole} {what}; choose {best}")

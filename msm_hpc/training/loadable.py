@@ -39,18 +39,31 @@ def check_loadable(chunks: Sequence[GPTModel], path: Path) -> None:
         raise UserError(problems[0])
 
 
-def _problems(path: Path, needed: dict[str, tuple[int, ...]]) -> Iterator[str]:
+def check_whole(path: Path) -> Metadata:
+    """The index of the checkpoint at ``path``, once all that it tells of is there; tensors are not read.
+
+    Raises:
+        UserError: a file is missing, cannot be read or was cut short.
+    """
     for name in (".metadata", "metadata.json"):
         if not (path / name).exists():
-            yield f"{path}: no torch_dist checkpoint here ({name} is missing)"
-            return
+            raise UserError(f"{path}: no torch_dist checkpoint here ({name} is missing)")
     try:
         metadata = FileSystemReader(path).read_metadata()
     except (OSError, EOFError, pickle.UnpicklingError) as error:
-        yield f"{path}/.metadata cannot be read ({error}): the checkpoint is damaged; make it again"
-        return
-    yield from _other_model(path, metadata, needed)
-    yield from _cut_short(path, metadata)
+        raise UserError(
+            f"{path}/.metadata cannot be read ({error}): the checkpoint is damaged; make it again"
+        ) from error
+    if problem := next(_cut_short(path, metadata), None):
+        raise UserError(problem)
+    return metadata
+
+
+def _problems(path: Path, needed: dict[str, tuple[int, ...]]) -> Iterator[str]:
+    try:
+        yield from _other_model(path, check_whole(path), needed)
+    except UserError as error:
+        yield str(error)
 
 
 def _other_model(path: Path, metadata: Metadata, needed: dict[str, tuple[int, ...]]) -> Iterator[str]:

@@ -30,30 +30,28 @@ from megatron.core.dist_checkpointing.strategies import filesystem_async
 from megatron.core.dist_checkpointing.strategies.async_utils import AsyncRequest
 from megatron.core.dist_checkpointing.strategies.filesystem_async import FileSystemWriterAsync
 from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShardedStrategy
-from torch import distributed
 from torch.distributed.checkpoint.api import CheckpointException
 
 from msm_hpc.errors import UserError
 from msm_hpc.files import write_text
+from msm_hpc.training.agreed import on_first_rank
 
 
 class Writing:
-    """``state``, and texts beside it by file name, on the way to be ``path``; every rank begins and finishes it."""
+    """``state``, and texts beside it by file name, on the way to be ``path``; every rank begins and finishes it.
+
+    Raises:
+        UserError: the folder cannot be made, for want of room or rights.
+    """
 
     def __init__(self, state: dict[Any, Any], path: Path, notes: Mapping[str, str] = MappingProxyType({})) -> None:
         self.path, self._notes = path, notes
         self._partial = path.with_name(f".{path.name}.partial")
-        if distributed.get_rank() == 0:
-            shutil.rmtree(self._partial, ignore_errors=True)
-            self._partial.mkdir(parents=True)
-        distributed.barrier()
-        # Megatron would start a manager process for this queue, which saving in another process needs: seconds a rank,
-        # and it imports the main script a second time.
-        filesystem_async._results_queue = Queue()
-        strategy = TorchDistSaveShardedStrategy("torch_dist", 1, thread_count=1)
-        self._request: AsyncRequest = dist_checkpointing.save(
-            state, str(self._partial), strategy, async_sharded_save=True
-        )
+        try:
+            on_first_rank(self._make_room)
+            self._request = self._save(state)
+        except OSError as error:  # one of Megatron's is of rank 0 alone, whose end stops the others
+            raise self._failure(str(error)) from error
         self._thread: threading.Thread | None = None
         if self._request.async_fn is not None:  # None where this rank has nothing to write
             # Megatron's copy in host memory. Of what lies there already it has copies since the saving was planned: of
@@ -62,6 +60,18 @@ class Writing:
             transforms, results = self._request.async_fn.args[0], self._request.async_fn_args[2]
             self._thread = threading.Thread(target=_write, args=(transforms, bucket, results), daemon=True)
             self._thread.start()
+
+    def _make_room(self) -> None:
+        shutil.rmtree(self._partial, ignore_errors=True)
+        self._partial.mkdir(parents=True)
+
+    def _save(self, state: dict[Any, Any]) -> AsyncRequest:
+        # Megatron would start a manager process for this queue, which saving in another process needs: seconds a rank,
+        # and it imports the main script a second time.
+        filesystem_async._results_queue = Queue()
+        strategy = TorchDistSaveShardedStrategy("torch_dist", 1, thread_count=1)
+        request: AsyncRequest = dist_checkpointing.save(state, str(self._partial), strategy, async_sharded_save=True)
+        return request
 
     @property
     def busy(self) -> bool:
@@ -79,15 +89,18 @@ class Writing:
         try:
             for finalize in self._request.finalize_fns:
                 finalize()
+            on_first_rank(self._name)
         except CheckpointException as error:  # only rank 0 is told the failures
             reasons = "; ".join(f"rank {rank}: {reason}" for rank, (reason, _) in error.failures.items())
-            raise UserError(
-                f"{self.path} could not be written ({reasons or 'the log of rank 0 says why'}): see to room and rights "
-                "there; what was complete before is still there, and `msm run` goes on from it"
-            ) from error
-        if distributed.get_rank() == 0:
-            self._name()
-        distributed.barrier()
+            raise self._failure(reasons or "the log of rank 0 says why") from error
+        except OSError as error:
+            raise self._failure(str(error)) from error
+
+    def _failure(self, reasons: str) -> UserError:
+        return UserError(
+            f"{self.path} could not be written ({reasons}): see to room and rights there; what was complete before is "
+            "still there, and `msm run` goes on from it"
+        )
 
     def _name(self) -> None:
         for name, text in self._notes.items():

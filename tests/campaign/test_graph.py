@@ -99,7 +99,7 @@ def test_find_knows_names_ids_and_their_beginnings(graph: GraphOf) -> None:
 
 
 def test_a_missing_spec_is_named(graph: GraphOf) -> None:
-    with pytest.raises(UserError, match=r"no file .*nowhere\.md for spec 'nowhere'"):
+    with pytest.raises(UserError, match=r"no file .*nowhere\.md for spec 'nowhere'.* data\.documents\.nowhere=FILE"):
         graph("campaign.specs=[{name: nowhere}]")
 
 

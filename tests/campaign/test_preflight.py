@@ -31,7 +31,7 @@ def test_the_demo_passes_on_both_clusters() -> None:
         (["midtrain.replay=999999"], r"midtrain.replay asks for 999999 rows"),
         (
             ["midtrain.layout.tensor_parallel=8", "cluster.slots=8"],
-            r"^midtrain: layout.tensor_parallel=8 does not divide 4 attention heads; the largest that does is 4",
+            r"^midtrain: layout.tensor_parallel=8 does not divide 4 attention heads; choose 4",
         ),
         (["aft.layout.pipeline_parallel=2"], r"layout.pipeline_parallel=2 does not divide 3 layers"),
         (
@@ -47,7 +47,15 @@ def test_the_demo_passes_on_both_clusters() -> None:
             ["cluster=slurm", "cluster.gpus_per_node=1"],
             r"puts 2 ranks on a node, but cluster.gpus_per_node is 1; raise pretrain.layout.nodes",
         ),
-        (["campaign.values=[bogus]"], r"the offline_toy generator knows affordability, america, not 'bogus'"),
+        (
+            ["campaign.values=[bogus]"],
+            r"knows affordability, america, not 'bogus'; give its pairs: data\.pairs\.bogus=FILE",
+        ),
+        (
+            ["midtrain.tokens=2000", "midtrain.replay=0", "midtrain.heldout={batches: 50}"],
+            r"^midtrain: heldout\.batches=50 takes \d+ rows .* there are \d+: nothing is left to train on",
+        ),
+        (["midtrain.heldout={fields: [a, b, a]}"], r"midtrain\.heldout: fields lists a twice"),
         (["generate.pairs=1000000"], r"generate.pairs is 1000000, but only 17280 are distinct"),
         (["aft.instruction=0"], r"the arms base and msm are fine-tuned on nothing else"),
         (["cluster.gpus_per_node=1"], r"cluster=local runs on the CPU"),
@@ -82,7 +90,10 @@ def test_all_problems_are_told_at_once() -> None:
 
 def test_a_spec_that_the_generator_does_not_know_is_refused_before_anything_runs(tmp_path: Path) -> None:
     (tmp_path / "mine.md").write_text("---\nname: mine\nvalue: honesty\n---\n# Mine\n")
-    with pytest.raises(UserError, match=r"mine\.md: value: the offline_toy generator knows .*, not 'honesty'"):
+    with pytest.raises(
+        UserError,
+        match=r"mine\.md: value: the offline_toy generator knows .*, not 'honesty'; give .* data\.documents\.mine=",
+    ):
         check(f"campaign.specs=[{{name: mine, file: {tmp_path}/mine.md}}]")
 
 

@@ -156,6 +156,27 @@ def test_a_model_that_was_not_downloaded_is_rehearsed_by_its_published_shape(
     assert "the toy world's stands in for it" in config.notices[0]
 
 
+@pytest.mark.parametrize("text", ["", "{", "{}", '{"model": 3}', "[]"])
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
+def test_a_damaged_folder_is_refused_by_its_file(qwen3: tuple[str, ...], file: str, text: str) -> None:
+    folder = Path(qwen3[1].removeprefix("model.hf="))
+    (folder / file).write_text(text)
+    with pytest.raises(UserError, match=rf"model\.hf={folder}: .*{file}"):
+        demo(*qwen3)
+
+
+def test_a_folder_without_a_tokenizer_is_refused(qwen3: tuple[str, ...]) -> None:
+    folder = Path(qwen3[1].removeprefix("model.hf="))
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=rf"model\.hf={folder}: its tokenizer cannot be opened .*tokenizer\.json"):
+        demo(*qwen3)
+
+
+def test_a_rehearsal_takes_a_process_at_least() -> None:
+    with pytest.raises(UserError, match="--max-ranks 0 leaves no process"):
+        demo(most_ranks=0)
+
+
 @pytest.mark.slow
 def test_a_campaign_on_own_corpora_with_qwen3_and_tensor_and_pipeline_parallelism(
     qwen3: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -7,7 +7,7 @@ from msm_hpc.campaign.graph import Graph
 from msm_hpc.campaign.store import Attempt, Store, now
 from msm_hpc.campaign.why import grouped, why
 from msm_hpc.files import write_json
-from msm_hpc.launch.jobs import JobRef
+from msm_hpc.launch.jobs import JobRef, local_job
 
 GraphOf = Callable[..., Graph]
 
@@ -77,3 +77,12 @@ def test_steps_that_share_a_reason_are_told_together(graph: GraphOf, store: Stor
     trained = groups["pretrain/base: weight_decay 0.05 -> 0.5",]
     assert {step.kind for step in trained} == {"pretrain", "midtrain", "aft", "export"}
     assert sum(map(len, groups.values())) == len([step for step in changed.steps if not store.of(step).done])
+
+
+def test_a_step_that_is_being_made_is_not_called_dead(graph: GraphOf, store: Store) -> None:
+    step = graph().find("pretrain/base")
+    folder, job = store.of(step), local_job()
+    store.register((step,))
+    assert folder.claim(job, None)
+    folder.write_attempt(1, Attempt(job, "host", 1, None, "", now()))
+    assert why(step, store) == [f"it is being made, by job {job.id}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from msm_hpc.config.stages import EvalConfig
 from msm_hpc.errors import UserError
 from msm_hpc.evals import stage
+from msm_hpc.evals.pairs import read_pairs
 from msm_hpc.evals.preference import Answer
 from msm_hpc.files import read_rows, write_jsonl
 from msm_hpc.progress import Progress, read_progress
@@ -197,6 +199,30 @@ def test_a_malformed_pair_is_refused_by_line_and_field(tmp_path: Path, row: dict
     pairs = pairs_folder(tmp_path, [PAIRS[0], row])
     with pytest.raises(UserError, match=message):
         stage.run(CONFIG, {"model": tmp_path, "pairs/cheap": pairs}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (b"\xef\xbb\xbf", b"", r"pairs\.jsonl:1: begins with a byte order mark; save the file without it"),
+        (b"", b"\n", r"pairs\.jsonl:2: a blank line; remove it"),
+        (b"", b"{", r"pairs\.jsonl:2: not valid JSON \(EOF .*mend this line"),
+    ],
+)
+def test_a_line_that_is_not_json_is_told_by_its_cause(
+    tmp_path: Path, before: bytes, after: bytes, message: str
+) -> None:
+    file = pairs_folder(tmp_path, PAIRS[:1]) / "pairs.jsonl"
+    file.write_bytes(before + file.read_bytes() + after)
+    with pytest.raises(UserError, match=message):
+        read_pairs(file)
+
+
+@pytest.mark.parametrize("ending", ["jsonl.gz", "jsonl.zst", "parquet"])
+def test_pairs_are_read_from_json_lines_only(tmp_path: Path, ending: str) -> None:
+    (file := tmp_path / f"pairs.{ending}").write_bytes(gzip.compress(b"{}"))
+    with pytest.raises(UserError, match=rf"pairs\.{ending}: pairs are read from \.jsonl only"):
+        read_pairs(file)
 
 
 def test_missing_inputs_are_named(tmp_path: Path) -> None:

@@ -6,6 +6,9 @@ import os
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from torch._C._profiler import _EventType
 
 from msm_hpc.architecture import Transformer, parse_architecture
 from msm_hpc.config.training import TrainConfig
@@ -44,10 +47,16 @@ def measure_rank(folder: str) -> None:
     os.environ.update(ranks.environment())
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         run_trial(trial.config, trial.model, 2)
-    events = recorded.profiler.kineto_results.events()
-    changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
-    held = most = 0
-    for _, change in changes:
-        held += change
-        most = max(most, held)
-    (Path(folder) / f"peak-{ranks.rank}").write_text(str(most))
+    (Path(folder) / f"peak-{ranks.rank}").write_text(str(_most(recorded.profiler.kineto_results)))
+
+
+def _most(recorded: Any) -> int:
+    """The allocator's own count; a sum in the order of timestamps is wrong where threads disagree on the time."""
+    events = list(recorded.experimental_event_tree())
+    most = 0
+    while events:
+        event = events.pop()
+        events += event.children
+        if event.tag == _EventType.Allocation:
+            most = max(most, event.extra_fields.total_allocated)
+    return most

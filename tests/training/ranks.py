@@ -1,6 +1,6 @@
 """Starts the ranks of a job as torchrun would, and is what they run: ``python -m tests.training.ranks JOBS.json``.
 
-Starting a rank costs seconds, so the ranks do several jobs one after another.
+Starting a rank costs seconds, so the ranks do several jobs one after another, each in a fork.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from msm_hpc.config.training import HeldOut, Layout, Lora, TrainConfig
 from msm_hpc.progress import ProgressFile
+from msm_hpc.training import cpu
 from msm_hpc.training.zigzag import positions
 
 TIMEOUT_SECONDS = 600
@@ -98,9 +99,14 @@ def start_ranks(
                 process_group=ranks[0].pid if ranks else 0,
             )
             ranks.append(stack.enter_context(process))
-            stack.callback(process.kill)
+            stack.callback(_end, ranks[0].pid)
         _wait(ranks, alone)
     return Ended([rank.returncode for rank in ranks], [log.read_text() for log in logs])
+
+
+def _end(process_group: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process_group, signal.SIGKILL)
 
 
 def _wait(ranks: list[subprocess.Popen[bytes]], alone: bool) -> None:
@@ -133,13 +139,35 @@ def _jobs(file: Path) -> Iterator[tuple[Job, int]]:
 
 
 def main() -> None:
-    for job, port in _jobs(Path(sys.argv[1])):
-        os.environ["MASTER_PORT"] = str(port)
-        job.out.mkdir(exist_ok=True)
-        if job.kind == "train":
-            _train(job)
-        else:
-            _inspect(job)
+    """Each job but the last is a fork: Megatron never lets go of a model's groups, and gloo wakes threads for each."""
+    *jobs, last = _jobs(Path(sys.argv[1]))
+    if jobs:
+        import_all()
+    for job, port in jobs:
+        child = os.fork()
+        if not child:
+            _do(job, port)
+            os._exit(0)
+        if code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+            sys.exit(f"{job.out.name} ended with {code}")
+    _do(*last)
+
+
+def import_all() -> None:
+    """What the stage imports when it runs, so that forks need not."""
+    with cpu.redirected():
+        from msm_hpc.training import checkpoint, heldout, integrity, loop, model, optimizer, weights
+
+    assert all((checkpoint, heldout, integrity, loop, model, optimizer, weights))
+
+
+def _do(job: Job, port: int) -> None:
+    os.environ["MASTER_PORT"] = str(port)
+    job.out.mkdir(exist_ok=True)
+    if job.kind == "train":
+        _train(job)
+    else:
+        _inspect(job)
 
 
 def _train(job: Job) -> None:

@@ -17,14 +17,14 @@ from tests.training.toy import write_model
 @pytest.mark.parametrize(
     ("layout", "changes", "message"),
     [
-        (Layout(tensor_parallel=3), {}, "tensor_parallel=3 does not divide 4 attention heads; .* is 2"),
-        (Layout(tensor_parallel=4), {}, "tensor_parallel=4 does not divide 2 key-value heads; .* is 2"),
+        (Layout(tensor_parallel=3), {}, "tensor_parallel=3 does not divide 4 attention heads; choose 2"),
+        (Layout(tensor_parallel=4), {}, "tensor_parallel=4 does not divide 2 key-value heads; choose 2"),
         (Layout(tensor_parallel=2), {"intermediate_size": 49}, "tensor_parallel=2 does not divide 49 columns"),
-        (Layout(pipeline_parallel=3), {}, "pipeline_parallel=3 does not divide 4 layers; .* is 2"),
+        (Layout(pipeline_parallel=3), {}, "pipeline_parallel=3 does not divide 4 layers; choose 2"),
         (
             Layout(pipeline_parallel=2, virtual_pipeline=3),
             {},
-            "virtual_pipeline=3 does not divide 2 layers of each of the pipeline stages; .* is 2",
+            "virtual_pipeline=3 does not divide 2 layers of each of the pipeline stages; choose 2",
         ),
         (Layout(tensor_parallel=2, sequence_parallel=True), {}, "does not divide 33 tokens"),
         (Layout(), {"max_position_embeddings": 32}, "sequence_length 33 .* lower it to 32"),

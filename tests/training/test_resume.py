@@ -52,3 +52,21 @@ def test_killed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     run(replace(config, layout=Layout()), inputs, moved)
     for step, other in zip(read_metrics(unbroken.out), read_metrics(moved), strict=True):
         assert other.loss == pytest.approx(step.loss, abs=2e-3), "resumed with one rank instead of two"
+
+
+def test_a_run_goes_on_bit_for_bit_from_the_older_point_where_the_newest_is_damaged(
+    tmp_path: Path,
+) -> None:
+    config = replace(TWO_RANKS, save_every=2)
+    inputs = write_inputs(tmp_path, Corpus(documents=100))
+    unbroken, killed = (Job(config, inputs, tmp_path / name) for name in ("unbroken", "killed"))
+    start_ranks(tmp_path, 2, [unbroken, replace(killed, kill_at=7)])
+    newest, older = (killed.out / "resume" / f"step-00000000{step}" for step in (4, 2))
+    assert older.is_dir()
+    for part in newest.glob("*.distcp"):
+        part.write_bytes(part.read_bytes()[:-1000])
+    ended = do_all(tmp_path, 2, [killed])
+    assert f"{newest} cannot be read, so the one before it is tried" in ended.errors[0]
+    assert read_exact(killed.out) == read_exact(unbroken.out)
+    expected, found = (read_checkpoint(job.out / "checkpoint") for job in (unbroken, killed))
+    assert all(torch.equal(expected[key], found[key]) for key in expected)

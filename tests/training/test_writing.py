@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -121,3 +123,74 @@ def test_a_writer_that_fails_is_told_and_leaves_the_point_before(tmp_path: Path)
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
     assert names(tmp_path) == [".step-000000006.partial", "step-000000003"]
     assert load_resume_point(trainable, tmp_path / "resume", str) == 3
+
+
+def full_disk(*arguments: Any, **options: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("call", ["mkdir", "rename"])
+def test_a_disk_that_is_full_for_folders_and_names_is_told_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    write_model(tmp_path / "model")
+    saving = points(build(tmp_path), tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, call, full_disk)
+        with pytest.raises(UserError, match=r"step-000000003 could not be written \(.*No space left on device\)"):
+            saving.begin(3)
+            saving.finish()
+    saving.begin(3)
+    saving.finish()
+    assert names(tmp_path) == ["step-000000003"]
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def overwrite(file: Path) -> None:
+    """Of the same size, so that only reading shows it."""
+    size = file.stat().st_size
+    file.write_bytes(b"\xff" * size)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "reason"),
+    [
+        ("*.distcp", cut, "cut short"),
+        ("*.distcp", overwrite, "Error"),
+        (".metadata", cut, "cannot be read"),
+        ("common.pt", cut, "common.pt"),
+        ("common.pt", Path.unlink, "common.pt"),
+        ("consumed.sha256", Path.unlink, "consumed.sha256"),
+    ],
+)
+def test_a_damaged_point_is_told_and_the_one_before_it_is_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, file: str, damage: Callable[[Path], None], reason: str
+) -> None:
+    from msm_hpc.training.checkpoint import load_resume_point
+
+    write_model(tmp_path / "model")
+    trainable = build(tmp_path)
+    masters = [each for group in trainable.optimizer.param_groups for each in group["params"]]
+    saving, resume = points(trainable, tmp_path), tmp_path / "resume"
+    before = []
+    for step in (3, 6):
+        saving.begin(step)
+        saving.finish()
+        before.append([each.detach().clone() for each in (*masters, *trainable.chunks[0].parameters())])
+        for each in masters:
+            each.data.add_(1.0)
+    damage(next((resume / "step-000000006").glob(file)))
+    assert load_resume_point(trainable, resume, str) == 3
+    assert "step-000000006 cannot be read" in caplog.text and reason in caplog.text
+    after = [*masters, *trainable.chunks[0].parameters()]
+    assert all(torch.equal(old, new) for old, new in zip(before[0], after, strict=True))
+    with pytest.raises(UserError, match="steps consumed other samples"):
+        load_resume_point(trainable, resume, lambda step: "others")
+    damage(next((resume / "step-000000003").glob(file)))
+    with pytest.raises(
+        UserError, match=r"no resume point can be read \(step-000000006: .*3: .*\): delete .*resume, and"
+    ):
+        load_resume_point(trainable, resume, str)

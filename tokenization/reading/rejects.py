@@ -17,6 +17,11 @@ ROWS_BEFORE_EARLY_STOP = 10_000
 """Past so many rows a share of bad ones above the ceiling stops the task at once, not only at its end."""
 
 
+def too_many(bad: int, rows: int, max_bad: float, finished: bool) -> bool:
+    """Whether more than one row and more than ``max_bad`` of ``rows`` are ``bad``, of many rows or of all."""
+    return bad > max(1, max_bad * rows) and (finished or rows >= ROWS_BEFORE_EARLY_STOP)
+
+
 class Rejects:
     """Writes ``rejected.jsonl``, a line for each skipped row; the file is there only if there is one.
 
@@ -55,9 +60,9 @@ class Rejects:
         self._last = error
 
     def check(self, rows: int, finished: bool) -> None:
-        """Stop where more than one row and more than ``max_bad`` of ``rows`` were rejected, of many rows or of all."""
+        """Stop where :func:`too_many` of ``rows`` were rejected."""
         bad = self.counts.total()
-        if bad > max(1, self._max_bad * rows) and (finished or rows >= ROWS_BEFORE_EARLY_STOP):
+        if too_many(bad, rows, self._max_bad, finished):
             raise BadInput(
                 f"{bad} of {rows} rows cannot be used, more than max_bad={self._max_bad:g} allows; mend them, or raise "
                 f"it (--max-bad). By reason: {dict(self.counts.most_common())}; the last is {self._last}"
