@@ -11,9 +11,9 @@ from pathlib import Path
 from benchmarks import corpus
 from tests.tokenization.real_tokenizers import build
 
-CHATS = 100_000
+CHATS, FEW_CHATS = 100_000, 20_000
 LARGE = 4
-"""The marginal rate is that of a corpus so many times as large, less that of the corpus itself."""
+"""There are three corpora of documents, each so many times as large as the one before."""
 TEMPLATE = Path(__file__).resolve().parent / "chatml.jinja"
 
 
@@ -22,10 +22,16 @@ def main() -> None:
     work, mb, *text = sys.argv[1:]
     Path(work).mkdir(parents=True, exist_ok=True)
     inputs = Inputs(Path(work), tuple(text))
-    inputs.documents(int(mb))
-    inputs.documents(LARGE * int(mb))
+    for size in sizes(int(mb)):
+        inputs.documents(size)
     inputs.ten_documents()
-    inputs.chats()
+    for count in (FEW_CHATS, CHATS):
+        inputs.chats(count)
+
+
+def sizes(mb: int) -> tuple[int, int, int]:
+    """MB of the three corpora of documents, of which the second has ``mb``."""
+    return max(mb // LARGE, 1), mb, mb * LARGE
 
 
 @dataclass(frozen=True)
@@ -65,11 +71,11 @@ class Inputs:
                 path.write_bytes(b"".join(islice(file, 10)))
         return path
 
-    def chats(self) -> Path:
+    def chats(self, count: int) -> Path:
         """A corpus of chats."""
-        path = self.work / "chats.jsonl"
+        path = self.work / f"chats-{count}.jsonl"
         if not path.exists():
-            self._note(corpus.write_chats(path, CHATS, self.text))
+            self._note(corpus.write_chats(path, count, self.text))
         return path
 
     def notes(self) -> str:

@@ -40,18 +40,30 @@ class Result:
     runs: tuple[float, ...]
 
 
-def text(results: Sequence[Result], engine: Mapping[str, float], verdicts: Sequence[str], corpora: str) -> str:
+def text(
+    results: Sequence[Result],
+    engine: Mapping[str, float],
+    pairs: Sequence[tuple[str, str]],
+    verdicts: Sequence[str],
+    corpora: str,
+) -> str:
     """The whole report.
 
     Args:
         results: ours first in each group.
-        engine: group to CPU-seconds of the engine alone, a small corpus and then its large one.
+        engine: group to CPU-seconds of the engine alone.
+        pairs: a group, and one that has more of the same.
         verdicts: of comparing ids.
         corpora: what they are.
     """
     tables = [_table(group, list(members)) for group, members in groupby(results, key=lambda result: result.group)]
-    ours = {result.group: result.cpu for result in results if result.name == OURS}
-    parts = [_machine(), corpora, *tables, _marginal(ours, engine), "Ids, against ours:\n\n" + _list(verdicts)]
+    parts = [
+        _machine(),
+        corpora,
+        *tables,
+        _marginal(results, engine, pairs),
+        "Ids, against ours:\n\n" + _list(verdicts),
+    ]
     return "\n\n".join(part.strip() for part in parts)
 
 
@@ -66,15 +78,18 @@ def _table(group: str, results: Sequence[Result]) -> str:
     return "\n".join([head, *rows])
 
 
-def _marginal(ours: Mapping[str, float], engine: Mapping[str, float]) -> str:
-    """What more text costs, start-up cancelled out, beside what the engine takes for it."""
-    groups = list(engine)
+def _marginal(results: Sequence[Result], engine: Mapping[str, float], pairs: Sequence[tuple[str, str]]) -> str:
+    """What more text costs, start-up cancelled out; of the engine it is the share of its rate that we keep."""
+    cpu = {(result.name, result.group): result.cpu for result in results}
+    cpu |= {("engine alone", group): seconds for group, seconds in engine.items()}
+    names = list(dict.fromkeys(name for name, _ in cpu))
     rows = []
-    for small, large in zip(groups[::2], groups[1::2], strict=True):
-        whole, alone = ours[large] - ours[small], engine[large] - engine[small]
-        rows.append(f"| {large} less {small} | {whole:.2f} | {alone:.2f} | {alone / whole:.0%} |")
-    head = "| more text | ours, CPU-s | engine alone, CPU-s | share of the engine's rate |\n|---|---|---|---|"
-    return "\n".join([head, *rows])
+    for few, many in pairs:
+        more = {name: cpu[name, many] - cpu[name, few] for name in names if {(name, few), (name, many)} <= cpu.keys()}
+        rows += [
+            f"| {many} less {few} | {name} | {cost:.2f} | {cost / more[OURS]:.2f} |" for name, cost in more.items()
+        ]
+    return "\n".join(["| more text | | CPU-s | ratio to ours |\n|---|---|---|---|", *rows])
 
 
 def _machine() -> str:

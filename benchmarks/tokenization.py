@@ -21,8 +21,8 @@ from statistics import median
 import orjson
 
 from benchmarks import ids, measure, report
-from benchmarks.cases import Case, Job, Peers, engine_alone
-from benchmarks.inputs import LARGE, Inputs
+from benchmarks.cases import Case, Job, Peers, engine_alone, ours
+from benchmarks.inputs import CHATS, FEW_CHATS, LARGE, Inputs, sizes
 from benchmarks.report import Result
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,10 +32,15 @@ TOKEN_BYTES = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """All that is run."""
+    """All that is run.
+
+    Attributes:
+        pairs: groups of which the second has more of the same: what that costs, less what the first does, is marginal.
+    """
 
     cases: tuple[Case, ...]
     engine: tuple[Job, ...]
+    pairs: tuple[tuple[str, str], ...]
 
 
 def main() -> None:
@@ -54,7 +59,7 @@ def main() -> None:
             print(f"run {turn + 1}: {case.group}: {case.name}: {usages[case][-1].cpu:.2f} CPU-s", file=sys.stderr)
     engine = {job.group: _engine(job, environment, work, options.runs) for job in plan.engine}
     results = [_result(case, usages[case]) for case in plan.cases]
-    text = report.text(results, engine, ids.compare(plan.cases), inputs.notes())
+    text = report.text(results, engine, plan.pairs, ids.compare(plan.cases), inputs.notes())
     print(text)
     if options.out:
         options.out.write_bytes(orjson.dumps({"results": results, "engine_cpu": engine, "text": text}))
@@ -64,7 +69,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tokenization", description=__doc__.splitlines()[0])
     parser.add_argument("--megatron", type=Path, help="a checkout of Megatron-LM; without, its two tools are left out")
     parser.add_argument("--peers-python", default=sys.executable, help="the interpreter that has the peers' packages")
-    parser.add_argument("--mb", type=int, default=100, help=f"size of the corpus; the large one is {LARGE} times it")
+    parser.add_argument(
+        "--mb", type=int, default=100, help=f"size of the corpus; others have {LARGE} times and 1/{LARGE}"
+    )
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--text", action="append", default=[], metavar="GLOB", help="more text for the corpora")
     parser.add_argument("--work", type=Path, help="folder for inputs and outputs, kept for the next time")
@@ -73,18 +80,24 @@ def _options() -> argparse.Namespace:
 
 
 def _plan(inputs: Inputs, peers: Peers, mb: int) -> Plan:
-    small, large = inputs.documents(mb), inputs.documents(LARGE * mb)
-    ten, chats = inputs.ten_documents(), inputs.chats()
+    corpora = [*map(inputs.documents, sizes(mb)), inputs.ten_documents()]
     cases: list[Case] = []
     engine: list[Job] = []
+    pairs: list[tuple[str, str]] = []
     for tokenizer in (inputs.tokenizer("llama3"), inputs.tokenizer("qwen25")):
-        jobs = [Job(path, tokenizer, inputs.work / "out" / path.stem / tokenizer.name) for path in (small, large, ten)]
-        engine += jobs[:2]
-        cases += peers.on_documents(jobs[0])
-        cases += peers.on_many_documents(jobs[1])
-        cases += peers.on_many_documents(jobs[2])
-    cases += peers.on_chats(Job(chats, inputs.chat_tokenizer(), inputs.work / "out" / chats.stem))
-    return Plan(tuple(cases), tuple(engine))
+        quarter, whole, large, ten = (
+            Job(corpus, tokenizer, inputs.work / "out" / corpus.stem / tokenizer.name) for corpus in corpora
+        )
+        cases += [ours(quarter), *peers.on_documents(whole)]
+        cases += [*peers.on_many_documents(large), *peers.on_many_documents(ten)]
+        engine += [quarter, whole, large]
+        pairs += [(quarter.group, whole.group), (whole.group, large.group)]
+    few, many = (
+        Job(corpus, inputs.chat_tokenizer(), inputs.work / "out" / corpus.stem)
+        for corpus in map(inputs.chats, (FEW_CHATS, CHATS))
+    )
+    cases += [*peers.on_chats(few), *peers.on_chats(many)]
+    return Plan(tuple(cases), tuple(engine), (*pairs, (few.group, many.group)))
 
 
 def _run(case: Case, environment: Mapping[str, str], work: Path) -> measure.Usage:

@@ -21,11 +21,14 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
+from yaml import YAMLError
 
 from msm_hpc.config.campaign import Config
 from msm_hpc.errors import UserError
 
 GROUPS = ("campaign", "model", "cluster", "precision", "lora")
+NEAREST = 3
+"""Keys that are offered in the place of an unknown one."""
 
 
 def config_folder() -> Path:
@@ -46,6 +49,8 @@ def load_config(overrides: Sequence[str]) -> Config:
         with initialize_config_dir(version_base="1.3", config_dir=str(config_folder())):
             composed = compose("config", checked)
         values = OmegaConf.to_container(composed, resolve=True)
+    except YAMLError as error:
+        raise UserError(f"a file of {config_folder()} is no YAML; mend it: {error}") from error
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(_innermost(error)) from error
     return _validated(values)
@@ -65,7 +70,10 @@ def _checked(override: str) -> str:
     try:
         parsed = OverridesParser.create().parse_override(override)
     except HydraException as error:
-        raise UserError(f"cannot read the override {override!r}: {_innermost(error)}") from error
+        raise UserError(
+            f"cannot read the override {override!r}: {_innermost(error)}. A value with blanks, brackets or other signs "
+            f"stands in quotes, and the whole once more for the shell: \"root='/my runs'\""
+        ) from error
     key = parsed.key_or_group
     if key in GROUPS or parsed.is_delete():
         return override
@@ -97,8 +105,15 @@ def _options(hint: Any) -> tuple[Any, ...]:
 
 
 def _nearest(key: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
+    """The known keys that end in the word meant, or in words of its initials (``lr``); those of its section alone."""
+    section, word = key.partition(".")[0], key.rpartition(".")[2]
+    words = sorted({name.rpartition(".")[2] for name in known})
+    initials = [name for name in words if "".join(part[0] for part in name.split("_")) == word]
+    meant = initials or difflib.get_close_matches(word, words, n=NEAREST, cutoff=0.7)
+    near = [name for ending in meant for name in known if name.rpartition(".")[2] == ending]
+    near = [name for name in near if name.startswith(f"{section}.")] or near
+    near = near or difflib.get_close_matches(key, known, n=NEAREST, cutoff=0.5)
+    return f"; did you mean {' or '.join(repr(name) for name in near[:NEAREST])}?" if near else ""
 
 
 def _explain(problem: dict[str, Any]) -> str:

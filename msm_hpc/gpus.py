@@ -35,12 +35,13 @@ GPUS: dict[Gpu, GpuModel] = {
 }
 """By the word of ``cluster.gpu``; a word that is not here is refused with the nearest when the config is composed."""
 
-H100_PCIE_PEAK = 756e12
+H100_PEAKS = {"pcie": 756e12, "nvl": 835e12}
+"""Of the H100s that are no SXM modules, by a word of the driver's name."""
 
 
 def peak_flops(device: str) -> float | None:
     """Peak dense bf16 FLOP/s of a device by the driver's name for it (``NVIDIA A100-SXM4-80GB``); None if not known."""
-    words = re.findall(r"\w+", device.lower())
-    if "h100" in words and "pcie" in words:
-        return H100_PCIE_PEAK
+    words = set(re.findall(r"\w+", device.lower()))
+    if "h100" in words and (slower := words & H100_PEAKS.keys()):
+        return H100_PEAKS[slower.pop()]
     return next((gpu.peak for word, gpu in GPUS.items() if word in words), None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -57,7 +59,7 @@ def test_plan_shows_arrays_dependencies_and_scripts_and_writes_nothing(
     shown = capsys.readouterr().out
     assert "aft/affordability/msm+aft/300/seed1" in shown
     assert "18 arrays of 67 steps" in shown
-    assert "aftercorr midtrain" in shown
+    assert "midtrain, element by element (aftercorr)" in shown
     assert "#SBATCH --dependency=" in shown
     assert "#SBATCH --array=0-3%4" in shown
     assert not root.exists()
@@ -75,15 +77,36 @@ def test_status_and_why_of_a_campaign_that_never_ran(tmp_path: Path, capsys: pyt
     assert "waiting" in shown
     assert f"Nothing here yet: no step of this campaign was ever started below {tmp_path}" in shown
     assert main(["why", "pretrain/base", *where]) == 0
-    assert "it never ran" in capsys.readouterr().out
+    assert "not made yet: waits for model/tiny, pack/base, tokenize/pretraining/0" in capsys.readouterr().out
     assert main(["why", *where]) == 0
-    assert re.search(r"67 steps: generate/.*, .* …\n  it never ran\n$", capsys.readouterr().out)
+    assert re.search(r"8 steps: generate/.* …\n  not made yet\n", capsys.readouterr().out)
 
 
 def test_a_report_without_results_shows_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "campaign=demo", f"root={tmp_path}"]) == 0
     assert "missing" in capsys.readouterr().out
     assert (tmp_path / "unfinished" / "report" / "demo" / "report.html").exists()
+
+
+def test_the_demos_recipe_on_a_real_model_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "campaign=demo", "model=smollm2_135m", f"root={tmp_path}"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Note: campaign=demo has a recipe for its toy model" in said and "the model is smollm2_135m" in said
+    assert main(["plan", "campaign=demo", f"root={tmp_path}"]) == 0
+    assert "Note: campaign=demo" not in capsys.readouterr().out
+
+
+def test_a_full_disk_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("msm_hpc.report.stage.write_json", full)
+    assert main(["report", "campaign=demo", f"root={tmp_path}"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("msm: No space left on device; see to room and rights below root=")
+    assert "Traceback" not in shown
 
 
 def test_a_stage_can_be_made_in_this_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

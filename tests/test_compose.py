@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,10 @@ def test_overrides_reach_fields_that_no_file_mentions() -> None:
     ("override", "message"),
     [
         ("aft.sample=3", r"unknown key 'aft.sample'; did you mean 'aft.samples'"),
+        ("midtrain.lr=1", r"unknown key 'midtrain.lr'; did you mean 'midtrain.learning_rate'\?"),
+        ("midtrain.optimizer.lr=1", r"did you mean 'midtrain.learning_rate'\?"),
+        ("aft.tp=2", r"did you mean 'aft.layout.tensor_parallel'\?"),
+        ("root=/my runs ü", r"cannot read the override .* stands in quotes, and the whole once more for the shell"),
         ("+campaign.colour=red", r"unknown key 'campaign.colour'"),
         ("model=gpt5", r"(?s)Could not find 'model/gpt5'.*Available options.*smollm2_135m.*tiny"),
         ("aft.samples=[1,x]", r"aft.samples.1: input should be a valid integer, .* got 'x'"),
@@ -83,9 +88,16 @@ def test_a_mistyped_path_is_no_hub_id() -> None:
         load_config(["model=smollm2_135m", "model.hf=/no/such", "model.revision=abc"])
 
 
-def test_an_unknown_key_in_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import shutil
+def test_a_file_that_is_half_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = tmp_path / "configs"
+    shutil.copytree(config_folder(), tree)
+    (tree / "campaign" / "half.yaml").write_text("# @package _global_\ncampaign:\n  arms: [init, base")
+    monkeypatch.setattr("msm_hpc.compose.config_folder", lambda: tree)
+    with pytest.raises(UserError, match=r"(?s)is no YAML; mend it: .*half\.yaml\", line 3"):
+        load_config(["campaign=half"])
 
+
+def test_an_unknown_key_in_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = tmp_path / "configs"
     shutil.copytree(config_folder(), tree)
     with (tree / "cluster" / "local.yaml").open("a") as file:

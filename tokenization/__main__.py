@@ -308,5 +308,6 @@ def _fsync(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts one a core, which spin, and none is used
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # Slurm's; then we clean up as after Ctrl-C
     sys.exit(main())

@@ -18,7 +18,6 @@ import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
@@ -83,6 +82,8 @@ class FastEngine:
     def __init__(self, path: Path, *, control_text: bool = False) -> None:
         # Imported here: a task that needs the reference alone starts without it.
         os.environ.setdefault("FASTOKENS_BPE_THREADS", "1")
+        from importlib.metadata import version
+
         import fastokens
 
         self.name = f"fastokens {version('fastokens')}"

@@ -8,7 +8,7 @@ from msm_hpc.conversion import stage
 from msm_hpc.corpus.toy_tokenizer import write_tokenizer
 
 what, read, out = sys.argv[1], sys.argv[2], Path(sys.argv[3])
-out.mkdir()
+out.mkdir(exist_ok=True)
 if what == "make":
     from transformers import LlamaConfig, LlamaForCausalLM
 

@@ -6,15 +6,16 @@ once, as that task will read it, and all that is wrong is told with file, line a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 
 import orjson
 
-from msm_hpc.campaign.graph import own_file, own_key
+from msm_hpc.campaign.given import own_file, own_key
 from msm_hpc.config.campaign import Config, TokenizeSection
+from msm_hpc.config.training import HeldOut
 from msm_hpc.errors import UserError
 from msm_hpc.evals.pairs import read_pairs
 from tokenization.errors import BadInput
@@ -31,18 +32,19 @@ def check_own_data(config: Config) -> None:
 
     Raises:
         UserError: there is no such file, a row cannot be used (of those to be skipped: too many), is of another kind
-            than its source holds, there are fewer than are asked for, or none has a field of ``midtrain.heldout``; a
-            line for each.
+            than its source holds, there are fewer than are asked for, or none has a field that held-out loss is to be
+            told by; a line for each.
     """
-    corpora = config.data.corpora.items()
-    problems = [*chain.from_iterable(_corpus(source, file, config) for source, file in corpora)]
+    readings = {source: _Reading(source, config) for source in config.data.corpora}
+    problems = [*chain.from_iterable(_corpus(readings[source], source, config) for source in readings)]
+    problems += _held_out(readings, config)
     problems += chain.from_iterable(_pairs(value, file) for value, file in config.data.pairs.items())
     if problems:
         raise UserError("\n".join(problems))
 
 
-def _corpus(source: str, file: Path, config: Config) -> Iterator[str]:
-    reading = _Reading(source, config)
+def _corpus(reading: _Reading, source: str, config: Config) -> Iterator[str]:
+    file = config.data.corpora[source]
     try:
         own_file(source, file)
         corpus = Corpus.open(file)
@@ -59,8 +61,28 @@ def _corpus(source: str, file: Path, config: Config) -> Iterator[str]:
     key, count = asked(source.partition("-")[0], config)
     if not reading.strange and there < count:
         yield f"{own_key(source)}: {file} has {there} rows, but {key} asks for {count}; lower it to {there} or less"
-    for name in sorted(reading.fields):
-        yield f"midtrain.heldout.fields: no row of {file} has {name!r}; name a field that its rows have"
+
+
+def _held_out(readings: Mapping[str, _Reading], config: Config) -> Iterator[str]:
+    """Fields that no row of a training has, where all its sources are the user's own."""
+    for section, heldout, sources in _held_out_trainings(config):
+        for name in heldout.fields if heldout else ():
+            if all(source in readings and name in readings[source].fields for source in sources):
+                files = ", ".join(str(config.data.corpora[source]) for source in sources)
+                yield f"{section}.heldout.fields: no row of {files} has {name!r}; name a field that its rows have"
+
+
+def _held_out_trainings(config: Config) -> Iterator[tuple[str, HeldOut | None, list[str]]]:
+    """Section, held-out rows, and sources of each training that differs in them."""
+    midtrain, aft, arms = config.midtrain, config.aft, set(config.campaign.arms)
+    replay = ["pretraining"] if midtrain.replay else []
+    for spec in config.campaign.specs if arms & {"msm", "msm+aft"} else ():
+        yield "midtrain", midtrain.heldout, [f"documents-{spec.name}", *replay]
+    mix = ["instruction"] if aft.instruction else []
+    if arms & {"base", "msm"}:
+        yield "aft", aft.heldout, mix
+    if arms & {"aft", "msm+aft"}:
+        yield "aft", aft.heldout, [*mix, "chats"]
 
 
 class _Reading:
@@ -70,16 +92,15 @@ class _Reading:
         usable: how many rows can be trained on.
         bad: rows that tokenising stops at, or skips.
         strange: what is wrong with rows that it takes, but that are not what the source holds.
-        fields: of ``midtrain.heldout``, those that no row has had so far.
+        fields: that held-out loss is to be told by, those that no row has had so far.
     """
 
     def __init__(self, source: str, config: Config) -> None:
         self.usable, self.bad, self.strange = 0, list[BadRow](), list[str]()
         self._key, self._chats = own_key(source), source in ("chats", "instruction")
         self._settings: TokenizeSection = config.tokenize
-        heldout, replay = config.midtrain.heldout, config.midtrain.replay
-        held_alone = heldout is not None and not replay and source.startswith("documents-")
-        self.fields = set(heldout.fields) if heldout and held_alone else set[str]()
+        held_out = [section.heldout for section in (config.midtrain, config.aft) if section.heldout is not None]
+        self.fields = {name for each in held_out for name in each.fields}
 
     def read(self, share: Share) -> None:
         """Take in the rows of one tokenise task.

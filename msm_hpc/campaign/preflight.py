@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from msm_hpc.architecture import Transformer
-from msm_hpc.campaign.graph import Graph, spec_file
+from msm_hpc.campaign.given import spec_file
+from msm_hpc.campaign.graph import Graph
 from msm_hpc.campaign.needs import least_rows
 from msm_hpc.campaign.own_data import asked
 from msm_hpc.campaign.starting_model import starting_model

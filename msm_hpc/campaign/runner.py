@@ -28,8 +28,9 @@ from msm_hpc.campaign.kinds import KINDS
 from msm_hpc.campaign.steps import File
 from msm_hpc.campaign.store import Attempt, Cause, Record, StepFolder, Store, now
 from msm_hpc.errors import RankLostError, StoppedBySignalError, UserError
+from msm_hpc.files import CANNOT_WRITE
 from msm_hpc.launch.jobs import JobRef, cause_of_signal, current_job, current_log, current_ranks, living, requeue
-from msm_hpc.launch.local import follow_launcher
+from msm_hpc.launch.local import ends_the_job, follow_launcher
 from msm_hpc.progress import FILE as PROGRESS_FILE
 from tokenization.errors import BadInput
 
@@ -66,23 +67,28 @@ def run_step(root: str, step_id: str) -> None:
         with _witness(folder):
             _run_stage(store, folder, record)
         return
-    _take_lease(folder, step_id)
-    with _recorded(folder, ranks.world_size):
-        folder.start_partial(keep=KINDS[record.kind].resumable)
-        _run_stage(store, folder, record)
-        (folder.partial / PROGRESS_FILE).unlink(missing_ok=True)
-        _check_lease(folder, step_id)
-        folder.publish()
+    with ends_the_job():
+        _take_lease(folder, step_id)
+        with _recorded(folder, ranks.world_size):
+            folder.start_partial(keep=KINDS[record.kind].resumable)
+            _run_stage(store, folder, record)
+            (folder.partial / PROGRESS_FILE).unlink(missing_ok=True)
+            _check_lease(folder, step_id)
+            folder.publish()
 
 
 def _run_stage(store: Store, folder: StepFolder, record: Record) -> None:
     """Run the stage into ``out.partial``; what allows missing inputs is made of the others, aside, and not done."""
     kind = KINDS[record.kind]
-    inputs = _inputs(store, record)
+    before, inputs = _stamps(record), _inputs(store, record)
     missing = sorted(set(record.inputs) - set(inputs))
     log.info("%s starts in %s", record.name, folder.path)
     if not missing:
         kind.load()(record.typed_config(), inputs, folder.partial)
+        if _stamps(record) != before:
+            raise UserError(
+                f"a file that {record.name} reads changed meanwhile; run `msm run` again to use it as it is"
+            )
         return
     if kind.missing_inputs_allowed:
         kind.load()(record.typed_config(), inputs, store.unfinished(record.name))
@@ -99,6 +105,13 @@ def _inputs(store: Store, record: Record) -> Mapping[str, Path]:
             store.folder(source).check_sizes()
             found[role] = store.folder(source).out
     return found
+
+
+def _stamps(record: Record) -> list[tuple[int, int, int] | None]:
+    """Inode, size and time of each file from outside, None where it is gone: whether it is read twice alike."""
+    files = [Path(source) for source in record.inputs.values() if Path(source).is_absolute()]
+    stats = [file.stat() if file.exists() else None for file in files]
+    return [stat and (stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats]
 
 
 def _unchanged(path: Path, identity: str) -> Path:
@@ -151,7 +164,10 @@ def _recorded(folder: StepFolder, ranks: int) -> Iterator[None]:
 
     def end(error: BaseException | None) -> None:
         ended = _ended(attempt, error)
-        folder.write_attempt(number, ended)
+        try:
+            folder.write_attempt(number, ended)
+        except OSError as reason:  # a full disk: the lease is to be dropped all the same
+            log.error("that this attempt ended (%s: %s) could not be written: %s", ended.cause, ended.message, reason)
         if _goes_on(error, ended.cause) and requeue():
             return
         holder = folder.lease()
@@ -204,7 +220,10 @@ def _message(error: BaseException | None) -> str | None:
         return None
     if isinstance(error, UserError | BadInput | StoppedBySignalError | RankLostError):
         return str(error)
-    return "".join(traceback.format_exception_only(error)).strip()
+    said = "".join(traceback.format_exception_only(error)).strip()
+    if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
+        return f"{said}: see to room and rights below the root folder, and `msm run` goes on from what is complete"
+    return said
 
 
 def cause_of(error: BaseException | None) -> Cause:

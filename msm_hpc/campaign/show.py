@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ COLOURS: dict[State, str] = {
     "blocked": "yellow",
 }
 LOG_LINES = 12
+LITTLE = 2**20
+"""Free bytes that are told beside a failure."""
 NAMES = 4
 """Of steps that share something, named one by one."""
 
@@ -65,7 +68,7 @@ def needs_table(found: Sequence[Training]) -> Table:
         "memory\na rank",
         "optimizer\nsteps",
         "tokens",
-        "s a\nstep",
+        "s an\noptimizer\nstep",
         "hours",
         "GPU\nhours",
     )
@@ -87,7 +90,7 @@ def _caption(found: Sequence[Training]) -> Iterator[str]:
         yield f"{sum(hours):,.1f} GPU-hours in {whose}"
         yield _speeds(found)
     if any(each.rows is None for each in found):
-        yield "steps and hours are known once the rows are packed (of a midtrain.tokens budget without replay: before)"
+        yield "the unknown is known once the rows are packed (of a midtrain.tokens budget without replay: before)"
 
 
 def _recipe(config: TrainConfig) -> str:
@@ -148,8 +151,15 @@ def array_table(plan: SubmissionPlan, ids: Sequence[str] | None = None) -> Table
 
 
 def _wait(dependency: Dependency, arrays: Sequence[Array]) -> str:
-    elements = "" if dependency.elements is None else f" [{', '.join(map(str, dependency.elements))}]"
-    return f"{dependency.rule} {arrays[dependency.array].name}{elements}".replace("[", r"\[")
+    """In words what sbatch is told, such as ``pack-2, elements 0 and 3 (afterok)``."""
+    array = arrays[dependency.array]
+    if dependency.elements is None:
+        which = ", element by element" if dependency.rule == "aftercorr" else ""
+    elif len(dependency.elements) == 1:
+        which = f", element {dependency.elements[0]}"
+    else:
+        which = f", elements {', '.join(map(str, dependency.elements))}"
+    return f"{array.name}{which} ({dependency.rule})"
 
 
 def status_table(statuses: Sequence[StepStatus]) -> Table:
@@ -177,8 +187,15 @@ def print_failures(console: Console, steps: Sequence[Step], store: Store) -> Non
         cause = last.cause or "vanished without a word (killed, out of memory, or its node was lost)"
         console.print(Text.assemble((step.name, "red"), f" ({step.id}): {cause}"))
         plain = [f"  {last.message}"] if last.message else [f"  | {line}" for line in tail(last.log)]
-        for line in [*plain, f"  log: {last.log}"]:
+        for line in [*plain, f"  log: {last.log}", *_full_disk(store.root)]:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _full_disk(root: Path) -> Iterator[str]:
+    """What to say where hardly a byte is free: not every failure for want of room could be written."""
+    free = shutil.disk_usage(root).free
+    if free < LITTLE:
+        yield f"  {root} has {free:,} bytes free: free some, and run again; it goes on from what is complete"
 
 
 def names_of(steps: Sequence[Step]) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msm_hpc.architecture import Transformer
-from msm_hpc.campaign.graph import weights_folder
+from msm_hpc.campaign.given import weights_folder
 from msm_hpc.config.stages import ModelConfig
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.errors import UserError

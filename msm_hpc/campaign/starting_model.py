@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from msm_hpc.architecture import Transformer, parse_architecture, read_architecture
-from msm_hpc.campaign.graph import weights_folder
+from msm_hpc.campaign.given import weights_folder
+from msm_hpc.config.campaign import Config
 from msm_hpc.config.stages import ModelConfig
 from msm_hpc.errors import UserError
 
@@ -49,6 +50,17 @@ def what_is_missing(model: ModelConfig) -> str | None:
         f"model.hf={model.hf} is not in this machine's Hugging Face cache: the model step downloads it where it runs. "
         "Where nodes have no network, download it first, into a cache that "
         f"they see (HF_HOME): hf download {model.hf} --revision {model.revision}"
+    )
+
+
+def recipe_note(config: Config) -> str | None:
+    """What to say where weights are trained by the demo's recipe, which is for its toy model."""
+    if config.campaign.name != "demo" or config.model.architecture is not None:
+        return None
+    return (
+        f"campaign=demo has a recipe for its toy model (midtrain: learning rate {config.midtrain.learning_rate:g}, "
+        f"{config.midtrain.global_batch_size} rows of {config.midtrain.sequence_length} tokens), and the model is "
+        f"{config.model.name}; campaign=own has the paper's"
     )
 
 

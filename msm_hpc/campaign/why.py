@@ -1,19 +1,24 @@
-"""Why a step will run (again): the fields in which it differs from the most similar step that is done."""
+"""Why a step will run (again): the fields in which it differs from the most similar step that is done.
+
+It is compared with steps that are no part of the campaign as it is now. A finished one of the same campaign is no
+earlier version of it: ``aft/base/seed1``, still to be made, would differ from ``aft/base/seed0`` in its seed alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from msm_hpc.campaign.graph import Graph
 from msm_hpc.campaign.steps import File, Step, result_fields
 from msm_hpc.campaign.store import Record, Store
 from msm_hpc.launch.jobs import living
 
 
-def why(step: Step, store: Store) -> list[str]:
-    """One line for each reason why ``step`` is not done; empty where it is done."""
-    return _reasons(step, store, _Comparison(store))
+def why(step: Step, graph: Graph, store: Store) -> list[str]:
+    """One line for each reason why ``step`` of ``graph`` is not done; empty where it is done."""
+    return _reasons(step, store, _Comparison(graph, store, names=True))
 
 
 def _reasons(step: Step, store: Store, comparison: _Comparison) -> list[str]:
@@ -31,11 +36,11 @@ def _reasons(step: Step, store: Store, comparison: _Comparison) -> list[str]:
     return comparison.reasons(step)
 
 
-def grouped(steps: Sequence[Step], store: Store) -> dict[tuple[str, ...], list[Step]]:
-    """The ``steps`` that are not done, by what :func:`why` says of them."""
+def grouped(graph: Graph, store: Store) -> dict[tuple[str, ...], list[Step]]:
+    """The steps that are not done, by what :func:`why` says of them."""
     groups: dict[tuple[str, ...], list[Step]] = {}
-    comparison = _Comparison(store)
-    for step in steps:
+    comparison = _Comparison(graph, store, names=False)
+    for step in graph.steps:
         if reasons := _reasons(step, store, comparison):
             groups.setdefault(tuple(reasons), []).append(step)
     return groups
@@ -45,19 +50,29 @@ def grouped(steps: Sequence[Step], store: Store) -> dict[tuple[str, ...], list[S
 class _Comparison:
     """Compares steps with what is in the store; every record is read once."""
 
+    graph: Graph
     store: Store
+    names: bool
     records: dict[str, Record] = field(default_factory=dict)
     distances: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def reasons(self, step: Step) -> list[str]:
         similar = self.most_similar(step)
         if similar is None:
-            return ["it never ran"]
+            return [self.never_made(step)]
         return list(dict.fromkeys(self.differences(step, similar))) or ["the version of its kind was raised"]
+
+    def never_made(self, step: Step) -> str:
+        """What the step waits for: the names of other steps, or their kinds."""
+        waits = [parent for parent in step.parents if not self.store.of(parent).done]
+        told = dict.fromkeys(parent.name if self.names else parent.kind for parent in waits)
+        return f"not made yet: waits for {', '.join(told)}" if told else "not made yet"
 
     def most_similar(self, step: Step) -> Record | None:
         """The done step of the same name, else the one that differs in the fewest fields; the newest if many."""
-        done = [record for record in self.store.records(step.kind) if self.store.folder(record.id).done]
+        siblings = {each.id for each in self.graph.steps}
+        records = (record for record in self.store.records(step.kind) if record.id not in siblings)
+        done = [record for record in records if self.store.folder(record.id).done]
         newest_first = sorted(done, key=lambda record: record.created, reverse=True)
         return min(
             newest_first, key=lambda record: (record.name != step.name, self.distance(step, record)), default=None

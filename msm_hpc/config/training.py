@@ -173,7 +173,7 @@ class TrainConfig(Strict):
         micro_batches, stages = self.global_batch_size // rows, self.layout.pipeline_parallel
         if self.layout.virtual_pipeline > 1 and micro_batches % stages:
             raise UserError(
-                f"a step has {micro_batches} micro-batches (global_batch_size {self.global_batch_size} / "
+                f"an optimizer step has {micro_batches} micro-batches (global_batch_size {self.global_batch_size} / "
                 f"micro_batch_size {self.micro_batch_size} / data_parallel {self.layout.data_parallel}), no multiple "
                 f"of pipeline_parallel {stages}, as virtual_pipeline needs; change one of them"
             )

@@ -19,22 +19,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
+from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.metadata import (
     ChunkStorageMetadata,
-    Metadata,
     MetadataIndex,
     TensorProperties,
     TensorStorageMetadata,
 )
-from torch.distributed.checkpoint.planner import LoadPlan, SavePlan, TensorWriteData, WriteItem, WriteItemType
+from torch.distributed.checkpoint.planner import ReadItem, SavePlan, TensorWriteData, WriteItem, WriteItemType
 from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
-from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.checkpoint.utils import _create_file_view
 from torch.utils.serialization import config as serialization
 
+from msm_hpc.conversion.workspace import Workspace, memory_of
 from msm_hpc.errors import UserError
 from msm_hpc.files import write_json
 
@@ -51,7 +50,7 @@ _FORMAT = {
 class Chunk:
     """A part of the global tensor ``key``; ``data`` is called when it is written, so that one chunk at a time is made.
 
-    ``global_shape``, ``offset`` and ``shape`` have the global tensor's number of axes.
+    ``global_shape``, ``offset`` and ``shape`` have the global tensor's number of axes; ``data`` may lack the first.
     """
 
     key: str
@@ -83,68 +82,67 @@ class Checkpoint:
         """
         self._folder = folder
         try:
-            self._reader = _Reader(folder)
+            contents = FileSystemReader(folder).read_metadata()
         except (OSError, EOFError, pickle.UnpicklingError) as error:
             raise UserError(f"{folder} is not a torch_dist checkpoint: cannot read its .metadata ({error})") from error
-        self.shapes: Mapping[str, tuple[int, ...]] = {
-            key: tuple(stored.size)
-            for key, stored in self._reader.read_metadata().state_dict_metadata.items()
+        self._places: Mapping[MetadataIndex, Any] = contents.storage_data  # file, offset and length of each chunk
+        self._stored = {
+            key: stored
+            for key, stored in contents.state_dict_metadata.items()
             if isinstance(stored, TensorStorageMetadata)
         }
+        self._workspace = Workspace()
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the global tensors, by key."""
+        return {key: tuple(stored.size) for key, stored in self._stored.items()}
 
     def read(self, key: str, dtype: torch.dtype, layer: int | None = None) -> Tensor:
-        """The global tensor ``key``, or only what it holds of ``layer``, cast to ``dtype``.
+        """As :meth:`read_into`, into a new tensor of ``dtype``."""
+        shape = tuple(self._stored[key].size)
+        tensor = torch.empty(shape if layer is None else shape[1:], dtype=dtype)
+        self.read_into(tensor, key, layer)
+        return tensor
+
+    def read_into(self, tensor: Tensor, key: str, layer: int | None = None) -> None:
+        """Fill ``tensor`` with the global tensor ``key``, or only with what that holds of ``layer``.
 
         Raises:
             UserError: a file of the checkpoint is missing or cut short, or a value is not finite.
         """
-        shape = self.shapes[key]
-        if layer is not None:
-            tensor = self._read(key, torch.empty(1, *shape[1:], dtype=dtype), _LayerPlanner(layer)).squeeze(0)
-        else:
-            tensor = self._read(key, torch.empty(shape, dtype=dtype), DefaultLoadPlanner(flatten_state_dict=False))
+        wanted = tensor if layer is None else tensor.unsqueeze(0)
+        place = ChunkStorageMetadata(torch.Size((layer or 0, *(0 for _ in wanted.shape[1:]))), wanted.shape)
+        try:
+            for item in create_read_items_for_chunk_list(key, self._stored[key], [place]):
+                self._read(item, wanted[_slices(item.dest_offsets, item.lengths)])
+        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+            raise UserError(f"{self._folder}: {key} cannot be read; the checkpoint is damaged: {error}") from error
         # Both are NaN where any value is; unlike isfinite(), it needs no memory.
         if not all(bound.isfinite() for bound in tensor.aminmax()):
             raise UserError(f"{self._folder}: {key} has values that are not finite: the training run has diverged")
-        return tensor
 
-    def _read(self, key: str, tensor: Tensor, planner: DefaultLoadPlanner) -> Tensor:
-        try:
-            load({key: tensor}, storage_reader=self._reader, planner=planner, no_dist=True)
-        except CheckpointException as error:
-            raise UserError(f"{self._folder}: {key} cannot be read; the checkpoint is damaged: {error}") from error
-        return tensor
+    def _read(self, item: ReadItem, part: Tensor) -> None:
+        """Fill ``part`` from the chunk of ``item``, which is read whole: into ``part`` itself, where they are alike.
+
+        ``torch.load`` leaves the values of a tensor on "meta" in the file, and says where they lie.
+        """
+        place = self._places[item.storage_index]
+        with (self._folder / place.relative_path).open("rb") as file:
+            view: Any = _create_file_view(file, place.offset, place.length)
+            found = torch.load(view, map_location="meta", weights_only=True)
+            assert found.is_contiguous() and found.storage_offset() == 0, "as Megatron saves it"
+            alike = (part.shape, part.dtype) == (found.shape, found.dtype) and part.is_contiguous()
+            chunk = part if alike else self._workspace.tensor(found.shape, found.dtype)
+            file.seek(place.offset + found.untyped_storage()._checkpoint_offset)
+            if file.readinto(memory_of(chunk)) < chunk.nbytes:
+                raise EOFError(f"{file.name} is cut short")
+        if not alike:
+            part.copy_(chunk[_slices(item.storage_offsets, item.lengths)])
 
 
-class _Reader(FileSystemReader):
-    """Reads the table of contents once; torch's own reads it for every tensor."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self._contents = super().read_metadata()
-
-    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        return self._contents
-
-
-class _LayerPlanner(DefaultLoadPlanner):
-    """Has torch read one layer of a stacked tensor, into ``[1, rows, columns]``; its own planner reads the whole."""
-
-    def __init__(self, layer: int) -> None:
-        super().__init__(flatten_state_dict=False)
-        self._layer = layer
-
-    def create_local_plan(self) -> LoadPlan:
-        assert self.metadata is not None
-        ((key, tensor),) = self.state_dict.items()
-        stored = self.metadata.state_dict_metadata[key]
-        assert isinstance(stored, TensorStorageMetadata)
-        offsets = torch.Size((self._layer, *(0 for _ in tensor.shape[1:])))
-        return LoadPlan(create_read_items_for_chunk_list(key, stored, [ChunkStorageMetadata(offsets, tensor.shape)]))
-
-    def lookup_tensor(self, index: MetadataIndex) -> Tensor:
-        tensor: Tensor = self.state_dict[index.fqn]
-        return tensor
+def _slices(offsets: torch.Size, lengths: torch.Size) -> tuple[slice, ...]:
+    return tuple(slice(start, start + length) for start, length in zip(offsets, lengths, strict=True))
 
 
 class _ChunkPlanner(DefaultSavePlanner):
@@ -159,7 +157,8 @@ class _ChunkPlanner(DefaultSavePlanner):
         return self.plan
 
     def lookup_object(self, index: MetadataIndex) -> Tensor:
-        return self._chunks[index].data()
+        chunk = self._chunks[index]
+        return chunk.data().view(chunk.shape)
 
 
 def _write_item(index: MetadataIndex, chunk: Chunk) -> WriteItem:

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from msm_hpc.architecture import Transformer
+from msm_hpc.conversion.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,16 @@ class GlobalTensor:
         """Hugging Face names and shapes of the parts in ``layer``, in their order."""
         return {part.name.format(layer=layer): (part.rows, *self._columns) for part in self.parts}
 
-    def fuse(self, weights: Mapping[str, Tensor], layer: int) -> Tensor:
+    def fuse(self, weights: Mapping[str, Tensor], layer: int, workspace: Workspace) -> Tensor:
         """``[rows, columns]``: the parts of ``layer``, from ``weights`` by Hugging Face name.
 
-        No copy is made where the tensor is a Hugging Face tensor as it is.
+        They are put together in ``workspace``; no copy is made of a Hugging Face tensor that is one as it is.
         """
         names = list(self.hf_shapes(layer))
         first = weights[names[0]]
         if len(names) == 1 and not self.padding:
             return first
-        fused = torch.empty(self.layer_shape, dtype=first.dtype)
+        fused = workspace.tensor(self.layer_shape, first.dtype)
         for name, place in zip(names, self._places(fused), strict=True):
             place.copy_(weights[name].view(place.shape))
         fused[self.layer_shape[0] - self.padding :] = 0

@@ -15,23 +15,24 @@ import shutil
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from msm_hpc.adapter import read_note
 from msm_hpc.architecture import MODEL_KEYS, read_architecture
 from msm_hpc.config.stages import ExportConfig, ModelConfig
-from msm_hpc.conversion import scratch
 from msm_hpc.conversion.adapter import StoredAdapter
 from msm_hpc.conversion.checkpoint import Checkpoint, Chunk, write_checkpoint
 from msm_hpc.conversion.mapping import GlobalTensor, global_tensors
-from msm_hpc.conversion.source import Source, open_source
 from msm_hpc.conversion.weights import write_weights
+from msm_hpc.conversion.workspace import Workspace
 from msm_hpc.errors import UserError
 from msm_hpc.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from msm_hpc.conversion.source import Source
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +43,20 @@ def run_model(config: ModelConfig, inputs: Mapping[str, Path], out: Path) -> Non
     Raises:
         UserError: the model, its weights or the tokenizer cannot be used.
     """
+    # Both import transformers, which takes a second, and an export does without.
+    from msm_hpc.conversion.scratch import describe
+    from msm_hpc.conversion.source import open_source
+
     if config.architecture is not None:
-        scratch.describe(config.architecture, inputs["tokenizer"], out)
+        describe(config.architecture, inputs["tokenizer"], out)
         return
     source = open_source(config)
     source.config.save_pretrained(out)
     source.tokenizer.save_pretrained(out)
     tensors = global_tensors(source.model)
-    write_checkpoint(out / "checkpoint", [_chunk(tensor, layer, source) for tensor, layer in _by_layer(tensors)])
+    workspace = Workspace()
+    chunks = [_chunk(tensor, layer, source, workspace) for tensor, layer in _by_layer(tensors)]
+    write_checkpoint(out / "checkpoint", chunks)
 
 
 def run_export(config: ExportConfig, inputs: Mapping[str, Path], out: Path) -> None:
@@ -72,7 +79,6 @@ def run_export(config: ExportConfig, inputs: Mapping[str, Path], out: Path) -> N
     adapter = StoredAdapter(checkpoint, architecture, lora) if lora else None
     _check_same_model(folder, checkpoint.shapes, _expected(tensors, adapter))
     shapes = {name: shape for tensor, layer in _by_layer(tensors) for name, shape in tensor.hf_shapes(layer).items()}
-    assert shapes == _reference_shapes(model), "our mapping against transformers' own list of parameters"
     dtype: torch.dtype = getattr(torch, config.dtype)
     shutil.copytree(model, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoint"))
     write_json(out / "config.json", {**read_json(model / "config.json"), "dtype": config.dtype})
@@ -90,23 +96,24 @@ def _by_layer(tensors: tuple[GlobalTensor, ...]) -> Iterator[tuple[GlobalTensor,
     yield from ((tensor, layer) for layer in range(stacked[0].layers or 0) for tensor in stacked)
 
 
-def _chunk(tensor: GlobalTensor, layer: int, source: Source) -> Chunk:
+def _chunk(tensor: GlobalTensor, layer: int, source: Source, workspace: Workspace) -> Chunk:
     shape = tensor.layer_shape if tensor.layers is None else (1, *tensor.layer_shape)
     offset = (layer, *(0 for _ in shape[1:]))
-    return Chunk(tensor.key, tensor.shape, offset, shape, source.dtype, partial(_fused, tensor, layer, source, shape))
-
-
-def _fused(tensor: GlobalTensor, layer: int, source: Source, shape: tuple[int, ...]) -> Tensor:
-    return tensor.fuse(source.weights, layer).view(shape)
+    data = partial(tensor.fuse, source.weights, layer, workspace)
+    return Chunk(tensor.key, tensor.shape, offset, shape, source.dtype, data)
 
 
 def _weights(
     checkpoint: Checkpoint, tensors: tuple[GlobalTensor, ...], adapter: StoredAdapter | None, dtype: torch.dtype
 ) -> Iterator[tuple[str, Tensor]]:
-    """Hugging Face names and weights of all ``tensors``, layer by layer; an adapter is added in float32."""
+    """Hugging Face names and weights of all ``tensors``, layer by layer; an adapter is added in float32.
+
+    Each is good until the next.
+    """
+    workspace = Workspace()
     for tensor, layer in _by_layer(tensors):
-        number = None if tensor.layers is None else layer
-        fused = checkpoint.read(tensor.key, torch.float32 if adapter else dtype, number)
+        fused = workspace.tensor(tensor.layer_shape, torch.float32 if adapter else dtype)
+        checkpoint.read_into(fused, tensor.key, None if tensor.layers is None else layer)
         for name, weight in tensor.split(fused, layer):
             yield name, (adapter.merged(name, weight) if adapter else weight).to(dtype)
 
@@ -126,10 +133,3 @@ def _check_same_model(
     for key, shape in expected.items():
         if found[key] != shape:
             raise UserError(f"{folder}: {key} has shape {list(found[key])}, but this model's is {list(shape)}")
-
-
-def _reference_shapes(model: Path) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        build: Any = AutoModelForCausalLM.from_config
-        reference = build(AutoConfig.from_pretrained(model))
-    return {name: tuple(parameter.shape) for name, parameter in reference.named_parameters()}

@@ -23,6 +23,7 @@ from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from msm_hpc.conversion.workspace import memory_of
 from msm_hpc.errors import UserError
 from msm_hpc.files import read_json, write_json
 
@@ -100,7 +101,7 @@ def write_weights(
         path, start = places.pop(name)
         with path.open("r+b") as opened:
             opened.seek(start)
-            opened.write(weight.view(torch.uint8).numpy().data)
+            opened.write(memory_of(weight))
     assert not places, sorted(places)
     if split.is_sharded:
         write_json(folder / INDEX, {"metadata": split.metadata, "weight_map": split.tensor_to_filename})

@@ -3,6 +3,11 @@
 A Ctrl-C reaches all of a terminal's processes, but a kill reaches only the one it names, and the jobs of a killed
 ``msm run`` would go on for hours. So every job looks whether its launcher lives, and stops itself where it does not. A
 closed terminal (SIGHUP) stops the launcher alone; its jobs ignore that signal and then find it gone.
+
+Between the launcher and the ranks of a job stands submitit's controller, which kills them a second after a Ctrl-C of
+its own, while they save. So Ctrl-C is blocked when it starts, and each rank takes it again::
+
+    msm run ──▶ controller (Ctrl-C blocked) ──▶ rank 0, rank 1, ... (Ctrl-C: save, then end)
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+import psutil
 import submitit
 
 from msm_hpc.launch.jobs import JobRef, living, local_job
@@ -30,6 +36,8 @@ LAUNCHER = "MSM_LAUNCHER"
 SECONDS_BETWEEN_LOOKS = 2.0
 SECONDS_BETWEEN_STOPS = 30.0
 """A stage that has not set its handlers yet misses a signal, so it is sent again."""
+SECONDS_TO_END = 20.0
+"""Of the other ranks, once rank 0 has failed: they may still find out why, and tell it."""
 
 
 def start_local(folder: Path, ranks: int, function: Callable[..., None], *arguments: str) -> submitit.Job[None]:
@@ -41,18 +49,21 @@ def start_local(folder: Path, ranks: int, function: Callable[..., None], *argume
     os.environ[LAUNCHER] = json.dumps(asdict(local_job()))
     executor = submitit.LocalExecutor(folder)
     executor.update_parameters(tasks_per_node=ranks, timeout_min=FOREVER_MINUTES)
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # children inherit that it is ignored
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # children inherit that it is ignored
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # and this
     try:
         return executor.submit(function, *arguments)
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        signal.signal(signal.SIGHUP, hangup)
 
 
 def follow_launcher(stop: signal.Signals) -> None:
-    """In a job of this machine: send ``stop`` to this process once the one that started the job is gone."""
+    """In a job of this machine: take Ctrl-C, and send ``stop`` to this process once its launcher is gone."""
     told = os.environ.get(LAUNCHER)
     if told is None:
         return
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     launcher = JobRef(**json.loads(told))
     if launcher.id != str(os.getpid()):
         threading.Thread(target=_stop_without, args=(launcher, stop), daemon=True).start()
@@ -65,6 +76,29 @@ def _stop_without(launcher: JobRef, stop: signal.Signals) -> NoReturn:
     while True:
         os.kill(os.getpid(), stop)
         time.sleep(SECONDS_BETWEEN_STOPS)
+
+
+@contextlib.contextmanager
+def ends_the_job() -> Iterator[None]:
+    """In rank 0 of a job of this machine: where the block fails, the other ranks end too.
+
+    On Slurm ``srun --kill-on-bad-exit`` does that. Ranks that wait for one that never came would stay for minutes.
+    """
+    try:
+        yield
+    except Exception:  # broad: whatever rank 0 fails of; raised again
+        _, left = psutil.wait_procs(_other_ranks(), timeout=SECONDS_TO_END)
+        for process in left:
+            process.kill()
+        raise
+
+
+def _other_ranks() -> list[psutil.Process]:
+    """The other children of submitit's controller; none outside of a local job."""
+    controller = os.getppid()
+    if os.environ.get("SUBMITIT_LOCAL_JOB_ID") != str(controller):
+        return []
+    return [process for process in psutil.Process(controller).children() if process.pid != os.getpid()]
 
 
 @contextlib.contextmanager

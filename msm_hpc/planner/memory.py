@@ -181,13 +181,9 @@ class _Stage:
         query, key = (rows // self.layout.tensor_parallel for rows in (self.model.query_rows, self.model.key_rows))
         return 4 * (2 * query + key) + (4 * (query + 2 * key) if self.size == 4 else 4 * key)
 
-    @property
-    def _mlp_tensors(self) -> int:
-        """Of the MLP's width: gate, up and their product; Megatron's unfused SwiGLU keeps silu(gate) and up + 0 too."""
-        return 3 if self.on_gpu else 5
-
     def _mlp(self) -> int:
-        return self._mlp_tensors * self.size * self.model.shape.intermediate_size // self.layout.tensor_parallel
+        """Gate, up and their product."""
+        return 3 * self.size * self.model.shape.intermediate_size // self.layout.tensor_parallel
 
     def _adapter(self) -> int:
         """What goes from the one half of each pair of an adapter to the other."""
@@ -228,7 +224,7 @@ class _Stage:
         kept = columns * self.tokens
         gradient = columns * shape.hidden_size if self.config.lora is None else 0
         # Of fc2's weight; of gate and up, beside the product's; of fc1's weight, when the MLP's tensors are gone.
-        largest = max(kept + gradient, 2 * kept, 2 * gradient + (2 - self._mlp_tensors) * kept)
+        largest = max(kept + gradient, 2 * kept, 2 * gradient - kept)
         return self.size * largest + self.tokens * self._gradients_between()
 
     def _gradients_between(self) -> int:

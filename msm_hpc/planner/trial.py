@@ -1,11 +1,13 @@
 """A few steps of the real trainer on random tokens: what they take in time and memory does not hang on the data.
 
-Each row is one document, so attention compares a token with the whole row: the most that packed rows can cost.
+Where each row is one document, attention compares a token with the whole row: the most that packed rows can cost.
 """
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,9 +16,10 @@ from numpy.typing import NDArray
 from msm_hpc.architecture import Transformer
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.training import cpu, precision
+from msm_hpc.training.device import before_cuda
 from msm_hpc.training.groups import process_groups
 from msm_hpc.training.layout import check_layout
-from msm_hpc.training.zigzag import RowShape
+from msm_hpc.training.zigzag import row_shape
 from tokenization.packing.plan import Piece
 
 if TYPE_CHECKING:
@@ -28,22 +31,31 @@ SHARD = "random"
 
 @dataclass
 class RandomRows:
-    """``rows`` rows, each one document of ``sequence_length`` random tokens below ``vocab_size``."""
+    """``rows`` full rows, each of so many ``documents`` of random lengths and random tokens below ``vocab_size``."""
 
     rows: int
     sequence_length: int
     vocab_size: int
+    documents: int = 1
     pad_id: int = 0
 
     def __len__(self) -> int:
         return self.rows
 
     def row(self, index: int) -> list[Piece]:
-        """The pieces of a row: its one document."""
-        return [Piece(shard=SHARD, document=index, start=0, length=self.sequence_length)]
+        """The pieces of a row: its documents, whole; the same at each call."""
+        cuts = np.random.default_rng(index).choice(self.sequence_length - 1, self.documents - 1, replace=False) + 1
+        edges = [0, *sorted(cuts.tolist()), self.sequence_length]
+        first = index * self.documents
+        return [Piece(SHARD, first + number, 0, end - begin) for number, (begin, end) in enumerate(pairwise(edges))]
+
+    def longest_row(self, multiple: int) -> int:
+        """Most tokens of a row, if each of its documents is padded to a multiple of ``multiple`` tokens."""
+        rows = ([piece.length for piece in self.row(index)] for index in range(self.rows))
+        return max(sum(-(-length // multiple) * multiple for length in lengths) for lengths in rows)
 
     def tokens(self, document: int) -> NDArray[np.int64]:
-        """(sequence_length,) token ids, the same at each call."""
+        """(sequence_length,) token ids, the same at each call, of which a document has the first."""
         return np.random.default_rng(document).integers(0, self.vocab_size, self.sequence_length)
 
     def loss_mask(self, document: int) -> NDArray[np.uint8]:
@@ -51,33 +63,37 @@ class RandomRows:
         return np.ones(self.sequence_length, np.uint8)
 
 
-def trial(config: TrainConfig, model: Transformer, steps: int) -> list[StepMetrics]:
+def trial(config: TrainConfig, model: Transformer, steps: int, documents: int = 1) -> list[StepMetrics]:
     """Train ``steps`` steps from random weights, as one rank of ``config.layout.world_size``; writes nothing.
+
+    Args:
+        config: the training.
+        model: its shape.
+        steps: optimizer steps.
+        documents: how many make up each row.
 
     Raises:
         UserError: the layout does not fit the model or the number of ranks, or the precision cannot be had here.
     """
+    before_cuda()
     with cpu.redirected(), process_groups(config.layout, config.seed):
-        from msm_hpc.training.data import SampleOrder
-        from msm_hpc.training.loop import Data, train_step
-
-        check_layout(config.layout, model, config.sequence_length)
-        precision.check_here(config, model)
-        rows = RandomRows(steps * config.global_batch_size, config.sequence_length, model.vocab_size)
-        order = SampleOrder(len(rows), 1, config.global_batch_size, config.seed)
-        data = Data(rows, {SHARD: rows}, order, model, _row_shape(config))
-        trainable = _trainable(config, model, steps)
-        return [train_step(trainable, data, config, step) for step in range(steps)]
+        measured = _train(config, model, steps, documents)
+        gc.collect()  # Megatron's models hold on to themselves in cycles, and the next trial needs their memory
+        return measured
 
 
-def _row_shape(config: TrainConfig) -> RowShape:
-    """As :func:`msm_hpc.training.zigzag.row_shape` of rows that are one document each."""
-    layout = config.layout
-    if layout.context_parallel == 1:
-        return RowShape(config.sequence_length)
-    multiple = 2 * layout.context_parallel
-    parts = multiple * layout.tensor_parallel if layout.sequence_parallel else multiple
-    return RowShape(-(-config.sequence_length // parts) * parts, multiple)
+def _train(config: TrainConfig, model: Transformer, steps: int, documents: int) -> list[StepMetrics]:
+    from msm_hpc.training.data import SampleOrder
+    from msm_hpc.training.loop import Data, train_step
+
+    check_layout(config.layout, model, config.sequence_length)
+    precision.check_here(config, model)
+    rows = RandomRows(steps * config.global_batch_size, config.sequence_length, model.vocab_size, documents)
+    order = SampleOrder(len(rows), 1, config.global_batch_size, config.seed)
+    shape = row_shape(rows, config.layout, precision.tokens_of_rank(config.precision))
+    data = Data(rows, {SHARD: rows}, order, model, shape)
+    trainable = _trainable(config, model, steps)
+    return [train_step(trainable, data, config, step) for step in range(steps)]
 
 
 def _trainable(config: TrainConfig, model: Transformer, steps: int) -> Trainable:

@@ -177,9 +177,9 @@ def _load(trainable: Trainable, path: Path, expected: str) -> None:
         raise _DamagedError(str(error)) from error
     if notes.consumed != expected:
         raise UserError(
-            f"{path}: its {int(path.name.removeprefix(_STEP))} steps consumed other samples, or in another order, than "
-            f"those of this run (digest {notes.consumed[:12]}, expected {expected[:12]}): plan, shards, seed, held-out "
-            f"rows or batch size changed: put them back, or delete {path.parent}"
+            f"{path}: its {int(path.name.removeprefix(_STEP))} optimizer steps consumed other samples, or in another "
+            f"order, than those of this run (digest {notes.consumed[:12]}, expected {expected[:12]}): plan, shards, "
+            f"seed, held-out rows or batch size changed: put them back, or delete {path.parent}"
         )
     _tell_other_layout(path, notes.layout, trainable)
     try:

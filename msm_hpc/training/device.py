@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import resource
 
 import torch
+
+
+def before_cuda() -> None:
+    """Set what is read when CUDA starts; to be called before anything asks for a GPU.
+
+    Kernels then run in the order of their launch, which is how Megatron hides the communication of tensor parallelism
+    behind the backward pass.
+    """
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
 
 
 def device_name() -> str:

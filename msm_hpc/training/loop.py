@@ -99,10 +99,11 @@ def train_step(
         own = [float(batch.loss_mask.sum()) for batch in batches]
         found = micro_batch_losses(losses, own, data.samples(step, config.micro_batch_size))
         log_samples(step + 1, found)
-        return f"{what} at step {step + 1} (learning rate {rate:g}); {culprits(found)}"
+        return f"{what} at optimizer step {step + 1} (learning rate {rate:g}); {culprits(found)}"
 
     skipped = _leave_out(loss, history, config, trouble)
     grad_norm = 0.0 if skipped else _update(trainable, trouble)
+    torch.cuda.synchronize()  # the GPU is still at the update, which belongs to this step's time
     return StepMetrics(
         step=step + 1,
         loss=loss,
@@ -214,7 +215,7 @@ def _leave_out(loss: float, history: Sequence[float], config: TrainConfig, troub
     if config.stop_on_spike:
         usual = fmean(history[-WINDOW:])
         raise UserError(
-            f"{trouble(f'loss jumped to {loss:.4g} from {usual:.4g}, the mean of {WINDOW} steps,')}; set "
+            f"{trouble(f'loss jumped to {loss:.4g} from {usual:.4g}, the mean of {WINDOW} optimizer steps,')}; set "
             "stop_on_spike=false to go on from the last resume point, or skip_spikes=true to train anew and leave such "
             "updates out"
         )

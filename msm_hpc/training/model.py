@@ -4,7 +4,7 @@ Transformer Engine's layers where there are a GPU, Transformer Engine and bf16 w
 has no float32 kernel); Megatron's own ("local") layers with :mod:`msm_hpc.training.attention` (or, under context
 parallelism, :mod:`msm_hpc.training.context`) elsewhere, their matrix products emulated where the precision is FP8. Both
 write the same checkpoint keys. The GPU path, Transformer Engine's own context parallelism included, is written from the
-sources and has not been run: this project's tests have no GPU.
+sources: the tests build its modules by Transformer Engine's Python layer, and no GPU has run them yet.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from megatron.core import parallel_state
 from megatron.core.models.gpt import GPTModel
 from megatron.core.models.gpt.gpt_layer_specs import get_gpt_decoder_block_spec, get_gpt_layer_local_spec
+from megatron.core.transformer.enums import AttnBackend
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 from megatron.core.transformer.transformer_config import TransformerConfig
 from megatron.core.transformer.transformer_layer import get_transformer_layer_offset
@@ -27,7 +28,8 @@ from msm_hpc.config.training import Layout, Precision
 from msm_hpc.training import fp8
 from msm_hpc.training.attention import PackedAttention
 from msm_hpc.training.context import ContextParallelAttention
-from msm_hpc.training.precision import RECIPES, installed_te
+from msm_hpc.training.precision import RECIPES, installed_te, te_attention
+from msm_hpc.training.swiglu import SwiGLU
 
 
 class RMSNorm(torch.nn.RMSNorm):
@@ -63,6 +65,11 @@ def transformer_config(model: Transformer, layout: Layout, precision: Precision)
         gated_linear_unit=True,
         # One kernel for SwiGLU (there is no bias), which keeps its input alone; torch.compile makes it.
         bias_activation_fusion=torch.cuda.is_available(),
+        # Megatron's word for an activation that the layers bring along, here msm_hpc.training.swiglu.
+        use_te_activation_func=not torch.cuda.is_available(),
+        # Fewer passes over the logits, by torch.compile; Megatron's kernel gives a bf16 gradient whatever they are.
+        cross_entropy_loss_fusion=torch.cuda.is_available() and bf16,
+        attention_backend=_attention_backend(),
         add_bias_linear=False,
         add_qkv_bias=model.qkv_bias,
         qk_layernorm=model.qk_norm,
@@ -98,6 +105,13 @@ def transformer_config(model: Transformer, layout: Layout, precision: Precision)
 
 def _transformer_engine(bf16: bool) -> bool:
     return torch.cuda.is_available() and bf16 and installed_te() is not None
+
+
+def _attention_backend() -> AttnBackend:
+    """What Transformer Engine is told to use; Megatron's own layers bring theirs."""
+    if not torch.cuda.is_available():
+        return AttnBackend.auto
+    return AttnBackend[te_attention(torch.cuda.get_device_capability())]
 
 
 def build_model(model: Transformer, config: TransformerConfig) -> tuple[GPTModel, ...]:
@@ -164,6 +178,7 @@ def _layers(config: TransformerConfig, stage: int | None) -> TransformerBlockSub
         return get_gpt_decoder_block_spec(config, use_transformer_engine=True, vp_stage=stage)
     layer = get_gpt_layer_local_spec(normalization="RMSNorm")
     layer.submodules.input_layernorm = layer.submodules.pre_mlp_layernorm = RMSNorm
+    layer.submodules.mlp.submodules.activation_func = SwiGLU
     attention = layer.submodules.self_attention.submodules
     attention.core_attention = ContextParallelAttention if config.context_parallel_size > 1 else PackedAttention
     if config.qk_layernorm:

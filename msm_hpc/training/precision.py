@@ -15,9 +15,12 @@ A scale belongs to the tensor of one micro-batch on one rank, so FP8 losses depe
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from typing import Literal
 
 from packaging.version import Version
 
@@ -33,6 +36,8 @@ TE_RANGE = ("2.9", "2.12")
 INSTALL_TE = f"pip install --no-build-isolation 'transformer-engine[pytorch]>={TE_RANGE[0]},<{TE_RANGE[1]}'"
 BLOCK = 128
 """Side of a block of ``fp8_blockwise``."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +90,11 @@ RECIPES: dict[Precision, Recipe] = {
     "nvfp4": Recipe(fp4="e2m1", capability=(10, 0), multiple=16),
 }
 """What each word means. ``emulated`` marks those that :mod:`msm_hpc.training.fp8` can do on a CPU."""
+
+
+def tokens_of_rank(precision: Precision) -> int:
+    """What the tokens of a micro-batch on a rank are padded to a multiple of, where padding is free to choose."""
+    return BLOCK if RECIPES[precision].quantised else 1
 
 
 def installed_te() -> str | None:
@@ -156,15 +166,53 @@ def check_here(config: TrainConfig, model: Transformer) -> None:
     """:func:`check_precision` and :func:`check_shapes` for this process, on the GPU that it sees.
 
     Raises:
-        UserError: as these do.
+        UserError: as these and :func:`check_layers` do.
     """
     import torch
 
     on_gpus = torch.cuda.is_available()
     check_precision(config, on_gpus, None, installed_te())
     if on_gpus:
-        check_capability(config.precision, torch.cuda.get_device_name(), torch.cuda.get_device_capability())
+        gpu, capability = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
+        check_capability(config.precision, gpu, capability)
+        if config.precision != "fp32":
+            check_layers(gpu, capability, installed_te(), importlib.util.find_spec("flash_attn") is not None)
     check_shapes(config, model)
+
+
+def check_layers(gpu: str, capability: Capability, te: str | None, flash_attn: bool) -> None:
+    """Check that Transformer Engine's layers can be used on a GPU; without it, warn that there will be slower ones.
+
+    Args:
+        gpu: its name.
+        capability: its compute capability.
+        te: the installed version of Transformer Engine.
+        flash_attn: whether flash-attn is installed.
+
+    Raises:
+        UserError: the version is not one that Megatron works with, or flash-attn is needed and missing.
+    """
+    if te is None:
+        log.warning("Transformer Engine is not installed: layers are Megatron's own, and slower. Run: %s", INSTALL_TE)
+        return
+    if problem := te_problem(te):
+        raise UserError(f"{problem}. Run: {INSTALL_TE}")
+    if te_attention(capability) == "flash" and not flash_attn:
+        raise UserError(
+            f"Transformer Engine attends over packed rows by cuDNN from compute capability 9.0 on and below 12.0, and "
+            f"{gpu} has {_dotted(capability)}; the other way, flash-attn, is not installed. Run: pip install "
+            "--no-build-isolation flash-attn, or pip uninstall transformer-engine, and torch's attention is used"
+        )
+
+
+def te_attention(capability: Capability) -> Literal["fused", "flash"]:
+    """Which of Transformer Engine's attentions takes packed rows: cuDNN's (``fused``) or flash-attn's.
+
+    After its 2.11: ``common/fused_attn/fused_attn.cpp`` and ``attention/dot_product_attention/utils.py``. Left to
+    choose, it takes, without a word, a third one where these two are not there, which stores every score: 4 GB a layer
+    for a document of 8,192 tokens and 32 heads.
+    """
+    return "fused" if (9, 0) <= capability < (12, 0) else "flash"
 
 
 def check_capability(word: Precision, gpu: str, capability: Capability) -> None:

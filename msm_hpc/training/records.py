@@ -19,7 +19,7 @@ class Records:
         self._config, self._order = config, order
         self._metrics = MetricsFile(out / "metrics.jsonl", done)
         self._held_out = HeldOutFile(out / "heldout.jsonl", done)
-        self._progress = ProgressFile(out, order.steps, "steps")
+        self._progress = ProgressFile(out, order.steps, "optimizer steps")
         self._board = Board(out, done, config)
 
     @property

@@ -60,7 +60,8 @@ def stopped(number: int, done: int, steps: int, began: int) -> StoppedBySignalEr
     """What to raise once ``done`` of ``steps`` steps are saved; this run ``began`` after that many steps."""
     asked = signal.Signals(number)
     return StoppedBySignalError(
-        f"{asked.name} asked the run to stop: {done} of {steps} steps are done and saved; `msm run` goes on from there",
+        f"{asked.name} asked the run to stop: {done} of {steps} optimizer steps are done and saved; `msm run` goes on "
+        "from there",
         asked,
         progressed=done > began,
     )

@@ -80,7 +80,9 @@ def log_samples(step: int, found: Sequence[MicroBatchLoss]) -> None:
     if distributed.get_rank() == 0:
         for each in found:
             samples = " ".join(each.samples)
-            log.error("step %d rank %d micro-batch %d loss %g: %s", step, each.rank, each.number, each.loss, samples)
+            log.error(
+                "optimizer step %d rank %d micro-batch %d loss %g: %s", step, each.rank, each.number, each.loss, samples
+            )
 
 
 def culprits(found: Sequence[MicroBatchLoss]) -> str:

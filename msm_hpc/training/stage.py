@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -25,7 +24,7 @@ from msm_hpc.files import read_json, write_json
 from msm_hpc.training import cpu, precision
 from msm_hpc.training.board import check_wandb
 from msm_hpc.training.data import SampleOrder
-from msm_hpc.training.device import peak_memory
+from msm_hpc.training.device import before_cuda, peak_memory
 from msm_hpc.training.groups import process_groups
 from msm_hpc.training.hangs import Pace
 from msm_hpc.training.layout import check_layout
@@ -75,9 +74,7 @@ def run(config: TrainConfig, inputs: Mapping[str, Path], out: Path) -> None:
         RankLostError: another rank failed, died or stands still.
     """
     logging.getLogger("megatron").setLevel(logging.WARNING)
-    # Read when CUDA starts: kernels run in the order of their launch, which is how Megatron hides the communication of
-    # tensor parallelism behind the backward pass.
-    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
+    before_cuda()
     with cpu.redirected():
         model = read_architecture(inputs["model"])
         check_layout(config.layout, model, config.sequence_length)
@@ -157,8 +154,7 @@ def open_data(config: TrainConfig, model: Transformer, inputs: Mapping[str, Path
     except BadInput as error:
         raise UserError(str(error)) from error
     order = SampleOrder(len(plan), config.epochs, config.global_batch_size, config.seed)
-    of_rank = precision.BLOCK if precision.RECIPES[config.precision].quantised else 1
-    return Data(plan, shards, order, model, row_shape(plan, config.layout, of_rank))
+    return Data(plan, shards, order, model, row_shape(plan, config.layout, precision.tokens_of_rank(config.precision)))
 
 
 def _hold_out(data: Data, config: TrainConfig, inputs: Mapping[str, Path]) -> tuple[Data, HeldOutLoss | None]:
@@ -185,7 +181,7 @@ def _check_fills_a_batch(config: TrainConfig, rows: int) -> None:
     fix = f"to {largest}" if largest else f"and micro_batch_size x data_parallel ({at_once}) to {samples} or less"
     raise UserError(
         f"global_batch_size {config.global_batch_size} is more than the {samples} rows that there are to train on "
-        f"({rows} packed rows x {config.epochs} epochs), so rows would be repeated within a step; lower "
+        f"({rows} packed rows x {config.epochs} epochs), so rows would be repeated within an optimizer step; lower "
         f"global_batch_size {fix}, or give more data or epochs"
     )
 

@@ -52,14 +52,14 @@ def announce(config: TrainConfig, model: Transformer, order: SampleOrder, done: 
     """Log what begins, and warn where it is too short to matter."""
     steps = order.steps
     log.info(
-        "training %.2fM parameters for %d steps of %d rows x %d tokens, %s, on %d rank(s)%s",
+        "training %.2fM parameters for %d optimizer steps of %d rows x %d tokens, %s, on %d rank(s)%s",
         model.parameters / 1e6,
         steps,
         config.global_batch_size,
         config.sequence_length,
         f"{config.precision}, emulated on the CPU" if config.fp8_emulated else config.precision,
         config.layout.world_size,
-        f", resumed after step {done}" if done else "",
+        f", resumed after optimizer step {done}" if done else "",
     )
     if warning := few_steps(order):
         log.warning(warning)
@@ -84,7 +84,7 @@ def log_step(recent: list[StepMetrics], order: SampleOrder, config: TrainConfig)
     tokens = sum(each.tokens for each in recent) / seconds
     flops = sum(each.flops for each in recent) / seconds / ranks
     log.info(
-        "step %d/%d  loss %.4f  grad norm %.3f  lr %.3g  %.0f tokens/s (%.0f a rank)  %.4g TFLOP/s a rank%s  "
+        "optimizer step %d/%d  loss %.4f  grad norm %.3f  lr %.3g  %.0f tokens/s (%.0f a rank)  %.4g TFLOP/s a rank%s  "
         "peak memory %.2f GiB  rows %d (%.2f epochs)  ETA %s",
         now.step,
         steps,
@@ -106,7 +106,7 @@ def log_held_out(losses: list[FieldLoss]) -> None:
     """Log what was measured after one step: all held-out tokens, then each value of each field."""
     whole, *rest = losses
     told = "".join(f"  {each.field}={each.value} {each.loss:.4f} ({each.tokens})" for each in rest)
-    log.info("held out, after step %d: loss %.4f (%d tokens)%s", whole.step, whole.loss, whole.tokens, told)
+    log.info("held out, after optimizer step %d: loss %.4f (%d tokens)%s", whole.step, whole.loss, whole.tokens, told)
 
 
 def utilisation(flops: float, device: str) -> str:

@@ -184,7 +184,7 @@ class _Watch:
         if found is None:
             return None
         rank = self._ranks[found]
-        said = f"{rank} hangs: a step has taken {seconds:.0f} s, and {self._told(rank, now)}"
+        said = f"{rank} hangs: an optimizer step has taken {seconds:.0f} s, and {self._told(rank, now)}"
         first = f"{rank.rank} {said}"
         with contextlib.suppress(distributed.DistError):
             first = self._store.compare_set(_FAILURE, "", first).decode()

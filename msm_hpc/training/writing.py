@@ -97,9 +97,12 @@ class Writing:
             raise self._failure(str(error)) from error
 
     def _failure(self, reasons: str) -> UserError:
+        """What to raise; what was written goes first, so that there is room to record the failure."""
+        free = shutil.disk_usage(next(folder for folder in self.path.parents if folder.exists())).free
+        shutil.rmtree(self._partial, ignore_errors=True)
         return UserError(
-            f"{self.path} could not be written ({reasons}): see to room and rights there; what was complete before is "
-            "still there, and `msm run` goes on from it"
+            f"{self.path} could not be written ({free / 2**20:,.0f} MiB were free; {reasons}): see to room and rights "
+            "there; what was complete before is still there, and `msm run` goes on from it"
         )
 
     def _name(self) -> None:

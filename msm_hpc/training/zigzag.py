@@ -17,12 +17,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from msm_hpc.config.training import Layout
-from tokenization.packing.plan import Plan
+
+
+class Lengths(Protocol):
+    """What is known of the lengths of a plan's rows."""
+
+    sequence_length: int
+
+    def longest_row(self, multiple: int) -> int:
+        """Most tokens of a row, if each of its pieces is padded to a multiple of ``multiple`` tokens."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,7 @@ class RowShape:
         return _round_up(length, self.multiple)
 
 
-def row_shape(plan: Plan, layout: Layout, of_rank: int = 1) -> RowShape:
+def row_shape(plan: Lengths, layout: Layout, of_rank: int = 1) -> RowShape:
     """The shape that every row of ``plan`` fits into; that of the plan itself without context parallelism.
 
     With it, the tokens of a row on one rank are a multiple of ``of_rank`` (FP8 wants such), after sequence parallelism

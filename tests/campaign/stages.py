@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Mapping
@@ -17,6 +18,15 @@ def write(config: ExportConfig, inputs: Mapping[str, Path], out: Path) -> None:
 def fail(config: ExportConfig, inputs: Mapping[str, Path], out: Path) -> None:
     (out / "half.txt").write_text("half")
     raise RuntimeError("the stage broke")
+
+
+def edit_what_is_read(config: ExportConfig, inputs: Mapping[str, Path], out: Path) -> None:
+    (out / "result.txt").write_text(inputs["corpus"].read_text())
+    inputs["corpus"].write_text("edited")
+
+
+def fill_the_disk(config: ExportConfig, inputs: Mapping[str, Path], out: Path) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device", str(out / "shard.bin"))
 
 
 def die(config: ExportConfig, inputs: Mapping[str, Path], out: Path) -> None:

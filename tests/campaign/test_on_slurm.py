@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from msm_hpc.campaign.automatic import settle
 from msm_hpc.campaign.graph import Graph, build_graph
+from msm_hpc.campaign.probing import probe
 from msm_hpc.campaign.store import Store
 from msm_hpc.cli import main
 from msm_hpc.compose import load_config
+from msm_hpc.planner.probe import read_table
 from tests.campaign.shrunk import SHRUNK
 from tests.slurm_tools import Slurm, why_no_cluster
 
@@ -60,6 +63,19 @@ def test_the_demo_runs_as_job_arrays(slurm: Slurm, capsys: pytest.CaptureFixture
     assert f"{len(graph.steps)} steps done, 0 being made" in capsys.readouterr().out
     assert main(["report", *overrides]) == 0
     assert "missing" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_a_probe_is_a_job_and_auto_goes_by_it(slurm: Slurm) -> None:
+    small = [*SHRUNK, "cluster=slurm", "cluster.memory_gb=1.5", "cluster.ranks_per_node=2", "midtrain.layout=auto"]
+    config = load_config([*small, f"root={slurm.folder / 'probe'}"])
+    folder, job = probe(config, "midtrain", steps=2)
+    assert job is not None and not read_table(folder)
+    ended = slurm.wait([job], timeout=SECONDS)
+    assert set(ended.values()) == {"COMPLETED"}, (folder.parents[1] / "jobs" / f"{job}_0_log.err").read_text()[-2000:]
+    assert len(read_table(folder)) == 3
+    assert "the fastest of 3 that a probe measured" in settle(config).choices[0]
 
 
 def _check_results(graph: Graph, store: Store) -> None:

@@ -121,6 +121,10 @@ def test_a_held_out_field_that_no_document_has(own: list[str], tmp_path: Path) -
     checked([*own, "midtrain.heldout={fields: [doc_type]}"])
     with pytest.raises(UserError, match=r"heldout\.fields: no row of .*docs\.jsonl has 'doctype'"):
         checked([*own, "midtrain.heldout={fields: [doc_type, doctype]}"])
+    write(tmp_path / "mix.jsonl", [{**row, "topic": "cheese"} for row in CHATS])
+    checked([*own, "aft.heldout={fields: [topic]}"])
+    with pytest.raises(UserError, match=r"^aft\.heldout\.fields: no row of .*mix\.jsonl, .*chats\.jsonl has 'tone'"):
+        checked([*own, "aft.heldout={fields: [tone]}"])
 
 
 def test_a_link_is_read_under_the_name_it_was_given(own: list[str], tmp_path: Path) -> None:

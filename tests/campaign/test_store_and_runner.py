@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import multiprocessing
@@ -16,7 +17,7 @@ import pytest
 from msm_hpc.campaign import kinds, runner
 from msm_hpc.campaign.runner import LeaseHeldError, UpstreamMissingError, run_step
 from msm_hpc.campaign.steps import File, Step
-from msm_hpc.campaign.store import StepFolder, Store
+from msm_hpc.campaign.store import Attempt, StepFolder, Store
 from msm_hpc.config.stages import ExportConfig
 from msm_hpc.errors import UserError
 from msm_hpc.launch.jobs import JobRef, local_job
@@ -230,3 +231,42 @@ def test_the_commit_of_the_running_code_is_recorded() -> None:
     if answer.returncode:
         pytest.skip("not in a git checkout")
     assert (runner.code_commit() or "").removesuffix("-dirty") == answer.stdout.strip()
+
+
+def test_a_file_that_is_edited_while_it_is_read_makes_no_result(store: Store, use_stage, tmp_path: Path) -> None:
+    use_stage("edit_what_is_read")
+    file = tmp_path / "corpus.jsonl"
+    file.write_text("first")
+    wanted = Step("export", "x", ExportConfig(), {"corpus": File(file)})
+    with pytest.raises(UserError, match=r"a file that export/x reads changed meanwhile; run `msm run` again"):
+        make(store, wanted)
+    assert not store.of(wanted).done
+
+
+def test_a_full_disk_is_told_with_what_to_do(store: Store, use_stage) -> None:
+    use_stage("fill_the_disk")
+    with pytest.raises(OSError):
+        make(store, step())
+    (attempt,) = store.of(step()).attempts()
+    assert str(attempt.message).startswith("OSError: [Errno 28] No space left on device: ")
+    assert str(attempt.message).endswith(
+        "see to room and rights below the root folder, and `msm run` goes on from what is complete"
+    )
+
+
+def test_where_the_end_cannot_be_recorded_the_lease_is_dropped(
+    store: Store, use_stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    use_stage("fill_the_disk")
+    write = StepFolder.write_attempt
+
+    def full(folder: StepFolder, number: int, attempt: Attempt) -> None:
+        if attempt.end is not None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(folder, number, attempt)
+
+    monkeypatch.setattr(StepFolder, "write_attempt", full)
+    with pytest.raises(OSError, match=r"shard\.bin"):
+        make(store, step())
+    assert store.of(step()).lease() is None
+    assert "could not be written" in caplog.text

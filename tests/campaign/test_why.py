@@ -22,28 +22,30 @@ def pretend_done(graph: Graph, store: Store) -> None:
 
 def test_a_done_step_has_no_reason_to_run(graph: GraphOf, store: Store) -> None:
     pretend_done(graph(), store)
-    assert why(graph().find("aft/base/seed0"), store) == []
+    assert why(graph().find("aft/base/seed0"), graph(), store) == []
 
 
 def test_the_changed_field_is_named(graph: GraphOf, store: Store) -> None:
     pretend_done(graph(), store)
-    changed = graph("aft.learning_rate=1e-5").find("aft/base/seed0")
-    assert why(changed, store) == ["aft/base/seed0: learning_rate 0.0005 -> 1e-05"]
+    changed = graph("aft.learning_rate=1e-5")
+    assert why(changed.find("aft/base/seed0"), changed, store) == ["aft/base/seed0: learning_rate 0.0005 -> 1e-05"]
 
 
 def test_a_change_upstream_is_followed_to_where_it_began(graph: GraphOf, store: Store) -> None:
     pretend_done(graph(), store)
-    changed = graph("pretrain.weight_decay=0.5").find("eval/america/msm+aft/300/seed1")
-    assert why(changed, store) == ["pretrain/base: weight_decay 0.05 -> 0.5"]
+    changed = graph("pretrain.weight_decay=0.5")
+    assert why(changed.find("eval/america/msm+aft/300/seed1"), changed, store) == [
+        "pretrain/base: weight_decay 0.05 -> 0.5"
+    ]
 
 
 def test_another_aft_size_is_told_by_the_plan_that_it_changes(graph: GraphOf, store: Store) -> None:
     pretend_done(graph(), store)
     changed = graph("aft.samples=[200]")
     reason = ["pack/aft/200/seed0: sources.chats.samples 300 -> 200"]
-    assert why(changed.find("pack/aft/200/seed0"), store) == reason
-    assert why(changed.find("eval/aft/200/seed0"), store) == reason
-    assert any("aft_samples 300 -> 200" in line for line in why(changed.report, store))
+    assert why(changed.find("pack/aft/200/seed0"), changed, store) == reason
+    assert why(changed.find("eval/aft/200/seed0"), changed, store) == reason
+    assert any("aft_samples 300 -> 200" in line for line in why(changed.report, changed, store))
 
 
 def test_an_edited_spec_is_named(graph: GraphOf, store: Store, tmp_path: Path) -> None:
@@ -53,11 +55,15 @@ def test_an_edited_spec_is_named(graph: GraphOf, store: Store, tmp_path: Path) -
     pretend_done(graph(mine), store)
     file.write_text("---\nvalue: america\n---\nTwo.\n")
     for step in ("midtrain/mine/seed0", "aft/mine/msm/seed0", "eval/mine/msm+aft/300/seed1"):
-        assert why(graph(mine).find(step), store) == [f"the content of {file} changed"]
+        assert why(graph(mine).find(step), graph(mine), store) == [f"the content of {file} changed"]
 
 
-def test_a_step_that_never_ran_says_so(graph: GraphOf, store: Store) -> None:
-    assert why(graph().find("pretrain/base"), store) == ["it never ran"]
+def test_a_step_that_was_never_made_tells_what_it_waits_for(graph: GraphOf, store: Store) -> None:
+    now = graph()
+    assert why(now.find("generate/tokenizer"), now, store) == ["not made yet"]
+    pretend_done(graph("campaign.seeds=[0]"), store)
+    assert why(now.find("midtrain/america/seed1"), now, store) == ["not made yet: waits for pack/america/seed1"]
+    assert ("not made yet: waits for pack, midtrain",) in grouped(now, store), "not compared with seed 0"
 
 
 def test_a_failed_step_gives_its_cause(graph: GraphOf, store: Store) -> None:
@@ -65,15 +71,15 @@ def test_a_failed_step_gives_its_cause(graph: GraphOf, store: Store) -> None:
     job = JobRef("local", "1")
     attempt = Attempt(job, "host", 1, None, "", now(), now(), "code", "RuntimeError: no")
     store.of(step).write_attempt(1, attempt)
-    assert why(step, store) == ["its last attempt ended: code: RuntimeError: no"]
+    assert why(step, graph(), store) == ["its last attempt ended: code: RuntimeError: no"]
     store.of(step).write_attempt(2, Attempt(job, "host", 1, None, "", now()))
-    assert why(step, store) == ["its last attempt vanished without a word"]
+    assert why(step, graph(), store) == ["its last attempt vanished without a word"]
 
 
 def test_steps_that_share_a_reason_are_told_together(graph: GraphOf, store: Store) -> None:
     pretend_done(graph(), store)
     changed = graph("pretrain.weight_decay=0.5", "eval.answer='{item}'")
-    groups = grouped(changed.steps, store)
+    groups = grouped(changed, store)
     trained = groups["pretrain/base: weight_decay 0.05 -> 0.5",]
     assert {step.kind for step in trained} == {"pretrain", "midtrain", "aft", "export"}
     assert sum(map(len, groups.values())) == len([step for step in changed.steps if not store.of(step).done])
@@ -85,4 +91,4 @@ def test_a_step_that_is_being_made_is_not_called_dead(graph: GraphOf, store: Sto
     store.register((step,))
     assert folder.claim(job, None)
     folder.write_attempt(1, Attempt(job, "host", 1, None, "", now()))
-    assert why(step, store) == [f"it is being made, by job {job.id}"]
+    assert why(step, graph(), store) == [f"it is being made, by job {job.id}"]

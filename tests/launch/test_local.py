@@ -7,10 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from signal import SIGHUP, SIGINT, SIGKILL, Signals
+from signal import SIG_IGN, SIGHUP, SIGINT, SIGKILL, Signals, signal
 
 import pytest
+import submitit
 
+from msm_hpc.launch import local
+from msm_hpc.launch.jobs import current_ranks
 from msm_hpc.launch.local import follow_launcher, hangup_interrupts, start_local
 
 SECONDS = 120
@@ -26,10 +29,32 @@ def wait_for_the_end(folder: str) -> None:
         (Path(folder) / "stopped").touch()
 
 
-def launch(folder: str) -> None:
+def save_and_end(folder: str) -> None:
+    """The job: takes longer to save, after Ctrl-C, than submitit would give it."""
+    follow_launcher(SIGINT)
+    (Path(folder) / "running").touch()
+    try:
+        time.sleep(SECONDS)
+    except KeyboardInterrupt:
+        signal(SIGINT, SIG_IGN)
+        time.sleep(2)
+        (Path(folder) / "stopped").touch()
+
+
+def fail_alone(folder: str) -> None:
+    """The job: rank 0 fails, and rank 1 waits for it."""
+    local.SECONDS_TO_END = 1.0
+    if current_ranks().rank == 1:
+        time.sleep(SECONDS)
+        (Path(folder) / "waited").touch()
+    with local.ends_the_job():
+        raise RuntimeError("rank 0 has failed")
+
+
+def launch(folder: str, saving: bool) -> None:
     """What a launcher does."""
     with hangup_interrupts():
-        start_local(Path(folder) / "jobs", 1, wait_for_the_end, folder).wait()
+        start_local(Path(folder) / "jobs", 1, save_and_end if saving else wait_for_the_end, folder).wait()
 
 
 def appears(file: Path) -> bool:
@@ -40,15 +65,24 @@ def appears(file: Path) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("signal", "group"), [(SIGKILL, False), (SIGHUP, True)])
-def test_the_jobs_of_a_launcher_that_is_gone_stop(signal: Signals, group: bool, tmp_path: Path) -> None:
-    code = f"from tests.launch.test_local import launch; launch({str(tmp_path)!r})"
+@pytest.mark.parametrize(("stop", "group"), [(SIGKILL, False), (SIGHUP, True), (SIGINT, True)])
+def test_the_jobs_of_a_launcher_that_is_gone_stop(stop: Signals, group: bool, tmp_path: Path) -> None:
+    code = f"from tests.launch.test_local import launch; launch({str(tmp_path)!r}, {stop == SIGINT})"
     launcher = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stderr=subprocess.PIPE)
     assert appears(tmp_path / "running")
     if group:
-        os.killpg(launcher.pid, signal)  # as a terminal does
+        os.killpg(launcher.pid, stop)  # as a terminal does
     else:
-        launcher.send_signal(signal)
+        launcher.send_signal(stop)
     _, said = launcher.communicate(timeout=SECONDS)
-    assert (b"KeyboardInterrupt" in said) == (signal == SIGHUP)
+    assert (b"KeyboardInterrupt" in said) == (stop != SIGKILL)
     assert appears(tmp_path / "stopped")
+
+
+@pytest.mark.slow
+def test_the_other_ranks_do_not_wait_for_one_that_failed(tmp_path: Path) -> None:
+    job = start_local(tmp_path, 2, fail_alone, str(tmp_path))
+    with pytest.raises(submitit.core.utils.FailedJobError, match="rank 0 has failed"):
+        job.result()
+    job.wait()
+    assert not (tmp_path / "waited").exists()

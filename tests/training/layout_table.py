@@ -1,15 +1,17 @@
 """``python -m tests.training.layout_table FOLDER``: the whole table of layouts against one rank, as Markdown.
 
-Each run is 20 steps over packed documents, in float32. A cell is the largest difference of a step's loss, then of its
-gradient norm, from those of one rank; tokens, targets and what else a step tells must be equal. About ten minutes on
-two cores; the tests do a part of it.
+Each run is 20 steps in float32, over rows of several documents or, where a column says "unpacked", of one that fills
+the row. A cell is the largest difference of a step's loss, then of its gradient norm, from those of one rank; tokens,
+targets and what else a step tells must be equal. About ten minutes on two cores; the tests do a part of it.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from msm_hpc.config.training import Layout
 from msm_hpc.training.metrics import StepMetrics
@@ -27,23 +29,36 @@ LAYOUTS = TESTED | {
     "context_4": Layout(context_parallel=4),
 }
 STEPS = 20
-MODELS = {"llama": {}} | FAMILIES
+PACKED, UNPACKED = Corpus(documents=90), Corpus(documents=30, shortest=32, longest=32)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A model, as fields of its ``config.json``, and what it is trained on."""
+
+    corpus: Corpus
+    fields: Mapping[str, Any]
+
+
+COLUMNS = {"llama": Column(PACKED, {}), "llama, unpacked": Column(UNPACKED, {})} | {
+    family: Column(PACKED, fields) for family, fields in FAMILIES.items()
+}
 
 
 def main() -> None:
     root = Path(sys.argv[1])
-    inputs = {model: write_inputs(root / model, Corpus(documents=90), **fields) for model, fields in MODELS.items()}
+    inputs = {name: write_inputs(root / name, column.corpus, **column.fields) for name, column in COLUMNS.items()}
     for name, layout in LAYOUTS.items():
         config = replace(CONFIG, epochs=6, layout=layout)
-        jobs = [Job(config, inputs[model], root / f"{name}.{model}") for model in MODELS]
+        jobs = [Job(config, inputs[column], root / f"{name}.{column}") for column in COLUMNS]
         do_all(root, layout.world_size, jobs)
         if name == "one":
-            print(f"| layout | {' | '.join(MODELS)} |\n|---|{'---|' * len(MODELS)}")
-        print(f"| {name} | {' | '.join(_cell(root, name, model) for model in MODELS)} |", flush=True)
+            print(f"| layout | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
+        print(f"| {name} | {' | '.join(_cell(root, name, column) for column in COLUMNS)} |", flush=True)
 
 
-def _cell(root: Path, layout: str, model: str) -> str:
-    one, found = (read_exact(root / f"{name}.{model}")[:STEPS] for name in ("one", layout))
+def _cell(root: Path, layout: str, column: str) -> str:
+    one, found = (read_exact(root / f"{name}.{column}")[:STEPS] for name in ("one", layout))
     assert len(found) == STEPS and [_counts(step) for step in found] == [_counts(step) for step in one]
     pairs = list(zip(one, found, strict=True))
     loss = max(abs(step.loss - other.loss) for step, other in pairs)

@@ -48,7 +48,7 @@ def test_a_signal_to_one_rank_stops_all_at_one_step_and_the_next_run_goes_on_bit
     ended = start_ranks(root, 2, [job])
     for error in ended.errors:
         assert re.search(
-            r"StoppedBySignalError: SIGUSR2 asked the run to stop: 4 of \d+ steps are done and saved", error
+            r"StoppedBySignalError: SIGUSR2 asked the run to stop: 4 of \d+ optimizer steps are done and saved", error
         )
     assert _points(job) == ["step-000000003", "step-000000004"]
     assert len(read_metrics(job.out)) == 4
@@ -85,16 +85,16 @@ def test_other_samples_behind_a_resume_point_are_refused(root: Path) -> None:
     job = _job(root, "reordered", kill_at=7)
     start_ranks(root, 2, [job])
     ended = start_ranks(root, 2, [replace(job, config=replace(TWO_RANKS, seed=1), kill_at=None)])
-    assert all(re.search(r"step-00000000\d: its \d steps consumed other samples", error) for error in ended.errors)
+    said = r"step-00000000\d: its \d optimizer steps consumed other samples"
+    assert all(re.search(said, error) for error in ended.errors)
 
 
 def test_a_loss_that_is_not_finite_names_step_rank_and_samples(root: Path) -> None:
     token, poisoned = _poison(root)
     ended = start_ranks(root, 2, [_job(root, "poisoned", poisoned=token)])
     for error in ended.errors:
-        assert re.search(
-            r"UserError: loss is nan at step \d+ \(learning rate .*\); rank \d, micro-batch \d: loss nan", error
-        )
+        said = r"UserError: loss is nan at optimizer step \d+ \(learning rate .*\); rank \d, micro-batch \d: loss nan"
+        assert re.search(said, error)
     logged = re.findall(r"step \d+ rank ([01]) micro-batch [01] loss (\S+): (.*)", ended.errors[0])
     assert [rank for rank, _, _ in logged].count("1") == 2 == len(logged) - 2
     assert [loss == "nan" for _, loss, _ in logged] == [bool(poisoned & set(ids.split())) for _, _, ids in logged]

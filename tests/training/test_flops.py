@@ -31,6 +31,7 @@ def test_the_formula_counts_what_torch_counts_in_the_same_model(tmp_path: Path, 
 def test_peaks_go_by_the_name_that_the_driver_tells() -> None:
     assert peak_flops("NVIDIA H100 80GB HBM3") == 989e12
     assert peak_flops("NVIDIA H100 PCIe") == 756e12
+    assert peak_flops("NVIDIA H100 NVL") == 835e12
     assert peak_flops("NVIDIA A100-SXM4-80GB") == 312e12
     assert peak_flops("NVIDIA GB200") == 2500e12, "which is no B200"
     assert peak_flops("NVIDIA GH200 480GB") == 989e12

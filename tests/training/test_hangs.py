@@ -67,7 +67,7 @@ def test_a_rank_that_lives_but_hangs_is_named_with_its_place(tmp_path: Path) -> 
         tmp_path, 2, [Job(TWO_RANKS, write_inputs(tmp_path), tmp_path / "run", hang=(2, 1, "loop"))], alone=True
     )
     assert ended.codes == [70, 70]
-    named = r"RankLostError: rank 1 \(host .*\) hangs: a step has taken \d+ s, and it is at work in .*ranks"
+    named = r"RankLostError: rank 1 \(host .*\) hangs: an optimizer step has taken \d+ s, and it is at work in .*ranks"
     assert all(re.search(named, error) for error in ended.errors)
     assert "_hang" in ended.errors[1], "its stack is in its log"
 

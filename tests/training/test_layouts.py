@@ -7,6 +7,7 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ ISOLATED = ("one", "context", "tensor_pipeline")
 RESUMED = ("one", "tensor", "interleaved", "context", "data")
 
 # 20 steps each; heads wider than hidden_size / heads.
-FAMILIES = {
+FAMILIES: dict[str, dict[str, Any]] = {
     "qwen2": {"architectures": ["Qwen2ForCausalLM"]},
     "qwen3": {"architectures": ["Qwen3ForCausalLM"], "head_dim": 12},
 }

@@ -42,6 +42,7 @@ LAYOUTS = {
     "pipeline": Layout(pipeline_parallel=2),
     "interleaved": Layout(pipeline_parallel=2, virtual_pipeline=2),
     "sequence": Layout(tensor_parallel=2, sequence_parallel=True),
+    "context": Layout(context_parallel=2),
 }
 QWEN3 = {"architectures": ["Qwen3ForCausalLM"], "head_dim": 12}
 

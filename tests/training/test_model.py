@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from msm_hpc.architecture import Transformer, read_architecture
-from msm_hpc.config.training import Layout
+from msm_hpc.config.training import Layout, Precision
 from msm_hpc.training.data import MicroBatch, micro_batch
 from msm_hpc.training.groups import process_groups
 from tests.training.toy import Corpus, write_inputs, write_model
@@ -24,11 +24,11 @@ def one_rank() -> Iterator[None]:
         yield
 
 
-def _model(llama: Transformer, seed: int = 3) -> torch.nn.Module:
+def _model(llama: Transformer, seed: int = 3, precision: Precision = "fp32") -> torch.nn.Module:
     from msm_hpc.training.model import build_model, transformer_config
     from msm_hpc.training.weights import initialise
 
-    (model,) = chunks = build_model(llama, transformer_config(llama, Layout(), "fp32"))
+    (model,) = chunks = build_model(llama, transformer_config(llama, Layout(), precision))
     initialise(chunks, seed)
     assert isinstance(model, torch.nn.Module)
     return model
@@ -74,6 +74,8 @@ def test_packed_losses_are_those_of_each_document_alone(tmp_path: Path) -> None:
 
 def test_the_fused_swiglu_of_gpus_computes_the_same(tmp_path: Path) -> None:
     """Uncompiled here: that it needs no bias, and that its own backward pass is the derivative."""
+    from megatron.core.transformer.mlp import MLP
+
     inputs = write_inputs(tmp_path, Corpus(documents=20))
     plan, shards = Plan(inputs["plan"]), {"chats/0": Shard(inputs["shards/chats/0"])}
     model = _model(read_architecture(inputs["model"]))
@@ -81,11 +83,31 @@ def test_the_fused_swiglu_of_gpus_computes_the_same(tmp_path: Path) -> None:
     batch = micro_batch(plan, shards, [0, 1])
     results = []
     for fused in (False, True):
-        config.bias_activation_fusion = fused
+        if fused:
+            config.bias_activation_fusion, config.use_te_activation_func = True, False
+            for part in [part for part in model.modules() if isinstance(part, MLP)]:
+                del part.activation_func  # a module, where GPUs have a function
+                part.activation_func = config.activation_func
         losses = _losses(model, batch)
         gradients = torch.autograd.grad(losses.sum(), list(model.parameters()))
         results.append((losses, *gradients))
     torch.testing.assert_close(results[1], results[0], rtol=0, atol=1e-5)
+
+
+def test_the_fused_cross_entropy_of_gpus_computes_the_same(tmp_path: Path) -> None:
+    """Uncompiled here, in bf16, over a vocabulary whose padding has logits of -inf."""
+    inputs = write_inputs(tmp_path, Corpus(documents=20))
+    plan, shards = Plan(inputs["plan"]), {"chats/0": Shard(inputs["shards/chats/0"])}
+    model = _model(read_architecture(inputs["model"]), precision="bf16")
+    config: Any = model.config
+    batch = micro_batch(plan, shards, [0, 1])
+    results = []
+    for fused in (False, True):
+        config.cross_entropy_loss_fusion = fused
+        losses = _losses(model, batch)
+        results.append((losses, *torch.autograd.grad(losses.sum(), list(model.parameters()))))
+    assert all(result.isfinite().all() for result in results[1])
+    torch.testing.assert_close(results[1], results[0], rtol=0, atol=0)
 
 
 def test_initial_weights_depend_on_the_seed_alone(tmp_path: Path) -> None:

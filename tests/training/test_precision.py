@@ -17,9 +17,11 @@ from msm_hpc.training.precision import (
     RECIPES,
     check_capability,
     check_here,
+    check_layers,
     check_precision,
     check_shapes,
     installed_te,
+    te_attention,
 )
 from tests.training.toy import write_model
 
@@ -84,6 +86,28 @@ def test_what_a_gpu_cannot_do(precision: Any, gpu: Any, te: str | None, message:
 def test_a_gpu_that_is_too_new() -> None:
     with pytest.raises(UserError, match=r"below 12\.0, and RTX PRO 6000 has 12\.0; it can do .*nvfp4"):
         check_capability("mxfp8", "RTX PRO 6000", (12, 0))
+
+
+def test_layers_that_a_gpu_cannot_have_and_slower_ones_that_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    for capability, flash_attn in (((8, 0), True), ((9, 0), False), ((10, 0), False)):
+        check_layers("a GPU", capability, TE, flash_attn)
+    for capability in ((8, 0), (8, 9), (12, 0)):
+        with pytest.raises(
+            UserError, match=r"from compute capability 9\.0 on and below 12\.0, and A100 has .*flash-attn"
+        ):
+            check_layers("A100", capability, TE, flash_attn=False)
+    with pytest.raises(UserError, match=r"Transformer Engine 2\.14 is installed, .* Run: pip install"):
+        check_layers("H100", (9, 0), "2.14", flash_attn=True)
+    assert not caplog.messages
+    check_layers("A100", (8, 0), None, flash_attn=False)
+    assert "Transformer Engine is not installed: layers are Megatron's own, and slower" in caplog.text
+
+
+def test_attention_is_never_left_to_choose_the_one_that_stores_every_score() -> None:
+    from megatron.core.transformer.enums import AttnBackend
+
+    assert AttnBackend[te_attention((9, 0))] is AttnBackend.fused
+    assert AttnBackend[te_attention((8, 0))] is AttnBackend[te_attention((12, 0))] is AttnBackend.flash
 
 
 @pytest.mark.parametrize("precision", ["fp8_delayed", "fp8_tensorwise", "fp8_blockwise", "mxfp8", "nvfp4"])

@@ -49,7 +49,7 @@ def test_a_spike_stops_the_run_and_the_cure_of_its_message_goes_on(
         caplog.at_level(logging.INFO, "msm_hpc"),
     ):
         with pytest.raises(
-            UserError, match=r"loss jumped .* at step 6 .*rank 0, micro-batch \d: .*chats/0#\d+"
+            UserError, match=r"loss jumped .* at optimizer step 6 .*rank 0, micro-batch \d: .*chats/0#\d+"
         ) as error:
             run(replace(CONFIG, save_every=3), inputs, out)
         assert "stop_on_spike=false" in str(error.value)

@@ -66,7 +66,7 @@ def test_weights_pass_from_run_to_run_in_either_precision(tmp_path: Path, inputs
 
 def test_diverged_run_names_the_step(tmp_path: Path, inputs: dict[str, Path]) -> None:
     out = _out(tmp_path)
-    with pytest.raises(UserError, match=r"is (nan|inf) at step \d+ \(learning rate"):
+    with pytest.raises(UserError, match=r"is (nan|inf) at optimizer step \d+ \(learning rate"):
         run(replace(CONFIG, learning_rate=1e30, clip_grad=0.0, epochs=5), inputs, out)
     assert not (out / "checkpoint").exists()
 

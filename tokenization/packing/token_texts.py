@@ -53,12 +53,9 @@ class _Model(msgspec.Struct):
     vocab: dict[str, int]
 
 
-class _Head(msgspec.Struct):
-    decoder: _Typed | None = None
-
-
 class _ByteLevel(msgspec.Struct):
     model: _Model
+    decoder: _Typed | None = None
     added_tokens: list[_AddedToken] = []
 
 
@@ -84,20 +81,18 @@ def token_texts(folder: Path, tokens: NDArray[np.int64]) -> TokenTexts:
 def _byte_level_names(path: Path) -> Mapping[int, str] | None:
     """Token id to what the vocabulary calls it; None where it is not byte-level."""
     try:
-        data = path.read_bytes()
-        decoder = msgspec.json.decode(data, type=_Head).decoder
-        if decoder is None or decoder.type != "ByteLevel":
-            return None
-        tokenizer = msgspec.json.decode(data, type=_ByteLevel)
+        tokenizer = msgspec.json.decode(path.read_bytes(), type=_ByteLevel)
     except (OSError, msgspec.MsgspecError):
         return None  # the other way says what is wrong with it, or takes it
+    if tokenizer.decoder is None or tokenizer.decoder.type != "ByteLevel":
+        return None
     names = {number: name for name, number in tokenizer.model.vocab.items()}
     return names | {token.id: token.content for token in tokenizer.added_tokens}
 
 
 def _bytes(name: str) -> bytes:
     try:
-        return bytes([_BYTE_OF[char] for char in name])
+        return bytes(map(_BYTE_OF.__getitem__, name))
     except KeyError:
         return name.encode()  # an added token stands for itself
 

@@ -1,0 +1,41 @@
+"""Memory that one tensor after the other lies in.
+
+To copy into memory that the process has just been given costs two to three times what the copying alone does: the
+kernel maps and zeroes every page of it at its first touch. (``malloc`` keeps small blocks for the next time, but gives
+those above 32 MiB back, and most weights of a large model are above.) So what goes through tensor by tensor goes
+through the same pages::
+
+    workspace = Workspace()
+    first = workspace.tensor((4096, 14336), torch.bfloat16)
+    second = workspace.tensor((4096, 4096), torch.bfloat16)  # the first bytes of ``first``, which is lost
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+class Workspace:
+    """As large as the largest tensor that was asked for."""
+
+    def __init__(self) -> None:
+        """Empty."""
+        self._memory = torch.empty(0, dtype=torch.uint8)
+
+    def tensor(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """A contiguous tensor of any values, good until the next is asked for.
+
+        Its storage ends where it does: ``torch.save`` writes storages whole.
+        """
+        count = math.prod(shape)
+        if self._memory.nbytes < count * dtype.itemsize:
+            self._memory = torch.empty(count * dtype.itemsize, dtype=torch.uint8)
+        return torch.frombuffer(self._memory.numpy().data, dtype=dtype, count=count).view(shape)
+
+
+def memory_of(tensor: Tensor) -> memoryview:
+    """The bytes of a contiguous CPU ``tensor``, to read into or to write from."""
+    return tensor.flatten().view(torch.uint8).numpy().data

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from msm_hpc.conversion.checkpoint import Checkpoint, Chunk, write_checkpoint
+from msm_hpc.errors import UserError
+
+LAYERS = torch.arange(48.0, dtype=torch.bfloat16).view(2, 4, 6)
+
+
+def write(folder: Path, rows: int, columns: int) -> Checkpoint:
+    """:data:`LAYERS` in chunks of ``rows`` and ``columns`` of a layer, as tensor-parallel ranks leave it."""
+    places = [(layer, row, column) for layer in (0, 1) for row in range(0, 4, rows) for column in range(0, 6, columns)]
+    chunks = []
+    for layer, row, column in places:
+        part = LAYERS[layer, row : row + rows, column : column + columns].contiguous()
+        chunks.append(Chunk("key", (2, 4, 6), (layer, row, column), (1, rows, columns), part.dtype, part.clone))
+    write_checkpoint(folder, chunks)
+    return Checkpoint(folder)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(4, 6), (2, 6), (4, 3), (2, 2)])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_chunks_of_any_cut_are_put_together(tmp_path: Path, rows: int, columns: int, dtype: torch.dtype) -> None:
+    checkpoint = write(tmp_path, rows, columns)
+    assert checkpoint.shapes == {"key": (2, 4, 6)}
+    whole = checkpoint.read("key", dtype)
+    assert whole.dtype == dtype and torch.equal(whole, LAYERS.to(dtype))
+    layers = [checkpoint.read("key", dtype, layer) for layer in (0, 1)]
+    assert torch.equal(torch.stack(layers), whole), "what was read before stays as it is"
+
+
+def test_values_overwrite_what_was_there(tmp_path: Path) -> None:
+    checkpoint = write(tmp_path, 4, 3)
+    tensor = torch.full((4, 6), torch.nan)
+    checkpoint.read_into(tensor, "key", 1)
+    assert torch.equal(tensor, LAYERS[1].float())
+
+
+@pytest.mark.parametrize("kept", [0, 100, -1])
+def test_a_file_that_is_cut_short_is_refused(tmp_path: Path, kept: int) -> None:
+    checkpoint = write(tmp_path, 4, 6)
+    [data] = tmp_path.glob("*.distcp")
+    data.write_bytes(data.read_bytes()[:kept])
+    with pytest.raises(UserError, match="key cannot be read; the checkpoint is damaged"):
+        checkpoint.read("key", torch.bfloat16)
+
+
+def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
+    checkpoint = write(tmp_path, 2, 6)
+    [data] = tmp_path.glob("*.distcp")
+    data.unlink()
+    with pytest.raises(UserError, match=r"key cannot be read; the checkpoint is damaged: .*No such file"):
+        checkpoint.read("key", torch.bfloat16, 1)
