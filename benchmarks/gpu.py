@@ -13,7 +13,6 @@ No figure of this has been measured yet: this project had no GPU. The tests run 
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -23,10 +22,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 from typing import TypeVar, get_args
 
 from benchmarks.gpu_case import Case, Device, Measured, look, measure
 from msm_hpc.architecture import Transformer
+from msm_hpc.campaign.runner import code_commit
 from msm_hpc.config.stages import Architecture
 from msm_hpc.config.training import Lora, Precision, TrainConfig
 from msm_hpc.errors import UserError
@@ -75,6 +76,7 @@ def main() -> None:
     """Print a table, and whether the targets are met."""
     options = _options()
     try:
+        _check(options)
         device = alone(look).result()
         cases = [case for name in options.shapes for case in _cases(name, options, device.memory)]
     except UserError as error:
@@ -120,6 +122,12 @@ def fitting(model: Transformer, configs: Sequence[TrainConfig], memory: int) -> 
     )
 
 
+def _check(options: argparse.Namespace) -> None:
+    documents, tokens = options.documents, options.sequence_length
+    if not 1 <= documents <= tokens:
+        raise UserError(f"--documents {documents}: a row of {tokens} tokens holds 1 to {tokens}; give one of these")
+
+
 def _cases(name: str, options: argparse.Namespace, memory: int) -> list[Case]:
     """Of one shape, with as many layers in each precision, so that precisions can be compared."""
     whole = SHAPES[name]
@@ -132,12 +140,10 @@ def _cases(name: str, options: argparse.Namespace, memory: int) -> list[Case]:
         )
         for precision in options.precision
     ]
-    model, label = fitting(whole, configs, memory), f"{name}, LoRA" if options.lora else name
+    model = fitting(whole, configs, memory)
     layers, of = model.shape.num_hidden_layers, whole.shape.num_hidden_layers
-    if layers < of:
-        needed = max((worst_stage(config, whole, on_gpu=True) for config in configs), key=lambda each: each.total)
-        label += f" shape, {layers} of {of} layers"
-        print(f"{name} needs {needed}, and the GPU has {memory / GIB:.1f} GiB: {layers} of {of} layers are measured")
+    cut = [f"{layers} of {of} layers"] if layers < of else []
+    label = ", ".join([name, *(["LoRA"] if options.lora else []), *cut])
     return [Case(label, model, config, options.documents, options.warmup, options.steps) for config in configs]
 
 
@@ -150,11 +156,12 @@ def table(rows: Sequence[Row]) -> str:
 def _line(row: Row, gain: float | None) -> str:
     found = row.measured
     if found is None:
-        return f"| {row.shape} | {row.precision} | {row.failure} | | | | | |"
-    seconds, mfu, ratio = sorted(found.seconds), _mfu(found), "" if gain is None else f"{gain:.2f}"
+        failure = str(row.failure).replace("|", "\\|")
+        return f"| {row.shape} | {row.precision} | {failure} | | | | | |"
+    mfu, ratio = _mfu(found), "" if gain is None else f"{gain:.2f}"
     return (
         f"| {row.shape} | {row.precision} | {found.tokens_per_second:,.0f} | {found.flops_per_second / 1e12:.4g} "
-        f"| {'' if mfu is None else f'{mfu:.1%}'} | {seconds[len(seconds) // 2]:.3f} ({seconds[-1]:.3f}) "
+        f"| {'' if mfu is None else f'{mfu:.1%}'} | {median(found.seconds):.3f} ({max(found.seconds):.3f}) "
         f"| {found.peak_memory / GIB:.1f} ({found.planned_memory / GIB:.1f}) | {ratio} |"
     )
 
@@ -184,12 +191,12 @@ def verdict(rows: Sequence[Row]) -> str:
 
 
 def _heading(device: Device) -> str:
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
     peak = peak_flops(device.name)
     against = "no peak known, so no MFU" if peak is None else f"MFU of {peak / 1e12:.0f} TFLOP/s, dense bf16"
     return (
-        f"{datetime.now(UTC).date()}, commit {commit or 'unknown'}, {device.name} of {device.memory / GIB:.1f} GiB, "
-        f"{device.software}, megatron-core {version('megatron-core')}; {against}; FLOPs as in PaLM, appendix B."
+        f"{datetime.now(UTC).date()}, commit {code_commit() or 'unknown'}, {device.name} of "
+        f"{device.memory / GIB:.1f} GiB, {device.software}, megatron-core {version('megatron-core')}; {against}; "
+        "FLOPs as in PaLM, appendix B."
     )
 
 

@@ -43,7 +43,7 @@ class Measured:
         seconds: of each step, until the device has finished it.
         tokens: of all steps.
         flops: of the model, by formula (:mod:`msm_hpc.training.flops`), of all steps.
-        peak_memory: bytes that were allocated at most.
+        peak_memory: bytes that were allocated at most, while warming up too.
         planned_memory: bytes that the planner expects.
     """
 

@@ -88,7 +88,6 @@ def main() -> None:
     out = Path(work) / "out"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    cpu.keep_freed_memory()  # for all alike
     LOOPS[name](recipe(precision, int(epochs)), make(Path(work)), out)
 
 

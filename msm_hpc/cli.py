@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from msm_hpc import __version__, commands
 from msm_hpc.campaign.rehearsal import MOST_RANKS
 from msm_hpc.campaign.session import Session, terminal
-from msm_hpc.errors import UserError
+from msm_hpc.errors import StoppedBySignalError, UserError
 from msm_hpc.files import CANNOT_WRITE
 from tokenization.errors import BadInput
 
@@ -87,13 +87,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in CANNOT_WRITE:
             raise
-        where = f": {error.filename}" if error.filename else ""
+        what, place = (f": {error.filename}", "there") if error.filename else ("", "below root=")
         print(
-            f"msm: {error.strerror}{where}; see to room and rights below root=, and run the same command again: what "
-            "is complete is kept",
+            f"msm: {error.strerror}{what}; free space or mend the permissions {place}, and run the same command again: "
+            "what is complete is kept",
             file=sys.stderr,
         )
         return 2
+    except StoppedBySignalError as error:
+        print(f"msm: {error}", file=sys.stderr)
+        return 130
     except KeyboardInterrupt:
         print("\nmsm: interrupted; the same command goes on from what is done", file=sys.stderr)
         return 130

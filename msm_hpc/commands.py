@@ -145,7 +145,7 @@ def probe(session: Session, arguments: argparse.Namespace) -> int:
         )
         return 0
     for (layout, rows), seconds in read_table(folder).items():
-        session.tell(f"{seconds:.3g} s an optimizer step: {layout} x {rows} row(s)")
+        session.tell(f"{seconds:.3g} s per optimizer step: {layout} x {rows} row(s)")
     session.tell(f"in {folder}")
     return 0
 

@@ -71,8 +71,8 @@ def _checked(override: str) -> str:
         parsed = OverridesParser.create().parse_override(override)
     except HydraException as error:
         raise UserError(
-            f"cannot read the override {override!r}: {_innermost(error)}. A value with blanks, brackets or other signs "
-            f"stands in quotes, and the whole once more for the shell: \"root='/my runs'\""
+            f"cannot read the override {override!r}: {_innermost(error)}. Quote a value with spaces or other special "
+            "characters, and quote the whole override for the shell: \"root='/my runs'\""
         ) from error
     key = parsed.key_or_group
     if key in GROUPS or parsed.is_delete():

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,16 +97,28 @@ def test_the_demos_recipe_on_a_real_model_is_told(tmp_path: Path, capsys: pytest
     assert "Note: campaign=demo" not in capsys.readouterr().out
 
 
-def test_a_full_disk_is_one_message(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ((errno.ENOSPC,), "No space left on device; free space or mend the permissions below root=, and run"),
+        ((errno.EACCES, "/x/spec.md"), "Permission denied: /x/spec.md; free space or mend the permissions there, and"),
+    ],
+)
+def test_a_full_disk_or_missing_rights_are_one_message(
+    error: tuple[Any, ...],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def full(*arguments: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def fail(*arguments: object) -> None:
+        number, *file = error
+        raise OSError(number, os.strerror(number), *file)
 
-    monkeypatch.setattr("msm_hpc.report.stage.write_json", full)
+    monkeypatch.setattr("msm_hpc.report.stage.write_json", fail)
     assert main(["report", "campaign=demo", f"root={tmp_path}"]) == 2
     shown = capsys.readouterr().err
-    assert shown.startswith("msm: No space left on device; see to room and rights below root=")
+    assert shown.startswith(f"msm: {said}")
     assert "Traceback" not in shown
 
 

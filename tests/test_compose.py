@@ -34,7 +34,7 @@ def test_overrides_reach_fields_that_no_file_mentions() -> None:
         ("midtrain.lr=1", r"unknown key 'midtrain.lr'; did you mean 'midtrain.learning_rate'\?"),
         ("midtrain.optimizer.lr=1", r"did you mean 'midtrain.learning_rate'\?"),
         ("aft.tp=2", r"did you mean 'aft.layout.tensor_parallel'\?"),
-        ("root=/my runs ü", r"cannot read the override .* stands in quotes, and the whole once more for the shell"),
+        ("root=/my runs ü", r"cannot read the override .* quote the whole override for the shell"),
         ("+campaign.colour=red", r"unknown key 'campaign.colour'"),
         ("model=gpt5", r"(?s)Could not find 'model/gpt5'.*Available options.*smollm2_135m.*tiny"),
         ("aft.samples=[1,x]", r"aft.samples.1: input should be a valid integer, .* got 'x'"),

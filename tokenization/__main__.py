@@ -308,6 +308,6 @@ def _fsync(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts one a core, which spin, and none is used
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # else a thread a core, which spins; no matrix is multiplied
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # Slurm's; then we clean up as after Ctrl-C
     sys.exit(main())

@@ -38,7 +38,7 @@ class Kind:
         return stage
 
 
-TRAIN = Kind(1, TrainConfig, "msm_hpc.training.stage:run", resumable=True, uses_gpus=True)
+TRAIN = Kind(2, TrainConfig, "msm_hpc.training.stage:run", resumable=True, uses_gpus=True)
 
 KINDS: Mapping[str, Kind] = {
     "generate": Kind(1, GenerateConfig, "msm_hpc.corpus.stage:run"),

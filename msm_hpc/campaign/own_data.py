@@ -67,7 +67,7 @@ def _held_out(readings: Mapping[str, _Reading], config: Config) -> Iterator[str]
     """Fields that no row of a training has, where all its sources are the user's own."""
     for section, heldout, sources in _held_out_trainings(config):
         for name in heldout.fields if heldout else ():
-            if all(source in readings and name in readings[source].fields for source in sources):
+            if sources and all(source in readings and name in readings[source].fields for source in sources):
                 files = ", ".join(str(config.data.corpora[source]) for source in sources)
                 yield f"{section}.heldout.fields: no row of {files} has {name!r}; name a field that its rows have"
 
@@ -92,7 +92,7 @@ class _Reading:
         usable: how many rows can be trained on.
         bad: rows that tokenising stops at, or skips.
         strange: what is wrong with rows that it takes, but that are not what the source holds.
-        fields: that held-out loss is to be told by, those that no row has had so far.
+        fields: those in ``heldout.fields`` of either training that no row has had so far.
     """
 
     def __init__(self, source: str, config: Config) -> None:

@@ -69,12 +69,12 @@ def run_step(root: str, step_id: str) -> None:
         return
     with ends_the_job():
         _take_lease(folder, step_id)
-        with _recorded(folder, ranks.world_size):
-            folder.start_partial(keep=KINDS[record.kind].resumable)
-            _run_stage(store, folder, record)
-            (folder.partial / PROGRESS_FILE).unlink(missing_ok=True)
-            _check_lease(folder, step_id)
-            folder.publish()
+    with _recorded(folder, ranks.world_size), ends_the_job():  # in this order: the lease is held until they are gone
+        folder.start_partial(keep=KINDS[record.kind].resumable)
+        _run_stage(store, folder, record)
+        (folder.partial / PROGRESS_FILE).unlink(missing_ok=True)
+        _check_lease(folder, step_id)
+        folder.publish()
 
 
 def _run_stage(store: Store, folder: StepFolder, record: Record) -> None:
@@ -85,9 +85,11 @@ def _run_stage(store: Store, folder: StepFolder, record: Record) -> None:
     log.info("%s starts in %s", record.name, folder.path)
     if not missing:
         kind.load()(record.typed_config(), inputs, folder.partial)
-        if _stamps(record) != before:
+        after = _stamps(record)
+        if changed := [str(path) for path in before if after[path] != before[path]]:
             raise UserError(
-                f"a file that {record.name} reads changed meanwhile; run `msm run` again to use it as it is"
+                f"{', '.join(changed)} changed while {record.name} read it, so that its result may mix both; leave it "
+                "alone and run `msm run` again"
             )
         return
     if kind.missing_inputs_allowed:
@@ -107,11 +109,17 @@ def _inputs(store: Store, record: Record) -> Mapping[str, Path]:
     return found
 
 
-def _stamps(record: Record) -> list[tuple[int, int, int] | None]:
-    """Inode, size and time of each file from outside, None where it is gone: whether it is read twice alike."""
+def _stamps(record: Record) -> dict[Path, object]:
+    """What each file from outside is known by without reading it; None where it is gone."""
     files = [Path(source) for source in record.inputs.values() if Path(source).is_absolute()]
-    stats = [file.stat() if file.exists() else None for file in files]
-    return [stat and (stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats]
+    return {file: _stamp(file) if file.exists() else None for file in files}
+
+
+def _stamp(path: Path) -> object:
+    if path.is_dir():
+        return File(path).identity
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _unchanged(path: Path, identity: str) -> Path:
@@ -167,7 +175,7 @@ def _recorded(folder: StepFolder, ranks: int) -> Iterator[None]:
         try:
             folder.write_attempt(number, ended)
         except OSError as reason:  # a full disk: the lease is to be dropped all the same
-            log.error("that this attempt ended (%s: %s) could not be written: %s", ended.cause, ended.message, reason)
+            log.error("the end of this attempt (%s: %s) could not be written: %s", ended.cause, ended.message, reason)
         if _goes_on(error, ended.cause) and requeue():
             return
         holder = folder.lease()
@@ -222,7 +230,7 @@ def _message(error: BaseException | None) -> str | None:
         return str(error)
     said = "".join(traceback.format_exception_only(error)).strip()
     if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
-        return f"{said}: see to room and rights below the root folder, and `msm run` goes on from what is complete"
+        return f"{said}: free space or mend the permissions there, and `msm run` goes on from what is complete"
     return said
 
 

@@ -34,7 +34,7 @@ COLOURS: dict[State, str] = {
 }
 LOG_LINES = 12
 LITTLE = 2**20
-"""Free bytes that are told beside a failure."""
+"""Fewer free bytes than these are told below failures."""
 NAMES = 4
 """Of steps that share something, named one by one."""
 
@@ -68,7 +68,7 @@ def needs_table(found: Sequence[Training]) -> Table:
         "memory\na rank",
         "optimizer\nsteps",
         "tokens",
-        "s an\noptimizer\nstep",
+        "s per\noptimizer\nstep",
         "hours",
         "GPU\nhours",
     )
@@ -90,7 +90,7 @@ def _caption(found: Sequence[Training]) -> Iterator[str]:
         yield f"{sum(hours):,.1f} GPU-hours in {whose}"
         yield _speeds(found)
     if any(each.rows is None for each in found):
-        yield "the unknown is known once the rows are packed (of a midtrain.tokens budget without replay: before)"
+        yield "what is missing is known once the rows are packed (of a midtrain.tokens budget without replay: before)"
 
 
 def _recipe(config: TrainConfig) -> str:
@@ -187,15 +187,18 @@ def print_failures(console: Console, steps: Sequence[Step], store: Store) -> Non
         cause = last.cause or "vanished without a word (killed, out of memory, or its node was lost)"
         console.print(Text.assemble((step.name, "red"), f" ({step.id}): {cause}"))
         plain = [f"  {last.message}"] if last.message else [f"  | {line}" for line in tail(last.log)]
-        for line in [*plain, f"  log: {last.log}", *_full_disk(store.root)]:
+        for line in [*plain, f"  log: {last.log}"]:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if steps:
+        _print_full_disk(console, store.root)
 
 
-def _full_disk(root: Path) -> Iterator[str]:
-    """What to say where hardly a byte is free: not every failure for want of room could be written."""
+def _print_full_disk(console: Console, root: Path) -> None:
+    """Tell that hardly a byte is free: not every failure for want of room could be written."""
     free = shutil.disk_usage(root).free
     if free < LITTLE:
-        yield f"  {root} has {free:,} bytes free: free some, and run again; it goes on from what is complete"
+        line = f"{root} has {free:,} bytes free: free some, and run again; it goes on from what is complete"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def names_of(steps: Sequence[Step]) -> str:

@@ -18,7 +18,7 @@ from msm_hpc.launch.jobs import living
 
 def why(step: Step, graph: Graph, store: Store) -> list[str]:
     """One line for each reason why ``step`` of ``graph`` is not done; empty where it is done."""
-    return _reasons(step, store, _Comparison(graph, store, names=True))
+    return _reasons(step, store, _Comparison(_ids(graph), store, by_name=True))
 
 
 def _reasons(step: Step, store: Store, comparison: _Comparison) -> list[str]:
@@ -39,20 +39,24 @@ def _reasons(step: Step, store: Store, comparison: _Comparison) -> list[str]:
 def grouped(graph: Graph, store: Store) -> dict[tuple[str, ...], list[Step]]:
     """The steps that are not done, by what :func:`why` says of them."""
     groups: dict[tuple[str, ...], list[Step]] = {}
-    comparison = _Comparison(graph, store, names=False)
+    comparison = _Comparison(_ids(graph), store, by_name=False)
     for step in graph.steps:
         if reasons := _reasons(step, store, comparison):
             groups.setdefault(tuple(reasons), []).append(step)
     return groups
 
 
+def _ids(graph: Graph) -> frozenset[str]:
+    return frozenset(step.id for step in graph.steps)
+
+
 @dataclass(frozen=True)
 class _Comparison:
-    """Compares steps with what is in the store; every record is read once."""
+    """Compares steps with what is in the store, but for their ``siblings``; every record is read once."""
 
-    graph: Graph
+    siblings: frozenset[str]
     store: Store
-    names: bool
+    by_name: bool
     records: dict[str, Record] = field(default_factory=dict)
     distances: dict[tuple[str, str], int] = field(default_factory=dict)
 
@@ -65,13 +69,12 @@ class _Comparison:
     def never_made(self, step: Step) -> str:
         """What the step waits for: the names of other steps, or their kinds."""
         waits = [parent for parent in step.parents if not self.store.of(parent).done]
-        told = dict.fromkeys(parent.name if self.names else parent.kind for parent in waits)
+        told = dict.fromkeys(parent.name if self.by_name else parent.kind for parent in waits)
         return f"not made yet: waits for {', '.join(told)}" if told else "not made yet"
 
     def most_similar(self, step: Step) -> Record | None:
         """The done step of the same name, else the one that differs in the fewest fields; the newest if many."""
-        siblings = {each.id for each in self.graph.steps}
-        records = (record for record in self.store.records(step.kind) if record.id not in siblings)
+        records = (record for record in self.store.records(step.kind) if record.id not in self.siblings)
         done = [record for record in records if self.store.folder(record.id).done]
         newest_first = sorted(done, key=lambda record: record.created, reverse=True)
         return min(

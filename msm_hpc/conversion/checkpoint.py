@@ -48,9 +48,10 @@ _FORMAT = {
 
 @dataclass(frozen=True)
 class Chunk:
-    """A part of the global tensor ``key``; ``data`` is called when it is written, so that one chunk at a time is made.
+    """A part of the global tensor ``key``.
 
-    ``global_shape``, ``offset`` and ``shape`` have the global tensor's number of axes; ``data`` may lack the first.
+    ``global_shape``, ``offset`` and ``shape`` have the global tensor's number of axes. ``data`` may lack the first. It
+    is called when the chunk is written, and its tensor need live only until the next chunk's is asked for.
     """
 
     key: str
@@ -66,7 +67,9 @@ def write_checkpoint(folder: Path, chunks: Sequence[Chunk]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     # Checksums take a fifth of the time, and torch does not look at them when it reads.
     with serialization.patch("save.compute_crc32", False):  # type: ignore[attr-defined]
-        save({}, storage_writer=FileSystemWriter(folder), planner=_ChunkPlanner(chunks), no_dist=True)
+        # Where there is a GPU torch would else make chunks ahead of the one that it writes.
+        writer = FileSystemWriter(folder, per_thread_copy_ahead=0)
+        save({}, storage_writer=writer, planner=_ChunkPlanner(chunks), no_dist=True)
     torch.save({}, folder / "common.pt")
     write_json(folder / "metadata.json", _FORMAT)
 

@@ -69,7 +69,7 @@ class GlobalTensor:
     def fuse(self, weights: Mapping[str, Tensor], layer: int, workspace: Workspace) -> Tensor:
         """``[rows, columns]``: the parts of ``layer``, from ``weights`` by Hugging Face name.
 
-        They are put together in ``workspace``; no copy is made of a Hugging Face tensor that is one as it is.
+        They are put together in ``workspace``; a Hugging Face tensor that is the whole of it is returned as it is.
         """
         names = list(self.hf_shapes(layer))
         first = weights[names[0]]

@@ -38,4 +38,4 @@ class Workspace:
 
 def memory_of(tensor: Tensor) -> memoryview:
     """The bytes of a contiguous CPU ``tensor``, to read into or to write from."""
-    return tensor.flatten().view(torch.uint8).numpy().data
+    return tensor.view(-1).view(torch.uint8).numpy().data  # view() refuses what it would have to copy

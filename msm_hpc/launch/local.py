@@ -43,6 +43,8 @@ SECONDS_TO_END = 20.0
 def start_local(folder: Path, ranks: int, function: Callable[..., None], *arguments: str) -> submitit.Job[None]:
     """Start ``function(*arguments)`` in ``ranks`` processes; logs and pickles go to ``folder``.
 
+    ``function`` begins with :func:`follow_launcher`: until then Ctrl-C is blocked in it.
+
     One thread a rank: more would fight over the cores that the other ranks and jobs were given.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -89,7 +91,8 @@ def ends_the_job() -> Iterator[None]:
     except Exception:  # broad: whatever rank 0 fails of; raised again
         _, left = psutil.wait_procs(_other_ranks(), timeout=SECONDS_TO_END)
         for process in left:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+                process.kill()
         raise
 
 

@@ -37,7 +37,7 @@ FIXED_CPU = int(0.9 * GIB)
 class Memory:
     """Bytes of one rank of one pipeline stage. ``working`` is the most that is held beside what the others hold.
 
-    That is logits and loss, the gradients of activations and of one weight, or the optimizer's own.
+    That is logits and loss, or the gradients of activations and of one weight.
     """
 
     weights: int
@@ -109,7 +109,6 @@ class _Stage:
         trained = weights if self.config.lora is None else adapter
         state = 8 if self.size == 4 else 12
         optimizer = state * trained // (self.layout.data_parallel * self.layout.context_parallel)
-        update = 0 if self.on_gpu else optimizer * 4 // state
         activations = self._in_flight() + (self.tokens * self._norm() if self.last else 0)
         fp8_copies = 2 * in_layers if self.on_gpu and RECIPES[self.config.precision].quantised else 0
         return Memory(
@@ -117,7 +116,7 @@ class _Stage:
             gradients=4 * trained,
             optimizer=optimizer,
             activations=activations,
-            working=max(self._backward_of_a_layer(), self._head(), update - activations),
+            working=max(self._backward_of_a_layer(), self._head()),
             fixed=FIXED_GPU if self.on_gpu else FIXED_CPU,
         )
 
@@ -181,9 +180,13 @@ class _Stage:
         query, key = (rows // self.layout.tensor_parallel for rows in (self.model.query_rows, self.model.key_rows))
         return 4 * (2 * query + key) + (4 * (query + 2 * key) if self.size == 4 else 4 * key)
 
+    @property
+    def _mlp_tensors(self) -> int:
+        """Of the MLP's width: gate, up and their product; on a CPU silu(gate) too."""
+        return 3 if self.on_gpu else 4
+
     def _mlp(self) -> int:
-        """Gate, up and their product."""
-        return 3 * self.size * self.model.shape.intermediate_size // self.layout.tensor_parallel
+        return self._mlp_tensors * self.size * self.model.shape.intermediate_size // self.layout.tensor_parallel
 
     def _adapter(self) -> int:
         """What goes from the one half of each pair of an adapter to the other."""
@@ -224,7 +227,7 @@ class _Stage:
         kept = columns * self.tokens
         gradient = columns * shape.hidden_size if self.config.lora is None else 0
         # Of fc2's weight; of gate and up, beside the product's; of fc1's weight, when the MLP's tensors are gone.
-        largest = max(kept + gradient, 2 * kept, 2 * gradient - kept)
+        largest = max(kept + gradient, 2 * kept, 2 * gradient + (2 - self._mlp_tensors) * kept)
         return self.size * largest + self.tokens * self._gradients_between()
 
     def _gradients_between(self) -> int:

@@ -13,7 +13,7 @@ import torch
 
 
 class FusedAdam(torch.optim.Optimizer):
-    """AdamW (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2) over lists of tensors at a time."""
+    """AdamW (Loshchilov and Hutter, arXiv 1711.05101, algorithm 2), one pass over each tensor."""
 
     def __init__(
         self,
@@ -40,18 +40,22 @@ class FusedAdam(torch.optim.Optimizer):
         for param in params:
             if not self.state[param]:
                 self.state[param] = {"exp_avg": torch.zeros_like(param), "exp_avg_sq": torch.zeros_like(param)}
-        gradients = [param.grad for param in params if param.grad is not None]
-        means = [self.state[param]["exp_avg"] for param in params]
-        squares = [self.state[param]["exp_avg_sq"] for param in params]
         beta1, beta2 = group["betas"]
-        torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_lerp_(means, gradients, 1 - beta1)
-        torch._foreach_mul_(squares, beta2)
-        torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
-        scale = torch._foreach_sqrt(squares)
-        torch._foreach_div_(scale, (1 - beta2 ** group["step"]) ** 0.5)
-        torch._foreach_add_(scale, group["eps"])
-        torch._foreach_addcdiv_(params, means, scale, -group["lr"] / (1 - beta1 ** group["step"]))
+        torch._fused_adamw_(
+            params,
+            [param.grad for param in params if param.grad is not None],
+            [self.state[param]["exp_avg"] for param in params],
+            [self.state[param]["exp_avg_sq"] for param in params],
+            [],
+            [torch.tensor(float(group["step"]), device=params[0].device)] * len(params),
+            lr=group["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            eps=group["eps"],
+            weight_decay=group["weight_decay"],
+            amsgrad=False,
+            maximize=False,
+        )
 
 
 def install() -> None:

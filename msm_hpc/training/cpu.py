@@ -12,7 +12,6 @@ Where there is a GPU, :func:`redirected` does nothing.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import logging
 import os
@@ -25,7 +24,6 @@ import torch
 
 _FACTORIES = ("tensor", "zeros")
 _ABSENT = object()
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _active = False
 
 
@@ -38,7 +36,6 @@ def redirected() -> Iterator[None]:
         return
     # Compiling the few fused functions takes longer than all they could save on a CPU. Read when megatron is imported.
     os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
-    keep_freed_memory()
     with contextlib.ExitStack() as patches:
         _active = True
         patches.callback(_deactivate)
@@ -47,17 +44,6 @@ def redirected() -> Iterator[None]:
         _redirect_collectives(patches)
         _redirect_random(patches)
         yield
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep what is freed for the next tensor, for as long as this process lives.
-
-    Else it gives large tensors back to the system, which clears every page anew at the next one: 2% of a step. The
-    thresholds are in bytes, the largest that ``mallopt`` takes; larger tensors are given back all the same.
-    """
-    libc = ctypes.CDLL(None)
-    for name, value in ((_M_MMAP_THRESHOLD, 1 << 25), (_M_TRIM_THRESHOLD, (1 << 31) - 1)):
-        assert libc.mallopt(name, value), f"mallopt({name}, {value})"
 
 
 def _expect_warnings(patches: contextlib.ExitStack) -> None:
@@ -119,7 +105,7 @@ def _redirect_collectives(patches: contextlib.ExitStack) -> None:
     """Two ways in which gloo is not NCCL (seen with torch 2.13).
 
     It reads a non-contiguous tensor as if it were contiguous, without an error. And it copies the buffer of a rank that
-    is alone into new memory and back, which costs 4% of a step.
+    is alone into new memory and back.
     """
     from megatron.core.distributed import param_and_grad_buffer
 

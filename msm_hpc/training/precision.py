@@ -199,18 +199,19 @@ def check_layers(gpu: str, capability: Capability, te: str | None, flash_attn: b
         raise UserError(f"{problem}. Run: {INSTALL_TE}")
     if te_attention(capability) == "flash" and not flash_attn:
         raise UserError(
-            f"Transformer Engine attends over packed rows by cuDNN from compute capability 9.0 on and below 12.0, and "
-            f"{gpu} has {_dotted(capability)}; the other way, flash-attn, is not installed. Run: pip install "
-            "--no-build-isolation flash-attn, or pip uninstall transformer-engine, and torch's attention is used"
+            f"on {gpu} (compute capability {_dotted(capability)}) Transformer Engine needs flash-attn for packed rows, "
+            "since cuDNN's attention takes them from 9.0 to below 12.0 only, and flash-attn is not installed. Run: pip "
+            "install --no-build-isolation flash-attn, or pip uninstall transformer-engine to use torch's attention, "
+            "which is slower"
         )
 
 
 def te_attention(capability: Capability) -> Literal["fused", "flash"]:
     """Which of Transformer Engine's attentions takes packed rows: cuDNN's (``fused``) or flash-attn's.
 
-    After its 2.11: ``common/fused_attn/fused_attn.cpp`` and ``attention/dot_product_attention/utils.py``. Left to
-    choose, it takes, without a word, a third one where these two are not there, which stores every score: 4 GB a layer
-    for a document of 8,192 tokens and 32 heads.
+    As in its version 2.11: ``common/fused_attn/fused_attn.cpp`` has 9.0 as cuDNN's lowest for them, and
+    ``attention/dot_product_attention/utils.py`` refuses 12.0. Left to choose, it takes, without a word, a third one
+    where these two are not there, which stores every score: 4 GB a layer for a document of 8,192 tokens and 32 heads.
     """
     return "fused" if (9, 0) <= capability < (12, 0) else "flash"
 

@@ -1,9 +1,9 @@
 """Signals that ask a run to stop: noticed when they come, obeyed between two steps.
 
 Slurm sends SIGUSR2 some time before the time limit (``--signal`` in the script), and SIGTERM at ``scancel`` and
-preemption. They do not reach all ranks at one moment: if each obeyed at its own next step, one could stop after step 7
-while another waits in step 8 for it. So a handler only takes note, and after every step the ranks agree by the largest
-signal that any has noticed; the step at which all stop is then the same, and so is what they save.
+preemption; Ctrl-C is SIGINT. They do not reach all ranks at one moment: if each obeyed at its own next step, one could
+stop after step 7 while another waits in step 8 for it. So a handler only takes note, and after every step the ranks
+agree by the largest signal that any has noticed; the step at which all stop is then the same, and so is what they save.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import distributed
 
 from msm_hpc.errors import StoppedBySignalError
 
-STOPPING = (signal.SIGUSR2, signal.SIGTERM)  # SIGTERM has the larger number, so it wins where both were noticed
+STOPPING = (signal.SIGINT, signal.SIGUSR2, signal.SIGTERM)  # the one with the largest number wins: SIGTERM
 
 
 @dataclass
@@ -35,7 +35,7 @@ class StopRequest:
 
 @contextlib.contextmanager
 def noticed() -> Iterator[StopRequest]:
-    """While this is open, SIGUSR2 and SIGTERM are noted and do nothing else; to be opened in the main thread.
+    """While this is open, the signals that stop are noted and do nothing else; to be opened in the main thread.
 
     Submitit's handlers, which it sets in the process of every rank, are put back afterwards.
     """

@@ -70,7 +70,8 @@ def run(config: TrainConfig, inputs: Mapping[str, Path], out: Path) -> None:
     Raises:
         UserError: the layout does not fit the model or the number of ranks, the data is not for this model, or the
             loss is no longer finite.
-        StoppedBySignalError: SIGUSR2 or SIGTERM came, and a resume point is saved; the next call goes on from it.
+        StoppedBySignalError: SIGINT, SIGUSR2 or SIGTERM came, and a resume point is saved, from which the next call
+            goes on.
         RankLostError: another rank failed, died or stands still.
     """
     logging.getLogger("megatron").setLevel(logging.WARNING)

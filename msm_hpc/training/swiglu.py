@@ -2,6 +2,7 @@
 
 ``x`` holds gate and value side by side, ``x = [a | b]``, and the output is ``silu(a) * b``. Autograd would make the
 gradients of ``a`` and ``b`` apart and then copy both into one new tensor; here they are written into its halves.
+Kept for the backward pass are ``x`` and ``silu(a)``.
 """
 
 from __future__ import annotations
@@ -28,21 +29,20 @@ class SwiGLU(MegatronModule):  # type: ignore[misc]
 
 
 class _SwiGLU(torch.autograd.Function):
-    """Keeps its input alone, as the fused kernels for GPUs do."""
-
     @staticmethod
     def forward(ctx: Any, both: Tensor) -> Tensor:
-        ctx.save_for_backward(both)
         gate, value = both.chunk(2, dim=-1)
-        return F.silu(gate).mul_(value)
+        activated = F.silu(gate)
+        ctx.save_for_backward(both, activated)
+        return activated * value
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (both,) = ctx.saved_tensors
+        both, activated = ctx.saved_tensors
         gate, value = both.chunk(2, dim=-1)
         result = torch.empty_like(both)
         of_gate, of_value = result.chunk(2, dim=-1)
         torch.mul(gradient, value, out=of_gate)
         torch.ops.aten.silu_backward.grad_input(of_gate, gate, grad_input=of_gate)
-        torch.ops.aten.silu.out(gate, out=of_value).mul_(gradient)
+        torch.mul(gradient, activated, out=of_value)
         return result

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.gpu import SHAPES, Row, fitting, run, table, verdict
+from benchmarks.gpu import SHAPES, Row, fitting, main, run, table, verdict
 from benchmarks.gpu_case import Case, Measured
 from msm_hpc.config.training import Lora, TrainConfig
 from msm_hpc.errors import UserError
@@ -62,6 +62,23 @@ def test_without_a_gpu_it_says_why_and_what_to_do() -> None:
     assert done.returncode == 1 and done.stdout == ""
     assert "error: no GPU: torch" in done.stderr and "nvidia-smi" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("documents", ["0", "9"])
+def test_a_row_holds_no_more_documents_than_tokens(documents: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu", "--sequence-length", "8", "--documents", documents])
+    with pytest.raises(SystemExit, match=f"error: --documents {documents}: a row of 8 tokens holds 1 to 8; give one"):
+        main()
+
+
+def test_a_failure_is_one_cell_whatever_it_says_and_the_median_lies_between_the_middle_steps() -> None:
+    row = _row("bf16", 10_000)
+    assert row.measured is not None
+    failed = replace(row, measured=None, failure="TypeError: int | None")
+    steps = replace(row, measured=replace(row.measured, seconds=(0.1, 0.9, 0.4, 0.2)))
+    first, second = table([failed, steps]).splitlines()[2:]
+    assert first == r"| 1b | bf16 | TypeError: int \| None | | | | | |"
+    assert "| 0.300 (0.900) |" in second
 
 
 @pytest.mark.parametrize(("name", "parameters"), [("1b", 1_235_814_400), ("3b", 3_212_749_824), ("8b", 8_030_261_248)])

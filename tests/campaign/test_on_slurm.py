@@ -71,7 +71,7 @@ def test_a_probe_is_a_job_and_auto_goes_by_it(slurm: Slurm) -> None:
     small = [*SHRUNK, "cluster=slurm", "cluster.memory_gb=1.5", "cluster.ranks_per_node=2", "midtrain.layout=auto"]
     config = load_config([*small, f"root={slurm.folder / 'probe'}"])
     folder, job = probe(config, "midtrain", steps=2)
-    assert job is not None and not read_table(folder)
+    assert job is not None
     ended = slurm.wait([job], timeout=SECONDS)
     assert set(ended.values()) == {"COMPLETED"}, (folder.parents[1] / "jobs" / f"{job}_0_log.err").read_text()[-2000:]
     assert len(read_table(folder)) == 3

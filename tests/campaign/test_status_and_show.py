@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from rich.console import Console
 
 from msm_hpc.campaign.display import Clock, Display
@@ -99,6 +102,17 @@ def test_a_failure_shows_cause_message_and_log(store: Store, tmp_path: Path) -> 
     assert "| last words" in text
     assert text.count("| first") < 20
     assert "eval/never ended before it could start" in text
+
+
+def test_a_full_disk_is_told_once_below_the_failures(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = [source("one"), source("other")]
+    for failed in steps:
+        store.of(failed).write_attempt(1, replace(ATTEMPT, cause="code", message="OSError: no room", log="/x/log"))
+    assert "bytes free" not in printed(lambda console: print_failures(console, steps, store))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=4096))
+    assert printed(lambda console: print_failures(console, [], store)) == ""
+    last = printed(lambda console: print_failures(console, steps, store)).splitlines()
+    assert [number for number, line in enumerate(last) if "4,096 bytes free" in line] == [len(last) - 1]
 
 
 def test_the_view_tells_each_end_once(store: Store) -> None:

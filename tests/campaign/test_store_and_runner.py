@@ -238,7 +238,9 @@ def test_a_file_that_is_edited_while_it_is_read_makes_no_result(store: Store, us
     file = tmp_path / "corpus.jsonl"
     file.write_text("first")
     wanted = Step("export", "x", ExportConfig(), {"corpus": File(file)})
-    with pytest.raises(UserError, match=r"a file that export/x reads changed meanwhile; run `msm run` again"):
+    with pytest.raises(
+        UserError, match=r"changed while export/x read it, so that its result may mix both; leave it alone"
+    ):
         make(store, wanted)
     assert not store.of(wanted).done
 
@@ -250,7 +252,7 @@ def test_a_full_disk_is_told_with_what_to_do(store: Store, use_stage) -> None:
     (attempt,) = store.of(step()).attempts()
     assert str(attempt.message).startswith("OSError: [Errno 28] No space left on device: ")
     assert str(attempt.message).endswith(
-        "see to room and rights below the root folder, and `msm run` goes on from what is complete"
+        "free space or mend the permissions there, and `msm run` goes on from what is complete"
     )
 
 

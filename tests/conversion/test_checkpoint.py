@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from msm_hpc.conversion.checkpoint import Checkpoint, Chunk, write_checkpoint
+from msm_hpc.conversion.workspace import Workspace
 from msm_hpc.errors import UserError
 
 LAYERS = torch.arange(48.0, dtype=torch.bfloat16).view(2, 4, 6)
@@ -38,6 +40,21 @@ def test_values_overwrite_what_was_there(tmp_path: Path) -> None:
     tensor = torch.full((4, 6), torch.nan)
     checkpoint.read_into(tensor, "key", 1)
     assert torch.equal(tensor, LAYERS[1].float())
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_chunks_may_share_a_workspace(tmp_path: Path, gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch writes otherwise where it finds a GPU, here one that is only pretended."""
+    workspace = Workspace()
+
+    def filled(layer: int) -> torch.Tensor:
+        return workspace.tensor((4, 6), torch.bfloat16).copy_(LAYERS[layer])
+
+    chunks = [Chunk("key", (2, 4, 6), (n, 0, 0), (1, 4, 6), torch.bfloat16, partial(filled, n)) for n in (0, 1)]
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: gpu)
+        write_checkpoint(tmp_path, chunks)
+    assert torch.equal(Checkpoint(tmp_path).read("key", torch.bfloat16), LAYERS)
 
 
 @pytest.mark.parametrize("kept", [0, 100, -1])

@@ -18,9 +18,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, MistralConfig, MistralForCausalLM
 
+from msm_hpc.architecture import FAMILIES as ARCHITECTURES
+from msm_hpc.architecture import parse_architecture
+from msm_hpc.compose import load_config
 from msm_hpc.config.stages import Architecture, ModelConfig
 from msm_hpc.conversion import stage
 from msm_hpc.conversion.checkpoint import Checkpoint
+from msm_hpc.conversion.mapping import global_tensors
 from msm_hpc.errors import UserError
 from tests.conversion.models import (
     BF16,
@@ -56,6 +60,22 @@ def test_round_trip_is_bit_equal(tmp_path: Path, changes: dict[str, Any]) -> Non
     assert all(torch.equal(before[name], after[name]) for name in before)
     tokens = torch.arange(40)
     assert torch.equal(hf_logits(source, tokens), hf_logits(exported, tokens))
+
+
+@pytest.mark.parametrize("model", ["llama3_1_8b", "qwen2_5_14b", "qwen3_32b", "smollm2_135m"])
+def test_names_and_shapes_of_shipped_models_are_those_of_transformers(model: str) -> None:
+    fields = load_config([f"model={model}"]).model.shape
+    assert fields is not None
+    ours = {
+        name: shape
+        for tensor in global_tensors(parse_architecture(model, fields))
+        for layer in range(tensor.layers or 1)
+        for name, shape in tensor.hf_shapes(layer).items()
+    }
+    (family,) = fields["architectures"]
+    with torch.device("meta"):
+        built = AutoModelForCausalLM.from_config(AutoConfig.for_model(ARCHITECTURES[family].model_type, **fields))
+    assert ours == {name: tuple(parameter.shape) for name, parameter in built.named_parameters()}
 
 
 def test_the_tokenizer_goes_with_the_model(tmp_path: Path) -> None:

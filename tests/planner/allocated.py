@@ -6,6 +6,7 @@ import os
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any
 
 from torch._C._profiler import _EventType
@@ -13,7 +14,7 @@ from torch._C._profiler import _EventType
 from msm_hpc.architecture import Transformer, parse_architecture
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.launch.jobs import current_ranks
-from msm_hpc.launch.local import start_local
+from msm_hpc.launch.local import follow_launcher, start_local
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ def peaks(folder: Path, trial: Trial) -> list[int]:
 
 
 def measure_rank(folder: str) -> None:
+    follow_launcher(SIGKILL)
     from torch.profiler import ProfilerActivity, profile
 
     from msm_hpc.planner.trial import trial as run_trial

@@ -43,12 +43,16 @@ def _is_as_unbroken(root: Path, job: Job) -> None:
     assert all(torch.equal(expected[key], found[key]) for key in expected)
 
 
-def test_a_signal_to_one_rank_stops_all_at_one_step_and_the_next_run_goes_on_bit_for_bit(root: Path) -> None:
-    job = _job(root, "warned", hit=(3, 1, signal.SIGUSR2))
+@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGINT])
+def test_a_signal_to_one_rank_stops_all_at_one_step_and_the_next_run_goes_on_bit_for_bit(
+    root: Path, number: signal.Signals
+) -> None:
+    job = _job(root, f"warned-{number.name}", hit=(3, 1, number))
     ended = start_ranks(root, 2, [job])
     for error in ended.errors:
         assert re.search(
-            r"StoppedBySignalError: SIGUSR2 asked the run to stop: 4 of \d+ optimizer steps are done and saved", error
+            rf"StoppedBySignalError: {number.name} asked the run to stop: 4 of \d+ optimizer steps are done and saved",
+            error,
         )
     assert _points(job) == ["step-000000003", "step-000000004"]
     assert len(read_metrics(job.out)) == 4
