@@ -77,7 +77,8 @@ def look() -> Device:
     if not torch.cuda.is_available():
         raise UserError(
             f"no GPU: torch {torch.__version__} (CUDA {torch.version.cuda}) sees none, and this measures one; run it "
-            "on a machine with one, or mend the driver until nvidia-smi shows it (a CPU: python -m benchmarks.training)"
+            "where nvidia-smi shows one, with a torch that is built for CUDA (see benchmarks/README.md), or measure a "
+            "CPU: python -m benchmarks.training"
         )
     if problem := te_problem(installed_te()):
         raise UserError(f"{problem}: other layers would be measured than a campaign trains with. Run: {INSTALL_TE}")

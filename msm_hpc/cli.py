@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"msm: {error}", file=sys.stderr)
         return 130
     except KeyboardInterrupt:
-        print("\nmsm: interrupted; the same command goes on from what is done", file=sys.stderr)
+        print("\nmsm: interrupted; the same command goes on, trainings from where they have saved", file=sys.stderr)
         return 130
 
 
