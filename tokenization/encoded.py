@@ -26,6 +26,17 @@ class Ragged:
     def __getitem__(self, text: int) -> NDArray[np.int32]:
         return self.ids[self.offsets[text] : self.offsets[text + 1]]
 
+    def ended(self, end: int | None) -> Ragged:
+        """With this token after each text; as it is for None."""
+        if end is None:
+            return self
+        offsets = self.offsets + np.arange(len(self.offsets))
+        ids = np.full(offsets[-1], end, np.int32)
+        is_text = np.ones(len(ids), np.bool_)
+        is_text[offsets[1:] - 1] = False
+        ids[is_text] = self.ids
+        return Ragged(ids, offsets)
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -40,16 +51,6 @@ class Encoded:
     ids: NDArray[np.int32]
     lengths: NDArray[np.int32]
     mask: NDArray[np.uint8] | None
-
-
-def with_eod(texts: Ragged, eod_id: int) -> Encoded:
-    """Texts ended with EOD; every token, EOD included, is a training target."""
-    lengths = np.diff(texts.offsets) + 1
-    ids = np.full(len(texts.ids) + len(texts), eod_id, np.int32)
-    is_text = np.ones(len(ids), np.bool_)
-    is_text[np.cumsum(lengths) - 1] = False
-    ids[is_text] = texts.ids
-    return Encoded(ids, lengths.astype(np.int32), None)
 
 
 def interleave(texts: Encoded, chats: Encoded, is_chat: NDArray[np.bool_]) -> Encoded:

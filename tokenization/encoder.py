@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenization.documents import EngineRecord
-from tokenization.encoded import Encoded, interleave, with_eod
-from tokenization.engine import Choice, ReferenceEngine, choose
+from tokenization.encoded import Encoded, interleave
+from tokenization.engines.choice import Choice, choose
+from tokenization.engines.reference import ReferenceEngine
 from tokenization.errors import BadInput
 from tokenization.reading.rows import BadRow, Chat, Document, Row
 from tokenization.tokenizer import TokenizerFolder
@@ -95,7 +96,8 @@ class RowEncoder:
         """
         documents = [row.text for row in rows if isinstance(row, Document)]
         engine = self._choice.checked or self._choice.engine
-        texts = with_eod(engine.encode(documents), self.tokenizer.facts.eod_id)
+        ended = engine.encode(documents, self.tokenizer.facts.eod_id)
+        texts = Encoded(ended.ids, np.diff(ended.offsets).astype(np.int32), None)
         if len(documents) == len(rows):
             return EncodedRows(texts, np.zeros(len(rows), np.bool_), {}, 0)
         chats = self._encode_chats([row for row in rows if isinstance(row, Chat)])

@@ -13,7 +13,7 @@ import orjson
 
 from tokenization.documents import DOCUMENTS, ShardManifest
 from tokenization.encoder import EncodedRows, RowEncoder
-from tokenization.engine import Inexact
+from tokenization.engines.reference import Inexact
 from tokenization.errors import BadInput
 from tokenization.manifest import record_files, write_manifest
 from tokenization.reading.corpus import Corpus, Share

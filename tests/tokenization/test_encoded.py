@@ -1,6 +1,6 @@
 import numpy as np
 
-from tokenization.encoded import Encoded, Ragged, interleave, with_eod
+from tokenization.encoded import Encoded, Ragged, interleave
 
 NOTHING = Encoded(np.empty(0, np.int32), np.empty(0, np.int32), None)
 
@@ -10,21 +10,29 @@ def ragged(*texts: list[int]) -> Ragged:
     return Ragged(np.array([token for text in texts for token in text], np.int32), offsets)
 
 
-def test_each_text_gets_one_eod() -> None:
-    encoded = with_eod(ragged([5, 6], [], [7]), eod_id=9)
-    assert encoded.ids.tolist() == [5, 6, 9, 9, 7, 9]
-    assert encoded.lengths.tolist() == [3, 1, 2]
-    assert encoded.ids.dtype == encoded.lengths.dtype == np.int32
-    assert encoded.mask is None
+def documents(*texts: list[int]) -> Encoded:
+    ended = ragged(*texts).ended(9)
+    return Encoded(ended.ids, np.diff(ended.offsets).astype(np.int32), None)
+
+
+def test_each_text_gets_one_end() -> None:
+    ended = ragged([5, 6], [], [7]).ended(9)
+    assert ended.ids.tolist() == [5, 6, 9, 9, 7, 9]
+    assert ended.offsets.tolist() == [0, 3, 4, 6]
+    assert (ended.ids.dtype, ended.offsets.dtype) == (np.int32, np.int64)
 
 
 def test_no_texts_give_no_tokens() -> None:
-    encoded = with_eod(ragged(), eod_id=9)
-    assert len(encoded.ids) == len(encoded.lengths) == 0
+    assert ragged().ended(9).ids.tolist() == []
+
+
+def test_without_an_end_texts_stay_as_they_are() -> None:
+    texts = ragged([5, 6])
+    assert texts.ended(None) is texts
 
 
 def test_texts_and_chats_come_back_in_the_order_of_the_rows() -> None:
-    texts = with_eod(ragged([1], [2, 2]), eod_id=9)
+    texts = documents([1], [2, 2])
     ids, mask = np.array([7, 8, 9, 6, 9], np.int32), np.array([0, 1, 1, 0, 1], np.uint8)
     chats = Encoded(ids, np.array([3, 2], np.int32), mask)
     merged = interleave(texts, chats, np.array([True, False, False, True]))
@@ -35,5 +43,5 @@ def test_texts_and_chats_come_back_in_the_order_of_the_rows() -> None:
 
 
 def test_texts_alone_have_no_mask() -> None:
-    texts = with_eod(ragged([1]), eod_id=9)
+    texts = documents([1])
     assert interleave(texts, NOTHING, np.array([False])) is texts

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from tests.tokenization.corpus_rows import chat, document
-from tokenization import engine, tokenize
+from tokenization import tokenize
 from tokenization.documents import DocumentRecord, read_documents
 from tokenization.encoded import Ragged
-from tokenization.engine import FastEngine
+from tokenization.engines import choice
+from tokenization.engines.fast import FastEngine
 from tokenization.errors import BadInput
 from tokenization.reading import lines
 from tokenization.shards import Shard
@@ -138,11 +139,11 @@ def test_a_fault_of_the_fast_engine_in_mid_corpus_starts_again_with_the_referenc
 
     right = tokenised("reference")
     right_encode, calls = FastEngine.encode, itertools.count()
-    monkeypatch.setattr(engine, "WORTH_LOADING", 0)
+    monkeypatch.setattr(choice, "WORTH_LOADING", 0)
     monkeypatch.setattr(lines, "BATCH_BYTES", 20_000)
 
-    def wrong_later(self: FastEngine, texts: Sequence[str]) -> Ragged:
-        encoded = right_encode(self, texts)
+    def wrong_later(self: FastEngine, texts: Sequence[str], end: int | None = None) -> Ragged:
+        encoded = right_encode(self, texts, end)
         return Ragged(encoded.ids ^ np.int32(next(calls) > 4), encoded.offsets)
 
     monkeypatch.setattr(FastEngine, "encode", wrong_later)

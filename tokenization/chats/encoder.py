@@ -6,7 +6,7 @@ something in it may make the template print it in another way: tools, thoughts, 
 white space that it takes off. Such chats go by the reference, one by one.
 
 That a template hides nothing else is tried, not proved: the first chats of each shape and one of ``ONE_CHAT_IN`` go
-both ways. Where the results differ, :class:`tokenization.engine.Inexact` is raised.
+both ways. Where the results differ, :class:`tokenization.engines.reference.Inexact` is raised.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tokenization.chats.skeleton import Skeleton, assemble, headers_hold, learn,
 from tokenization.chats.template import ChatTemplate
 from tokenization.chats.turns import Turns
 from tokenization.encoded import Encoded, Ragged
-from tokenization.engine import Engine, Inexact
+from tokenization.engines.reference import Engine, Inexact
 from tokenization.reading.rows import BadRow, Chat
 
 FIRST_CHECKED = 8

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from tokenization.chats.reference import Whole
 from tokenization.chats.turns import Printed, Turns
 from tokenization.encoded import Encoded, Ragged
-from tokenization.engine import Engine
+from tokenization.engines.reference import Engine
 from tokenization.reading.rows import BadRow, Chat
 
 # Its inside shows a template that escapes, changes the case of, or splits at lines what it prints.

@@ -15,7 +15,7 @@ from tests.tokenization.real_tokenizers import real_tokenizer
 from tokenization.chats.encoder import ChatEncoder, EncodedChats
 from tokenization.chats.template import ChatTemplate
 from tokenization.encoded import Ragged
-from tokenization.engine import Inexact, ReferenceEngine
+from tokenization.engines.reference import Inexact, ReferenceEngine
 from tokenization.reading.rows import Chat, Message, Place
 from tokenization.tokenizer import TokenizerFolder
 
@@ -41,9 +41,9 @@ class Watched:
         self._engine = ReferenceEngine(tokenizer)
         self.texts: list[str] = []
 
-    def encode(self, texts: Sequence[str]) -> Ragged:
+    def encode(self, texts: Sequence[str], end: int | None = None) -> Ragged:
         self.texts += texts
-        return self._engine.encode(texts)
+        return self._engine.encode(texts, end)
 
     def saw(self, content: str) -> bool:
         return any(content in text for text in self.texts)

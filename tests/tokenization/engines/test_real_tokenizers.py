@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
 from tests.tokenization.real_tokenizers import RECIPES, build, read_ranks, real_tokenizer
-from tokenization.engine import FastEngine, ReferenceEngine
+from tokenization.engines.bpe import BpeEngine, load_bpe
+from tokenization.engines.fast import FastEngine
+from tokenization.engines.reference import Engine, ReferenceEngine, compare
 
 CODE = """\
 def f(x):\r\n\tif x >= 10 and not y:\n\t\treturn {"a": [1, 22, 333, 4444]}  # it's 3.14e-9\n\n\n
@@ -48,9 +49,11 @@ def reference(folder: Path) -> ReferenceEngine:
     return ReferenceEngine(Tokenizer.from_file(str(folder / "tokenizer.json")))
 
 
-@pytest.fixture(scope="module")
-def fast(folder: Path) -> FastEngine:
-    return FastEngine(folder / "tokenizer.json")
+@pytest.fixture(scope="module", params=[BpeEngine, FastEngine])
+def fast(folder: Path, name: str, reference: ReferenceEngine, request: pytest.FixtureRequest) -> Engine:
+    if request.param is FastEngine:
+        return FastEngine(folder / "tokenizer.json")
+    return load_bpe(folder / "tokenizer.json", reference.tokenizer, RECIPES[name].control)
 
 
 def test_the_vocabulary_has_the_published_size_and_ids(name: str, folder: Path) -> None:
@@ -74,27 +77,27 @@ def test_building_twice_keeps_the_first(name: str, folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama3", "qwen3"], indirect=True)  # Qwen2.5's ranks and pattern are Qwen3's
-def test_every_code_point_has_the_same_ids(fast: FastEngine, reference: ReferenceEngine) -> None:
+def test_every_code_point_has_the_same_ids(fast: Engine, reference: ReferenceEngine) -> None:
     for points in _blocks(4096):
-        _assert_equal(fast, reference, [f"{c}b a{c} {c}{c}1" for c in map(chr, points)])
+        compare(fast, reference, [f"{c}b a{c} {c}{c}1" for c in map(chr, points)])
 
 
 @pytest.mark.slow
-def test_hard_text_has_the_same_ids(fast: FastEngine, reference: ReferenceEngine) -> None:
+def test_hard_text_has_the_same_ids(fast: Engine, reference: ReferenceEngine) -> None:
     runs = ["".join(map(chr, points)) for points in _blocks(61)]
     decomposed = [unicodedata.normalize("NFD", run) for run in runs[:700]]
-    _assert_equal(fast, reference, [*WORDS, *SPACES, *runs, *decomposed])
+    compare(fast, reference, [*WORDS, *SPACES, *runs, *decomposed])
 
 
-def test_text_of_control_tokens_is_text(name: str, folder: Path, fast: FastEngine, reference: ReferenceEngine) -> None:
+def test_text_of_control_tokens_is_text(name: str, folder: Path, fast: Engine, reference: ReferenceEngine) -> None:
     control = RECIPES[name].control
     texts = [*control, *(f"a{text}b {text}\n" for text in control), "".join(control), *(text[:-1] for text in control)]
-    _assert_equal(fast, reference, texts)
+    compare(fast, reference, texts)
     first = len(read_ranks(_ranks(name)))
     assert fast.encode(texts).ids.max() < first
 
 
-def test_ids_are_those_of_tiktoken(name: str, fast: FastEngine) -> None:
+def test_ids_are_those_of_tiktoken(name: str, fast: Engine) -> None:
     import tiktoken
 
     recipe = RECIPES[name]
@@ -121,9 +124,3 @@ def _blocks(length: int) -> Iterator[list[int]]:
     """All code points but the surrogates, in blocks."""
     points = [point for point in range(sys.maxunicode + 1) if not 0xD800 <= point < 0xE000]
     return (points[start : start + length] for start in range(0, len(points), length))
-
-
-def _assert_equal(fast: FastEngine, reference: ReferenceEngine, texts: Sequence[str]) -> None:
-    ours, theirs = fast.encode(texts), reference.encode(texts)
-    wrong = [text for index, text in enumerate(texts) if not np.array_equal(ours[index], theirs[index])]
-    assert not wrong, f"{len(wrong)} texts, the first {wrong[0]!r}"

@@ -1,0 +1,36 @@
+"""Compiles ``tokenization/engines/native`` when the package is installed, if there is a C++ compiler.
+
+Without one the package works all the same: ``fastokens`` and ``tokenizers`` do what the program would.
+"""
+
+from __future__ import annotations
+
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from setuptools import Distribution, Extension
+
+
+class NativeBuild(BuildHookInterface):  # type: ignore[type-arg]
+    """Builds the extension module beside its sources, for an editable install too."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Called before the files of a wheel are collected."""
+        extension = Extension(
+            "tokenization.engines._bpe",
+            ["tokenization/engines/native/module.cpp"],
+            define_macros=[("Py_LIMITED_API", "0x030b0000")],
+            extra_compile_args=["-std=c++17", "-O3", "-g0"],
+            py_limited_api=True,
+            language="c++",
+            optional=True,
+        )
+        command = Distribution({"ext_modules": [extension]}).get_command_obj("build_ext")
+        command.inplace = True
+        command.force = True
+        with TemporaryDirectory() as objects:
+            command.build_temp = command.build_lib = objects
+            command.ensure_finalized()
+            command.run()
+        build_data.update(artifacts=["*.so", "*.pyd"], pure_python=False, infer_tag=True)
