@@ -104,6 +104,6 @@ def reference(job: Job) -> Case:
     return Case(job.group, "tokenizers, a plain script", (command,), out)
 
 
-def engine_alone(job: Job) -> tuple[str, ...]:
-    """The command that prints what the engine itself takes for the corpus."""
+def engines_alone(job: Job) -> tuple[str, ...]:
+    """The command that prints what engines themselves take for the corpus."""
     return (sys.executable, str(PEERS / "engine.py"), str(job.corpus), str(job.tokenizer))

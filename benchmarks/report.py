@@ -42,7 +42,7 @@ class Result:
 
 def text(
     results: Sequence[Result],
-    engine: Mapping[str, float],
+    engines: Mapping[tuple[str, str], float],
     pairs: Sequence[tuple[str, str]],
     verdicts: Sequence[str],
     corpora: str,
@@ -51,7 +51,7 @@ def text(
 
     Args:
         results: ours first in each group.
-        engine: group to CPU-seconds of the engine alone.
+        engines: name and group to CPU-seconds of an engine alone.
         pairs: a group, and one that has more of the same.
         verdicts: of comparing ids.
         corpora: what they are.
@@ -61,7 +61,7 @@ def text(
         _machine(),
         corpora,
         *tables,
-        _marginal(results, engine, pairs),
+        _marginal(results, engines, pairs),
         "Ids, against ours:\n\n" + _list(verdicts),
     ]
     return "\n\n".join(part.strip() for part in parts)
@@ -78,10 +78,12 @@ def _table(group: str, results: Sequence[Result]) -> str:
     return "\n".join([head, *rows])
 
 
-def _marginal(results: Sequence[Result], engine: Mapping[str, float], pairs: Sequence[tuple[str, str]]) -> str:
-    """What more text costs, start-up cancelled out; of the engine it is the share of its rate that we keep."""
+def _marginal(
+    results: Sequence[Result], engines: Mapping[tuple[str, str], float], pairs: Sequence[tuple[str, str]]
+) -> str:
+    """What more text costs, start-up cancelled out; of an engine it is the share of its rate that we keep."""
     cpu = {(result.name, result.group): result.cpu for result in results}
-    cpu |= {("engine alone", group): seconds for group, seconds in engine.items()}
+    cpu |= engines
     names = list(dict.fromkeys(name for name, _ in cpu))
     rows = []
     for few, many in pairs:

@@ -21,6 +21,8 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -185,7 +187,18 @@ class Shard:
         """(documents,) int64, how many tokens of each document are training targets."""
         if self._mask is None or not len(self):
             return self.lengths.astype(np.int64)
-        return np.add.reduceat(self._mask, self._begins, dtype=np.int64)
+        counts = np.empty(len(self), np.int64)
+        for part in self._parts():
+            begins = self._begins[part]
+            mask = self._mask[begins[0] : begins[-1] + self.lengths[part.stop - 1]]
+            counts[part] = np.add.reduceat(mask, begins - begins[0], dtype=np.int64)
+        return counts
+
+    def _parts(self) -> Iterator[slice]:
+        """The documents in parts of about ``_CHUNK`` tokens: whole arrays of int64 would cost eight times the mask."""
+        marks = np.arange(0, self.total_tokens, _CHUNK)
+        edges = np.unique([*np.searchsorted(self._begins, marks), len(self)])
+        return (slice(int(begin), int(end)) for begin, end in pairwise(edges))
 
     def _span(self, document: int) -> slice:
         begin = int(self._begins[document])

@@ -31,8 +31,8 @@ from tokenization.engines.reference import Engine, Inexact
 from tokenization.reading.rows import BadRow, Chat
 
 FIRST_CHECKED = 8
-ONE_CHAT_IN = 512
-"""The reference takes some 50 times as long, so this adds a tenth."""
+ONE_CHAT_IN = 1024
+"""As of texts. The reference takes some 50 times as long, so this adds a twentieth."""
 SHAPES = 1_000
 """Learned at most; a chat of another shape goes by the reference."""
 

@@ -98,7 +98,7 @@ class Share:
         self._records: list[InputRecord] = []
 
     def batches(self) -> Iterator[Batch]:
-        """The rows in lists of about 4 MiB of input, a row that cannot be used as its ``BadRow``.
+        """The rows in lists of about 1 MiB of input, a row that cannot be used as its ``BadRow``.
 
         Raises:
             BadInput: a file cannot be read to its end; names it and about where.
