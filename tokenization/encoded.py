@@ -57,6 +57,8 @@ def interleave(texts: Encoded, chats: Encoded, is_chat: NDArray[np.bool_]) -> En
     """Texts and chats in the order of ``is_chat``, (documents,): where True the next chat, else the next text."""
     if not is_chat.any():
         return texts
+    if is_chat.all():
+        return chats
     lengths = np.empty(len(is_chat), np.int32)
     lengths[is_chat], lengths[~is_chat] = chats.lengths, texts.lengths
     of_chat = np.repeat(is_chat, lengths)

@@ -138,8 +138,10 @@ class ChatEncoder:
         shapes = np.array([self._shape(chat) for chat in chats], np.int64)
         contents = [message.content for chat in chats for message in chat.messages]
         found = [match.start() for match in self._sought.finditer("\0".join(contents))]
-        messages = np.searchsorted(np.cumsum([len(content) + 1 for content in contents]), found, side="right")
-        shapes[np.searchsorted(np.cumsum([len(chat.messages) for chat in chats]), messages, side="right")] = _NONE
+        if found:
+            messages = np.searchsorted(np.cumsum([len(content) + 1 for content in contents]), found, side="right")
+            ends = np.cumsum([len(chat.messages) for chat in chats])
+            shapes[np.searchsorted(ends, messages, side="right")] = _NONE
         return shapes
 
     def _shape(self, chat: Chat) -> int:
