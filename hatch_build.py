@@ -1,10 +1,11 @@
-"""Compiles ``tokenization/engines/native`` when the package is installed, if there is a C++ compiler.
+"""Compiles ``tokenization/engines/native`` when the package is installed, if there is GCC or Clang.
 
 Without one the package works all the same: ``fastokens`` and ``tokenizers`` do what the program would.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -17,6 +18,9 @@ class NativeBuild(BuildHookInterface):  # type: ignore[type-arg]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called before the files of a wheel are collected."""
+        engines = Path(self.root, "tokenization", "engines")
+        for old in _built(engines):
+            old.unlink()
         extension = Extension(
             "tokenization.engines._bpe",
             ["tokenization/engines/native/module.cpp"],
@@ -33,4 +37,10 @@ class NativeBuild(BuildHookInterface):  # type: ignore[type-arg]
             command.build_temp = command.build_lib = objects
             command.ensure_finalized()
             command.run()
-        build_data.update(artifacts=["*.so", "*.pyd"], pure_python=False, infer_tag=True)
+        if built := _built(engines):
+            artifacts = [str(path.relative_to(self.root)) for path in built]
+            build_data.update(artifacts=artifacts, pure_python=False, infer_tag=True)
+
+
+def _built(folder: Path) -> list[Path]:
+    return [*folder.glob("_bpe*.so"), *folder.glob("_bpe*.pyd")]

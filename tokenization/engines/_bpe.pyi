@@ -3,14 +3,17 @@ from typing import Any
 from numpy.typing import NDArray
 
 class Bpe:
-    def __init__(
-        self,
+    """Of the tables, see ``Tables``; ``added`` tokens are looked for in the given order."""
+
+    def __new__(
+        cls,
         kinds: NDArray[Any],
         byte_tokens: NDArray[Any],
         merges: NDArray[Any],
         digits: int,
         whole: dict[str, int],
         added: dict[str, int],
-    ) -> None: ...
-    def encode(self, texts: list[str], end: int) -> tuple[bytes, bytes]:
+        /,
+    ) -> Bpe: ...
+    def encode(self, texts: tuple[str, ...], end: int) -> tuple[bytes, bytes]:
         """Token ids (int32) and offsets (int64) of the texts, each with ``end`` after it if that is not negative."""

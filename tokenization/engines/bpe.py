@@ -1,9 +1,9 @@
 """Our own engine: byte-level BPE of the Llama-3 and Qwen family, in C++ (``native/``).
 
-It is exact because it asks the reference: what a letter or a number is, which texts are one token though no merges
-lead there, and for normal form C. To ask, and to read 280,000 merges, takes some seconds; to compare the two on a hard
-sample another. So that is done once for each ``tokenizer.json``, build of the program and version of the reference, and
-the tables are kept (``kept.py``) for later tasks.
+It is exact because it asks the reference what a letter or a number is, and for normal form C; and because the two are
+compared on every token of the vocabulary and on a hard sample. That, and to read 280,000 merges, takes some seconds. So
+it is done once for each ``tokenizer.json``, version of the program and of the reference, and the tables are kept
+(``kept.py``) for later tasks.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
+from itertools import combinations
 from pathlib import Path
 from unicodedata import is_normalized
 
@@ -20,13 +20,14 @@ from tokenizers import Tokenizer
 
 from tokenization.encoded import Ragged
 from tokenization.engines.hard_sample import hard_sample
-from tokenization.engines.kept import keep, kept_path, read_kept
-from tokenization.engines.reference import Inexact, ReferenceEngine, compare
+from tokenization.engines.kept import keep, read_kept
+from tokenization.engines.reference import ReferenceEngine, compare
 from tokenization.engines.tables import Tables, Unsupported, read_tables
 from tokenization.manifest import sha256_of
 
-PROGRAM = "tokenization.engines._bpe"
-_NO_END = -1
+NAME = "tokenization.engines.bpe"
+_FROM_NORMAL_FORM = frozenset("K;`")
+"""The ASCII characters that normal form C makes of others."""
 
 
 class BpeEngine:
@@ -38,24 +39,27 @@ class BpeEngine:
         control_text: read the text of a control token as that token.
 
     Raises:
-        Unsupported: its added tokens take white space, or are looked for in normalised text.
+        Unsupported: its added tokens cannot be found by their text alone, or the program cannot be loaded.
     """
 
-    name = PROGRAM
+    name = NAME
 
     def __init__(self, tables: Tables, tokenizer: Tokenizer, *, control_text: bool = False) -> None:
-        from tokenization.engines._bpe import Bpe
-
+        try:
+            from tokenization.engines._bpe import Bpe
+        except ImportError as error:
+            raise Unsupported(
+                f"it was not compiled for this machine ({error}); install g++ or clang++, and then this package again"
+            ) from error
         added = _added_tokens(tokenizer, control_text)
-        self._bpe = Bpe(tables.kinds, tables.byte_tokens, tables.merges, tables.digits, dict(tables.whole), dict(added))
-        longest_first = sorted(map(re.escape, added), key=len, reverse=True)
-        self._added = re.compile(f"({'|'.join(longest_first) or '(?!)'})")
+        self._bpe = Bpe(tables.kinds, tables.byte_tokens, tables.merges, tables.digits, dict(tables.whole), added)
+        self._added = re.compile(f"({'|'.join(map(re.escape, added)) or '(?!)'})")
         self._normalizer = tokenizer.normalizer
 
     def encode(self, texts: Sequence[str], end: int | None = None) -> Ragged:
         """The token ids of each text, and ``end`` after them."""
-        normal = list(texts) if self._normalizer is None else list(map(self._normal, texts))
-        ids, offsets = self._bpe.encode(normal, _NO_END if end is None else end)
+        normal = tuple(texts if self._normalizer is None else map(self._normal, texts))
+        ids, offsets = self._bpe.encode(normal, -1 if end is None else end)
         return Ragged(np.frombuffer(ids, np.int32), np.frombuffer(offsets, np.int64))
 
     def _normal(self, text: str) -> str:
@@ -77,50 +81,61 @@ def load_bpe(path: Path, tokenizer: Tokenizer, specials: Sequence[str], *, contr
         control_text: read such a text as the control token.
 
     Raises:
-        Unsupported: it is not of the family, or the program was not compiled.
+        Unsupported: it is not of the family, or the program cannot be loaded.
         Inexact: the reference makes other ids.
     """
-    program = find_spec(PROGRAM)
-    if program is None or program.origin is None:
-        raise Unsupported("it was not compiled; install a C++ compiler, and then this package again")
-    kept = kept_path(sha256_of(path), sha256_of(Path(program.origin)), ReferenceEngine.name)
-    tables = read_kept(kept)
-    if tables is None:
-        tables = _proved(path, tokenizer, specials)
-        keep(kept, tables)
-    return BpeEngine(tables, tokenizer, control_text=control_text)
+    programs = sorted(file for file in Path(__file__).parent.iterdir() if file.suffix in (".py", ".so", ".pyd"))
+    hashes = [sha256_of(file) for file in (path, *programs)]
+    depends_on = [*hashes, ReferenceEngine.name, str(control_text), *sorted(specials)]
+    tables = read_kept(depends_on)
+    if tables is not None:
+        return BpeEngine(tables, tokenizer, control_text=control_text)
+    tables, vocabulary = read_tables(path)
+    if vocabulary.ignore_merges:
+        tables = replace(tables, whole=_whole(BpeEngine(tables, tokenizer), vocabulary.tokens))
+    engine = BpeEngine(tables, tokenizer, control_text=control_text)
+    reference = ReferenceEngine(tokenizer, control_text=control_text)
+    compare(engine, reference, [*vocabulary.tokens, *hard_sample(specials)])
+    keep(depends_on, tables)
+    return engine
 
 
-def _proved(path: Path, tokenizer: Tokenizer, specials: Sequence[str]) -> Tables:
-    tables, tokens = read_tables(path)
-    reference = ReferenceEngine(tokenizer)
-    tables = replace(tables, whole=_whole(BpeEngine(tables, tokenizer), reference, tokens))
-    compare(BpeEngine(tables, tokenizer), reference, hard_sample(specials))
-    return tables
-
-
-def _whole(engine: BpeEngine, reference: ReferenceEngine, tokens: Mapping[str, int]) -> dict[str, int]:
-    """The texts that the reference, but not the engine, makes one token of.
-
-    Raises:
-        Inexact: they differ on another text.
-    """
-    texts = list(tokens)
-    ours, theirs = engine.encode(texts), reference.encode(texts)
-    differ = [index for index in range(len(texts)) if not np.array_equal(ours[index], theirs[index])]
-    for index in differ:
-        if theirs[index].tolist() != [tokens[texts[index]]]:
-            raise Inexact(f"{engine.name} differs from {reference.name} on the token {texts[index]!r}")
-    return {texts[index]: tokens[texts[index]] for index in differ}
+def _whole(engine: BpeEngine, tokens: Mapping[str, int]) -> dict[str, int]:
+    """The texts of tokens that the merges do not lead to."""
+    encoded = engine.encode(list(tokens))
+    items = enumerate(tokens.items())
+    return {text: token for index, (text, token) in items if encoded[index].tolist() != [token]}
 
 
 def _added_tokens(tokenizer: Tokenizer, control_text: bool) -> dict[str, int]:
-    """Those that are looked for in a text before all else."""
-    added = {}
-    for number, token in tokenizer.get_added_tokens_decoder().items():
-        if token.special and not control_text:
-            continue
-        if token.lstrip or token.rstrip or token.single_word or (token.normalized and tokenizer.normalizer):
+    """Those that are looked for in a text before all else, the longest first.
+
+    The reference looks for them in two passes, and passes over control tokens that it then leaves as text. One search
+    does the same where none of them takes more than its own text, no two of different kinds overlap, and normal form
+    C, which comes later, makes none.
+
+    Raises:
+        Unsupported: that is not so.
+    """
+    tokens = {token: number for number, token in tokenizer.get_added_tokens_decoder().items()}
+    for token in tokens:
+        if token.lstrip or token.rstrip or token.single_word:
             raise Unsupported(f"the added token {token.content!r} takes more than its own text")
-        added[token.content] = number
-    return added
+        if tokenizer.normalizer is not None and (
+            token.normalized or not token.content.isascii() or _FROM_NORMAL_FORM & set(token.content)
+        ):
+            raise Unsupported(f"the added token {token.content!r} is not told from text before normal form C")
+    for one, other in combinations(tokens, 2):
+        if (one.special, one.normalized) != (other.special, other.normalized) and _overlap(one.content, other.content):
+            raise Unsupported(f"the added tokens {one.content!r} and {other.content!r} overlap")
+    used = [(token.content, number) for token, number in tokens.items() if control_text or not token.special]
+    return dict(sorted(used, key=lambda item: len(item[0]), reverse=True))
+
+
+def _overlap(one: str, other: str) -> bool:
+    shorter = range(1, min(len(one), len(other)) + 1)
+    return (
+        one in other
+        or other in one
+        or any(one.endswith(other[:length]) or other.endswith(one[:length]) for length in shorter)
+    )

@@ -22,13 +22,13 @@ from pathlib import Path
 import tokenizers
 
 from tokenization.encoded import Ragged
-from tokenization.engines.bpe import PROGRAM, load_bpe
+from tokenization.engines.bpe import NAME, load_bpe
 from tokenization.engines.fast import FastEngine
 from tokenization.engines.hard_sample import hard_sample
 from tokenization.engines.reference import Engine, Inexact, ReferenceEngine, compare
 
 WORTH_LOADING = 4 << 20
-"""Bytes of corpus. To load an engine for the first time takes about as long as the reference takes for 3 MB."""
+"""Bytes of corpus. To load an engine that was not used before takes about as long as the reference takes for this."""
 CHECKED_CHARACTERS = 1_000
 FIRST_CHECKED = 4
 ONE_TEXT_IN = 1024
@@ -93,7 +93,7 @@ def choose(
     if corpus_bytes < WORTH_LOADING:
         return Choice(reference, None, f"{corpus_bytes} bytes are too few to load a fast engine for")
     engines: dict[str, Callable[[], Engine]] = {
-        PROGRAM: lambda: load_bpe(path, tokenizer, specials, control_text=control_text),
+        NAME: lambda: load_bpe(path, tokenizer, specials, control_text=control_text),
         "fastokens": lambda: _agreeing(FastEngine(path, control_text=control_text), reference, specials),
     }
     why_not = []

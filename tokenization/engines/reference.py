@@ -20,7 +20,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """Package and version, for the manifest."""
+        """For the manifest: a package of others with its version."""
         ...
 
     def encode(self, texts: Sequence[str], end: int | None = None) -> Ragged:

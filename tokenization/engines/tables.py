@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from tokenizers import Regex, normalizers
 
 CODE_POINTS = 0x110000
+LARGEST_TOKEN = (1 << 28) - 1
 _PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _DIGITS = {_PATTERN % "{1,3}": 3, _PATTERN % "": 1}
 _KINDS = {1: r"\p{L}", 2: r"\p{N}", 3: r"\s", 4: r"[\r\n]"}
 """Of ``Kind`` in ``words.hpp``; a later one is right where two hold."""
-
-
 _MARK = "\U0010ffff"
+"""Stands for what was found; no pattern finds it."""
 _USUAL: Mapping[str, tuple[object, ...]] = {
     "type": ("BPE",),
     "dropout": (None, 0),
@@ -44,7 +44,7 @@ class Tables:
         byte_tokens: (256,) int32, the token of each byte.
         merges: (merges, 3) int32: left token, right token, what they join to; the first has the lowest rank.
         digits: how many numbers make one word at most.
-        whole: texts that are one token as a word, though the merges do not lead there.
+        whole: texts that are one token as a word, though the merges do not lead there; only with ``ignore_merges``.
     """
 
     kinds: NDArray[np.uint8]
@@ -54,26 +54,43 @@ class Tables:
     whole: Mapping[str, int]
 
 
-def read_tables(path: Path) -> tuple[Tables, dict[str, int]]:
-    """The tables of a ``tokenizer.json``, ``whole`` left empty; and all texts that are one token.
+@dataclass(frozen=True)
+class Vocabulary:
+    """The texts that are tokens; parts of characters are not.
+
+    Attributes:
+        tokens: text to token.
+        ignore_merges: whether a word that is a token becomes it at once.
+    """
+
+    tokens: Mapping[str, int]
+    ignore_merges: bool
+
+
+def read_tables(path: Path) -> tuple[Tables, Vocabulary]:
+    """The tables of a ``tokenizer.json``, ``whole`` left empty, and its vocabulary.
 
     Raises:
         Unsupported: it is not of the family.
     """
     file = orjson.loads(path.read_bytes())
-    digits = _digits(file["pre_tokenizer"])
+    digits = _digits(file.get("pre_tokenizer"))
     model = file["model"]
     for field, usual in _USUAL.items():
         if model.get(field) not in usual:
-            raise Unsupported(f"model.{field} is {model[field]!r}")
-    if file["normalizer"] not in (None, {"type": "NFC"}):
+            raise Unsupported(f"model.{field} is {model.get(field)!r}")
+    if file.get("normalizer") not in (None, {"type": "NFC"}):
         raise Unsupported("its normalizer is not NFC")
     vocabulary: dict[str, int] = model["vocab"]
     characters = _byte_characters()
     if missing := [byte for byte, character in enumerate(characters) if character not in vocabulary]:
         raise Unsupported(f"byte {missing[0]} has no token")
-    pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
-    merges = [(vocabulary[left], vocabulary[right], vocabulary[left + right]) for left, right in pairs]
+    if max(vocabulary.values()) > LARGEST_TOKEN:
+        raise Unsupported("its tokens have too many bits")
+    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
+    merges = [
+        (vocabulary[left], vocabulary[right], vocabulary[left + right]) for left, right in pairs if left != "#version:"
+    ]
     tables = Tables(
         kinds=_kinds(),
         byte_tokens=np.array([vocabulary[character] for character in characters], np.int32),
@@ -81,7 +98,7 @@ def read_tables(path: Path) -> tuple[Tables, dict[str, int]]:
         digits=digits,
         whole={},
     )
-    return tables, _texts(vocabulary, characters)
+    return tables, Vocabulary(_texts(vocabulary, characters), bool(model.get("ignore_merges")))
 
 
 def _digits(splits: Any) -> int:

@@ -11,7 +11,13 @@
 
 #include "merges.hpp"
 
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the first byte of a word must be the lowest of a number"
+#endif
+
 namespace bpe {
+
+constexpr Token kLargestToken = (1 << 28) - 1;
 
 // A word of fewer than 16 bytes as a number: its bytes, zeros, and its length in the last byte. Never zero.
 class Key {
@@ -52,7 +58,7 @@ class Key {
 
 class Cache {
  public:
-  // Has room for 2 << `bits` words; a third of one place drives out the older.
+  // Has room for 2 << `bits` words; a third word for one place drives out the older.
   explicit Cache(int bits) : shift_(64 - bits), places_(std::size_t{1} << bits) {}
 
   struct Entry {
@@ -78,7 +84,7 @@ class Cache {
     const Entry& entry = place.entries[place.entries[1].key == key];
     if (entry.key == key) {
       std::memcpy(out, entry.tokens, sizeof entry.tokens);
-      out[0] &= kToken;
+      out[0] &= kLargestToken;
       return out + (entry.tokens[0] >> kCountShift);
     }
     Token* end = make(out);
@@ -92,8 +98,7 @@ class Cache {
   }
 
  private:
-  static constexpr int kCountShift = 28;
-  static constexpr Token kToken = (1 << kCountShift) - 1;
+  static constexpr int kCountShift = 28;  // above any token
 
   int shift_;
   std::vector<Place> places_;

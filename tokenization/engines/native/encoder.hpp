@@ -2,11 +2,11 @@
 
 #pragma once
 
-#include <algorithm>
 #include <iterator>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "cache.hpp"
@@ -22,11 +22,10 @@ class Encoder {
   // A word that is this text becomes this token, whatever the merges say.
   void add_whole(std::string text, Token token) { whole_.emplace(std::move(text), token); }
 
-  // This text becomes this token wherever it stands, the longest where several begin at one place.
+  // This text becomes this token wherever it stands; of several that begin at one place, the one that was added first.
   void add_token(std::string text, Token token) {
     if (firsts_.find(text[0]) == std::string::npos) firsts_ += text[0];
     added_.emplace_back(std::move(text), token);
-    std::stable_sort(added_.begin(), added_.end(), [](auto& a, auto& b) { return a.first.size() > b.first.size(); });
   }
 
   // Appends the tokens of `text`, valid UTF-8, at most one a byte, to `out`; writes at most kSlack past them.

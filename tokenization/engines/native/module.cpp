@@ -3,10 +3,16 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <algorithm>
+#include <cstdint>
+#include <exception>
 #include <memory>
 #include <mutex>
+#include <new>
+#include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "encoder.hpp"
@@ -15,17 +21,33 @@ namespace {
 
 using bpe::Token;
 
+struct State {
+  std::string kinds;
+  std::unique_ptr<bpe::Encoder> encoder;
+  std::vector<Token> tokens;  // of one call; kept, since fresh memory costs as much as filling it
+  std::mutex busy;
+};
+
 struct Bpe {
   PyObject_HEAD
-  struct State {
-    std::string kinds;
-    std::unique_ptr<bpe::Encoder> encoder;
-    std::vector<Token> tokens;
-    std::mutex busy;
-  }* state;
+  State* state;
 };
 
 struct PythonError {};
+
+// Runs `make`; what it throws becomes a Python exception, and the result a null pointer.
+template <typename Make>
+PyObject* guarded(Make make) {
+  try {
+    return make();
+  } catch (const PythonError&) {
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_ValueError, error.what());
+  }
+  return nullptr;
+}
 
 struct WithoutInterpreter {
   PyThreadState* thread = PyEval_SaveThread();
@@ -55,86 +77,83 @@ template <typename Use>
 void each_item(PyObject* dictionary, Use use) {
   PyObject *key, *value;
   for (Py_ssize_t position = 0; PyDict_Next(dictionary, &position, &key, &value);) {
-    const Token token = static_cast<Token>(PyLong_AsLong(value));
+    const long token = PyLong_AsLong(value);
     if (PyErr_Occurred()) throw PythonError();
-    use(std::string(utf8(key)), token);
+    if (token < 0 || token > bpe::kLargestToken) throw std::invalid_argument("a token is too large");
+    use(std::string(utf8(key)), static_cast<Token>(token));
   }
 }
 
-int init(PyObject* self, PyObject* arguments, PyObject*) try {
-  PyObject *kinds, *byte_tokens, *merges, *whole, *added;
-  int digits;
-  if (!PyArg_ParseTuple(arguments, "OOOiO!O!", &kinds, &byte_tokens, &merges, &digits, &PyDict_Type, &whole,
-                        &PyDict_Type, &added))
-    return -1;
-  const Buffer kind_buffer(kinds), byte_buffer(byte_tokens), merge_buffer(merges);
-  if (kind_buffer.view.len != bpe::kCodePoints || byte_buffer.view.len != 256 * sizeof(Token) ||
-      merge_buffer.view.len % sizeof(bpe::Merge) != 0) {
-    PyErr_SetString(PyExc_ValueError, "a table is too long or too short");
-    return -1;
-  }
-  auto state = std::make_unique<Bpe::State>();
-  state->kinds.assign(kind_buffer.data<char>(), bpe::kCodePoints);
-  state->encoder = std::make_unique<bpe::Encoder>(
-      bpe::Splitter(reinterpret_cast<const bpe::Kind*>(state->kinds.data()), digits),
-      bpe::Merges(byte_buffer.data<Token>(), merge_buffer.data<bpe::Merge>(),
-                  merge_buffer.view.len / sizeof(bpe::Merge)));
-  each_item(whole, [&](std::string text, Token token) { state->encoder->add_whole(std::move(text), token); });
-  each_item(added, [&](std::string text, Token token) { state->encoder->add_token(std::move(text), token); });
-  reinterpret_cast<Bpe*>(self)->state = state.release();
-  return 0;
-} catch (const PythonError&) {
-  return -1;
-} catch (const std::bad_alloc&) {
-  PyErr_NoMemory();
-  return -1;
+PyObject* create(PyTypeObject* type, PyObject* arguments, PyObject*) {
+  return guarded([&]() -> PyObject* {
+    PyObject *kinds, *byte_tokens, *merges, *whole, *added;
+    int digits;
+    if (!PyArg_ParseTuple(arguments, "OOOiO!O!", &kinds, &byte_tokens, &merges, &digits, &PyDict_Type, &whole,
+                          &PyDict_Type, &added))
+      return nullptr;
+    const Buffer kind_buffer(kinds), byte_buffer(byte_tokens), merge_buffer(merges);
+    if (kind_buffer.view.len != bpe::kCodePoints || byte_buffer.view.len != 256 * sizeof(Token) ||
+        merge_buffer.view.len % sizeof(bpe::Merge) != 0)
+      throw std::invalid_argument("a table is too long or too short");
+    auto state = std::make_unique<State>();
+    state->kinds.assign(kind_buffer.data<char>(), bpe::kCodePoints);
+    if (std::any_of(state->kinds.begin(), state->kinds.end(), [](unsigned char kind) { return kind > bpe::kNewline; }))
+      throw std::invalid_argument("a code point is of no kind");
+    state->encoder = std::make_unique<bpe::Encoder>(
+        bpe::Splitter(reinterpret_cast<const bpe::Kind*>(state->kinds.data()), digits),
+        bpe::Merges(byte_buffer.data<Token>(), merge_buffer.data<bpe::Merge>(),
+                    merge_buffer.view.len / sizeof(bpe::Merge)));
+    each_item(whole, [&](std::string text, Token token) { state->encoder->add_whole(std::move(text), token); });
+    each_item(added, [&](std::string text, Token token) { state->encoder->add_token(std::move(text), token); });
+    auto allocate = reinterpret_cast<allocfunc>(PyType_GetSlot(type, Py_tp_alloc));
+    PyObject* self = allocate(type, 0);
+    if (self != nullptr) reinterpret_cast<Bpe*>(self)->state = state.release();
+    return self;
+  });
 }
 
-void dealloc(PyObject* self) {
+void destroy(PyObject* self) {
   PyTypeObject* type = Py_TYPE(self);
   delete reinterpret_cast<Bpe*>(self)->state;
   reinterpret_cast<freefunc>(PyType_GetSlot(type, Py_tp_free))(self);
   Py_DECREF(type);
 }
 
-PyObject* encode(PyObject* self, PyObject* arguments) try {
-  PyObject* texts;
-  int end;
-  if (!PyArg_ParseTuple(arguments, "O!i", &PyList_Type, &texts, &end)) return nullptr;
-  std::vector<std::string_view> views(PyList_Size(texts));
-  std::size_t most = bpe::Encoder::kSlack;
-  for (std::size_t i = 0; i < views.size(); ++i) {
-    views[i] = utf8(PyList_GetItem(texts, i));
-    most += views[i].size() + 1;
-  }
-  std::vector<std::int64_t> offsets(1);
-  offsets.reserve(views.size() + 1);
-  Bpe::State& state = *reinterpret_cast<Bpe*>(self)->state;
-  std::unique_lock<std::mutex> lock(state.busy, std::defer_lock);
-  {
-    const WithoutInterpreter released;
-    lock.lock();
-    if (state.tokens.size() < most) state.tokens.resize(most);
-    Token* out = state.tokens.data();
-    for (const std::string_view text : views) {
-      out = state.encoder->encode(text, out);
-      if (end >= 0) *out++ = end;
-      offsets.push_back(out - state.tokens.data());
+PyObject* encode(PyObject* self, PyObject* arguments) {
+  return guarded([&]() -> PyObject* {
+    PyObject* texts;  // a tuple: it cannot change while other threads run
+    int end;
+    if (!PyArg_ParseTuple(arguments, "O!i", &PyTuple_Type, &texts, &end)) return nullptr;
+    std::vector<std::string_view> views(PyTuple_Size(texts));
+    std::size_t most = bpe::Encoder::kSlack;
+    for (std::size_t i = 0; i < views.size(); ++i) {
+      views[i] = utf8(PyTuple_GetItem(texts, i));
+      most += views[i].size() + 1;
     }
-  }
-  return Py_BuildValue("y#y#", state.tokens.data(), static_cast<Py_ssize_t>(offsets.back() * sizeof(Token)),
-                       offsets.data(), static_cast<Py_ssize_t>(offsets.size() * sizeof(std::int64_t)));
-} catch (const PythonError&) {
-  return nullptr;
-} catch (const std::bad_alloc&) {
-  return PyErr_NoMemory();
+    std::vector<std::int64_t> offsets(1);
+    offsets.reserve(views.size() + 1);
+    State& state = *reinterpret_cast<Bpe*>(self)->state;
+    std::unique_lock<std::mutex> lock(state.busy, std::defer_lock);
+    {
+      const WithoutInterpreter released;
+      lock.lock();
+      if (state.tokens.size() < most) state.tokens = std::vector<Token>(most);
+      Token* out = state.tokens.data();
+      for (const std::string_view text : views) {
+        out = state.encoder->encode(text, out);
+        if (end >= 0) *out++ = end;
+        offsets.push_back(out - state.tokens.data());
+      }
+    }
+    return Py_BuildValue("y#y#", state.tokens.data(), static_cast<Py_ssize_t>(offsets.back() * sizeof(Token)),
+                         offsets.data(), static_cast<Py_ssize_t>(offsets.size() * sizeof(std::int64_t)));
+  });
 }
 
 PyMethodDef methods[] = {{"encode", encode, METH_VARARGS, nullptr}, {nullptr, nullptr, 0, nullptr}};
 PyType_Slot slots[] = {
-    {Py_tp_new, reinterpret_cast<void*>(PyType_GenericNew)},
-    {Py_tp_init, reinterpret_cast<void*>(init)},
-    {Py_tp_dealloc, reinterpret_cast<void*>(dealloc)},
+    {Py_tp_new, reinterpret_cast<void*>(create)},
+    {Py_tp_dealloc, reinterpret_cast<void*>(destroy)},
     {Py_tp_methods, methods},
     {0, nullptr},
 };
@@ -145,7 +164,9 @@ PyModuleDef module = {PyModuleDef_HEAD_INIT, "_bpe", nullptr, 0, nullptr, nullpt
 
 PyMODINIT_FUNC PyInit__bpe() {
   PyObject* result = PyModule_Create(&module);
-  PyObject* type = result == nullptr ? nullptr : PyType_FromSpec(&spec);
-  if (type == nullptr || PyModule_AddObjectRef(result, "Bpe", type) != 0) return nullptr;
+  if (result == nullptr) return nullptr;
+  PyObject* type = PyType_FromSpec(&spec);
+  if (type == nullptr || PyModule_AddObjectRef(result, "Bpe", type) != 0) Py_CLEAR(result);
+  Py_XDECREF(type);
   return result;
 }
