@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 from numpy.typing import NDArray
@@ -15,5 +16,8 @@ class Bpe:
         added: dict[str, int],
         /,
     ) -> Bpe: ...
-    def encode(self, texts: tuple[str, ...], end: int) -> tuple[bytes, bytes]:
-        """Token ids (int32) and offsets (int64) of the texts, each with ``end`` after it if that is not negative."""
+    def encode(self, texts: tuple[str, ...], normal: Callable[[str], str] | None, end: int, /) -> tuple[bytes, bytes]:
+        """Token ids (int32) and offsets (int64) of the texts, each with ``end`` after it if that is not negative.
+
+        A text that may not be in normal form C is replaced by what ``normal`` makes of it.
+        """

@@ -58,13 +58,13 @@ class BpeEngine:
 
     def encode(self, texts: Sequence[str], end: int | None = None) -> Ragged:
         """The token ids of each text, and ``end`` after them."""
-        normal = tuple(texts if self._normalizer is None else map(self._normal, texts))
-        ids, offsets = self._bpe.encode(normal, -1 if end is None else end)
+        normal = None if self._normalizer is None else self._normal
+        ids, offsets = self._bpe.encode(tuple(texts), normal, -1 if end is None else end)
         return Ragged(np.frombuffer(ids, np.int32), np.frombuffer(offsets, np.int64))
 
     def _normal(self, text: str) -> str:
         """In normal form C; an added token parts what is on its two sides."""
-        if text.isascii() or is_normalized("NFC", text):
+        if is_normalized("NFC", text):
             return text
         parts = self._added.split(text)
         parts[::2] = map(self._normalizer.normalize_str, parts[::2])

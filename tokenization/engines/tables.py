@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ _PATTERN = (
 _DIGITS = {_PATTERN % "{1,3}": 3, _PATTERN % "": 1}
 _KINDS = {1: r"\p{L}", 2: r"\p{N}", 3: r"\s", 4: r"[\r\n]"}
 """Of ``Kind`` in ``words.hpp``; a later one is right where two hold."""
+_PLANES = 0x20000
+"""There are hardly any texts beyond the first two planes."""
 _MARK = "\U0010ffff"
 """Stands for what was found; no pattern finds it."""
 _USUAL: Mapping[str, tuple[object, ...]] = {
@@ -40,7 +43,7 @@ class Tables:
     """A tokenizer of the family.
 
     Attributes:
-        kinds: (0x110000,) uint8, what each code point is.
+        kinds: (0x110000,) uint8, what each code point is, and whether a text with it may not be in normal form C.
         byte_tokens: (256,) int32, the token of each byte.
         merges: (merges, 3) int32: left token, right token, what they join to; the first has the lowest rank.
         digits: how many numbers make one word at most.
@@ -92,7 +95,7 @@ def read_tables(path: Path) -> tuple[Tables, Vocabulary]:
         (vocabulary[left], vocabulary[right], vocabulary[left + right]) for left, right in pairs if left != "#version:"
     ]
     tables = Tables(
-        kinds=_kinds(),
+        kinds=_kinds() | _perhaps_not_normal(),
         byte_tokens=np.array([vocabulary[character] for character in characters], np.int32),
         merges=np.array(merges, np.int32).reshape(-1, 3),
         digits=digits,
@@ -142,3 +145,28 @@ def _kinds() -> NDArray[np.uint8]:
         marked = normalizers.Replace(Regex(pattern), _MARK).normalize_str(every)
         kinds[points[np.frombuffer(marked.encode("utf-32-le"), "<u4") != points]] = kind
     return kinds
+
+
+def _perhaps_not_normal() -> NDArray[np.uint8]:
+    """(0x110000,) 0x80 where a code point is changed by normal form C or may be joined with or moved before another.
+
+    A text without such a one is in normal form C (Unicode Standard Annex 15, "Detecting Normalization Forms").
+    """
+    marks = np.full(CODE_POINTS, 0x80, np.uint8)
+    seconds = {*map(chr, range(0x1161, 0x1176)), *map(chr, range(0x11A8, 0x11C3))}  # of Hangul syllables
+    others = []
+    for point in range(_PLANES):
+        char = chr(point)
+        parts = unicodedata.decomposition(char).split()
+        if len(parts) == 2 and not parts[0].startswith("<"):
+            seconds.add(chr(int(parts[1], 16)))
+        if not unicodedata.combining(char) and unicodedata.is_normalized("NFC", char) and _is_known(char):
+            others.append(point)
+    marks[others] = 0
+    marks[list(map(ord, seconds))] = 0x80
+    return marks
+
+
+def _is_known(char: str) -> bool:
+    """Whether Python's version of Unicode knows the character; of another it knows not how it is normalised."""
+    return unicodedata.category(char) != "Cn"

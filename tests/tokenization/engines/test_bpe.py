@@ -9,11 +9,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unicodedata import is_normalized
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from tokenization.engines import bpe
@@ -272,3 +274,20 @@ def test_what_differs_from_the_reference_is_not_taken(
     with pytest.raises(Inexact, match="differs from tokenizers"):
         load(path)
     assert not cache.exists()
+
+
+@given(text=st.text(st.sampled_from(PIECES).map(lambda piece: piece[-1]) | st.characters(codec="utf-8")))
+def test_a_text_without_a_marked_character_is_in_normal_form_c(marks: NDArray[np.uint8], text: str) -> None:
+    assert is_normalized("NFC", text) or any(marks[ord(character)] for character in text)
+
+
+@pytest.fixture(scope="module")
+def marks(tmp_path_factory: pytest.TempPathFactory) -> NDArray[np.uint8]:
+    tables, _ = read_tables(saved(family(), tmp_path_factory.mktemp("marks")))
+    return tables.kinds & 0x80
+
+
+def test_ordinary_characters_are_not_marked(marks: NDArray[np.uint8]) -> None:
+    """Else every text would be looked at twice."""
+    assert not any(marks[ord(character)] for character in "abc é ß \u2013 “” 山の上 한국어 Привет 😀 ½")
+    assert all(marks[ord(character)] for character in "\u0301\u212a\u1161\u0378")

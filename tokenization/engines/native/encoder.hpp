@@ -28,6 +28,8 @@ class Encoder {
     added_.emplace_back(std::move(text), token);
   }
 
+  bool perhaps_not_normal(std::string_view text) const { return splitter_.perhaps_not_normal(text); }
+
   // Appends the tokens of `text`, valid UTF-8, at most one a byte, to `out`; writes at most kSlack past them.
   static constexpr std::size_t kSlack = 4;
   Token* encode(std::string_view text, Token* out) {

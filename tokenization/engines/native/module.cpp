@@ -22,7 +22,7 @@ namespace {
 using bpe::Token;
 
 struct State {
-  std::string kinds;
+  std::vector<std::uint8_t> kinds;
   std::unique_ptr<bpe::Encoder> encoder;
   std::vector<Token> tokens;  // of one call; kept, since fresh memory costs as much as filling it
   std::mutex busy;
@@ -53,6 +53,8 @@ struct WithoutInterpreter {
   PyThreadState* thread = PyEval_SaveThread();
   ~WithoutInterpreter() { PyEval_RestoreThread(thread); }
 };
+
+using Reference = std::unique_ptr<PyObject, decltype(&Py_DecRef)>;
 
 struct Buffer {
   Py_buffer view;
@@ -96,11 +98,13 @@ PyObject* create(PyTypeObject* type, PyObject* arguments, PyObject*) {
         merge_buffer.view.len % sizeof(bpe::Merge) != 0)
       throw std::invalid_argument("a table is too long or too short");
     auto state = std::make_unique<State>();
-    state->kinds.assign(kind_buffer.data<char>(), bpe::kCodePoints);
-    if (std::any_of(state->kinds.begin(), state->kinds.end(), [](unsigned char kind) { return kind > bpe::kNewline; }))
+    const auto* kind = kind_buffer.data<std::uint8_t>();
+    state->kinds.assign(kind, kind + bpe::kCodePoints);
+    const auto unknown = [](std::uint8_t kind) { return (kind & ~bpe::kPerhapsNotNormal) > bpe::kNewline; };
+    if (std::any_of(state->kinds.begin(), state->kinds.end(), unknown))
       throw std::invalid_argument("a code point is of no kind");
     state->encoder = std::make_unique<bpe::Encoder>(
-        bpe::Splitter(reinterpret_cast<const bpe::Kind*>(state->kinds.data()), digits),
+        bpe::Splitter(state->kinds.data(), digits),
         bpe::Merges(byte_buffer.data<Token>(), merge_buffer.data<bpe::Merge>(),
                     merge_buffer.view.len / sizeof(bpe::Merge)));
     each_item(whole, [&](std::string text, Token token) { state->encoder->add_whole(std::move(text), token); });
@@ -122,17 +126,25 @@ void destroy(PyObject* self) {
 PyObject* encode(PyObject* self, PyObject* arguments) {
   return guarded([&]() -> PyObject* {
     PyObject* texts;  // a tuple: it cannot change while other threads run
+    PyObject* normal;
     int end;
-    if (!PyArg_ParseTuple(arguments, "O!i", &PyTuple_Type, &texts, &end)) return nullptr;
+    if (!PyArg_ParseTuple(arguments, "O!Oi", &PyTuple_Type, &texts, &normal, &end)) return nullptr;
+    State& state = *reinterpret_cast<Bpe*>(self)->state;
+    std::vector<Reference> normalized;
     std::vector<std::string_view> views(PyTuple_Size(texts));
     std::size_t most = bpe::Encoder::kSlack;
     for (std::size_t i = 0; i < views.size(); ++i) {
-      views[i] = utf8(PyTuple_GetItem(texts, i));
+      PyObject* text = PyTuple_GetItem(texts, i);
+      views[i] = utf8(text);
+      if (normal != Py_None && state.encoder->perhaps_not_normal(views[i])) {
+        normalized.emplace_back(PyObject_CallFunctionObjArgs(normal, text, nullptr), Py_DecRef);
+        if (normalized.back() == nullptr) throw PythonError();
+        views[i] = utf8(normalized.back().get());
+      }
       most += views[i].size() + 1;
     }
     std::vector<std::int64_t> offsets(1);
     offsets.reserve(views.size() + 1);
-    State& state = *reinterpret_cast<Bpe*>(self)->state;
     std::unique_lock<std::mutex> lock(state.busy, std::defer_lock);
     {
       const WithoutInterpreter released;

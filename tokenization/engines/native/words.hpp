@@ -16,17 +16,35 @@ namespace bpe {
 
 enum Kind : std::uint8_t { kOther, kLetter, kNumber, kSpace, kNewline, kEnd };
 
+// Beside its Kind: a text with such a character may not be in normal form C.
+constexpr std::uint8_t kPerhapsNotNormal = 0x80;
+
 constexpr std::size_t kCodePoints = 0x110000;
 
 class Splitter {
  public:
-  // `kinds` has one Kind for each code point; `digits` is how many numbers make one word at most.
-  Splitter(const Kind* kinds, int digits) : kinds_(kinds), digits_(digits) {}
+  // `kinds` has a Kind for each code point; `digits` is how many numbers make one word at most.
+  Splitter(const std::uint8_t* kinds, int digits) : kinds_(kinds), digits_(digits) {}
 
   // Length in bytes of the word that `text`, valid UTF-8 and not empty, begins with.
   std::size_t first_word(std::string_view text) const { return Scan{*this, text}.word(); }
 
+  bool perhaps_not_normal(std::string_view text) const {
+    const Scan scan{*this, text};
+    for (std::size_t i = 0; i < text.size();) {
+      const CodePoint next = scan.code_point(i);
+      if (kinds_[next.value] & kPerhapsNotNormal) return true;
+      i += next.size;
+    }
+    return false;
+  }
+
  private:
+  struct CodePoint {
+    std::uint32_t value;
+    std::size_t size;
+  };
+
   struct Char {
     Kind kind;
     std::size_t size;
@@ -51,14 +69,20 @@ class Splitter {
       }
     }
 
+    CodePoint code_point(std::size_t i) const {
+      const auto byte = [&](std::size_t k) { return static_cast<std::uint32_t>(static_cast<std::uint8_t>(text[i + k])); };
+      const auto rest = [&](std::size_t k) { return byte(k) & 0x3F; };
+      const std::uint32_t lead = byte(0);
+      if (lead < 0x80) return {lead, 1};
+      if (lead < 0xE0) return {(lead & 0x1F) << 6 | rest(1), 2};
+      if (lead < 0xF0) return {(lead & 0x0F) << 12 | rest(1) << 6 | rest(2), 3};
+      return {(lead & 0x07) << 18 | rest(1) << 12 | rest(2) << 6 | rest(3), 4};
+    }
+
     Char at(std::size_t i) const {
       if (i >= text.size()) return {kEnd, 0};
-      const auto byte = [&](std::size_t k) { return static_cast<std::uint32_t>(static_cast<std::uint8_t>(text[i + k])); };
-      const std::uint32_t lead = byte(0);
-      if (lead < 0x80) return {splitter.kinds_[lead], 1};
-      if (lead < 0xE0) return {splitter.kinds_[(lead & 0x1F) << 6 | (byte(1) & 0x3F)], 2};
-      if (lead < 0xF0) return {splitter.kinds_[(lead & 0x0F) << 12 | (byte(1) & 0x3F) << 6 | (byte(2) & 0x3F)], 3};
-      return {splitter.kinds_[(lead & 0x07) << 18 | (byte(1) & 0x3F) << 12 | (byte(2) & 0x3F) << 6 | (byte(3) & 0x3F)], 4};
+      const CodePoint next = code_point(i);
+      return {static_cast<Kind>(splitter.kinds_[next.value] & ~kPerhapsNotNormal), next.size};
     }
 
     std::size_t run(std::size_t i, Kind kind) const {
@@ -120,7 +144,7 @@ class Splitter {
     }
   };
 
-  const Kind* kinds_;
+  const std::uint8_t* kinds_;
   int digits_;
 };
 
