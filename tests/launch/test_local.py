@@ -67,7 +67,8 @@ def appears(file: Path) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize(("stop", "group"), [(SIGKILL, False), (SIGHUP, True), (SIGINT, True)])
 def test_the_jobs_of_a_launcher_that_is_gone_stop(stop: Signals, group: bool, tmp_path: Path) -> None:
-    code = f"from tests.launch.test_local import launch; launch({str(tmp_path)!r}, {stop == SIGINT})"
+    heard = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)"  # these tests may run under nohup
+    code = f"{heard}; from tests.launch.test_local import launch; launch({str(tmp_path)!r}, {stop == SIGINT})"
     launcher = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stderr=subprocess.PIPE)
     assert appears(tmp_path / "running")
     if group:
