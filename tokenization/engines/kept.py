@@ -62,6 +62,6 @@ def keep(of: list[str], tables: Tables) -> None:
                 os.fchmod(file.fileno(), 0o644)
                 os.fsync(file.fileno())
                 os.replace(file.name, path)
-            except BaseException:
+            except OSError:
                 os.unlink(file.name)
                 raise
