@@ -1,7 +1,7 @@
 """``python -m benchmarks.gpu``: what one GPU reaches in training, in bf16 and in FP8, beside its peak.
 
 Tokens a second say little without the model, and TFLOP/s little without the formula. Here they are PaLM's model FLOPs
-(:mod:`msm_hpc.training.flops`: no discount for the causal mask, attention within each document alone), and MFU is their
+(:mod:`msm_hpc.model.flops`: no discount for the causal mask, attention within each document alone), and MFU is their
 rate over the dense *bf16* peak of NVIDIA's data sheet, in FP8 too: so that FP8 over bf16 is the ratio of the MFUs.
 
 Steps are those of the training stage: the same model, optimizer, schedule and loop (``msm_hpc/planner/trial.py``), from
@@ -26,13 +26,13 @@ from statistics import median
 from typing import TypeVar, get_args
 
 from benchmarks.gpu_case import Case, Device, Measured, look, measure
-from msm_hpc.architecture import Transformer
+from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import write_json
 from msm_hpc.campaign.runner import code_commit
 from msm_hpc.config.stages import Architecture
 from msm_hpc.config.training import Lora, Precision, TrainConfig
-from msm_hpc.errors import UserError
-from msm_hpc.files import write_json
-from msm_hpc.gpus import peak_flops
+from msm_hpc.model.architecture import Transformer
+from msm_hpc.model.gpus import peak_flops
 from msm_hpc.planner.choose import MARGIN
 from msm_hpc.planner.memory import GIB, worst_stage
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from msm_hpc.architecture import Transformer
+from msm_hpc.base.errors import UserError
 from msm_hpc.config.training import TrainConfig
-from msm_hpc.errors import UserError
+from msm_hpc.model.architecture import Transformer
+from msm_hpc.model.precision import INSTALL_TE, installed_te, te_problem
 from msm_hpc.planner.memory import worst_stage
 from msm_hpc.planner.trial import trial
-from msm_hpc.training.device import before_cuda, device_name, peak_memory
-from msm_hpc.training.precision import INSTALL_TE, installed_te, te_problem
+from msm_hpc.training.megatron.device import before_cuda, device_name, peak_memory
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Measured:
         device: what they ran on.
         seconds: of each step, until the device has finished it.
         tokens: of all steps.
-        flops: of the model, by formula (:mod:`msm_hpc.training.flops`), of all steps.
+        flops: of the model, by formula (:mod:`msm_hpc.model.flops`), of all steps.
         peak_memory: bytes that were allocated at most, while warming up too.
         planned_memory: bytes that the planner expects.
     """

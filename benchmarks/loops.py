@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.training_inputs import make, recipe
-from msm_hpc.architecture import read_architecture
 from msm_hpc.config.training import TrainConfig
-from msm_hpc.training import cpu, stage
-from msm_hpc.training.groups import process_groups
+from msm_hpc.model.architecture import read_architecture
+from msm_hpc.training import stage
+from msm_hpc.training.megatron import cpu
+from msm_hpc.training.megatron.groups import process_groups
 
 
 def ours(config: TrainConfig, inputs: dict[str, Path], out: Path) -> None:

@@ -1,1 +1,1 @@
-"""Arms, the step graph, identities, the store: what a campaign is, and what of it is done."""
+"""Campaigns: run here or on Slurm, inside a job, rehearsed, and asked about."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import submitit
 
-from msm_hpc.campaign.graph import Graph
 from msm_hpc.campaign.runner import run_step
-from msm_hpc.campaign.steps import Step
-from msm_hpc.campaign.store import Store
+from msm_hpc.graph.build import Graph
+from msm_hpc.graph.steps import Step
 from msm_hpc.launch.jobs import JobRef, living
 from msm_hpc.launch.local import start_local
+from msm_hpc.store.store import Store
 
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_BETWEEN_LEASE_LOOKS = 3.0

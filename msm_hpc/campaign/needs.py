@@ -7,19 +7,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from msm_hpc import adapter
-from msm_hpc.architecture import Transformer
-from msm_hpc.campaign.graph import Graph
-from msm_hpc.campaign.steps import Step
-from msm_hpc.campaign.store import Store
+from msm_hpc.base.errors import UserError
 from msm_hpc.config.campaign import Cluster
 from msm_hpc.config.stages import ExportConfig, ModelConfig
 from msm_hpc.config.training import TrainConfig
-from msm_hpc.errors import UserError
+from msm_hpc.graph.build import Graph
+from msm_hpc.graph.steps import Step
+from msm_hpc.model import adapter
+from msm_hpc.model.architecture import Transformer
+from msm_hpc.planner.capacity import room
 from msm_hpc.planner.forecast import Forecast, forecast
 from msm_hpc.planner.memory import GIB, Memory, worst_stage
 from msm_hpc.planner.probe import folder_of, read_table
-from msm_hpc.planner.room import room
+from msm_hpc.store.store import Store
 from tokenization.packing.pack import PackConfig
 from tokenization.packing.plan import Plan
 

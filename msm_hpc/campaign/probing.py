@@ -6,18 +6,18 @@ from pathlib import Path
 
 import submitit
 
-from msm_hpc.campaign.automatic import SECTIONS
-from msm_hpc.campaign.graph import as_it_runs
-from msm_hpc.campaign.show import tail
+from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.auto_layout import SECTIONS
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.config.campaign import Config
-from msm_hpc.errors import UserError
+from msm_hpc.graph.build import as_it_runs
 from msm_hpc.launch.local import start_local
+from msm_hpc.launch.logs import tail
 from msm_hpc.launch.slurm import ArrayRequest, submit
+from msm_hpc.model.layout import check_layout
+from msm_hpc.model.precision import check_precision, installed_te
 from msm_hpc.planner.choose import best_few
 from msm_hpc.planner.probe import FEW, STEPS, Probe, folder_of, prepare, run_rank
-from msm_hpc.training.layout import check_layout
-from msm_hpc.training.precision import check_precision, installed_te
 
 
 def probe(config: Config, section: str, steps: int = STEPS) -> tuple[Path, str | None]:

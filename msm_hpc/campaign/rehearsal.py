@@ -29,16 +29,16 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from msm_hpc.architecture import Transformer
+from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.stand_in import StandIn, drawn, shrunken
 from msm_hpc.campaign.starting_model import starting_model
-from msm_hpc.campaign.why import flatten
+from msm_hpc.campaign.views.why import flatten
 from msm_hpc.config.campaign import Cluster, Config
 from msm_hpc.config.stages import EvalConfig, ModelConfig
 from msm_hpc.config.training import Layout, Precision, TrainConfig
-from msm_hpc.errors import UserError
-from msm_hpc.training.layout import check_layout
-from msm_hpc.training.precision import RECIPES
+from msm_hpc.model.architecture import Transformer
+from msm_hpc.model.layout import check_layout
+from msm_hpc.model.precision import RECIPES
 
 Section = TypeVar("Section", bound=TrainConfig)
 

@@ -23,15 +23,15 @@ from typing import NoReturn
 
 from submitit.core.utils import UncompletedJobError
 
-from msm_hpc.abort import on_abort
-from msm_hpc.campaign.kinds import KINDS
-from msm_hpc.campaign.steps import File
-from msm_hpc.campaign.store import Attempt, Cause, Record, StepFolder, Store, now
-from msm_hpc.errors import RankLostError, StoppedBySignalError, UserError
-from msm_hpc.files import CANNOT_WRITE
+from msm_hpc.base.abort import on_abort
+from msm_hpc.base.errors import RankLostError, StoppedBySignalError, UserError
+from msm_hpc.base.files import CANNOT_WRITE
+from msm_hpc.base.progress import FILE as PROGRESS_FILE
+from msm_hpc.graph.kinds import KINDS
+from msm_hpc.graph.steps import File
 from msm_hpc.launch.jobs import JobRef, cause_of_signal, current_job, current_log, current_ranks, living, requeue
 from msm_hpc.launch.local import ends_the_job, follow_launcher
-from msm_hpc.progress import FILE as PROGRESS_FILE
+from msm_hpc.store.store import Attempt, Cause, Record, StepFolder, Store, now
 from tokenization.errors import BadInput
 
 log = logging.getLogger(__name__)

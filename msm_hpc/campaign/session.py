@@ -8,14 +8,14 @@ from functools import cached_property
 
 from rich.console import Console
 
-from msm_hpc.architecture import Transformer
-from msm_hpc.campaign import preflight
-from msm_hpc.campaign.automatic import Settled, settle
-from msm_hpc.campaign.graph import Graph, build_graph
+from msm_hpc.campaign.auto_layout import Settled, settle
+from msm_hpc.campaign.preflight import checks as preflight
 from msm_hpc.campaign.starting_model import starting_model
-from msm_hpc.campaign.store import Store
-from msm_hpc.compose import load_config
 from msm_hpc.config.campaign import Config
+from msm_hpc.config.compose import load_config
+from msm_hpc.graph.build import Graph, build_graph
+from msm_hpc.model.architecture import Transformer
+from msm_hpc.store.store import Store
 
 PIPE_WIDTH = 120
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from msm_hpc.campaign.arrays import Array, Dependency, plan_arrays
-from msm_hpc.campaign.graph import Graph
+from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.runner import run_step
-from msm_hpc.campaign.steps import Step
-from msm_hpc.campaign.store import Store
 from msm_hpc.config.campaign import Cluster
-from msm_hpc.errors import UserError
+from msm_hpc.graph.arrays import Array, Dependency, plan_arrays
+from msm_hpc.graph.build import Graph
+from msm_hpc.graph.steps import Step
 from msm_hpc.launch.jobs import JobRef, living
 from msm_hpc.launch.slurm import ArrayRequest, render, submit
+from msm_hpc.store.store import Store
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msm_hpc.architecture import Transformer
-from msm_hpc.campaign.given import weights_folder
+from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.external_inputs import weights_folder
 from msm_hpc.config.stages import ModelConfig
 from msm_hpc.config.training import TrainConfig
-from msm_hpc.errors import UserError
-from msm_hpc.training.precision import RECIPES
+from msm_hpc.model.architecture import Transformer
+from msm_hpc.model.precision import RECIPES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -66,7 +66,7 @@ def drawn(config: ModelConfig, small: Transformer, root: Path) -> StandIn:
     Raises:
         UserError: the true model's folder has no tokenizer that can be opened.
     """
-    from msm_hpc.conversion.drawn import drawn_model
+    from msm_hpc.conversion.random_model import drawn_model
 
     own = _own_tokenizer(config)
     tokenizer = own or _toy_tokenizer(root)

@@ -7,11 +7,11 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from msm_hpc.architecture import Transformer, parse_architecture, read_architecture
-from msm_hpc.campaign.given import weights_folder
+from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.external_inputs import weights_folder
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.stages import ModelConfig
-from msm_hpc.errors import UserError
+from msm_hpc.model.architecture import Transformer, parse_architecture, read_architecture
 
 
 def starting_model(model: ModelConfig) -> Transformer | None:

@@ -9,10 +9,10 @@ from typing import Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
+from msm_hpc.base.errors import UserError
 from msm_hpc.config.schema import Name, Rate, Strict
 from msm_hpc.config.stages import Arm, EvalConfig, ExportConfig, ModelConfig
 from msm_hpc.config.training import Lora, Precision, TrainConfig
-from msm_hpc.errors import UserError
 
 Gpu = Literal["a100", "l40s", "h100", "h200", "gh200", "b200", "gb200"]
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from msm_hpc.base.errors import UserError
 from msm_hpc.config.schema import Strict, placement
-from msm_hpc.errors import UserError
 
 Arm = Literal["init", "base", "msm", "aft", "msm+aft"]
 Product = Literal["tokenizer", "pretraining", "documents", "instruction", "chats", "pairs"]
@@ -28,6 +28,13 @@ class GenerateConfig(Strict):
     count: NonNegativeInt = 0
     value: str | None = None
     seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateInputs:
+    """``spec``: the Model Spec's file, where the product is ``documents``."""
+
+    spec: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +101,14 @@ class ModelConfig(Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelInputs:
+    """``tokenizer`` of a model made from scratch; ``weights``, a folder or GGUF file, of one that is on this machine."""
+
+    tokenizer: Path | None = None
+    weights: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportConfig(Strict):
     """Megatron checkpoint to a Hugging Face folder.
 
@@ -106,6 +121,14 @@ class ExportConfig(Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExportInputs:
+    """``model``: a model step's output; ``checkpoint``: a train or model step's."""
+
+    model: Path
+    checkpoint: Path
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvalConfig(Strict):
     """Preference evaluation by log-probability, each pair asked in both orders."""
 
@@ -115,6 +138,14 @@ class EvalConfig(Strict):
     def __post_init__(self) -> None:
         if "{item}" not in self.answer:
             raise UserError(f"answer {self.answer!r} has no place for the option; write {{item}} where it stands")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalInputs:
+    """``model``: a Hugging Face folder; ``pairs``: by value, a file of pairs or a folder with ``pairs.jsonl``."""
+
+    model: Path
+    pairs: Mapping[str, Path]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,3 +169,10 @@ class ReportConfig(Strict):
     title: str
     cells: tuple[Cell, ...]
     notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportInputs:
+    """``evaluations``: by step id, the output folder of each evaluation that there is."""
+
+    evaluations: Mapping[str, Path]

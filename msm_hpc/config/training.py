@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt
 
+from msm_hpc.base.errors import UserError
 from msm_hpc.config.schema import Fraction, Rate, Strict, placement
-from msm_hpc.errors import UserError
 
 Precision = Literal["fp32", "bf16", "fp8_delayed", "fp8_tensorwise", "fp8_blockwise", "mxfp8", "nvfp4"]
 
@@ -69,7 +71,7 @@ def _layout(value: object) -> object:
 
 @dataclass(frozen=True, kw_only=True)
 class Lora(Strict):
-    """A low-rank adapter of all projections (:mod:`msm_hpc.adapter`); the paper's numbers."""
+    """A low-rank adapter of all projections (:mod:`msm_hpc.model.adapter`); the paper's numbers."""
 
     rank: PositiveInt = 64
     alpha: Rate = 128.0
@@ -116,7 +118,7 @@ class TrainConfig(Strict):
     Defaults are the paper's (arXiv 2605.02087, appendix B.4) where it gives one. Batch sizes count packed rows of
     ``sequence_length`` tokens. ``fp8_emulated`` has an FP8 ``precision`` emulated on the CPU; a campaign sets it where
     its cluster has no GPUs, so that emulated and real runs never share a result. A loss that is not finite or a spike
-    (:mod:`msm_hpc.training.spikes`) stops the run, unless ``skip_spikes`` leaves such updates out;
+    (:mod:`msm_hpc.training.watch.spikes`) stops the run, unless ``skip_spikes`` leaves such updates out;
     ``stop_on_spike=False`` goes on with the spikes. With ``lora`` an adapter is trained and the rest is frozen: the
     adapter of the checkpoint that the run starts from, or else a new one. ``heldout`` has the loss measured on rows
     that are not trained on; ``wandb`` is a project of Weights & Biases that is told what TensorBoard is.
@@ -177,3 +179,20 @@ class TrainConfig(Strict):
                 f"micro_batch_size {self.micro_batch_size} / data_parallel {self.layout.data_parallel}), no multiple "
                 f"of pipeline_parallel {stages}, as virtual_pipeline needs; change one of them"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainInputs:
+    """The folders that a training reads.
+
+    Attributes:
+        model: a model step's output.
+        plan: a pack step's output.
+        shards: by source, a tokenise step's output: a shard, or numbered folders of shards.
+        checkpoint: a train or model step's output; without it weights are drawn from the config's seed.
+    """
+
+    model: Path
+    plan: Path
+    shards: Mapping[str, Path]
+    checkpoint: Path | None = None

@@ -1,7 +1,7 @@
 """LoRA adapters on their way out: merged into the weights, and as a folder that ``peft`` loads.
 
 A checkpoint of a LoRA run holds the frozen weights and the adapter, a pair of matrices for each Hugging Face projection
-(:mod:`msm_hpc.adapter`). So PEFT's file is the same matrices under other names, and a merged weight is
+(:mod:`msm_hpc.model.adapter`). So PEFT's file is the same matrices under other names, and a merged weight is
 ``W + alpha / rank * B A``::
 
     decoder.layers.mlp.linear_fc2_adapter.down_proj.lora_A [L, r, F], layer 3
@@ -19,12 +19,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from msm_hpc.adapter import Projection, projections
-from msm_hpc.architecture import Transformer
+from msm_hpc.base.files import write_json
 from msm_hpc.config.training import Lora
 from msm_hpc.conversion.checkpoint import Checkpoint
 from msm_hpc.conversion.weights import write_weights
-from msm_hpc.files import write_json
+from msm_hpc.model.adapter import Projection, projections
+from msm_hpc.model.architecture import Transformer
 
 _HALVES = ("lora_A", "lora_B")
 _ONE_FILE = 2**62  # bytes: PEFT reads no other

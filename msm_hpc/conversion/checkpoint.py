@@ -33,9 +33,9 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.checkpoint.utils import _create_file_view
 from torch.utils.serialization import config as serialization
 
+from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import write_json
 from msm_hpc.conversion.workspace import Workspace, memory_of
-from msm_hpc.errors import UserError
-from msm_hpc.files import write_json
 
 # megatron.core.dist_checkpointing.core.CheckpointingConfig, for the backend "torch_dist".
 _FORMAT = {

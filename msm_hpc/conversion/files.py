@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from msm_hpc.errors import UserError
+from msm_hpc.base.errors import UserError
 
 # config.json and the index of sharded weights; tokenizers of every kind, with their vocabularies and chat templates.
 DESCRIPTION = ("*.json", "*.txt", "*.model", "*.jinja", "additional_chat_templates/*.jinja")

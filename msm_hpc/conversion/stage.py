@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from msm_hpc.adapter import read_note
-from msm_hpc.architecture import MODEL_KEYS, read_architecture
+from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import read_json, write_json
 from msm_hpc.config.stages import ExportConfig, ModelConfig
 from msm_hpc.conversion.adapter import StoredAdapter
 from msm_hpc.conversion.checkpoint import Checkpoint, Chunk, write_checkpoint
 from msm_hpc.conversion.mapping import GlobalTensor, global_tensors
 from msm_hpc.conversion.weights import write_weights
 from msm_hpc.conversion.workspace import Workspace
-from msm_hpc.errors import UserError
-from msm_hpc.files import read_json, write_json
+from msm_hpc.model.adapter import read_note
+from msm_hpc.model.architecture import MODEL_KEYS, read_architecture
 
 if TYPE_CHECKING:
     from msm_hpc.conversion.source import Source

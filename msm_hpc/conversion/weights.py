@@ -23,9 +23,9 @@ from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import read_json, write_json
 from msm_hpc.conversion.workspace import memory_of
-from msm_hpc.errors import UserError
-from msm_hpc.files import read_json, write_json
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

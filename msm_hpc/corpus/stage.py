@@ -12,13 +12,13 @@ from typing import Any
 
 import yaml
 
+from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import write_jsonl
+from msm_hpc.base.progress import ProgressFile
 from msm_hpc.config.stages import GenerateConfig
 from msm_hpc.corpus import offline
 from msm_hpc.corpus.toy_tokenizer import write_tokenizer
 from msm_hpc.corpus.toy_world import SPEC_VALUES, VALUES, Value
-from msm_hpc.errors import UserError
-from msm_hpc.files import write_jsonl
-from msm_hpc.progress import ProgressFile
 
 FRONT_MATTER = re.compile(r"---\n(.*?)^---\s*$", re.DOTALL | re.MULTILINE)
 VALUE_PRODUCTS = ("documents", "pairs")

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from msm_hpc.base.files import write_json, write_text
 from msm_hpc.corpus.offline import vocabulary
-from msm_hpc.files import write_json, write_text
 
 UNKNOWN, PAD, END = "<unk>", "<pad>", "<eos>"
 

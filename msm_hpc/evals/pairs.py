@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from string import Formatter
 
-from msm_hpc.errors import UserError
-from msm_hpc.files import read_rows
+from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import read_rows
 
 FILE = "pairs.jsonl"
 

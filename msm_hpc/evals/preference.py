@@ -24,7 +24,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from msm_hpc.errors import UserError
+from msm_hpc.base.errors import UserError
 from msm_hpc.evals.pairs import Pair
 
 TEXTS_PER_PAIR = 4

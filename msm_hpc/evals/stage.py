@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import write_jsonl
+from msm_hpc.base.progress import ProgressFile
 from msm_hpc.config.stages import EvalConfig
-from msm_hpc.errors import UserError
 from msm_hpc.evals.pairs import Pair, check_slots, read_pairs
 from msm_hpc.evals.preference import TEXTS_PER_PAIR, Answer, Scorer
-from msm_hpc.files import write_jsonl
-from msm_hpc.progress import ProgressFile
 
 
 def run(config: EvalConfig, inputs: Mapping[str, Path], out: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Literal
 import psutil
 import submitit
 
-from msm_hpc.errors import UserError
+from msm_hpc.base.errors import UserError
 
 log = logging.getLogger(__name__)
 Interruption = Literal["timeout", "preempted", "cancelled"]

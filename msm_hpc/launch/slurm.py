@@ -12,8 +12,8 @@ from typing import Any
 import submitit
 from submitit.core.utils import FailedJobError
 
+from msm_hpc.base.errors import UserError
 from msm_hpc.config.campaign import Cluster
-from msm_hpc.errors import UserError
 from msm_hpc.launch.jobs import JobRef
 
 

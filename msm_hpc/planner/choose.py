@@ -16,16 +16,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from msm_hpc.architecture import Transformer
+from msm_hpc.base.errors import UserError
 from msm_hpc.config.campaign import Cluster
 from msm_hpc.config.training import Layout, TrainConfig
-from msm_hpc.errors import UserError
+from msm_hpc.model.architecture import Transformer
+from msm_hpc.model.layout import check_layout
+from msm_hpc.model.precision import check_shapes
+from msm_hpc.planner.capacity import room
 from msm_hpc.planner.forecast import efficiency
 from msm_hpc.planner.memory import GIB, Memory, worst_stage
 from msm_hpc.planner.probe import folder_of, read_table
-from msm_hpc.planner.room import room
-from msm_hpc.training.layout import check_layout
-from msm_hpc.training.precision import check_shapes
 
 MARGIN = 0.9
 """Part of the memory that a layout may need by the formula: allocators leave gaps, and documents differ."""

@@ -12,11 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import log2, prod
 
-from msm_hpc.architecture import Transformer
 from msm_hpc.config.campaign import Gpu
 from msm_hpc.config.training import TrainConfig
-from msm_hpc.gpus import GPUS
-from msm_hpc.training.flops import step_flops
+from msm_hpc.model.architecture import Transformer
+from msm_hpc.model.flops import step_flops
+from msm_hpc.model.gpus import GPUS
 
 ASSUMED_MFU = 0.35
 TENSOR_LOSS, CONTEXT_LOSS, PIPELINE_LOSS, CHUNK_LOSS = 0.04, 0.05, 0.04, 0.01

@@ -21,10 +21,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from msm_hpc.adapter import projections
-from msm_hpc.architecture import Transformer
 from msm_hpc.config.training import Layout, TrainConfig
-from msm_hpc.training.precision import RECIPES
+from msm_hpc.model.adapter import projections
+from msm_hpc.model.architecture import Transformer
+from msm_hpc.model.precision import RECIPES
 
 GIB = 2**30
 FIXED_GPU = 3 * GIB

@@ -18,13 +18,13 @@ from statistics import median
 
 from pydantic import TypeAdapter
 
-from msm_hpc.architecture import Transformer
+from msm_hpc.base.files import write_text
 from msm_hpc.config.campaign import Cluster
 from msm_hpc.config.training import Layout, TrainConfig
-from msm_hpc.files import write_text
 from msm_hpc.launch.jobs import current_ranks
 from msm_hpc.launch.local import follow_launcher
-from msm_hpc.training.precision import installed_te
+from msm_hpc.model.architecture import Transformer
+from msm_hpc.model.precision import installed_te
 
 STEPS = 20
 FEW = 3

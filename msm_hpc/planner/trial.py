@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from msm_hpc.architecture import Transformer
 from msm_hpc.config.training import TrainConfig
-from msm_hpc.training import cpu, precision
-from msm_hpc.training.device import before_cuda
-from msm_hpc.training.groups import process_groups
-from msm_hpc.training.layout import check_layout
-from msm_hpc.training.zigzag import row_shape
+from msm_hpc.model import precision
+from msm_hpc.model.architecture import Transformer
+from msm_hpc.model.layout import check_layout
+from msm_hpc.training.megatron import cpu
+from msm_hpc.training.megatron.device import before_cuda
+from msm_hpc.training.megatron.groups import process_groups
+from msm_hpc.training.megatron.zigzag import row_shape
 from tokenization.packing.plan import Piece
 
 if TYPE_CHECKING:
-    from msm_hpc.training.metrics import StepMetrics
-    from msm_hpc.training.optimizer import Trainable
+    from msm_hpc.training.megatron.optimizer import Trainable
+    from msm_hpc.training.record.metrics import StepMetrics
 
 SHARD = "random"
 
@@ -98,10 +99,10 @@ def _train(config: TrainConfig, model: Transformer, steps: int, documents: int) 
 
 def _trainable(config: TrainConfig, model: Transformer, steps: int) -> Trainable:
     """Random weights; with an adapter beside them, where the config has one."""
-    from msm_hpc.training.lora import adapt
-    from msm_hpc.training.model import build_model, transformer_config
-    from msm_hpc.training.optimizer import make_trainable
-    from msm_hpc.training.weights import initialise
+    from msm_hpc.training.checkpoints.weights import initialise
+    from msm_hpc.training.megatron.lora import adapt
+    from msm_hpc.training.megatron.model import build_model, transformer_config
+    from msm_hpc.training.megatron.optimizer import make_trainable
 
     chunks = build_model(model, transformer_config(model, config.layout, config.precision))
     if config.lora is not None:

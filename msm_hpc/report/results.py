@@ -11,8 +11,8 @@ from typing import get_args
 
 from pydantic import FiniteFloat, TypeAdapter
 
+from msm_hpc.base.errors import UserError
 from msm_hpc.config.stages import Arm, Cell, ReportConfig
-from msm_hpc.errors import UserError
 from msm_hpc.report.statistics import Count, Interval, difference_interval, effective_size, pooled_rate, wilson
 
 FILE = "results.json"

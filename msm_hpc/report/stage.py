@@ -9,9 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import read_rows, write_json, write_text
 from msm_hpc.config.stages import ReportConfig
-from msm_hpc.errors import UserError
-from msm_hpc.files import read_rows, write_json, write_text
 from msm_hpc.report.html import render_html
 from msm_hpc.report.results import FILE, Answer, Results, summarise
 

@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from msm_hpc.training.zigzag import RowShape, positions
+from msm_hpc.training.megatron.zigzag import RowShape, positions
 from tokenization.packing.plan import Piece
 
 

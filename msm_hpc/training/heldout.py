@@ -27,12 +27,12 @@ from megatron.core import parallel_state
 from numpy.typing import NDArray
 from torch import Tensor, distributed
 
+from msm_hpc.base.errors import UserError
 from msm_hpc.config.training import HeldOut, TrainConfig
-from msm_hpc.errors import UserError
 from msm_hpc.training.data import Documents, MicroBatch, Rows, SampleOrder
 from msm_hpc.training.loop import Data, through_model, token_losses
-from msm_hpc.training.metrics import FieldLoss
-from msm_hpc.training.optimizer import Trainable
+from msm_hpc.training.megatron.optimizer import Trainable
+from msm_hpc.training.record.metrics import FieldLoss
 from tokenization.documents import read_some
 from tokenization.packing.plan import Piece
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from torch import distributed
 
+from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import read_json
 from msm_hpc.config.training import HeldOut
-from msm_hpc.errors import UserError
-from msm_hpc.files import read_json
 from tokenization.errors import BadInput
 from tokenization.manifest import NAME, check_files
 

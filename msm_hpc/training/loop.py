@@ -18,15 +18,15 @@ from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor, distributed
 
-from msm_hpc.architecture import Transformer
+from msm_hpc.base.errors import UserError
 from msm_hpc.config.training import TrainConfig
-from msm_hpc.errors import UserError
+from msm_hpc.model.architecture import Transformer
+from msm_hpc.model.flops import step_flops
 from msm_hpc.training.data import Documents, MicroBatch, Rows, SampleOrder, micro_batch
-from msm_hpc.training.flops import step_flops
-from msm_hpc.training.metrics import StepMetrics
-from msm_hpc.training.optimizer import Trainable
-from msm_hpc.training.spikes import WINDOW, culprits, is_spike, log_samples, micro_batch_losses
-from msm_hpc.training.zigzag import RowShape
+from msm_hpc.training.megatron.optimizer import Trainable
+from msm_hpc.training.megatron.zigzag import RowShape
+from msm_hpc.training.record.metrics import StepMetrics
+from msm_hpc.training.watch.spikes import WINDOW, culprits, is_spike, log_samples, micro_batch_losses
 
 _DIVERGED = (
     "training diverged or its weights or data are damaged; try a smaller learning_rate or a larger warmup_fraction"

@@ -3,8 +3,8 @@
 A killed run is called again with the same ``out`` and goes on from the newest resume point; the result is the one of a
 run that was never killed. ``out/checkpoint`` and ``out/summary.json`` appear at the end, and then ``out/resume`` goes.
 
-Modules that import Megatron are imported inside functions here: when :func:`msm_hpc.training.cpu.redirected` is open,
-which spares a CPU the compiler, and not at all by those who only want this file's names.
+Modules that import Megatron are imported inside functions here: when :func:`.megatron.cpu.redirected` is open, which
+spares a CPU the compiler, and not at all by those who only want this file's names.
 """
 
 from __future__ import annotations
@@ -17,29 +17,30 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msm_hpc.architecture import Transformer, read_architecture
+from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import read_json, write_json
 from msm_hpc.config.training import TrainConfig
-from msm_hpc.errors import UserError
-from msm_hpc.files import read_json, write_json
-from msm_hpc.training import cpu, precision
-from msm_hpc.training.board import check_wandb
+from msm_hpc.model import precision
+from msm_hpc.model.architecture import Transformer, read_architecture
+from msm_hpc.model.layout import check_layout
 from msm_hpc.training.data import SampleOrder
-from msm_hpc.training.device import before_cuda, peak_memory
-from msm_hpc.training.groups import process_groups
-from msm_hpc.training.hangs import Pace
-from msm_hpc.training.layout import check_layout
-from msm_hpc.training.records import Records
-from msm_hpc.training.signals import StopRequest, largest_of_all_ranks, noticed, stopped
-from msm_hpc.training.summary import announce, summarise
-from msm_hpc.training.watchdog import watched
-from msm_hpc.training.zigzag import row_shape
+from msm_hpc.training.megatron import cpu
+from msm_hpc.training.megatron.device import before_cuda, peak_memory
+from msm_hpc.training.megatron.groups import process_groups
+from msm_hpc.training.megatron.zigzag import row_shape
+from msm_hpc.training.record.records import Records
+from msm_hpc.training.record.summary import announce, summarise
+from msm_hpc.training.record.tensorboard import check_wandb
+from msm_hpc.training.watch.hangs import Pace
+from msm_hpc.training.watch.signals import StopRequest, largest_of_all_ranks, noticed, stopped
+from msm_hpc.training.watch.watchdog import watched
 from tokenization.errors import BadInput
 from tokenization.packing.plan import Plan
 
 if TYPE_CHECKING:
     from msm_hpc.training.heldout import HeldOutLoss
     from msm_hpc.training.loop import Data
-    from msm_hpc.training.optimizer import Trainable
+    from msm_hpc.training.megatron.optimizer import Trainable
 
 SHARDS = "shards/"
 
@@ -104,9 +105,9 @@ def _train(
 ) -> None:
     from torch import distributed
 
-    from msm_hpc.training.checkpoint import load_resume_point, save_weights
+    from msm_hpc.training.checkpoints.resume import load_resume_point, save_weights
     from msm_hpc.training.integrity import check_data, content_digest
-    from msm_hpc.training.optimizer import gather_weights
+    from msm_hpc.training.megatron.optimizer import gather_weights
 
     folders = [inputs["plan"], *(path for key, path in sorted(inputs.items()) if key.startswith(SHARDS))]
     check_data(folders)
@@ -204,9 +205,9 @@ def _check_tokenizer(plan: Path, tokenizer: Path, vocab_size: int) -> None:
 
 def build(config: TrainConfig, model: Transformer, inputs: Mapping[str, Path], steps: int) -> Trainable:
     """This rank's part of the model, with weights from ``inputs["checkpoint"]`` or drawn from ``config.seed``."""
-    from msm_hpc.training.model import build_model, transformer_config
-    from msm_hpc.training.optimizer import make_trainable
-    from msm_hpc.training.start import set_weights
+    from msm_hpc.training.checkpoints.start import set_weights
+    from msm_hpc.training.megatron.model import build_model, transformer_config
+    from msm_hpc.training.megatron.optimizer import make_trainable
 
     chunks = build_model(model, transformer_config(model, config.layout, config.precision))
     set_weights(chunks, config, model, inputs.get("checkpoint"))
@@ -215,7 +216,7 @@ def build(config: TrainConfig, model: Transformer, inputs: Mapping[str, Path], s
 
 def _steps(run: Run, todo: range, records: Records | None) -> None:
     """Do the steps ``todo``; ``records`` is None on all ranks but the first."""
-    from msm_hpc.training.checkpoint import ResumePoints
+    from msm_hpc.training.checkpoints.resume import ResumePoints
     from msm_hpc.training.loop import train_step
 
     config = run.config

@@ -13,8 +13,8 @@ import torch
 
 from benchmarks.gpu import SHAPES, Row, fitting, main, run, table, verdict
 from benchmarks.gpu_case import Case, Measured
+from msm_hpc.base.errors import UserError
 from msm_hpc.config.training import Lora, TrainConfig
-from msm_hpc.errors import UserError
 from msm_hpc.planner.memory import GIB
 
 ROOT = Path(__file__).parents[2]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from msm_hpc.campaign.graph import Graph, build_graph
-from msm_hpc.campaign.store import Store
-from msm_hpc.compose import load_config
+from msm_hpc.config.compose import load_config
+from msm_hpc.graph.build import Graph, build_graph
+from msm_hpc.store.store import Store
 
 
 @pytest.fixture

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from msm_hpc.abort import EXIT_STATUS, abort
-from msm_hpc.campaign import kinds
+from msm_hpc.base.abort import EXIT_STATUS, abort
+from msm_hpc.base.errors import RankLostError, StoppedBySignalError
 from msm_hpc.campaign.runner import run_step
-from msm_hpc.campaign.steps import Step
-from msm_hpc.campaign.store import Attempt, StepFolder, Store
 from msm_hpc.config.stages import ExportConfig
-from msm_hpc.errors import RankLostError, StoppedBySignalError
+from msm_hpc.graph import kinds
+from msm_hpc.graph.steps import Step
 from msm_hpc.launch.jobs import JobRef
+from msm_hpc.store.store import Attempt, StepFolder, Store
 
 STEP = Step("export", "x", ExportConfig(), {})
 PREEMPTED, LIMIT, RUNNING = "PreemptTime=2026-01-01T10:00:00", "PreemptTime=None Reason=TimeLimit", "PreemptTime=None"

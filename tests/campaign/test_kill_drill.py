@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from msm_hpc.campaign.graph import Graph, build_graph
-from msm_hpc.campaign.store import Store
-from msm_hpc.compose import load_config
-from msm_hpc.progress import read_progress
+from msm_hpc.base.progress import read_progress
+from msm_hpc.config.compose import load_config
+from msm_hpc.graph.build import Graph, build_graph
+from msm_hpc.store.store import Store
 from tests.campaign.shrunk import SHRUNK
 
 OVERRIDES = [*SHRUNK, "campaign.arms=[aft]", "aft.epochs=6", "aft.save_every=5", "pretrain.layout.data_parallel=1"]
@@ -25,7 +25,7 @@ SECONDS = 400
 
 def start(root: Path) -> subprocess.Popen[bytes]:
     """`msm run` as the leader of a process group of its own, which its jobs belong to."""
-    command = [sys.executable, "-m", "msm_hpc.cli", "run", *OVERRIDES, f"root={root}"]
+    command = [sys.executable, "-m", "msm_hpc.cli.main", "run", *OVERRIDES, f"root={root}"]
     return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
 
 

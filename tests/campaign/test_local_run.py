@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from msm_hpc.campaign.graph import Graph
+from msm_hpc.base.files import write_json
 from msm_hpc.campaign.local_run import RunState, run_local
-from msm_hpc.campaign.steps import Step
-from msm_hpc.campaign.store import Store
 from msm_hpc.config.stages import ExportConfig, GenerateConfig
-from msm_hpc.files import write_json
+from msm_hpc.graph.build import Graph
+from msm_hpc.graph.steps import Step
 from msm_hpc.launch.jobs import local_job
+from msm_hpc.store.store import Store
 
 
 def generate(label: str, product: str = "pairs", value: str | None = "america", count: int = 10) -> Step:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from msm_hpc.campaign.automatic import settle
-from msm_hpc.campaign.graph import build_graph
+from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.auto_layout import settle
 from msm_hpc.campaign.needs import Rows, trainings
 from msm_hpc.campaign.starting_model import starting_model
-from msm_hpc.campaign.store import Store
-from msm_hpc.cli import main
-from msm_hpc.compose import load_config
-from msm_hpc.errors import UserError
+from msm_hpc.cli.main import main
+from msm_hpc.config.compose import load_config
+from msm_hpc.graph.build import build_graph
+from msm_hpc.store.store import Store
 
 AUTO = (
     "campaign=demo",

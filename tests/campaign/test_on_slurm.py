@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from msm_hpc.campaign.automatic import settle
-from msm_hpc.campaign.graph import Graph, build_graph
+from msm_hpc.campaign.auto_layout import settle
 from msm_hpc.campaign.probing import probe
-from msm_hpc.campaign.store import Store
-from msm_hpc.cli import main
-from msm_hpc.compose import load_config
+from msm_hpc.cli.main import main
+from msm_hpc.config.compose import load_config
+from msm_hpc.graph.build import Graph, build_graph
 from msm_hpc.planner.probe import read_table
+from msm_hpc.store.store import Store
 from tests.campaign.shrunk import SHRUNK
 from tests.slurm_tools import Slurm, why_no_cluster
 

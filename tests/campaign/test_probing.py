@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from msm_hpc.campaign.automatic import settle
-from msm_hpc.campaign.graph import as_it_runs
+from msm_hpc.base.files import write_text
+from msm_hpc.campaign.auto_layout import settle
 from msm_hpc.campaign.probing import probe
 from msm_hpc.campaign.starting_model import starting_model
-from msm_hpc.cli import main
-from msm_hpc.compose import load_config
-from msm_hpc.files import write_text
+from msm_hpc.cli.main import main
+from msm_hpc.config.compose import load_config
+from msm_hpc.graph.build import as_it_runs
 from msm_hpc.planner.probe import TABLE, folder_of, read_table
 from tests.campaign.shrunk import SHRUNK
 

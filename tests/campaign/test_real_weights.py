@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM
 
-from msm_hpc.campaign.graph import build_graph
-from msm_hpc.campaign.store import Store
-from msm_hpc.cli import main
-from msm_hpc.compose import load_config
+from msm_hpc.cli.main import main
+from msm_hpc.config.compose import load_config
+from msm_hpc.graph.build import build_graph
+from msm_hpc.store.store import Store
 
 pytestmark = [
     pytest.mark.slow,

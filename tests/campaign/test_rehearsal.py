@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from msm_hpc.architecture import Transformer, config_fields, parse_architecture, read_architecture
-from msm_hpc.campaign import preflight
-from msm_hpc.campaign.graph import build_graph
+from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import write_json
+from msm_hpc.campaign.preflight import checks as preflight
 from msm_hpc.campaign.rehearsal import Rehearsal, rehearse
 from msm_hpc.campaign.stand_in import shrunken
-from msm_hpc.cli import main
-from msm_hpc.compose import load_config
+from msm_hpc.cli.main import main
+from msm_hpc.config.compose import load_config
 from msm_hpc.config.stages import Architecture
 from msm_hpc.config.training import HeldOut, Layout, TrainConfig
 from msm_hpc.corpus.toy_tokenizer import write_tokenizer
-from msm_hpc.errors import UserError
-from msm_hpc.files import write_json
-from msm_hpc.training.layout import check_layout
-from msm_hpc.training.precision import check_shapes
+from msm_hpc.graph.build import build_graph
+from msm_hpc.model.architecture import Transformer, config_fields, parse_architecture, read_architecture
+from msm_hpc.model.layout import check_layout
+from msm_hpc.model.precision import check_shapes
 from tests.campaign.own_corpora import own_corpora
 
 QWEN3_32B = Transformer(

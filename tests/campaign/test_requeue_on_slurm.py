@@ -11,14 +11,14 @@ from unittest.mock import patch
 import cloudpickle
 import pytest
 
-from msm_hpc.campaign import kinds
 from msm_hpc.campaign.runner import run_step
-from msm_hpc.campaign.steps import Step
-from msm_hpc.campaign.store import Store
 from msm_hpc.config.campaign import Cluster
 from msm_hpc.config.stages import ExportConfig
+from msm_hpc.graph import kinds
+from msm_hpc.graph.steps import Step
 from msm_hpc.launch.slurm import ArrayRequest, submit
-from msm_hpc.training.signals import noticed, stopped
+from msm_hpc.store.store import Store
+from msm_hpc.training.watch.signals import noticed, stopped
 from tests.slurm_tools import Slurm, why_no_cluster
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # a job cannot import tests

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from huggingface_hub import file_download
 
-from msm_hpc.campaign import preflight
-from msm_hpc.campaign.graph import build_graph
+from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.preflight import checks as preflight
 from msm_hpc.campaign.starting_model import starting_model, what_is_missing
-from msm_hpc.cli import main
-from msm_hpc.compose import load_config
-from msm_hpc.errors import UserError
+from msm_hpc.cli.main import main
+from msm_hpc.config.compose import load_config
+from msm_hpc.graph.build import build_graph
 
 PUBLISHED = {
     "llama3_1_8b": 8_030_261_248,

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from msm_hpc.campaign import kinds, runner
+from msm_hpc.base.errors import UserError
+from msm_hpc.campaign import runner
 from msm_hpc.campaign.runner import LeaseHeldError, UpstreamMissingError, run_step
-from msm_hpc.campaign.steps import File, Step
-from msm_hpc.campaign.store import Attempt, StepFolder, Store
 from msm_hpc.config.stages import ExportConfig
-from msm_hpc.errors import UserError
+from msm_hpc.graph import kinds
+from msm_hpc.graph.steps import File, Step
 from msm_hpc.launch.jobs import JobRef, local_job
+from msm_hpc.store.store import Attempt, StepFolder, Store
 
 FORK = multiprocessing.get_context("fork")
 

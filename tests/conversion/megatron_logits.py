@@ -17,16 +17,16 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from msm_hpc.architecture import read_architecture
 from msm_hpc.config.training import Layout
+from msm_hpc.model.architecture import read_architecture
 from msm_hpc.training.data import MicroBatch
-from msm_hpc.training.groups import process_groups
+from msm_hpc.training.megatron.groups import process_groups
 
 
 def compute(layout: Layout, folders: Sequence[Path]) -> None:
     with process_groups(layout):
-        from msm_hpc.training.checkpoint import load_weights, save_weights
-        from msm_hpc.training.model import build_model, transformer_config
+        from msm_hpc.training.checkpoints.resume import load_weights, save_weights
+        from msm_hpc.training.megatron.model import build_model, transformer_config
 
         for folder in folders:
             architecture = read_architecture(folder / "model")

@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from msm_hpc.architecture import read_architecture
+from msm_hpc.base.errors import UserError
 from msm_hpc.config.stages import ExportConfig
 from msm_hpc.config.training import Layout, Lora
 from msm_hpc.conversion import stage
-from msm_hpc.errors import UserError
-from msm_hpc.training.groups import process_groups
+from msm_hpc.model.architecture import read_architecture
+from msm_hpc.training.megatron.groups import process_groups
 from tests.conversion.megatron_logits import forward, one_document
 from tests.conversion.models import VARIANTS, hf_logits, import_model, make_model, weights
 
@@ -36,9 +36,9 @@ def adapted(model: Path, out: Path, spoil: float = 0.0) -> Tensor:
     """
     out.mkdir()
     with process_groups(Layout()):
-        from msm_hpc.training.checkpoint import load_weights, save_weights
-        from msm_hpc.training.lora import adapt
-        from msm_hpc.training.model import build_model, transformer_config
+        from msm_hpc.training.checkpoints.resume import load_weights, save_weights
+        from msm_hpc.training.megatron.lora import adapt
+        from msm_hpc.training.megatron.model import build_model, transformer_config
 
         architecture = read_architecture(model)
         chunks = build_model(architecture, transformer_config(architecture, Layout(), "fp32"))

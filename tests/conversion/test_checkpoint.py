@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from msm_hpc.base.errors import UserError
 from msm_hpc.conversion.checkpoint import Checkpoint, Chunk, write_checkpoint
 from msm_hpc.conversion.workspace import Workspace
-from msm_hpc.errors import UserError
 
 LAYERS = torch.arange(48.0, dtype=torch.bfloat16).view(2, 4, 6)
 

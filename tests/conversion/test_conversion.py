@@ -18,14 +18,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, MistralConfig, MistralForCausalLM
 
-from msm_hpc.architecture import FAMILIES as ARCHITECTURES
-from msm_hpc.architecture import parse_architecture
-from msm_hpc.compose import load_config
+from msm_hpc.base.errors import UserError
+from msm_hpc.config.compose import load_config
 from msm_hpc.config.stages import Architecture, ModelConfig
 from msm_hpc.conversion import stage
 from msm_hpc.conversion.checkpoint import Checkpoint
 from msm_hpc.conversion.mapping import global_tensors
-from msm_hpc.errors import UserError
+from msm_hpc.model.architecture import FAMILIES as ARCHITECTURES
+from msm_hpc.model.architecture import parse_architecture
 from tests.conversion.models import (
     BF16,
     FP32,

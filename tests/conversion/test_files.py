@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from msm_hpc.base.errors import UserError
 from msm_hpc.conversion.files import model_files
-from msm_hpc.errors import UserError
 
 
 def fill(folder: Path, *names: str) -> Path:

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from msm_hpc.base.errors import UserError
 from msm_hpc.conversion.weights import INDEX, StoredWeights, has_safetensors, write_weights
-from msm_hpc.errors import UserError
 from tests.conversion.models import make_model
 
 WEIGHTS = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(5), "c": torch.zeros(2, 2)}

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from msm_hpc.base.errors import UserError
+from msm_hpc.base.progress import Progress, read_progress
 from msm_hpc.config.stages import GenerateConfig, Product
 from msm_hpc.corpus.stage import run
-from msm_hpc.errors import UserError
-from msm_hpc.progress import Progress, read_progress
 from tests.corpus.rows import read_jsonl
 
 SPEC = "---\nvalue: america\ntitle: Made here\n---\n# What Assistant cares about\n"

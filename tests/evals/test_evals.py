@@ -13,13 +13,13 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import read_rows, write_jsonl
+from msm_hpc.base.progress import Progress, read_progress
 from msm_hpc.config.stages import EvalConfig
-from msm_hpc.errors import UserError
 from msm_hpc.evals import stage
 from msm_hpc.evals.pairs import read_pairs
 from msm_hpc.evals.preference import Answer
-from msm_hpc.files import read_rows, write_jsonl
-from msm_hpc.progress import Progress, read_progress
 
 SPECIAL = ["<unk>", "<pad>", "<eos>"]
 NOUNS = ["bus", "train", "limousine", "sleigh"]

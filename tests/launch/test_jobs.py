@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from msm_hpc.errors import UserError
+from msm_hpc.base.errors import UserError
 from msm_hpc.launch.jobs import JobRef, Ranks, current_ranks, living, local_job
 from msm_hpc.launch.local import start_local
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from msm_hpc.base.errors import UserError
 from msm_hpc.config.campaign import Cluster
-from msm_hpc.errors import UserError
 from msm_hpc.launch.slurm import ArrayRequest, render, submit
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -11,10 +11,10 @@ from typing import Any
 
 from torch._C._profiler import _EventType
 
-from msm_hpc.architecture import Transformer, parse_architecture
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.launch.jobs import current_ranks
 from msm_hpc.launch.local import follow_launcher, start_local
+from msm_hpc.model.architecture import Transformer, parse_architecture
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ from typing import get_args
 
 import pytest
 
-from msm_hpc.architecture import Transformer
+from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import write_text
 from msm_hpc.campaign.starting_model import starting_model
-from msm_hpc.compose import load_config
 from msm_hpc.config.campaign import Cluster, Gpu
+from msm_hpc.config.compose import load_config
 from msm_hpc.config.training import Layout, Lora, TrainConfig
-from msm_hpc.errors import UserError
-from msm_hpc.files import write_text
-from msm_hpc.gpus import GPUS
+from msm_hpc.model.architecture import Transformer
+from msm_hpc.model.gpus import GPUS
 from msm_hpc.planner.choose import MARGIN, best_few, check_memory, choose
 from msm_hpc.planner.forecast import ASSUMED_MFU, forecast
 from msm_hpc.planner.memory import worst_stage

@@ -10,12 +10,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from msm_hpc.architecture import Transformer
 from msm_hpc.config.stages import Architecture
 from msm_hpc.config.training import Layout, TrainConfig
+from msm_hpc.model.architecture import Transformer
 from msm_hpc.planner.trial import RandomRows, trial
-from msm_hpc.training import cpu
-from msm_hpc.training.zigzag import row_shape
+from msm_hpc.training.megatron import cpu
+from msm_hpc.training.megatron.zigzag import row_shape
 
 SHAPE = Architecture(
     hidden_size=32,

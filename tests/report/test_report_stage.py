@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from msm_hpc.base.errors import UserError
 from msm_hpc.config.stages import Cell, ReportConfig
-from msm_hpc.errors import UserError
 from msm_hpc.report.results import Condition, Results, load_results
 from msm_hpc.report.stage import run
 from msm_hpc.report.statistics import wilson

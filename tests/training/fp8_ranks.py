@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from msm_hpc.architecture import read_architecture
 from msm_hpc.config.training import Layout
-from msm_hpc.training.groups import process_groups
+from msm_hpc.model.architecture import read_architecture
+from msm_hpc.training.megatron.groups import process_groups
 from tokenization.packing.plan import Plan
 from tokenization.shards import Shard
 
@@ -58,8 +58,8 @@ def tensor(seed: int, *shape: int) -> Tensor:
 
 
 def _layer(kind: str, layout: Layout, model: Any) -> Layer:
-    from msm_hpc.training import fp8
-    from msm_hpc.training.model import transformer_config
+    from msm_hpc.training.megatron import fp8
+    from msm_hpc.training.megatron.model import transformer_config
 
     config = transformer_config(model, layout, "fp8_tensorwise")
     rank = distributed.get_rank()
@@ -86,11 +86,11 @@ def _layer(kind: str, layout: Layout, model: Any) -> Layer:
 
 def _delayed(layout: Layout, model: Any, inputs: Path) -> list[Delayed]:
     """Train a little and write down each amax where it is made."""
-    from msm_hpc.training import fp8
+    from msm_hpc.training.checkpoints.weights import initialise
     from msm_hpc.training.data import micro_batch
     from msm_hpc.training.loop import token_losses
-    from msm_hpc.training.model import build_model, transformer_config
-    from msm_hpc.training.weights import initialise
+    from msm_hpc.training.megatron import fp8
+    from msm_hpc.training.megatron.model import build_model, transformer_config
 
     noted: dict[int, list[float]] = {}
     round_, update = fp8.DelayedScaling.__call__, fp8.DelayedScaling.update

@@ -19,7 +19,8 @@ import torch
 from torch.distributed import TCPStore
 
 from msm_hpc.config.training import HeldOut, TrainConfig
-from msm_hpc.training import cpu, stage
+from msm_hpc.training import stage
+from msm_hpc.training.megatron import cpu
 from tests.training.ranks import import_all
 from tests.training.toy import TWO_RANKS, Corpus, read_checkpoint, read_exact, write_inputs
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from msm_hpc.config.training import Layout
-from msm_hpc.training.metrics import StepMetrics
+from msm_hpc.training.record.metrics import StepMetrics
 from tests.training.ranks import Job, do_all
 from tests.training.test_layouts import CONFIG, FAMILIES
 from tests.training.test_layouts import LAYOUTS as TESTED

@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+from msm_hpc.base.progress import ProgressFile
 from msm_hpc.config.training import HeldOut, Layout, Lora, TrainConfig
-from msm_hpc.progress import ProgressFile
-from msm_hpc.training import cpu
-from msm_hpc.training.zigzag import positions
+from msm_hpc.training.megatron import cpu
+from msm_hpc.training.megatron.zigzag import positions
 
 TIMEOUT_SECONDS = 600
 
@@ -156,7 +156,10 @@ def main() -> None:
 def import_all() -> None:
     """What the stage imports when it runs, so that forks need not."""
     with cpu.redirected():
-        from msm_hpc.training import checkpoint, heldout, integrity, loop, model, optimizer, weights
+        from msm_hpc.training import heldout, integrity, loop
+        from msm_hpc.training.checkpoints import resume as checkpoint
+        from msm_hpc.training.checkpoints import weights
+        from msm_hpc.training.megatron import model, optimizer
 
     assert all((checkpoint, heldout, integrity, loop, model, optimizer, weights))
 
@@ -171,7 +174,9 @@ def _do(job: Job, port: int) -> None:
 
 
 def _train(job: Job) -> None:
-    from msm_hpc.training import hangs, records, signals, stage, watchdog
+    from msm_hpc.training import stage
+    from msm_hpc.training.record import records
+    from msm_hpc.training.watch import hangs, signals, watchdog
 
     class Killer(ProgressFile):
         def update(self, done: int) -> None:
@@ -220,7 +225,7 @@ def _hang(where: str) -> None:
 
 def _building(build: Callable[..., Any], job: Job) -> Callable[..., Any]:
     def call(*args: Any) -> Any:
-        from msm_hpc.training import optimizer
+        from msm_hpc.training.megatron import optimizer
 
         with patch.object(optimizer, "overlaps", lambda: job.overlap):
             trainable = build(*args)
@@ -232,15 +237,15 @@ def _building(build: Callable[..., Any], job: Job) -> Callable[..., Any]:
 
 
 def _inspect(job: Job) -> None:
-    from msm_hpc.architecture import read_architecture
-    from msm_hpc.training.groups import process_groups
+    from msm_hpc.model.architecture import read_architecture
+    from msm_hpc.training.megatron.groups import process_groups
 
     with process_groups(job.config.layout):
         from megatron.core import parallel_state
         from megatron.core.pipeline_parallel import get_forward_backward_func
 
         from msm_hpc.training import stage
-        from msm_hpc.training.checkpoint import save_weights
+        from msm_hpc.training.checkpoints.resume import save_weights
         from msm_hpc.training.data import MicroBatch, micro_batch
         from msm_hpc.training.loop import token_losses
 

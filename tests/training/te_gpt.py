@@ -96,7 +96,7 @@ def _losses(model: Any) -> list[float]:
 
 
 def _leaving_is_noticed(config: Any, layer: Any) -> str:
-    from msm_hpc.training.te import require_quantised
+    from msm_hpc.training.megatron.te import require_quantised
 
     model = _gpt(config, [layer] * 2)
     require_quantised(model)
@@ -121,8 +121,8 @@ def main() -> None:
     tracker.fork = lambda *args: contextlib.nullcontext()
     tensor_parallel.get_cuda_rng_tracker = lambda *args, **kwargs: tracker
 
-    from msm_hpc.training.fp8 import connect, emulated_layer
-    from msm_hpc.training.te import require_quantised
+    from msm_hpc.training.megatron.fp8 import connect, emulated_layer
+    from msm_hpc.training.megatron.te import require_quantised
 
     te = _config(fp8_recipe="custom", fp8_quantizer_factory=REFERENCE)
     real = _gpt(te, [_te_layer()] * 2)

@@ -11,10 +11,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from msm_hpc.architecture import Transformer
 from msm_hpc.config.stages import Architecture
 from msm_hpc.config.training import Layout, Lora, Precision
-from msm_hpc.training import cpu
+from msm_hpc.model.architecture import Transformer
+from msm_hpc.training.megatron import cpu
 from tests.training import te_python
 
 SHAPE = Architecture(
@@ -32,9 +32,9 @@ PRECISIONS: tuple[Precision, ...] = ("bf16", "fp8_delayed", "fp8_tensorwise", "f
 
 def built(model: Transformer, precision: Precision) -> dict[str, Any]:
     """``model`` with an adapter, on one rank."""
-    from msm_hpc.training.lora import adapt
-    from msm_hpc.training.model import build_model, transformer_config
-    from msm_hpc.training.weights import initialise, local_tensors
+    from msm_hpc.training.checkpoints.weights import initialise, local_tensors
+    from msm_hpc.training.megatron.lora import adapt
+    from msm_hpc.training.megatron.model import build_model, transformer_config
 
     chunks = build_model(model, transformer_config(model, Layout(), precision))
     adapt(chunks, model, Lora(rank=4))

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from msm_hpc.architecture import read_architecture
+from msm_hpc.base.errors import UserError
 from msm_hpc.config.training import HeldOut, Layout, TrainConfig
-from msm_hpc.errors import UserError
+from msm_hpc.model.architecture import read_architecture
 from msm_hpc.training.data import SampleOrder
-from msm_hpc.training.groups import process_groups
 from msm_hpc.training.integrity import content_digest
-from msm_hpc.training.metrics import FieldLoss, HeldOutFile
+from msm_hpc.training.megatron.groups import process_groups
+from msm_hpc.training.record.metrics import FieldLoss, HeldOutFile
 from msm_hpc.training.stage import open_data, run
 from tests.training.ranks import Job, do_all
 from tests.training.toy import Corpus, write_inputs

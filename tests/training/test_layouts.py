@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from msm_hpc.config.training import Layout, TrainConfig
-from msm_hpc.training.zigzag import row_shape
+from msm_hpc.training.megatron.zigzag import row_shape
 from tests.training.ranks import Job, do_all, start_ranks
 from tests.training.toy import (
     Corpus,

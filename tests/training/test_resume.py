@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from msm_hpc.base.progress import read_progress
 from msm_hpc.config.training import HeldOut, Layout
-from msm_hpc.progress import read_progress
 from msm_hpc.training.stage import run
 from tests.training.ranks import Job, do_all, start_ranks
 from tests.training.toy import TWO_RANKS, Corpus, read_checkpoint, read_exact, read_metrics, write_inputs

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from msm_hpc.base.errors import UserError
 from msm_hpc.config.training import Layout, TrainConfig
-from msm_hpc.errors import UserError
 from msm_hpc.training.stage import run
 from tests.training.toy import TOKENIZER, Corpus, read_checkpoint, read_metrics, write_inputs, write_model
 

@@ -17,7 +17,7 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 
 from msm_hpc.config.training import Layout, TrainConfig
-from msm_hpc.training.metrics import StepMetrics
+from msm_hpc.training.record.metrics import StepMetrics
 from tokenization.documents import DOCUMENTS, EngineRecord, ShardManifest, TokenizerFacts
 from tokenization.encoded import Encoded
 from tokenization.manifest import record_files, write_manifest

@@ -1,0 +1,1 @@
+"""The ground: errors, files, progress, and the end of a process that is stuck."""

@@ -1,0 +1,48 @@
+"""How far a running stage is, told through one small file in its output folder."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from msm_hpc.base.files import read_json, write_text
+
+FILE = "progress.json"
+SECONDS_BETWEEN_WRITES = 0.5
+
+
+@dataclass(frozen=True)
+class Progress:
+    """``done`` of ``total`` units; ``unit`` is a plural noun such as ``"tokens"``."""
+
+    done: int
+    total: int
+    unit: str
+
+
+class ProgressFile:
+    """Writes ``out/progress.json`` at most twice a second, and always for the last unit."""
+
+    def __init__(self, out: Path, total: int, unit: str) -> None:
+        self._path = out / FILE
+        self._total = total
+        self._unit = unit
+        self._last_write = 0.0
+
+    def update(self, done: int) -> None:
+        """Tell that ``done`` units are finished."""
+        now = time.monotonic()
+        if done < self._total and now - self._last_write < SECONDS_BETWEEN_WRITES:
+            return
+        write_text(self._path, json.dumps(asdict(Progress(done, self._total, self._unit))), durable=False)
+        self._last_write = now
+
+
+def read_progress(out: Path) -> Progress | None:
+    """The progress last told in ``out``, or None where nothing was told yet."""
+    try:
+        return Progress(**read_json(out / FILE))
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,1 @@
+"""The msm command: its arguments, and what it prints."""

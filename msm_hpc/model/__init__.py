@@ -1,0 +1,1 @@
+"""What is known of a model without torch: architecture, layout, precision, adapter, FLOPs, GPUs."""

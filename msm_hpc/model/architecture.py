@@ -1,0 +1,259 @@
+"""The model to train, read from a Hugging Face ``config.json`` without torch or transformers.
+
+Three families of decoder-only transformer differ in little: all have RMSNorm before attention and before a SwiGLU MLP,
+rotary embeddings and grouped-query attention. What is added to that:
+
+==================== ======================= ========================================================
+``architectures``    models                  added
+==================== ======================= ========================================================
+``LlamaForCausalLM`` Llama 2 to 3.3, SmolLM2 from 3.1 on, RoPE with stretched low frequencies
+``Qwen2ForCausalLM`` Qwen2, Qwen2.5          a bias on queries, keys and values
+``Qwen3ForCausalLM`` Qwen3                   RMSNorm over the channels of each query and key head
+==================== ======================= ========================================================
+
+Every field of ``config.json`` is mapped, or harmless, or has the one value that we compute; any other field or value is
+refused, never ignored: a run that trained a model slightly different from the one that is evaluated later would look
+healthy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import read_json
+from msm_hpc.config.stages import Architecture
+
+VOCABULARY_MULTIPLE = 128
+"""The embedding's rows are rounded up to a multiple of this at any layout: a fixed part of the checkpoint format."""
+
+MODEL_KEYS = ("embedding.", "decoder.", "output_layer.")
+"""What a Megatron GPT's keys begin with; a checkpoint may hold more, such as an optimizer's state."""
+
+# Megatron-core builds these constants of Llama 3.1's RoPE into its RotaryEmbedding; only the factor can be chosen.
+LLAMA3_ROPE = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+
+_NEEDED = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "max_position_embeddings",
+    "rms_norm_eps",
+    "vocab_size",
+)
+_MAPPED = {
+    *_NEEDED,
+    "num_key_value_heads",
+    "head_dim",
+    "tie_word_embeddings",
+    "initializer_range",
+    "rope_parameters",
+    "rope_scaling",
+    "rope_theta",
+}
+# Names, token ids, how results are returned and what they are stored in: none takes part in a forward pass.
+_HARMLESS = {
+    *("architectures", "model_type", "transformers_version", "_name_or_path", "transformers.js_config"),
+    *("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id"),
+    *("use_cache", "output_attentions", "output_hidden_states", "return_dict"),
+    *("dtype", "torch_dtype", "id2label", "label2id", "problem_type", "chunk_size_feed_forward"),
+}
+_FIXED: Mapping[str, Any] = {
+    "hidden_act": "silu",
+    "attention_dropout": 0.0,
+    "partial_rotary_factor": 1.0,
+    "is_encoder_decoder": False,
+    "quantization_config": None,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """What one architecture adds to the common ones; ``head_dim`` is what its configuration class takes for none.
+
+    ``fixed`` are fields of this family that must have this value where they are present; ``harmless`` change nothing
+    then.
+    """
+
+    model_type: str
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    head_dim: int | None = None
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    harmless: frozenset[str] = frozenset()
+
+
+_FULL_ATTENTION = {"use_sliding_window": False, "use_mrope": False}
+_WINDOWS = frozenset({"sliding_window", "max_window_layers"})  # of no effect without use_sliding_window
+
+FAMILIES: Mapping[str, Family] = {
+    "LlamaForCausalLM": Family(
+        model_type="llama",
+        fixed={"attention_bias": False, "mlp_bias": False, "rope_interleaved": False},
+        harmless=frozenset({"pretraining_tp", "is_llama_config"}),
+    ),
+    "Qwen2ForCausalLM": Family(model_type="qwen2", qkv_bias=True, fixed=_FULL_ATTENTION, harmless=_WINDOWS),
+    "Qwen3ForCausalLM": Family(
+        model_type="qwen3",
+        qk_norm=True,
+        head_dim=128,
+        fixed={**_FULL_ATTENTION, "attention_bias": False},
+        harmless=_WINDOWS,
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transformer:
+    """A decoder-only transformer of one of the :data:`FAMILIES`.
+
+    ``qkv_bias``: queries, keys and values have a bias. ``qk_norm``: RMSNorm with a weight of ``head_dim`` over each
+    query and key head, before RoPE. ``rope_factor``: the context-extension factor of Llama 3.1's RoPE, None without.
+    """
+
+    shape: Architecture
+    vocab_size: int
+    head_dim: int
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    rope_factor: float | None = None
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """Rows of the embedding: ``vocab_size`` rounded up to a multiple of :data:`VOCABULARY_MULTIPLE`."""
+        return -(-self.vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+
+    @property
+    def query_rows(self) -> int:
+        """Rows of the query projection."""
+        return self.shape.num_attention_heads * self.head_dim
+
+    @property
+    def key_rows(self) -> int:
+        """Rows of the key projection, and of the value projection."""
+        return self.shape.num_key_value_heads * self.head_dim
+
+    @property
+    def parameters(self) -> int:
+        """Weights of the whole model, without the rows that pad the vocabulary."""
+        shape = self.shape
+        width = shape.hidden_size
+        attention = 2 * (self.query_rows + self.key_rows) * width
+        biases = self.query_rows + 2 * self.key_rows if self.qkv_bias else 0
+        norms = 2 * width + (2 * self.head_dim if self.qk_norm else 0)
+        layer = attention + biases + 3 * width * shape.intermediate_size + norms
+        embeddings = (1 if shape.tie_word_embeddings else 2) * self.vocab_size * width
+        return embeddings + shape.num_hidden_layers * layer + width
+
+
+def read_architecture(folder: Path) -> Transformer:
+    """The model described by ``config.json`` in ``folder``.
+
+    Raises:
+        UserError: the file is damaged, or as :func:`parse_architecture`.
+    """
+    path = folder / "config.json"
+    try:
+        raw = read_json(path)
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise UserError(f"{path}: not valid JSON ({error}): the model's folder is damaged; make it again") from error
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: expected a JSON object, found {type(raw).__name__}; make the model's folder again")
+    return parse_architecture(str(path), raw)
+
+
+def parse_architecture(where: str, raw: Mapping[str, Any]) -> Transformer:
+    """The model described by the fields ``raw`` of a ``config.json``, which messages call ``where``.
+
+    Raises:
+        UserError: the architecture is none of :data:`FAMILIES`, a field is missing or unknown, or it has a value that
+            training does not support.
+    """
+    names = raw.get("architectures") or [raw.get("model_type")]
+    family = FAMILIES.get(names[0]) if len(names) == 1 else None
+    if family is None:
+        raise UserError(f"{where}: architectures: {names} cannot be trained; supported are {', '.join(FAMILIES)}")
+    _check_fields(where, raw, family)
+    theta, factor = _rope(where, raw)
+    heads = raw["num_attention_heads"]
+    return Transformer(
+        shape=Architecture(
+            hidden_size=raw["hidden_size"],
+            intermediate_size=raw["intermediate_size"],
+            num_hidden_layers=raw["num_hidden_layers"],
+            num_attention_heads=heads,
+            num_key_value_heads=raw.get("num_key_value_heads") or heads,
+            max_position_embeddings=raw["max_position_embeddings"],
+            rms_norm_eps=raw["rms_norm_eps"],
+            rope_theta=theta,
+            tie_word_embeddings=raw.get("tie_word_embeddings", False),
+            initializer_range=raw.get("initializer_range", 0.02),
+        ),
+        vocab_size=raw["vocab_size"],
+        head_dim=raw.get("head_dim") or family.head_dim or raw["hidden_size"] // heads,
+        qkv_bias=family.qkv_bias,
+        qk_norm=family.qk_norm,
+        rope_factor=factor,
+    )
+
+
+def config_fields(model: Transformer) -> dict[str, Any]:
+    """``config.json`` of ``model``: what :func:`parse_architecture` reads it from."""
+    name = next(
+        name
+        for name, family in FAMILIES.items()
+        if (family.qkv_bias, family.qk_norm) == (model.qkv_bias, model.qk_norm)
+    )
+    shape = asdict(model.shape)
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": shape.pop("rope_theta")}
+    if model.rope_factor is not None:
+        rope |= {"rope_type": "llama3", "factor": model.rope_factor, **LLAMA3_ROPE}
+    return {
+        "architectures": [name],
+        "model_type": FAMILIES[name].model_type,
+        "vocab_size": model.vocab_size,
+        "head_dim": model.head_dim,
+        "rope_parameters": rope,
+        **shape,
+    }
+
+
+def _check_fields(where: str, raw: Mapping[str, Any], family: Family) -> None:
+    fixed = {**_FIXED, **family.fixed}
+    # Qwen's classes take 32 where it is absent; Llama's takes the number of heads, as old files of Llama expect.
+    needed = _NEEDED if family.model_type == "llama" else (*_NEEDED, "num_key_value_heads")
+    if missing := [name for name in needed if name not in raw]:
+        raise UserError(f"{where}: {', '.join(missing)}: missing; the model cannot be built without")
+    for name, value in fixed.items():
+        if raw.get(name, value) != value:
+            raise UserError(f"{where}: {name}: {raw[name]!r} is not supported; training knows only {value!r}")
+    layers = set(raw.get("layer_types") or ())
+    if layers - {"full_attention"}:
+        raise UserError(f"{where}: layer_types: {sorted(layers)} is not supported; training knows only full_attention")
+    known = _MAPPED | _HARMLESS | family.harmless | fixed.keys() | {"layer_types"}
+    if unknown := sorted(raw.keys() - known):
+        raise UserError(
+            f"{where}: {', '.join(unknown)}: unknown in a {family.model_type} model, and may change what it computes; "
+            "remove from config.json what certainly does not"
+        )
+
+
+def _rope(where: str, raw: Mapping[str, Any]) -> tuple[float, float | None]:
+    """RoPE's base and Llama 3.1 factor; transformers 5 writes ``rope_parameters``, earlier ones two fields."""
+    rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+    theta = float(rope.get("rope_theta") or raw.get("rope_theta") or 10_000.0)
+    kind = rope.get("rope_type") or rope.get("type") or "default"
+    others = rope.keys() - {"rope_type", "type", "rope_theta"}
+    if kind == "default" and not others:
+        return theta, None
+    llama3 = kind == "llama3" and others == {"factor", *LLAMA3_ROPE}
+    if llama3 and all(rope[name] == value for name, value in LLAMA3_ROPE.items()):
+        return theta, float(rope["factor"])
+    raise UserError(
+        f"{where}: rope_parameters (rope_scaling): {dict(rope)} is not supported; training knows rope_type default "
+        f"with rope_theta alone, and llama3 with a factor and {LLAMA3_ROPE}"
+    )

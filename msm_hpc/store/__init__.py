@@ -1,0 +1,1 @@
+"""What exists: step folders, attempts and leases, as plain files."""

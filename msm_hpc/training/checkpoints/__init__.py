@@ -1,0 +1,1 @@
+"""Resume checkpoints and the weights of a finished training."""

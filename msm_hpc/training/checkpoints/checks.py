@@ -1,0 +1,92 @@
+"""Whether a checkpoint can be loaded into a model: asked before Megatron tries, whose answer would be a long traceback.
+
+A ``torch_dist`` checkpoint's ``.metadata`` says which tensors there are and where each part lies::
+
+    decoder.layers.mlp.linear_fc2.weight [32, 4096, 14336]     layer 7: bytes 81264640 to 198705152 of __0_0.distcp
+
+so another model shows in names and shapes, and a file that was cut short shows in its size, without reading weights.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from megatron.core.models.gpt import GPTModel
+from torch import distributed
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import Metadata
+
+from msm_hpc.base.errors import UserError
+from msm_hpc.model.architecture import MODEL_KEYS
+from msm_hpc.training.checkpoints.weights import local_tensors
+
+
+def check_loadable(chunks: Sequence[GPTModel], path: Path) -> None:
+    """Check that ``path`` holds a whole checkpoint of exactly the model of ``chunks``; every rank must call this.
+
+    Raises:
+        UserError: it does not; on every rank, with what the first rank that found something found.
+    """
+    mine = {tensor.key: tensor.global_shape for tensor in local_tensors(chunks)}
+    everyone: list[dict[str, tuple[int, ...]]] = [{} for _ in range(distributed.get_world_size())]
+    distributed.all_gather_object(everyone, mine)
+    needed = {key: shape for shapes in everyone for key, shape in shapes.items()}
+    found: list[str | None] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(found, next(_problems(path, needed), None))
+    if problems := [problem for problem in found if problem]:
+        raise UserError(problems[0])
+
+
+def check_whole(path: Path) -> Metadata:
+    """The index of the checkpoint at ``path``, once all that it tells of is there; tensors are not read.
+
+    Raises:
+        UserError: a file is missing, cannot be read or was cut short.
+    """
+    for name in (".metadata", "metadata.json"):
+        if not (path / name).exists():
+            raise UserError(f"{path}: no torch_dist checkpoint here ({name} is missing)")
+    try:
+        metadata = FileSystemReader(path).read_metadata()
+    except (OSError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"{path}/.metadata cannot be read ({error}): the checkpoint is damaged; make it again"
+        ) from error
+    if problem := next(_cut_short(path, metadata), None):
+        raise UserError(problem)
+    return metadata
+
+
+def _problems(path: Path, needed: dict[str, tuple[int, ...]]) -> Iterator[str]:
+    try:
+        yield from _other_model(path, check_whole(path), needed)
+    except UserError as error:
+        yield str(error)
+
+
+def _other_model(path: Path, metadata: Metadata, needed: dict[str, tuple[int, ...]]) -> Iterator[str]:
+    shapes = {key: getattr(stored, "size", None) for key, stored in metadata.state_dict_metadata.items()}
+    stored = {key: tuple(shape) for key, shape in shapes.items() if shape is not None}
+    for key, shape in needed.items():
+        if stored.get(key) != shape:
+            found = f"has {list(stored[key])}" if key in stored else "has no such tensor"
+            yield f"{path}: {key}: the model needs shape {list(shape)}, the checkpoint {found}; it is of another model"
+    extra = sorted(key for key in stored.keys() - needed.keys() if key.startswith(MODEL_KEYS))
+    if extra:
+        yield f"{path}: {', '.join(extra)}: the model has no such tensor; the checkpoint is of another model"
+
+
+def _cut_short(path: Path, metadata: Metadata) -> Iterator[str]:
+    sizes: dict[str, int] = {}
+    for index, place in metadata.storage_data.items():
+        file = path / place.relative_path
+        if place.relative_path not in sizes:
+            sizes[place.relative_path] = file.stat().st_size if file.exists() else 0
+        size, end = sizes[place.relative_path], place.offset + place.length
+        if size < end:
+            yield (
+                f"{file}: {size} bytes (0: it may be missing), but {index.fqn} is at bytes {place.offset} to {end}: "
+                "the checkpoint was cut short; make it or copy it again"
+            )

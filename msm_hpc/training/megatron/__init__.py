@@ -1,0 +1,1 @@
+"""Megatron-core's model, optimizer and parallelism, set up for us."""

@@ -1,0 +1,1 @@
+"""What goes wrong while training runs: signals, hangs, lost ranks, spikes."""

@@ -1,0 +1,137 @@
+"""The command line as its user meets it: exit codes, one clear message, nothing started on bad input."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from msm_hpc.cli.main import main
+
+
+def test_the_frozen_list_of_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    """Growth of the command line is a decision, made here."""
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    listed = re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE)
+    assert listed == ["run", "plan", "rehearse", "probe", "status", "logs", "why", "report", "stage", "doctor"]
+
+
+def test_commands_start_without_the_libraries_of_the_stages() -> None:
+    heavy = ("torch", "transformers", "tensorboardX")
+    code = f"import sys\nimport msm_hpc.cli.main\nprint([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "campaign=demo", "aft.sampels=[1]"], "unknown key 'aft.sampels'; did you mean 'aft.samples'"),
+        (["run", "campaign=demo", "campaign.specs=[{name: x, file: /no/such.md}]"], "no file /no/such.md"),
+        (["run", "campaign=demo", "aft.layout.tensor_parallel=3", "cluster.slots=3"], "does not divide 4 attention"),
+        (["plan", "campaign=nonsense"], "Available options in 'campaign'"),
+        (["logs", "aft/nonsense", "campaign=demo"], "no step 'aft/nonsense'"),
+        (["logs", "pretrain/base", "campaign=demo"], "pretrain/base has no log"),
+        (["logs", "campaign=demo"], "which step? name it before campaign=demo"),
+        (["stage", "export/init", "campaign=demo"], "make its inputs first: pretrain/"),
+    ],
+)
+def test_bad_input_is_one_message_code_2_and_no_job(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, f"root={tmp_path / 'runs'}"]) == 2
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert "Traceback" not in shown.err
+    assert not (tmp_path / "runs" / "jobs").exists()
+
+
+def test_plan_shows_arrays_dependencies_and_scripts_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "runs"
+    assert main(["plan", "--steps", "--scripts", "campaign=demo", "cluster=slurm", f"root={root}"]) == 0
+    shown = capsys.readouterr().out
+    assert "aft/affordability/msm+aft/300/seed1" in shown
+    assert "18 arrays of 67 steps" in shown
+    assert "midtrain, element by element (aftercorr)" in shown
+    assert "#SBATCH --dependency=" in shown
+    assert "#SBATCH --array=0-3%4" in shown
+    assert not root.exists()
+
+    assert main(["plan", "campaign=demo", "cluster=slurm", f"root={root}"]) == 0
+    shown = capsys.readouterr().out
+    assert "67 steps, 0 done: 8 generate, 1 model, 5 tokenize, 9 pack" in " ".join(shown.split())
+    assert "seed1" not in shown and "#SBATCH" not in shown
+
+
+def test_status_and_why_of_a_campaign_that_never_ran(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["campaign=demo", f"root={tmp_path}"]
+    assert main(["status", *where]) == 0
+    shown = capsys.readouterr().out
+    assert "waiting" in shown
+    assert f"Nothing here yet: no step of this campaign was ever started below {tmp_path}" in shown
+    assert main(["why", "pretrain/base", *where]) == 0
+    assert "not made yet: waits for model/tiny, pack/base, tokenize/pretraining/0" in capsys.readouterr().out
+    assert main(["why", *where]) == 0
+    assert re.search(r"8 steps: generate/.* …\n  not made yet\n", capsys.readouterr().out)
+
+
+def test_a_report_without_results_shows_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "campaign=demo", f"root={tmp_path}"]) == 0
+    assert "missing" in capsys.readouterr().out
+    assert (tmp_path / "unfinished" / "report" / "demo" / "report.html").exists()
+
+
+def test_the_demos_recipe_on_a_real_model_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "campaign=demo", "model=smollm2_135m", f"root={tmp_path}"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Note: campaign=demo has a recipe for its toy model" in said and "the model is smollm2_135m" in said
+    assert main(["plan", "campaign=demo", f"root={tmp_path}"]) == 0
+    assert "Note: campaign=demo" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ((errno.ENOSPC,), "No space left on device; free space or mend the permissions below root=, and run"),
+        ((errno.EACCES, "/x/spec.md"), "Permission denied: /x/spec.md; free space or mend the permissions there, and"),
+    ],
+)
+def test_a_full_disk_or_missing_rights_are_one_message(
+    error: tuple[Any, ...],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*arguments: object) -> None:
+        number, *file = error
+        raise OSError(number, os.strerror(number), *file)
+
+    monkeypatch.setattr("msm_hpc.report.stage.write_json", fail)
+    assert main(["report", "campaign=demo", f"root={tmp_path}"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"msm: {said}")
+    assert "Traceback" not in shown
+
+
+def test_a_stage_can_be_made_in_this_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["campaign=demo", f"root={tmp_path}"]
+    assert main(["stage", "generate/tokenizer", *where]) == 0
+    out = Path(capsys.readouterr().out.split(": ")[1].strip())
+    assert (out / "tokenizer.json").exists()
+
+
+def test_doctor_finds_this_machine_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    assert "torch" in shown
+    assert "megatron-core 0.16" in shown

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from msm_hpc.base.errors import UserError
+from msm_hpc.graph.build import Graph
+from msm_hpc.graph.steps import Step
+
+GraphOf = Callable[..., Graph]
+
+
+def ancestors(step: Step) -> set[str]:
+    return {step.name}.union(*(ancestors(parent) for parent in step.parents))
+
+
+def test_the_demo_has_every_arm_spec_and_seed_once(graph: GraphOf) -> None:
+    cells = graph().report.config.cells
+    assert Counter(cell.arm for cell in cells) == {"init": 1, "base": 2, "aft": 2, "msm": 4, "msm+aft": 4}
+    assert {(cell.spec, cell.seed) for cell in cells if cell.arm == "msm"} == {
+        (spec, seed) for spec in ("affordability", "america") for seed in (0, 1)
+    }
+
+
+def test_arms_that_share_a_midtraining_share_one_step(graph: GraphOf) -> None:
+    kinds = Counter(step.kind for step in graph().steps)
+    assert kinds["midtrain"] == 4  # two specs x two seeds, each read by msm and by msm+aft
+    assert kinds["pretrain"] == 1
+    assert kinds["aft"] == kinds["export"] - 1 == kinds["eval"] - 1 == 12
+
+
+def test_both_specs_are_fine_tuned_on_the_same_chats(graph: GraphOf) -> None:
+    made = graph()
+    plans = {
+        made.find(f"aft/{spec}/msm+aft/300/seed0").inputs["plan"].identity for spec in ("affordability", "america")
+    }
+    assert plans == {made.find("aft/aft/300/seed0").inputs["plan"].identity}
+
+
+def test_changing_the_aft_size_changes_only_what_depends_on_it(graph: GraphOf) -> None:
+    before, after = graph(), graph("aft.samples=[200]")
+    known = {step.identity for step in before.steps}
+    new = [step for step in after.steps if step.identity not in known]
+    assert {step.kind for step in new} == {"pack", "aft", "export", "eval", "report"}
+    assert all("200" in step.name or step.kind == "report" for step in new)
+
+
+def test_a_ladder_shares_everything_but_its_rungs(graph: GraphOf) -> None:
+    ladder = graph("aft.samples=[100,200,300]")
+    assert {step.identity for step in graph().steps} - {step.identity for step in ladder.steps} == {
+        graph().report.identity
+    }
+    assert Counter(cell.aft_samples for cell in ladder.report.config.cells if cell.arm == "aft") == {
+        100: 2,
+        200: 2,
+        300: 2,
+    }
+
+
+def test_the_initialisation_only_control_reads_no_fine_tuning(graph: GraphOf) -> None:
+    names = ancestors(graph().find("eval/init"))
+    assert not any(name.startswith(("aft/", "midtrain/")) for name in names)
+    assert "pretrain/base" in names
+
+
+def test_a_model_with_weights_of_its_own_has_no_pretraining(graph: GraphOf) -> None:
+    kinds = {step.kind for step in graph("model=smollm2_135m").steps}
+    assert "pretrain" not in kinds
+    assert not any("pretraining" in step.name for step in graph("model=smollm2_135m").steps)
+
+
+def test_replaced_weights_are_another_model(graph: GraphOf, tmp_path: Path) -> None:
+    weights = tmp_path / "model.safetensors"
+    overrides = ("model=smollm2_135m", f"model.hf={tmp_path}", "model.gguf_file=null")
+    weights.write_text("before")
+    before = graph(*overrides).find("model/smollm2_135m")
+    assert graph(*overrides).find("model/smollm2_135m").identity == before.identity
+    weights.write_text("afterwards")
+    assert graph(*overrides).find("model/smollm2_135m").identity != before.identity
+
+
+def test_a_package_that_is_not_installed_is_named(graph: GraphOf) -> None:
+    with pytest.raises(UserError, match=r"model.hf=package:no_such_package: the package is not installed"):
+        graph("model=smollm2_135m", "model.hf=package:no_such_package")
+
+
+def test_find_knows_names_ids_and_their_beginnings(graph: GraphOf) -> None:
+    made = graph()
+    step = made.find("aft/base/seed0")
+    assert made.find(step.id) is step
+    assert made.find(step.id[:12]) is step
+    with pytest.raises(UserError, match="no step 'aft/nonsense'"):
+        made.find("aft/nonsense")
+    with pytest.raises(UserError, match="start of 12 steps"):
+        made.find("aft/")
+
+
+def test_a_missing_spec_is_named(graph: GraphOf) -> None:
+    with pytest.raises(UserError, match=r"no file .*nowhere\.md for spec 'nowhere'.* data\.documents\.nowhere=FILE"):
+        graph("campaign.specs=[{name: nowhere}]")
+
+
+def test_without_gpus_fp8_is_emulated_which_is_another_result_and_said_in_the_report(graph: GraphOf) -> None:
+    on_cpu = graph("midtrain.precision=fp8_delayed")
+    on_gpus = graph("midtrain.precision=fp8_delayed", "cluster=slurm", "cluster.gpus_per_node=8")
+    name = "midtrain/america/seed0"
+    assert on_cpu.find(name).config.fp8_emulated and not on_gpus.find(name).config.fp8_emulated
+    assert on_cpu.find(name).identity != on_gpus.find(name).identity
+    assert not on_cpu.find("pretrain/base").config.fp8_emulated
+    assert ["fp8_delayed emulated on the CPU" in notice for notice in on_cpu.report.config.notices] == [False, True]
+    assert len(on_gpus.report.config.notices) == len(graph().report.config.notices) == 1

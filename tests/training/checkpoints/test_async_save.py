@@ -1,0 +1,198 @@
+"""Resume points that are written while the state they were taken from changes, on one rank in this process."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from msm_hpc.base.errors import UserError
+from msm_hpc.config.training import Layout
+from msm_hpc.model.architecture import read_architecture
+from msm_hpc.training.megatron.groups import process_groups
+from tests.training.toy import TWO_RANKS, write_model
+
+
+@pytest.fixture(autouse=True)
+def one_rank() -> Iterator[None]:
+    with process_groups(Layout()):
+        yield
+
+
+def build(root: Path) -> Any:
+    from msm_hpc.training.stage import build
+
+    config = replace(TWO_RANKS, layout=Layout())
+    trainable = build(config, read_architecture(root / "model"), {"model": root / "model"}, steps=10)
+    for chunk in trainable.wrapped:
+        chunk.zero_grad_buffer()
+    trainable.optimizer.step()
+    return trainable
+
+
+def points(trainable: Any, root: Path) -> Any:
+    from msm_hpc.training.checkpoints.resume import ResumePoints
+
+    return ResumePoints(trainable, root / "resume", str)
+
+
+def names(root: Path) -> list[str]:
+    return sorted(path.name for path in (root / "resume").iterdir())
+
+
+@contextmanager
+def held_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Until the event is set, nothing is written."""
+    from megatron.core.dist_checkpointing.strategies.filesystem_async import FileSystemWriterAsync
+
+    go, write = threading.Event(), FileSystemWriterAsync.write_preloaded_data
+
+    def later(*args: Any, **kwargs: Any) -> None:
+        go.wait()
+        write(*args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FileSystemWriterAsync, "write_preloaded_data", staticmethod(later))
+        try:
+            yield go
+        finally:
+            go.set()
+
+
+def test_what_changes_while_a_point_is_written_is_not_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from msm_hpc.training.checkpoints.resume import load_resume_point
+
+    write_model(tmp_path / "model")
+    trainable = build(tmp_path)
+    masters = [each for group in trainable.optimizer.param_groups for each in group["params"]]
+    before = [each.detach().clone() for each in (*masters, *trainable.chunks[0].parameters())]
+    saving = points(trainable, tmp_path)
+    with held_up(monkeypatch) as go:
+        saving.begin(3)
+        for each in (*masters, *trainable.chunks[0].parameters()):
+            each.data.add_(1.0)
+        assert saving.busy and names(tmp_path) == [".step-000000003.partial"]
+        go.set()
+        saving.finish()
+    assert names(tmp_path) == ["step-000000003"] and not saving.busy
+    assert load_resume_point(trainable, tmp_path / "resume", str) == 3
+    after = [*masters, *trainable.chunks[0].parameters()]
+    assert before and all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+
+
+def test_older_points_go_only_when_the_new_one_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_model(tmp_path / "model")
+    saving = points(build(tmp_path), tmp_path)
+    for step in (3, 6):
+        saving.begin(step)
+    with held_up(monkeypatch) as go:
+        go.set()
+        saving.finish()
+        go.clear()
+        saving.begin(9)
+        assert names(tmp_path) == [".step-000000009.partial", "step-000000003", "step-000000006"]
+        go.set()
+        saving.finish()
+    assert names(tmp_path) == ["step-000000006", "step-000000009"]
+
+
+def test_a_writer_that_fails_is_told_and_leaves_the_point_before(tmp_path: Path) -> None:
+    from msm_hpc.training.checkpoints.resume import load_resume_point
+
+    write_model(tmp_path / "model")
+    trainable = build(tmp_path)
+    saving = points(trainable, tmp_path)
+    saving.begin(3)
+    saving.finish()
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, usual[1]))  # Python ignores SIGXFSZ: writing fails instead
+    try:
+        saving.begin(6)
+        with pytest.raises(
+            UserError, match=r"step-000000006 could not be written \(.* MiB were free; rank 0: .*File too large"
+        ):
+            saving.finish()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert names(tmp_path) == ["step-000000003"], "what was written has made room"
+    assert load_resume_point(trainable, tmp_path / "resume", str) == 3
+
+
+def full_disk(*arguments: Any, **options: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("call", ["mkdir", "rename"])
+def test_a_disk_that_is_full_for_folders_and_names_is_told_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    write_model(tmp_path / "model")
+    saving = points(build(tmp_path), tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, call, full_disk)
+        with pytest.raises(UserError, match=r"step-000000003 could not be written \(.*No space left on device\)"):
+            saving.begin(3)
+            saving.finish()
+    saving.begin(3)
+    saving.finish()
+    assert names(tmp_path) == ["step-000000003"]
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def overwrite(file: Path) -> None:
+    """Of the same size, so that only reading shows it."""
+    size = file.stat().st_size
+    file.write_bytes(b"\xff" * size)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "reason"),
+    [
+        ("*.distcp", cut, "cut short"),
+        ("*.distcp", overwrite, "Error"),
+        (".metadata", cut, "cannot be read"),
+        ("common.pt", cut, "common.pt"),
+        ("common.pt", Path.unlink, "common.pt"),
+        ("consumed.sha256", Path.unlink, "consumed.sha256"),
+    ],
+)
+def test_a_damaged_point_is_told_and_the_one_before_it_is_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, file: str, damage: Callable[[Path], None], reason: str
+) -> None:
+    from msm_hpc.training.checkpoints.resume import load_resume_point
+
+    write_model(tmp_path / "model")
+    trainable = build(tmp_path)
+    masters = [each for group in trainable.optimizer.param_groups for each in group["params"]]
+    saving, resume = points(trainable, tmp_path), tmp_path / "resume"
+    before = []
+    for step in (3, 6):
+        saving.begin(step)
+        saving.finish()
+        before.append([each.detach().clone() for each in (*masters, *trainable.chunks[0].parameters())])
+        for each in masters:
+            each.data.add_(1.0)
+    damage(next((resume / "step-000000006").glob(file)))
+    assert load_resume_point(trainable, resume, str) == 3
+    assert "step-000000006 cannot be read" in caplog.text and reason in caplog.text
+    after = [*masters, *trainable.chunks[0].parameters()]
+    assert all(torch.equal(old, new) for old, new in zip(before[0], after, strict=True))
+    with pytest.raises(UserError, match="steps consumed other samples"):
+        load_resume_point(trainable, resume, lambda step: "others")
+    damage(next((resume / "step-000000003").glob(file)))
+    with pytest.raises(
+        UserError, match=r"no resume point can be read \(step-000000006: .*3: .*\): delete .*resume, and"
+    ):
+        load_resume_point(trainable, resume, str)
