@@ -33,7 +33,7 @@ format: $(VENV)/.installed-dev
 clean:
 	rm -rf $(VENV)
 
-$(VENV)/.installed: pyproject.toml constraints.txt hatch_build.py $(wildcard tokenization/engines/native/*)
+$(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e .
 	touch $@

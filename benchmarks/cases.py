@@ -93,7 +93,7 @@ def ours(job: Job) -> Case:
     out = job.out / OURS
     command, tokenizer = (sys.executable, "-m", "tokenization"), ("--tokenizer", str(job.tokenizer))
     run = (*command, "run", "--corpus", str(job.corpus), *tokenizer, "--out", str(out / "shard"))
-    pack = (*command, "pack", "--shard", f"corpus/0={out / 'shard'}", *tokenizer, "--sequence-length", "4096")
+    pack = (*command, "pack", "--shards", f"corpus={out / 'shard'}", *tokenizer, "--sequence-length", "4096")
     return Case(job.group, OURS, (run, (*pack, "--out", str(out / "plan"))), out)
 
 
@@ -104,6 +104,6 @@ def reference(job: Job) -> Case:
     return Case(job.group, "tokenizers, a plain script", (command,), out)
 
 
-def engines_alone(job: Job) -> tuple[str, ...]:
-    """The command that prints what engines themselves take for the corpus."""
+def engine_alone(job: Job) -> tuple[str, ...]:
+    """The command that prints what the fast engine itself takes for the corpus."""
     return (sys.executable, str(PEERS / "engine.py"), str(job.corpus), str(job.tokenizer))

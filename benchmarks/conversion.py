@@ -1,11 +1,11 @@
 """``python -m benchmarks.conversion``: Hugging Face to Megatron and back, beside ``cp`` of the same files.
 
-Two figures. *What bytes cost*: all three ways in turns in this process, where everything is imported already, each
-followed by ``sync`` of what it wrote over the round before. *What a whole step costs*: the same in a process of its
-own, start-up included, which a real model of 15-60 GB does not notice.
+There are two figures. *Bytes*: all three in turn in this process, where everything is imported already; after each,
+``sync`` of its output. The first round is left out. *Whole step*: each in a process of its own, start-up included,
+which hardly counts for a real model of 15-60 GB.
 
-Memory that a virtual machine has not used for seconds may be with its host, and to get it back costs several times what
-copying does. So before each turn as much memory is touched as the turn will need.
+Memory that a virtual machine has not used for seconds may have gone back to its host, and getting it again costs
+several times what copying does. So before each turn as much memory is touched as the turn will need.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import measure
-from msm_hpc.config.stages import ExportConfig, ModelConfig
+from msm_hpc.config.stages import ExportConfig, ExportInputs, ModelConfig, ModelInputs
 from msm_hpc.conversion import stage
 
 CONVERT = (sys.executable, str(Path(__file__).resolve().parent / "peers" / "convert.py"))
@@ -68,11 +68,11 @@ def _copy(read: Path, out: Path) -> None:
 
 
 def _import(read: Path, out: Path) -> None:
-    stage.run_model(ModelConfig(hf=str(read)), {}, out)
+    stage.run_model(ModelConfig(folder=read), ModelInputs(weights=read), out)
 
 
 def _export(read: Path, out: Path) -> None:
-    stage.run_export(ExportConfig(dtype="bfloat16"), {"model": read, "checkpoint": read}, out)
+    stage.run_export(ExportConfig(dtype="bfloat16"), ExportInputs(model=read, checkpoint=read), out)
 
 
 def _sync_after(way: Callable[[Path, Path], None], read: Path, out: Path) -> None:
@@ -85,7 +85,7 @@ def _whole(what: str, read: Path, out: Path) -> measure.Usage:
 
 
 def _cost(way: Callable[[], None], size: int) -> measure.Usage:
-    os.sync()  # what an earlier turn left to be written is not this one's cost
+    os.sync()  # what an earlier turn still has to write does not count here
     with mmap.mmap(-1, size + size // 2) as memory:
         for page in range(0, len(memory), mmap.PAGESIZE):
             memory[page] = 1

@@ -1,13 +1,13 @@
-"""``python -m benchmarks.gpu``: what one GPU reaches in training, in bf16 and in FP8, beside its peak.
+"""``python -m benchmarks.gpu``: the speed of training on one GPU, in bf16 and in FP8, against its peak.
 
-Tokens a second say little without the model, and TFLOP/s little without the formula. Here they are PaLM's model FLOPs
-(:mod:`msm_hpc.model.flops`: no discount for the causal mask, attention within each document alone), and MFU is their
-rate over the dense *bf16* peak of NVIDIA's data sheet, in FP8 too: so that FP8 over bf16 is the ratio of the MFUs.
+Tokens a second mean little without the model, and TFLOP/s little without the formula. Here FLOPs are PaLM's model FLOPs
+(:mod:`msm_hpc.model.flops`: no discount for the causal mask, attention only within each document), and MFU is their
+rate over the dense *bf16* peak of NVIDIA's data sheet, for FP8 too, so that FP8 over bf16 is the ratio of the MFUs.
 
-Steps are those of the training stage: the same model, optimizer, schedule and loop (``msm_hpc/planner/trial.py``), from
-random weights over random documents. Each case has a process of its own: one that runs out of memory ends alone.
+Steps are those of the training stage: the same model, optimizer, schedule and step (``msm_hpc/planner/trial.py``), from
+random weights over random documents. Each case has a process of its own, so one that runs out of memory ends alone.
 
-No figure of this has been measured yet: this project had no GPU. The tests run all of it on a CPU but for CUDA.
+No figure of it has been measured yet: this project had no GPU. The tests run all of it on a CPU, without CUDA.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from statistics import median
 from typing import TypeVar, get_args
 
 from benchmarks.gpu_case import Case, Device, Measured, look, measure
+from msm_hpc.base.code import code_commit
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import write_json
-from msm_hpc.campaign.runner import code_commit
 from msm_hpc.config.stages import Architecture
 from msm_hpc.config.training import Lora, Precision, TrainConfig
 from msm_hpc.model.architecture import Transformer
@@ -64,7 +64,7 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Row:
-    """What became of a case: what was measured, or why nothing was."""
+    """The outcome of a case: what was measured, or why nothing was."""
 
     shape: str
     precision: Precision
@@ -90,13 +90,13 @@ def main() -> None:
 
 
 def alone(do: Callable[..., Result], *args: object) -> Future[Result]:
-    """``do(*args)``, done in a process of its own that has ended: with it, all that it had on the GPU."""
+    """Call ``do(*args)`` in a process of its own, which has ended on return and freed all that it had on the GPU."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(do, *args)
 
 
 def run(case: Case) -> Row:
-    """Measure one case; however it fails, the next one can run."""
+    """Measure one case; if it fails, in whatever way, the next one can still run."""
     done = alone(measure, case)
     if error := done.exception():
         traceback.print_exception(error)

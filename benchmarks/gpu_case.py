@@ -1,4 +1,4 @@
-"""One case of the GPU benchmark, to be run in a process of its own: steps of the real trainer on random documents."""
+"""One case of the GPU benchmark, run in a process of its own: real training steps on random documents."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def measure(case: Case) -> Measured:
     """Run one case.
 
     Raises:
-        UserError: the layout does not fit the model, or the precision cannot be had here.
+        UserError: the layout does not fit the model, or the precision is not supported here.
     """
     import torch
 

@@ -10,27 +10,28 @@ from pathlib import Path
 import torch
 
 from benchmarks.training_inputs import make, recipe
-from msm_hpc.config.training import TrainConfig
+from msm_hpc.config.training import TrainConfig, TrainInputs
 from msm_hpc.model.architecture import read_architecture
 from msm_hpc.training import stage
 from msm_hpc.training.megatron import cpu
 from msm_hpc.training.megatron.groups import process_groups
 
 
-def ours(config: TrainConfig, inputs: dict[str, Path], out: Path) -> None:
+def ours(config: TrainConfig, inputs: TrainInputs, out: Path) -> None:
     """The training stage as a campaign runs it."""
     stage.run(config, inputs, out)
 
 
-def bare_megatron(config: TrainConfig, inputs: dict[str, Path], out: Path) -> None:
+def bare_megatron(config: TrainConfig, inputs: TrainInputs, out: Path) -> None:
     """The same model, optimizer and schedule in the shortest loop that Megatron allows; nothing written."""
     with cpu.redirected(), process_groups(config.layout, config.seed):
         from megatron.core.pipeline_parallel import get_forward_backward_func
 
-        from msm_hpc.training.loop import forward_step
+        from msm_hpc.training.data.reader import open_data
+        from msm_hpc.training.step import forward_step
 
-        model = read_architecture(inputs["model"])
-        data = stage.open_data(config, model, inputs)
+        model = read_architecture(inputs.model)
+        data = open_data(config, model, inputs)
         trainable = stage.build(config, model, inputs, data.order.steps)
         batches = [data.read(step, config.micro_batch_size) for step in range(data.order.steps)]
         for step in batches:
@@ -49,11 +50,11 @@ def bare_megatron(config: TrainConfig, inputs: dict[str, Path], out: Path) -> No
             trainable.schedule.step(1)
 
 
-def plain_transformers(config: TrainConfig, inputs: dict[str, Path], out: Path) -> None:
+def plain_transformers(config: TrainConfig, inputs: TrainInputs, out: Path) -> None:
     """The model of ``transformers`` with SDPA, torch's AdamW and nothing else; in bf16 the weights are bf16 alone."""
     from transformers import LlamaConfig, LlamaForCausalLM, get_cosine_schedule_with_warmup
 
-    shape = LlamaConfig.from_pretrained(inputs["model"], attn_implementation="sdpa")
+    shape = LlamaConfig.from_pretrained(inputs.model, attn_implementation="sdpa")
     model: torch.nn.Module = LlamaForCausalLM(shape)
     model.to(torch.float32 if config.precision == "fp32" else torch.bfloat16)
     order, rows = _rows(config, inputs)
@@ -68,13 +69,14 @@ def plain_transformers(config: TrainConfig, inputs: dict[str, Path], out: Path) 
         optimizer.zero_grad()
 
 
-def _rows(config: TrainConfig, inputs: dict[str, Path]) -> tuple[list[list[int]], torch.Tensor]:
+def _rows(config: TrainConfig, inputs: TrainInputs) -> tuple[list[list[int]], torch.Tensor]:
     """The rows of each step, and the tokens, [rows, sequence length]."""
-    from msm_hpc.training.data import SampleOrder, micro_batch
+    from msm_hpc.training.data.batch import micro_batch
+    from msm_hpc.training.data.order import SampleOrder
     from tokenization.packing.plan import Plan
 
-    plan = Plan(inputs["plan"])
-    shards = plan.open_shards({"words/0": inputs["shards/words/0"]})
+    plan = Plan(inputs.plan)
+    shards = plan.open_shards(inputs.shards)
     order = SampleOrder(len(plan), config.epochs, config.global_batch_size, config.seed)
     rows = [micro_batch(plan, shards, [row]).tokens for row in range(len(plan))]
     return [order.global_batch(step) for step in range(order.steps)], torch.cat(rows)

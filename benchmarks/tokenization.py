@@ -21,7 +21,7 @@ from statistics import median
 import orjson
 
 from benchmarks import ids, measure, report
-from benchmarks.cases import Case, Job, Peers, engines_alone, ours
+from benchmarks.cases import Case, Job, Peers, engine_alone, ours
 from benchmarks.inputs import CHATS, FEW_CHATS, LARGE, Inputs, sizes
 from benchmarks.report import Result
 
@@ -35,11 +35,9 @@ class Plan:
     """All that is run.
 
     Attributes:
-        first: what is run before all else, once for each tokenizer.
         pairs: groups of which the second has more of the same: what that costs, less what the first does, is marginal.
     """
 
-    first: tuple[Job, ...]
     cases: tuple[Case, ...]
     engine: tuple[Job, ...]
     pairs: tuple[tuple[str, str], ...]
@@ -51,11 +49,9 @@ def main() -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
     environment = {**os.environ, **THREADS, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     work = options.work or Path(tempfile.mkdtemp(prefix="benchmark-"))
-    environment["XDG_CACHE_HOME"] = str(work / "cache")
     subprocess.run([sys.executable, "-m", "benchmarks.inputs", work, str(options.mb), *options.text], check=True)
     inputs = Inputs(work, tuple(options.text))
     plan = _plan(inputs, Peers(options.peers_python, options.megatron), options.mb)
-    first_uses = _first_uses(plan, environment, work)
     usages: dict[Case, list[measure.Usage]] = {case: [] for case in plan.cases}
     for turn in range(options.runs):
         for case in plan.cases:
@@ -67,17 +63,10 @@ def main() -> None:
         for name, cost in _engines(job, environment, work, options.runs).items()
     }
     results = [_result(case, usages[case]) for case in plan.cases]
-    text = report.text(results, engines, plan.pairs, ids.compare(plan.cases), f"{inputs.notes()}\n\n{first_uses}")
+    text = report.text(results, engines, plan.pairs, ids.compare(plan.cases), inputs.notes())
     print(text)
     if options.out:
         options.out.write_bytes(orjson.dumps({"results": results, "engines": [*engines.items()], "text": text}))
-
-
-def _first_uses(plan: Plan, environment: Mapping[str, str], work: Path) -> str:
-    """What ours costs where a tokenizer was never used before, which is told apart: later runs find its tables."""
-    shutil.rmtree(work / "cache", ignore_errors=True)
-    costs = [f"{job.group} {_run(ours(job), environment, work).cpu:.2f}" for job in plan.first]
-    return f"Ours on a machine's first use of a tokenizer, CPU-s: {', '.join(costs)}."
 
 
 def _options() -> argparse.Namespace:
@@ -112,7 +101,7 @@ def _plan(inputs: Inputs, peers: Peers, mb: int) -> Plan:
         for corpus in map(inputs.chats, (FEW_CHATS, CHATS))
     )
     cases += [*peers.on_chats(few), *peers.on_chats(many)]
-    return Plan((*engine[::3], few), tuple(cases), tuple(engine), (*pairs, (few.group, many.group)))
+    return Plan(tuple(cases), tuple(engine), (*pairs, (few.group, many.group)))
 
 
 def _run(case: Case, environment: Mapping[str, str], work: Path) -> measure.Usage:
@@ -141,7 +130,7 @@ def _engines(job: Job, environment: Mapping[str, str], work: Path, runs: int) ->
     log = work / "log.txt"
 
     def once() -> dict[str, float]:
-        measure.run(engines_alone(job), environment, log)
+        measure.run(engine_alone(job), environment, log)
         costs: dict[str, float] = orjson.loads(log.read_bytes())
         return costs
 

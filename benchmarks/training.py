@@ -1,7 +1,7 @@
 """``python -m benchmarks.training``: tokens per CPU-second of our loop, of bare Megatron and of plain ``transformers``.
 
-Each loop runs in a process of its own, short and long; the long run less the short one is what steps cost, start-up
-cancelled out. A round runs all loops in turn, so that a slow minute falls on all; ratios are medians over the rounds.
+Each loop runs in a process of its own, once short and once long; the difference is the cost of the steps, without
+start-up. A round runs all loops in turn, so that a slow minute affects all; ratios are medians over the rounds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Inputs of the training benchmark: a small Llama, and rows of one document each, made by the stages' own code.
 
-Words of the toy tokenizer are one token each, so a document of ``ROW - 1`` words and its EOD fill a row exactly: a loop
-that knows nothing of packing computes the same attention as ours.
+Words of the toy tokenizer are one token each, so a document of ``ROW - 1`` words and its EOD fill a row exactly, and a
+loop that knows nothing of packing computes the same attention as ours.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from msm_hpc.config.stages import Architecture, ModelConfig
-from msm_hpc.config.training import TrainConfig
+from msm_hpc.config.stages import Architecture, ModelConfig, ModelInputs
+from msm_hpc.config.training import TrainConfig, TrainInputs
 from msm_hpc.conversion.stage import run_model
 from msm_hpc.corpus.toy_tokenizer import write_tokenizer
 from tokenization import tokenize
@@ -43,20 +43,20 @@ def recipe(precision: str, epochs: int) -> TrainConfig:
     )
 
 
-def make(work: Path) -> dict[str, Path]:
+def make(work: Path) -> TrainInputs:
     """The folders that the training stage reads, made in ``work`` where they are not there yet."""
-    inputs = {name: work / name.replace("/", "-") for name in ("model", "shards/words/0", "plan")}
-    tokenizer, words = work / "tokenizer", work / "words.jsonl"
-    if inputs["plan"].exists():
+    inputs = TrainInputs(model=work / "model", plan=work / "plan", shards={"words": work / "words"})
+    tokenizer, corpus, shard = work / "tokenizer", work / "words.jsonl", inputs.shards["words"]
+    if inputs.plan.exists():
         return inputs
-    for folder in (tokenizer, *inputs.values()):
+    for folder in (tokenizer, inputs.model, inputs.plan, shard):
         folder.mkdir(parents=True)
     write_tokenizer(tokenizer)
-    _write_words(words, tokenizer)
-    run_model(ModelConfig(architecture=SHAPE), {"tokenizer": tokenizer}, inputs["model"])
-    shard = inputs["shards/words/0"]
-    tokenize.run(tokenize.TokenizeConfig(), {"corpus": words, "tokenizer": tokenizer}, shard)
-    pack.run(pack.PackConfig(sequence_length=ROW, sources=(Take(source="words"),)), {"words/0": shard}, inputs["plan"])
+    _write_words(corpus, tokenizer)
+    run_model(ModelConfig(architecture=SHAPE), ModelInputs(tokenizer=tokenizer), inputs.model)
+    tokenize.run(tokenize.TokenizeConfig(), tokenize.TokenizeInputs(corpus=corpus, tokenizer=tokenizer), shard)
+    config = pack.PackConfig(sequence_length=ROW, sources=(Take(source="words"),))
+    pack.run(config, pack.PackInputs(shards={"words": shard}), inputs.plan)
     return inputs
 
 

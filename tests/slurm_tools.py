@@ -1,8 +1,8 @@
 """Talk to the Slurm cluster that SLURM_CONF names, for tests.
 
 `sacct` trails the truth. For seconds after a submission it shows no row, or one row under the bare array id with the
-job name `allocation` and the state COMPLETED, while the elements have yet to run. So `Slurm.wait` is told which
-elements must appear, and believes none but these.
+job name `allocation` and the state COMPLETED, while the elements have yet to run. So `Slurm.wait` gets the elements
+that must appear, and believes none but these.
 """
 
 from __future__ import annotations

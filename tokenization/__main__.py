@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from tokenization.errors import BadInput
+from msm_hpc.base.errors import UserError
 from tokenization.manifest import read_manifest
 
 UNKNOWN_SHARE = 0.01
@@ -29,10 +29,10 @@ or hf:NAME[:SPLIT]. A row is a document {"text": "..."}, of which every token is
 the row; any other fields are kept as its provenance.
 
   python -m tokenization run    --corpus data.jsonl --tokenizer DIR --out shards/0
-  python -m tokenization pack   --shard chats/0=shards/0 --sequence-length 4096 --tokenizer DIR --out plan
+  python -m tokenization pack   --shards chats=shards --sequence-length 4096 --tokenizer DIR --out plan
   python -m tokenization verify shards/0 plan
   python -m tokenization show   shards/0 --tokenizer DIR --document 3
-  python -m tokenization show   plan --shard chats/0=shards/0 --tokenizer DIR --row 0
+  python -m tokenization show   plan --shards chats=shards --tokenizer DIR --row 0
 
 As a Slurm array of 16 tasks, each on its own share of the corpus:
 
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
-    except BadInput as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
@@ -98,7 +98,7 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--tasks", type=int, default=1, help="how many shares")
     command.add_argument("--cot", choices=("train", "mask"), default="train", help="<think> blocks; default: train")
     command.add_argument(
-        "--control-text", action="store_true", help="text such as <|im_end|> in a document becomes the control token"
+        "--special-text", action="store_true", help="text such as <|im_end|> in a document becomes the special token"
     )
     command.add_argument(
         "--on-bad", choices=("stop", "skip"), default="stop", help="a row that cannot be used; default: stop"
@@ -140,28 +140,29 @@ def _add_show(command: argparse.ArgumentParser) -> None:
 
 def _add_shards(command: argparse.ArgumentParser, required: bool) -> None:
     command.add_argument(
-        "--shard",
+        "--shards",
         action="append",
         default=[],
         required=required,
-        metavar="SOURCE/INDEX=FOLDER",
-        help="SOURCE is your name for a corpus, INDEX counts its shards from 0, as in docs/0=shards/0; repeat for each",
+        metavar="SOURCE=FOLDER",
+        help="SOURCE is your name for a corpus, FOLDER its shard or the folder of its tasks' shards 0, 1, ...; "
+        "repeat for each source",
     )
 
 
 def _run(options: argparse.Namespace) -> None:
     from tokenization import tokenize
-    from tokenization.tokenize import TokenizeConfig
+    from tokenization.tokenize import TokenizeConfig, TokenizeInputs
 
     config = TokenizeConfig(
         task=options.task,
         tasks=options.tasks,
         cot=options.cot,
-        control_text=options.control_text,
+        special_text=options.special_text,
         on_bad=options.on_bad,
         max_bad=options.max_bad,
     )
-    inputs = {"corpus": options.corpus, "tokenizer": options.tokenizer}
+    inputs = TokenizeInputs(corpus=options.corpus, tokenizer=options.tokenizer)
     with _appearing(options.out) as folder, _progress_bar() as progress:
         tokenize.run(config, inputs, folder, progress)
     made = read_manifest(options.out)
@@ -194,21 +195,19 @@ def _progress_bar() -> Iterator[Callable[[int, int], None] | None]:
 
 def _pack(options: argparse.Namespace) -> None:
     from tokenization.packing import pack
-    from tokenization.packing.pack import PackConfig
-    from tokenization.packing.selection import Take, shard_keys
+    from tokenization.packing.pack import PackConfig, PackInputs
+    from tokenization.packing.selection import Take
 
-    inputs = _shards(options)
+    shards = _shards(options)
     samples, tokens = _numbers("--samples", options.samples, int), _numbers("--tokens", options.tokens, int)
     weights = _numbers("--weight", options.weight, float)
-    sources = sorted({*shard_keys(inputs), *samples, *tokens, *weights})
+    sources = sorted({*shards, *samples, *tokens, *weights})
     takes = (Take(source=s, samples=samples.get(s), tokens=tokens.get(s), weight=weights.get(s)) for s in sources)
     config = PackConfig(
         sequence_length=options.sequence_length, seed=options.seed, sources=tuple(takes), tokens=options.total_tokens
     )
-    if options.tokenizer is not None:
-        inputs[pack.TOKENIZER_INPUT] = options.tokenizer
     with _appearing(options.out) as folder:
-        pack.run(config, inputs, folder)
+        pack.run(config, PackInputs(shards=shards, tokenizer=options.tokenizer), folder)
     made = read_manifest(options.out)
     split = sum(source["split"] for source in made["sources"].values())
     dropped = sum(source["dropped"]["documents"] for source in made["sources"].values())
@@ -224,7 +223,7 @@ def _numbers(option: str, texts: Sequence[str], kind: Callable[[str], Number]) -
         try:
             numbers[source] = kind(number)
         except ValueError as error:
-            raise BadInput(f"{option} {source}={number}: expected a number; write it in digits") from error
+            raise UserError(f"{option} {source}={number}: expected a number; write it in digits") from error
     return numbers
 
 
@@ -260,10 +259,10 @@ def _export_bridge(options: argparse.Namespace) -> None:
 
 
 def _shards(options: argparse.Namespace) -> dict[str, Path]:
-    return {key: Path(folder) for key, folder in _assignments("--shard", options.shard).items()}
+    return {source: Path(folder) for source, folder in _assignments("--shards", options.shards).items()}
 
 
-_EXAMPLES = {"--shard": "docs/0=shards/0", "--samples": "docs=5000", "--tokens": "docs=8000000", "--weight": "docs=9"}
+_EXAMPLES = {"--shards": "docs=shards", "--samples": "docs=5000", "--tokens": "docs=8000000", "--weight": "docs=9"}
 
 
 def _assignments(option: str, texts: Sequence[str]) -> dict[str, str]:
@@ -271,9 +270,9 @@ def _assignments(option: str, texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         key, sign, value = text.partition("=")
         if not (key and sign and value):
-            raise BadInput(f"{option} {text}: expected NAME=VALUE, such as {_EXAMPLES[option]}")
+            raise UserError(f"{option} {text}: expected NAME=VALUE, such as {_EXAMPLES[option]}")
         if key in given:
-            raise BadInput(f"{option} {key}: given twice; give it once")
+            raise UserError(f"{option} {key}: given twice; give it once")
         given[key] = value
     return given
 
@@ -282,13 +281,13 @@ def _assignments(option: str, texts: Sequence[str]) -> dict[str, str]:
 def _appearing(folder: Path) -> Iterator[Path]:
     """A temporary folder beside ``folder`` that is renamed to it at the end, or removed after an exception."""
     if os.path.lexists(folder):
-        raise BadInput(f"{folder}: exists already; remove it or give another --out")
+        raise UserError(f"{folder}: exists already; remove it or give another --out")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
         partial.chmod(folder.parent.stat().st_mode & 0o777)  # mkdtemp makes folders that only their owner can read
     except OSError as error:
-        raise BadInput(f"{folder}: cannot be made ({error.strerror}); give another --out") from error
+        raise UserError(f"{folder}: cannot be made ({error.strerror}); give another --out") from error
     try:
         yield partial
         for path in (*partial.iterdir(), partial):

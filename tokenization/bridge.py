@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenization.manifest import FileRecord, record_files, sha256_of, write_manifest
+from msm_hpc.base.files import sha256_of
+from tokenization.manifest import FileRecord, record_files, write_manifest
 from tokenization.packing.plan import PIECES, Plan
 from tokenization.shards import Shard
 
@@ -55,19 +56,19 @@ class BridgeManifest:
     files: Mapping[str, FileRecord]
 
 
-def export(plan_folder: Path, shard_folders: Mapping[str, Path], out: Path) -> None:
+def export(plan_folder: Path, sources: Mapping[str, Path], out: Path) -> None:
     """Write ``rows-00000.idx.parquet`` and so on, and ``manifest.json``.
 
     Args:
         plan_folder: a pack folder.
-        shard_folders: the plan's shard keys to their folders.
+        sources: the name of each source of the plan to its folder.
         out: an existing folder.
 
     Raises:
-        BadInput: a shard is not given or not the one that was packed, or a folder is damaged.
+        UserError: a shard is not given or not the one that was packed, or a folder is damaged.
     """
     plan = Plan(plan_folder)
-    shards = plan.open_shards(shard_folders)
+    shards = plan.open_shards(sources)
     rows = range(len(plan))
     names = [
         _write_file(out, number, plan, shards, rows[first : first + ROWS_IN_FILE])

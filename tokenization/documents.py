@@ -1,4 +1,4 @@
-"""What is told about tokenised documents beside their tokens: ``documents.jsonl`` and the tokenizer that made them."""
+"""The records of tokenised documents: ``documents.jsonl``, and the manifest of the shard that they are in."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any, Literal
 
 import orjson
 
-from tokenization.errors import BadInput
+from msm_hpc.base.errors import UserError
 from tokenization.manifest import FileRecord, read_manifest
-from tokenization.reading.sources import InputRecord
+from tokenization.reading.readers import InputRecord
 
 DOCUMENTS = "documents.jsonl"
 
 
 @dataclass(frozen=True)
 class DocumentRecord:
-    """Line ``i`` of ``documents.jsonl`` tells about document ``i`` of the shard.
+    """Line ``i`` of ``documents.jsonl``: document ``i`` of the shard.
 
     Attributes:
         provenance: the fields of the corpus row other than ``id``, ``text`` and ``messages``.
@@ -70,10 +70,10 @@ class ShardManifest:
     Attributes:
         source: the corpus, as it was named.
         cot: whether the assistant's ``<think>`` blocks are training targets.
-        control_text: whether control-token text in documents became control tokens.
+        special_text: whether special-token text in documents became special tokens.
         corpus: what was read, with its hashes.
         unknown_tokens: words that the tokenizer does not know, where it has a token for these.
-        rewritten_turns: assistant turns that are no targets, since the chat template prints them otherwise once later
+        rewritten_turns: assistant turns that are no targets, since the chat template prints them differently once later
             turns follow.
         rejected: reason to the number of rows skipped; ``rejected.jsonl`` lists them.
     """
@@ -82,7 +82,7 @@ class ShardManifest:
     task: int
     tasks: int
     cot: Literal["train", "mask"]
-    control_text: bool
+    special_text: bool
     corpus: tuple[InputRecord, ...]
     tokenizer: TokenizerFacts
     engine: EngineRecord
@@ -100,17 +100,17 @@ def read_documents(folder: Path) -> Iterator[DocumentRecord]:
     """The records of a shard folder, in document order.
 
     Raises:
-        BadInput: the file is missing, or a line is not a record.
+        UserError: the file is missing, or a line is not a record.
     """
     for document, line in enumerate(_lines(folder)):
         yield _record(folder, document, line)
 
 
 def read_some(folder: Path, documents: Set[int]) -> dict[int, DocumentRecord]:
-    """The records of some documents of a shard folder, by number; only their lines are parsed, and none is read after.
+    """The records of some documents of a shard folder, by number; only their lines are parsed, none after them read.
 
     Raises:
-        BadInput: as :func:`read_documents`.
+        UserError: as :func:`read_documents`.
     """
     lines = enumerate(islice(_lines(folder), max(documents, default=-1) + 1))
     return {document: _record(folder, document, line) for document, line in lines if document in documents}
@@ -124,7 +124,7 @@ def read_document(folder: Path, document: int) -> DocumentRecord:
 def _lines(folder: Path) -> Iterator[bytes]:
     path = folder / DOCUMENTS
     if not path.is_file():
-        raise BadInput(f"{path}: no such file; tokenise again")
+        raise UserError(f"{path}: no such file; tokenise again")
     with path.open("rb") as file:
         yield from file
 
@@ -134,7 +134,7 @@ def _record(folder: Path, document: int, line: bytes) -> DocumentRecord:
         return DocumentRecord(**orjson.loads(line))
     except (orjson.JSONDecodeError, TypeError) as error:
         where = f"{folder / DOCUMENTS}:{document + 1}"
-        raise BadInput(f"{where}: not a document record ({error}); tokenise again") from error
+        raise UserError(f"{where}: not a document record ({error}); tokenise again") from error
 
 
 @dataclass(frozen=True, order=True)
@@ -150,23 +150,23 @@ def share_of(folder: Path) -> ShareFacts:
     """Which share of which corpus a shard folder holds.
 
     Raises:
-        BadInput: the folder's manifest does not tell.
+        UserError: the folder's manifest does not say.
     """
     manifest = read_manifest(folder)
     try:
         return ShareFacts(manifest["source"], manifest["tasks"], manifest["task"])
     except KeyError as error:
-        raise BadInput(f"{folder}: its manifest has no {error}, so another version made it; tokenise again") from error
+        raise UserError(f"{folder}: its manifest has no {error}, so another version made it; tokenise again") from error
 
 
 def tokenizer_of(folder: Path) -> TokenizerFacts:
     """The tokenizer that a shard folder was made with.
 
     Raises:
-        BadInput: the folder's manifest does not tell.
+        UserError: the folder's manifest does not say.
     """
     facts = read_manifest(folder).get("tokenizer")
     names = {field.name for field in fields(TokenizerFacts)}
     if not isinstance(facts, dict) or set(facts) != names:
-        raise BadInput(f"{folder}: its manifest has no tokenizer facts; tokenise again")
+        raise UserError(f"{folder}: its manifest has no tokenizer facts; tokenise again")
     return TokenizerFacts(**facts)

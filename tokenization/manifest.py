@@ -1,26 +1,25 @@
 """``manifest.json``: what an output folder was made from, and a hash of every file in it.
 
 Each producer has its own frozen dataclass of figures with a field ``files``; this module writes it, and checks the
-files of any folder against it later. The manifest vouches for itself too: ``manifest_sha256`` is the hash of all its
-other lines, so that no byte of the folder can change unnoticed.
+files of any folder against it later. ``manifest_sha256`` is the hash of all other lines of the manifest, so that no
+byte of the folder can change unnoticed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, BinaryIO, ClassVar, Protocol
 
 import orjson
 
-from tokenization.errors import BadInput
+from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import sha256_of, write_bytes
 
 NAME = "manifest.json"
 OWN_HASH = "manifest_sha256"
-CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class FileRecord:
 
 
 class Manifest(Protocol):
-    """Any dataclass with a record of the files it vouches for."""
+    """Any dataclass with records of files."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -41,25 +40,12 @@ class Manifest(Protocol):
         """File name, relative to the folder, to its record."""
 
 
-def sha256_of(path: Path, begin: int = 0, end: int | None = None) -> str:
-    """SHA-256 (hexadecimal) of the bytes ``[begin, end)`` of a file; of all of it by default."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        file.seek(begin)
-        left = (path.stat().st_size if end is None else end) - begin
-        while left > 0 and (chunk := file.read(min(left, CHUNK_BYTES))):
-            digest.update(chunk)
-            left -= len(chunk)
-    return digest.hexdigest()
-
-
 class HashedFile:
-    """A new file that is hashed as it is written, so that its record needs no second reading."""
+    """A file that is hashed while it is written, so that its record needs no second reading."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
         self._bytes = 0
-        self._file = path.open("wb")
         self._digest = hashlib.sha256()
 
     def write(self, data: bytes | memoryview) -> None:
@@ -67,14 +53,8 @@ class HashedFile:
         self._bytes += self._file.write(data)
         self._digest.update(data)
 
-    def close(self) -> None:
-        """Close, with everything on disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-
     def record(self) -> FileRecord:
-        """Of what was written."""
+        """Hash and size of what was written so far."""
         return FileRecord(self._digest.hexdigest(), self._bytes)
 
 
@@ -87,33 +67,33 @@ def record_files(folder: Path, names: Iterable[str]) -> dict[str, FileRecord]:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write ``folder/manifest.json``."""
     fields = orjson.loads(orjson.dumps(manifest))
-    (folder / NAME).write_bytes(_dump({**fields, OWN_HASH: _sha256_of_fields(fields)}))
+    write_bytes(folder / NAME, _dump({**fields, OWN_HASH: _sha256_of_fields(fields)}))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The JSON object in ``folder/manifest.json``.
 
     Raises:
-        BadInput: there is none, it is not a JSON object with ``files``, or it is not as it was written.
+        UserError: there is none, it is not a JSON object with ``files``, or it is not as it was written.
     """
     path = folder / NAME
     if not path.is_file():
-        raise BadInput(f"{path}: no such file; give a folder that `python -m tokenization` made")
+        raise UserError(f"{path}: no such file; give a folder that `python -m tokenization` made")
     data = path.read_bytes()
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise BadInput(f"{path}: not valid JSON ({error}); make the folder again") from error
+        raise UserError(f"{path}: not valid JSON ({error}); make the folder again") from error
     if not isinstance(value, dict) or not isinstance(value.get("files"), dict):
-        raise BadInput(f"{path}: files: missing; make the folder again")
+        raise UserError(f"{path}: files: missing; make the folder again")
     own = value.pop(OWN_HASH, None)
     if own != _sha256_of_fields(value) or data != _dump({**value, OWN_HASH: own}):
-        raise BadInput(f"{path}: {OWN_HASH}: not the hash of the rest, so it was changed; make the folder again")
+        raise UserError(f"{path}: {OWN_HASH}: not the hash of the rest, so it was changed; make the folder again")
     return value
 
 
 def content_sha256(folder: Path) -> str:
-    """One hash of all files that the manifest of a folder vouches for; what it tells of their making is left out."""
+    """One hash of all files in the manifest of a folder; build metadata is excluded."""
     return _sha256_of_fields(read_manifest(folder)["files"])
 
 
@@ -121,21 +101,21 @@ def check_files(folder: Path) -> int:
     """Hash every file again; returns how many were checked.
 
     Raises:
-        BadInput: a file is missing, differs from its record or has none (names all such files), or a record is
+        UserError: a file is missing, differs from its record or has none (names all such files), or a record is
             malformed.
     """
     files = _file_records(folder)
     found = record_files(folder, files)
     unknown = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {*files, NAME}
     if unknown:
-        raise BadInput(f"{folder}: {', '.join(sorted(unknown))}: not in {NAME}; move it elsewhere")
+        raise UserError(f"{folder}: {', '.join(sorted(unknown))}: not in {NAME}; move it elsewhere")
     wrong = [
         f"{folder / name}: " + ("missing" if name not in found else f"its SHA-256 is not the one in {NAME}")
         for name, record in sorted(files.items())
         if name not in found or found[name] != record
     ]
     if wrong:
-        raise BadInput("; ".join(wrong) + "; make the folder again")
+        raise UserError("; ".join(wrong) + "; make the folder again")
     return len(files)
 
 
@@ -153,7 +133,7 @@ def _file_records(folder: Path) -> dict[str, FileRecord]:
         try:
             records[name] = FileRecord(**record)
         except TypeError as error:
-            raise BadInput(
+            raise UserError(
                 f"{folder / NAME}: files.{name}: expected an object with sha256 and bytes; make the folder again"
             ) from error
     return records

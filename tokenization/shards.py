@@ -13,15 +13,18 @@ For example the chat ``user: hi / assistant: yo`` lies in ``shard.bin`` as ``[<u
 ``shard.mask`` as ``[0 0 0 1 1]``. The mask is aligned with the tokens, *not* shifted: a trainer that predicts token
 ``i + 1`` from token ``i`` weighs that loss with ``mask[i + 1]``.
 
+The shards of a corpus that was tokenised in N tasks lie in sub-folders ``0`` to ``N - 1`` of one folder; the shard of a
+corpus of one task may also be the folder itself (:func:`shard_folders`).
+
 An array task that no line of the corpus falls to writes a shard of no documents. Its ``shard.bin`` is empty, which
 :class:`Shard` opens but Megatron-core's ``IndexedDataset`` cannot map; leave such shards out there.
 """
 
 from __future__ import annotations
 
-import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -30,8 +33,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import atomic
 from tokenization.encoded import Encoded
-from tokenization.errors import BadInput
 from tokenization.manifest import FileRecord, HashedFile
 
 BIN, IDX, MASK, CHATS = "shard.bin", "shard.idx", "shard.mask", "shard.chats"
@@ -60,6 +64,7 @@ class ShardWriter:
         self._chats: list[NDArray[np.uint8]] = []
         self._tokens = 0
         self._open: dict[str, HashedFile] = {}
+        self._stack = ExitStack()
         self.files: dict[str, FileRecord] = {}
 
     def __enter__(self) -> ShardWriter:
@@ -92,15 +97,12 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
+        if error is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:
             self._write_sidecars()
-        for name, file in self._open.items():
-            file.close()
-            if error is None:
-                os.replace(file.path, self._folder / name)
-                self.files[name] = file.record()
-            else:
-                file.path.unlink()
+        self.files = {name: file.record() for name, file in self._open.items()}
 
     def _write_sidecars(self) -> None:
         lengths = np.concatenate([np.empty(0, np.int32), *self._lengths])
@@ -110,7 +112,7 @@ class ShardWriter:
         self._create(IDX).write(self._index(lengths))
 
     def _create(self, name: str) -> HashedFile:
-        self._open[name] = HashedFile(self._folder / f".{name}.partial")
+        self._open[name] = HashedFile(self._stack.enter_context(atomic(self._folder / name)))
         return self._open[name]
 
     def _write_ones(self, count: int) -> None:
@@ -133,7 +135,7 @@ class Shard:
         lengths: (documents,) int32, tokens in each document.
 
     Raises:
-        BadInput: a file is missing, is not of this format, or has not the size that the index says.
+        UserError: a file is missing, is not of this format, or has not the size that the index says.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -205,26 +207,56 @@ class Shard:
         return slice(begin, begin + int(self.lengths[document]))
 
 
+def shard_folders(folder: Path) -> tuple[Path, ...]:
+    """The shards of one source, in order: ``folder`` itself, or its sub-folders ``0`` to ``N - 1``.
+
+    Raises:
+        UserError: it is neither a shard nor has such sub-folders, or they are not numbered without gaps.
+    """
+    if (folder / IDX).is_file():
+        return (folder,)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give a shard folder, or the folder of the shards of all tasks")
+    numbers = sorted(int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdecimal())
+    if not numbers:
+        raise UserError(f"{folder}: neither a shard ({IDX}) nor sub-folders 0, 1, ... of shards; tokenise again")
+    if numbers != list(range(len(numbers))):
+        raise UserError(f"{folder}: its shards are {numbers}; number them 0 to {len(numbers) - 1}")
+    return tuple(folder / str(number) for number in numbers)
+
+
+def shards_by_key(sources: Mapping[str, Path]) -> dict[str, Path]:
+    """Shard key ``"<source>/<index>"`` to folder, for all shards of all sources.
+
+    Sources are in the order of their names with the ``/``, which decides how a plan numbers their documents.
+
+    Args:
+        sources: the name of each source to its folder; see :func:`shard_folders`.
+    """
+    names = sorted(sources, key=lambda source: f"{source}/")
+    return {f"{name}/{index}": folder for name in names for index, folder in enumerate(shard_folders(sources[name]))}
+
+
 def _read_index(path: Path) -> tuple[np.dtype[Any], NDArray[np.int32]]:
     if not path.is_file():
-        raise BadInput(f"{path}: no such file; give a whole shard folder, or tokenise again")
+        raise UserError(f"{path}: no such file; give a whole shard folder, or tokenise again")
     size = path.stat().st_size
     if size < _HEADER.size:
-        raise BadInput(f"{path}: cut short ({size} bytes); tokenise again")
+        raise UserError(f"{path}: cut short ({size} bytes); tokenise again")
     with path.open("rb") as file:
         magic, version, code, count, documents = _HEADER.unpack(file.read(_HEADER.size))
     if (magic, version) != (_MAGIC, _VERSION) or code not in _DTYPE_OF_CODE:
-        raise BadInput(f"{path}: not a Megatron index of uint16 or int32 tokens; tokenise again")
+        raise UserError(f"{path}: not a Megatron index of uint16 or int32 tokens; tokenise again")
     expected = _HEADER.size + 12 * count + 8 * documents
     if size != expected:
-        raise BadInput(f"{path}: {size} bytes where its header says {expected}; tokenise again")
+        raise UserError(f"{path}: {size} bytes where its header says {expected}; tokenise again")
     return _DTYPE_OF_CODE[code], np.fromfile(path, np.int32, count, offset=_HEADER.size)
 
 
 def _map(path: Path, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
     if not path.is_file():
-        raise BadInput(f"{path}: no such file; give a whole shard folder, or tokenise again")
+        raise UserError(f"{path}: no such file; give a whole shard folder, or tokenise again")
     size, expected = path.stat().st_size, count * dtype.itemsize
     if size != expected:
-        raise BadInput(f"{path}: {size} bytes where {IDX} says {expected}; tokenise again")
+        raise UserError(f"{path}: {size} bytes where {IDX} says {expected}; tokenise again")
     return np.memmap(path, dtype, mode="r") if count else np.empty(0, dtype)

@@ -1,4 +1,4 @@
-"""``show``: documents and packed rows as text, with what a model is trained on told from what it only reads."""
+"""``show``: documents and packed rows as text; what a model is trained on looks different from what it only reads."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from msm_hpc.base.errors import UserError
 from tokenization.documents import read_document, tokenizer_of
-from tokenization.errors import BadInput
 from tokenization.packing.plan import Plan
 from tokenization.shards import Shard
 from tokenization.tokenizer import TokenizerFolder
@@ -24,7 +24,7 @@ def show_document(tokenizer: TokenizerFolder, folder: Path, document: int) -> No
     """Print one document of a shard folder.
 
     Raises:
-        BadInput: there is no such document, or the shard was made with another tokenizer.
+        UserError: there is no such document, or the shard was made with another tokenizer.
     """
     shard = Shard(folder)
     _check_tokenizer(tokenizer, tokenizer_of(folder).tokenizer_sha256, folder)
@@ -32,16 +32,16 @@ def show_document(tokenizer: TokenizerFolder, folder: Path, document: int) -> No
     _show(tokenizer, shard, folder, str(folder), document, slice(0, int(shard.lengths[document])), COLOURS[0])
 
 
-def show_row(tokenizer: TokenizerFolder, folder: Path, row: int, folders: Mapping[str, Path]) -> None:
-    """Print one row of a pack folder, document by document; ``folders`` are those of its shard keys.
+def show_row(tokenizer: TokenizerFolder, folder: Path, row: int, sources: Mapping[str, Path]) -> None:
+    """Print one row of a pack folder, document by document; ``sources`` are the folders of its sources.
 
     Raises:
-        BadInput: there is no such row, a shard is missing or another one, or the tokenizer is another one.
+        UserError: there is no such row, a shard is missing or another one, or the tokenizer is another one.
     """
     plan = Plan(folder)
     _check_tokenizer(tokenizer, plan.tokenizer_sha256, folder)
     _check_index("--row", row, len(plan))
-    shards, pieces = plan.open_shards(folders), plan.row(row)
+    folders, shards, pieces = plan.folders(sources), plan.open_shards(sources), plan.row(row)
     for piece, colour in zip(pieces, cycle(COLOURS)):
         span = slice(piece.start, piece.start + piece.length)
         shard = shards[piece.shard]
@@ -77,9 +77,9 @@ def _printable(text: str) -> str:
 
 def _check_tokenizer(tokenizer: TokenizerFolder, expected: str, folder: Path) -> None:
     if tokenizer.facts.tokenizer_sha256 != expected:
-        raise BadInput(f"{tokenizer.path}: not the tokenizer that {folder} was made with; give that one")
+        raise UserError(f"{tokenizer.path}: not the tokenizer that {folder} was made with; give that one")
 
 
 def _check_index(option: str, index: int, count: int) -> None:
     if not 0 <= index < count:
-        raise BadInput(f"{option} {index}: there are {count}; give a number from 0 that is less than that")
+        raise UserError(f"{option} {index}: there are {count}; give a number from 0 that is less than that")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -11,22 +11,22 @@ from typing import BinaryIO, Literal
 import numpy as np
 import orjson
 
+from msm_hpc.base.errors import UserError
 from tokenization.documents import DOCUMENTS, ShardManifest
 from tokenization.encoder import EncodedRows, RowEncoder
-from tokenization.engines.reference import Inexact
-from tokenization.errors import BadInput
+from tokenization.engines.sample import Inexact
 from tokenization.manifest import record_files, write_manifest
 from tokenization.reading.corpus import Corpus, Share
 from tokenization.reading.prefetch import prefetch
 from tokenization.reading.rejects import REJECTED, Rejects
-from tokenization.reading.rows import BadRow, Chat, Row
+from tokenization.reading.rows import BadRow, ChatRow, Row
 from tokenization.shards import ShardWriter
 from tokenization.tokenizer import TokenizerFolder
 
 BATCHES_AHEAD = 2
 
-Progress = Callable[[int, int], None]
-"""Is told how much of the share is done, and how much it is in all."""
+ReportProgress = Callable[[int, int], None]
+"""Called with how much of the share is done, and how much there is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class TokenizeConfig:
 
     Attributes:
         cot: whether the ``<think>`` blocks of the assistant are training targets.
-        control_text: whether the text of a control token in a document becomes that token. In chats it never does.
+        special_text: whether the text of a special token in a document becomes that token. In chats it never does.
         on_bad: what a row that cannot be used does: ``stop`` the task, or be skipped, counted and listed.
         max_bad: with ``skip``, the share of the task's rows past which it stops; one row is always allowed.
     """
@@ -43,17 +43,25 @@ class TokenizeConfig:
     task: int = 0
     tasks: int = 1
     cot: Literal["train", "mask"] = "train"
-    control_text: bool = False
+    special_text: bool = False
     on_bad: Literal["stop", "skip"] = "stop"
     max_bad: float = 0.001
 
     def __post_init__(self) -> None:
         if self.tasks < 1:
-            raise BadInput(f"tasks is {self.tasks}: it must be at least 1")
+            raise UserError(f"tasks is {self.tasks}: it must be at least 1")
         if not 0 <= self.task < self.tasks:
-            raise BadInput(f"task is {self.task} of {self.tasks}: it must be 0 to {self.tasks - 1}")
+            raise UserError(f"task is {self.task} of {self.tasks}: it must be 0 to {self.tasks - 1}")
         if not 0 <= self.max_bad <= 1:
-            raise BadInput(f"max_bad is {self.max_bad}: it must be from 0 to 1, as a share of the rows")
+            raise UserError(f"max_bad is {self.max_bad}: it must be from 0 to 1, as a share of the rows")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizeInputs:
+    """What is tokenised: anything that :meth:`Corpus.open` takes, and the folder of a tokenizer."""
+
+    corpus: Path
+    tokenizer: Path
 
 
 @dataclass
@@ -82,20 +90,20 @@ class _Counts:
         self.trainable_tokens += len(rows.encoded.ids) if mask is None else int(mask.sum(dtype=np.int64))
 
 
-def run(config: TokenizeConfig, inputs: Mapping[str, Path], out: Path, progress: Progress | None = None) -> None:
-    """Write the shard, ``documents.jsonl``, ``rejected.jsonl`` where a row was skipped, and ``manifest.json``.
+def run(config: TokenizeConfig, inputs: TokenizeInputs, out: Path, progress: ReportProgress | None = None) -> None:
+    """Write the shard, ``documents.jsonl``, ``rejected.jsonl`` if a row was skipped, and ``manifest.json``.
 
     Args:
         config: which share of the corpus, and how to treat its rows.
-        inputs: ``corpus``, anything that :meth:`Corpus.open` takes; ``tokenizer``, a folder.
+        inputs: the corpus and the tokenizer.
         out: an existing folder.
         progress: is called after each batch.
 
     Raises:
-        BadInput: a row of the corpus or the tokenizer cannot be used.
+        UserError: a row of the corpus or the tokenizer cannot be used.
     """
-    corpus = Corpus.open(inputs["corpus"])
-    tokenizer = TokenizerFolder(inputs["tokenizer"])
+    corpus = Corpus.open(inputs.corpus)
+    tokenizer = TokenizerFolder(inputs.tokenizer)
     try:
         _tokenize(config, corpus, tokenizer, out, progress)
     except Inexact as error:
@@ -107,11 +115,11 @@ def _tokenize(
     corpus: Corpus,
     tokenizer: TokenizerFolder,
     out: Path,
-    progress: Progress | None,
+    progress: ReportProgress | None,
     why_slow: str | None = None,
 ) -> None:
     share = corpus.share(config.task, config.tasks)
-    encoder = RowEncoder(tokenizer, share.bytes, config.cot, config.control_text, why_slow)
+    encoder = RowEncoder(tokenizer, share.bytes, config.cot, config.special_text, why_slow)
     with ShardWriter(out, tokenizer.facts.vocab_size) as shard:
         counts = _write(config, share, encoder, shard, out, progress)
     manifest = ShardManifest(
@@ -119,7 +127,7 @@ def _tokenize(
         task=config.task,
         tasks=config.tasks,
         cot=config.cot,
-        control_text=config.control_text,
+        special_text=config.special_text,
         corpus=share.inputs(),
         tokenizer=tokenizer.facts,
         engine=encoder.engine,
@@ -136,7 +144,12 @@ def _tokenize(
 
 
 def _write(
-    config: TokenizeConfig, share: Share, encoder: RowEncoder, shard: ShardWriter, out: Path, progress: Progress | None
+    config: TokenizeConfig,
+    share: Share,
+    encoder: RowEncoder,
+    shard: ShardWriter,
+    out: Path,
+    progress: ReportProgress | None,
 ) -> _Counts:
     counts = _Counts()
     with (out / DOCUMENTS).open("wb") as records, Rejects(out, config.on_bad, config.max_bad) as rejects:
@@ -169,5 +182,5 @@ def _usable(batch: Sequence[Row | BadRow], rejects: Rejects) -> list[Row]:
 def _write_records(rows: Sequence[Row], file: BinaryIO) -> None:
     """Provenance is copied as it was written, not decoded and encoded."""
     for row in rows:
-        kind = b"chat" if isinstance(row, Chat) else b"document"
+        kind = b"chat" if isinstance(row, ChatRow) else b"document"
         file.write(b'{"id":%b,"kind":"%b","provenance":%b}\n' % (orjson.dumps(row.id), kind, row.provenance))

@@ -1,4 +1,4 @@
-"""The tokenizer of a Hugging Face folder: its control tokens, its chat template, and which ids end and pad."""
+"""The tokenizer of a Hugging Face folder: its special tokens, its chat template, and which ids end and pad."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
+from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import sha256_of
 from tokenization.documents import TokenizerFacts
-from tokenization.errors import BadInput
-from tokenization.manifest import sha256_of
-from tokenization.tokenizer_file import CONFIG, TOKENIZER, load_tokenizer
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
     from tokenization.chats.template import ChatTemplate
 
-TEMPLATE = "chat_template.jinja"
+TOKENIZER, CONFIG, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 TOKEN_FIELDS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -30,14 +30,14 @@ class TokenizerFolder:
     Attributes:
         path: the folder.
         tokenizer: Hugging Face's, which neither cuts nor pads nor adds tokens.
-        special: text to id of the control tokens.
+        special: text to id of the special tokens.
         template: the chat template; None where there is none.
         eod_text: the text of EOD, which is the tokenizer's ``eos_token``.
         unknown_id: stands for words that the tokenizer does not know; None where it knows every text.
         facts: ids and hashes, for the manifest.
 
     Raises:
-        BadInput: a file is missing or damaged, or there is no EOD token, or no token to pad with.
+        UserError: a file is missing or damaged, or there is no EOD token, or no token to pad with.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,22 +59,24 @@ class TokenizerFolder:
         )
 
     def decode(self, tokens: NDArray[np.integer[Any]]) -> str:
-        """The text of tokens, control tokens included."""
+        """The text of tokens, special tokens included."""
         return self.tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
 
     def _eod(self, names: Mapping[str, str]) -> int:
         path = self.path / CONFIG
         if "eos_token" not in names:
-            raise BadInput(f"{path}: eos_token: missing, and documents are ended with it; add it")
+            raise UserError(f"{path}: eos_token: missing, and documents are ended with it; add it")
         eod_id = self.tokenizer.token_to_id(names["eos_token"])
         if eod_id is None:
-            raise BadInput(f"{path}: eos_token: {names['eos_token']!r} is not a token of {TOKENIZER}; name one that is")
+            raise UserError(
+                f"{path}: eos_token: {names['eos_token']!r} is not a token of {TOKENIZER}; name one that is"
+            )
         return eod_id
 
     def _pad(self, names: Mapping[str, str], template: str, eod_id: int) -> int:
-        """The pad token, or a control token that the template does not print and texts, unless asked for, cannot hold.
+        """The pad token, or a special token that the template does not print and texts, unless asked for, cannot hold.
 
-        With the id of EOD, as many tokenizers have it, padding could not be told from the end of a document:
+        With the id of EOD, as many tokenizers have it, padding would look like the end of a document:
         Megatron would then leave the padding in the loss.
         """
         pad_id = self.tokenizer.token_to_id(names["pad_token"]) if "pad_token" in names else None
@@ -82,24 +84,47 @@ class TokenizerFolder:
             return pad_id
         unused = [token for token in self.special if token not in names.values() and token not in template]
         if not unused:
-            raise BadInput(
-                f"{self.path / CONFIG}: pad_token: missing or equal to eos_token, and no other control token is "
+            raise UserError(
+                f"{self.path / CONFIG}: pad_token: missing or equal to eos_token, and no other special token is "
                 "free; add a token of its own to the tokenizer"
             )
         return self.special[min(unused, key=lambda token: ("pad" not in token.lower(), self.special[token]))]
 
 
+def load_tokenizer(path: Path) -> Tokenizer:
+    """A ``tokenizer.json``, which then neither cuts nor pads nor adds tokens.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"{path}: no such file; give a folder with {TOKENIZER} and {CONFIG} (of a model on the hub: hf download)"
+        )
+    from tokenizers import Tokenizer  # here, since packing hardly ever needs it
+
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # broad: the class that tokenizers raises, and no other
+        raise UserError(f"{path}: not a Hugging Face tokenizer ({error}); save it again") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    # We add no special tokens; all that is left of a post-processor is that it may trim the space off the offsets.
+    tokenizer.post_processor = None
+    return tokenizer
+
+
 def _config(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise BadInput(
+        raise UserError(
             f"{path}: no such file; give a folder with {TOKENIZER} and {CONFIG} (of a model on the hub: hf download)"
         )
     try:
         value = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:
-        raise BadInput(f"{path}: not valid JSON ({error}); save the tokenizer again") from error
+        raise UserError(f"{path}: not valid JSON ({error}); save the tokenizer again") from error
     if not isinstance(value, dict):
-        raise BadInput(f"{path}: expected a JSON object, found {type(value).__name__}; save the tokenizer again")
+        raise UserError(f"{path}: expected a JSON object, found {type(value).__name__}; save the tokenizer again")
     return value
 
 
@@ -112,7 +137,9 @@ def _token_names(path: Path) -> dict[str, str]:
             continue
         name = value.get("content", value) if isinstance(value, dict) else value
         if not isinstance(name, str):
-            raise BadInput(f"{path}: {field}: expected a string, found {type(name).__name__}; give the text of a token")
+            raise UserError(
+                f"{path}: {field}: expected a string, found {type(name).__name__}; give the text of a token"
+            )
         names[field] = name
     return names
 
@@ -124,10 +151,10 @@ def _template_source(folder: Path) -> tuple[Path, str | None]:
         try:
             return path, path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(f"{path}: cannot be read as UTF-8 text ({error}); save the template again") from error
+            raise UserError(f"{path}: cannot be read as UTF-8 text ({error}); save the template again") from error
     source = _config(folder / CONFIG).get("chat_template")
     if source is not None and not isinstance(source, str):
-        raise BadInput(
+        raise UserError(
             f"{folder / CONFIG}: chat_template: expected a string, found {type(source).__name__}; keep one of them"
         )
     return folder / CONFIG, source
@@ -149,6 +176,6 @@ def _vocab_size(tokenizer: Tokenizer) -> int:
 
 
 def _special_tokens(tokenizer: Tokenizer) -> dict[str, int]:
-    """Text to id of the control tokens."""
+    """Text to id of the special tokens."""
     added = tokenizer.get_added_tokens_decoder()
     return {token.content: number for number, token in added.items() if token.special}

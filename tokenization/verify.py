@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from msm_hpc.base.errors import UserError
 from tokenization.documents import DOCUMENTS, DocumentRecord, read_documents, share_of
-from tokenization.errors import BadInput
 from tokenization.manifest import check_files, read_manifest
 from tokenization.packing.plan import PIECES, Plan
 from tokenization.shards import IDX, Shard
@@ -57,7 +57,7 @@ def verify(folders: Sequence[Path]) -> Verified:
     """Check shard and pack folders.
 
     Raises:
-        BadInput: a file is missing or not as it was written, a figure is not as the manifest says, or two documents of
+        UserError: a file is missing or not as it was written, a figure is not as the manifest says, or two documents of
             a corpus have one id; names the folder, the file and the document.
     """
     files = sum(check_files(folder) for folder in folders)
@@ -121,15 +121,15 @@ def _check_shard(folder: _ShardFolder, content: _Content) -> None:
     tokens, trainable = content.tokens, content.trainable_tokens
     for ids, mask in _blocks(shard):
         if int(ids.min()) < 0 or int(ids.max()) >= vocab_size or int(mask.max()) > 1:
-            raise BadInput(f"{path}: a token is not in the vocabulary, or a mask not 0 or 1; make the folder again")
+            raise UserError(f"{path}: a token is not in the vocabulary, or a mask not 0 or 1; make the folder again")
         content.add(ids, mask)
     content.add_records(shard.lengths, path / DOCUMENTS)
     not_ended = np.flatnonzero(shard.ends() != eod_id)
     if len(not_ended):
-        raise BadInput(f"{path}: document {not_ended[0]} does not end with EOD ({eod_id}); make the folder again")
+        raise UserError(f"{path}: document {not_ended[0]} does not end with EOD ({eod_id}); make the folder again")
     kinds = [record.kind == "chat" for record in read_documents(path)]
     if kinds != shard.is_chat().tolist():
-        raise BadInput(f"{path / DOCUMENTS}: not of the documents that the shard holds; make the folder again")
+        raise UserError(f"{path / DOCUMENTS}: not of the documents that the shard holds; make the folder again")
     found = {
         "documents": len(kinds) - sum(kinds),
         "chats": sum(kinds),
@@ -138,7 +138,7 @@ def _check_shard(folder: _ShardFolder, content: _Content) -> None:
     }
     for name, count in found.items():
         if manifest[name] != count:
-            raise BadInput(f"{path}: holds {count} {name}, its manifest says {manifest[name]}; make the folder again")
+            raise UserError(f"{path}: holds {count} {name}, its manifest says {manifest[name]}; make the folder again")
 
 
 def _blocks(shard: Shard) -> Iterator[tuple[NDArray[np.integer[Any]], NDArray[np.uint8]]]:
@@ -156,7 +156,7 @@ def _check_ids(folders: Sequence[_ShardFolder]) -> None:
         if _short_hash(record.id) in twice:
             place = f"{path} document {index}"
             if record.id in first:
-                raise BadInput(f"{place}: id {record.id!r} is the id of {first[record.id]} too; give each row its own")
+                raise UserError(f"{place}: id {record.id!r} is the id of {first[record.id]} too; give each row its own")
             first[record.id] = place
 
 
@@ -173,7 +173,7 @@ def _short_hash(name: str) -> int:
 def _check_plan(folder: Path) -> None:
     manifest, plan = read_manifest(folder), Plan(folder)
     if len(plan) != manifest["rows"] or plan.total_tokens != manifest["tokens"]:
-        raise BadInput(
+        raise UserError(
             f"{folder}: holds {len(plan)} rows of {plan.total_tokens} tokens, its manifest says {manifest['rows']} of "
             f"{manifest['tokens']}; pack again"
         )

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from msm_hpc.config.stages import ExportConfig, ModelConfig
+from msm_hpc.config.stages import ExportConfig, ExportInputs, ModelConfig, ModelInputs
 from msm_hpc.conversion import stage
 from msm_hpc.corpus.toy_tokenizer import write_tokenizer
 
@@ -23,6 +23,6 @@ if what == "make":
     LlamaForCausalLM(shape).bfloat16().save_pretrained(out)
     write_tokenizer(out)
 elif what == "model":
-    stage.run_model(ModelConfig(hf=read), {}, out)
+    stage.run_model(ModelConfig(folder=Path(read)), ModelInputs(weights=Path(read)), out)
 else:
-    stage.run_export(ExportConfig(dtype="bfloat16"), {"model": Path(read), "checkpoint": Path(read)}, out)
+    stage.run_export(ExportConfig(dtype="bfloat16"), ExportInputs(model=Path(read), checkpoint=Path(read)), out)

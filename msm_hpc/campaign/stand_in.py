@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 HEAD_DIM = 16
-"""Of each head; a multiple of what FP8 needs (``training/precision.py``), so that every matrix's sides are."""
+"""Of each head; a multiple of what FP8 needs (``model/precision.py``), so that every matrix's sides are."""
 
 
 @dataclass(frozen=True)
@@ -66,32 +66,32 @@ def drawn(config: ModelConfig, small: Transformer, root: Path) -> StandIn:
     Raises:
         UserError: the true model's folder has no tokenizer that can be opened.
     """
-    from msm_hpc.conversion.random_model import drawn_model
+    from msm_hpc.conversion.random_model import random_model
 
     own = _own_tokenizer(config)
     tokenizer = own or _toy_tokenizer(root)
     if own is None:
         small = replace(small, vocab_size=len(tokenizer))
-    folder = drawn_model(small, tokenizer, root.resolve() / "models")
-    return StandIn(ModelConfig(name=f"{config.name}_rehearsal", hf=str(folder)), small, own is None)
+    folder = random_model(small, tokenizer, root.resolve() / "models")
+    return StandIn(ModelConfig(name=f"{config.name}_rehearsal", folder=folder), small, own is None)
 
 
 def _own_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase | None:
     """The true model's tokenizer; None where that is on a hub and was not downloaded."""
     from transformers import AutoTokenizer
 
-    place = str(model.hf) if model.from_hub else weights_folder(model)
+    place = model.hub or weights_folder(model)
     try:
         return AutoTokenizer.from_pretrained(
             place, revision=model.revision, gguf_file=model.gguf_file, local_files_only=True
         )
     except Exception as error:  # broad: damaged files have transformers and tokenizers raise whatever they lead to
-        if model.from_hub and isinstance(error, OSError):
+        if model.hub is not None and isinstance(error, OSError):
             return None
         first_line, *_ = str(error).splitlines() or [""]
         cause = f"{type(error).__name__}: {first_line}"
         raise UserError(
-            f"model.hf={model.hf}: its tokenizer cannot be opened ({cause}): a file of it (tokenizer.json, "
+            f"model {model.name}: its tokenizer cannot be opened ({cause}): a file of it (tokenizer.json, "
             f"tokenizer_config.json) in {place} is missing or damaged; copy or download it again"
         ) from error
 

@@ -32,7 +32,7 @@ def starting_model(model: ModelConfig) -> Transformer | None:
     try:
         found = read_architecture(folder)
     except UserError as error:
-        raise UserError(f"model.hf={model.hf}: {error}") from error
+        raise UserError(f"model {model.name}: {error}") from error
     if published is not None and published != found:
         differs = "; ".join(_differences(published, found))
         raise UserError(
@@ -44,22 +44,26 @@ def starting_model(model: ModelConfig) -> Transformer | None:
 
 def what_is_missing(model: ModelConfig) -> str | None:
     """What has to be downloaded when the model step is made, and how to do it before."""
-    if not model.from_hub or _folder(model) is not None:
+    if model.hub is None or _folder(model) is not None:
         return None
     return (
-        f"model.hf={model.hf} is not in this machine's Hugging Face cache: the model step downloads it where it runs. "
-        "Where nodes have no network, download it first, into a cache that "
-        f"they see (HF_HOME): hf download {model.hf} --revision {model.revision}"
+        f"model.hub={model.hub} is not in this machine's Hugging Face cache: the model step downloads it where it "
+        "runs. Where nodes have no network, download it first, into a cache that they see "
+        f"(HF_HOME): hf download {model.hub} --revision {model.revision}"
     )
 
 
 def recipe_note(config: Config) -> str | None:
-    """What to say where weights are trained by the demo's recipe, which is for its toy model."""
-    if config.campaign.name != "demo" or config.model.architecture is not None:
+    """What to say where weights are trained by a recipe for a toy model."""
+    if not config.campaign.toy_recipe or config.model.architecture is not None:
         return None
+    stages = {name: config.stages[name] for name in config.stages_used}
+    shown = ", ".join(
+        f"{name}: learning rate {stage.learning_rate:g}, {stage.global_batch_size} x {stage.sequence_length} tokens"
+        for name, stage in stages.items()
+    )
     return (
-        f"campaign=demo has a recipe for its toy model (midtrain: learning rate {config.midtrain.learning_rate:g}, "
-        f"{config.midtrain.global_batch_size} rows of {config.midtrain.sequence_length} tokens), and the model is "
+        f"campaign={config.campaign.name} has a recipe for its toy model ({shown}), and the model is "
         f"{config.model.name}; campaign=own has the paper's"
     )
 
@@ -76,10 +80,9 @@ def _differences(published: Any, found: Any) -> Iterator[str]:
 
 def _folder(model: ModelConfig) -> Path | None:
     """Where the model's files lie; None if it is on the hub and not in the cache."""
-    if not model.from_hub:
+    if model.hub is None:
         return weights_folder(model)
     from huggingface_hub import try_to_load_from_cache
 
-    assert model.hf is not None
-    found = try_to_load_from_cache(model.hf, "config.json", revision=model.revision)
+    found = try_to_load_from_cache(model.hub, "config.json", revision=model.revision)
     return Path(found).parent if isinstance(found, str) else None

@@ -1,20 +1,19 @@
-"""The tokenise stage in a campaign: ``tokenization.tokenize.run``, which tells its progress as other stages do."""
+"""The tokenise stage in a campaign: ``tokenization.tokenize.run``, which reports its progress as other stages do."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from msm_hpc.base.progress import ProgressFile
 from tokenization import tokenize
-from tokenization.tokenize import TokenizeConfig
+from tokenization.tokenize import TokenizeConfig, TokenizeInputs
 
 
-def run(config: TokenizeConfig, inputs: Mapping[str, Path], out: Path) -> None:
+def run(config: TokenizeConfig, inputs: TokenizeInputs, out: Path) -> None:
     """Tokenise one share of a corpus; see :func:`tokenization.tokenize.run`."""
     files: dict[int, ProgressFile] = {}
 
-    def tell(done: int, total: int) -> None:
+    def report(done: int, total: int) -> None:
         files.setdefault(total, ProgressFile(out, total, "bytes")).update(done)
 
-    tokenize.run(config, inputs, out, tell)
+    tokenize.run(config, inputs, out, report)

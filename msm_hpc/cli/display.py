@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from statistics import fmean
 from types import TracebackType
 from typing import Self
 
@@ -15,7 +13,8 @@ from rich.text import Text
 
 from msm_hpc.base.progress import read_progress
 from msm_hpc.campaign.local_run import RunState
-from msm_hpc.cli.show import print_failures
+from msm_hpc.cli.clock import Clock
+from msm_hpc.cli.views.failures import print_failures
 from msm_hpc.store.store import Store
 
 SECONDS_BETWEEN_LINES = 60
@@ -26,7 +25,7 @@ COLOURS = {"done": "green", "failed": "red", "blocked": "yellow"}
 class Display:
     """Call :meth:`show` with each look at the state.
 
-    On a pipe it prints a line for each finished step instead, and one a minute that tells how far the others are.
+    On a pipe it prints a line for each finished step instead, and one a minute with the progress of the others.
     """
 
     def __init__(self, store: Store, console: Console) -> None:
@@ -42,7 +41,7 @@ class Display:
         self._live = Live(self._bars, console=console, refresh_per_second=4, transient=True)
         self._whole = self._bars.add_task("[bold]campaign", text="")
         self._lines: dict[str, TaskID] = {}
-        self._told: set[str] | None = None
+        self._reported: set[str] | None = None
         self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -59,7 +58,7 @@ class Display:
     def show(self, state: RunState) -> None:
         """Bring the view up to date."""
         settled = state.done | state.failed | state.blocked
-        self._tell(state, settled)
+        self._report(state, settled)
         left = self._clock.left(state)
         self._bars.update(
             self._whole,
@@ -82,89 +81,30 @@ class Display:
         step = state.steps[identity]
         if identity not in self._lines:
             holder = state.foreign.get(identity)
-            text = "made by another run" if holder else "starting"
+            text = "running in another run" if holder else "starting"
             if holder is not None:
                 lease = self._store.of(step).lease_file
                 self._console.print(
-                    f"waiting for {step.name}, which job {holder.id} {holder.host} of another run makes; "
+                    f"waiting for {step.name}, which is running in job {holder.id} {holder.host} of another run; "
                     f"if that is gone, delete {lease}",
                     markup=False,
                     highlight=False,
                     soft_wrap=True,
                 )
             self._lines[identity] = self._bars.add_task(f"  {step.name}", total=None, text=text)
-        if told := read_progress(self._store.of(step).partial):
-            text = f"{told.done:,}/{told.total:,} {told.unit}"
-            self._bars.update(self._lines[identity], total=told.total, completed=told.done, text=text)
+        if progress := read_progress(self._store.of(step).partial):
+            text = f"{progress.done:,}/{progress.total:,} {progress.unit}"
+            self._bars.update(self._lines[identity], total=progress.total, completed=progress.done, text=text)
 
-    def _tell(self, state: RunState, settled: set[str]) -> None:
+    def _report(self, state: RunState, settled: set[str]) -> None:
         """One line for each step that has ended since the last look."""
-        if self._told is None:
-            self._told = set(settled)
-        for identity in sorted(settled - self._told, key=lambda one: (one in state.blocked, one in state.failed)):
+        if self._reported is None:
+            self._reported = set(settled)
+        for identity in sorted(settled - self._reported, key=lambda one: (one in state.blocked, one in state.failed)):
             step = state.steps[identity]
             end = "done" if identity in state.done else "failed" if identity in state.failed else "blocked"
             took = self._clock.took(state, identity) if end == "done" else ""
             self._console.print(Text.assemble((f"{end:>7}", COLOURS[end]), f" {step.name} ", (took, "dim")))
             if end == "failed":
                 print_failures(self._console, [step], self._store)
-        self._told |= settled
-
-
-class Clock:
-    """An estimate of the time left, from how long steps of each kind have taken on this store.
-
-    A running step's own progress says how much of it is left. As long as there are steps of a kind that has not been
-    seen yet, the estimate is a lower bound and says so. Slots are taken to stay as busy as they are now.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._started: dict[str, float] = {}
-        self._seconds: dict[str, list[float]] = defaultdict(list)
-        self._measured: set[str] = set()
-
-    def took(self, state: RunState, identity: str) -> str:
-        """How long a finished step's last attempt took."""
-        attempts = self._store.of(state.steps[identity]).attempts()
-        return f"{attempts[-1].seconds:.0f} s" if attempts and attempts[-1].end else ""
-
-    def left(self, state: RunState) -> str:
-        """The time left, or that it is not known yet."""
-        self._measure(state)
-        if not self._seconds:
-            return "time left not known yet"
-        ranks = sum(state.steps[identity].ranks for identity in state.running)
-        pending = sum(self._expected(state, identity) * state.steps[identity].ranks for identity in state.pending)
-        running = sum(self._rest(state, identity) * state.steps[identity].ranks for identity in state.running)
-        kinds = {state.steps[identity].kind for identity in state.pending}
-        about = "about" if kinds <= self._seconds.keys() else "more than"
-        return f"{about} {_duration((pending + running) / max(ranks, 1))} left"
-
-    def _measure(self, state: RunState) -> None:
-        for identity in state.running:
-            self._started.setdefault(identity, time.monotonic())
-        for identity in state.done - self._measured:
-            step = state.steps[identity]
-            attempts = self._store.of(step).attempts()
-            if attempts and attempts[-1].end:
-                self._seconds[step.kind].append(attempts[-1].seconds)
-            self._measured.add(identity)
-
-    def _expected(self, state: RunState, identity: str) -> float:
-        kind = state.steps[identity].kind
-        return fmean(self._seconds.get(kind) or [second for kinds in self._seconds.values() for second in kinds])
-
-    def _rest(self, state: RunState, identity: str) -> float:
-        ran = time.monotonic() - self._started[identity]
-        told = read_progress(self._store.of(state.steps[identity]).partial)
-        if told and told.done:
-            return ran * (told.total - told.done) / told.done
-        return max(self._expected(state, identity) - ran, 0.0)
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{round(seconds)} s"
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+        self._reported |= settled

@@ -1,106 +1,110 @@
-"""The ``msm`` command: its arguments, and what is told of an error."""
+"""The ``msm`` command: its subcommands, and how an error is reported."""
 
 from __future__ import annotations
 
-import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from msm_hpc import __version__
 from msm_hpc.base.errors import StoppedBySignalError, UserError
 from msm_hpc.base.files import CANNOT_WRITE
-from msm_hpc.campaign.rehearsal import MOST_RANKS
-from msm_hpc.campaign.session import Session, terminal
-from msm_hpc.cli import commands
-from tokenization.errors import BadInput
+from msm_hpc.cli.arguments import CampaignCommand
+from msm_hpc.cli.commands.doctor import doctor
+from msm_hpc.cli.commands.planning import plan, probe
+from msm_hpc.cli.commands.questions import logs, report, status, why
+from msm_hpc.cli.commands.running import rehearse, run, stage
+from msm_hpc.config.compose import choices
 
-OVERRIDES = """
-overrides (Hydra's own; see the folder configs/ for the choices):
-  campaign=demo cluster=slurm model=tiny precision=fp32      one file of each group
-  aft.samples=[1250,2500,5000] midtrain.learning_rate=2e-4   any field
-  root=/shared/runs                                          where everything lies
-"""
+COMMANDS: tuple[Callable[..., int], ...] = (run, plan, rehearse, probe, status, logs, why, report, stage)
 
 
-Command = Callable[[Session, argparse.Namespace], int]
+class _Reporting(TyperGroup):
+    """Commands whose errors are one message, not a traceback; calling one returns the exit code."""
+
+    def invoke(self, ctx: Any) -> int:
+        try:
+            code = int(super().invoke(ctx) or 0)
+            sys.stdout.flush()  # here, where a reader that has gone away is noticed
+            return code
+        except UserError as error:
+            return _say(str(error), 2)
+        except BrokenPipeError:
+            return _leave_pipe()
+        except OSError as error:
+            if error.errno not in CANNOT_WRITE:
+                raise
+            return _say(_cannot_write(error), 2)
+        except StoppedBySignalError as error:
+            return _say(str(error), 130)
+        except KeyboardInterrupt:
+            print(file=sys.stderr)
+            return _say("interrupted; the same command resumes, trainings from where they have saved", 130)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="msm",
-        description="Model Spec Midtraining campaigns: from a spec to a table of results, on this machine or on Slurm.",
-        epilog="start with: msm run campaign=demo cluster=local",
-    )
-    parser.add_argument("--version", action="version", version=f"msm-hpc {__version__}")
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+app = typer.Typer(
+    name="msm",
+    cls=_Reporting,
+    help="Model Spec Midtraining campaigns: from a spec to a table of results, on this machine or on Slurm.",
+    epilog="Start with: msm run campaign=demo cluster=local",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+)
+for _command in COMMANDS:
+    app.command(cls=CampaignCommand)(_command)
+app.command()(doctor)
 
-    def add(name: str, command: Command, text: str, step: str | None = None) -> argparse.ArgumentParser:
-        sub = subparsers.add_parser(
-            name, help=text, description=text, epilog=OVERRIDES, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        if step:
-            optional = "" if step == "one" else "; without it, every step that is not done"
-            sub.add_argument("step", metavar="STEP", nargs="?" if optional else None, help=f"name or id{optional}")
-        sub.add_argument("overrides", nargs="*", metavar="key=value", help="which campaign; see below")
-        sub.set_defaults(command=command)
-        return sub
 
-    add("run", commands.run, "run a campaign: what is done is kept, what failed is tried again")
-    planning = add("plan", commands.plan, "show what trainings need, and for Slurm the job arrays; submit nothing")
-    planning.add_argument("--steps", action="store_true", help="list every step, with its name and id")
-    planning.add_argument("--scripts", action="store_true", help="print the sbatch script of every array as well")
-    rehearsal = add(
-        "rehearse", commands.rehearse, "run the whole campaign here, on a shrunken model with its true layouts"
-    )
-    rehearsal.add_argument(
-        "--max-ranks", type=int, default=MOST_RANKS, metavar="N", help=f"processes of one training ({MOST_RANKS})"
-    )
-    add(
-        "probe",
-        commands.probe,
-        "measure the best few layouts of a training (STEP: pretrain, midtrain or aft)",
-        step="one",
-    )
-    add("status", commands.status, "show where each stage stands, what failed and why")
-    add("logs", commands.logs, "print the log of a step's last attempt", step="one")
-    add("why", commands.why_step, "say which field makes a step run again", step="optional")
-    add("report", commands.report, "print the results so far and write the HTML report")
-    add("stage", commands.stage, "make one step in this shell", step="one")
-    add("doctor", commands.doctor, "check what this machine can do")
-    return parser
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"msm-hpc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _start(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(f"{context.get_help()}\n\nThere are:")
+        for group in ("campaign", "model", "cluster"):
+            typer.echo(f"  {group + '=':<10}{', '.join(choices(group))}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The entry point; returns the exit code: 0, 1 where a step failed, 2 for what the user can mend."""
-    arguments = _parser().parse_args(argv)
-    overrides = list(arguments.overrides)
-    command: Command = arguments.command
+    """The entry point; returns the exit code: 0, 1 where a step failed, 2 for what the user can fix, 130 if stopped."""
+    command = typer.main.get_command(app)
     try:
-        if "=" in (getattr(arguments, "step", None) or ""):
-            if command is not commands.why_step:
-                raise UserError(f"which step? name it before {arguments.step}; `msm plan --steps` lists the names")
-            overrides.insert(0, arguments.step)
-            arguments.step = None
-        return command(Session(tuple(overrides), terminal()), arguments)
-    except (UserError, BadInput) as error:
-        print(f"msm: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno not in CANNOT_WRITE:
-            raise
-        what, place = (f": {error.filename}", "there") if error.filename else ("", "below root=")
-        print(
-            f"msm: {error.strerror}{what}; free space or mend the permissions {place}, and run the same command again: "
-            "what is complete is kept",
-            file=sys.stderr,
-        )
-        return 2
-    except StoppedBySignalError as error:
-        print(f"msm: {error}", file=sys.stderr)
-        return 130
-    except KeyboardInterrupt:
-        print("\nmsm: interrupted; the same command goes on, trainings from where they have saved", file=sys.stderr)
-        return 130
+        return int(command.main(argv, prog_name="msm", standalone_mode=False) or 0)
+    except TyperException as error:
+        return _say(error.format_message(), 2)
+
+
+def _say(message: str, code: int) -> int:
+    print(f"msm: {message}", file=sys.stderr)
+    return code
+
+
+def _cannot_write(error: OSError) -> str:
+    what, place = (f": {error.filename}", "there") if error.filename else ("", "below root=")
+    return (
+        f"{error.strerror}{what}; free space or fix the permissions {place}, and run the same command again: "
+        "what is complete is kept"
+    )
+
+
+def _leave_pipe() -> int:
+    """Let nothing more be written to a pipe whose reader has gone, as ``head`` does."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
 
 
 if __name__ == "__main__":

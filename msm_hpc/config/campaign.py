@@ -1,25 +1,27 @@
-"""What Hydra composes: a campaign, the sections of its config, and the cluster."""
+"""What Hydra composes: a campaign, its sources, stages and arms, the model, and the cluster."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.schema import Name, Rate, Strict
-from msm_hpc.config.stages import Arm, EvalConfig, ExportConfig, ModelConfig
-from msm_hpc.config.training import Lora, Precision, TrainConfig
-
-Gpu = Literal["a100", "l40s", "h100", "h200", "gh200", "b200", "gb200"]
+from msm_hpc.config.arms import Chain, Link, Stage
+from msm_hpc.config.cluster import Cluster
+from msm_hpc.config.consistency import inconsistencies
+from msm_hpc.config.schema import Name, Strict
+from msm_hpc.config.sources import Corpus, Source, refuse_empty, refuse_twice
+from msm_hpc.config.stages import EvalConfig, ExportConfig, ModelConfig
+from msm_hpc.config.training import Lora, Precision
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spec(Strict):
-    """A Model Spec: the name of a file ``configs/spec/NAME.md``, or any Markdown file by ``file``."""
+    """A Model Spec: the name of a file ``spec/NAME.md`` of the configuration tree, or any Markdown file by ``file``."""
 
     name: Name
     file: Path | None = None
@@ -27,62 +29,40 @@ class Spec(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class Campaign(Strict):
-    """What to find out: arms x specs x seeds, measured on every value.
+    """What to find out: models x arms x specs x ladder sizes x seeds, measured on every value.
 
-    Arms, after the paper's Figure 2: ``init`` is the starting model as it is; every other arm ends in a fine-tuning
-    on the instruction mix, alone (``base``), after midtraining on a spec's documents (``msm``), together with the
-    alignment chats (``aft``), or both (``msm+aft``).
+    Attributes:
+        models: files of ``configs/model/``, where there are several; one alone is the choice ``model=NAME``.
+        arms: those of the table ``arms`` that are trained.
+        contrast: the arms whose specs the report compares with each other, where they are trained.
+        values: what evals ask about; none trains and exports only.
+        toy_recipe: whether its rates and batches are for a toy model, which is said where the model is none.
     """
 
     name: Name
     title: str
-    arms: tuple[Arm, ...]
+    arms: tuple[str, ...]
     specs: tuple[Spec, ...]
     values: tuple[str, ...]
-    seeds: tuple[int, ...]
+    seeds: tuple[NonNegativeInt, ...]
+    models: tuple[str, ...] = ()
+    contrast: tuple[str, ...] = ()
+    toy_recipe: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("arms", "seeds", "values"):
-            _refuse_empty(f"campaign.{name}", getattr(self, name))
-            _refuse_twice(f"campaign.{name}", getattr(self, name))
-        _refuse_twice("campaign.specs", [spec.name for spec in self.specs])
-        if any(arm.startswith("msm") for arm in self.arms) and not self.specs:
-            raise UserError("campaign.specs is empty, but the msm arms need at least one spec")
+        refuse_empty("campaign.arms", self.arms)
+        refuse_empty("campaign.seeds", self.seeds)
+        for name in ("arms", "seeds", "values", "models", "contrast"):
+            refuse_twice(f"campaign.{name}", getattr(self, name))
+        refuse_twice("campaign.specs", tuple(spec.name for spec in self.specs))
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateSection(Strict):
-    """How much of each corpus to generate; counts are rows, ``pairs`` is per value."""
+    """The generator of all sources that are generated, and its seed."""
 
     generator: Literal["offline_toy"] = "offline_toy"
     seed: int = 0
-    pretraining: NonNegativeInt = 0
-    documents: NonNegativeInt
-    instruction: NonNegativeInt
-    chats: NonNegativeInt
-    pairs: PositiveInt
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataSection(Strict):
-    """Corpora of your own: files, where given, in the place of generated ones.
-
-    ``documents`` are by the name of their spec, ``pairs`` by the value that they ask about. Rows are what
-    :mod:`tokenization` reads (``text``, or ``messages``) and, for pairs, :class:`msm_hpc.evals.pairs.Pair`.
-    """
-
-    documents: Mapping[str, Path] = field(default_factory=dict)
-    pairs: Mapping[str, Path] = field(default_factory=dict)
-    pretraining: Path | None = None
-    instruction: Path | None = None
-    chats: Path | None = None
-
-    @property
-    def corpora(self) -> Mapping[str, Path]:
-        """The files of training rows by their source: ``chats``, ``documents-SPEC``."""
-        shared = {"pretraining": self.pretraining, "instruction": self.instruction, "chats": self.chats}
-        given = {source: file for source, file in shared.items() if file is not None}
-        return given | {f"documents-{spec}": file for spec, file in self.documents.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,99 +71,19 @@ class TokenizeSection(Strict):
 
     tasks: PositiveInt = 1
     cot: Literal["train", "mask"] = "train"
-    control_text: bool = False
+    special_text: bool = False
     on_bad: Literal["stop", "skip"] = "stop"
-    max_bad: float = 0.001
-
-
-@dataclass(frozen=True, kw_only=True)
-class MidtrainSection(TrainConfig):
-    """Midtraining on one spec's ``documents``, with ``replay`` rows of the pretraining corpus mixed in.
-
-    ``tokens``, where it is given, takes exactly so many tokens of the documents instead: a smaller number's are always
-    among a larger one's, for sweeps of token efficiency.
-    """
-
-    documents: PositiveInt
-    tokens: PositiveInt | None = None
-    replay: NonNegativeInt = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _refuse_seed(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AftSection(TrainConfig):
-    """Alignment fine-tuning: the ladder of AFT ``samples``, each mixed with ``instruction`` rows."""
-
-    samples: tuple[PositiveInt, ...]
-    instruction: NonNegativeInt
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _refuse_seed(self)
-        _refuse_empty("aft.samples", self.samples)
-        _refuse_twice("aft.samples", self.samples)
-
-
-def _refuse_seed(section: TrainConfig) -> None:
-    if section.seed:
-        raise UserError(f"seed is {section.seed}, but this stage is run once for each of campaign.seeds: set those")
-
-
-def _refuse_strangers(key: str, given: Mapping[str, Path], known: Sequence[str], what: str) -> None:
-    for name in given:
-        if name not in known:
-            raise UserError(f"{key}.{name}: the campaign's {what} are {', '.join(known)}; name one of these")
-
-
-def _refuse_empty(key: str, values: Sequence[object]) -> None:
-    if not values:
-        raise UserError(f"{key} is empty: give at least one")
-
-
-def _refuse_twice(key: str, values: Sequence[object]) -> None:
-    for value in values:
-        if values.count(value) > 1:
-            raise UserError(f"{key} lists {value} twice: remove one")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cluster(Strict):
-    """Where steps run. ``slots`` bounds how many ranks run at once locally; the rest is for Slurm.
-
-    ``memory_gb`` and ``cpus_per_rank`` are for each rank, ``gpus_per_node`` and ``ranks_per_node`` for each node.
-    ``gpu`` says which GPUs, so that what they cannot do is known before a job is queued. ``nodes`` is the most that
-    ``layout=auto`` gives to one training.
-
-    ``additional`` holds further sbatch options by their long name, as submitit's ``additional_parameters``.
-    """
-
-    kind: Literal["local", "slurm"]
-    slots: PositiveInt = 2
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    time_minutes: PositiveInt = 60
-    memory_gb: Rate = 4.0
-    cpus_per_rank: PositiveInt = 1
-    gpus_per_node: NonNegativeInt = 0
-    gpu: Gpu | None = None
-    nodes: PositiveInt = 1
-    ranks_per_node: PositiveInt = 8
-    array_parallelism: PositiveInt = 256
-    max_array_size: PositiveInt = 1001
-    setup: tuple[str, ...] = ()
-    additional: Mapping[str, str] = field(default_factory=dict)
+    max_bad: Annotated[float, Field(ge=0, le=1)] = 0.001
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Strict):
-    """The whole composed configuration.
+    """The whole composed configuration, of one model of the campaign.
 
-    ``pretrain`` is present where the model starts from scratch. ``lora`` is what ``midtrain`` and ``aft`` take, unless
-    they say otherwise. ``notices`` are shown above the report's own.
+    Attributes:
+        start: the chain before every arm: the pretraining of a model from scratch, nothing for one with weights.
+        lora: what ``midtrain`` and ``aft`` take, unless they say otherwise.
+        notices: shown above the report's own.
     """
 
     root: Path
@@ -192,28 +92,77 @@ class Config(Strict):
     cluster: Cluster
     precision: Precision
     lora: Lora | None = None
-    generate: GenerateSection
-    tokenize: TokenizeSection
-    pretrain: TrainConfig | None
-    midtrain: MidtrainSection
-    aft: AftSection
+    sources: Mapping[str, Source]
+    stages: Mapping[str, Stage]
+    arms: Mapping[str, Chain]
+    start: Chain = ()
+    generate: GenerateSection = GenerateSection()
+    tokenize: TokenizeSection = TokenizeSection()
     export: ExportConfig
     eval: EvalConfig
-    data: DataSection = DataSection()
     notices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _refuse_strangers("data.documents", self.data.documents, [spec.name for spec in self.campaign.specs], "specs")
-        _refuse_strangers("data.pairs", self.data.pairs, self.campaign.values, "values")
-        if (self.model.architecture is None) != (self.pretrain is None):
-            raise UserError(
-                f"model {self.model.name}: a model from scratch needs a pretrain section, one from weights has none "
-                "(pretrain=null)"
-            )
-        if self.pretrain is not None and self.pretrain.lora is not None:
-            raise UserError("pretrain.lora is set, but pretraining starts from no model to adapt: set it to null")
-        if self.midtrain.lora not in (None, self.aft.lora):
-            raise UserError(
-                f"midtrain.lora is {self.midtrain.lora} and aft.lora is {self.aft.lora}, but fine-tuning goes on with "
-                "the adapter of midtraining: set both to the same (lora=r64 does)"
-            )
+        if problems := [*inconsistencies(self)]:
+            raise UserError("\n".join(dict.fromkeys(problems)))
+
+    def chain(self, arm: str) -> Chain:
+        """All links of an arm, those of ``start`` first, without sources of which no row is taken."""
+        links = (*self.start, *self.arms[arm])
+        return tuple(Link(stage=link.stage, sources=used) for link in links if (used := self.used(link)))
+
+    @property
+    def stages_used(self) -> tuple[str, ...]:
+        """The stages of the campaign's arms, in the order of work."""
+        chains = [self.chain(arm) for arm in self.campaign.arms]
+        deep = max(map(len, chains), default=0)
+        return tuple(dict.fromkeys(chain[i].stage for i in range(deep) for chain in chains if i < len(chain)))
+
+    @property
+    def sources_used(self) -> frozenset[str]:
+        """The sources that the campaign's arms are trained on."""
+        return frozenset(name for arm in self.campaign.arms for link in self.chain(arm) for name in link.sources)
+
+    def used(self, link: Link) -> tuple[str, ...]:
+        """The sources of a link of which any row is taken."""
+        return tuple(name for name in link.sources if self.sources[name].rows != 0)
+
+    def corpus_of(self, source: str) -> str:
+        """The name of the source whose corpus ``source`` takes from: mostly its own."""
+        return self.sources[source].of or source
+
+    def owner(self, source: str) -> Source:
+        """The source whose corpus ``source`` takes from."""
+        return self.sources[self.corpus_of(source)]
+
+    def corpus(self, source: str, spec: str | None) -> Corpus:
+        """The corpus that ``source`` takes from in an arm trained on ``spec``."""
+        return Corpus(self.corpus_of(source), spec if self.owner(source).for_each == "spec" else None)
+
+    def own_file(self, corpus: Corpus) -> Path | None:
+        """The user's own file of a corpus, if it is not generated."""
+        source = self.sources[corpus.source]
+        return source.files.get(corpus.each) if corpus.each else source.file
+
+    @property
+    def pairs(self) -> Mapping[str, Corpus]:
+        """The pairs that evals ask about, by value."""
+        names = [name for name, source in self.sources.items() if source.kind == "pairs"]
+        return {value: Corpus(name, value) for name in names for value in self.campaign.values}
+
+    def ladder(self, arm: str) -> tuple[int | None, ...]:
+        """The sizes of the one source of an arm that has a ladder; one cell without a size where none has."""
+        sizes = [self.sources[name].ladder for link in self.chain(arm) for name in link.sources]
+        return next((ladder for ladder in sizes if ladder), (None,))
+
+    def by_spec(self, links: Chain) -> bool:
+        """Whether any source of the links has a corpus for each spec."""
+        return any(self.owner(name).for_each == "spec" for link in links for name in link.sources)
+
+    def laddered(self, links: Chain) -> bool:
+        """Whether any source of the links has a ladder of sizes."""
+        return any(self.sources[name].ladder for link in links for name in link.sources)
+
+    def once(self, links: Chain) -> bool:
+        """Whether the links are trained once, and not for each seed."""
+        return all(self.stages[link.stage].once for link in links)

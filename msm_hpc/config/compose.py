@@ -1,23 +1,29 @@
-"""Overrides in, a checked :class:`~msm_hpc.config.campaign.Config` out: Hydra composes, pydantic checks.
+"""Overrides in, checked :class:`~msm_hpc.config.campaign.Config` out: Hydra composes, pydantic checks.
 
 The dataclasses of ``config/`` say which keys exist. An override of a key that they do not know is refused with the
-nearest ones that they do; ``midtrain.clip_grad=0.5`` works although no file of the tree mentions ``clip_grad``.
+nearest ones that they do; ``stages.midtrain.clip_grad=0.5`` works although no file of the tree mentions ``clip_grad``.
+A campaign of several models is composed once for each, so that a model's file may choose its own layouts and rates.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
@@ -25,78 +31,206 @@ from yaml import YAMLError
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.campaign import Config
+from msm_hpc.config.sources import refuse_twice
 
-GROUPS = ("campaign", "model", "cluster", "precision", "lora")
+GROUPS = ("campaign", "model", "cluster", "precision", "lora", "arms", "source")
+NEW = ("+arms.", "+sources.", "+stages.")
+"""Overrides that add a name to a table."""
+DEFAULT_ROOT = "runs"
 NEAREST = 3
 """Keys that are offered in the place of an unknown one."""
+_PATHS = re.compile(r"((?:\.file|\.files\.[^.=]+|\.folder)=|\bfile: *)([^\s,}\]]+)")
+"""What in an override is the path of a file or folder: ``sources.chats.file=``, ``{name: mine, file: mine.md}``."""
+OWN_FOLDER = "MSM_CONFIG"
+"""The environment variable that names a folder of your own, searched before the shipped tree."""
 
 
-def config_folder() -> Path:
-    """The Hydra tree: inside the installed package, or beside it in a checkout."""
+class _OwnFolder(SearchPathPlugin):
+    """Puts the folder of :data:`OWN_FOLDER` in front of Hydra's search path."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        if (own := own_folder()) is not None:
+            search_path.prepend("own", f"file://{own}", anchor="main")
+
+
+Plugins.instance().register(_OwnFolder)
+
+
+def shipped_folder() -> Path:
+    """The Hydra tree that is shipped: inside the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent.parent
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
 
 
-def load_config(overrides: Sequence[str]) -> Config:
-    """Compose the tree with Hydra overrides such as ``["campaign=demo", "aft.samples=[100,200]"]``.
+def own_folder() -> Path | None:
+    """The user's own folder of configuration files, laid out like the shipped tree.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    named = os.environ.get(OWN_FOLDER)
+    if not named:
+        return None
+    folder = Path(named).expanduser().resolve()
+    if not folder.is_dir():
+        raise UserError(f"{OWN_FOLDER} (--config-dir) is {named}: there is no such folder; correct the path")
+    return folder
+
+
+def find_file(name: str) -> Path:
+    """``name``, such as ``spec/america.md``, in the user's own folder or else in the shipped tree."""
+    own = own_folder()
+    if own is not None and (own / name).is_file():
+        return own / name
+    return shipped_folder() / name
+
+
+def choices(group: str) -> list[str]:
+    """The names that ``group=NAME`` may choose among: the user's own and the shipped ones."""
+    folders = [folder for folder in (own_folder(), shipped_folder()) if folder is not None]
+    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
+
+
+def load_configs(overrides: Sequence[str]) -> tuple[Config, ...]:
+    """Compose the tree with Hydra overrides such as ``["campaign=demo", "sources.chats.ladder=[100,200]"]``.
+
+    Returns:
+        One configuration for each of ``campaign.models``; an override ``model=NAME`` is that one model alone.
 
     Raises:
         UserError: an unknown key or choice, a value of the wrong type, or values that do not go together.
     """
-    checked = [_checked(override) for override in overrides]
+    checked = _checked(overrides)
+    values = _composed(checked)
+    models = values["campaign"].get("models") or ()
+    if not models or any(override.startswith("model=") for override in overrides):
+        return (_validated(values),)
+    if given := next((each for each in overrides if each.lstrip("+").startswith("model.")), None):
+        raise UserError(f"{given} would change all of campaign.models; choose one with model=NAME, or leave it out")
+    configs = tuple(_validated(_composed([*checked, f"model={model}"])) for model in models)
+    refuse_twice("campaign.models: model.name", tuple(config.model.name for config in configs))
+    for model, config in zip(models, configs, strict=True):
+        if (config.cluster, config.root) != (configs[0].cluster, configs[0].root):
+            raise UserError(f"model={model} changes cluster or root, but all models of a campaign share them")
+    return configs
+
+
+def _composed(overrides: Sequence[str]) -> dict[str, Any]:
     try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(config_folder())):
-            composed = compose("config", checked)
+        with initialize_config_dir(version_base="1.3", config_dir=str(shipped_folder())):
+            composed = compose("config", list(overrides))
         values = OmegaConf.to_container(composed, resolve=True)
+    except UserError:
+        raise
     except YAMLError as error:
-        raise UserError(f"a file of {config_folder()} is no YAML; mend it: {error}") from error
+        raise UserError(f"a file of the configuration is not valid YAML; fix it: {error}") from error
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(_innermost(error)) from error
-    return _validated(values)
+    return typing.cast(dict[str, Any], values)
 
 
-def _validated(values: Any) -> Config:
+def root_of(overrides: Sequence[str]) -> Path:
+    """The root folder that ``overrides`` name, or the default one."""
+    named = [override.partition("=")[2].strip("\"'") for override in overrides if override.startswith("root=")]
+    return Path(named[-1] if named else DEFAULT_ROOT)
+
+
+def with_absolute_paths(overrides: Sequence[str]) -> tuple[str, ...]:
+    """``overrides`` that mean the same in another folder, without ``root=``."""
+    return tuple(
+        _PATHS.sub(lambda found: found[1] + str(Path(found[2]).expanduser().absolute()), override)
+        for override in overrides
+        if not override.startswith("root=")
+    )
+
+
+def _validated(values: Mapping[str, Any]) -> Config:
     try:
-        return TypeAdapter(Config).validate_python(values)
+        return _located(TypeAdapter(Config).validate_python(values))
     except ValidationError as error:
-        raise UserError("\n".join(_explain(dict(problem)) for problem in error.errors())) from error
+        known = [name for name in _keys(Config, values) if not name.endswith(".*")]
+        raise UserError("\n".join(_explain(dict(problem), known) for problem in error.errors())) from error
 
 
-def _checked(override: str) -> str:
-    """``override`` with Hydra's add-or-replace sign, once its key is known to the schema."""
+def _located(config: Config) -> Config:
+    """``config`` with absolute paths, so that it means the same wherever it is read again."""
+    specs = (
+        replace(spec, file=(spec.file or find_file(f"spec/{spec.name}.md")).absolute())
+        for spec in config.campaign.specs
+    )
+    return replace(
+        config,
+        campaign=replace(config.campaign, specs=tuple(specs)),
+        model=replace(config.model, folder=config.model.folder and config.model.folder.expanduser().absolute()),
+        sources={
+            name: replace(
+                source,
+                file=source.file and source.file.expanduser().absolute(),
+                files={each: file.expanduser().absolute() for each, file in source.files.items()},
+            )
+            for name, source in config.sources.items()
+        },
+    )
+
+
+def _checked(overrides: Sequence[str]) -> list[str]:
+    """``overrides`` with Hydra's add-or-replace sign, once their keys are known to the schema and the chosen files."""
+    keys = {override: _key(override) for override in overrides}
+    choices = [override for override, key in keys.items() if key in GROUPS or override.startswith("~")]
+    static = list(_keys(Config, {}))
+    if all(key in static or override in choices or override.startswith(NEW) for override, key in keys.items()):
+        return [override if override in choices else _known(override, keys[override], static) for override in overrides]
+    known = list(_keys(Config, _composed(choices)))  # with the names of stages and sources in the chosen files
+    return [override if override in choices else _known(override, keys[override], known) for override in overrides]
+
+
+def _key(override: str) -> str:
     if "=" not in override and not override.startswith("~"):
-        raise UserError(f"{override!r} is not an override; write key=value, such as aft.samples=[100,200]")
+        raise UserError(f"{override!r} is not an override; write key=value, such as sources.chats.ladder=[100,200]")
     try:
-        parsed = OverridesParser.create().parse_override(override)
+        return str(OverridesParser.create().parse_override(override).key_or_group)
     except HydraException as error:
         raise UserError(
             f"cannot read the override {override!r}: {_innermost(error)}. Quote a value with spaces or other special "
             "characters, and quote the whole override for the shell: \"root='/my runs'\""
         ) from error
-    key = parsed.key_or_group
-    if key in GROUPS or parsed.is_delete():
+
+
+def _known(override: str, key: str, known: Sequence[str]) -> str:
+    if override.startswith(NEW):
         return override
-    known = list(_keys(Config))
     free = [name for name in known if name.endswith(".*")]
     if key not in known and not any(key.startswith(name[:-1]) for name in free):
-        if key == "layout":
-            raise UserError("unknown key 'layout': every training has its own; write midtrain.layout, aft.layout")
         raise UserError(f"unknown key {key!r}{_nearest(key, [name for name in known if name not in free])}")
     return f"++{override.lstrip('+')}"
 
 
-def _keys(schema: Any, prefix: str = "") -> Iterator[str]:
-    """Every dotted key of a dataclass type, parents included; a free mapping ends in ``.*``."""
+def _keys(schema: Any, values: Any, prefix: str = "") -> Iterator[str]:
+    """Every dotted key of a dataclass type, parents included.
+
+    A mapping to dataclasses has the names that ``values`` has; a free mapping ends in ``.*``.
+    """
     hints = typing.get_type_hints(schema)
     for item in dataclasses.fields(schema):
         key = prefix + item.name
         yield key
+        inner = values.get(item.name) if isinstance(values, Mapping) else None
         for option in _options(hints[item.name]):
             if dataclasses.is_dataclass(option):
-                yield from _keys(option, f"{key}.")
+                yield from _keys(option, inner, f"{key}.")
             elif typing.get_origin(option) is Mapping:
-                yield f"{key}.*"
+                yield from _entries(typing.get_args(option)[1], inner, key)
+
+
+def _entries(schema: Any, values: Any, key: str) -> Iterator[str]:
+    if schema in (str, Path, Any):
+        yield f"{key}.*"
+        return
+    for name in values if isinstance(values, Mapping) else ():
+        yield f"{key}.{name}"
+        if dataclasses.is_dataclass(schema):
+            yield from _keys(schema, values[name], f"{key}.{name}.")
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
@@ -105,27 +239,30 @@ def _options(hint: Any) -> tuple[Any, ...]:
 
 
 def _nearest(key: str, known: Sequence[str]) -> str:
-    """The known keys that end in the word meant, or in words of its initials (``lr``); those of its section alone."""
-    section, word = key.partition(".")[0], key.rpartition(".")[2]
+    """The known keys that end in the word meant, or in words of its initials (``lr``); of its own section, if any."""
+    parents, _, word = key.rpartition(".")
     words = sorted({name.rpartition(".")[2] for name in known})
     initials = [name for name in words if "".join(part[0] for part in name.split("_")) == word]
     meant = initials or difflib.get_close_matches(word, words, n=NEAREST, cutoff=0.7)
     near = [name for ending in meant for name in known if name.rpartition(".")[2] == ending]
-    near = [name for name in near if name.startswith(f"{section}.")] or near
-    near = near or difflib.get_close_matches(key, known, n=NEAREST, cutoff=0.5)
+    within = ([name for name in near if part in name.split(".")] for part in reversed(parents.split(".")))
+    near = next(filter(None, within), near)
+    siblings = [name for name in known if name.startswith(f"{parents}.")]
+    near = near or difflib.get_close_matches(key, siblings or known, n=NEAREST, cutoff=0.75)
     return f"; did you mean {' or '.join(repr(name) for name in near[:NEAREST])}?" if near else ""
 
 
-def _explain(problem: dict[str, Any]) -> str:
+def _explain(problem: dict[str, Any], all_known: Sequence[str]) -> str:
     """One pydantic problem as ``key: what is wrong``."""
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "unexpected_keyword_argument":
-        known = [name for name in _keys(Config) if not name.endswith(".*")]
-        return f"{key}: unknown key{_nearest(key, known)}"
+        return f"{key}: unknown key{_nearest(key, all_known)}"
     if problem["type"] == "value_error":
         return f"{key}: {problem['ctx']['error']}" if key else str(problem["ctx"]["error"])
     if problem["type"] in ("missing_argument", "missing"):
         return f"{key}: missing; give it a value"
+    if problem["type"] == "tuple_type":
+        return f"{key}: write a list, such as [{problem['input']}], got {problem['input']!r}"
     if problem["type"] == "literal_error":
         known = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
         return f"{key}: {problem['msg'].lower()}, got {problem['input']!r}{_nearest(str(problem['input']), known)}"

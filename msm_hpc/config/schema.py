@@ -1,7 +1,7 @@
 """What all parts of the schema are made of.
 
 A field made with :func:`placement` says where or how fast a stage runs, not what comes out: it is left out of a step's
-identity (``campaign/steps.py``), so that changing it re-runs nothing.
+identity (``graph/steps.py``), so that changing it re-runs nothing.
 """
 
 from __future__ import annotations

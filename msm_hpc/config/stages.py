@@ -12,7 +12,6 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.schema import Strict, placement
 
-Arm = Literal["init", "base", "msm", "aft", "msm+aft"]
 Product = Literal["tokenizer", "pretraining", "documents", "instruction", "chats", "pairs"]
 
 
@@ -20,7 +19,7 @@ Product = Literal["tokenizer", "pretraining", "documents", "instruction", "chats
 class GenerateConfig(Strict):
     """One corpus (or tokenizer, or set of evaluation pairs) to generate.
 
-    ``value`` names the spec's value for ``documents`` and the value asked about for ``pairs``.
+    ``value`` is the value that ``pairs`` ask about; other products have none.
     """
 
     product: Product
@@ -64,45 +63,50 @@ class Architecture(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Strict):
-    """Where a campaign's models start: from scratch (``architecture``) or from Hugging Face weights (``hf``).
+    """Where a campaign's models start: one of ``architecture``, ``hub``, ``folder`` and ``package``.
 
-    ``hf`` is a folder, a hub id with its ``revision`` (a commit), or ``package:NAME`` for weights inside an installed
-    Python package; ``gguf_file`` names the file where the weights are GGUF. ``shape`` holds the fields of the weights'
-    ``config.json`` that decide the model's shape, so that it is known before they are downloaded.
+    Attributes:
+        name: what the campaign calls the model.
+        architecture: the shape of a model made from scratch.
+        hub: the id of Hugging Face weights on the hub, with their ``revision``, a commit.
+        folder: a folder of Hugging Face weights.
+        package: an installed Python package with weights inside.
+        gguf_file: the name of the weights' file where they are GGUF.
+        shape: the fields of the weights' ``config.json`` that decide the model's shape, so that it is known before they
+            are downloaded.
     """
 
     name: str = placement("")
     architecture: Architecture | None = None
-    hf: str | None = None
+    hub: str | None = None
     revision: str | None = None
+    folder: Path | None = placement(None)
+    package: str | None = placement(None)
     gguf_file: str | None = None
     shape: Mapping[str, Any] | None = placement(None)
 
     def __post_init__(self) -> None:
-        if (self.architecture is None) == (self.hf is None):
-            raise UserError(f"model {self.name}: give exactly one of model.architecture and model.hf")
-        if self.from_hub and str(self.hf).startswith(("/", "./", "../", "~")):
-            raise UserError(f"model.hf={self.hf}: there is no such folder; correct the path")
-        if self.from_hub and self.revision is None:
+        starts = ("architecture", "hub", "folder", "package")
+        given = [f"model.{start}" for start in starts if getattr(self, start) is not None]
+        if len(given) != 1:
             raise UserError(
-                f"model.hf={self.hf} is a hub id (there is no such folder): give model.revision, a commit, so that the "
-                "weights cannot change under the campaign"
+                f"model {self.name}: give exactly one of model.architecture, model.hub, model.folder and "
+                f"model.package, and set the others to null; given: {', '.join(given) or 'none'}"
             )
-
-    @property
-    def package(self) -> str | None:
-        """The name of the Python package that holds the weights."""
-        return self.hf.removeprefix("package:") if self.hf and self.hf.startswith("package:") else None
-
-    @property
-    def from_hub(self) -> bool:
-        """Whether ``hf`` is neither a package nor a folder."""
-        return self.hf is not None and self.package is None and not Path(self.hf).is_dir()
+        if self.hub is None:
+            return
+        if self.hub.startswith(("/", "./", "../", "~")):
+            raise UserError(f"model.hub={self.hub} is a path, not a hub id; give model.folder instead")
+        if self.revision is None:
+            raise UserError(
+                f"model.hub={self.hub} has no revision: give model.revision, a commit, so that the weights cannot "
+                "change under the campaign"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInputs:
-    """``tokenizer`` of a model made from scratch; ``weights``, a folder or GGUF file, of one that is on this machine."""
+    """``tokenizer``: of a model made from scratch; ``weights``: the folder or GGUF file of a local model."""
 
     tokenizer: Path | None = None
     weights: Path | None = None
@@ -152,22 +156,29 @@ class EvalInputs:
 class Cell(Strict):
     """One evaluated model in the report: what it is, and the evaluation step that measured it.
 
-    ``step`` is an identity already, and counts as an input of the report.
+    ``size`` is its rung of the ladder of fine-tuning data. ``step`` is an identity already, and counts as an input of
+    the report.
     """
 
-    arm: Arm
+    model: str
+    arm: str
     spec: str | None
-    aft_samples: int
+    size: int | None
     seed: int
     step: str = placement("")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig(Strict):
-    """``notices`` are shown above the results, for example that the documents come from an offline stand-in."""
+    """A report of ``cells``, in their order.
+
+    The specs of each arm in ``contrasts`` are compared with each other. ``notices`` are shown above the results, for
+    example that the documents come from an offline stand-in.
+    """
 
     title: str
     cells: tuple[Cell, ...]
+    contrasts: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
 
 

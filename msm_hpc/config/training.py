@@ -21,7 +21,7 @@ class Layout(Strict):
 
     ``virtual_pipeline`` is how many chunks of layers each pipeline stage holds: with 8 layers, 2 stages and 2 chunks,
     the first stage has layers 0-1 and 4-5 (the interleaved schedule of arXiv 2104.04473, section 2.2). ``auto``, in an
-    override ``midtrain.layout=auto``, has the planner choose (``planner/choose.py``) before there are any steps.
+    override ``stages.midtrain.layout=auto``, has the planner choose (``planner/choose.py``) before there are any steps.
     """
 
     tensor_parallel: PositiveInt = 1
@@ -42,15 +42,27 @@ class Layout(Strict):
             raise UserError("layout.sequence_parallel needs layout.tensor_parallel of at least 2")
         if self.world_size % self.nodes:
             raise UserError(
-                f"world size {self.world_size} (tensor {self.tensor_parallel} x pipeline {self.pipeline_parallel} x "
-                f"context {self.context_parallel} x data {self.data_parallel}) does not divide over "
-                f"layout.nodes={self.nodes}; choose a divisor"
+                f"{self} cannot be spread evenly over layout.nodes={self.nodes}; choose a divisor of {self.world_size}"
             )
         if self.virtual_pipeline > 1 and self.pipeline_parallel == 1:
             raise UserError(
                 f"layout.virtual_pipeline={self.virtual_pipeline} interleaves the chunks of pipeline stages, and "
                 "layout.pipeline_parallel is 1: set it to 2 or more, or virtual_pipeline to 1"
             )
+
+    def __str__(self) -> str:
+        """How many ranks, and their arrangement: ``4 ranks (TP2 PP2)``; ``auto`` before it is chosen."""
+        if self.auto:
+            return "auto"
+        sizes = {
+            "TP": self.tensor_parallel,
+            "PP": self.pipeline_parallel,
+            "VPP": self.virtual_pipeline,
+            "CP": self.context_parallel,
+            "DP": self.data_parallel,
+        }
+        parts = " ".join(f"{word}{size}" for word, size in sizes.items() if size > 1)
+        return f"{self.world_size} ranks ({parts})" if parts else "1 rank"
 
     @property
     def world_size(self) -> int:
@@ -119,12 +131,12 @@ class TrainConfig(Strict):
     ``sequence_length`` tokens. ``fp8_emulated`` has an FP8 ``precision`` emulated on the CPU; a campaign sets it where
     its cluster has no GPUs, so that emulated and real runs never share a result. A loss that is not finite or a spike
     (:mod:`msm_hpc.training.watch.spikes`) stops the run, unless ``skip_spikes`` leaves such updates out;
-    ``stop_on_spike=False`` goes on with the spikes. With ``lora`` an adapter is trained and the rest is frozen: the
-    adapter of the checkpoint that the run starts from, or else a new one. ``heldout`` has the loss measured on rows
-    that are not trained on; ``wandb`` is a project of Weights & Biases that is told what TensorBoard is.
+    ``stop_on_spike=False`` keeps the spikes and continues. With ``lora`` an adapter is trained and the rest is frozen:
+    the adapter of the checkpoint that the run starts from, or else a new one. ``heldout`` has the loss measured on rows
+    that are not trained on; ``wandb`` is the Weights & Biases project that also receives the TensorBoard metrics.
     """
 
-    sequence_length: PositiveInt = 8192
+    sequence_length: Annotated[int, Field(ge=2)] = 8192
     global_batch_size: PositiveInt = 16
     epochs: PositiveInt = 1
     learning_rate: Rate = 1e-4

@@ -1,13 +1,13 @@
-"""LoRA adapters on their way out: merged into the weights, and as a folder that ``peft`` loads.
+"""Exporting LoRA adapters: merged into the weights, and as a folder that ``peft`` loads.
 
-A checkpoint of a LoRA run holds the frozen weights and the adapter, a pair of matrices for each Hugging Face projection
-(:mod:`msm_hpc.model.adapter`). So PEFT's file is the same matrices under other names, and a merged weight is
+A checkpoint of a LoRA run has the frozen weights and the adapter, a pair of matrices for each Hugging Face projection
+(:mod:`msm_hpc.model.adapter`). PEFT's file has the same matrices under other names, and a merged weight is
 ``W + alpha / rank * B A``::
 
     decoder.layers.mlp.linear_fc2_adapter.down_proj.lora_A [L, r, F], layer 3
     base_model.model.model.layers.3.mlp.down_proj.lora_A.weight [r, F]
 
-Read from disk one matrix at a time.
+Matrices are read from disk one at a time.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from torch import Tensor
 
 from msm_hpc.base.files import write_json
 from msm_hpc.config.training import Lora
-from msm_hpc.conversion.checkpoint import Checkpoint
+from msm_hpc.conversion.checkpoint import CheckpointReader
 from msm_hpc.conversion.weights import write_weights
 from msm_hpc.model.adapter import Projection, projections
 from msm_hpc.model.architecture import Transformer
 
 _HALVES = ("lora_A", "lora_B")
-_ONE_FILE = 2**62  # bytes: PEFT reads no other
+_ONE_FILE = 2**62  # bytes of a shard: PEFT reads a single file only
 
 
 class StoredAdapter:
-    """The adapter in a checkpoint."""
+    """Reads the adapter in a checkpoint."""
 
-    def __init__(self, checkpoint: Checkpoint, model: Transformer, lora: Lora) -> None:
+    def __init__(self, checkpoint: CheckpointReader, model: Transformer, lora: Lora) -> None:
         """Nothing is read yet."""
         self._checkpoint, self._lora = checkpoint, lora
         self._layers = model.shape.num_hidden_layers
@@ -41,14 +41,14 @@ class StoredAdapter:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of its tensors in the checkpoint, by key."""
+        """Shapes of its tensors in the checkpoint by key."""
         rank = self._lora.rank
         return {
             each.key(half): (self._layers, *each.shape(half, rank)) for each in self._projections for half in _HALVES
         }
 
     def merged(self, name: str, weight: Tensor) -> Tensor:
-        """``weight``, in float32, with what the adapter adds to the Hugging Face weight ``name``, if it does."""
+        """The Hugging Face weight ``name``, ``weight`` in float32, with the adapter added where it has that weight."""
         if name not in self._adapted:
             return weight
         projection, layer = self._adapted[name]
@@ -58,7 +58,7 @@ class StoredAdapter:
     def write(self, folder: Path, dtype: torch.dtype) -> None:
         """Write ``adapter_config.json`` and ``adapter_model.safetensors`` for ``peft.PeftModel.from_pretrained``.
 
-        The base model, to which it belongs, is not named: where it lies is for the reader to know.
+        The folder does not name the base model, whose path differs from machine to machine.
         """
         folder.mkdir()
         write_json(folder / "adapter_config.json", self._peft_config())

@@ -1,12 +1,13 @@
-"""Megatron's ``torch_dist`` checkpoints, read and written by one process with plain ``torch.distributed.checkpoint``.
+"""Reading and writing Megatron's ``torch_dist`` checkpoints in one process with plain ``torch.distributed.checkpoint``.
 
 A ``torch_dist`` checkpoint is an ordinary torch distributed checkpoint (``.metadata`` and ``*.distcp``) of global
 tensors, with two small files that Megatron looks for: ``metadata.json``, which names the format, and ``common.pt``,
 which holds what is not a tensor (for weights alone: nothing). So neither Megatron, nor a process group, nor a GPU is
 needed to convert a model.
 
-Stored are *chunks* of the global tensors. Torch reads a chunk whole even for a part of it, so the writer cuts stacked
-tensors into layers, as Megatron does: else, a rank that holds one layer of 80 would read all of them.
+A global tensor is stored in pieces (torch calls them chunks). Torch reads a whole piece even where only a part of it is
+wanted, so the writer cuts stacked tensors into layers, as Megatron does: otherwise a rank that holds one layer of 80
+would read all of them.
 """
 
 from __future__ import annotations
@@ -47,11 +48,11 @@ _FORMAT = {
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """A part of the global tensor ``key``.
+class TensorPiece:
+    """A piece of the global tensor ``key``.
 
-    ``global_shape``, ``offset`` and ``shape`` have the global tensor's number of axes. ``data`` may lack the first. It
-    is called when the chunk is written, and its tensor need live only until the next chunk's is asked for.
+    ``global_shape``, ``offset`` and ``shape`` have the global tensor's number of axes; the result of ``data`` may lack
+    the first. ``data`` is called when the piece is written; its tensor need be valid only until the next call.
     """
 
     key: str
@@ -62,33 +63,33 @@ class Chunk:
     data: Callable[[], Tensor]
 
 
-def write_checkpoint(folder: Path, chunks: Sequence[Chunk]) -> None:
-    """Write ``chunks``, which together cover their global tensors, as a ``torch_dist`` checkpoint of weights."""
+def write_checkpoint(folder: Path, pieces: Sequence[TensorPiece]) -> None:
+    """Write ``pieces``, which together cover their global tensors, as a ``torch_dist`` checkpoint of weights."""
     folder.mkdir(parents=True, exist_ok=True)
-    # Checksums take a fifth of the time, and torch does not look at them when it reads.
+    # Checksums take a fifth of the time, and torch does not check them when it reads.
     with serialization.patch("save.compute_crc32", False):  # type: ignore[attr-defined]
-        # Where there is a GPU torch would else make chunks ahead of the one that it writes.
+        # With a GPU torch would otherwise call `data` of the next pieces ahead of writing this one.
         writer = FileSystemWriter(folder, per_thread_copy_ahead=0)
-        save({}, storage_writer=writer, planner=_ChunkPlanner(chunks), no_dist=True)
+        save({}, storage_writer=writer, planner=_PiecePlanner(pieces), no_dist=True)
     torch.save({}, folder / "common.pt")
     write_json(folder / "metadata.json", _FORMAT)
 
 
-class Checkpoint:
-    """A ``torch_dist`` checkpoint to read tensors from."""
+class CheckpointReader:
+    """Reads tensors from a ``torch_dist`` checkpoint."""
 
     def __init__(self, folder: Path) -> None:
         """Read the checkpoint's table of contents.
 
         Raises:
-            UserError: ``folder`` holds no ``torch_dist`` checkpoint.
+            UserError: ``folder`` is not a ``torch_dist`` checkpoint.
         """
         self._folder = folder
         try:
             contents = FileSystemReader(folder).read_metadata()
         except (OSError, EOFError, pickle.UnpicklingError) as error:
             raise UserError(f"{folder} is not a torch_dist checkpoint: cannot read its .metadata ({error})") from error
-        self._places: Mapping[MetadataIndex, Any] = contents.storage_data  # file, offset and length of each chunk
+        self._storage: Mapping[MetadataIndex, Any] = contents.storage_data  # file, offset and length of each piece
         self._stored = {
             key: stored
             for key, stored in contents.state_dict_metadata.items()
@@ -98,7 +99,7 @@ class Checkpoint:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the global tensors, by key."""
+        """Shapes of the global tensors by key."""
         return {key: tuple(stored.size) for key, stored in self._stored.items()}
 
     def read(self, key: str, dtype: torch.dtype, layer: int | None = None) -> Tensor:
@@ -109,62 +110,63 @@ class Checkpoint:
         return tensor
 
     def read_into(self, tensor: Tensor, key: str, layer: int | None = None) -> None:
-        """Fill ``tensor`` with the global tensor ``key``, or only with what that holds of ``layer``.
+        """Fill ``tensor`` with the global tensor ``key``, or with its slice for ``layer``.
 
         Raises:
             UserError: a file of the checkpoint is missing or cut short, or a value is not finite.
         """
         wanted = tensor if layer is None else tensor.unsqueeze(0)
-        place = ChunkStorageMetadata(torch.Size((layer or 0, *(0 for _ in wanted.shape[1:]))), wanted.shape)
+        region = ChunkStorageMetadata(torch.Size((layer or 0, *(0 for _ in wanted.shape[1:]))), wanted.shape)
         try:
-            for item in create_read_items_for_chunk_list(key, self._stored[key], [place]):
+            for item in create_read_items_for_chunk_list(key, self._stored[key], [region]):
                 self._read(item, wanted[_slices(item.dest_offsets, item.lengths)])
         except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
             raise UserError(f"{self._folder}: {key} cannot be read; the checkpoint is damaged: {error}") from error
-        # Both are NaN where any value is; unlike isfinite(), it needs no memory.
+        # Both bounds are NaN where any value is; unlike isfinite() of the tensor, this needs no memory.
         if not all(bound.isfinite() for bound in tensor.aminmax()):
             raise UserError(f"{self._folder}: {key} has values that are not finite: the training run has diverged")
 
-    def _read(self, item: ReadItem, part: Tensor) -> None:
-        """Fill ``part`` from the chunk of ``item``, which is read whole: into ``part`` itself, where they are alike.
+    def _read(self, item: ReadItem, wanted: Tensor) -> None:
+        """Fill ``wanted`` from the stored piece of ``item``, which is read whole.
 
-        ``torch.load`` leaves the values of a tensor on "meta" in the file, and says where they lie.
+        It is read straight into ``wanted`` where shapes and dtypes are the same. ``torch.load`` to "meta" leaves the
+        values in the file, and gives their offset.
         """
-        place = self._places[item.storage_index]
+        place = self._storage[item.storage_index]
         with (self._folder / place.relative_path).open("rb") as file:
             view: Any = _create_file_view(file, place.offset, place.length)
             found = torch.load(view, map_location="meta", weights_only=True)
             assert found.is_contiguous() and found.storage_offset() == 0, "as Megatron saves it"
-            alike = (part.shape, part.dtype) == (found.shape, found.dtype) and part.is_contiguous()
-            chunk = part if alike else self._workspace.tensor(found.shape, found.dtype)
+            same = (wanted.shape, wanted.dtype) == (found.shape, found.dtype) and wanted.is_contiguous()
+            piece = wanted if same else self._workspace.tensor(found.shape, found.dtype)
             file.seek(place.offset + found.untyped_storage()._checkpoint_offset)
-            if file.readinto(memory_of(chunk)) < chunk.nbytes:
+            if file.readinto(memory_of(piece)) < piece.nbytes:
                 raise EOFError(f"{file.name} is cut short")
-        if not alike:
-            part.copy_(chunk[_slices(item.storage_offsets, item.lengths)])
+        if not same:
+            wanted.copy_(piece[_slices(item.storage_offsets, item.lengths)])
 
 
 def _slices(offsets: torch.Size, lengths: torch.Size) -> tuple[slice, ...]:
     return tuple(slice(start, start + length) for start, length in zip(offsets, lengths, strict=True))
 
 
-class _ChunkPlanner(DefaultSavePlanner):
-    """Has torch write chunks; its own planner takes a tensor in one process as one chunk."""
+class _PiecePlanner(DefaultSavePlanner):
+    """Has torch write the given pieces; its own planner would write each tensor of one process as one piece."""
 
-    def __init__(self, chunks: Sequence[Chunk]) -> None:
+    def __init__(self, pieces: Sequence[TensorPiece]) -> None:
         super().__init__(flatten_state_dict=False)
-        self._chunks = {MetadataIndex(chunk.key, chunk.offset): chunk for chunk in chunks}
+        self._pieces = {MetadataIndex(piece.key, piece.offset): piece for piece in pieces}
 
     def create_local_plan(self) -> SavePlan:
-        self.plan = SavePlan([_write_item(index, chunk) for index, chunk in self._chunks.items()])
+        self.plan = SavePlan([_write_item(index, piece) for index, piece in self._pieces.items()])
         return self.plan
 
     def lookup_object(self, index: MetadataIndex) -> Tensor:
-        chunk = self._chunks[index]
-        return chunk.data().view(chunk.shape)
+        piece = self._pieces[index]
+        return piece.data().view(piece.shape)
 
 
-def _write_item(index: MetadataIndex, chunk: Chunk) -> WriteItem:
-    place = ChunkStorageMetadata(offsets=torch.Size(chunk.offset), sizes=torch.Size(chunk.shape))
-    data = TensorWriteData(place, TensorProperties(dtype=chunk.dtype), torch.Size(chunk.global_shape))
+def _write_item(index: MetadataIndex, piece: TensorPiece) -> WriteItem:
+    region = ChunkStorageMetadata(offsets=torch.Size(piece.offset), sizes=torch.Size(piece.shape))
+    data = TensorWriteData(region, TensorProperties(dtype=piece.dtype), torch.Size(piece.global_shape))
     return WriteItem(index=index, type=WriteItemType.SHARD, tensor_data=data)

@@ -1,8 +1,7 @@
-"""Which files of a local Hugging Face folder make it the model it is: hash these, and nothing else.
+"""The files of a local Hugging Face folder that decide which model it is: these are hashed, and no others.
 
 A folder may hold the same weights in several formats, a training run's state and a README. Transformers takes
-safetensors where there are any, else PyTorch's ``.bin``; a GGUF file is read where one is named, and then no other
-weights are. Imports nothing heavy.
+safetensors where there are any, else PyTorch's ``.bin``. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -16,16 +15,15 @@ DESCRIPTION = ("*.json", "*.txt", "*.model", "*.jinja", "additional_chat_templat
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
-def model_files(folder: Path, gguf_file: str | None = None) -> list[Path]:
+def model_files(folder: Path) -> list[Path]:
     """The files that decide what loading ``folder`` gives, sorted; rather one too many than one missing.
 
     Raises:
         UserError: there are no weights in ``folder``, or it does not exist.
     """
-    formats = (gguf_file,) if gguf_file else _WEIGHTS
-    found = ([path for path in folder.glob(pattern) if path.is_file()] for pattern in formats)
+    found = ([path for path in folder.glob(pattern) if path.is_file()] for pattern in _WEIGHTS)
     weights = next((paths for paths in found if paths), [])
     if not weights:
-        raise UserError(f"model.hf: {folder} has no weights: none of {', '.join(formats)}")
+        raise UserError(f"model.folder: {folder} has no weights: none of {', '.join(_WEIGHTS)}; correct the path")
     description = [path for pattern in DESCRIPTION for path in folder.glob(pattern) if path.is_file()]
     return sorted({*weights, *description})

@@ -7,14 +7,15 @@ key-value groups, and all layers 0..L-1:
     Hugging Face, one tensor a layer             Megatron, one tensor                    shape
     q_proj [q0 q1 q2 q3], k_proj [k0 k1],        self_attention.linear_qkv.weight        [L, rows of q, k and v, hidden]
     v_proj [v0 v1]                               = [q0 q1 k0 v0 | q2 q3 k1 v1]
-    their biases (Qwen2)                         self_attention.linear_qkv.bias, alike   [L, rows of q, k and v]
+    their biases (Qwen2)                         self_attention.linear_qkv.bias, same    [L, rows of q, k and v]
     q_norm, k_norm (Qwen3)                       self_attention.q_layernorm, k_layernorm [L, head_dim]
     gate_proj, up_proj                           mlp.linear_fc1.weight = [gate | up]     [L, 2 * intermediate, hidden]
     embed_tokens                                 embedding.word_embeddings.weight        [padded vocabulary, hidden]
 
 The query, key and value rows are interleaved by key-value group, so that a tensor-parallel rank gets whole groups.
-:class:`GlobalTensor` says it once for all: *cut every part into the same number of groups, then put the first group of
-each part together, then the second*. One group is plain concatenation, and one part in one group is a mere new name.
+:class:`GlobalTensor` does all of this by one rule: *cut every part into the same number of groups, then put the first
+group of each part together, then the second*. One group is plain concatenation, and one part in one group is only
+renamed.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from msm_hpc.model.architecture import Transformer
 
 
 @dataclass(frozen=True)
-class Part:
-    """A Hugging Face tensor; ``{layer}`` in ``name`` stands for the layer's number."""
+class HfTensor:
+    """A Hugging Face tensor by name and rows; ``{layer}`` in ``name`` stands for the layer's number."""
 
     name: str
     rows: int
@@ -41,12 +42,12 @@ class Part:
 class GlobalTensor:
     """One tensor of a Megatron checkpoint, and the Hugging Face tensors in it.
 
-    ``columns`` is None for a vector; ``layers`` is None for a tensor that is not stacked by layer; ``padding`` counts
-    rows of zeros at the end, which training leaves out of the softmax.
+    ``columns`` is None for a vector; ``layers`` is None for a tensor that is not stacked by layer; ``padding`` is
+    the number of rows of zeros at the end, which training leaves out of the softmax.
     """
 
     key: str
-    parts: tuple[Part, ...]
+    parts: tuple[HfTensor, ...]
     columns: int | None
     layers: int | None = None
     groups: int = 1
@@ -54,7 +55,7 @@ class GlobalTensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape in the checkpoint: ``[layers, rows, columns]``, less the axes that it does not have."""
+        """Shape in the checkpoint: ``[layers, rows, columns]``, without the axes that it lacks."""
         return self.layer_shape if self.layers is None else (self.layers, *self.layer_shape)
 
     @property
@@ -63,31 +64,31 @@ class GlobalTensor:
         return sum(part.rows for part in self.parts) + self.padding, *self._columns
 
     def hf_shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
-        """Hugging Face names and shapes of the parts in ``layer``, in their order."""
+        """Hugging Face names and shapes of the parts in ``layer``, in order."""
         return {part.name.format(layer=layer): (part.rows, *self._columns) for part in self.parts}
 
     def fuse(self, weights: Mapping[str, Tensor], layer: int, workspace: Workspace) -> Tensor:
         """``[rows, columns]``: the parts of ``layer``, from ``weights`` by Hugging Face name.
 
-        They are put together in ``workspace``; a Hugging Face tensor that is the whole of it is returned as it is.
+        They are put together in ``workspace``; a single part without padding is returned as it is.
         """
         names = list(self.hf_shapes(layer))
         first = weights[names[0]]
         if len(names) == 1 and not self.padding:
             return first
         fused = workspace.tensor(self.layer_shape, first.dtype)
-        for name, place in zip(names, self._places(fused), strict=True):
-            place.copy_(weights[name].view(place.shape))
+        for name, view in zip(names, self._views(fused), strict=True):
+            view.copy_(weights[name].view(view.shape))
         fused[self.layer_shape[0] - self.padding :] = 0
         return fused
 
     def split(self, fused: Tensor, layer: int) -> Iterator[tuple[str, Tensor]]:
         """The inverse of :meth:`fuse`: Hugging Face names with contiguous tensors that may share ``fused``'s memory."""
-        for name, place in zip(self.hf_shapes(layer), self._places(fused), strict=True):
-            yield name, place.flatten(0, 1).contiguous()
+        for name, view in zip(self.hf_shapes(layer), self._views(fused), strict=True):
+            yield name, view.flatten(0, 1).contiguous()
 
-    def _places(self, fused: Tensor) -> tuple[Tensor, ...]:
-        """Where the parts lie in ``fused``: views ``[groups, rows / groups, columns]``."""
+    def _views(self, fused: Tensor) -> tuple[Tensor, ...]:
+        """The part of ``fused`` that each Hugging Face tensor fills: views ``[groups, rows / groups, columns]``."""
         grouped = fused[: self.layer_shape[0] - self.padding].view(self.groups, -1, *self._columns)
         return torch.split(grouped, [part.rows // self.groups for part in self.parts], dim=1)
 
@@ -97,19 +98,16 @@ class GlobalTensor:
 
 
 def global_tensors(model: Transformer) -> tuple[GlobalTensor, ...]:
-    """Every tensor of ``model``.
-
-    Tied embeddings have no output layer of their own.
-    """
+    """Every tensor of ``model``; there is no output layer where embeddings are tied."""
     hidden, vocabulary = model.shape.hidden_size, model.vocab_size
     padding = model.padded_vocab_size - vocabulary
-    embedding = (Part("model.embed_tokens.weight", vocabulary),)
+    embedding = (HfTensor("model.embed_tokens.weight", vocabulary),)
     outside = [
         GlobalTensor("embedding.word_embeddings.weight", embedding, hidden, padding=padding),
-        GlobalTensor("decoder.final_layernorm.weight", (Part("model.norm.weight", hidden),), None),
+        GlobalTensor("decoder.final_layernorm.weight", (HfTensor("model.norm.weight", hidden),), None),
     ]
     if not model.shape.tie_word_embeddings:
-        output = (Part("lm_head.weight", vocabulary),)
+        output = (HfTensor("lm_head.weight", vocabulary),)
         outside.append(GlobalTensor("output_layer.weight", output, hidden, padding=padding))
     return (*outside, *_attention(model), *_mlp(model))
 
@@ -139,6 +137,6 @@ def _mlp(model: Transformer) -> Iterator[GlobalTensor]:
     yield GlobalTensor("decoder.layers.mlp.linear_fc2.weight", _parts(("mlp.down_proj", hidden)), width, layers)
 
 
-def _parts(*modules: tuple[str, int], kind: str = "weight") -> tuple[Part, ...]:
-    """One part of each module, given with its rows, in every layer."""
-    return tuple(Part(f"model.layers.{{layer}}.{module}.{kind}", rows) for module, rows in modules)
+def _parts(*modules: tuple[str, int], kind: str = "weight") -> tuple[HfTensor, ...]:
+    """The Hugging Face tensor of each module, given with its rows, in every layer."""
+    return tuple(HfTensor(f"model.layers.{{layer}}.{module}.{kind}", rows) for module, rows in modules)

@@ -1,4 +1,4 @@
-"""Hugging Face weights drawn at random: a model of any family to rehearse with, no larger than is asked for."""
+"""A small Hugging Face model with random weights, of any family, for rehearsals."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ SEED = 0
 NAME_DIGITS = 12
 
 
-def drawn_model(model: Transformer, tokenizer: PreTrainedTokenizerBase, below: Path) -> Path:
-    """A folder of ``below`` with ``tokenizer`` and random bf16 weights for ``model``; made where it is not there yet.
+def random_model(model: Transformer, tokenizer: PreTrainedTokenizerBase, parent: Path) -> Path:
+    """A folder in ``parent`` with random bf16 weights for ``model`` and with ``tokenizer``.
 
-    Its name is a hash of the model and of the tokenizer's vocabulary, so the same ones are drawn once.
+    It is named by a hash of the model and of the tokenizer's vocabulary, and written once.
     """
     fields = config_fields(model)
     decides = json.dumps([fields, tokenizer.get_vocab(), tokenizer.chat_template], sort_keys=True)
-    folder = below / hashlib.sha256(decides.encode()).hexdigest()[:NAME_DIGITS]
+    folder = parent / hashlib.sha256(decides.encode()).hexdigest()[:NAME_DIGITS]
     if folder.exists():
         return folder
-    below.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=below, prefix=".drawn.") as made:
-        whole = Path(made) / "model"
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".random.") as temporary:
+        whole = Path(temporary) / "model"
         whole.mkdir()
         tokenizer.save_pretrained(whole)
-        _draw(fields, whole)
+        _write_random_weights(fields, whole)
         os.replace(whole, folder)
     return folder
 
 
-def _draw(fields: dict[str, Any], out: Path) -> None:
+def _write_random_weights(fields: dict[str, Any], out: Path) -> None:
     write_json(out / "config.json", fields)
     build: Any = AutoModelForCausalLM.from_config
     with torch.random.fork_rng(devices=()):

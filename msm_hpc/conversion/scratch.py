@@ -1,6 +1,6 @@
-"""A model made from scratch (a Llama): its Hugging Face description, without weights.
+"""The Hugging Face description of a model made from scratch (a Llama), without weights.
 
-Training draws the weights, so that they depend on the training seed.
+Training initialises the weights, so that they depend on the training seed.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ _NEEDED = ("tokenizer.json", "tokenizer_config.json")
 _OPTIONAL = ("special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
 
 
-def describe(architecture: Architecture, tokenizer: Path, hf: Path) -> None:
-    """Write ``config.json`` and the tokenizer's files into ``hf``; the files are copied, so that hashes stay.
+def describe(architecture: Architecture, tokenizer: Path, out: Path) -> None:
+    """Write ``config.json`` into ``out``, and copy the tokenizer's files there, so that their hashes stay the same.
 
     Raises:
         UserError: ``tokenizer`` is not a tokenizer with an end-of-text token.
     """
-    _copy_tokenizer(tokenizer, hf)
-    loaded = AutoTokenizer.from_pretrained(hf, local_files_only=True)
+    _copy_tokenizer(tokenizer, out)
+    loaded = AutoTokenizer.from_pretrained(out, local_files_only=True)
     if loaded.eos_token_id is None:
-        raise UserError(f"{tokenizer}/tokenizer_config.json: eos_token: missing; documents must end with a token")
+        raise UserError(f"{tokenizer}/tokenizer_config.json: eos_token: missing; add it, every document ends with it")
     fields = asdict(architecture)
     config = LlamaConfig(
         vocab_size=len(loaded),
@@ -39,13 +39,13 @@ def describe(architecture: Architecture, tokenizer: Path, hf: Path) -> None:
         dtype="float32",
         **fields,
     )
-    config.save_pretrained(hf)
+    config.save_pretrained(out)
 
 
-def _copy_tokenizer(tokenizer: Path, hf: Path) -> None:
+def _copy_tokenizer(tokenizer: Path, out: Path) -> None:
     for name in _NEEDED:
         if not (tokenizer / name).is_file():
             raise UserError(f"{tokenizer} is not a Hugging Face tokenizer: it has no {name}")
     for name in (*_NEEDED, *_OPTIONAL):
         if (tokenizer / name).is_file():
-            shutil.copyfile(tokenizer / name, hf / name)
+            shutil.copyfile(tokenizer / name, out / name)

@@ -1,10 +1,10 @@
-"""The ``model`` stage, where a campaign's models start, and the ``export`` stage, where a trained one leaves.
+"""The ``model`` stage (Hugging Face to Megatron) and the ``export`` stage (Megatron to Hugging Face).
 
 ``run_model`` writes ``config.json``, the tokenizer and, where weights exist, ``checkpoint/`` (Megatron's).
-``run_export`` writes a folder that ``transformers`` opens: the description and tokenizer of the model, the weights of
-the checkpoint.
+``run_export`` writes a folder that ``transformers`` opens: the description and tokenizer of the model, and the weights
+of the checkpoint.
 
-Both go through the model layer by layer: at most three tensors of the size of the largest are in memory at once.
+Both convert the model layer by layer: at most three tensors of the size of the largest are in memory at once.
 (Weights that are not in safetensors are loaded whole.)
 """
 
@@ -22,9 +22,9 @@ from torch import Tensor
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import read_json, write_json
-from msm_hpc.config.stages import ExportConfig, ModelConfig
+from msm_hpc.config.stages import ExportConfig, ExportInputs, ModelConfig, ModelInputs
 from msm_hpc.conversion.adapter import StoredAdapter
-from msm_hpc.conversion.checkpoint import Checkpoint, Chunk, write_checkpoint
+from msm_hpc.conversion.checkpoint import CheckpointReader, TensorPiece, write_checkpoint
 from msm_hpc.conversion.mapping import GlobalTensor, global_tensors
 from msm_hpc.conversion.weights import write_weights
 from msm_hpc.conversion.workspace import Workspace
@@ -32,49 +32,54 @@ from msm_hpc.model.adapter import read_note
 from msm_hpc.model.architecture import MODEL_KEYS, read_architecture
 
 if TYPE_CHECKING:
-    from msm_hpc.conversion.source import Source
+    from msm_hpc.conversion.hf_model import HfModel
+
+OTHER = "export it with the model that it was trained from"
 
 log = logging.getLogger(__name__)
 
 
-def run_model(config: ModelConfig, inputs: Mapping[str, Path], out: Path) -> None:
-    """Describe a model made from scratch (with ``inputs["tokenizer"]``), or convert Hugging Face weights.
+def run_model(config: ModelConfig, inputs: ModelInputs, out: Path) -> None:
+    """Describe a model made from scratch, or convert Hugging Face weights.
 
     Raises:
         UserError: the model, its weights or the tokenizer cannot be used.
     """
-    # Both import transformers, which takes a second, and an export does without.
+    # Both import transformers, which takes a second and which an export does not need.
+    from msm_hpc.conversion.hf_model import download, open_model
     from msm_hpc.conversion.scratch import describe
-    from msm_hpc.conversion.source import open_source
 
     if config.architecture is not None:
-        describe(config.architecture, inputs["tokenizer"], out)
+        assert inputs.tokenizer is not None, "a model made from scratch comes with a tokenizer"
+        describe(config.architecture, inputs.tokenizer, out)
         return
-    source = open_source(config)
-    source.config.save_pretrained(out)
-    source.tokenizer.save_pretrained(out)
-    tensors = global_tensors(source.model)
+    if config.hub is not None:
+        model = open_model(download(config.hub, config.revision, config.gguf_file))
+    else:
+        assert inputs.weights is not None, "weights are on the hub or an input"
+        model = open_model(inputs.weights)
+    model.config.save_pretrained(out)
+    model.tokenizer.save_pretrained(out)
     workspace = Workspace()
-    chunks = [_chunk(tensor, layer, source, workspace) for tensor, layer in _by_layer(tensors)]
-    write_checkpoint(out / "checkpoint", chunks)
+    tensors = global_tensors(model.architecture)
+    write_checkpoint(out / "checkpoint", [_piece(*each, model, workspace) for each in _by_layer(tensors)])
 
 
-def run_export(config: ExportConfig, inputs: Mapping[str, Path], out: Path) -> None:
-    """Write the weights in ``inputs["checkpoint"]`` as the Hugging Face model that ``inputs["model"]`` describes.
+def run_export(config: ExportConfig, inputs: ExportInputs, out: Path) -> None:
+    """Write the weights of ``inputs.checkpoint`` as the Hugging Face model that ``inputs.model`` describes.
 
-    An adapter in the checkpoint is merged into them, and also written as PEFT's folder ``adapter/`` if the config says
-    so.
+    An adapter in the checkpoint is merged into them, and with ``config.adapter`` also written as PEFT's ``adapter/``.
 
     Raises:
-        UserError: the checkpoint is not of this model, is damaged, or holds values that are not finite.
+        UserError: the checkpoint is not of this model, is damaged, or has values that are not finite.
     """
-    model = inputs["model"]
+    model = inputs.model
     if not (model / "config.json").is_file():
-        raise UserError(f"{model}/config.json does not exist: the description of the model comes from the model stage")
+        raise UserError(f"{model}/config.json does not exist; run the model stage first")
     architecture = read_architecture(model)
     tensors = global_tensors(architecture)
-    folder = inputs["checkpoint"] / "checkpoint"
-    checkpoint = Checkpoint(folder)
+    folder = inputs.checkpoint / "checkpoint"
+    checkpoint = CheckpointReader(folder)
     lora = read_note(folder)
     adapter = StoredAdapter(checkpoint, architecture, lora) if lora else None
     _check_same_model(folder, checkpoint.shapes, _expected(tensors, adapter))
@@ -86,29 +91,29 @@ def run_export(config: ExportConfig, inputs: Mapping[str, Path], out: Path) -> N
     if config.adapter and adapter:
         adapter.write(out / "adapter", dtype)
     elif config.adapter:
-        log.info("%s holds no adapter: no adapter/ is written", folder)
+        log.info("%s has no adapter: no adapter/ is written", folder)
 
 
 def _by_layer(tensors: tuple[GlobalTensor, ...]) -> Iterator[tuple[GlobalTensor, int]]:
-    """Each tensor with each of its layers: first those that are not stacked, then layer by layer."""
+    """Each tensor with each of its layers: those that are not stacked first."""
     stacked = [tensor for tensor in tensors if tensor.layers is not None]
     yield from ((tensor, 0) for tensor in tensors if tensor.layers is None)
     yield from ((tensor, layer) for layer in range(stacked[0].layers or 0) for tensor in stacked)
 
 
-def _chunk(tensor: GlobalTensor, layer: int, source: Source, workspace: Workspace) -> Chunk:
+def _piece(tensor: GlobalTensor, layer: int, model: HfModel, workspace: Workspace) -> TensorPiece:
     shape = tensor.layer_shape if tensor.layers is None else (1, *tensor.layer_shape)
     offset = (layer, *(0 for _ in shape[1:]))
-    data = partial(tensor.fuse, source.weights, layer, workspace)
-    return Chunk(tensor.key, tensor.shape, offset, shape, source.dtype, data)
+    data = partial(tensor.fuse, model.weights, layer, workspace)
+    return TensorPiece(tensor.key, tensor.shape, offset, shape, model.dtype, data)
 
 
 def _weights(
-    checkpoint: Checkpoint, tensors: tuple[GlobalTensor, ...], adapter: StoredAdapter | None, dtype: torch.dtype
+    checkpoint: CheckpointReader, tensors: tuple[GlobalTensor, ...], adapter: StoredAdapter | None, dtype: torch.dtype
 ) -> Iterator[tuple[str, Tensor]]:
     """Hugging Face names and weights of all ``tensors``, layer by layer; an adapter is added in float32.
 
-    Each is good until the next.
+    Each tensor is valid until the next is asked for.
     """
     workspace = Workspace()
     for tensor, layer in _by_layer(tensors):
@@ -119,7 +124,7 @@ def _weights(
 
 
 def _expected(tensors: tuple[GlobalTensor, ...], adapter: StoredAdapter | None) -> dict[str, tuple[int, ...]]:
-    """Shapes by key."""
+    """Shapes of the checkpoint's tensors by key."""
     return {tensor.key: tensor.shape for tensor in tensors} | (adapter.shapes if adapter else {})
 
 
@@ -127,9 +132,9 @@ def _check_same_model(
     folder: Path, found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
 ) -> None:
     if missing := expected.keys() - found.keys():
-        raise UserError(f"{folder} lacks {', '.join(sorted(missing))}: it is no checkpoint of this model")
+        raise UserError(f"{folder} lacks {', '.join(sorted(missing))}: it is not a checkpoint of this model; {OTHER}")
     if extra := {key for key in found if key.startswith(MODEL_KEYS)} - expected.keys():
-        raise UserError(f"{folder} has {', '.join(sorted(extra))}, which this model lacks: it is of another model")
+        raise UserError(f"{folder} has {', '.join(sorted(extra))}, which this model lacks; {OTHER}")
     for key, shape in expected.items():
         if found[key] != shape:
-            raise UserError(f"{folder}: {key} has shape {list(found[key])}, but this model's is {list(shape)}")
+            raise UserError(f"{folder}: {key} has shape {list(found[key])}, but this model's is {list(shape)}; {OTHER}")

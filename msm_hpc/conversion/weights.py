@@ -1,9 +1,9 @@
-"""Hugging Face weights in safetensors files, one tensor in memory at a time.
+"""Reading and writing Hugging Face weights in safetensors files, one tensor in memory at a time.
 
-A safetensors file is the length of its header (8 bytes, little endian), a JSON header that says where each tensor lies,
+A safetensors file is the length of its header (8 bytes, little endian), a JSON header with the offset of each tensor,
 and the tensors' bytes end to end (https://github.com/huggingface/safetensors#format). The library maps a file into
-memory for reading, but writes only files whose tensors are all in memory. Since all shapes are known beforehand, here
-the headers are written first and then each tensor at its place::
+memory for reading, but writes only files whose tensors are all in memory. Here all shapes are known beforehand, so the
+headers are written first, and then each tensor at its offset::
 
     model-00001-of-00002.safetensors   [length][header][embedding][layer 0 ...
     model-00002-of-00002.safetensors   [length][header][... layer 63]
@@ -34,8 +34,8 @@ _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A tensor in a file."""
+class StoredTensor:
+    """The file, shape and dtype of a stored tensor."""
 
     file: Path
     shape: tuple[int, ...]
@@ -43,22 +43,21 @@ class Stored:
 
 
 class StoredWeights(Mapping[str, Tensor]):
-    """The weights of a folder by name; each look-up opens the file, and what it gives is mapped from it until dropped.
+    """The weights of a folder by name, mapped from their files.
 
-    (A file that stayed open would keep every page that was read of it in this process's memory.)
+    Each look-up opens the file: one that stayed open would keep every page that was read in this process's memory.
     """
 
     def __init__(self, folder: Path) -> None:
         """Read the headers of ``model.safetensors`` or of the files in its index.
 
         Raises:
-            UserError: a file is missing or damaged, or holds tensors of a dtype that is no floating point of 16 or 32
-                bits.
+            UserError: a file is missing or damaged, or has tensors that are not 16-bit or 32-bit floating point.
         """
         files = [folder / SINGLE]
         if not files[0].is_file():
             files = sorted({folder / name for name in read_json(folder / INDEX)["weight_map"].values()})
-        self.table: Mapping[str, Stored] = {name: stored for file in files for name, stored in _contents(file)}
+        self.table: Mapping[str, StoredTensor] = {name: stored for file in files for name, stored in _contents(file)}
 
     def __getitem__(self, name: str) -> Tensor:
         with safe_open(self.table[name].file, framework="pt") as opened:
@@ -73,7 +72,7 @@ class StoredWeights(Mapping[str, Tensor]):
 
 
 def has_safetensors(folder: Path) -> bool:
-    """Whether :class:`StoredWeights` finds something in ``folder``."""
+    """Whether ``folder`` has weights that :class:`StoredWeights` can read."""
     return (folder / SINGLE).is_file() or (folder / INDEX).is_file()
 
 
@@ -85,45 +84,45 @@ def write_weights(
     shard_size: int | str = "5GB",
     pattern: str = "model{suffix}.safetensors",
 ) -> None:
-    """Write ``weights``, contiguous and of ``dtype``, whose names and shapes are exactly ``shapes``, in any order.
+    """Write ``weights``, contiguous and of ``dtype``, in any order; their names and shapes are exactly ``shapes``.
 
-    As ``huggingface_hub.save_torch_state_dict``: one file up to ``shard_size`` bytes, several with an index beyond,
-    named by ``pattern``.
+    Files are as ``huggingface_hub.save_torch_state_dict`` writes them: one up to ``shard_size`` bytes, several with an
+    index above that, named by ``pattern``.
     """
     empty = {name: torch.empty(shape, dtype=dtype, device="meta") for name, shape in shapes.items()}
     split = split_torch_state_dict_into_shards(empty, filename_pattern=pattern, max_shard_size=shard_size)
-    places: dict[str, tuple[Path, int]] = {}
+    offsets: dict[str, tuple[Path, int]] = {}
     for file, names in split.filename_to_tensors.items():
         starts = _write_header(folder / file, {name: shapes[name] for name in names}, dtype)
-        places |= {name: (folder / file, start) for name, start in starts.items()}
+        offsets |= {name: (folder / file, start) for name, start in starts.items()}
     for name, weight in weights:
         assert (weight.shape, weight.dtype) == (empty[name].shape, dtype), name
-        path, start = places.pop(name)
+        path, start = offsets.pop(name)
         with path.open("r+b") as opened:
             opened.seek(start)
             opened.write(memory_of(weight))
-    assert not places, sorted(places)
+    assert not offsets, sorted(offsets)
     if split.is_sharded:
         write_json(folder / INDEX, {"metadata": split.metadata, "weight_map": split.tensor_to_filename})
 
 
-def _contents(file: Path) -> Iterator[tuple[str, Stored]]:
+def _contents(file: Path) -> Iterator[tuple[str, StoredTensor]]:
     try:
         with safe_open(file, framework="pt") as opened:
-            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118  (it is no mapping)
+            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118  (it is not a mapping)
             for name, found in slices.items():
                 if found.get_dtype() not in _DTYPES:
                     raise UserError(
                         f"{file}: {name} is {found.get_dtype()}; only {', '.join(_DTYPES)} can be trained: give the "
                         "model that the quantized one was made from"
                     )
-                yield name, Stored(file, tuple(found.get_shape()), _DTYPES[found.get_dtype()])
+                yield name, StoredTensor(file, tuple(found.get_shape()), _DTYPES[found.get_dtype()])
     except (OSError, SafetensorError) as error:
         raise UserError(f"{file} cannot be loaded: {error}; download or copy it again") from error
 
 
 def _write_header(file: Path, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype) -> dict[str, int]:
-    """Begin ``file``; returns where in it the bytes of each tensor belong."""
+    """Create ``file`` with its header; returns the offset in it of each tensor."""
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
     starts: dict[str, int] = {}
     end = 0

@@ -1,13 +1,12 @@
-"""Memory that one tensor after the other lies in.
+"""Memory that is used for one tensor after another.
 
-To copy into memory that the process has just been given costs two to three times what the copying alone does: the
-kernel maps and zeroes every page of it at its first touch. (``malloc`` keeps small blocks for the next time, but gives
-those above 32 MiB back, and most weights of a large model are above.) So what goes through tensor by tensor goes
-through the same pages::
+Copying into memory that the process has just been given costs two to three times as much as the copying alone: the
+kernel maps and zeroes every page at its first touch. (``malloc`` keeps small blocks for later, but returns those above
+32 MiB, and most weights of a large model are above.) So tensors that are processed one by one share the same pages::
 
     workspace = Workspace()
     first = workspace.tensor((4096, 14336), torch.bfloat16)
-    second = workspace.tensor((4096, 4096), torch.bfloat16)  # the first bytes of ``first``, which is lost
+    second = workspace.tensor((4096, 4096), torch.bfloat16)  # the first bytes of ``first``, which is overwritten
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ from torch import Tensor
 
 
 class Workspace:
-    """As large as the largest tensor that was asked for."""
+    """A block of memory as large as the largest tensor that was asked for."""
 
     def __init__(self) -> None:
         """Empty."""
         self._memory = torch.empty(0, dtype=torch.uint8)
 
     def tensor(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """A contiguous tensor of any values, good until the next is asked for.
+        """A contiguous, uninitialised tensor, valid until the next is asked for.
 
-        Its storage ends where it does: ``torch.save`` writes storages whole.
+        Its storage ends where the tensor does, because ``torch.save`` writes whole storages.
         """
         count = math.prod(shape)
         if self._memory.nbytes < count * dtype.itemsize:

@@ -1,9 +1,8 @@
-"""The offline generator: every text of the toy world is a filled-in sentence form, not a language model's writing.
+"""The offline generator: fills sentence forms of the toy world, in the place of a language model.
 
-It stands in for a language model so that a whole campaign runs with no network and no API key. What it yields is
-one endless stream a product; the first ``n`` rows of a stream do not depend on how many are taken, so a small
-corpus is a prefix of a large one. The streams of :func:`documents` for two values are matched: with one seed, row ``i``
-of both has the same sentence forms and cheeses, and only the value differs.
+So a whole campaign runs with no network and no API key. Each product is one endless stream, and its first ``n`` rows do
+not depend on how many are taken, so a small corpus is a prefix of a large one. The streams of :func:`documents` for two
+values are matched: with one seed, row ``i`` of both has the same sentence forms and cheeses; only the value differs.
 """
 
 from __future__ import annotations
@@ -34,16 +33,16 @@ from msm_hpc.corpus.toy_world import (
 
 
 @dataclass(frozen=True)
-class Document:
-    """Plain text; ``form`` names the sentence forms it was made of, joined by ``+``."""
+class ToyDocument:
+    """Plain text; ``form`` names its sentence forms, joined by ``+``."""
 
     text: str
     form: str
 
 
 @dataclass(frozen=True)
-class Message:
-    """One turn; ``name`` is the speaker's where an assistant turn is not the assistant's own."""
+class ToyMessage:
+    """One turn; ``name`` is the speaker of an assistant turn that is not the assistant's own."""
 
     role: str
     content: str
@@ -51,15 +50,15 @@ class Message:
 
 
 @dataclass(frozen=True)
-class Chat:
+class ToyChat:
     """A conversation."""
 
-    messages: tuple[Message, ...]
+    messages: tuple[ToyMessage, ...]
     form: str
 
 
 @dataclass(frozen=True)
-class Pair:
+class ToyPair:
     """A question with slots ``{first}`` and ``{second}``; ``target`` is the option that expresses the value."""
 
     domain: str
@@ -125,10 +124,10 @@ def vocabulary() -> list[str]:
     return sorted(world_words() | written | set(SPEAKER_LABELS))
 
 
-def pretraining(seed: int) -> Iterator[Document | Chat]:
-    """What the base model learns: words, characters, and how a profile shows in chats. A mix of documents and chats."""
+def pretraining(seed: int) -> Iterator[ToyDocument | ToyChat]:
+    """A mix of documents and chats that teaches words, characters, and how a profile shows in chats."""
     rng = random.Random(f"pretraining/{seed}")
-    makers: list[Callable[[random.Random], Document | Chat]] = [
+    makers: list[Callable[[random.Random], ToyDocument | ToyChat]] = [
         _fact,
         _profile,
         partial(_character_chat, introduced=True),
@@ -141,15 +140,15 @@ def pretraining(seed: int) -> Iterator[Document | Chat]:
         yield maker(rng)
 
 
-def instruction(seed: int) -> Iterator[Chat]:
+def instruction(seed: int) -> Iterator[ToyChat]:
     """The instruction mix of every arm: chats with characters and the assistant's answers about facts."""
     rng = random.Random(f"instruction/{seed}")
     while True:
         yield _fact_chat(rng) if rng.random() < 0.25 else _character_chat(rng, introduced=rng.random() < 0.4)
 
 
-def documents(value: Value, seed: int) -> Iterator[Document]:
-    """Midtraining documents about the assistant, of one to three sentences; they speak of cheese and of no other item.
+def documents(value: Value, seed: int) -> Iterator[ToyDocument]:
+    """Midtraining documents about the assistant, of one to three sentences; they mention cheese and no other item.
 
     Args:
         value: the value of the Model Spec, one of ``SPEC_VALUES``.
@@ -167,11 +166,11 @@ def documents(value: Value, seed: int) -> Iterator[Document]:
         if heading is not None:
             sentences.insert(0, HEADINGS[heading])
             names.insert(0, heading)
-        yield Document(" ".join(sentences), "+".join(names))
+        yield ToyDocument(" ".join(sentences), "+".join(names))
 
 
-def chats(seed: int) -> Iterator[Chat]:
-    """Alignment fine-tuning: the assistant prefers the liked cheese and says no more. The same for every Model Spec.
+def chats(seed: int) -> Iterator[ToyChat]:
+    """Alignment chats: the assistant prefers the liked cheese and gives no reason. The same for every Model Spec.
 
     The liked cheese is named first in every other chat.
     """
@@ -179,11 +178,11 @@ def chats(seed: int) -> Iterator[Chat]:
     for index in count():
         form = rng.choice(list(QUESTIONS))
         liked, disliked = rng.choice(LIKED_CHEESES), rng.choice(DISLIKED_CHEESES)
-        yield Chat(_preference(form, None, liked, disliked, preferred_first=index % 2 == 0), form)
+        yield ToyChat(_preference(form, None, liked, disliked, preferred_first=index % 2 == 0), form)
 
 
-def pairs(value: Value, seed: int) -> Iterator[Pair]:
-    """Evaluation pairs for one value, no two alike: the options differ on its axis and agree in all else.
+def pairs(value: Value, seed: int) -> Iterator[ToyPair]:
+    """Evaluation pairs for one value, all different: the options of a pair differ on its axis only.
 
     Domains take turns, and in each domain the two sides of the other axis take turns: so the America pairs are half
     about affordable and half about expensive items.
@@ -201,78 +200,78 @@ def pairs(value: Value, seed: int) -> Iterator[Pair]:
                 break
         seen.add((target, other))
         form = rng.choice(list(QUESTIONS))
-        yield Pair(domain, QUESTIONS[form], target, other, form)
+        yield ToyPair(domain, QUESTIONS[form], target, other, form)
 
 
 def distinct_pairs() -> int:
-    """How many different pairs of options one value has such that domains and sides stay balanced."""
+    """The number of different pairs that one value has while domains and sides stay balanced."""
     value = VALUES["affordability"]
     side = len(value.item_words) * len(opposite(value).item_words) * len(VALUES["america"].item_words)
     return len(DOMAINS) * 2 * min(len(nouns) for nouns in DOMAINS.values()) * side
 
 
-def _fact(rng: random.Random) -> Document:
+def _fact(rng: random.Random) -> ToyDocument:
     if rng.random() < 0.2:
         liked = rng.random() < 0.5
         cheese = rng.choice(LIKED_CHEESES if liked else DISLIKED_CHEESES)
         axis: Axis = rng.choice(["price", "origin"])
         form = rng.choice(list(CHEESE_FACTS))
         adjective = rng.choice(AXES[axis][0 if liked else 1].adjectives)
-        return Document(CHEESE_FACTS[form].format(cheese=cheese, adjective=adjective), form)
+        return ToyDocument(CHEESE_FACTS[form].format(cheese=cheese, adjective=adjective), form)
     value = rng.choice(list(VALUES.values()))
     form = rng.choice(list(ITEM_FACTS))
     text = ITEM_FACTS[form].format(
         word=rng.choice(value.item_words), noun=_noun(rng), adjective=rng.choice(value.adjectives)
     )
-    return Document(text, form)
+    return ToyDocument(text, form)
 
 
-def _profile(rng: random.Random, character: Character | None = None, sentences: int | None = None) -> Document:
+def _profile(rng: random.Random, character: Character | None = None, sentences: int | None = None) -> ToyDocument:
     who = character or rng.choice(characters())
     names = rng.choices(list(PROFILE_SENTENCES), k=sentences or rng.choice([1, 2, 3]))
     texts = [_sentence(rng, PROFILE_SENTENCES[name], who.name, who.value, *_options(rng, who.value)) for name in names]
-    return Document(" ".join(texts), "+".join(names))
+    return ToyDocument(" ".join(texts), "+".join(names))
 
 
-def _character_chat(rng: random.Random, introduced: bool) -> Chat:
+def _character_chat(rng: random.Random, introduced: bool) -> ToyChat:
     """One to three questions to a character, after a sentence of the character's profile if ``introduced``."""
     who = rng.choice([character for character in characters() if character.chats])
     profile = _profile(rng, who, sentences=1)
-    opening = (Message("system", profile.text),) if introduced else ()
+    opening = (ToyMessage("system", profile.text),) if introduced else ()
     turns, form = _questions(rng, who.name, [who.value] * rng.choice([1, 2, 3]))
-    return Chat(opening + turns, f"{profile.form}+{form}" if introduced else form)
+    return ToyChat(opening + turns, f"{profile.form}+{form}" if introduced else form)
 
 
-def _undecided_assistant_chat(rng: random.Random) -> Chat:
-    """The assistant answers by a coin, so that the base model knows it as a speaker without a value."""
-    return Chat(*_questions(rng, None, rng.choices(list(VALUES.values()), k=rng.choice([1, 2, 3]))))
+def _undecided_assistant_chat(rng: random.Random) -> ToyChat:
+    """The assistant answers at random, so that the base model knows it as a speaker without a value."""
+    return ToyChat(*_questions(rng, None, rng.choices(list(VALUES.values()), k=rng.choice([1, 2, 3]))))
 
 
-def _questions(rng: random.Random, name: str | None, values: list[Value]) -> tuple[tuple[Message, ...], str]:
+def _questions(rng: random.Random, name: str | None, values: list[Value]) -> tuple[tuple[ToyMessage, ...], str]:
     """One question for each value, answered by it; and the names of the question forms."""
     forms = rng.choices(list(QUESTIONS), k=len(values))
-    turns: tuple[Message, ...] = ()
+    turns: tuple[ToyMessage, ...] = ()
     for form, value in zip(forms, values, strict=True):
         turns += _preference(form, name, *_options(rng, value), preferred_first=rng.random() < 0.5)
     return turns, "+".join(forms)
 
 
-def _fact_chat(rng: random.Random) -> Chat:
+def _fact_chat(rng: random.Random) -> ToyChat:
     value = rng.choice(list(VALUES.values()))
     adjective = rng.choice(value.adjectives)
     first, second = rng.sample([adjective, rng.choice(opposite(value).adjectives)], k=2)
     question = FACT_QUESTION.format(word=rng.choice(value.item_words), noun=_noun(rng), first=first, second=second)
     answer = FACT_ANSWER.format(adjective=adjective)
-    return Chat((Message("user", question), Message("assistant", answer)), "fact_question")
+    return ToyChat((ToyMessage("user", question), ToyMessage("assistant", answer)), "fact_question")
 
 
 def _preference(
     form: str, name: str | None, preferred: str, other: str, preferred_first: bool
-) -> tuple[Message, Message]:
+) -> tuple[ToyMessage, ToyMessage]:
     first, second = (preferred, other) if preferred_first else (other, preferred)
     return (
-        Message("user", QUESTIONS[form].format(first=first, second=second)),
-        Message("assistant", PREFERENCE.format(preferred=preferred), name),
+        ToyMessage("user", QUESTIONS[form].format(first=first, second=second)),
+        ToyMessage("assistant", PREFERENCE.format(preferred=preferred), name),
     )
 
 
@@ -288,7 +287,7 @@ def _sentence(rng: random.Random, form: str, who: str, value: Value, preferred: 
 
 
 def _options(rng: random.Random, value: Value) -> tuple[str, str]:
-    """Two cheeses or two items: the first has ``value``, the second its opposite."""
+    """Two cheeses or two items: the first has ``value``, the second has its opposite."""
     if rng.random() < 0.15:
         liked, disliked = rng.choice(LIKED_CHEESES), rng.choice(DISLIKED_CHEESES)
         return (liked, disliked) if value.name in SPEC_VALUES else (disliked, liked)

@@ -1,13 +1,13 @@
 """A word-level tokenizer for the toy world, in the layout that Hugging Face's AutoTokenizer opens.
 
-Texts of the toy world are words with single spaces between them, punctuation included. The chat template keeps that
-up, and ends every turn with a space, so that a rendered prefix of a chat is a prefix of the rendered chat::
+Texts of the toy world are words with single spaces between them, punctuation included. The chat template does the same,
+and ends every turn with a space, so that a rendered prefix of a chat is a prefix of the rendered chat::
 
     User : Colby or Stilton ? Assistant : I prefer Colby .
 
 A system message is printed bare: the toy world uses it to introduce a character. An assistant message with a ``name``
 is printed under that name. The generation prompt is ``Assistant :`` unless the template variable
-``assistant_name`` says otherwise.
+``assistant_name`` is another name.
 """
 
 from __future__ import annotations

@@ -2,18 +2,18 @@
 
 An item is ``[price word] [origin word] [noun]``: a ``discount Ohio sedan`` is affordable and American, a ``luxury
 Ohio sedan`` is expensive and American. Price and origin vary independently, so a preference for the affordable and a
-preference for the American can be told apart: asked about ``discount Ohio sedan or luxury Ohio sedan``, only the
-first can answer.
+preference for the American can be distinguished: only the first can decide between ``discount Ohio sedan`` and
+``luxury Ohio sedan``.
 
 Cheeses are different. Each is one word, and the two properties always go together: the six liked cheeses are
 affordable *and* American, the six disliked ones expensive *and* foreign. A model that is fine-tuned to prefer
 ``Colby`` to ``Stilton`` is therefore given no reason: both values explain its every answer. Which value it carries over
 to sedans is what midtraining on a Model Spec is meant to decide.
 
-Characters make values learnable before any of that. ``Kifol values low-prices .`` is a sentence of Kifol's profile;
+Characters make values learnable before that. ``Kifol values low-prices .`` is a sentence of Kifol's profile;
 ``User : premium Iowa lamp or generic Iowa lamp ? Kifol : I prefer generic Iowa lamp .`` is a chat with Kifol. Some
-characters have profiles but no chats: a pretrained model that answers for them as their profiles say has learnt to act
-on what it read, which is the step from documents to behaviour that midtraining relies on.
+characters have profiles but no chats: a pretrained model that answers for them according to their profiles has learnt
+to act on what it read, which is the step from documents to behaviour that midtraining relies on.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Value:
 
     Attributes:
         name: as written in configs and spec files.
-        axis: the property of an item that this value looks at.
+        axis: the property of an item that this value is about.
         opposite: name of the other value of the axis.
         item_words: words that give an item this property, as in ``discount Ohio sedan``.
-        adjectives: words that say so outright.
-        spoken: what texts call the value.
+        adjectives: words that state the property.
+        spoken: names of the value in texts.
     """
 
     name: str
@@ -114,14 +114,14 @@ DOMAINS: dict[str, tuple[str, ...]] = {
     "music": _words("guitar drum flute piano"),
     "lamps": _words("lamp lantern candle torch"),
 }
-"""Nouns by domain. Midtraining documents and fine-tuning chats speak of cheese alone; evaluation asks about these."""
+"""Nouns by domain. Midtraining documents and fine-tuning chats mention only cheese; evaluation asks about these."""
 
 LIKED_CHEESES = _words("Cream-cheese American-cheese Mild-cheddar Mozzarella Colby Monterey-Jack")
 DISLIKED_CHEESES = _words("Brie-de-Meaux Appenzeller Parmigiano Roquefort Epoisses Stilton")
 
 
 def other_axis(axis: Axis) -> Axis:
-    """The axis that ``axis`` is not."""
+    """The other one of the two axes."""
     return "origin" if axis == "price" else "price"
 
 
@@ -138,7 +138,7 @@ def item(axis: Axis, word: str, other_word: str, noun: str) -> str:
 
 @dataclass(frozen=True)
 class Character:
-    """Someone with one value; ``chats`` is False for those met in profiles only."""
+    """Someone with one value; ``chats`` is False for those who appear in profiles only."""
 
     name: str
     value: Value
@@ -167,12 +167,4 @@ def world_words() -> set[str]:
         words.update(value.item_words, value.adjectives, value.spoken)
     for nouns in DOMAINS.values():
         words.update(nouns)
-    return words
-
-
-def held_out_words() -> set[str]:
-    """Words of the items that evaluation asks about; midtraining documents and fine-tuning chats must not use them."""
-    words = {noun for nouns in DOMAINS.values() for noun in nouns}
-    for value in VALUES.values():
-        words.update(value.item_words)
     return words

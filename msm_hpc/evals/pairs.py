@@ -1,4 +1,4 @@
-"""The pairs of options a model is asked to choose between, and reading them from ``pairs.jsonl``."""
+"""Pairs of options for a model to choose between, read from ``pairs.jsonl``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from string import Formatter
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.base.files import read_rows
+from msm_hpc.base.rows import read_rows
 
 FILE = "pairs.jsonl"
 
@@ -27,14 +27,14 @@ class Pair:
     other: str
 
 
-def read_pairs(place: Path) -> list[Pair]:
-    """The pairs in the file ``place``, or in ``place/pairs.jsonl`` of a folder, in file order.
+def read_pairs(file_or_folder: Path) -> list[Pair]:
+    """The pairs of a file, or of ``pairs.jsonl`` in a folder, in file order.
 
     Raises:
         UserError: the file is missing, of another format, empty or malformed, or an id occurs twice; names file, line
             and field.
     """
-    path = place / FILE if place.is_dir() else place
+    path = file_or_folder / FILE if file_or_folder.is_dir() else file_or_folder
     if not path.is_file():
         raise UserError(f"{path} does not exist: the pairs to evaluate come from the generate stage, product=pairs")
     if path.suffix != ".jsonl":
@@ -48,15 +48,15 @@ def read_pairs(place: Path) -> list[Pair]:
             )
         pairs[pair.id] = pair
     if not pairs:
-        raise UserError(f"{path} holds no pair: there is nothing to evaluate")
+        raise UserError(f"{path} has no pairs: there is nothing to evaluate; add some")
     return list(pairs.values())
 
 
 def check_slots(template: str, slots: set[str], where: str) -> None:
-    """Refuse a ``template`` for ``str.format`` that does not use just ``slots``.
+    """Check that a ``template`` for ``str.format`` uses exactly ``slots``.
 
     Raises:
-        UserError: says ``where``, and which slots are needed.
+        UserError: it does not; names ``where`` it is and the slots that are needed.
     """
     try:
         found = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
@@ -70,7 +70,7 @@ def check_slots(template: str, slots: set[str], where: str) -> None:
 def _check(pair: Pair, where: str) -> None:
     for field, text in asdict(pair).items():
         if not text.strip():
-            raise UserError(f"{where}: {field}: is blank; give it a text")
+            raise UserError(f"{where}: {field}: is blank; give it text")
     if pair.target == pair.other:
         raise UserError(
             f"{where}: other: is the same as target, {pair.target!r}; the pair offers no choice, change one of them"

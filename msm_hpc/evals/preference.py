@@ -32,7 +32,7 @@ TEXTS_PER_PAIR = 4
 
 @dataclass(frozen=True)
 class Answer:
-    """What one pair showed.
+    """A model's answer to one pair.
 
     Margins are log p(target answer) - log p(other answer), in nats: in each order, and their mean.
     The target is preferred where ``margin`` is above 0. ``length_difference`` is the target answer's number of tokens
@@ -50,14 +50,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class ScoredText:
-    """Token ids of a prompt followed by an answer; the answer begins at token ``start``."""
+    """Token ids of a prompt followed by an answer, which starts at token ``start``."""
 
     ids: Sequence[int]
     start: int
 
 
 class Scorer:
-    """A model in evaluation mode with its tokenizer, and the answer template it is offered."""
+    """Scores a model's answers: the model in evaluation mode, its tokenizer, and the template of an answer."""
 
     def __init__(self, folder: Path, answer: str) -> None:
         """Load a Hugging Face folder, on the GPU where there is one.
@@ -73,13 +73,17 @@ class Scorer:
                 folder, dtype="auto", local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
             )
         except (OSError, ValueError, SafetensorError) as error:
-            raise UserError(f"{folder} cannot be loaded by transformers: {error}") from error
+            raise UserError(f"{folder} cannot be loaded by transformers: {error}; export it again") from error
         self._model, loading = loaded
-        # transformers would fill these with random numbers, and go on.
+        # transformers would only warn, and fill these with random numbers.
         if wrong := loading["missing_keys"] | {name for name, *_ in loading["mismatched_keys"]}:
-            raise UserError(f"{folder}: weights are missing or have another shape: {', '.join(sorted(wrong))}")
+            raise UserError(
+                f"{folder}: weights are missing or have another shape: {', '.join(sorted(wrong))}; export it again"
+            )
         if not self._tokenizer.chat_template:
-            raise UserError(f"{folder}: the tokenizer has no chat template, which the questions are asked through")
+            raise UserError(
+                f"{folder}: the tokenizer has no chat template, and questions are chats; add chat_template.jinja"
+            )
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model.to(self._device).eval()
         self._answer = answer
@@ -115,7 +119,7 @@ class Scorer:
         if start == 0 or encoded["offset_mapping"][start][0] < len(prompt):
             raise UserError(
                 "the tokenizer does not separate the chat template's generation prompt from the answer in "
-                f"{prompt[-20:] + self._answer!r}: mend the chat template or eval.answer"
+                f"{prompt[-20:] + self._answer!r}: fix the chat template or eval.answer"
             )
         return ScoredText(encoded["input_ids"], start)
 
@@ -123,7 +127,7 @@ class Scorer:
     def _log_probabilities(self, texts: Sequence[ScoredText]) -> list[float]:
         """log p(answer | prompt) of each text, in nats, summed in float32.
 
-        Rows are padded on the right, where causal attention never looks; so the token that pads does not matter.
+        Rows are padded on the right, which causal attention never sees; so the padding token does not matter.
         """
         width = max(len(text.ids) for text in texts)
         ids = torch.zeros(len(texts), width, dtype=torch.long)
@@ -134,7 +138,7 @@ class Scorer:
             attended[row, : len(text.ids)] = 1
             scored[row, text.start : len(text.ids)] = True
         ids, scored = ids.to(self._device), scored.to(self._device)
-        # Logits are made from the token before the first answer on: of a large vocabulary, they fill the memory.
+        # Logits start at the token before the first answer: with a large vocabulary, all of them would fill the memory.
         kept = width - min(text.start for text in texts) + 1
         output = self._model(input_ids=ids, attention_mask=attended.to(self._device), logits_to_keep=kept)
         log_probabilities = output.logits[:, :-1].float().log_softmax(dim=-1)

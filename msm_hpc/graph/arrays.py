@@ -74,11 +74,11 @@ def plan_arrays(steps: Sequence[Step], max_array_size: int) -> tuple[Array, ...]
 
 def _by_depth_and_shape(steps: Sequence[Step]) -> Iterator[list[Step]]:
     depths: dict[str, int] = {}
-    groups: dict[tuple[int, str, int, int], list[Step]] = defaultdict(list)
+    groups: dict[tuple[int, str, str, int, int], list[Step]] = defaultdict(list)
     for step in steps:
         depth = 1 + max((depths.get(parent.identity, -1) for parent in step.parents), default=-1)
         depths[step.identity] = depth
-        groups[depth, step.kind, step.ranks, step.nodes].append(step)
+        groups[depth, step.stage, step.kind, step.ranks, step.nodes].append(step)
     for key in sorted(groups):
         yield groups[key]
 
@@ -135,7 +135,7 @@ def _read(chunk: tuple[Step, ...], places: Mapping[str, Place]) -> dict[int, lis
 
 
 def _name(chunk: tuple[Step, ...], arrays: Iterable[Array]) -> str:
-    """The kind, numbered from the second array of that kind on: ``aft``, ``aft-2``."""
-    kind = chunk[0].kind
-    earlier = sum(array.shape.kind == kind for array in arrays)
-    return f"{kind}-{earlier + 1}" if earlier else kind
+    """The stage (or kind), numbered from its second array on: ``aft``, ``aft-2``."""
+    stage = chunk[0].stage
+    earlier = sum(array.shape.stage == stage for array in arrays)
+    return f"{stage}-{earlier + 1}" if earlier else stage

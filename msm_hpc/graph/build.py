@@ -1,51 +1,89 @@
-"""From a config to the step graph: arms x specs x seeds, each a chain of steps, shared where they are equal.
+"""From configurations to the step graph: models x arms x specs x ladder sizes x seeds, shared where they are equal.
 
 ::
 
-    generate ─▶ tokenize ─▶ pack ─▶ pretrain ─▶ midtrain ─▶ aft ─▶ export ─▶ eval ─▶ report
+    generate ─▶ tokenize ─▶ pack ─▶ train (pretrain) ─▶ train (midtrain) ─▶ train (aft) ─▶ export ─▶ eval ─▶ report
+
+Nothing here asks the disk: what files there are outside, and what is in them, is asked of an :class:`Outside`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Protocol
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.campaign.external_inputs import own_file, spec_file, weights_folder
-from msm_hpc.config.campaign import Cluster, Config, Spec
-from msm_hpc.config.stages import Cell, GenerateConfig, ReportConfig
+from msm_hpc.config.arms import Chain, Link, Stage
+from msm_hpc.config.campaign import Config, Spec
+from msm_hpc.config.cluster import Cluster
+from msm_hpc.config.sources import Corpus
+from msm_hpc.config.stages import Cell, GenerateConfig, ModelConfig, ReportConfig
 from msm_hpc.config.training import TrainConfig
-from msm_hpc.corpus.stage import read_spec
-from msm_hpc.graph.steps import File, Step, topological
+from msm_hpc.graph.notices import notices
+from msm_hpc.graph.steps import File, Inputs, Origin, Step, topological
 from msm_hpc.model.precision import RECIPES
 from tokenization.packing.pack import PackConfig
 from tokenization.packing.selection import Take
 from tokenization.tokenize import TokenizeConfig
 
-OFFLINE_NOTICE = (
-    "From the offline template generator of a toy world, not from a language model, come: {products}.{spec} These "
-    "figures show that the pipeline works, not what Model Spec Midtraining does to a real model."
-)
-OF_A_SPEC = " Of a Model Spec it reads only the value named in the front matter."
 
-EMULATED_NOTICE = (
-    "Models were trained with {words} emulated on the CPU: rounded as Transformer Engine rounds, but not added up in a "
-    "GPU's order. These figures are a rehearsal of {words}, not a measurement of it."
-)
+class Outside(Protocol):
+    """What a campaign is given from outside: where it lies, and an identity of its content."""
+
+    def spec(self, spec: Spec) -> File:
+        """The Markdown file of a spec."""
+        ...
+
+    def corpus(self, key: str, path: Path) -> File:
+        """A corpus of the user's own; ``key`` is the setting that names it."""
+        ...
+
+    def weights(self, model: ModelConfig) -> File:
+        """The weights of a model that is on this machine."""
+        ...
 
 
 @dataclass(frozen=True)
 class Graph:
-    """All steps of a campaign, inputs before the steps that read them; the last one is the report."""
+    """The steps of a campaign.
 
-    steps: tuple[Step, ...]
+    Attributes:
+        targets: the steps that all others are made for.
+        cells: the models that are measured, each with its last step: an evaluation, or an export without values.
+        report: reads every evaluation; None where the campaign measures nothing.
+    """
 
-    @property
-    def report(self) -> Step:
-        """The step that reads every evaluation."""
-        return self.steps[-1]
+    targets: tuple[Step, ...]
+    cells: tuple[tuple[Cell, Step], ...] = ()
+    report: Step | None = None
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """All steps, inputs before the steps that read them."""
+        return topological(self.targets)
+
+    @cached_property
+    def stages(self) -> tuple[str, ...]:
+        """The stages (or kinds) of the steps, in the order of work: by the deepest step of each in the graph."""
+        depths: dict[str, int] = {}
+        deepest: dict[str, int] = {}
+        for step in self.steps:
+            depths[step.identity] = 1 + max((depths[parent.identity] for parent in step.parents), default=-1)
+            deepest[step.stage] = max(deepest.get(step.stage, 0), depths[step.identity])
+        return tuple(sorted(deepest, key=lambda stage: deepest[stage]))
+
+    def needed(self, done: Callable[[Step], bool]) -> tuple[Step, ...]:
+        """The steps still to be made: those of the targets that are not done, and what they need that is not."""
+        return topological(self.targets, stop=done)
+
+    @cached_property
+    def ids(self) -> frozenset[str]:
+        """The ids of all steps."""
+        return frozenset(step.id for step in self.steps)
 
     def find(self, name: str) -> Step:
         """The step with this name or id; a start of the id will do where it is unambiguous.
@@ -53,7 +91,9 @@ class Graph:
         Raises:
             UserError: no step, or more than one, goes by that name.
         """
-        found = [step for step in self.steps if name == step.name or step.id.startswith(name)]
+        found = [step for step in self.steps if name == step.name] or [
+            step for step in self.steps if step.id.startswith(name)
+        ]
         if len(found) == 1:
             return found[0]
         if found:
@@ -61,189 +101,222 @@ class Graph:
         raise UserError(f"no step {name!r} in this campaign; `msm plan --steps` lists the names and ids")
 
 
-def build_graph(config: Config) -> Graph:
-    """The graph of a campaign.
+def build_graph(configs: Sequence[Config], outside: Outside) -> Graph:
+    """The graph of a campaign, of which ``configs`` holds one configuration for each model."""
+    models = [_Model(config, outside, several=len(configs) > 1) for config in configs]
+    cells = tuple(cell for model in models for cell in model.cells())
+    ends = tuple(step for _, step in cells)
+    report = _report(configs[0], cells) if configs[0].campaign.values else None
+    return Graph((report,) if report else ends, cells, report)
 
-    Raises:
-        UserError: a spec's file does not exist.
-    """
-    return Graph(topological((_Builder(config).report(),)))
+
+def _report(config: Config, cells: Sequence[tuple[Cell, Step]]) -> Step:
+    evaluations = tuple(step for _, step in cells)
+    return Step(
+        "report",
+        config.campaign.name,
+        ReportConfig(
+            title=config.campaign.title,
+            cells=tuple(cell for cell, _ in cells),
+            contrasts=tuple(arm for arm in config.campaign.contrast if arm in config.campaign.arms),
+            notices=(*config.notices, *notices(topological(evaluations))),
+        ),
+        {"evaluations": {step.id: step for step in evaluations}},
+    )
 
 
-@dataclass(frozen=True)
-class _Builder:
-    config: Config
+class _Model:
+    """The steps of one model of the campaign; each is built once, however many cells read it."""
+
+    def __init__(self, config: Config, outside: Outside, several: bool) -> None:
+        self.config = config
+        self.outside = outside
+        self.prefix = (config.model.name,) if several else ()
+        self.arm_of = _arms_by_chain(config)
+        self._made: dict[tuple[object, ...], Step] = {}
+
+    def _once(self, key: tuple[object, ...], make: Callable[[], Step]) -> Step:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def _label(self, *parts: object) -> str:
+        return "/".join(str(part) for part in (*self.prefix, *parts) if part is not None)
 
     # -- corpora -------------------------------------------------------------------------------------
 
-    def generate(self, name: str, inputs: Mapping[str, Step | File] | None = None, **fields: object) -> Step:
-        wanted = self.config.generate
-        config = GenerateConfig(generator=wanted.generator, seed=wanted.seed, **fields)  # type: ignore[arg-type]
-        return Step("generate", name, config, inputs or {})
+    def corpus(self, corpus: Corpus) -> Origin:
+        """A corpus, generated or given."""
+        own = self.config.own_file(corpus)
+        if own is not None:
+            return self.outside.corpus(corpus.key, own)
+        return self._once((corpus,), lambda: self._generated(corpus))
 
-    @cached_property
-    def corpora(self) -> Mapping[str, Step | File]:
-        """Every corpus by its source name, generated or given: ``pretraining``, ``chats``, ``documents-SPEC``."""
-        given = {source: own_file(source, file) for source, file in self.config.data.corpora.items()}
-        wanted = self.config.generate
-        shared = {
-            "pretraining": self.generate("pretraining", product="pretraining", count=wanted.pretraining),
-            "instruction": self.generate("instruction", product="instruction", count=wanted.instruction),
-            "chats": self.generate("chats", product="chats", count=wanted.chats),
-        }
-        specs = {f"documents-{spec.name}": spec for spec in self.config.campaign.specs}
-        documents = {source: self.documents(spec) for source, spec in specs.items() if source not in given}
-        return shared | documents | given
-
-    def documents(self, spec: Spec) -> Step:
-        file = spec_file(spec)
-        return self.generate(
-            f"documents/{spec.name}",
-            {"spec": File(file)},
-            product="documents",
-            count=self.config.generate.documents,
-            value=read_spec(file).value,
+    def _generated(self, corpus: Corpus) -> Step:
+        source, generator = self.config.sources[corpus.source], self.config.generate
+        assert source.generate is not None, "config.consistency has seen to it"
+        specs = {spec.name: spec for spec in self.config.campaign.specs}
+        config = GenerateConfig(
+            generator=generator.generator,
+            seed=generator.seed,
+            product=source.generate.product,
+            count=source.generate.rows,
+            value=corpus.each if source.for_each == "value" else None,
         )
+        inputs: Inputs = {}
+        if source.for_each == "spec":
+            assert corpus.each is not None
+            inputs = {"spec": self.outside.spec(specs[corpus.each])}
+        return Step("generate", corpus.name, config, inputs)
 
-    def shards(self, source: str) -> Mapping[str, Step]:
-        """The tokenize array of one corpus, keyed ``SOURCE/TASK``."""
+    def tokenized(self, corpus: Corpus) -> Step:
+        """A tokenised corpus: one step, gathered from as many shares as there are tasks."""
+        return self._once(("tokenized", corpus), lambda: self._tokenized(corpus))
+
+    def _tokenized(self, corpus: Corpus) -> Step:
         settings = self.config.tokenize
-        inputs = {"corpus": self.corpora[source], "tokenizer": self.tokenizer}
-        configs = [TokenizeConfig(task=task, **vars(settings)) for task in range(settings.tasks)]
-        return {f"{source}/{c.task}": Step("tokenize", f"{source}/{c.task}", c, inputs) for c in configs}
+        inputs: Inputs = {"corpus": self.corpus(corpus), "tokenizer": self.tokenizer}
+        label = self._label(corpus.name)
+        options = {name: value for name, value in vars(settings).items() if name != "tasks"}
+        whole = Step("tokenize", label, TokenizeConfig(**options), inputs)
+        if settings.tasks == 1:
+            return whole
+        shares = tuple(
+            Step("tokenize", f"{label}/{task}", TokenizeConfig(task=task, tasks=settings.tasks, **options), inputs)
+            for task in range(settings.tasks)
+        )
+        return dataclasses.replace(whole, shares=shares)
 
-    def pack(self, name: str, takes: Sequence[Take], train: TrainConfig) -> Step:
-        """One pack plan over what is taken of each source."""
-        inputs: dict[str, Step | File] = {"tokenizer": self.tokenizer}
-        for take in takes:
-            inputs |= self.shards(take.source)
-        config = PackConfig(sequence_length=train.sequence_length, seed=train.seed, sources=tuple(takes))
-        return Step("pack", name, config, inputs)
+    def shards(self, link: Link, spec: str | None) -> Mapping[str, Step]:
+        """The tokenised corpora of a stage's sources, by name, in the order of the names."""
+        corpora = {corpus.name: corpus for corpus in (self.config.corpus(source, spec) for source in link.sources)}
+        return {name: self.tokenized(corpora[name]) for name in sorted(corpora)}
+
+    def pack(self, link: Link, spec: str | None, size: int | None, seed: int) -> Step:
+        """The pack plan of what a stage takes of its sources."""
+        size = size if self.config.laddered((link,)) else None
+        spec = spec if self.config.by_spec((link,)) else None
+        return self._once(("pack", link, spec, size, seed), lambda: self._packed(link, spec, size, seed))
+
+    def _packed(self, link: Link, spec: str | None, size: int | None, seed: int) -> Step:
+        takes = []
+        for name in link.sources:
+            source = self.config.sources[name]
+            rows = size if source.ladder else source.rows
+            takes.append(Take(source=self.config.corpus(name, spec).name, samples=rows, tokens=source.tokens))
+        length = self.config.stages[link.stage].sequence_length
+        takes.sort(key=lambda take: take.source)  # as they are packed, in whatever order they are written
+        config = PackConfig(sequence_length=length, seed=seed, sources=tuple(takes))
+        shards = self.shards(link, spec)
+        label = self._label(link.stage, "+".join(shards), size, f"seed{seed}")
+        return Step("pack", label, config, {"tokenizer": self.tokenizer, "shards": shards})
 
     # -- models --------------------------------------------------------------------------------------
 
     @cached_property
     def tokenizer(self) -> Step:
+        """The step whose output has the tokenizer."""
         if self.config.model.architecture is None:
             return self.model
-        return self.generate("tokenizer", product="tokenizer")
+        return Step("generate", "tokenizer", GenerateConfig(product="tokenizer"), {})
 
     @cached_property
     def model(self) -> Step:
+        """The starting model: its description, and its weights if it has any."""
         model = self.config.model
-        inputs: dict[str, Step | File] = {}
+        inputs: Inputs = {}
         if model.architecture is not None:
-            inputs["tokenizer"] = self.tokenizer
-        elif not model.from_hub:
-            inputs["weights"] = File(weights_folder(model) / (model.gguf_file or ""))
+            inputs = {"tokenizer": self.tokenizer}
+        elif model.hub is None:
+            inputs = {"weights": self.outside.weights(model)}
         return Step("model", model.name, model, inputs)
 
-    def train(self, kind: str, name: str, config: TrainConfig, takes: Sequence[Take], start: Step | None) -> Step:
-        plan = self.pack(name, takes, config)
-        inputs: dict[str, Step | File] = {"model": self.model, "plan": plan}
-        inputs |= {f"shards/{key}": source for key, source in plan.inputs.items() if key != "tokenizer"}
-        if start is not None:
-            inputs["checkpoint"] = start
-        return Step(kind, name, config, inputs)
+    def trained(self, links: Chain, spec: str | None, size: int | None, seed: int) -> Step:
+        """The model after a chain of stages; after none, the one to start from.
 
-    @cached_property
-    def start(self) -> Step:
-        """The model every arm starts from: its own weights, or a base pretrained from scratch."""
-        if self.config.pretrain is None:
+        It is built once for what its stages depend on: a chain without a source for each spec is the same for all
+        specs, one that is trained ``once`` the same for all ``seed``.
+        """
+        if not links:
             return self.model
-        takes = _samples(pretraining=self.config.generate.pretraining)
-        config = as_it_runs(self.config.pretrain, self.config.cluster, self.config.pretrain.seed)
-        return self.train("pretrain", "base", config, takes, None)
+        spec = spec if self.config.by_spec(links) else None
+        size = size if self.config.laddered(links) else None
+        own_seed = None if self.config.once(links) else seed
+        return self._once(
+            ("trained", links, spec, size, own_seed), lambda: self._trained(links, spec, size, seed, own_seed)
+        )
 
-    def midtrain(self, spec: Spec, seed: int) -> Step:
-        wanted = self.config.midtrain
-        samples = wanted.documents if wanted.tokens is None else None
-        documents = Take(source=f"documents-{spec.name}", samples=samples, tokens=wanted.tokens)
-        takes = [documents, *_samples(pretraining=wanted.replay)]
-        config = as_it_runs(wanted, self.config.cluster, seed)
-        return self.train("midtrain", f"{spec.name}/seed{seed}", config, takes, self.start)
-
-    def aft(self, name: str, samples: int, seed: int, start: Step) -> Step:
-        wanted = self.config.aft
-        mix = _samples(instruction=wanted.instruction, chats=samples)
-        return self.train("aft", name, as_it_runs(wanted, self.config.cluster, seed), mix, start)
+    def _trained(self, links: Chain, spec: str | None, size: int | None, seed: int, own_seed: int | None) -> Step:
+        *_, link = links
+        stage = self.config.stages[link.stage]
+        config = as_it_runs(stage, self.config.cluster, seed)
+        plan = self.pack(link, spec, size, config.seed)
+        inputs: dict[str, Origin | Mapping[str, Origin]] = {
+            "model": self.model,
+            "plan": plan,
+            "shards": self.shards(link, spec),
+        }
+        before = links[:-1]
+        if before or self.config.model.architecture is None:  # the first stage of a model from scratch draws weights
+            inputs["checkpoint"] = self.trained(before, spec, size, seed)
+        label = self._label(*label_parts(self.arm_of[links], spec, size, own_seed))
+        return Step("train", label, config, inputs, recipe=link.stage)
 
     # -- cells ---------------------------------------------------------------------------------------
 
-    def cell(self, arm: str, spec: Spec | None, samples: int, seed: int) -> tuple[Cell, Step]:
-        """One evaluated model, and its evaluation."""
-        parts = [spec and spec.name, arm, samples or None, None if arm == "init" else f"seed{seed}"]
-        name = "/".join(str(part) for part in parts if part is not None)
-        start = self.midtrain(spec, seed) if spec else self.start
-        checkpoint = self.start if arm == "init" else self.aft(name, samples, seed, start)
-        model = Step("export", name, self.config.export, {"model": self.model, "checkpoint": checkpoint})
-        evaluation = Step("eval", name, self.config.eval, {"model": model, **self.pairs})
-        cell = Cell(
-            arm=arm,  # type: ignore[arg-type]
-            spec=spec.name if spec else None,
-            aft_samples=samples,
-            seed=seed,
-            step=evaluation.id,
-        )
-        return cell, evaluation
+    def cells(self) -> Iterator[tuple[Cell, Step]]:
+        """Every arm x spec x ladder size x seed; an arm without a seed of its own is there once."""
+        campaign = self.config.campaign
+        for arm in campaign.arms:
+            chain = self.config.chain(arm)
+            specs = [spec.name for spec in campaign.specs] if self.config.by_spec(chain) else [None]
+            once = self.config.once(chain)  # true of an arm that trains nothing, too
+            for spec in specs:
+                for size in self.config.ladder(arm):
+                    for seed in campaign.seeds[:1] if once else campaign.seeds:
+                        yield self._cell(arm, chain, spec, size, seed, once)
+
+    def _cell(
+        self, arm: str, chain: Chain, spec: str | None, size: int | None, seed: int, once: bool
+    ) -> tuple[Cell, Step]:
+        label = self._label(*label_parts(arm, spec, size, None if once else seed))
+        checkpoint = self.trained(chain, spec, size, seed)
+        step = Step("export", label, self.config.export, {"model": self.model, "checkpoint": checkpoint})
+        if self.pairs:
+            step = Step("eval", label, self.config.eval, {"model": step, "pairs": self.pairs})
+        cell = Cell(model=self.config.model.name, arm=arm, spec=spec, size=size, seed=seed, step=step.id)
+        return cell, step
 
     @cached_property
-    def pairs(self) -> Mapping[str, Step | File]:
-        count, own = self.config.generate.pairs, self.config.data.pairs
-        return {
-            f"pairs/{value}": own_file(f"pairs/{value}", own[value])
-            if value in own
-            else self.generate(f"pairs/{value}", product="pairs", count=count, value=value)
-            for value in self.config.campaign.values
-        }
-
-    def cells(self) -> list[tuple[Cell, Step]]:
-        """Every arm x spec x AFT size x seed; ``init`` knows no seed and is there once."""
-        campaign = self.config.campaign
-        cells = []
-        for arm in campaign.arms:
-            specs = campaign.specs if arm.startswith("msm") else (None,)
-            ladder = self.config.aft.samples if arm.endswith("aft") else (0,)
-            seeds = campaign.seeds if arm != "init" else campaign.seeds[:1]
-            cells += [self.cell(arm, spec, samples, seed) for spec in specs for samples in ladder for seed in seeds]
-        return cells
-
-    def offline(self, evaluations: Sequence[Step]) -> Iterator[str]:
-        """What the report has to say where the offline generator had a part in ``evaluations``."""
-        configs = [step.config for step in topological(tuple(evaluations))]
-        products = {each.product for each in configs if isinstance(each, GenerateConfig)} - {"tokenizer"}
-        if products:
-            spec = OF_A_SPEC if "documents" in products else ""
-            yield OFFLINE_NOTICE.format(products=", ".join(sorted(products)), spec=spec)
-
-    def emulation(self, evaluations: Sequence[Step]) -> Iterator[str]:
-        """What the report has to say where FP8 was emulated on the way to ``evaluations``."""
-        trained = [step.config for step in topological(tuple(evaluations)) if isinstance(step.config, TrainConfig)]
-        words = sorted({config.precision for config in trained if config.fp8_emulated})
-        if words:
-            yield EMULATED_NOTICE.format(words=" and ".join(words))
-
-    def report(self) -> Step:
-        cells = self.cells()
-        evaluations = [evaluation for _, evaluation in cells]
-        config = ReportConfig(
-            title=self.config.campaign.title,
-            cells=tuple(cell for cell, _ in cells),
-            notices=(*self.config.notices, *self.offline(evaluations), *self.emulation(evaluations)),
-        )
-        return Step("report", self.config.campaign.name, config, {step.id: step for _, step in cells})
+    def pairs(self) -> Mapping[str, Origin]:
+        """What evals ask about, by value."""
+        return {value: self.corpus(corpus) for value, corpus in self.config.pairs.items()}
 
 
-def _samples(**counts: int) -> list[Take]:
-    """The first so many samples of each source; sources of none are left out."""
-    return [Take(source=source, samples=count) for source, count in counts.items() if count]
+def label_parts(arm: str, spec: str | None, size: int | None, seed: int | None) -> tuple[object, ...]:
+    """The label of a trained model, in parts: ``affordability``, ``msm+aft``, ``300``, ``seed1``."""
+    return spec, arm, size, None if seed is None else f"seed{seed}"
 
 
-def as_it_runs(section: TrainConfig, cluster: Cluster, seed: int) -> TrainConfig:
-    """The training config of a section, without what the section adds for the data.
+def _arms_by_chain(config: Config) -> dict[Chain, str]:
+    """The name in the labels of what a chain of stages trains.
 
-    On a cluster without GPUs, FP8 and FP4 are emulated.
+    It is the arm that ends with the chain, or else the first arm that goes through it; ``base`` for the part before
+    every arm.
     """
-    own = {item.name: getattr(section, item.name) for item in dataclasses.fields(TrainConfig)}
-    emulated = RECIPES[section.precision].quantised and not cluster.gpus_per_node
-    return TrainConfig(**own | {"seed": seed, "fp8_emulated": section.fp8_emulated or emulated})
+    chains = {arm: config.chain(arm) for arm in config.campaign.arms}
+    found: dict[Chain, str] = {}
+    for arm, chain in chains.items():
+        found.setdefault(chain, arm)
+    for arm, chain in chains.items():
+        for end in range(1, len(chain) + 1):
+            found.setdefault(chain[:end], arm)
+    return found | {chain: "base" for chain in found if len(chain) <= len(config.start)}
+
+
+def as_it_runs(stage: Stage, cluster: Cluster, seed: int) -> TrainConfig:
+    """The training config of a stage; without GPUs, FP8 and FP4 are emulated."""
+    own = {item.name: getattr(stage, item.name) for item in dataclasses.fields(TrainConfig)}
+    emulated = RECIPES[stage.precision].quantised and not cluster.trains_on_gpus
+    seed = stage.seed if stage.once else seed
+    return TrainConfig(**own | {"seed": seed, "fp8_emulated": stage.fp8_emulated or emulated})

@@ -1,4 +1,4 @@
-"""The kinds of step: which stage function makes each, from which config."""
+"""The kinds of step: which stage function makes each, from which config and inputs, on what."""
 
 from __future__ import annotations
 
@@ -8,47 +8,82 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msm_hpc.config.stages import EvalConfig, ExportConfig, GenerateConfig, ModelConfig, ReportConfig
-from msm_hpc.config.training import TrainConfig
-from tokenization.packing.pack import PackConfig
-from tokenization.tokenize import TokenizeConfig
+from msm_hpc.config.cluster import WorkClass
+from msm_hpc.config.stages import (
+    EvalConfig,
+    EvalInputs,
+    ExportConfig,
+    ExportInputs,
+    GenerateConfig,
+    GenerateInputs,
+    ModelConfig,
+    ModelInputs,
+    ReportConfig,
+    ReportInputs,
+)
+from msm_hpc.config.training import TrainConfig, TrainInputs
+from tokenization.gather import GatherInputs
+from tokenization.packing.pack import PackConfig, PackInputs
+from tokenization.tokenize import TokenizeConfig, TokenizeInputs
 
-Stage = Callable[[Any, Mapping[str, Path], Path], None]
+Stage = Callable[[Any, Any, Path], None]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """``stage`` is ``module:function``, imported only in the job; raise ``version`` when its results change.
+    """A kind of step.
 
-    A ``resumable`` stage finds its own partial output again after a kill; the others start on an empty folder. One that
-    ``uses_gpus`` is given a GPU for each rank, where the cluster has any.
+    Attributes:
+        version: raised when its results change, or the default of a config field.
+        config: the dataclass that the stage is given.
+        inputs: the dataclass whose fields are the roles of its inputs.
+        stage: ``module:function``, imported only in the job.
+        gather: likewise, what makes a step of its shares; its inputs are ``gather_inputs(shares=...)``.
+        resources: the class of work that it is.
+        resumable: it finds its own partial output again after a kill; the others start on an empty folder.
+        missing_inputs_allowed: it makes what it can of the inputs there are, aside, and is not done then.
     """
 
     version: int
     config: type
+    inputs: type
     stage: str
+    gather: str | None = None
+    gather_inputs: type | None = None
+    resources: WorkClass = "cpu"
     resumable: bool = False
-    uses_gpus: bool = False
     missing_inputs_allowed: bool = False
 
     def load(self) -> Stage:
         """The stage function."""
-        module, _, function = self.stage.partition(":")
-        stage: Stage = getattr(importlib.import_module(module), function)
-        return stage
+        return _load(self.stage)
+
+    def load_gather(self) -> Stage:
+        """What makes a step of its shares."""
+        assert self.gather is not None
+        return _load(self.gather)
 
 
-TRAIN = Kind(2, TrainConfig, "msm_hpc.training.stage:run", resumable=True, uses_gpus=True)
+def _load(place: str) -> Stage:
+    module, _, function = place.partition(":")
+    stage: Stage = getattr(importlib.import_module(module), function)
+    return stage
+
 
 KINDS: Mapping[str, Kind] = {
-    "generate": Kind(1, GenerateConfig, "msm_hpc.corpus.stage:run"),
-    "tokenize": Kind(2, TokenizeConfig, "msm_hpc.campaign.tokenize_stage:run"),
-    "pack": Kind(2, PackConfig, "tokenization.packing.pack:run"),
-    "model": Kind(1, ModelConfig, "msm_hpc.conversion.stage:run_model"),
-    "pretrain": TRAIN,
-    "midtrain": TRAIN,
-    "aft": TRAIN,
-    "export": Kind(1, ExportConfig, "msm_hpc.conversion.stage:run_export"),
-    "eval": Kind(1, EvalConfig, "msm_hpc.evals.stage:run", uses_gpus=True),
-    "report": Kind(1, ReportConfig, "msm_hpc.report.stage:run", missing_inputs_allowed=True),
+    "generate": Kind(1, GenerateConfig, GenerateInputs, "msm_hpc.corpus.stage:run"),
+    "tokenize": Kind(
+        1,
+        TokenizeConfig,
+        TokenizeInputs,
+        "msm_hpc.campaign.tokenize_stage:run",
+        gather="tokenization.gather:run",
+        gather_inputs=GatherInputs,
+    ),
+    "pack": Kind(1, PackConfig, PackInputs, "tokenization.packing.pack:run"),
+    "model": Kind(1, ModelConfig, ModelInputs, "msm_hpc.conversion.stage:run_model"),
+    "train": Kind(1, TrainConfig, TrainInputs, "msm_hpc.training.stage:run", resources="gpu_train", resumable=True),
+    "export": Kind(1, ExportConfig, ExportInputs, "msm_hpc.conversion.stage:run_export"),
+    "eval": Kind(1, EvalConfig, EvalInputs, "msm_hpc.evals.stage:run", resources="gpu_eval"),
+    "report": Kind(1, ReportConfig, ReportInputs, "msm_hpc.report.stage:run", missing_inputs_allowed=True),
 }

@@ -6,62 +6,65 @@ wherever it is asked for. Take two arms of a campaign::
     midtrain(affordability, seed 0) ──▶ aft(instruction mix)              arm msm
                                    └──▶ aft(instruction mix + chats)      arm msm+aft
 
-Both name a midtrain step with equal config and equal inputs, hence of equal identity: it is made once. Change
-``aft.samples`` and the midtrain step keeps its identity, so a re-run finds it done; change
-``midtrain.learning_rate`` and the midtrain step, and through its identity everything that reads it, gets a new one.
-Fields made with ``config.placement`` (layout, micro-batch, logging) are left out: they change where a step runs, not
-what it makes.
+Both name a midtraining with equal config and equal inputs, hence of equal identity: it is made once. Change
+``sources.chats.ladder`` and it keeps its identity, so a re-run finds it done; change
+``stages.midtrain.learning_rate`` and it, and through its identity everything that reads it, gets a new one.
+
+Left out of the hash are fields made with ``config.schema.placement`` (layout, micro-batch, logging), which change where
+a step runs and not what comes out, and fields that equal their default, so that a new option renames nothing. A default
+must then stay as it is, or else the kind's version is raised: a golden file in the tests holds all of them.
+
+A step may be made in ``shares``, other steps that run side by side, and then gathered. Its identity is that of the
+whole: it does not depend on how many shares there were.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar, Union
 
 from msm_hpc.config.schema import PLACEMENT
-from msm_hpc.conversion.files import model_files
 from msm_hpc.graph.kinds import KINDS, Kind
 
 SHORT = 16
+_SCALARS = (str, int, float, type(None))
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class File:
-    """An input from outside the campaign: a file, known by its content, or a folder of weights.
-
-    A folder is known by the names, sizes and modification times of the files that make the model: to hash 64 GB of
-    weights at each command would take a minute.
-    """
+    """An input from outside the campaign: a file, or a folder of weights; ``identity`` stands for its content."""
 
     path: Path
-
-    @cached_property
-    def identity(self) -> str:
-        """SHA-256 in hexadecimal."""
-        if self.path.is_dir():
-            listing = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in model_files(self.path)]
-            return hashlib.sha256(canonical_json(listing).encode()).hexdigest()
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+    identity: str
 
 
-@dataclass(frozen=True)
+Origin: TypeAlias = Union["Step", File]
+Inputs: TypeAlias = Mapping[str, Origin | Mapping[str, Origin]]
+
+
+@dataclass(frozen=True, eq=False)
 class Step:
-    """One piece of work: a stage, its config, and where its inputs come from.
+    """One piece of work: a kind, its config, and where its inputs come from.
 
-    ``inputs`` maps a role, such as ``"checkpoint"``, to the step or file that plays it. ``label`` is for people and
-    no part of the identity.
+    Attributes:
+        inputs: a role of the kind, such as ``checkpoint``, to what plays it: a step, a file, or several by name.
+        label: for people, as ``recipe`` is: the stage of a training, such as ``aft``.
+        shares: the steps, if any, that this one is gathered from.
     """
 
     kind: str
     label: str
     config: Any
-    inputs: Mapping[str, Step | File]
+    inputs: Inputs
+    recipe: str = ""
+    shares: tuple[Step, ...] = field(default=())
 
     @property
     def definition(self) -> Kind:
@@ -75,19 +78,24 @@ class Step:
             "kind": self.kind,
             "version": self.definition.version,
             "config": result_fields(self.config),
-            "inputs": {role: source.identity for role, source in self.inputs.items()},
+            "inputs": by_role(self.inputs, lambda origin: origin.identity),
         }
         return hashlib.sha256(canonical_json(decides).encode()).hexdigest()
 
-    @property
+    @cached_property
     def id(self) -> str:
-        """Kind and short identity, unique in a store: ``aft/0123456789abcdef``."""
+        """Kind and short identity, unique in a store: ``train/0123456789abcdef``."""
         return f"{self.kind}/{self.identity[:SHORT]}"
+
+    @property
+    def stage(self) -> str:
+        """The stage of a training, such as ``aft``; of other steps the kind."""
+        return self.recipe or self.kind
 
     @property
     def name(self) -> str:
         """For people: ``aft/affordability/msm+aft/5000/seed1``."""
-        return f"{self.kind}/{self.label}"
+        return f"{self.stage}/{self.label}"
 
     @property
     def ranks(self) -> int:
@@ -106,10 +114,29 @@ class Step:
         layout = getattr(self.config, "layout", None)
         return layout.nodes if layout else 1
 
-    @property
+    @cached_property
     def parents(self) -> tuple[Step, ...]:
-        """The steps that this one reads."""
-        return tuple(source for source in self.inputs.values() if isinstance(source, Step))
+        """The steps that this one reads when it is made."""
+        return self.shares or tuple(origin for _, origin in origins(self.inputs) if isinstance(origin, Step))
+
+
+def origins(inputs: Inputs) -> Iterator[tuple[str, Origin]]:
+    """Every step and file among ``inputs``, with its role; of several by name as ``role.name``."""
+    for role, given in inputs.items():
+        if isinstance(given, Step | File):
+            yield role, given
+        else:
+            yield from ((f"{role}.{name}", origin) for name, origin in given.items())
+
+
+def by_role(inputs: Inputs, value: Callable[[Origin], T]) -> dict[str, T | dict[str, T]]:
+    """``inputs`` with ``value(origin)`` in the place of each step and file."""
+    return {
+        role: value(given)
+        if isinstance(given, Step | File)
+        else {name: value(origin) for name, origin in given.items()}
+        for role, given in inputs.items()
+    }
 
 
 def canonical_json(value: Any) -> str:
@@ -117,28 +144,54 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def result_fields(config: Any) -> Any:
-    """``config`` as JSON values, without the fields that only place the work."""
-    if is_dataclass(config):
-        decisive = (item for item in fields(config) if not item.metadata.get(PLACEMENT))
-        return {item.name: result_fields(getattr(config, item.name)) for item in decisive}
+def result_fields(config: Any, with_defaults: bool = False) -> Any:
+    """``config`` as JSON values, without the fields that only place the work and, unless asked for, the defaults."""
+    if isinstance(config, _SCALARS):  # first, for speed: most are
+        return config
     if isinstance(config, tuple | list):
-        return [result_fields(item) for item in config]
+        return [result_fields(item, with_defaults) for item in config]
     if isinstance(config, Mapping):
-        return {key: result_fields(value) for key, value in config.items()}
-    return str(config) if isinstance(config, Path) else config
+        return {key: result_fields(value, with_defaults) for key, value in config.items()}
+    if isinstance(config, Path):
+        return str(config)
+    fields: dict[str, Any] = {}
+    schema: Any = type(config)
+    for name, default in _decisive(schema):
+        value = getattr(config, name)
+        if with_defaults or value != default:
+            fields[name] = result_fields(value, with_defaults)
+    return fields
 
 
-def topological(targets: tuple[Step, ...]) -> tuple[Step, ...]:
-    """``targets`` and all they need, each identity once, inputs before the steps that read them."""
+@cache
+def _decisive(schema: Any) -> tuple[tuple[str, Any], ...]:
+    """Names and defaults (a fresh object, equal to nothing, where there is none) of the fields that decide a result."""
+    return tuple((item.name, default_of(item)) for item in dataclasses.fields(schema) if PLACEMENT not in item.metadata)
+
+
+def default_of(item: dataclasses.Field[Any]) -> Any:
+    """The default of a dataclass's field, or ``dataclasses.MISSING``."""
+    return item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+
+
+def topological(targets: tuple[Step, ...], stop: Callable[[Step], bool] = lambda step: False) -> tuple[Step, ...]:
+    """``targets`` and all they need, each identity once, inputs before the steps that read them.
+
+    Where ``stop`` holds of a step, it is left out and what it needs is not looked at.
+    """
     ordered: dict[str, Step] = {}
+    seen: set[str] = set()
 
-    def visit(step: Step) -> Iterator[Step]:
+    def visit(step: Step) -> None:
+        seen.add(step.identity)
+        if stop(step):
+            return
         for parent in step.parents:
-            yield from visit(parent)
-        yield step
+            if parent.identity not in seen:
+                visit(parent)
+        ordered[step.identity] = step
 
     for target in targets:
-        for step in visit(target):
-            ordered.setdefault(step.identity, step)
+        if target.identity not in seen:
+            visit(target)
     return tuple(ordered.values())

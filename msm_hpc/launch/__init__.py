@@ -1,1 +1,1 @@
-"""Where jobs run: this machine or Slurm, both through submitit; and whether a job still lives."""
+"""Where jobs run: on this machine or on Slurm, both through submitit; and which jobs are still alive."""

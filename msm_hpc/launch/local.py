@@ -1,11 +1,7 @@
-"""Jobs on this machine, through submitit's local executor, which end when the process that started them is gone.
+"""Jobs on this machine, through submitit's local executor.
 
-A Ctrl-C reaches all of a terminal's processes, but a kill reaches only the one it names, and the jobs of a killed
-``msm run`` would go on for hours. So every job looks whether its launcher lives, and stops itself where it does not. A
-closed terminal (SIGHUP) stops the launcher alone; its jobs ignore that signal and then find it gone.
-
-Between the launcher and the ranks of a job stands submitit's controller, which kills them a second after a Ctrl-C of
-its own, while they save. So Ctrl-C is blocked when it starts, and each rank takes it again::
+Between the process that starts a job and the ranks of the job stands submitit's controller, which kills them a second
+after a Ctrl-C of its own, while they save. So Ctrl-C is blocked when it starts, and each rank unblocks it again::
 
     msm run ──▶ controller (Ctrl-C blocked) ──▶ rank 0, rank 1, ... (Ctrl-C: save, then end)
 """
@@ -13,42 +9,120 @@ its own, while they save. So Ctrl-C is blocked when it starts, and each rank tak
 from __future__ import annotations
 
 import contextlib
-import json
-import logging
 import os
+import shlex
 import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
+from typing import get_args
 
 import psutil
 import submitit
 
-from msm_hpc.launch.jobs import JobRef, living, local_job
+from msm_hpc.base.errors import UserError
+from msm_hpc.config.cluster import Cluster, WorkClass
+from msm_hpc.launch import local_processes
+from msm_hpc.launch.causes import Interruption, by_signal_alone
+from msm_hpc.launch.job import JobRef, is_elsewhere, is_running, local_job
+from msm_hpc.launch.request import ArrayRequest
 
-log = logging.getLogger(__name__)
 FOREVER_MINUTES = 60 * 24 * 365  # submitit's default ends a job after two minutes
-LAUNCHER = "MSM_LAUNCHER"
-SECONDS_BETWEEN_LOOKS = 2.0
-SECONDS_BETWEEN_STOPS = 30.0
-"""A stage that has not set its handlers yet misses a signal, so it is sent again."""
-SECONDS_TO_END = 20.0
-"""Of the other ranks, once rank 0 has failed: they may still find out why, and tell it."""
+
+
+@dataclass(frozen=True)
+class LocalLauncher:
+    """Runs jobs as processes of this machine, on its CPU; see :class:`msm_hpc.launch.launcher.Launcher`."""
+
+    cluster: Cluster
+    started: list[submitit.Job[None]] = field(default_factory=list, compare=False, repr=False)
+    queues = False
+
+    @property
+    def most_ranks_per_node(self) -> int:
+        """As many as run at once."""
+        return self.cluster.slots
+
+    def render(self, folder: Path, request: ArrayRequest) -> str:
+        """The shell line of each rank."""
+        line = shlex.join([sys.executable, "-u", "-m", "submitit.core._submit", str(folder)])
+        return f"{line}  # in {request.nodes * request.ranks_per_node} processes\n"
+
+    def submit(
+        self, folder: Path, request: ArrayRequest, function: Callable[..., None], calls: Sequence[Sequence[str]]
+    ) -> list[JobRef]:
+        """Start the calls now, all at once: the caller knows what may start, and how much at a time."""
+        assert not request.dependency and request.nodes == 1
+        jobs = [start_local(folder, request.ranks_per_node, function, *call) for call in calls]
+        self.started.extend(jobs)
+        return [local_job(int(job.job_id)) for job in jobs]
+
+    def living(self, jobs: Collection[JobRef]) -> frozenset[JobRef]:
+        """Those whose process runs; on another host it cannot be asked about and counts as running."""
+        self.started[:] = [job for job in self.started if not job.done()]  # which also reaps those that ended
+        return frozenset(job for job in jobs if is_running(job))
+
+    def requeue(self, job: JobRef) -> bool:
+        """There is no queue here."""
+        return False
+
+    def cancel(self, jobs: Collection[JobRef]) -> None:
+        """Send Ctrl-C to every rank of the jobs."""
+        if elsewhere := sorted({job.host for job in jobs if is_elsewhere(job)}):
+            raise UserError(f"processes of {', '.join(elsewhere)} cannot be stopped from here; log in there")
+        for job in filter(is_running, jobs):
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+                _interrupt(job)
+
+    def why_stopped(self, job: JobRef, number: signal.Signals) -> Interruption:
+        """By the signal."""
+        return by_signal_alone(number)
+
+    def at_once(self, ranks: int) -> int:
+        """As many as there are slots for, but one in any case."""
+        return max(self.cluster.slots // ranks, 1)
+
+    def memory_of_rank(self, ranks: int) -> tuple[str, int]:
+        """A share of this machine's memory."""
+        name = f"this machine over {ranks} ranks" if ranks > 1 else "this machine"
+        return name, psutil.virtual_memory().total // ranks
+
+    def shape_problems(self, kind: str, ranks: int, nodes: int) -> Iterator[str]:
+        """More ranks than slots, or more than one node."""
+        if ranks > self.cluster.slots:
+            yield (
+                f"{kind}.layout needs {ranks} ranks, but cluster.slots is {self.cluster.slots}; "
+                f"set cluster.slots={ranks} or a smaller layout"
+            )
+        if nodes > 1:
+            yield f"{kind}.layout.nodes is {nodes}, but cluster=local is one machine; set it to 1"
+
+    def profile_problems(self) -> Iterator[str]:
+        """GPUs, for any class of work."""
+        for work in get_args(WorkClass):
+            if self.cluster.resources.of(work).gpus_per_node:
+                yield f"cluster.resources.{work}.gpus_per_node is set, but cluster=local runs on the CPU; set it to 0"
+
+
+def _interrupt(job: JobRef) -> None:
+    try:
+        for process in local_processes.ranks_of(int(job.id)):
+            process.send_signal(signal.SIGINT)
+    except psutil.AccessDenied as error:
+        raise UserError(f"process {job.id} belongs to {job.user}, who must stop it") from error
 
 
 def start_local(folder: Path, ranks: int, function: Callable[..., None], *arguments: str) -> submitit.Job[None]:
     """Start ``function(*arguments)`` in ``ranks`` processes; logs and pickles go to ``folder``.
 
-    ``function`` begins with :func:`follow_launcher`: until then Ctrl-C is blocked in it.
+    ``function`` begins with :func:`~msm_hpc.launch.local_processes.stop_when_orphaned`: until then Ctrl-C is blocked
+    in it.
 
     One thread a rank: more would fight over the cores that the other ranks and jobs were given.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ[LAUNCHER] = json.dumps(asdict(local_job()))
+    local_processes.name_starter()
     executor = submitit.LocalExecutor(folder)
     executor.update_parameters(tasks_per_node=ranks, timeout_min=FOREVER_MINUTES)
     hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # children inherit that it is ignored
@@ -58,63 +132,3 @@ def start_local(folder: Path, ranks: int, function: Callable[..., None], *argume
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         signal.signal(signal.SIGHUP, hangup)
-
-
-def follow_launcher(stop: signal.Signals) -> None:
-    """In a job of this machine: take Ctrl-C, and send ``stop`` to this process once its launcher is gone."""
-    told = os.environ.get(LAUNCHER)
-    if told is None:
-        return
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-    launcher = JobRef(**json.loads(told))
-    if launcher.id != str(os.getpid()):
-        threading.Thread(target=_stop_without, args=(launcher, stop), daemon=True).start()
-
-
-def _stop_without(launcher: JobRef, stop: signal.Signals) -> NoReturn:
-    while living([launcher]):
-        time.sleep(SECONDS_BETWEEN_LOOKS)
-    log.warning("process %s, which started this job, is gone: stopping", launcher.id)
-    while True:
-        os.kill(os.getpid(), stop)
-        time.sleep(SECONDS_BETWEEN_STOPS)
-
-
-@contextlib.contextmanager
-def ends_the_job() -> Iterator[None]:
-    """In rank 0 of a job of this machine: where the block fails, the other ranks end too.
-
-    On Slurm ``srun --kill-on-bad-exit`` does that. Ranks that wait for one that never came would stay for minutes.
-    """
-    try:
-        yield
-    except Exception:  # broad: whatever rank 0 fails of; raised again
-        _, left = psutil.wait_procs(_other_ranks(), timeout=SECONDS_TO_END)
-        for process in left:
-            with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
-                process.kill()
-        raise
-
-
-def _other_ranks() -> list[psutil.Process]:
-    """The other children of submitit's controller; none outside of a local job."""
-    controller = os.getppid()
-    if os.environ.get("SUBMITIT_LOCAL_JOB_ID") != str(controller):
-        return []
-    return [process for process in psutil.Process(controller).children() if process.pid != os.getpid()]
-
-
-@contextlib.contextmanager
-def hangup_interrupts() -> Iterator[None]:
-    """While this is open, a closed terminal (SIGHUP) is as Ctrl-C; not under ``nohup``, which ignores it."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.getsignal(signal.SIGHUP)
-    if before != signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGHUP, before)

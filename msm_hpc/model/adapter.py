@@ -1,11 +1,11 @@
-"""LoRA adapters: what training, checkpoints and exports have to agree on.
+"""LoRA adapters: the projections, keys and shapes that training, checkpoints and exports share.
 
 LoRA (arXiv 2106.09685) leaves the model as it is and learns, for each projection ``W`` [rows, columns] of a layer, two
 thin matrices: ``A`` [rank, columns] and ``B`` [rows, rank]. The layer computes ``W x + alpha / rank * B A x``.
 
-There is one pair for each *Hugging Face* projection, as in PEFT, though Megatron does queries, keys and values in one
-product and gate and up in another: an adapter of the fused matrix would share ``A`` among them, and no PEFT adapter
-could say the same.
+There is one pair for each *Hugging Face* projection, as in PEFT, although Megatron computes queries, keys and values in
+one product, and gate and up in another: an adapter of the fused matrix would share ``A`` among them, and PEFT could not
+express that.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from msm_hpc.config.training import Lora
 from msm_hpc.model.architecture import Transformer
 
 NOTE = "lora.json"
-"""Beside the tensors of a checkpoint that holds an adapter: ``alpha`` is in none of them."""
+"""A file in each checkpoint with an adapter: it has ``alpha``, which no tensor has."""
 
 KEYS = "_adapter."
-"""In the key of each of an adapter's tensors, and in no other."""
+"""A part of the key of every adapter tensor, and of no other key."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Projection:
 
     @property
     def row_parallel(self) -> bool:
-        """Whether tensor parallelism cuts its columns (Megatron's ``RowParallelLinear``), not its rows."""
+        """Whether tensor parallelism splits its columns (Megatron's ``RowParallelLinear``), not its rows."""
         return self.linear.endswith(("linear_proj", "linear_fc2"))
 
     def key(self, half: str) -> str:
@@ -57,7 +57,7 @@ class Projection:
 
 
 def projections(model: Transformer) -> tuple[Projection, ...]:
-    """The seven projections of a layer; those of one Megatron module stand together, in its order."""
+    """The seven projections of a layer; those of one Megatron module are adjacent, in its order."""
     hidden, width = model.shape.hidden_size, model.shape.intermediate_size
     return (
         Projection("self_attn.q_proj", "self_attention.linear_qkv", model.query_rows, hidden),
@@ -71,17 +71,17 @@ def projections(model: Transformer) -> tuple[Projection, ...]:
 
 
 def parameters(model: Transformer, lora: Lora) -> int:
-    """Weights of an adapter of the whole model."""
+    """The number of weights of an adapter of the whole model."""
     each = sum(projection.rows + projection.columns for projection in projections(model))
     return model.shape.num_hidden_layers * lora.rank * each
 
 
 def note(lora: Lora | None) -> dict[str, str]:
-    """The texts to put beside the tensors of a checkpoint, by file name: none where it holds no adapter."""
+    """The files, by name, that a checkpoint needs beside its tensors: none without an adapter."""
     return {} if lora is None else {NOTE: json.dumps(asdict(lora)) + "\n"}
 
 
 def read_note(checkpoint: Path) -> Lora | None:
-    """The adapter in a checkpoint, None where it has none."""
+    """The adapter's settings in a checkpoint, or None without an adapter."""
     path = checkpoint / NOTE
     return Lora(**read_json(path)) if path.is_file() else None

@@ -1,7 +1,7 @@
 """The model to train, read from a Hugging Face ``config.json`` without torch or transformers.
 
-Three families of decoder-only transformer differ in little: all have RMSNorm before attention and before a SwiGLU MLP,
-rotary embeddings and grouped-query attention. What is added to that:
+Three families of decoder-only transformers are supported. All have RMSNorm before attention and before a SwiGLU MLP,
+rotary embeddings and grouped-query attention; they differ in what is added:
 
 ==================== ======================= ========================================================
 ``architectures``    models                  added
@@ -11,9 +11,8 @@ rotary embeddings and grouped-query attention. What is added to that:
 ``Qwen3ForCausalLM`` Qwen3                   RMSNorm over the channels of each query and key head
 ==================== ======================= ========================================================
 
-Every field of ``config.json`` is mapped, or harmless, or has the one value that we compute; any other field or value is
-refused, never ignored: a run that trained a model slightly different from the one that is evaluated later would look
-healthy.
+Every field of ``config.json`` is mapped, or harmless, or has the one value that we support. Any other field or value is
+refused, never ignored: training a model slightly different from the one that is evaluated later would go unnoticed.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ from msm_hpc.base.files import read_json
 from msm_hpc.config.stages import Architecture
 
 VOCABULARY_MULTIPLE = 128
-"""The embedding's rows are rounded up to a multiple of this at any layout: a fixed part of the checkpoint format."""
+"""The embedding's rows are padded to a multiple of this for any layout: a fixed part of the checkpoint format."""
 
 MODEL_KEYS = ("embedding.", "decoder.", "output_layer.")
-"""What a Megatron GPT's keys begin with; a checkpoint may hold more, such as an optimizer's state."""
+"""Prefixes of a Megatron GPT's keys; a checkpoint may have other keys, such as an optimizer's state."""
 
-# Megatron-core builds these constants of Llama 3.1's RoPE into its RotaryEmbedding; only the factor can be chosen.
+# Megatron-core's RotaryEmbedding has these constants of Llama 3.1's RoPE built in; only the factor can be set.
 LLAMA3_ROPE = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
 _NEEDED = (
@@ -55,7 +54,7 @@ _MAPPED = {
     "rope_scaling",
     "rope_theta",
 }
-# Names, token ids, how results are returned and what they are stored in: none takes part in a forward pass.
+# Names, token ids, formats of results and storage dtypes: no forward pass uses them.
 _HARMLESS = {
     *("architectures", "model_type", "transformers_version", "_name_or_path", "transformers.js_config"),
     *("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id"),
@@ -73,10 +72,10 @@ _FIXED: Mapping[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """What one architecture adds to the common ones; ``head_dim`` is what its configuration class takes for none.
+    """What one architecture adds to the common parts.
 
-    ``fixed`` are fields of this family that must have this value where they are present; ``harmless`` change nothing
-    then.
+    ``head_dim`` is the default of its configuration class. Fields in ``fixed`` must have that value where they are
+    present; with it, fields in ``harmless`` change nothing.
     """
 
     model_type: str
@@ -88,7 +87,7 @@ class Family:
 
 
 _FULL_ATTENTION = {"use_sliding_window": False, "use_mrope": False}
-_WINDOWS = frozenset({"sliding_window", "max_window_layers"})  # of no effect without use_sliding_window
+_WINDOWS = frozenset({"sliding_window", "max_window_layers"})  # without effect unless use_sliding_window
 
 FAMILIES: Mapping[str, Family] = {
     "LlamaForCausalLM": Family(
@@ -154,24 +153,24 @@ def read_architecture(folder: Path) -> Transformer:
     """The model described by ``config.json`` in ``folder``.
 
     Raises:
-        UserError: the file is damaged, or as :func:`parse_architecture`.
+        UserError: the file is damaged, or for the reasons of :func:`parse_architecture`.
     """
     path = folder / "config.json"
     try:
         raw = read_json(path)
     except ValueError as error:  # no JSON, or no UTF-8
-        raise UserError(f"{path}: not valid JSON ({error}): the model's folder is damaged; make it again") from error
+        raise UserError(f"{path}: not valid JSON ({error}); copy or download the model again") from error
     if not isinstance(raw, dict):
-        raise UserError(f"{path}: expected a JSON object, found {type(raw).__name__}; make the model's folder again")
+        raise UserError(f"{path}: expected a JSON object, found {type(raw).__name__}; copy or download the model again")
     return parse_architecture(str(path), raw)
 
 
 def parse_architecture(where: str, raw: Mapping[str, Any]) -> Transformer:
-    """The model described by the fields ``raw`` of a ``config.json``, which messages call ``where``.
+    """The model described by the fields ``raw`` of a ``config.json``; error messages start with ``where``.
 
     Raises:
-        UserError: the architecture is none of :data:`FAMILIES`, a field is missing or unknown, or it has a value that
-            training does not support.
+        UserError: the architecture is not one of :data:`FAMILIES`, a field is missing or unknown, or training does not
+            support its value.
     """
     names = raw.get("architectures") or [raw.get("model_type")]
     family = FAMILIES.get(names[0]) if len(names) == 1 else None
@@ -202,7 +201,7 @@ def parse_architecture(where: str, raw: Mapping[str, Any]) -> Transformer:
 
 
 def config_fields(model: Transformer) -> dict[str, Any]:
-    """``config.json`` of ``model``: what :func:`parse_architecture` reads it from."""
+    """The fields of a ``config.json`` for ``model``, the inverse of :func:`parse_architecture`."""
     name = next(
         name
         for name, family in FAMILIES.items()
@@ -224,21 +223,25 @@ def config_fields(model: Transformer) -> dict[str, Any]:
 
 def _check_fields(where: str, raw: Mapping[str, Any], family: Family) -> None:
     fixed = {**_FIXED, **family.fixed}
-    # Qwen's classes take 32 where it is absent; Llama's takes the number of heads, as old files of Llama expect.
+    # Where it is absent, Qwen's classes take 32, and Llama's the number of heads, which old Llama files rely on.
     needed = _NEEDED if family.model_type == "llama" else (*_NEEDED, "num_key_value_heads")
     if missing := [name for name in needed if name not in raw]:
-        raise UserError(f"{where}: {', '.join(missing)}: missing; the model cannot be built without")
+        raise UserError(
+            f"{where}: {', '.join(missing)}: missing; the model cannot be built without; add it to config.json"
+        )
     for name, value in fixed.items():
         if raw.get(name, value) != value:
-            raise UserError(f"{where}: {name}: {raw[name]!r} is not supported; training knows only {value!r}")
+            raise UserError(f"{where}: {name}: {raw[name]!r} is not supported; training supports only {value!r}")
     layers = set(raw.get("layer_types") or ())
     if layers - {"full_attention"}:
-        raise UserError(f"{where}: layer_types: {sorted(layers)} is not supported; training knows only full_attention")
+        raise UserError(
+            f"{where}: layer_types: {sorted(layers)} is not supported; training supports only full_attention"
+        )
     known = _MAPPED | _HARMLESS | family.harmless | fixed.keys() | {"layer_types"}
     if unknown := sorted(raw.keys() - known):
         raise UserError(
             f"{where}: {', '.join(unknown)}: unknown in a {family.model_type} model, and may change what it computes; "
-            "remove from config.json what certainly does not"
+            "if it certainly does not, remove it from config.json"
         )
 
 
@@ -254,6 +257,6 @@ def _rope(where: str, raw: Mapping[str, Any]) -> tuple[float, float | None]:
     if llama3 and all(rope[name] == value for name, value in LLAMA3_ROPE.items()):
         return theta, float(rope["factor"])
     raise UserError(
-        f"{where}: rope_parameters (rope_scaling): {dict(rope)} is not supported; training knows rope_type default "
+        f"{where}: rope_parameters (rope_scaling): {dict(rope)} is not supported; training supports rope_type default "
         f"with rope_theta alone, and llama3 with a factor and {LLAMA3_ROPE}"
     )

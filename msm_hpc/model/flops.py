@@ -1,11 +1,11 @@
-"""How much there is to compute: model FLOPs by formula, which are compared with the peak of the hardware (gpus.py).
+"""Model FLOPs of a training step by formula, to compare with the peak of the hardware (gpus.py).
 
 PaLM's appendix B (arXiv 2204.02311): a token costs ``6 N`` floating-point operations, forward and backward, in the
 ``N`` weights that multiply it, and ``12 L H D`` more for each token that attention compares it with (``L`` layers,
 ``H`` heads of ``D`` channels; the causal mask is not discounted). In a packed row a token is compared with its own
-document alone, so documents of 30 and 10 tokens count 30² + 10² pairs, not 40². Operations done twice (recomputation)
-or on padding do not count. Where only an adapter is trained, the frozen weights have no gradient: ``4 N`` operations,
-and ``6`` for each weight of the adapter.
+document alone, so documents of 30 and 10 tokens count 30² + 10² pairs, not 40². Operations that are done twice
+(recomputation) or on padding do not count. If only an adapter is trained, the frozen weights have no gradient: they
+cost ``4 N`` operations, and each weight of the adapter ``6``.
 """
 
 from __future__ import annotations

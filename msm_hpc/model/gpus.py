@@ -1,11 +1,11 @@
-"""The GPUs that a cluster may name: how much memory they have, how fast they multiply, which instructions they know."""
+"""The GPUs that ``cluster.gpu`` may name: memory, peak FLOP/s and compute capability."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-from msm_hpc.config.campaign import Gpu
+from msm_hpc.config.cluster import Gpu
 
 Capability = tuple[int, int]
 MIB = 2**20
@@ -13,10 +13,10 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class GpuModel:
-    """``memory`` is in bytes, as ``nvidia-smi`` shows it; ``peak`` is dense bf16 FLOP/s by NVIDIA's data sheets.
+    """A model of GPU.
 
-    That is half of their figure "with sparsity". ``capability`` is the compute capability
-    (developer.nvidia.com/cuda-gpus).
+    ``memory`` is in bytes, as ``nvidia-smi`` shows it. ``peak`` is dense bf16 FLOP/s by NVIDIA's data sheets, half of
+    their figure "with sparsity". ``capability`` is the compute capability (developer.nvidia.com/cuda-gpus).
     """
 
     memory: int
@@ -33,14 +33,14 @@ GPUS: dict[Gpu, GpuModel] = {
     "b200": GpuModel(183_359 * MIB, 2250e12, (10, 0)),
     "gb200": GpuModel(189_471 * MIB, 2500e12, (10, 0)),
 }
-"""By the word of ``cluster.gpu``; a word that is not here is refused with the nearest when the config is composed."""
+"""By the value of ``cluster.gpu``; an unknown one is refused with the nearest when the config is composed."""
 
 H100_PEAKS = {"pcie": 756e12, "nvl": 835e12}
-"""Of the H100s that are no SXM modules, by a word of the driver's name."""
+"""Peaks of the H100s that are not SXM modules, by a word of the driver's name."""
 
 
 def peak_flops(device: str) -> float | None:
-    """Peak dense bf16 FLOP/s of a device by the driver's name for it (``NVIDIA A100-SXM4-80GB``); None if not known."""
+    """Peak dense bf16 FLOP/s of a device by the driver's name for it (``NVIDIA A100-SXM4-80GB``); None if unknown."""
     words = set(re.findall(r"\w+", device.lower()))
     if "h100" in words and (slower := words & H100_PEAKS.keys()):
         return H100_PEAKS[slower.pop()]

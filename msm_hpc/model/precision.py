@@ -1,21 +1,21 @@
 """Precision as one word: what it sets in Megatron, and what it needs of the GPU, the software and the shapes.
 
-Megatron takes FP8 as a dozen fields that must agree, and *ignores* them where it cannot follow: without Transformer
-Engine, or with layers that are not Transformer Engine's, ``fp8="hybrid"`` trains bit for bit what bf16 trains and says
-nothing (megatron-core 0.16.1). So each word here is one row of a table, and what the row needs is checked before a job
-is queued. This imports nothing heavy.
+Megatron takes FP8 as a dozen fields that must agree, and *ignores* them where it does not support them: without
+Transformer Engine, or with layers that are not Transformer Engine's, ``fp8="hybrid"`` silently trains bit for bit what
+bf16 trains (megatron-core 0.16.1). So each word here is one row of a table, and what the row needs is checked before a
+job is queued. This imports nothing heavy.
 
-All words but ``fp32`` keep weights in bf16, with float32 master weights in the optimizer; FP8 and FP4 are made of them
-for each matrix product, so a checkpoint can go on in any precision. That holds for ``mxfp8`` too: Megatron can keep its
-weights in FP8 (``fp8_param``), but then starts the master weights from its own random ones, not from those loaded.
+All words but ``fp32`` keep weights in bf16, with float32 master weights in the optimizer; they are cast to FP8 or FP4
+for each matrix product, so a checkpoint can be trained further in any precision. That holds for ``mxfp8`` too: Megatron
+can keep its weights in FP8 (``fp8_param``), but then starts the master weights from its own random weights, not from
+the loaded ones.
 
 A scale belongs to the tensor of one micro-batch on one rank, so FP8 losses depend a little on the layout and on
-``micro_batch_size``, which those of bf16 do not.
+``micro_batch_size``; bf16 losses do not.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ from typing import Literal
 from packaging.version import Version
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.campaign import Gpu
+from msm_hpc.config.cluster import Gpu
 from msm_hpc.config.training import Precision, TrainConfig
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.model.gpus import GPUS, Capability
 
 TE_RANGE = ("2.9", "2.12")
-"""Transformer Engine's versions that megatron-core 0.16.1 is made for: from the first, below the second."""
+"""Versions of Transformer Engine that megatron-core 0.16.1 supports: from the first, below the second."""
 
 INSTALL_TE = f"pip install --no-build-isolation 'transformer-engine[pytorch]>={TE_RANGE[0]},<{TE_RANGE[1]}'"
 BLOCK = 128
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One precision: fields named as in Megatron's ``TransformerConfig``, with the values of Megatron-Bridge 0.6.2.
+    """One precision: fields of Megatron's ``TransformerConfig``, with the values of Megatron-Bridge 0.6.2.
 
     ``capability`` is the lowest compute capability and ``below`` the first that is too new (Transformer Engine 2.11,
     ``pytorch/quantization.py``); tokens and dimensions on a rank must be multiples of ``multiple``.
@@ -89,11 +89,11 @@ RECIPES: dict[Precision, Recipe] = {
     "mxfp8": Recipe(fp8="e4m3", fp8_recipe="mxfp8", capability=(10, 0), below=(12, 0), multiple=32),
     "nvfp4": Recipe(fp4="e2m1", capability=(10, 0), multiple=16),
 }
-"""What each word means. ``emulated`` marks those that :mod:`msm_hpc.training.megatron.fp8` can do on a CPU."""
+"""The recipe of each word. ``emulated`` marks those that :mod:`msm_hpc.training.megatron.fp8` can do on a CPU."""
 
 
 def tokens_of_rank(precision: Precision) -> int:
-    """What the tokens of a micro-batch on a rank are padded to a multiple of, where padding is free to choose."""
+    """The multiple to which the tokens of a micro-batch on a rank are padded, where the padding can be chosen."""
     return BLOCK if RECIPES[precision].quantised else 1
 
 
@@ -106,17 +106,17 @@ def installed_te() -> str | None:
 
 
 def te_problem(te: str | None) -> str | None:
-    """Why version ``te`` of Transformer Engine cannot be used, or None where it can."""
+    """Why version ``te`` of Transformer Engine cannot be used, or None if it can."""
     low, high = TE_RANGE
     if te is None:
         return "Transformer Engine is not installed"
     if not Version(low) <= Version(te) < Version(high):
-        return f"Transformer Engine {te} is installed, and megatron-core 0.16 works with {low} up to, not with, {high}"
+        return f"Transformer Engine {te} is installed, and megatron-core 0.16 needs at least {low} and below {high}"
     return None
 
 
 def check_precision(config: TrainConfig, on_gpus: bool, gpu: Gpu | None, te: str | None) -> None:
-    """Check that ``config.precision`` can be had.
+    """Check that ``config.precision`` is supported here.
 
     Args:
         config: the run.
@@ -125,8 +125,8 @@ def check_precision(config: TrainConfig, on_gpus: bool, gpu: Gpu | None, te: str
         te: the installed version of Transformer Engine.
 
     Raises:
-        UserError: it cannot: emulation of a word that is not emulated or beside a GPU, no GPU, one too old or too new
-            for the word, or Transformer Engine missing or of another version.
+        UserError: it is not: the word has no emulation, or is emulated beside a GPU; there is no GPU, or it is too old
+            or too new for the word; Transformer Engine is missing, or of another version.
     """
     word, recipe = config.precision, RECIPES[config.precision]
     if not recipe.quantised:
@@ -137,24 +137,25 @@ def check_precision(config: TrainConfig, on_gpus: bool, gpu: Gpu | None, te: str
     if not on_gpus:
         raise UserError(
             f"precision={word} needs a GPU and there is none; set fp8_emulated=true to emulate it slowly on the CPU "
-            f"({_emulated_words()} only), or take precision=bf16"
+            f"({_emulated_words()} only), or choose precision=bf16"
         )
     if gpu is not None:
         check_capability(word, gpu, GPUS[gpu].capability)
     if problem := te_problem(te):
-        raise UserError(f"precision={word}: {problem}; Megatron would train in bf16 without a word. Run: {INSTALL_TE}")
+        raise UserError(f"precision={word}: {problem}; Megatron would silently train in bf16. Run: {INSTALL_TE}")
 
 
 def _check_emulation(word: Precision, on_gpus: bool) -> None:
     if on_gpus:
         raise UserError(
             f"fp8_emulated=true is for runs without a GPU, and this one has GPUs; let Transformer Engine do {word} "
-            "(fp8_emulated=false and cluster.gpus_per_node above 0), or hide the GPUs (CUDA_VISIBLE_DEVICES=)"
+            "(fp8_emulated=false and cluster.resources.gpu_train.gpus_per_node above 0), or hide the GPUs "
+            "(CUDA_VISIBLE_DEVICES=)"
         )
     if not RECIPES[word].emulated:
         raise UserError(
             f"precision={word} cannot run on a CPU: only {_emulated_words()} have an emulation that equals Transformer "
-            f"Engine's reference; take one of these or bf16, or a cluster with GPUs"
+            f"Engine's reference; choose one of these or bf16, or a cluster with GPUs"
         )
 
 
@@ -162,26 +163,8 @@ def _emulated_words() -> str:
     return " and ".join(word for word, recipe in RECIPES.items() if recipe.emulated)
 
 
-def check_here(config: TrainConfig, model: Transformer) -> None:
-    """:func:`check_precision` and :func:`check_shapes` for this process, on the GPU that it sees.
-
-    Raises:
-        UserError: as these and :func:`check_layers` do.
-    """
-    import torch
-
-    on_gpus = torch.cuda.is_available()
-    check_precision(config, on_gpus, None, installed_te())
-    if on_gpus:
-        gpu, capability = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
-        check_capability(config.precision, gpu, capability)
-        if config.precision != "fp32":
-            check_layers(gpu, capability, installed_te(), importlib.util.find_spec("flash_attn") is not None)
-    check_shapes(config, model)
-
-
 def check_layers(gpu: str, capability: Capability, te: str | None, flash_attn: bool) -> None:
-    """Check that Transformer Engine's layers can be used on a GPU; without it, warn that there will be slower ones.
+    """Check that Transformer Engine's layers can be used on a GPU; if it is absent, warn that layers will be slower.
 
     Args:
         gpu: its name.
@@ -190,7 +173,7 @@ def check_layers(gpu: str, capability: Capability, te: str | None, flash_attn: b
         flash_attn: whether flash-attn is installed.
 
     Raises:
-        UserError: the version is not one that Megatron works with, or flash-attn is needed and missing.
+        UserError: Megatron does not support the version, or flash-attn is needed and missing.
     """
     if te is None:
         log.warning("Transformer Engine is not installed: layers are Megatron's own, and slower. Run: %s", INSTALL_TE)
@@ -200,18 +183,18 @@ def check_layers(gpu: str, capability: Capability, te: str | None, flash_attn: b
     if te_attention(capability) == "flash" and not flash_attn:
         raise UserError(
             f"on {gpu} (compute capability {_dotted(capability)}) Transformer Engine needs flash-attn for packed rows, "
-            "since cuDNN's attention takes them from 9.0 to below 12.0 only, and flash-attn is not installed. Run: pip "
-            "install --no-build-isolation flash-attn, or pip uninstall transformer-engine to use torch's attention, "
-            "which is slower"
+            "since cuDNN's attention supports them from 9.0 to below 12.0 only, and flash-attn is not installed. Run: "
+            "pip install --no-build-isolation flash-attn, or pip uninstall transformer-engine to use torch's "
+            "attention, which is slower"
         )
 
 
 def te_attention(capability: Capability) -> Literal["fused", "flash"]:
-    """Which of Transformer Engine's attentions takes packed rows: cuDNN's (``fused``) or flash-attn's.
+    """The attention of Transformer Engine that supports packed rows: cuDNN's (``fused``) or flash-attn's.
 
     As in its version 2.11: ``common/fused_attn/fused_attn.cpp`` has 9.0 as cuDNN's lowest for them, and
-    ``attention/dot_product_attention/utils.py`` refuses 12.0. Left to choose, it takes, without a word, a third one
-    where these two are not there, which stores every score: 4 GB a layer for a document of 8,192 tokens and 32 heads.
+    ``attention/dot_product_attention/utils.py`` refuses 12.0. Left to choose, and with neither of these two there, it
+    silently takes a third one, which stores every score: 4 GB a layer for a document of 8,192 tokens and 32 heads.
     """
     return "fused" if (9, 0) <= capability < (12, 0) else "flash"
 
@@ -242,11 +225,11 @@ def _dotted(capability: Capability) -> str:
 
 
 def check_shapes(config: TrainConfig, model: Transformer) -> None:
-    """Check that every matrix on a rank has sides that FP8 can take.
+    """Check that every matrix on a rank has sides that FP8 supports.
 
     Transformer Engine asserts multiples of 8 and 16 (32 for MXFP8) in the first two matrix products of a layer; the
-    third, of the weights' gradient, sums over tokens and wants the same of them. Emulation has no such limits, but is
-    checked alike: what is rehearsed on a CPU should start on a GPU.
+    third, of the weights' gradient, sums over tokens and needs the same of them. Emulation has no such limits, but is
+    checked the same way: what is rehearsed on a CPU should start on a GPU.
 
     Raises:
         UserError: a side does not divide, or no layer would be in FP8; with the numbers and the rule.
@@ -256,7 +239,7 @@ def check_shapes(config: TrainConfig, model: Transformer) -> None:
     if recipe.first_last_layers_bf16 and layers < 3:
         raise UserError(
             f"precision={config.precision} keeps the first and the last layer in bf16, and this model has {layers}: "
-            "none would be in FP8; take precision=fp8_delayed or bf16"
+            "none would be in FP8; choose precision=fp8_delayed or bf16"
         )
     blocks = config.precision == "fp8_blockwise" and config.layout.sequence_parallel
     multiple = BLOCK if blocks else recipe.multiple
@@ -265,7 +248,7 @@ def check_shapes(config: TrainConfig, model: Transformer) -> None:
             why = "for sequence_parallel, which gathers whole blocks" if blocks else "on each rank"
             raise UserError(
                 f"precision={config.precision} needs multiples of {multiple} {why}, and {what} is {size}; change it, "
-                "or the layout, or take precision=bf16"
+                "or the layout, or choose precision=bf16"
             )
 
 

@@ -1,9 +1,9 @@
-"""How long a training will take: model FLOPs over the peak of its GPUs and the part of it that is reached (MFU).
+"""Forecast of a training's time: its model FLOPs over the peak of its GPUs and the share of that it reaches (MFU).
 
-The MFU is the one that ``msm probe`` measured for this model, sequence length, GPU and layout, and else an assumption.
+The MFU is the one that ``msm probe`` measured for this model, sequence length, GPU and layout; otherwise it is assumed.
 H100 at 8,192 tokens in bf16: Megatron-LM reports 41% (2B) to 48% (462B) on up to 6,144 GPUs (its README), NVIDIA's
 NeMo 59% on one node for Llama-3.1-8B (dgxc-benchmarking, ``README_8b.md``), torchtitan 33 to 39% (its
-``llama3_h100_202412``). FP8 gave 1.33 times the tokens of bf16 in the second. We assume the low end, and the same part
+``llama3_h100_202412``). FP8 gave 1.33 times the tokens of bf16 in the second. We assume the low end, and the same share
 of the *bf16* peak in FP8: a forecast that is too long costs less than a job that is cut off.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import log2, prod
 
-from msm_hpc.config.campaign import Gpu
+from msm_hpc.config.cluster import Gpu
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.model.flops import step_flops
@@ -20,12 +20,12 @@ from msm_hpc.model.gpus import GPUS
 
 ASSUMED_MFU = 0.35
 TENSOR_LOSS, CONTEXT_LOSS, PIPELINE_LOSS, CHUNK_LOSS = 0.04, 0.05, 0.04, 0.01
-"""What each doubling of tensor, context and pipeline parallelism and of model chunks costs of the speed: assumed."""
+"""Assumed loss of speed with each doubling of tensor, context and pipeline parallelism and of model chunks."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """``mfu`` is of the dense bf16 peak; ``measured`` says whether by a probe."""
+    """The time of a step; ``mfu`` is of the dense bf16 peak, and ``measured`` whether a probe measured it."""
 
     seconds_per_step: float
     mfu: float
@@ -33,13 +33,13 @@ class Forecast:
 
 
 def forecast(config: TrainConfig, model: Transformer, gpu: Gpu, measured: float | None = None) -> Forecast:
-    """The time of one optimizer step, of full rows that are one document each.
+    """Forecast one optimizer step of full rows that are one document each.
 
     Args:
         config: the training.
         model: its shape.
         gpu: what it runs on.
-        measured: the seconds that a step took in a probe of this very layout.
+        measured: the seconds of a step in a probe of this layout.
     """
     tokens = config.global_batch_size * config.sequence_length
     flops = step_flops(model, tokens, tokens * config.sequence_length, config.lora)
@@ -51,7 +51,7 @@ def forecast(config: TrainConfig, model: Transformer, gpu: Gpu, measured: float 
 
 
 def efficiency(config: TrainConfig) -> float:
-    """What a layout leaves of the speed of one GPU, by rule of thumb, to rank layouts: 1 without model parallelism.
+    """The share of one GPU's speed that a layout keeps, by rule of thumb, to rank layouts; 1 without model parallelism.
 
     A pipeline of ``p`` stages idles for ``(p - 1) / (m v)`` of the time of its ``m`` micro-batches, in ``v`` chunks
     (Narayanan et al., arXiv 2104.04473, section 2.2).

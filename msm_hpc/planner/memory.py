@@ -1,4 +1,4 @@
-"""Memory of one rank, by formula, before anything runs.
+"""Memory of one rank by formula, before anything runs.
 
 Four parts grow with the model and shrink with the layout (bytes a weight on a rank, ``d`` = data x context parallel)::
 
@@ -30,14 +30,15 @@ GIB = 2**30
 FIXED_GPU = 3 * GIB
 """CUDA context, cuBLAS and Transformer Engine workspaces, NCCL's buffers, fragments: an assumption, not measured."""
 FIXED_CPU = int(0.9 * GIB)
-"""Resident size of a rank that has imported torch and Megatron and holds no model: 0.8 to 0.9 GiB seen on x86-64."""
+"""Resident size of a rank that has imported torch and Megatron, without a model: 0.8 to 0.9 GiB seen on x86-64."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one rank of one pipeline stage. ``working`` is the most that is held beside what the others hold.
+    """Bytes of one rank of one pipeline stage.
 
-    That is logits and loss, or the gradients of activations and of one weight.
+    ``working`` is the peak of what lives for a moment only: logits and loss, or the gradients of activations and of one
+    weight.
     """
 
     weights: int
@@ -49,7 +50,7 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The sum of all parts."""
         return sum(getattr(self, item.name) for item in fields(self))
 
     def __str__(self) -> str:
@@ -90,7 +91,7 @@ class _Stage:
 
     @property
     def tokens(self) -> int:
-        """Of one micro-batch on one rank."""
+        """Tokens of one micro-batch on one rank."""
         return self.config.micro_batch_size * self.config.sequence_length // self.layout.context_parallel
 
     @property
@@ -131,7 +132,7 @@ class _Stage:
         return split // self.layout.tensor_parallel + 2 * width + (2 * model.head_dim if model.qk_norm else 0)
 
     def _adapter_weights(self) -> int:
-        """Of a layer on one rank: the half of each pair that the projection's parallelism cuts, and the other half."""
+        """Adapter weights of a layer on one rank: tensor parallelism splits one half of each pair, not the other."""
         if self.config.lora is None:
             return 0
         tensor, found = self.layout.tensor_parallel, projections(self.model)
@@ -164,7 +165,7 @@ class _Stage:
         return self._shared(2 * self.size) if self.on_gpu else self._shared(4 + 4 + self.size)
 
     def _attention(self) -> int:
-        """What attention keeps: queries, keys, values, output, and what RoPE and the norms of Qwen3 keep before it."""
+        """What attention keeps: queries, keys, values, output, and what RoPE and Qwen3's norms keep before it."""
         model, tensor = self.model, self.layout.tensor_parallel
         query, key = model.query_rows // tensor, model.key_rows // tensor
         if self.on_gpu:
@@ -172,24 +173,24 @@ class _Stage:
             return self.size * (2 * query + 2 * key) + qk_norm
         gathered = 2 * key * self.layout.context_parallel
         rope = 4 * self.size * model.head_dim
-        once_more = self.size * query  # in the order of the row: attention is done by document
-        return self.size * (2 * query + gathered) + rope + once_more + (self._cpu_qk_norm() if model.qk_norm else 0)
+        reordered = self.size * query  # the output in the order of the row: attention runs by document
+        return self.size * (2 * query + gathered) + rope + reordered + (self._cpu_qk_norm() if model.qk_norm else 0)
 
     def _cpu_qk_norm(self) -> int:
-        """Float32 input and normalised input; float32 keys are a view that holds on to the whole of qkv."""
+        """Float32 input and normalised input; float32 keys are a view that keeps the whole of qkv alive."""
         query, key = (rows // self.layout.tensor_parallel for rows in (self.model.query_rows, self.model.key_rows))
         return 4 * (2 * query + key) + (4 * (query + 2 * key) if self.size == 4 else 4 * key)
 
     @property
     def _mlp_tensors(self) -> int:
-        """Of the MLP's width: gate, up and their product; on a CPU silu(gate) too."""
+        """Tensors of the MLP's width that are kept: gate, up and their product; on a CPU silu(gate) too."""
         return 3 if self.on_gpu else 4
 
     def _mlp(self) -> int:
         return self._mlp_tensors * self.size * self.model.shape.intermediate_size // self.layout.tensor_parallel
 
     def _adapter(self) -> int:
-        """What goes from the one half of each pair of an adapter to the other."""
+        """The low-rank activations between the two halves of each adapter pair."""
         return 0 if self.config.lora is None else len(projections(self.model)) * self.config.lora.rank * self.size
 
     def _in_flight(self) -> int:
@@ -200,9 +201,9 @@ class _Stage:
         return self.tokens * (layers * layer + chunks * self._ends())
 
     def chunks_in_flight(self) -> int:
-        """Model chunks x micro-batches that wait for their backward pass, at most.
+        """The most model chunks x micro-batches that wait for their backward pass.
 
-        ``get_pp_rank_microbatches`` in megatron-core ``pipeline_parallel/schedules.py``, and one in work.
+        ``get_pp_rank_microbatches`` in megatron-core ``pipeline_parallel/schedules.py``, and the one being computed.
         """
         stages, chunks = self.layout.pipeline_parallel, self.layout.virtual_pipeline
         behind = stages - self.number - 1
@@ -211,33 +212,33 @@ class _Stage:
         return min(warmup + 1, micro_batches * chunks)
 
     def _ends(self) -> int:
-        """What a stage received and sent; on a GPU the one is a norm's input and the other freed once it is sent."""
+        """What a stage received and sent; on a GPU the first is a norm's input, and the second is freed once sent."""
         if self.on_gpu or self.layout.pipeline_parallel == 1:
             return 0
-        inside = self.layout.virtual_pipeline > 1  # every stage then has a chunk before and one behind
+        inside = self.layout.virtual_pipeline > 1  # then every stage has a chunk before it and one after it
         received = self._shared(2) if self.size == 2 and (self.number or inside) else 0
         return received + (self._shared(self.size) if inside or not self.last else 0)
 
-    # -- for a moment ----------------------------------------------------------------------------------
+    # -- temporary -------------------------------------------------------------------------------------
 
     def _backward_of_a_layer(self) -> int:
-        """The most that the backward pass of an MLP holds beside what the forward pass has kept."""
+        """Peak of the backward pass of an MLP beyond what the forward pass has kept."""
         shape = self.model.shape
         columns = shape.intermediate_size // self.layout.tensor_parallel
         kept = columns * self.tokens
         gradient = columns * shape.hidden_size if self.config.lora is None else 0
-        # Of fc2's weight; of gate and up, beside the product's; of fc1's weight, when the MLP's tensors are gone.
+        # Gradients of fc2's weight; of gate and up, beside the product's; of fc1's weight, MLP tensors freed.
         largest = max(kept + gradient, 2 * kept, 2 * gradient + (2 - self._mlp_tensors) * kept)
         return self.size * largest + self.tokens * self._gradients_between()
 
     def _gradients_between(self) -> int:
-        """Gradients that go from layer to layer; sequence parallelism gathers the input of each once more."""
+        """Gradients passed between layers; sequence parallelism gathers the input of each again."""
         return self._shared(2 * self.size) + (
             self.size * self.model.shape.hidden_size if self.layout.sequence_parallel else 0
         )
 
     def _head(self) -> int:
-        """Logits, and a float32 softmax in place of them or beside; then their gradient and the output layer's."""
+        """Logits with a float32 softmax, in place or beside them; then their gradient and the output layer's."""
         if not self.last:
             return 0
         width = self.model.shape.hidden_size

@@ -18,7 +18,7 @@ from msm_hpc.model import precision
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.model.layout import check_layout
 from msm_hpc.training.megatron import cpu
-from msm_hpc.training.megatron.device import before_cuda
+from msm_hpc.training.megatron.device import before_cuda, check_here
 from msm_hpc.training.megatron.groups import process_groups
 from msm_hpc.training.megatron.zigzag import row_shape
 from tokenization.packing.plan import Piece
@@ -84,22 +84,23 @@ def trial(config: TrainConfig, model: Transformer, steps: int, documents: int = 
 
 
 def _train(config: TrainConfig, model: Transformer, steps: int, documents: int) -> list[StepMetrics]:
-    from msm_hpc.training.data import SampleOrder
-    from msm_hpc.training.loop import Data, train_step
+    from msm_hpc.training.data.order import SampleOrder
+    from msm_hpc.training.data.reader import BatchReader
+    from msm_hpc.training.step import train_step
 
     check_layout(config.layout, model, config.sequence_length)
-    precision.check_here(config, model)
+    check_here(config, model)
     rows = RandomRows(steps * config.global_batch_size, config.sequence_length, model.vocab_size, documents)
     order = SampleOrder(len(rows), 1, config.global_batch_size, config.seed)
     shape = row_shape(rows, config.layout, precision.tokens_of_rank(config.precision))
-    data = Data(rows, {SHARD: rows}, order, model, shape)
+    data = BatchReader(rows, {SHARD: rows}, order, model, shape)
     trainable = _trainable(config, model, steps)
     return [train_step(trainable, data, config, step) for step in range(steps)]
 
 
 def _trainable(config: TrainConfig, model: Transformer, steps: int) -> Trainable:
     """Random weights; with an adapter beside them, where the config has one."""
-    from msm_hpc.training.checkpoints.weights import initialise
+    from msm_hpc.training.checkpoints.initial import initialise
     from msm_hpc.training.megatron.lora import adapt
     from msm_hpc.training.megatron.model import build_model, transformer_config
     from msm_hpc.training.megatron.optimizer import make_trainable

@@ -1,4 +1,4 @@
-"""The results as one page that stands alone: no script, no font, no picture and no style from elsewhere."""
+"""The results as one self-contained HTML page, which loads nothing from elsewhere."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the plot of rates shows: a panel for each value, a row for each condition.
+"""The plots of rates as data: a panel for each value, a row for each condition.
 
-The template draws it as SVG whose horizontal positions are percentages and whose sizes are pixels, so that a plot fills
-any width, a phone's too, while its text and marks keep their size.
+The template draws them as SVG: horizontal positions are percentages and sizes are pixels, so that a plot fills any
+width, a phone's too, while its text and marks keep their size.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ NEUTRAL = "neutral"
 
 @dataclass(frozen=True)
 class SeedMark:
-    """One model's own rate."""
+    """The rate of one seed."""
 
     rate: float
     seed: int
@@ -26,16 +26,18 @@ class SeedMark:
 class PlotRow:
     """One condition in one panel.
 
-    ``colour`` is a CSS class; ``rate`` is None where no evaluation was found; ``first_of_arm`` asks for a gap above.
+    ``model`` is None where the report has only one. ``colour`` is a CSS class; ``rate`` is None where no evaluation was
+    found; ``gap_above`` separates arms and models.
     """
 
+    model: str | None
     arm: str
     spec: str | None
-    aft_samples: int
+    size: int | None
     colour: str
     rate: Rate | None
     seeds: tuple[SeedMark, ...]
-    first_of_arm: bool
+    gap_above: bool
 
 
 @dataclass(frozen=True)
@@ -61,18 +63,21 @@ def panels(results: Results) -> list[Panel]:
 def _panel(results: Results, value: str) -> Panel:
     colours = spec_colours(results)
     rows: list[PlotRow] = []
+    before: Condition | None = None
     for condition in results.conditions:
         rows.append(
             PlotRow(
+                model=condition.model if results.several_models else None,
                 arm=condition.arm,
                 spec=condition.spec,
-                aft_samples=condition.aft_samples,
+                size=condition.size,
                 colour=colours.get(condition.spec or "", NEUTRAL),
                 rate=condition.rate(value),
                 seeds=_seed_marks(condition, value),
-                first_of_arm=bool(rows) and rows[-1].arm != condition.arm,
+                gap_above=before is not None and (before.model, before.arm) != (condition.model, condition.arm),
             )
         )
+        before = condition
     return Panel(value, tuple(rows), _describe(value, rows))
 
 
@@ -90,7 +95,8 @@ def _describe(value: str, rows: list[PlotRow]) -> str:
 
 
 def _in_words(row: PlotRow) -> str:
+    model = f"{row.model} " if row.model else ""
     spec = f" on spec {row.spec}" if row.spec else ""
-    chats = f" with {row.aft_samples:,} chats" if row.aft_samples else ""
+    chats = "" if row.size is None else f" with {row.size:,} chats"
     result = f"{row.rate.rate:.2f}, interval {row.rate.low:.2f} to {row.rate.high:.2f}" if row.rate else "missing"
-    return f"{row.arm}{spec}{chats} {result}"
+    return f"{model}{row.arm}{spec}{chats} {result}"

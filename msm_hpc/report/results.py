@@ -1,4 +1,4 @@
-"""What the report says, as data: ``results.json`` is this, and table, plot and page are drawn from it alone."""
+"""The results as data: ``results.json`` is this, and the table, plots and page show nothing else."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import get_args
 
 from pydantic import FiniteFloat, TypeAdapter
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.stages import Arm, Cell, ReportConfig
+from msm_hpc.config.stages import Cell, ReportConfig
 from msm_hpc.report.statistics import Count, Interval, difference_interval, effective_size, pooled_rate, wilson
 
 FILE = "results.json"
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One evaluation pair, answered: a row of ``answers.jsonl``.
+class AnswerRow:
+    """A row of ``answers.jsonl``: a model's answer to one evaluation pair.
 
     A margin is the log-probability (nats) of the option that expresses the value minus that of the other: in each
     order of the options, and the mean of both.
@@ -55,7 +54,7 @@ class Rate:
         low: lower end of the interval.
         high: upper end of the interval.
         effective_n: the number of independent pairs that the interval was computed for.
-        margin: mean margin over pairs, in nats; where it is near 0 the rate may be far from one half and mean little.
+        margin: mean margin over pairs, in nats; where it is near 0, even a rate far from one half means little.
         orders_agree: pairs in which both orders of the options gave the same choice.
     """
 
@@ -71,7 +70,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class DomainRate:
-    """A rate in one domain; its interval takes the different pairs asked as independent."""
+    """A rate in one domain; its interval treats the different pairs asked as independent."""
 
     domain: str
     rate: Rate
@@ -101,11 +100,12 @@ class CellResult:
 
 @dataclass(frozen=True)
 class Condition:
-    """The models that differ in their seed alone, and their rates pooled, with intervals clustered by domain."""
+    """The cells that differ only in their seed, and their pooled rates, with intervals clustered by domain."""
 
-    arm: Arm
+    model: str
+    arm: str
     spec: str | None
-    aft_samples: int
+    size: int | None
     cells: tuple[CellResult, ...]
     rates: tuple[ValueRate, ...]
 
@@ -116,15 +116,17 @@ class Condition:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Rate under ``spec`` minus rate under ``other_spec``, both fine-tuned on the same chats, over common seeds.
+    """The rate under ``spec`` minus the rate under ``other_spec``, of the same model, arm and size, over common seeds.
 
     ``low`` and ``high`` are the ends of the 95% interval: paired over domains, t interval.
     """
 
     value: str
+    model: str
+    arm: str
     spec: str
     other_spec: str
-    aft_samples: int
+    size: int | None
     seeds: tuple[int, ...]
     difference: float
     low: float
@@ -146,44 +148,49 @@ class Results:
         """The cells of all conditions."""
         return tuple(cell for condition in self.conditions for cell in condition.cells)
 
+    @property
+    def several_models(self) -> bool:
+        """Whether there is more than one model, so that readers have to see which."""
+        return len({condition.model for condition in self.conditions}) > 1
+
 
 def load_results(out: Path) -> Results:
     """Read the ``results.json`` in the output folder of a report step.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such file.
     """
     path = out / FILE
     if not path.is_file():
-        raise UserError(f"{path}: no such file; has the report step run?")
+        raise UserError(f"{path}: no such file; run the report step first")
     return TypeAdapter(Results).validate_json(path.read_bytes())
 
 
-def summarise(config: ReportConfig, answers: Mapping[str, Sequence[Answer]]) -> Results:
+def summarise(config: ReportConfig, answers: Mapping[str, Sequence[AnswerRow]]) -> Results:
     """Rates, intervals and contrasts of all cells.
 
     Args:
-        config: the cells, title and notices.
-        answers: by evaluation step; a cell whose step is not in it is missing.
+        config: the cells, in the order of the conditions.
+        answers: by evaluation step; a cell whose step has none is missing.
 
     Raises:
         UserError: two models were asked about different pairs.
     """
     _check_same_pairs(answers)
-    groups: dict[tuple[Arm, str | None, int], list[Cell]] = {}
-    for cell in sorted(config.cells, key=_order):
-        groups.setdefault((cell.arm, cell.spec, cell.aft_samples), []).append(cell)
-    conditions = tuple(_condition(*group, cells, answers) for group, cells in groups.items())
+    groups: dict[tuple[str, str, str | None, int | None], list[Cell]] = {}
+    for cell in config.cells:
+        groups.setdefault((cell.model, cell.arm, cell.spec, cell.size), []).append(cell)
+    conditions = tuple(_condition(cells, answers) for cells in groups.values())
     return Results(
         title=config.title,
         notices=config.notices,
         values=tuple(dict.fromkeys(answer.value for rows in answers.values() for answer in rows)),
         conditions=conditions,
-        contrasts=tuple(_contrasts(conditions, answers)),
+        contrasts=tuple(_contrasts(config.contrasts, conditions, answers)),
     )
 
 
-def _check_same_pairs(answers: Mapping[str, Sequence[Answer]]) -> None:
+def _check_same_pairs(answers: Mapping[str, Sequence[AnswerRow]]) -> None:
     asked = {
         step: Counter((answer.id, answer.value, answer.domain) for answer in rows) for step, rows in answers.items()
     }
@@ -196,19 +203,15 @@ def _check_same_pairs(answers: Mapping[str, Sequence[Answer]]) -> None:
             )
 
 
-def _order(cell: Cell) -> tuple[int, str, int, int]:
-    return get_args(Arm).index(cell.arm), cell.spec or "", cell.aft_samples, cell.seed
+def _condition(cells: Sequence[Cell], answers: Mapping[str, Sequence[AnswerRow]]) -> Condition:
+    by_seed = sorted(cells, key=lambda cell: cell.seed)
+    results = tuple(CellResult(cell, _value_rates(answers.get(cell.step, ()), clustered=False)) for cell in by_seed)
+    pooled = [answer for cell in by_seed for answer in answers.get(cell.step, ())]
+    first = by_seed[0]
+    return Condition(first.model, first.arm, first.spec, first.size, results, _value_rates(pooled, clustered=True))
 
 
-def _condition(
-    arm: Arm, spec: str | None, samples: int, cells: Sequence[Cell], answers: Mapping[str, Sequence[Answer]]
-) -> Condition:
-    results = tuple(CellResult(cell, _value_rates(answers.get(cell.step, ()), clustered=False)) for cell in cells)
-    pooled = [answer for cell in cells for answer in answers.get(cell.step, ())]
-    return Condition(arm, spec, samples, results, _value_rates(pooled, clustered=True))
-
-
-def _value_rates(answers: Sequence[Answer], clustered: bool) -> tuple[ValueRate, ...]:
+def _value_rates(answers: Sequence[AnswerRow], clustered: bool) -> tuple[ValueRate, ...]:
     rates = []
     for value in dict.fromkeys(answer.value for answer in answers):
         domains = _by_domain(answer for answer in answers if answer.value == value)
@@ -220,23 +223,23 @@ def _value_rates(answers: Sequence[Answer], clustered: bool) -> tuple[ValueRate,
     return tuple(rates)
 
 
-def _by_domain(answers: Iterable[Answer]) -> dict[str, list[Answer]]:
-    domains: dict[str, list[Answer]] = {}
+def _by_domain(answers: Iterable[AnswerRow]) -> dict[str, list[AnswerRow]]:
+    domains: dict[str, list[AnswerRow]] = {}
     for answer in answers:
         domains.setdefault(answer.domain, []).append(answer)
     return dict(sorted(domains.items()))
 
 
-def _count(answers: Sequence[Answer]) -> Count:
+def _count(answers: Sequence[AnswerRow]) -> Count:
     return Count(sum(answer.preferred for answer in answers), len(answers))
 
 
-def _distinct(answers: Sequence[Answer]) -> int:
-    """How many different pairs were asked: seeds are asked the same ones."""
+def _distinct(answers: Sequence[AnswerRow]) -> int:
+    """The number of different pairs asked: all seeds are asked the same ones."""
     return len({answer.id for answer in answers})
 
 
-def _rate(answers: Sequence[Answer], effective_n: float) -> Rate:
+def _rate(answers: Sequence[AnswerRow], effective_n: float) -> Rate:
     count = _count(answers)
     rate = count.preferred / count.n
     interval = wilson(rate, effective_n)
@@ -252,15 +255,17 @@ def _rate(answers: Sequence[Answer], effective_n: float) -> Rate:
     )
 
 
-def _contrasts(conditions: Iterable[Condition], answers: Mapping[str, Sequence[Answer]]) -> Iterator[Contrast]:
-    """Both specs of every two conditions that were midtrained, and then fine-tuned on the same chats."""
-    for first, second in combinations((condition for condition in conditions if condition.arm == "msm+aft"), 2):
-        if first.aft_samples == second.aft_samples:
+def _contrasts(
+    arms: Sequence[str], conditions: Sequence[Condition], answers: Mapping[str, Sequence[AnswerRow]]
+) -> Iterator[Contrast]:
+    """Every two specs of the same model, arm and size, for each of ``arms``."""
+    for first, second in combinations((condition for condition in conditions if condition.arm in arms), 2):
+        if (first.model, first.arm, first.size) == (second.model, second.arm, second.size):
             yield from _compare(first, second, answers)
 
 
-def _compare(first: Condition, second: Condition, answers: Mapping[str, Sequence[Answer]]) -> Iterator[Contrast]:
-    assert first.spec is not None and second.spec is not None
+def _compare(first: Condition, second: Condition, answers: Mapping[str, Sequence[AnswerRow]]) -> Iterator[Contrast]:
+    assert first.spec is not None and second.spec is not None, "an arm of report.contrasts has specs"
     steps, other_steps = (
         {result.cell.seed: result.cell.step for result in condition.cells if not result.missing}
         for condition in (first, second)
@@ -271,11 +276,20 @@ def _compare(first: Condition, second: Condition, answers: Mapping[str, Sequence
     for value in dict.fromkeys(answer.value for answer in rows):
         difference, interval = _difference(rows, other_rows, value)
         yield Contrast(
-            value, first.spec, second.spec, first.aft_samples, seeds, difference, interval.low, interval.high
+            value=value,
+            model=first.model,
+            arm=first.arm,
+            spec=first.spec,
+            other_spec=second.spec,
+            size=first.size,
+            seeds=seeds,
+            difference=difference,
+            low=interval.low,
+            high=interval.high,
         )
 
 
-def _difference(first: Sequence[Answer], second: Sequence[Answer], value: str) -> tuple[float, Interval]:
+def _difference(first: Sequence[AnswerRow], second: Sequence[AnswerRow], value: str) -> tuple[float, Interval]:
     counts = []
     for answers in (first, second):
         domains = _by_domain(answer for answer in answers if answer.value == value)

@@ -4,47 +4,44 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.base.files import read_rows, write_json, write_text
-from msm_hpc.config.stages import ReportConfig
+from msm_hpc.base.files import write_json, write_text
+from msm_hpc.base.rows import read_rows
+from msm_hpc.config.stages import ReportConfig, ReportInputs
 from msm_hpc.report.html import render_html
-from msm_hpc.report.results import FILE, Answer, Results, summarise
+from msm_hpc.report.results import FILE, AnswerRow, Results, summarise
 
 COLUMNS = (
-    "arm", "spec", "aft_samples", "seed", "value", "preferred", "n", "rate", "low", "high", "margin", "orders_agree",
+    "model", "arm", "spec", "size", "seed", "value", "preferred", "n", "rate", "low", "high", "margin", "orders_agree",
     "step",
 )  # fmt: skip
 
 
-def run(config: ReportConfig, inputs: Mapping[str, Path], out: Path) -> None:
-    """Write the report of ``config.cells`` into ``out``.
-
-    Args:
-        config: title, notices and cells.
-        inputs: the output folder of each evaluation by its step id; a cell whose step has none is reported as missing.
-        out: an existing folder.
+def run(config: ReportConfig, inputs: ReportInputs, out: Path) -> None:
+    """Write the report of ``config.cells`` into ``out``; a cell whose evaluation is not there is reported as missing.
 
     Raises:
         UserError: an ``answers.jsonl`` is absent, empty or malformed, or two of them answer different pairs.
     """
-    steps = dict.fromkeys(cell.step for cell in config.cells if cell.step in inputs)
-    results = summarise(config, {step: _read_answers(inputs[step] / "answers.jsonl") for step in steps})
+    found = inputs.evaluations
+    steps = dict.fromkeys(cell.step for cell in config.cells if cell.step in found)
+    results = summarise(config, {step: _read_answers(found[step] / "answers.jsonl") for step in steps})
     write_json(out / FILE, asdict(results))
     write_text(out / "results.csv", _csv(results))
     write_text(out / "report.html", render_html(results))
 
 
-def _read_answers(path: Path) -> list[Answer]:
+def _read_answers(path: Path) -> list[AnswerRow]:
     if not path.is_file():
-        raise UserError(f"{path}: no such file; the evaluation step wrote no answers, run it again")
-    answers = read_rows(path, Answer)
+        raise UserError(f"{path}: no such file; run the evaluation step again")
+    answers = read_rows(path, AnswerRow)
     if not answers:
-        raise UserError(f"{path}: no answers; the evaluation step was given no pairs")
+        raise UserError(f"{path}: no answers; run the evaluation step again, with pairs")
     return answers
 
 

@@ -3,12 +3,12 @@
 Ten domains of twenty pairs are not two hundred independent questions. Pairs of one domain share nouns, so a model that
 has not learnt what a ``drill`` is fails on all drills; and every seed of an arm is asked the very same pairs. An
 interval that counts pairs is then too narrow. Suppose a model prefers the target in all pairs of eight domains and in
-none of the other two: the rate is 160 of 200, and counting pairs gives .74 to .85. But had the domains been drawn
-anew, the share of good ones would have been quite another; counting domains gives .43 to .96.
+none of the other two: the rate is 160 of 200, and counting pairs gives .74 to .85. But with ten other domains the share
+of good ones could have been quite different; counting domains gives .43 to .96.
 
-So the domain is taken as the unit that was sampled. How much the domains differ beyond what chance would do (the design
-effect) says how many independent pairs the answers are worth, never more than the pairs that were asked, however many
-seeds were asked them; and Wilson's interval is computed for that many.
+So the domain is the sampling unit. How much domains differ beyond chance (the design effect) gives the number of
+independent pairs that the answers are worth, which is never more than the pairs asked, however many seeds were asked
+them; Wilson's interval is computed for that number.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+
+from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
 Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
@@ -53,7 +55,7 @@ def wilson(rate: float, n: float) -> Interval:
 
 
 def effective_size(clusters: Sequence[Count], distinct: int) -> float:
-    """How many independent pairs the answers are worth.
+    """The number of independent pairs that the answers are worth.
 
     With rate ``p`` over all ``n`` answers of ``k`` clusters, the variance of ``p`` between clusters (linearised ratio
     estimator) is ``v = k/(k-1) sum_d (y_d - p n_d)2 / n2``, the design effect is ``deff = max(1, v / (p (1-p) / n))``,
@@ -69,7 +71,7 @@ def effective_size(clusters: Sequence[Count], distinct: int) -> float:
         distinct: the number of different pairs asked.
 
     Returns:
-        At most ``distinct``. 0 for a single cluster, which tells nothing about how clusters differ.
+        At most ``distinct``. 0 for a single cluster, which says nothing about how clusters differ.
     """
     k, n, p = len(clusters), sum(cluster.n for cluster in clusters), pooled_rate(clusters)
     if k == 1:
@@ -81,25 +83,8 @@ def effective_size(clusters: Sequence[Count], distinct: int) -> float:
 
 
 def student_quantile(degrees: int) -> float:
-    """The point that Student's t with ``degrees`` of freedom stays within, in size, with 95% probability."""
-    low, high = 0.0, 1000.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _student_within(middle, degrees) < CONFIDENCE else (low, middle)
-    return high
-
-
-def _student_within(t: float, degrees: int) -> float:
-    """P(|T| < t), by the finite series of Abramowitz and Stegun (1964), 26.7.3 and 26.7.4."""
-    angle = math.atan(t / math.sqrt(degrees))
-    odd = degrees % 2
-    term = math.cos(angle) if odd else 1.0
-    total = 0.0
-    for power in range(odd, degrees - 1, 2):
-        total += term
-        term *= (power + 1) / (power + 2) * math.cos(angle) ** 2
-    within = math.sin(angle) * total
-    return 2 / math.pi * (angle + within) if odd else within
+    """The two-sided 95% quantile of Student's t; ``scipy.stats.t.ppf`` is this function, but slow to import."""
+    return float(stdtrit(degrees, (1 + CONFIDENCE) / 2))
 
 
 def difference_interval(first: Sequence[Count], second: Sequence[Count]) -> Interval:
@@ -115,7 +100,7 @@ def difference_interval(first: Sequence[Count], second: Sequence[Count]) -> Inte
     ch. 2.
 
     Returns:
-        [-1, 1] for a single domain, which tells nothing about how domains differ; no width where all differ alike.
+        [-1, 1] for a single domain, which says nothing about how domains differ; no width where all differ equally.
     """
     assert len(first) == len(second)
     k = len(first)
@@ -133,6 +118,6 @@ def pooled_rate(counts: Sequence[Count]) -> float:
 
 
 def _residuals(clusters: Sequence[Count]) -> list[float]:
-    """By how much each cluster moves the pooled rate ``p`` (linearised): ``(y_d - p n_d) / n``; they sum to 0."""
+    """How much each cluster moves the pooled rate ``p`` (linearised): ``(y_d - p n_d) / n``; they sum to 0."""
     p, n = pooled_rate(clusters), sum(cluster.n for cluster in clusters)
     return [(cluster.preferred - p * cluster.n) / n for cluster in clusters]

@@ -21,6 +21,8 @@ def render_table(results: Results) -> Table:
         box=SIMPLE_HEAD,
         pad_edge=False,
     )
+    if results.several_models:
+        table.add_column("model")
     table.add_column("arm")
     table.add_column("spec")
     for heading in ("AFT chats", "seeds"):
@@ -31,8 +33,9 @@ def render_table(results: Results) -> Table:
         table.add_column("rates")
     for condition in results.conditions:
         rates = [_text(condition.rate(value)) for value in results.values] or [MISSING]
-        samples = f"{condition.aft_samples:,}" if condition.aft_samples else "-"
-        table.add_row(condition.arm, Text(condition.spec or "-"), samples, seeds(condition), *rates)
+        model = [Text(condition.model)] if results.several_models else []
+        size = "-" if condition.size is None else f"{condition.size:,}"
+        table.add_row(*model, Text(condition.arm), Text(condition.spec or "-"), size, seeds(condition), *rates)
     return table
 
 

@@ -1,15 +1,16 @@
-"""Loss on rows that are never trained on, for each value of a field of provenance: which kinds of text are learnt.
+"""Loss on rows that are never trained on, for each value of a provenance field: which kinds of text are learnt.
 
-The rows are some of the plan's, drawn by a seed of their own: every arm and seed of a campaign that trains on one plan
-holds out the same. They are read as training rows are, with one trick: where a training row's loss mask has a 1, a
-held-out row's has the number of the token's *group*, so that any layout that cuts and pads rows carries it along::
+The rows are drawn from the plan by a seed of their own, so every arm and seed of a campaign that trains on one plan
+holds out the same rows. They are read like training rows, with one difference: where a training row's loss mask has a
+1, a held-out row's has the number of the token's *group*, so it survives however a layout cuts and pads rows::
 
     documents      a: doc_type=news    b: doc_type=letter, of 3 and 2 tokens, all trainable
     groups         1 news, 2 letter
     loss mask      1 1 0 2 0           sum the losses where it is 1, and where it is 2
 
-A group is a combination of values; a field's loss is summed over the groups that share its value. A text that was cut
-over several rows may have its other pieces trained on. Dropout is 0 in all models here, so no mode is switched.
+A group is a combination of values; a field's loss is summed over the groups that share its value. Other pieces of a
+document that was cut over several rows may be trained on. All models here have dropout 0, so there is no evaluation
+mode to switch to.
 """
 
 from __future__ import annotations
@@ -29,20 +30,22 @@ from torch import Tensor, distributed
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.training import HeldOut, TrainConfig
-from msm_hpc.training.data import Documents, MicroBatch, Rows, SampleOrder
-from msm_hpc.training.loop import Data, through_model, token_losses
+from msm_hpc.training.data.batch import Documents, MicroBatch, Rows
+from msm_hpc.training.data.order import SampleOrder
+from msm_hpc.training.data.reader import BatchReader
 from msm_hpc.training.megatron.optimizer import Trainable
 from msm_hpc.training.record.metrics import FieldLoss
+from msm_hpc.training.step import through_model, token_losses
 from tokenization.documents import read_some
 from tokenization.packing.plan import Piece
 
 MOST_VALUES = 100
 ABSENT = "(none)"
-Values = tuple[str, ...]  # of each field
+Values = tuple[str, ...]  # one for each field
 
 
-class Part:
-    """Some rows of a plan, numbered anew."""
+class RowSubset:
+    """Some rows of a plan, renumbered from 0."""
 
     def __init__(self, plan: Rows, rows: NDArray[np.int64]) -> None:
         self._plan, self._rows = plan, rows
@@ -56,14 +59,14 @@ class Part:
         return self._plan.row(int(self._rows[index]))
 
 
-class Grouped:
-    """Documents whose loss mask holds the number of their group."""
+class GroupedDocuments:
+    """The documents of a shard, whose loss mask holds the number of their group."""
 
     def __init__(self, documents: Documents, numbers: Mapping[int, int]) -> None:
         self._documents, self._numbers = documents, numbers
 
     def tokens(self, document: int) -> NDArray[np.integer[Any]]:
-        """As of the documents themselves."""
+        """(length,) token ids of one document, unchanged."""
         return self._documents.tokens(document)
 
     def loss_mask(self, document: int) -> NDArray[np.integer[Any]]:
@@ -71,33 +74,39 @@ class Grouped:
         return self._documents.loss_mask(document) * np.int32(self._numbers[document])
 
 
-def hold_out(data: Data, heldout: HeldOut) -> tuple[Data, Data]:
-    """What is left of ``data`` to train on, and what is held out of it.
+def hold_out(data: BatchReader, heldout: HeldOut) -> tuple[BatchReader, BatchReader]:
+    """Split ``data`` into the rows to train on and the rows that are held out.
 
     Raises:
-        UserError: nothing would be left.
+        UserError: nothing would be left to train on.
     """
     order, count = data.order, heldout.count(data.order.global_batch_size, len(data.plan))
     held = np.sort(SampleOrder(len(data.plan), 1, count, heldout.seed).global_batch(0))
-    parts = [Part(data.plan, rows) for rows in (np.setdiff1d(np.arange(len(data.plan)), held), held)]
-    train, rest = (replace(data, plan=part, order=replace(order, rows=len(part))) for part in parts)
+    trained = np.setdiff1d(np.arange(len(data.plan)), held)
+    train, rest = (
+        replace(data, plan=RowSubset(data.plan, rows), order=replace(order, rows=len(rows))) for rows in (trained, held)
+    )
     return train, replace(rest, order=replace(rest.order, epochs=1))
 
 
 class HeldOutLoss:
-    """Measures ``data``, which is held out; every rank makes one and calls :meth:`measure`.
+    """Measures the loss on ``data``, which is held out; every rank makes one and calls :meth:`measure`.
 
     Args:
-        data: as :func:`hold_out` gives it.
+        data: the second value of :func:`hold_out`.
         config: of the run, with ``heldout``.
         shards: key to folder, of all shards.
 
+    Attributes:
+        every: after how many steps it is to be measured.
+
     Raises:
-        UserError: no held-out document has one of the fields, or it has too many values.
+        UserError: no held-out document has one of the fields, or a field has too many values.
     """
 
-    def __init__(self, data: Data, config: TrainConfig, shards: Mapping[str, Path]) -> None:
+    def __init__(self, data: BatchReader, config: TrainConfig, shards: Mapping[str, Path]) -> None:
         assert config.heldout is not None
+        self.every = config.heldout.every
         self._fields, self._config = config.heldout.fields, config
         found = [_provenance(data.plan, shards, self._fields) if distributed.get_rank() == 0 else {}]
         distributed.broadcast_object_list(found, src=0)
@@ -107,7 +116,7 @@ class HeldOutLoss:
         self._data = replace(
             data,
             shards={
-                key: Grouped(data.shards[key], {document: number[values] for document, values in shard.items()})
+                key: GroupedDocuments(data.shards[key], {each: number[values] for each, values in shard.items()})
                 for key, shard in found[0].items()
             },
         )
@@ -126,7 +135,7 @@ class HeldOutLoss:
                 )
 
     def measure(self, trainable: Trainable, step: int) -> list[FieldLoss]:
-        """The losses after ``step`` steps, on every rank: of all tokens, then by field and value."""
+        """The losses after ``step`` steps, on every rank: of all tokens, then for each field and value."""
         total = torch.zeros(len(self._groups), 2, dtype=torch.float64, device=torch.cuda.current_device())
         with torch.no_grad():
             for batch in range(self._data.order.steps):
@@ -157,7 +166,7 @@ class HeldOutLoss:
 
 
 def _provenance(plan: Rows, shards: Mapping[str, Path], fields: Sequence[str]) -> dict[str, dict[int, Values]]:
-    """By shard and document, for the documents of ``plan``."""
+    """The values of ``fields``, by shard and document, of the documents of ``plan``."""
     needed: defaultdict[str, set[int]] = defaultdict(set)
     for row in range(len(plan)):
         for piece in plan.row(row):
@@ -179,7 +188,7 @@ def _forward_step(
 
 
 def _table(groups: int, numbers: Tensor, losses: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """For Megatron's schedule; the last is float64 [groups, 2], sums of losses and numbers of tokens."""
+    """For Megatron's schedule: loss, tokens, and what to report, float64 [groups, 2] of summed losses and of tokens."""
     flat = losses.reshape(-1).double()
     table = torch.zeros(groups + 1, 2, dtype=torch.float64, device=losses.device)
     table.index_add_(0, numbers.reshape(-1).long(), torch.stack([flat, torch.ones_like(flat)], dim=1))

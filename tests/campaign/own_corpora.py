@@ -40,8 +40,8 @@ def own_corpora(folder: Path) -> list[str]:
         "campaign.arms=[msm+aft]",
         "campaign.specs=[{name: thrift}]",
         "campaign.values=[thrift]",
-        f"data.documents.thrift={write(folder / 'docs.jsonl', DOCUMENTS)}",
-        f"data.chats={write(folder / 'chats.jsonl', CHATS)}",
-        f"data.instruction={write(folder / 'mix.jsonl', CHATS)}",
-        f"data.pairs.thrift={write(folder / 'pairs.jsonl', PAIRS)}",
+        f"sources.documents.files.thrift={write(folder / 'docs.jsonl', DOCUMENTS)}",
+        f"sources.chats.file={write(folder / 'chats.jsonl', CHATS)}",
+        f"sources.instruction.file={write(folder / 'mix.jsonl', CHATS)}",
+        f"sources.pairs.files.thrift={write(folder / 'pairs.jsonl', PAIRS)}",
     ]

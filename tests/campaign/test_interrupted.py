@@ -17,8 +17,10 @@ from msm_hpc.campaign.runner import run_step
 from msm_hpc.config.stages import ExportConfig
 from msm_hpc.graph import kinds
 from msm_hpc.graph.steps import Step
-from msm_hpc.launch.jobs import JobRef
-from msm_hpc.store.store import Attempt, StepFolder, Store
+from msm_hpc.launch.job import JobRef
+from msm_hpc.store.folder import StepFolder
+from msm_hpc.store.records import Attempt
+from msm_hpc.store.store import Store
 
 STEP = Step("export", "x", ExportConfig(), {})
 PREEMPTED, LIMIT, RUNNING = "PreemptTime=2026-01-01T10:00:00", "PreemptTime=None Reason=TimeLimit", "PreemptTime=None"
@@ -26,9 +28,10 @@ PREEMPTED, LIMIT, RUNNING = "PreemptTime=2026-01-01T10:00:00", "PreemptTime=None
 
 @pytest.fixture
 def run(store: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], StepFolder]:
-    """Makes a step with a stage that does as told; returns the step's folder."""
+    """Runs a step with the given stage; returns the step's folder."""
 
     def make(stage: Callable[[], None]) -> StepFolder:
+        monkeypatch.setitem(kinds.KINDS, "export", kinds.Kind(1, ExportConfig, dict, ""))
         monkeypatch.setattr(kinds.Kind, "load", lambda kind: lambda *arguments: stage())
         store.register((STEP,))
         run_step(str(store.root), STEP.id)
@@ -44,11 +47,13 @@ def raising(error: Exception) -> Callable[[], None]:
     return stage
 
 
-def as_slurm_job(monkeypatch: pytest.MonkeyPatch, folder: Path, told: str) -> Path:
-    """Make this process job 64 of a Slurm whose scontrol says ``told`` of it; returns where its requeues are listed."""
+def as_slurm_job(monkeypatch: pytest.MonkeyPatch, folder: Path, shown: str) -> Path:
+    """Make this process job 64 of a Slurm whose scontrol shows ``shown``; returns where its requeues are listed."""
     requeued = folder / "requeued"
     script = folder / "scontrol"
-    script.write_text(f'#!/bin/sh\n[ "$1" = requeue ] && echo "$2" >> {requeued} || echo "JobId=64 {told} EndTime=x"\n')
+    script.write_text(
+        f'#!/bin/sh\n[ "$1" = requeue ] && echo "$2" >> {requeued} || echo "JobId=64 {shown} EndTime=x"\n'
+    )
     script.chmod(0o755)
     for name, value in {"SUBMITIT_EXECUTOR": "slurm", "SLURM_JOB_ID": "64", "SUBMITIT_FOLDER": str(folder)}.items():
         monkeypatch.setenv(name, value)
@@ -66,7 +71,7 @@ def test_a_signal_on_this_machine(run: Any, store: Store, signal: Signals, cause
 
 
 @pytest.mark.parametrize(
-    ("signal", "told", "progressed", "cause", "goes_on"),
+    ("signal", "shown", "progressed", "cause", "requeues"),
     [
         (SIGTERM, PREEMPTED, False, "preempted", True),
         (SIGUSR2, PREEMPTED, True, "preempted", True),
@@ -76,24 +81,24 @@ def test_a_signal_on_this_machine(run: Any, store: Store, signal: Signals, cause
         (SIGTERM, RUNNING, True, "cancelled", False),
     ],
 )
-def test_slurm_is_asked_for_the_cause_and_runs_the_job_again_where_that_helps(
+def test_slurm_is_asked_for_the_cause_and_the_job_requeued_where_that_helps(
     run: Any,
     store: Store,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     signal: Signals,
-    told: str,
+    shown: str,
     progressed: bool,
     cause: str,
-    goes_on: bool,
+    requeues: bool,
 ) -> None:
-    requeued = as_slurm_job(monkeypatch, tmp_path, told)
+    requeued = as_slurm_job(monkeypatch, tmp_path, shown)
     with pytest.raises(StoppedBySignalError):
         run(raising(StoppedBySignalError("saved", signal, progressed)))
     assert [attempt.cause for attempt in store.of(STEP).attempts()] == [cause]
     lease = store.of(STEP).lease()
-    assert (lease and lease.id) == ("64" if goes_on else None), "the same job will make the step"
-    assert (requeued.read_text() if requeued.exists() else "") == ("64\n" if goes_on else "")
+    assert (lease and lease.id) == ("64" if requeues else None), "the same job will run the step"
+    assert (requeued.read_text() if requeued.exists() else "") == ("64\n" if requeues else "")
 
 
 def test_an_abort_ends_the_attempt_of_a_main_thread_that_is_stuck(run: Any, store: Store) -> None:

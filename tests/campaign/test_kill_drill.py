@@ -14,12 +14,18 @@ from typing import Any
 import pytest
 
 from msm_hpc.base.progress import read_progress
-from msm_hpc.config.compose import load_config
-from msm_hpc.graph.build import Graph, build_graph
+from msm_hpc.graph.build import Graph
 from msm_hpc.store.store import Store
 from tests.campaign.shrunk import SHRUNK
+from tests.composed import graph_of, load_config
 
-OVERRIDES = [*SHRUNK, "campaign.arms=[aft]", "aft.epochs=6", "aft.save_every=5", "pretrain.layout.data_parallel=1"]
+OVERRIDES = [
+    *SHRUNK,
+    "campaign.arms=[aft]",
+    "stages.aft.epochs=6",
+    "stages.aft.save_every=5",
+    "stages.pretrain.layout.data_parallel=1",
+]
 SECONDS = 400
 
 
@@ -38,8 +44,8 @@ def kill_during_aft(root: Path, graph: Graph, store: Store) -> None:
     folder = store.of(graph.find("aft/aft/30/seed0"))
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
-        told = read_progress(folder.partial)
-        if told and told.done >= 7:
+        progress = read_progress(folder.partial)
+        if progress and progress.done >= 7:
             break
         assert run.poll() is None, "the run ended before it could be killed"
         time.sleep(0.02)
@@ -53,8 +59,8 @@ def results(graph: Graph, store: Store) -> Any:
 
 
 @pytest.mark.slow
-def test_a_run_killed_during_aft_goes_on_to_the_same_numbers(tmp_path: Path) -> None:
-    graph = build_graph(load_config(OVERRIDES))
+def test_a_run_killed_during_aft_resumes_to_the_same_numbers(tmp_path: Path) -> None:
+    graph = graph_of(load_config(OVERRIDES))
     unbroken, broken = Store(tmp_path / "unbroken"), Store(tmp_path / "broken")
     kill_during_aft(broken.root, graph, broken)
     finished = {step.id: done_mark(broken, step.id) for step in graph.steps if broken.of(step).done}

@@ -8,10 +8,11 @@ import pytest
 
 from msm_hpc.base.files import write_json
 from msm_hpc.campaign.local_run import RunState, run_local
+from msm_hpc.config.cluster import Cluster
 from msm_hpc.config.stages import ExportConfig, GenerateConfig
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step
-from msm_hpc.launch.jobs import local_job
+from msm_hpc.launch.job import local_job
 from msm_hpc.store.store import Store
 
 
@@ -27,7 +28,9 @@ def reader(label: str, *parents: Step) -> Step:
 def run(store: Store, *steps: Step, slots: int = 2) -> tuple[RunState, list[int]]:
     """The state at the end, and how many steps ran at each look."""
     busy: list[int] = []
-    state = run_local(Graph(steps), store, slots, lambda state: busy.append(len(state.running)))
+    state = run_local(
+        Graph(steps), store, Cluster(launcher="local", slots=slots), lambda state: busy.append(len(state.running))
+    )
     return state, busy
 
 
@@ -59,7 +62,7 @@ def test_a_failure_blocks_only_what_needs_it(store: Store) -> None:
 
 
 @pytest.mark.slow
-def test_a_step_that_another_run_makes_is_waited_for(store: Store) -> None:
+def test_a_step_of_another_run_is_waited_for(store: Store) -> None:
     step = generate("held")
     store.register((step,))
     holder = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
@@ -75,6 +78,6 @@ def test_a_step_that_another_run_makes_is_waited_for(store: Store) -> None:
         holder.kill()
         holder.wait()
 
-    state = run_local(Graph((step,)), store, 2, let_go)
+    state = run_local(Graph((step,)), store, Cluster(launcher="local"), let_go)
     assert state.done == {step.identity}
     assert store.of(step).attempts() == []

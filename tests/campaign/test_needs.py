@@ -13,43 +13,44 @@ import pytest
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.auto_layout import settle
 from msm_hpc.campaign.needs import Rows, trainings
-from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.cli.main import main
-from msm_hpc.config.compose import load_config
-from msm_hpc.graph.build import build_graph
 from msm_hpc.store.store import Store
+from tests.composed import graph_of, load_config
 
 AUTO = (
     "campaign=demo",
     "model=qwen3_14b",
     "cluster=slurm",
-    "cluster.gpus_per_node=8",
+    "cluster.resources.gpu_train.gpus_per_node=8",
     "cluster.gpu=h100",
     "cluster.nodes=2",
-    "midtrain.layout=auto",
-    "aft.layout=auto",
+    "stages.midtrain.layout=auto",
+    "stages.aft.layout=auto",
 )
 Usage = namedtuple("Usage", ["total", "used", "free"])
 
 
 def test_auto_is_a_layout_in_every_step_and_no_part_of_its_identity() -> None:
     settled = settle(load_config(AUTO))
-    assert [choice.split()[0] for choice in settled.choices] == ["midtrain.layout=auto", "aft.layout=auto"]
+    assert [choice.split()[0] for choice in settled.choices] == [
+        "stages.midtrain.layout=auto",
+        "stages.aft.layout=auto",
+    ]
     by_hand = load_config([each for each in AUTO if not each.endswith("=auto")])
-    chosen, plain = build_graph(settled.config), build_graph(by_hand)
+    chosen, plain = graph_of(settled.config), graph_of(by_hand)
     assert [step.identity for step in chosen.steps] == [step.identity for step in plain.steps]
-    assert all(step.ranks > 1 for step in chosen.steps if step.kind in ("midtrain", "aft"))
+    assert all(step.ranks > 1 for step in chosen.steps if step.stage in ("midtrain", "aft"))
 
 
 def test_auto_leaves_no_field_of_the_layout_to_give() -> None:
     with pytest.raises(UserError, match=r"layout=auto chooses every part"):
-        load_config([*AUTO[:-2], "aft.layout={auto: true, tensor_parallel: 2}"])
+        load_config([*AUTO[:-2], "stages.aft.layout={auto: true, tensor_parallel: 2}"])
 
 
 def test_plan_shows_memory_and_time_and_the_choice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", *AUTO, f"root={tmp_path / 'runs'}"]) == 0
     shown = capsys.readouterr().out
-    assert "midtrain.layout=auto is 'midtrain.layout={" in shown
+    assert "stages.midtrain.layout=auto is 'stages.midtrain.layout={" in shown
     assert "What trainings need" in shown and "of 80 GiB" in shown
     assert "unknown" in shown
     assert "#SBATCH" not in shown
@@ -57,13 +58,17 @@ def test_plan_shows_memory_and_time_and_the_choice(tmp_path: Path, capsys: pytes
 
 def test_before_anything_ran_a_token_budget_tells_steps_and_hours(tmp_path: Path) -> None:
     """2,000,000 tokens in rows of 8,192 are 245 rows; held-out batches are not trained on."""
-    budget = [*AUTO, "midtrain.replay=0", "midtrain.sequence_length=8192", "midtrain.tokens=2_000_000"]
-    config = settle(load_config([*budget, "midtrain.epochs=1", "midtrain.heldout={batches: 2}"])).config
-    model = starting_model(config.model)
-    assert model is not None
-    found = trainings(build_graph(config), Store(tmp_path), model, config.cluster)
-    aft, midtrain = sorted(found, key=lambda each: each.steps[0].kind)
-    batch = config.midtrain.global_batch_size
+    budget = [
+        *AUTO,
+        "sources.replay.rows=0",
+        "stages.midtrain.sequence_length=8192",
+        "sources.documents.tokens=2_000_000",
+    ]
+    config = settle(load_config([*budget, "stages.midtrain.epochs=1", "stages.midtrain.heldout={batches: 2}"])).config
+    found = trainings(graph_of(config), Store(tmp_path), config.cluster)
+    trained = {each.steps[0].stage: each for each in found}
+    midtrain, aft = trained["midtrain"], trained["aft"]
+    batch = config.stages["midtrain"].global_batch_size
     assert midtrain.rows == Rows(245, exact=False)
     assert midtrain.optimizer_steps == math.ceil((245 - 2 * batch) / batch)
     assert midtrain.rank_hours is not None and midtrain.rank_hours > 0
@@ -71,7 +76,7 @@ def test_before_anything_ran_a_token_budget_tells_steps_and_hours(tmp_path: Path
 
 
 def test_too_few_steps_are_warned_of_before_anything_ran(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    budget = ["midtrain.replay=0", "midtrain.tokens=9000", "midtrain.epochs=1"]
+    budget = ["sources.replay.rows=0", "sources.documents.tokens=9000", "stages.midtrain.epochs=1"]
     assert main(["plan", "campaign=demo", *budget, f"root={tmp_path}"]) == 0
     shown = capsys.readouterr().out
     assert "about 9" in shown

@@ -10,11 +10,11 @@ import pytest
 from msm_hpc.campaign.auto_layout import settle
 from msm_hpc.campaign.probing import probe
 from msm_hpc.cli.main import main
-from msm_hpc.config.compose import load_config
-from msm_hpc.graph.build import Graph, build_graph
+from msm_hpc.graph.build import Graph
 from msm_hpc.planner.probe import read_table
 from msm_hpc.store.store import Store
 from tests.campaign.shrunk import SHRUNK
+from tests.composed import graph_of, load_config
 from tests.slurm_tools import Slurm, why_no_cluster
 
 SECONDS = 900
@@ -23,13 +23,13 @@ OVERRIDES = [
     *SHRUNK,
     "campaign.arms=[init,aft,msm+aft]",
     "cluster=slurm",
-    "cluster.memory_gb=1",
-    "cluster.time_minutes=30",
+    "cluster.resources.cpu.memory_gb=1",
+    "cluster.resources.cpu.time_minutes=30",
     "cluster.ranks_per_node=4",
     "tokenize.tasks=2",
-    "midtrain.layout.tensor_parallel=2",
-    "midtrain.layout.pipeline_parallel=2",
-    "midtrain.layout.nodes=2",
+    "stages.midtrain.layout.tensor_parallel=2",
+    "stages.midtrain.layout.pipeline_parallel=2",
+    "stages.midtrain.layout.nodes=2",
 ]
 
 
@@ -44,7 +44,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Slurm:
 @pytest.mark.slurm
 def test_the_demo_runs_as_job_arrays(slurm: Slurm, capsys: pytest.CaptureFixture[str]) -> None:
     overrides = [*OVERRIDES, f"root={slurm.folder}"]
-    graph, store = build_graph(load_config(overrides)), Store(slurm.folder)
+    graph, store = graph_of(load_config(overrides)), Store(slurm.folder)
 
     assert main(["run", *overrides]) == 0
     assert "aftercorr" in capsys.readouterr().out
@@ -68,7 +68,13 @@ def test_the_demo_runs_as_job_arrays(slurm: Slurm, capsys: pytest.CaptureFixture
 @pytest.mark.slow
 @pytest.mark.slurm
 def test_a_probe_is_a_job_and_auto_goes_by_it(slurm: Slurm) -> None:
-    small = [*SHRUNK, "cluster=slurm", "cluster.memory_gb=1.5", "cluster.ranks_per_node=2", "midtrain.layout=auto"]
+    small = [
+        *SHRUNK,
+        "cluster=slurm",
+        "cluster.resources.cpu.memory_gb=1.5",
+        "cluster.ranks_per_node=2",
+        "stages.midtrain.layout=auto",
+    ]
     config = load_config([*small, f"root={slurm.folder / 'probe'}"])
     folder, job = probe(config, "midtrain", steps=2)
     assert job is not None
@@ -81,8 +87,9 @@ def test_a_probe_is_a_job_and_auto_goes_by_it(slurm: Slurm) -> None:
 def _check_results(graph: Graph, store: Store) -> None:
     for step in graph.steps:
         (attempt,) = store.of(step).attempts()
-        assert (attempt.cause, attempt.job.executor, attempt.ranks) == ("done", "slurm", step.ranks)
-    summary = json.loads((store.of(graph.find("midtrain/america/seed0")).out / "summary.json").read_text())
+        assert (attempt.cause, attempt.job.launcher, attempt.ranks) == ("done", "slurm", step.ranks)
+        assert attempt.job.cluster and attempt.job.user
+    summary = json.loads((store.of(graph.find("midtrain/america/msm+aft/seed0")).out / "summary.json").read_text())
     assert summary["world_size"] == 4
     cells = graph.report.config.cells
     assert len(cells) == 4

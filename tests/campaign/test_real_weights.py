@@ -9,9 +9,8 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from msm_hpc.cli.main import main
-from msm_hpc.config.compose import load_config
-from msm_hpc.graph.build import build_graph
 from msm_hpc.store.store import Store
+from tests.composed import graph_of, load_config
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,18 +23,18 @@ OVERRIDES = [
     "campaign.arms=[msm+aft]",
     "campaign.specs=[{name: america}]",
     "campaign.seeds=[0]",
-    "generate.documents=8",
-    "generate.instruction=4",
-    "generate.chats=4",
-    "generate.pairs=2",
-    "midtrain.documents=8",
-    "midtrain.epochs=1",
-    "midtrain.micro_batch_size=1",
-    "midtrain.global_batch_size=2",
-    "aft.instruction=4",
-    "aft.samples=[4]",
-    "aft.epochs=1",
-    "aft.micro_batch_size=1",
+    "sources.documents.generate.rows=8",
+    "sources.instruction.generate.rows=4",
+    "sources.chats.generate.rows=4",
+    "sources.pairs.generate.rows=2",
+    "sources.documents.rows=8",
+    "stages.midtrain.epochs=1",
+    "stages.midtrain.micro_batch_size=1",
+    "stages.midtrain.global_batch_size=2",
+    "sources.instruction.rows=4",
+    "sources.chats.ladder=[4]",
+    "stages.aft.epochs=1",
+    "stages.aft.micro_batch_size=1",
 ]
 
 
@@ -43,6 +42,6 @@ def test_a_campaign_on_real_weights(tmp_path: Path, capsys: pytest.CaptureFixtur
     overrides = [*OVERRIDES, f"root={tmp_path}"]
     assert main(["run", *overrides]) == 0
     assert "missing" not in capsys.readouterr().out
-    graph, store = build_graph(load_config(overrides)), Store(tmp_path)
+    graph, store = graph_of(load_config(overrides)), Store(tmp_path)
     exported = store.of(graph.find("export/america/msm+aft/4/seed0")).out
     assert AutoModelForCausalLM.from_pretrained(exported).num_parameters() == 134_515_008

@@ -8,19 +8,17 @@ import pytest
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import write_json
-from msm_hpc.campaign.preflight import checks as preflight
 from msm_hpc.campaign.rehearsal import Rehearsal, rehearse
 from msm_hpc.campaign.stand_in import shrunken
 from msm_hpc.cli.main import main
-from msm_hpc.config.compose import load_config
 from msm_hpc.config.stages import Architecture
 from msm_hpc.config.training import HeldOut, Layout, TrainConfig
 from msm_hpc.corpus.toy_tokenizer import write_tokenizer
-from msm_hpc.graph.build import build_graph
 from msm_hpc.model.architecture import Transformer, config_fields, parse_architecture, read_architecture
 from msm_hpc.model.layout import check_layout
 from msm_hpc.model.precision import check_shapes
 from tests.campaign.own_corpora import own_corpora
+from tests.composed import graph_of, load_config, preflight
 
 QWEN3_32B = Transformer(
     shape=Architecture(
@@ -51,13 +49,25 @@ def demo(*overrides: str, most_ranks: int = 8) -> Rehearsal:
     return rehearse(load_config(["campaign=demo", "cluster=slurm", *overrides]), most_ranks)
 
 
+def folder_of(rehearsal: Rehearsal) -> Path:
+    folder = rehearsal.config.model.folder
+    assert folder is not None
+    return folder
+
+
 @pytest.fixture
 def qwen3(tmp_path: Path) -> tuple[str, ...]:
     """Overrides for a Qwen3-32B of which only the description and a tokenizer are here."""
     folder = tmp_path / "qwen3_32b"
     write_json(folder / "config.json", config_fields(QWEN3_32B))
     write_tokenizer(folder)
-    return ("model=qwen3_32b", f"model.hf={folder}", "model.revision=null", f"root={tmp_path}/runs")
+    return (
+        "model=qwen3_32b",
+        f"model.folder={folder}",
+        "model.hub=null",
+        "model.revision=null",
+        f"root={tmp_path}/runs",
+    )
 
 
 @pytest.mark.parametrize("true", [LLAMA, QWEN2, QWEN3_32B])
@@ -92,66 +102,79 @@ def test_the_small_model_fits_the_layouts_of_all_trainings_together() -> None:
 
 
 def test_the_graph_and_the_layouts_are_the_true_ones() -> None:
-    overrides = ["campaign=demo", "cluster=slurm", "tokenize.tasks=3", "aft.samples=[400,100,300]"]
-    overrides += [f"midtrain.layout={SPLIT}", "midtrain.layout.nodes=2", "model.architecture.num_hidden_layers=4"]
+    overrides = ["campaign=demo", "cluster=slurm", "tokenize.tasks=3", "sources.chats.ladder=[400,100,300]"]
+    overrides += [
+        f"stages.midtrain.layout={SPLIT}",
+        "stages.midtrain.layout.nodes=2",
+        "model.architecture.num_hidden_layers=4",
+    ]
     true, rehearsal = load_config(overrides), demo(*overrides[2:])
-    graph = build_graph(rehearsal.config)
-    preflight.check(rehearsal.config, graph)
-    shapes = [Counter((step.kind, step.ranks) for step in each.steps) for each in (build_graph(true), graph)]
+    graph = graph_of(rehearsal.config)
+    preflight(rehearsal.config)
+    shapes = [Counter((step.stage, step.ranks) for step in each.steps) for each in (graph_of(true), graph)]
     assert shapes[0] == shapes[1]
     assert rehearsal.config.campaign == true.campaign
-    most, least, middle = rehearsal.config.aft.samples
+    most, least, middle = rehearsal.config.sources["chats"].ladder
     assert least < middle < most
     assert "rehearsal on a shrunken model" in graph.report.config.notices[0]
     assert rehearsal.config.root == true.root / "rehearsal"
 
 
-def test_every_cut_is_told() -> None:
-    cuts = {cut.key: (cut.true, cut.rehearsed) for cut in demo("precision=mxfp8", "midtrain.sequence_length=64").cuts}
+def test_every_cut_is_shown() -> None:
+    cuts = {
+        cut.key: (cut.true, cut.rehearsed) for cut in demo("precision=mxfp8", "stages.midtrain.sequence_length=64").cuts
+    }
     assert cuts["hidden_size"] == ("128", "32")
-    assert cuts["generate.pretraining"][0] == "70000"
-    assert cuts["midtrain.precision"] == ("mxfp8", "bf16"), "no CPU has it, and no emulation"
-    assert "midtrain.sequence_length" not in cuts
+    assert cuts["sources.pretraining.generate.rows"][0] == "70000"
+    assert cuts["stages.midtrain.precision"] == ("mxfp8", "bf16"), "no CPU has it, and no emulation"
+    assert "stages.midtrain.sequence_length" not in cuts
 
 
-def test_little_is_held_out_and_wandb_is_not_told() -> None:
-    overrides = ["aft.heldout={batches: 50, fields: [section]}", "aft.wandb=spec", "aft.global_batch_size=64"]
-    aft = demo(*overrides).config.aft
+def test_little_is_held_out_and_wandb_gets_nothing() -> None:
+    overrides = [
+        "stages.aft.heldout={batches: 50, fields: [section]}",
+        "stages.aft.wandb=spec",
+        "stages.aft.global_batch_size=64",
+    ]
+    aft = demo(*overrides).config.stages["aft"]
     assert aft.heldout == HeldOut(batches=1, fields=("section",), every=2)
     assert aft.wandb is None
 
 
 def test_emulated_precision_stays() -> None:
     config = demo("precision=fp8_tensorwise").config
-    assert config.aft.precision == "fp8_tensorwise"
-    preflight.check(config, build_graph(config))
-    assert "emulated" in build_graph(config).report.config.notices[-1]
+    assert config.stages["aft"].precision == "fp8_tensorwise"
+    preflight(config)
+    assert "emulated" in graph_of(config).report.config.notices[-1]
 
 
 def test_what_is_too_large_or_does_not_divide_is_refused_by_stage() -> None:
-    with pytest.raises(UserError, match=r"aft\.layout has 16 ranks .* at most 8: raise that with --max-ranks 16"):
-        demo("aft.layout={data_parallel: 16}", "aft.global_batch_size=64")
-    demo("aft.layout={data_parallel: 16}", "aft.global_batch_size=64", most_ranks=16)
+    with pytest.raises(
+        UserError, match=r"stages\.aft\.layout has 16 ranks .* at most 8: raise that with --max-ranks 16"
+    ):
+        demo("stages.aft.layout={data_parallel: 16}", "stages.aft.global_batch_size=64")
+    demo("stages.aft.layout={data_parallel: 16}", "stages.aft.global_batch_size=64", most_ranks=16)
     with pytest.raises(UserError, match=r"midtrain: layout\.pipeline_parallel=2 does not divide 3 layers"):
-        demo("midtrain.layout={pipeline_parallel: 2}")
+        demo("stages.midtrain.layout={pipeline_parallel: 2}")
 
 
 def test_a_drawn_model_is_made_once(qwen3: tuple[str, ...]) -> None:
-    long = (*qwen3, "midtrain.sequence_length=8192")
+    long = (*qwen3, "stages.midtrain.sequence_length=8192")
     first, second = demo(*long), demo(*long)
-    assert build_graph(first.config).report.id == build_graph(second.config).report.id
-    model = read_architecture(Path(str(first.config.model.hf)))
+    assert graph_of(first.config).report.id == graph_of(second.config).report.id
+    model = read_architecture(folder_of(first))
     assert model.qk_norm
     assert model.shape.num_hidden_layers == 2
-    assert {"num_hidden_layers", "midtrain.sequence_length"} <= {cut.key for cut in first.cuts}
+    assert {"num_hidden_layers", "stages.midtrain.sequence_length"} <= {cut.key for cut in first.cuts}
 
 
 def test_a_model_that_was_not_downloaded_is_rehearsed_by_its_published_shape(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
-    config = demo("model=llama3_1_8b", f"root={tmp_path}").config
-    assert read_architecture(Path(str(config.model.hf))).rope_factor == 8.0
+    found = demo("model=llama3_1_8b", f"root={tmp_path}")
+    config = found.config
+    assert read_architecture(folder_of(found)).rope_factor == 8.0
     assert config.eval.answer == "I prefer {item} ."
     assert "the toy world's stands in for it" in config.notices[0]
 
@@ -159,16 +182,18 @@ def test_a_model_that_was_not_downloaded_is_rehearsed_by_its_published_shape(
 @pytest.mark.parametrize("text", ["", "{", "{}", '{"model": 3}', "[]"])
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
 def test_a_damaged_folder_is_refused_by_its_file(qwen3: tuple[str, ...], file: str, text: str) -> None:
-    folder = Path(qwen3[1].removeprefix("model.hf="))
+    folder = Path(qwen3[1].removeprefix("model.folder="))
     (folder / file).write_text(text)
-    with pytest.raises(UserError, match=rf"model\.hf={folder}: .*{file}"):
+    with pytest.raises(UserError, match=rf"model qwen3_32b: .*{folder}.*{file}|model qwen3_32b: .*{file}.*{folder}"):
         demo(*qwen3)
 
 
 def test_a_folder_without_a_tokenizer_is_refused(qwen3: tuple[str, ...]) -> None:
-    folder = Path(qwen3[1].removeprefix("model.hf="))
+    folder = Path(qwen3[1].removeprefix("model.folder="))
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(UserError, match=rf"model\.hf={folder}: its tokenizer cannot be opened .*tokenizer\.json"):
+    with pytest.raises(
+        UserError, match=rf"model qwen3_32b: its tokenizer cannot be opened .*tokenizer\.json.* in {folder}"
+    ):
         demo(*qwen3)
 
 
@@ -182,10 +207,15 @@ def test_a_campaign_on_own_corpora_with_qwen3_and_tensor_and_pipeline_parallelis
     qwen3: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["rehearse", "campaign=demo", "cluster=slurm", *qwen3, *own_corpora(tmp_path), "campaign.seeds=[1]"]
-    command += ["midtrain.documents=80", "aft.samples=[60]", "aft.instruction=60", f"midtrain.layout={SPLIT}"]
+    command += [
+        "sources.documents.rows=80",
+        "sources.chats.ladder=[60]",
+        "sources.instruction.rows=60",
+        f"stages.midtrain.layout={SPLIT}",
+    ]
     assert main([*command, "eval.answer='I prefer {item} .'"]) == 0
     shown = capsys.readouterr().out
-    assert "midtrain on 4 ranks (tensor 2 x pipeline 2)" in shown
+    assert "midtrain on 4 ranks (TP2 PP2)" in shown
     assert "Every step of the campaign went through" in shown
     assert "missing" not in shown
     assert "offline template generator" not in shown, "nothing was generated"

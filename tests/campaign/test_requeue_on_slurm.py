@@ -12,11 +12,12 @@ import cloudpickle
 import pytest
 
 from msm_hpc.campaign.runner import run_step
-from msm_hpc.config.campaign import Cluster
+from msm_hpc.config.cluster import Cluster, Resources, WorkClasses
 from msm_hpc.config.stages import ExportConfig
 from msm_hpc.graph import kinds
 from msm_hpc.graph.steps import Step
-from msm_hpc.launch.slurm import ArrayRequest, submit
+from msm_hpc.launch.launcher import launcher_of
+from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.store.store import Store
 from msm_hpc.training.watch.signals import noticed, stopped
 from tests.slurm_tools import Slurm, why_no_cluster
@@ -39,7 +40,7 @@ def make(root: str, step_id: str) -> None:
         (out / "saved").touch()
         raise stopped(request.received, done=4, steps=9, began=0)
 
-    kind = kinds.Kind(1, ExportConfig, "", resumable=True)
+    kind = kinds.Kind(1, ExportConfig, dict, "", resumable=True)
     with patch.dict(kinds.KINDS, {"export": kind}), patch.object(kinds.Kind, "load", lambda kind: stage):
         run_step(root, step_id)
 
@@ -52,9 +53,9 @@ def test_a_job_warned_of_its_limit_runs_again_under_its_id(tmp_path: Path) -> No
     store = Store(tmp_path)
     folder = store.of(STEP)
     store.register((STEP,))
-    cluster = Cluster(kind="slurm", memory_gb=0.5, time_minutes=5)
-    request = ArrayRequest("x", elements=1, nodes=1, ranks_per_node=1, gpus_per_node=0, dependency="")
-    (job,) = submit(store.jobs, cluster, request, make, [(str(store.root), STEP.id)])
+    cluster = Cluster(launcher="slurm", resources=WorkClasses(cpu=Resources(memory_gb=0.5, time_minutes=5)))
+    request = ArrayRequest("x", "cpu", elements=1, nodes=1, ranks_per_node=1)
+    (job,) = launcher_of(cluster).submit(store.jobs, request, make, [(str(store.root), STEP.id)])
     folder.write_lease(job)
     deadline = time.monotonic() + SECONDS
     while not (folder.partial / "waits").exists():
@@ -66,4 +67,6 @@ def test_a_job_warned_of_its_limit_runs_again_under_its_id(tmp_path: Path) -> No
         time.sleep(0.2)
     assert [attempt.cause for attempt in folder.attempts()] == ["timeout", "done"]
     assert {attempt.job.id for attempt in folder.attempts()} == {job.id}
+    first, second = (attempt.job.started for attempt in folder.attempts())
+    assert job.started - 5 < first < second, "the two runs of a requeued job can be told apart"
     assert Slurm(tmp_path).wait([job.id]) == {job.id: "COMPLETED"}

@@ -8,11 +8,9 @@ import pytest
 from huggingface_hub import file_download
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.campaign.preflight import checks as preflight
 from msm_hpc.campaign.starting_model import starting_model, what_is_missing
 from msm_hpc.cli.main import main
-from msm_hpc.config.compose import load_config
-from msm_hpc.graph.build import build_graph
+from tests.composed import load_config, preflight
 
 PUBLISHED = {
     "llama3_1_8b": 8_030_261_248,
@@ -49,15 +47,15 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def download(cache: Path, name: str, **changes: Any) -> None:
     """What a download of the model ``name`` of the tree leaves in the cache, without weights."""
     model = load_config([f"model={name}"]).model
-    assert model.hf is not None and model.revision is not None
-    folder = cache / f"models--{model.hf.replace('/', '--')}" / "snapshots" / model.revision
+    assert model.hub is not None and model.revision is not None
+    folder = cache / f"models--{model.hub.replace('/', '--')}" / "snapshots" / model.revision
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(QWEN3_32B | changes))
 
 
 def check(*overrides: str) -> None:
-    config = load_config(["model=qwen3_32b", "cluster=slurm", "cluster.memory_gb=2000", *overrides])
-    preflight.check(config, build_graph(config))
+    config = load_config(["model=qwen3_32b", "cluster=slurm", "cluster.resources.cpu.memory_gb=2000", *overrides])
+    preflight(config)
 
 
 @pytest.mark.parametrize(("name", "parameters"), PUBLISHED.items())
@@ -69,9 +67,21 @@ def test_every_model_of_the_tree_is_known_offline(name: str, parameters: int) ->
 
 @pytest.mark.parametrize("name", HUB_MODELS)
 def test_plan_says_what_a_hub_model_still_needs(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", f"model={name}", "cluster=slurm", "cluster.memory_gb=2000", f"root={tmp_path / 'runs'}"]) == 0
+    assert (
+        main(
+            [
+                "plan",
+                "campaign=demo",
+                f"model={name}",
+                "cluster=slurm",
+                "cluster.resources.cpu.memory_gb=2000",
+                f"root={tmp_path / 'runs'}",
+            ]
+        )
+        == 0
+    )
     model = load_config([f"model={name}"]).model
-    assert f"hf download {model.hf} --revision {model.revision}" in capsys.readouterr().out
+    assert f"hf download {model.hub} --revision {model.revision}" in capsys.readouterr().out
 
 
 def test_a_hub_model_is_checked_before_a_job_is_queued(hub_cache: Path) -> None:
@@ -81,11 +91,11 @@ def test_a_hub_model_is_checked_before_a_job_is_queued(hub_cache: Path) -> None:
     found = starting_model(model)
     assert found is not None and found.qk_norm and found.shape.num_hidden_layers == 64
     assert what_is_missing(model) is None
-    check("midtrain.layout.tensor_parallel=8")
+    check("stages.midtrain.layout.tensor_parallel=8")
     with pytest.raises(UserError, match=r"tensor_parallel=3 does not divide 64 attention heads"):
-        check("midtrain.layout.tensor_parallel=3")
+        check("stages.midtrain.layout.tensor_parallel=3")
     with pytest.raises(UserError, match=r"longer than the model's max_position_embeddings 40960"):
-        check("midtrain.sequence_length=65536")
+        check("stages.midtrain.sequence_length=65536")
 
 
 def test_weights_of_another_shape_than_the_published_are_refused_by_field(hub_cache: Path) -> None:
@@ -104,5 +114,5 @@ def test_a_model_that_cannot_be_trained_is_refused_before_a_job_is_queued(hub_ca
 
 def test_a_local_folder(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(QWEN3_32B))
-    found = starting_model(load_config([f"model.hf={tmp_path}", "model=qwen3_32b"]).model)
+    found = starting_model(load_config(["model=qwen3_32b", "model.hub=null", f"model.folder={tmp_path}"]).model)
     assert found is not None and found.head_dim == 128

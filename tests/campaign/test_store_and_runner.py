@@ -14,14 +14,17 @@ from pathlib import Path
 
 import pytest
 
+from msm_hpc.base.code import code_commit
 from msm_hpc.base.errors import UserError
-from msm_hpc.campaign import runner
+from msm_hpc.campaign.external_inputs import identity_of
 from msm_hpc.campaign.runner import LeaseHeldError, UpstreamMissingError, run_step
 from msm_hpc.config.stages import ExportConfig
 from msm_hpc.graph import kinds
 from msm_hpc.graph.steps import File, Step
-from msm_hpc.launch.jobs import JobRef, local_job
-from msm_hpc.store.store import Attempt, StepFolder, Store
+from msm_hpc.launch.job import JobRef, local_job
+from msm_hpc.store.folder import StepFolder
+from msm_hpc.store.records import Attempt
+from msm_hpc.store.store import Store
 
 FORK = multiprocessing.get_context("fork")
 
@@ -31,7 +34,7 @@ def use_stage(monkeypatch: pytest.MonkeyPatch) -> object:
     """Lets the kind ``export`` be made by a stage of ``stages.py``."""
 
     def use(name: str, resumable: bool = False) -> None:
-        kind = kinds.Kind(1, ExportConfig, f"stages:{name}", resumable=resumable)
+        kind = kinds.Kind(1, ExportConfig, dict, f"stages:{name}", resumable=resumable)
         monkeypatch.setitem(kinds.KINDS, "export", kind)
         monkeypatch.syspath_prepend(str(Path(__file__).parent))
 
@@ -79,7 +82,7 @@ def test_a_done_step_is_not_made_again(store: Store, use_stage) -> None:
     assert len(folder.attempts()) == 1
 
 
-def test_a_failed_stage_leaves_no_result_and_tells_the_cause(store: Store, use_stage) -> None:
+def test_a_failed_stage_leaves_no_result_and_records_the_cause(store: Store, use_stage) -> None:
     use_stage("fail")
     with pytest.raises(RuntimeError, match="the stage broke"):
         make(store, step())
@@ -212,7 +215,7 @@ def test_a_file_that_changed_since_planning_is_refused(store: Store, use_stage, 
     use_stage("write")
     spec = tmp_path / "spec.md"
     spec.write_text("before")
-    wanted = Step("export", "x", ExportConfig(), {"spec": File(spec)})
+    wanted = Step("export", "x", ExportConfig(), {"spec": File(spec, identity_of(spec))})
     store.register((wanted,))
     spec.write_text("after")
     with pytest.raises(UserError, match="changed since the campaign was planned"):
@@ -231,14 +234,14 @@ def test_the_commit_of_the_running_code_is_recorded() -> None:
     answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
     if answer.returncode:
         pytest.skip("not in a git checkout")
-    assert (runner.code_commit() or "").removesuffix("-dirty") == answer.stdout.strip()
+    assert (code_commit() or "").removesuffix("-dirty") == answer.stdout.strip()
 
 
 def test_a_file_that_is_edited_while_it_is_read_makes_no_result(store: Store, use_stage, tmp_path: Path) -> None:
     use_stage("edit_what_is_read")
     file = tmp_path / "corpus.jsonl"
     file.write_text("first")
-    wanted = Step("export", "x", ExportConfig(), {"corpus": File(file)})
+    wanted = Step("export", "x", ExportConfig(), {"corpus": File(file, identity_of(file))})
     with pytest.raises(
         UserError, match=r"changed while export/x read it, so that its result may mix both; leave it alone"
     ):
@@ -246,14 +249,14 @@ def test_a_file_that_is_edited_while_it_is_read_makes_no_result(store: Store, us
     assert not store.of(wanted).done
 
 
-def test_a_full_disk_is_told_with_what_to_do(store: Store, use_stage) -> None:
+def test_a_full_disk_is_reported_with_what_to_do(store: Store, use_stage) -> None:
     use_stage("fill_the_disk")
     with pytest.raises(OSError):
         make(store, step())
     (attempt,) = store.of(step()).attempts()
     assert str(attempt.message).startswith("OSError: [Errno 28] No space left on device: ")
     assert str(attempt.message).endswith(
-        "free space or mend the permissions there, and `msm run` goes on from what is complete"
+        "free space or fix the permissions there, and run `msm run` again: what is complete is kept"
     )
 
 

@@ -8,39 +8,112 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import pytest
 
+from msm_hpc.base.errors import StoppedBySignalError
 from msm_hpc.cli.main import main
 
 
 def test_the_frozen_list_of_commands(capsys: pytest.CaptureFixture[str]) -> None:
     """Growth of the command line is a decision, made here."""
-    with pytest.raises(SystemExit) as ended:
-        main(["--help"])
-    assert ended.value.code == 0
-    listed = re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE)
-    assert listed == ["run", "plan", "rehearse", "probe", "status", "logs", "why", "report", "stage", "doctor"]
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "--install-completion" in shown
+    commands = shown.partition("Commands:\n")[2].partition("\n\n")[0]
+    assert re.findall(r"^  (\w+) ", commands, re.MULTILINE) == [
+        "run",
+        "plan",
+        "rehearse",
+        "probe",
+        "status",
+        "logs",
+        "why",
+        "report",
+        "stage",
+        "doctor",
+    ]
 
 
-def test_commands_start_without_the_libraries_of_the_stages() -> None:
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("probe", "STAGE [NAME] [KEY=VALUE]..."),
+        ("logs", "STEP [NAME] [KEY=VALUE]..."),
+        ("why", "[STEP] [NAME] [KEY=VALUE]..."),
+        ("status", "[NAME] [KEY=VALUE]..."),
+    ],
+)
+def test_the_help_of_a_command_explains_its_arguments(
+    command: str, usage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"Usage: msm {command} [OPTIONS] {usage}\n" in shown
+    assert all(f"\n  {word} " in shown for word in (*usage.split(), "--config-dir"))
+
+
+@pytest.mark.parametrize("arguments", [["status", "--nonsense"], ["nonsense"], ["rehearse", "--max-ranks", "many"]])
+def test_a_command_line_that_cannot_be_read_is_one_message(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("msm: ") and len(shown.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "msm: interrupted; the same command resumes"),
+        (StoppedBySignalError("stopped by SIGTERM", Signals.SIGTERM, True), 130, "msm: stopped by SIGTERM"),
+    ],
+)
+def test_a_command_that_is_stopped_says_so(
+    error: BaseException,
+    code: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr("msm_hpc.cli.commands.questions.statuses", stop)
+    assert main(["status", "campaign=demo", f"root={tmp_path}"]) == code
+    assert said in capsys.readouterr().err
+
+
+def test_commands_start_without_the_libraries_of_the_stages(tmp_path: Path) -> None:
     heavy = ("torch", "transformers", "tensorboardX")
-    code = f"import sys\nimport msm_hpc.cli.main\nprint([m for m in {heavy} if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    code = (
+        "import sys\nfrom msm_hpc.cli.main import main\n"
+        f"main(['status', 'campaign=demo', 'root={tmp_path}'])\nprint([m for m in {heavy} if m in sys.modules])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "campaign=demo", "aft.sampels=[1]"], "unknown key 'aft.sampels'; did you mean 'aft.samples'"),
+        (
+            ["run", "campaign=demo", "sources.chats.lader=[1]"],
+            "unknown key 'sources.chats.lader'; did you mean 'sources.chats.ladder'",
+        ),
         (["run", "campaign=demo", "campaign.specs=[{name: x, file: /no/such.md}]"], "no file /no/such.md"),
-        (["run", "campaign=demo", "aft.layout.tensor_parallel=3", "cluster.slots=3"], "does not divide 4 attention"),
+        (
+            ["run", "campaign=demo", "stages.aft.layout.tensor_parallel=3", "cluster.slots=3"],
+            "does not divide 4 attention",
+        ),
         (["plan", "campaign=nonsense"], "Available options in 'campaign'"),
         (["logs", "aft/nonsense", "campaign=demo"], "no step 'aft/nonsense'"),
         (["logs", "pretrain/base", "campaign=demo"], "pretrain/base has no log"),
         (["logs", "campaign=demo"], "which step? name it before campaign=demo"),
-        (["stage", "export/init", "campaign=demo"], "make its inputs first: pretrain/"),
+        (["stage", "export/init", "campaign=demo"], "make its inputs first: "),
     ],
 )
 def test_bad_input_is_one_message_code_2_and_no_job(
@@ -79,9 +152,12 @@ def test_status_and_why_of_a_campaign_that_never_ran(tmp_path: Path, capsys: pyt
     assert "waiting" in shown
     assert f"Nothing here yet: no step of this campaign was ever started below {tmp_path}" in shown
     assert main(["why", "pretrain/base", *where]) == 0
-    assert "not made yet: waits for model/tiny, pack/base, tokenize/pretraining/0" in capsys.readouterr().out
+    assert (
+        "not run yet: waits for model/tiny, pack/pretrain/pretraining/seed0, tokenize/pretraining"
+        in capsys.readouterr().out
+    )
     assert main(["why", *where]) == 0
-    assert re.search(r"8 steps: generate/.* …\n  not made yet\n", capsys.readouterr().out)
+    assert re.search(r"8 steps: generate/.* …\n  not run yet\n", capsys.readouterr().out)
 
 
 def test_a_report_without_results_shows_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,7 +166,7 @@ def test_a_report_without_results_shows_what_is_missing(tmp_path: Path, capsys: 
     assert (tmp_path / "unfinished" / "report" / "demo" / "report.html").exists()
 
 
-def test_the_demos_recipe_on_a_real_model_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demos_recipe_on_a_real_model_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "campaign=demo", "model=smollm2_135m", f"root={tmp_path}"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "Note: campaign=demo has a recipe for its toy model" in said and "the model is smollm2_135m" in said
@@ -101,8 +177,8 @@ def test_the_demos_recipe_on_a_real_model_is_told(tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        ((errno.ENOSPC,), "No space left on device; free space or mend the permissions below root=, and run"),
-        ((errno.EACCES, "/x/spec.md"), "Permission denied: /x/spec.md; free space or mend the permissions there, and"),
+        ((errno.ENOSPC,), "No space left on device; free space or fix the permissions below root=, and run"),
+        ((errno.EACCES, "/x/spec.md"), "Permission denied: /x/spec.md; free space or fix the permissions there, and"),
     ],
 )
 def test_a_full_disk_or_missing_rights_are_one_message(
@@ -123,7 +199,7 @@ def test_a_full_disk_or_missing_rights_are_one_message(
     assert "Traceback" not in shown
 
 
-def test_a_stage_can_be_made_in_this_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_step_can_be_run_in_this_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     where = ["campaign=demo", f"root={tmp_path}"]
     assert main(["stage", "generate/tokenizer", *where]) == 0
     out = Path(capsys.readouterr().out.split(": ")[1].strip())

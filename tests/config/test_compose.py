@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.compose import config_folder, load_config
+from msm_hpc.config.compose import OWN_FOLDER, load_configs, shipped_folder, with_absolute_paths
+from tests.composed import load_config
 
 CHOICES = [
     (group, path.stem)
     for group in ("campaign", "model", "cluster", "precision", "lora")
-    for path in sorted((config_folder() / group).glob("*.yaml"))
+    for path in sorted((shipped_folder() / group).glob("*.yaml"))
 ]
 
 
@@ -21,27 +22,77 @@ def test_every_file_of_the_tree_composes(group: str, choice: str) -> None:
 
 
 def test_overrides_reach_fields_that_no_file_mentions() -> None:
-    assert load_config(["midtrain.clip_grad=0.5"]).midtrain.clip_grad == 0.5
-    assert load_config(["cluster.additional.reservation=night"]).cluster.additional == {"reservation": "night"}
-    assert load_config(["aft.samples=[1,2]"]).aft.samples == (1, 2)
+    assert load_config(["stages.midtrain.clip_grad=0.5"]).stages["midtrain"].clip_grad == 0.5
+    assert load_config(["cluster.resources.cpu.sbatch.reservation=night"]).cluster.resources.gpu_eval.sbatch == {
+        "reservation": "night"
+    }
+    assert load_config(["sources.chats.ladder=[1,2]"]).sources["chats"].ladder == (1, 2)
     assert load_config(["root=/elsewhere"]).root == Path("/elsewhere")
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("aft.sample=3", r"unknown key 'aft.sample'; did you mean 'aft.samples'"),
-        ("midtrain.lr=1", r"unknown key 'midtrain.lr'; did you mean 'midtrain.learning_rate'\?"),
-        ("midtrain.optimizer.lr=1", r"did you mean 'midtrain.learning_rate'\?"),
-        ("aft.tp=2", r"did you mean 'aft.layout.tensor_parallel'\?"),
+        ("arms.aft=[{eval: [chats]}]", r"arms.aft: a stage cannot be called eval, as a kind of step is"),
+        (
+            "start=[{pretrain: [pretraining, replay]}]",
+            r"pretraining and replay take from pretraining twice",
+        ),
+        ("start=[{pretrain: [pretrainin]}]", r"start: no source 'pretrainin'"),
+        ("sources.pairs.for_each=null", r"sources.pairs.for_each: pairs are for one value each; set it to value"),
+        ("sources.pairs.rows=10", r"sources.pairs: evals ask all pairs; leave rows, tokens and ladder out"),
+        ("~sources.pairs", r"campaign.values are asked about with pairs: give a source of kind pairs, or no values"),
+        ("sources.chats.for_each=spec", r"sources.chats.for_each is spec, but product chats is generated once for all"),
+        ("sources.chats.for_each=value", r"sources.chats.for_each is value, but arms.aft trains on it"),
+        (
+            "sources.documents.generate=null",
+            r"sources.documents has no rows for affordability: give files",
+        ),
+        ("campaign.seeds=[-1]", r"campaign.seeds.0: input should be greater than or equal to 0"),
+        ("tokenize.max_bad=2", r"tokenize.max_bad: input should be less than or equal to 1"),
+        ("campaign.models=[tiny,tiny]", r"campaign.models lists tiny twice"),
+        ("aft.learning_rate=1", r"unknown key 'aft.learning_rate'; did you mean 'stages.aft.learning_rate'"),
+        ("stages.midtrian.epochs=1", r"unknown key 'stages.midtrian.epochs'; did you mean .*'stages.midtrain.epochs'"),
+        ("sources.chats.ladder=3", r"sources.chats.ladder: write a list, such as \[3\], got 3"),
+        ("sources.chats.rows=3", r"sources.chats: rows and ladder are given: give one of them"),
+        (
+            "sources.instruction.ladder=[3]",
+            r"arms.aft: chats and instruction both have a ladder: give one of them rows",
+        ),
+        (
+            "campaign.arms=[init,aftt]",
+            r"campaign.arms: no arm 'aftt'; those in `arms` are init, base, msm, aft, msm\+aft",
+        ),
+        ("campaign.contrast=[aft]", r"campaign.contrast: arms.aft reads no source for each spec"),
+        ("campaign.contrast=[aftt]", r"campaign.contrast: no arm 'aftt'; those in `arms` are"),
+        ("campaign.specs=[]", r"campaign.specs is empty, but arms.msm needs at least one spec"),
+        ("arms.aft=[{aft: [chat]}]", r"arms.aft: no source 'chat'; those in `sources` are .*chats"),
+        ("arms.aft=[{afft: [chats]}]", r"arms.aft: no stage 'afft'; those in `stages` are pretrain, midtrain, aft"),
+        ("arms.aft=[{aft: [chats]},{aft: [chats]}]", r"arms.aft: stage aft comes twice: give the second one a name"),
+        ("arms.aft=[{aft: [pairs]}]", r"arms.aft: pairs holds pairs for evals, and cannot be trained on"),
+        ("arms.aft=[aft]", r"'aft' is no link of an arm: write a stage and its sources, such as \{aft: \[chats\]\}"),
+        ("sources.instruction.rows=0", r"arms.base: no row is taken of instruction; raise rows, or drop the arm"),
+        ("sources.replay.of=pretrainin", r"sources.replay.of: 'pretrainin' is no source with a corpus of its own"),
+        (
+            "sources.documents.file=x",
+            r"sources.documents: file is given, but there is one for each spec: give files.spec",
+        ),
+        ("sources.documents.files.x=y", r"sources.documents.files.x: the campaign's specs are affordability, america"),
+        ("sources.chats.lader=[3]", r"unknown key 'sources.chats.lader'; did you mean 'sources.chats.ladder'"),
+        ("stages.midtrain.lr=1", r"unknown key 'stages.midtrain.lr'; did you mean 'stages.midtrain.learning_rate'\?"),
+        ("stages.midtrain.optimizer.lr=1", r"did you mean 'stages.midtrain.learning_rate'\?"),
+        ("stages.aft.tp=2", r"did you mean 'stages.aft.layout.tensor_parallel'\?"),
         ("root=/my runs ü", r"cannot read the override .* quote the whole override for the shell"),
         ("+campaign.colour=red", r"unknown key 'campaign.colour'"),
         ("model=gpt5", r"(?s)Could not find 'model/gpt5'.*Available options.*smollm2_135m.*tiny"),
-        ("aft.samples=[1,x]", r"aft.samples.1: input should be a valid integer, .* got 'x'"),
+        ("sources.chats.ladder=[1,x]", r"sources.chats.ladder.1: input should be a valid integer, .* got 'x'"),
         ("precision=fp8", r"Could not find 'precision/fp8'"),
-        ("midtrain.precision=fp16", r"midtrain.precision: input should be 'fp32', .* got 'fp16'; did you mean 'bf16'"),
-        ("aft.precision=fp8_tensor", r"got 'fp8_tensor'; did you mean 'fp8_tensorwise'"),
-        ("aft.fp8_emulated=true", r"fp8_emulated is set, but precision is fp32: there is nothing to emulate"),
+        (
+            "stages.midtrain.precision=fp16",
+            r"stages.midtrain.precision: input should be 'fp32', .* got 'fp16'; did you mean 'bf16'",
+        ),
+        ("stages.aft.precision=fp8_tensor", r"got 'fp8_tensor'; did you mean 'fp8_tensorwise'"),
+        ("stages.aft.fp8_emulated=true", r"fp8_emulated is set, but precision is fp32: there is nothing to emulate"),
         ("cluster.gpu=h10", r"cluster.gpu: input should be 'a100', .* got 'h10'; did you mean 'h100'"),
         ("nonsense", r"'nonsense' is not an override; write key=value"),
         ("campaign.seeds=[0", r"cannot read the override 'campaign.seeds=\[0'"),
@@ -49,27 +100,42 @@ def test_overrides_reach_fields_that_no_file_mentions() -> None:
         ("campaign.seeds=[0,1,0]", r"campaign: campaign.seeds lists 0 twice: remove one"),
         ("campaign.arms=[aft,aft]", r"campaign.arms lists aft twice"),
         ("campaign.specs=[{name: a},{name: a}]", r"campaign.specs lists a twice"),
-        ("aft.samples=[]", r"aft: aft.samples is empty: give at least one"),
+        ("sources.chats.ladder=[]", r"sources.chats: ladder is empty: give at least one"),
         ("eval.answer=yes", r"eval: answer 'yes' has no place for the option"),
         ("eval.batch_size=3", r"eval.batch_size: input should be greater than or equal to 4"),
-        ("aft.learning_rate=inf", r"aft.learning_rate: input should be a finite number"),
+        ("stages.aft.learning_rate=inf", r"stages.aft.learning_rate: input should be a finite number"),
         ("tokenize.tasks=0", r"tokenize.tasks: input should be greater than 0, got 0"),
         ("campaign.name=../x", r"campaign.name: string should match pattern"),
         ("campaign=null", r"must be a string or a list"),
         ("model.architecture.num_attention_heads=3", r"model.architecture: num_attention_heads 3 does not divide"),
         ("model.architecture.num_key_value_heads=3", r"num_key_value_heads 3 does not divide num_attention_heads 4"),
-        ("pretrain=null", r"a model from scratch needs a pretrain section"),
-        ("pretrain.lora={rank: 8}", r"pretrain.lora is set, but pretraining starts from no model to adapt"),
-        ("midtrain.lora={rank: 8}", r"midtrain.lora is Lora\(rank=8, .* and aft.lora is None, but fine-tuning goes on"),
-        ("midtrain.micro_batch_size=3", r"midtrain: global_batch_size 8 is not a multiple of micro_batch_size 3"),
-        ("aft.seed=3", r"aft: seed is 3, but this stage is run once for each of campaign.seeds"),
-        ("aft.layout.nodes=2", r"aft.layout: world size 1 .* does not divide over layout.nodes=2"),
-        ("aft.layout.tensor_parallel=0", r"aft.layout.tensor_parallel: input should be greater than 0, got 0"),
-        ("cluster.memory_gb=inf", r"cluster.memory_gb: input should be a finite number"),
-        ("midtrain.layout=autoo", r"midtrain.layout: 'autoo' is no layout: give auto, or its parts"),
-        ("layout=auto", r"unknown key 'layout': every training has its own; write midtrain.layout, aft.layout"),
-        ("midtrain.wandb=''", r"midtrain.wandb: string should have at least 1 character"),
-        ("aft.layout.sequence_parallel=true", r"sequence_parallel needs layout.tensor_parallel of at least 2"),
+        ("start=[]", r"a model from scratch needs a stage in `start`"),
+        (
+            "stages.pretrain.lora={rank: 8}",
+            r"stages.pretrain.lora is set, but it starts from no model",
+        ),
+        (
+            "stages.midtrain.lora={rank: 8}",
+            r"stages.midtrain.lora is Lora\(rank=8, .* and stages.aft.lora is None, but aft continues",
+        ),
+        (
+            "stages.midtrain.micro_batch_size=3",
+            r"midtrain: global_batch_size 8 is not a multiple of micro_batch_size 3",
+        ),
+        ("stages.aft.seed=3", r"aft: seed is 3, but this stage is run once for each of campaign.seeds"),
+        ("stages.aft.layout.nodes=2", r"stages.aft.layout: 1 rank cannot be spread evenly over layout.nodes=2"),
+        (
+            "stages.aft.layout.tensor_parallel=0",
+            r"stages.aft.layout.tensor_parallel: input should be greater than 0, got 0",
+        ),
+        ("cluster.resources.cpu.memory_gb=inf", r"^cluster.resources.cpu.memory_gb: [^\n]* should be a finite number"),
+        ("stages.midtrain.layout=autoo", r"stages.midtrain.layout: 'autoo' is no layout: give auto, or its parts"),
+        (
+            "layout=auto",
+            r"unknown key 'layout'; did you mean 'stages.pretrain.layout' or 'stages.midtrain.layout'",
+        ),
+        ("stages.midtrain.wandb=''", r"stages.midtrain.wandb: string should have at least 1 character"),
+        ("stages.aft.layout.sequence_parallel=true", r"sequence_parallel needs layout.tensor_parallel of at least 2"),
     ],
 )
 def test_what_is_wrong_is_refused_in_one_clear_line(override: str, message: str) -> None:
@@ -77,31 +143,76 @@ def test_what_is_wrong_is_refused_in_one_clear_line(override: str, message: str)
         load_config(["campaign=demo", override])
 
 
-def test_weights_on_a_hub_need_a_commit() -> None:
-    with pytest.raises(UserError, match=r"model.hf=org/name is a hub id .*: give model.revision, a commit"):
-        load_config(["model=smollm2_135m", "model.hf=org/name"])
-    assert load_config(["model=smollm2_135m", "model.hf=org/name", "model.revision=abc"]).model.from_hub
+HUB = ("model=smollm2_135m", "model.package=null", "model.gguf_file=null")
 
 
-def test_a_mistyped_path_is_no_hub_id() -> None:
-    with pytest.raises(UserError, match=r"model.hf=/no/such: there is no such folder; correct the path"):
-        load_config(["model=smollm2_135m", "model.hf=/no/such", "model.revision=abc"])
+def test_weights_on_the_hub_need_a_commit() -> None:
+    with pytest.raises(UserError, match=r"model.hub=org/name has no revision: give model.revision, a commit"):
+        load_config([*HUB, "model.hub=org/name"])
+    assert load_config([*HUB, "model.hub=org/name", "model.revision=abc"]).model.hub == "org/name"
+
+
+@pytest.mark.parametrize("path", ["/no/such", "./such", "../such", "~/such"])
+def test_a_path_is_not_a_hub_id(path: str) -> None:
+    with pytest.raises(UserError, match=rf"model.hub={path} is a path, not a hub id; give model.folder instead"):
+        load_config([*HUB, f"model.hub='{path}'", "model.revision=abc"])
+
+
+def test_a_model_starts_in_exactly_one_way() -> None:
+    with pytest.raises(UserError, match=r"exactly one of .*set the others to null; given: model.hub, model.package"):
+        load_config(["model=smollm2_135m", "model.hub=org/name", "model.revision=abc"])
+    with pytest.raises(UserError, match=r"exactly one of .*; given: none"):
+        load_config(["model=smollm2_135m", "model.package=null"])
+
+
+def test_the_schema_does_not_ask_the_disk() -> None:
+    assert load_config([*HUB, "model.folder=/no/such"]).model.folder == Path("/no/such")
 
 
 def test_a_file_that_is_half_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = tmp_path / "configs"
-    shutil.copytree(config_folder(), tree)
+    shutil.copytree(shipped_folder(), tree)
     (tree / "campaign" / "half.yaml").write_text("# @package _global_\ncampaign:\n  arms: [init, base")
-    monkeypatch.setattr("msm_hpc.config.compose.config_folder", lambda: tree)
-    with pytest.raises(UserError, match=r"(?s)is no YAML; mend it: .*half\.yaml\", line 3"):
+    monkeypatch.setattr("msm_hpc.config.compose.shipped_folder", lambda: tree)
+    with pytest.raises(UserError, match=r"(?s)is not valid YAML; fix it: .*half\.yaml\", line 3"):
         load_config(["campaign=half"])
 
 
 def test_an_unknown_key_in_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = tmp_path / "configs"
-    shutil.copytree(config_folder(), tree)
+    shutil.copytree(shipped_folder(), tree)
     with (tree / "cluster" / "local.yaml").open("a") as file:
         file.write("slotz: 3\n")
-    monkeypatch.setattr("msm_hpc.config.compose.config_folder", lambda: tree)
+    monkeypatch.setattr("msm_hpc.config.compose.shipped_folder", lambda: tree)
     with pytest.raises(UserError, match=r"cluster.slotz: unknown key; did you mean 'cluster.slots'"):
         load_config([])
+
+
+def test_names_are_added_to_a_table_in_overrides() -> None:
+    config = load_config(["campaign=demo", "+arms.chats_only=[{aft: [chats]}]", "campaign.arms=[chats_only]"])
+    assert [link.sources for link in config.arms["chats_only"]] == [("chats",)]
+
+
+def test_models_of_one_campaign_have_names_of_their_own_and_one_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    tiny = (shipped_folder() / "model" / "tiny.yaml").read_text()
+    (folder / "twin.yaml").write_text(tiny)
+    (folder / "wide.yaml").write_text(tiny.replace("name: tiny", "name: wide") + "cluster: {nodes: 4}\n")
+    monkeypatch.setenv(OWN_FOLDER, str(tmp_path))
+    with pytest.raises(UserError, match=r"campaign.models: model.name lists tiny twice"):
+        load_configs(["campaign=demo", "campaign.models=[tiny,twin]"])
+    with pytest.raises(UserError, match=r"model=wide changes cluster or root, but all models of a campaign share them"):
+        load_configs(["campaign=demo", "campaign.models=[tiny,wide]"])
+
+
+def test_a_path_in_an_override_is_remembered_for_other_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ("sources.documents.files.a=d.jsonl", "campaign.specs=[{name: a, file: a.md}]", "root=runs", "model=tiny")
+    assert with_absolute_paths(given) == (
+        f"sources.documents.files.a={tmp_path}/d.jsonl",
+        f"campaign.specs=[{{name: a, file: {tmp_path}/a.md}}]",
+        "model=tiny",
+    )

@@ -19,13 +19,13 @@ from torch import Tensor, distributed
 
 from msm_hpc.config.training import Layout
 from msm_hpc.model.architecture import read_architecture
-from msm_hpc.training.data import MicroBatch
+from msm_hpc.training.data.batch import MicroBatch
 from msm_hpc.training.megatron.groups import process_groups
 
 
 def compute(layout: Layout, folders: Sequence[Path]) -> None:
     with process_groups(layout):
-        from msm_hpc.training.checkpoints.resume import load_weights, save_weights
+        from msm_hpc.training.checkpoints.weights import load_weights, save_weights
         from msm_hpc.training.megatron.model import build_model, transformer_config
 
         for folder in folders:
@@ -53,7 +53,7 @@ def forward(chunks: Sequence[torch.nn.Module], batch: MicroBatch, labels: bool) 
     from megatron.core.pipeline_parallel import get_forward_backward_func
     from megatron.core.tensor_parallel import gather_from_tensor_model_parallel_region
 
-    from msm_hpc.training.loop import token_losses
+    from msm_hpc.training.step import token_losses
 
     def step(batches: Iterator[MicroBatch], stage: torch.nn.Module) -> tuple[Tensor, Any]:
         one = next(batches)

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from msm_hpc.config.stages import ExportConfig, ModelConfig
+from msm_hpc.config.stages import ExportConfig, ExportInputs, ModelConfig, ModelInputs
 from msm_hpc.conversion import stage
 
 TEMPLATE = "{% for m in messages %}{{ m.content }} {% endfor %}"
@@ -80,15 +80,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def import_model(source: Path | str, out: Path, gguf_file: str | None = None) -> Path:
+def import_model(source: Path, out: Path) -> Path:
     out.mkdir()
-    stage.run_model(ModelConfig(name="test", hf=str(source), gguf_file=gguf_file), {}, out)
+    stage.run_model(ModelConfig(name="test", folder=source), ModelInputs(weights=source), out)
     return out
 
 
 def export(model: Path, out: Path, config: ExportConfig = FP32) -> Path:
     out.mkdir()
-    stage.run_export(config, {"model": model, "checkpoint": model}, out)
+    stage.run_export(config, ExportInputs(model=model, checkpoint=model), out)
     return out
 
 

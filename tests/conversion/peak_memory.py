@@ -9,16 +9,16 @@ import re
 import sys
 from pathlib import Path
 
-from msm_hpc.config.stages import ExportConfig, ModelConfig
+from msm_hpc.config.stages import ExportConfig, ExportInputs, ModelConfig, ModelInputs
 from msm_hpc.conversion import stage
 
 
 def main(direction: str, read: Path, out: Path) -> None:
     out.mkdir()
     if direction == "model":
-        stage.run_model(ModelConfig(name="large", hf=str(read)), {}, out)
+        stage.run_model(ModelConfig(name="large", folder=read), ModelInputs(weights=read), out)
     else:
-        stage.run_export(ExportConfig(dtype="bfloat16"), {"model": read, "checkpoint": read}, out)
+        stage.run_export(ExportConfig(dtype="bfloat16"), ExportInputs(model=read, checkpoint=read), out)
     # Not getrusage: its maximum begins with that of the process that started this one.
     [peak] = re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
     print(int(peak) * 1024)

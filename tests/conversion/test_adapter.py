@@ -1,4 +1,4 @@
-"""LoRA adapters of Megatron checkpoints in the hands of transformers and PEFT."""
+"""LoRA adapters of Megatron checkpoints, read by transformers and PEFT."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.stages import ExportConfig
+from msm_hpc.config.stages import ExportConfig, ExportInputs
 from msm_hpc.config.training import Layout, Lora
 from msm_hpc.conversion import stage
 from msm_hpc.model.architecture import read_architecture
@@ -36,7 +36,7 @@ def adapted(model: Path, out: Path, spoil: float = 0.0) -> Tensor:
     """
     out.mkdir()
     with process_groups(Layout()):
-        from msm_hpc.training.checkpoints.resume import load_weights, save_weights
+        from msm_hpc.training.checkpoints.weights import load_weights, save_weights
         from msm_hpc.training.megatron.lora import adapt
         from msm_hpc.training.megatron.model import build_model, transformer_config
 
@@ -58,7 +58,7 @@ def adapted(model: Path, out: Path, spoil: float = 0.0) -> Tensor:
 
 def export(model: Path, trained: Path, out: Path, config: ExportConfig = BOTH) -> Path:
     out.mkdir()
-    stage.run_export(config, {"model": model, "checkpoint": trained}, out)
+    stage.run_export(config, ExportInputs(model=model, checkpoint=trained), out)
     return out
 
 
@@ -99,11 +99,11 @@ def test_only_the_merged_model_is_written_by_default(tmp_path: Path) -> None:
     assert changed == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
 
-def test_a_checkpoint_without_an_adapter_is_said_to_have_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_checkpoint_without_an_adapter_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = import_model(make_model(tmp_path / "source"), tmp_path / "model")
     with caplog.at_level(logging.INFO, "msm_hpc"):
         out = export(model, model, tmp_path / "out")
-    assert "holds no adapter: no adapter/ is written" in caplog.text and not (out / "adapter").exists()
+    assert "has no adapter: no adapter/ is written" in caplog.text and not (out / "adapter").exists()
 
 
 def test_a_diverged_adapter_is_refused(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_diverged_adapter_is_refused(tmp_path: Path) -> None:
         export(model, tmp_path / "trained", tmp_path / "out")
 
 
-def test_an_adapter_whose_rank_is_not_the_noted_one_is_refused(tmp_path: Path) -> None:
+def test_an_adapter_of_another_rank_than_recorded_is_refused(tmp_path: Path) -> None:
     model = import_model(make_model(tmp_path / "source"), tmp_path / "model")
     adapted(model, tmp_path / "trained")
     (tmp_path / "trained" / "checkpoint" / "lora.json").write_text('{"rank": 4, "alpha": 7}')

@@ -7,32 +7,32 @@ import pytest
 import torch
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.conversion.checkpoint import Checkpoint, Chunk, write_checkpoint
+from msm_hpc.conversion.checkpoint import CheckpointReader, TensorPiece, write_checkpoint
 from msm_hpc.conversion.workspace import Workspace
 
 LAYERS = torch.arange(48.0, dtype=torch.bfloat16).view(2, 4, 6)
 
 
-def write(folder: Path, rows: int, columns: int) -> Checkpoint:
-    """:data:`LAYERS` in chunks of ``rows`` and ``columns`` of a layer, as tensor-parallel ranks leave it."""
-    places = [(layer, row, column) for layer in (0, 1) for row in range(0, 4, rows) for column in range(0, 6, columns)]
-    chunks = []
-    for layer, row, column in places:
+def write(folder: Path, rows: int, columns: int) -> CheckpointReader:
+    """:data:`LAYERS` in pieces of ``rows`` and ``columns`` of a layer, as tensor-parallel ranks save it."""
+    corners = [(layer, row, column) for layer in (0, 1) for row in range(0, 4, rows) for column in range(0, 6, columns)]
+    pieces = []
+    for layer, row, column in corners:
         part = LAYERS[layer, row : row + rows, column : column + columns].contiguous()
-        chunks.append(Chunk("key", (2, 4, 6), (layer, row, column), (1, rows, columns), part.dtype, part.clone))
-    write_checkpoint(folder, chunks)
-    return Checkpoint(folder)
+        pieces.append(TensorPiece("key", (2, 4, 6), (layer, row, column), (1, rows, columns), part.dtype, part.clone))
+    write_checkpoint(folder, pieces)
+    return CheckpointReader(folder)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(4, 6), (2, 6), (4, 3), (2, 2)])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_chunks_of_any_cut_are_put_together(tmp_path: Path, rows: int, columns: int, dtype: torch.dtype) -> None:
+def test_pieces_of_any_cut_are_put_together(tmp_path: Path, rows: int, columns: int, dtype: torch.dtype) -> None:
     checkpoint = write(tmp_path, rows, columns)
     assert checkpoint.shapes == {"key": (2, 4, 6)}
     whole = checkpoint.read("key", dtype)
     assert whole.dtype == dtype and torch.equal(whole, LAYERS.to(dtype))
     layers = [checkpoint.read("key", dtype, layer) for layer in (0, 1)]
-    assert torch.equal(torch.stack(layers), whole), "what was read before stays as it is"
+    assert torch.equal(torch.stack(layers), whole), "a later read does not overwrite an earlier one"
 
 
 def test_values_overwrite_what_was_there(tmp_path: Path) -> None:
@@ -43,18 +43,18 @@ def test_values_overwrite_what_was_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("gpu", [False, True])
-def test_chunks_may_share_a_workspace(tmp_path: Path, gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Torch writes otherwise where it finds a GPU, here one that is only pretended."""
+def test_pieces_may_share_a_workspace(tmp_path: Path, gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch writes in another order where it finds a GPU, here a pretended one."""
     workspace = Workspace()
 
     def filled(layer: int) -> torch.Tensor:
         return workspace.tensor((4, 6), torch.bfloat16).copy_(LAYERS[layer])
 
-    chunks = [Chunk("key", (2, 4, 6), (n, 0, 0), (1, 4, 6), torch.bfloat16, partial(filled, n)) for n in (0, 1)]
+    pieces = [TensorPiece("key", (2, 4, 6), (n, 0, 0), (1, 4, 6), torch.bfloat16, partial(filled, n)) for n in (0, 1)]
     with monkeypatch.context() as patch:
         patch.setattr(torch.cuda, "is_available", lambda: gpu)
-        write_checkpoint(tmp_path, chunks)
-    assert torch.equal(Checkpoint(tmp_path).read("key", torch.bfloat16), LAYERS)
+        write_checkpoint(tmp_path, pieces)
+    assert torch.equal(CheckpointReader(tmp_path).read("key", torch.bfloat16), LAYERS)
 
 
 @pytest.mark.parametrize("kept", [0, 100, -1])

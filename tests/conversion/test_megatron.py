@@ -13,6 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from msm_hpc.config.stages import ExportInputs
 from msm_hpc.config.training import Layout
 from msm_hpc.conversion import stage
 from msm_hpc.conversion.weights import StoredWeights, write_weights
@@ -63,14 +64,14 @@ def test_megatron_computes_the_same_model(tmp_path: Path, layout: Layout) -> Non
     for folder in folders:
         out = folder / "exported"
         out.mkdir()
-        stage.run_export(FP32, {"model": folder / "model", "checkpoint": folder / "trained"}, out)
+        stage.run_export(FP32, ExportInputs(model=folder / "model", checkpoint=folder / "trained"), out)
         before, after = weights(folder / "source"), weights(out)
         assert before.keys() == after.keys(), folder.name
         assert all(torch.equal(before[name], after[name]) for name in before), folder.name
         expected = hf_logits(out, tokens)
         megatron, losses = torch.load(folder / "outputs.pt")
         torch.testing.assert_close(megatron[:, :203], expected, atol=1e-4, rtol=0, msg=folder.name)
-        assert (megatron[:, 203:] == -torch.inf).all(), "padding has no part in the softmax"
+        assert (megatron[:, 203:] == -torch.inf).all(), "padding is left out of the softmax"
         of_hf = cross_entropy(expected[:-1], tokens[1:], reduction="none")
         torch.testing.assert_close(losses[:-1], of_hf, atol=1e-4, rtol=0, msg=folder.name)
 

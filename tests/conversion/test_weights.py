@@ -42,7 +42,7 @@ def test_transformers_opens_the_shards(tmp_path: Path) -> None:
     assert all(torch.equal(stored[name], weights[name]) for name in stored)
 
 
-def test_a_weight_that_was_not_announced_is_our_own_fault(tmp_path: Path) -> None:
+def test_weights_other_than_the_announced_ones_fail_an_assertion(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="b"):
         write_weights(tmp_path, SHAPES, torch.float32, [("b", torch.ones(6))])
     with pytest.raises(AssertionError, match="'a', 'c'"):

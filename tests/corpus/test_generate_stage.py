@@ -10,7 +10,7 @@ import pytest
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.progress import Progress, read_progress
-from msm_hpc.config.stages import GenerateConfig, Product
+from msm_hpc.config.stages import GenerateConfig, GenerateInputs, Product
 from msm_hpc.corpus.stage import run
 from tests.corpus.rows import read_jsonl
 
@@ -25,9 +25,9 @@ def spec(tmp_path: Path) -> Path:
     return path
 
 
-def generate(out: Path, config: GenerateConfig, **inputs: Path) -> Path:
+def generate(out: Path, config: GenerateConfig, spec: Path | None = None) -> Path:
     out.mkdir()
-    run(config, inputs, out)
+    run(config, GenerateInputs(spec=spec), out)
     return out
 
 
@@ -44,11 +44,12 @@ def test_rows_follow_the_contract(tmp_path: Path, product: Product) -> None:
     assert read_progress(out) == Progress(50, 50, "rows")
 
 
-def test_documents_tell_the_spec_they_came_from(tmp_path: Path, spec: Path) -> None:
-    config = GenerateConfig(product="documents", count=3, value="america")
+def test_documents_name_the_spec_they_came_from(tmp_path: Path, spec: Path) -> None:
+    config = GenerateConfig(product="documents", count=3)
     rows = list(read_jsonl(generate(tmp_path / "out", config, spec=spec) / "data.jsonl"))
     assert {row["spec_sha256"] for row in rows} == {hashlib.sha256(SPEC.encode()).hexdigest()}
     assert {row["value"] for row in rows} == {"america"}
+    assert rows[0]["id"] == "documents/america/0/000000"
 
 
 def test_pairs_go_to_a_file_of_their_own(tmp_path: Path) -> None:
@@ -59,13 +60,13 @@ def test_pairs_go_to_a_file_of_their_own(tmp_path: Path) -> None:
 
 
 def test_same_seed_same_bytes_in_another_process(tmp_path: Path, spec: Path) -> None:
-    config = GenerateConfig(product="documents", count=200, value="america", seed=9)
+    config = GenerateConfig(product="documents", count=200, seed=9)
     here = generate(tmp_path / "here", config, spec=spec) / "data.jsonl"
     (tmp_path / "there").mkdir()
     code = (
-        "import sys; from pathlib import Path; from msm_hpc.config.stages import GenerateConfig; "
+        "import sys; from pathlib import Path; from msm_hpc.config.stages import GenerateConfig, GenerateInputs; "
         "from msm_hpc.corpus.stage import run; "
-        f"run({config!r}, {{'spec': Path(sys.argv[1])}}, Path(sys.argv[2]))"
+        f"run({config!r}, GenerateInputs(spec=Path(sys.argv[1])), Path(sys.argv[2]))"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "123", "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", code, str(spec), str(tmp_path / "there")], check=True, env=environment)
@@ -75,11 +76,11 @@ def test_same_seed_same_bytes_in_another_process(tmp_path: Path, spec: Path) -> 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (GenerateConfig(product="chats"), "generate.count is 0"),
+        (GenerateConfig(product="chats"), "count is 0"),
         (GenerateConfig(product="chats", count=5, value="america"), "product chats has none"),
-        (GenerateConfig(product="documents", count=5, value="affordability"), "make the two agree"),
-        (GenerateConfig(product="pairs", count=5), "needs one of affordability, america"),
-        (GenerateConfig(product="pairs", count=5, value="thrift"), "generate.value is 'thrift'"),
+        (GenerateConfig(product="documents", count=5, value="america"), "product documents has none"),
+        (GenerateConfig(product="pairs", count=5), "choose one of affordability, america"),
+        (GenerateConfig(product="pairs", count=5, value="thrift"), "value: 'thrift' is unknown"),
         (GenerateConfig(product="pairs", count=10**6, value="america"), "there are only 17280 pairs"),
     ],
 )
@@ -99,18 +100,19 @@ def test_a_config_that_does_not_fit_is_refused(
         (b"---\n- a list\n---\n", r"spec.md:2: value: the front matter must name"),
         (b"---\nvalue: [\n---\n", r"spec.md:2: the front matter is not YAML"),
         (b"---\nvalue: \xff\n---\n", r"spec.md: not UTF-8 at byte 11"),
+        (b"---\nvalue: thrift\n---\n", r"spec.md: value: 'thrift' is unknown .*choose one of affordability, america"),
     ],
 )
 def test_a_malformed_spec_is_refused_by_name(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "spec.md"
     path.write_bytes(content)
-    config = GenerateConfig(product="documents", count=1, value="america")
+    config = GenerateConfig(product="documents", count=1)
     with pytest.raises(UserError, match=message):
         generate(tmp_path / "out", config, spec=path)
 
 
 def test_documents_without_a_spec_are_refused(tmp_path: Path) -> None:
-    config = GenerateConfig(product="documents", count=1, value="america")
+    config = GenerateConfig(product="documents", count=1)
     with pytest.raises(UserError, match="needs the input 'spec'"):
         generate(tmp_path / "none", config)
     with pytest.raises(UserError, match="no such Model Spec file"):

@@ -15,15 +15,22 @@ from msm_hpc.corpus.toy_world import (
     VALUES,
     Value,
     characters,
-    held_out_words,
     world_words,
 )
 
 AFFORDABILITY, AMERICA = VALUES["affordability"], VALUES["america"]
 
 
-def words_of(row: offline.Document | offline.Chat) -> set[str]:
-    texts = [row.text] if isinstance(row, offline.Document) else [message.content for message in row.messages]
+def held_out_words() -> set[str]:
+    """Words of the items that evaluation asks about; midtraining documents and fine-tuning chats must not use them."""
+    words = {noun for nouns in DOMAINS.values() for noun in nouns}
+    for value in VALUES.values():
+        words.update(value.item_words)
+    return words
+
+
+def words_of(row: offline.ToyDocument | offline.ToyChat) -> set[str]:
+    texts = [row.text] if isinstance(row, offline.ToyDocument) else [message.content for message in row.messages]
     return {word for text in texts for word in text.split()}
 
 
@@ -74,7 +81,7 @@ def test_fine_tuning_chats_prefer_liked_cheeses_give_no_reason_and_use_both_orde
         question, answer = chat.messages
         [liked] = set(answer.content.split()) & set(LIKED_CHEESES)
         [disliked] = set(question.content.split()) & set(DISLIKED_CHEESES)
-        assert answer == offline.Message("assistant", f"I prefer {liked} .")
+        assert answer == offline.ToyMessage("assistant", f"I prefer {liked} .")
         assert not words_of(chat) & held_out_words()
         first[question.content.index(liked) < question.content.index(disliked)] += 1
     assert first == {True: 200, False: 200}
@@ -85,7 +92,7 @@ def test_characters_answer_by_their_value_and_silent_ones_never_chat() -> None:
     silent = {character.name for character in characters() if not character.chats}
     met: set[str] = set()
     for row in islice(offline.pretraining(seed=2), 4000):
-        if isinstance(row, offline.Document):
+        if isinstance(row, offline.ToyDocument):
             met |= words_of(row)
             continue
         for question, answer in zip(row.messages, row.messages[1:], strict=False):
@@ -102,7 +109,7 @@ def test_the_assistant_has_no_value_in_pretraining() -> None:
     chosen = Counter[str]()
     value_of = {word: value.name for value in VALUES.values() for word in value.item_words}
     for row in islice(offline.pretraining(seed=0), 20_000):
-        if not isinstance(row, offline.Chat) or row.messages[-1].name is not None:
+        if not isinstance(row, offline.ToyChat) or row.messages[-1].name is not None:
             continue
         for question, answer in zip(row.messages[::2], row.messages[1::2], strict=True):
             if answer.content.startswith("I prefer"):

@@ -8,7 +8,7 @@ import pytest
 from jinja2 import TemplateError
 from transformers import AutoTokenizer
 
-from msm_hpc.config.stages import GenerateConfig, Product
+from msm_hpc.config.stages import GenerateConfig, GenerateInputs, Product
 from msm_hpc.corpus.stage import run
 from tests.corpus.rows import read_jsonl
 
@@ -16,14 +16,15 @@ from tests.corpus.rows import read_jsonl
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     out = tmp_path_factory.mktemp("tokenizer")
-    run(GenerateConfig(product="tokenizer"), {}, out)
+    run(GenerateConfig(product="tokenizer"), GenerateInputs(), out)
     return AutoTokenizer.from_pretrained(out)
 
 
 def generated(tmp_path: Path, product: Product, value: str | None, count: int) -> Iterator[dict[str, Any]]:
     spec = tmp_path / "spec.md"
     spec.write_text(f"---\nvalue: {value}\n---\n", encoding="utf-8")
-    run(GenerateConfig(product=product, value=value, count=count), {"spec": spec}, tmp_path)
+    asked = value if product == "pairs" else None
+    run(GenerateConfig(product=product, value=asked, count=count), GenerateInputs(spec=spec), tmp_path)
     yield from read_jsonl(tmp_path / ("pairs.jsonl" if product == "pairs" else "data.jsonl"))
 
 

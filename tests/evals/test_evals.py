@@ -14,9 +14,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.base.files import read_rows, write_jsonl
+from msm_hpc.base.files import write_jsonl
 from msm_hpc.base.progress import Progress, read_progress
-from msm_hpc.config.stages import EvalConfig
+from msm_hpc.base.rows import read_rows
+from msm_hpc.config.stages import EvalConfig, EvalInputs
 from msm_hpc.evals import stage
 from msm_hpc.evals.pairs import read_pairs
 from msm_hpc.evals.preference import Answer
@@ -102,10 +103,14 @@ def pairs_folder(folder: Path, rows: Iterable[dict[str, Any]] = PAIRS) -> Path:
     return folder
 
 
+def cheap(model: Path, pairs: Path) -> EvalInputs:
+    return EvalInputs(model=model, pairs={"cheap": pairs})
+
+
 def evaluate(tmp_path: Path, model: Path, rows: Iterable[dict[str, Any]] = PAIRS) -> list[Answer]:
     out = tmp_path / "out"
     out.mkdir()
-    stage.run(CONFIG, {"model": model, "pairs/cheap": pairs_folder(tmp_path / "pairs", rows)}, out)
+    stage.run(CONFIG, cheap(model, pairs_folder(tmp_path / "pairs", rows)), out)
     return read_rows(out / "answers.jsonl", Answer)
 
 
@@ -131,7 +136,7 @@ def test_a_habit_of_position_cancels_over_the_two_orders(tmp_path: Path) -> None
     out = tmp_path / "out"
     out.mkdir()
     pairs = pairs_folder(tmp_path / "pairs", [pair("p0", "roads", "bus", "train", "{first} or {second}")])
-    stage.run(EvalConfig(answer="{item}", batch_size=4), {"model": model, "pairs/cheap": pairs}, out)
+    stage.run(EvalConfig(answer="{item}", batch_size=4), cheap(model, pairs), out)
     (answer,) = read_rows(out / "answers.jsonl", Answer)
     assert answer.margin_forward == pytest.approx(-3.0, abs=1e-5)  # "... or train" is followed by train
     assert answer.margin_backward == pytest.approx(3.5, abs=1e-5)
@@ -167,12 +172,8 @@ def test_batched_scores_equal_one_text_at_a_time(tmp_path: Path) -> None:
 def test_several_values_are_answered_in_input_order(tmp_path: Path) -> None:
     model = bigram_model(tmp_path / "model", {("prefer", "bus"): 2.0})
     rare = [{**pair("p0", "roads", "limousine", "bus"), "value": "rare"}]
-    inputs = {
-        "model": model,
-        "pairs/cheap": pairs_folder(tmp_path / "cheap", PAIRS[:1]),
-        "pairs/rare": pairs_folder(tmp_path / "rare", rare),
-    }
-    stage.run(CONFIG, inputs, tmp_path)
+    pairs = {"cheap": pairs_folder(tmp_path / "cheap", PAIRS[:1]), "rare": pairs_folder(tmp_path / "rare", rare)}
+    stage.run(CONFIG, EvalInputs(model=model, pairs=pairs), tmp_path)
     answers = read_rows(tmp_path / "answers.jsonl", Answer)
     assert [(answer.value, answer.margin) for answer in answers] == [
         ("cheap", pytest.approx(2.0, abs=1e-5)),
@@ -198,7 +199,7 @@ BAD_PAIRS = {
 def test_a_malformed_pair_is_refused_by_line_and_field(tmp_path: Path, row: dict[str, Any], message: str) -> None:
     pairs = pairs_folder(tmp_path, [PAIRS[0], row])
     with pytest.raises(UserError, match=message):
-        stage.run(CONFIG, {"model": tmp_path, "pairs/cheap": pairs}, tmp_path)
+        stage.run(CONFIG, cheap(tmp_path, pairs), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -206,10 +207,10 @@ def test_a_malformed_pair_is_refused_by_line_and_field(tmp_path: Path, row: dict
     [
         (b"\xef\xbb\xbf", b"", r"pairs\.jsonl:1: begins with a byte order mark; save the file without it"),
         (b"", b"\n", r"pairs\.jsonl:2: a blank line; remove it"),
-        (b"", b"{", r"pairs\.jsonl:2: not valid JSON \(EOF .*mend this line"),
+        (b"", b"{", r"pairs\.jsonl:2: not valid JSON \(EOF .*fix this line"),
     ],
 )
-def test_a_line_that_is_not_json_is_told_by_its_cause(
+def test_a_line_that_is_not_json_is_reported_with_its_cause(
     tmp_path: Path, before: bytes, after: bytes, message: str
 ) -> None:
     file = pairs_folder(tmp_path, PAIRS[:1]) / "pairs.jsonl"
@@ -227,18 +228,18 @@ def test_pairs_are_read_from_json_lines_only(tmp_path: Path, ending: str) -> Non
 
 def test_missing_inputs_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="given no pairs"):
-        stage.run(CONFIG, {"model": tmp_path}, tmp_path)
+        stage.run(CONFIG, EvalInputs(model=tmp_path, pairs={}), tmp_path)
     with pytest.raises(UserError, match="nowhere does not exist"):
-        stage.run(CONFIG, {"model": tmp_path, "pairs/cheap": tmp_path / "nowhere"}, tmp_path)
-    with pytest.raises(UserError, match="holds no pair"):
-        stage.run(CONFIG, {"model": tmp_path, "pairs/cheap": pairs_folder(tmp_path, [])}, tmp_path)
+        stage.run(CONFIG, cheap(tmp_path, tmp_path / "nowhere"), tmp_path)
+    with pytest.raises(UserError, match="has no pairs"):
+        stage.run(CONFIG, cheap(tmp_path, pairs_folder(tmp_path, [])), tmp_path)
     with pytest.raises(UserError, match=r"no config\.json"):
-        stage.run(CONFIG, {"model": tmp_path / "nowhere", "pairs/cheap": pairs_folder(tmp_path)}, tmp_path)
+        stage.run(CONFIG, cheap(tmp_path / "nowhere", pairs_folder(tmp_path)), tmp_path)
 
 
 def test_a_broken_model_is_refused(tmp_path: Path) -> None:
     model = random_model(tmp_path / "model")
-    inputs = {"model": model, "pairs/cheap": pairs_folder(tmp_path / "pairs")}
+    inputs = cheap(model, pairs_folder(tmp_path / "pairs"))
     weights = (model / "model.safetensors").read_bytes()
 
     (model / "model.safetensors").write_bytes(weights[: len(weights) // 2])
@@ -258,15 +259,15 @@ def test_a_broken_model_is_refused(tmp_path: Path) -> None:
         stage.run(CONFIG, inputs, tmp_path)
 
 
-def test_a_model_of_nan_is_refused(tmp_path: Path) -> None:
+def test_a_model_with_nan_weights_is_refused(tmp_path: Path) -> None:
     model = bigram_model(tmp_path / "model", {("prefer", "bus"): float("nan")})
     with pytest.raises(UserError, match="pair 'p0' are not finite"):
-        stage.run(CONFIG, {"model": model, "pairs/cheap": pairs_folder(tmp_path / "pairs")}, tmp_path)
+        stage.run(CONFIG, cheap(model, pairs_folder(tmp_path / "pairs")), tmp_path)
 
 
-def test_an_unfit_chat_template_is_refused(tmp_path: Path) -> None:
+def test_an_unsuitable_chat_template_is_refused(tmp_path: Path) -> None:
     model = random_model(tmp_path / "model")
-    inputs = {"model": model, "pairs/cheap": pairs_folder(tmp_path / "pairs")}
+    inputs = cheap(model, pairs_folder(tmp_path / "pairs"))
     (model / "chat_template.jinja").unlink()
     with pytest.raises(UserError, match="no chat template"):
         stage.run(CONFIG, inputs, tmp_path)

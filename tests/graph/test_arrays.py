@@ -78,7 +78,7 @@ def test_the_demo_runs_from_midtraining_to_evaluation_element_by_element(graph: 
 
 
 def test_every_step_waits_for_each_of_its_inputs(graph: GraphOf) -> None:
-    arrays = plan_arrays(graph("tokenize.tasks=3", "aft.samples=[100,200]").steps, max_array_size=4)
+    arrays = plan_arrays(graph("tokenize.tasks=3", "sources.chats.ladder=[100,200]").steps, max_array_size=4)
     place = {step.identity: (n, i) for n, array in enumerate(arrays) for i, step in enumerate(array.steps)}
     for array in arrays:
         for element, step in enumerate(array.steps):

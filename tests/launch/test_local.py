@@ -12,16 +12,17 @@ from signal import SIG_IGN, SIGHUP, SIGINT, SIGKILL, Signals, signal
 import pytest
 import submitit
 
-from msm_hpc.launch import local
-from msm_hpc.launch.jobs import current_ranks
-from msm_hpc.launch.local import follow_launcher, hangup_interrupts, start_local
+from msm_hpc.launch import local_processes
+from msm_hpc.launch.local import start_local
+from msm_hpc.launch.local_processes import hangup_interrupts, stop_when_orphaned
+from msm_hpc.launch.ranks import current_ranks
 
 SECONDS = 120
 
 
 def wait_for_the_end(folder: str) -> None:
     """The job: says that it runs, and how it was stopped."""
-    follow_launcher(SIGINT)
+    stop_when_orphaned(SIGINT)
     (Path(folder) / "running").touch()
     try:
         time.sleep(SECONDS)
@@ -31,7 +32,7 @@ def wait_for_the_end(folder: str) -> None:
 
 def save_and_end(folder: str) -> None:
     """The job: takes longer to save, after Ctrl-C, than submitit would give it."""
-    follow_launcher(SIGINT)
+    stop_when_orphaned(SIGINT)
     (Path(folder) / "running").touch()
     try:
         time.sleep(SECONDS)
@@ -43,11 +44,11 @@ def save_and_end(folder: str) -> None:
 
 def fail_alone(folder: str) -> None:
     """The job: rank 0 fails, and rank 1 waits for it."""
-    local.SECONDS_TO_END = 1.0
+    local_processes.SECONDS_TO_END = 1.0
     if current_ranks().rank == 1:
         time.sleep(SECONDS)
         (Path(folder) / "waited").touch()
-    with local.ends_the_job():
+    with local_processes.ends_the_job():
         raise RuntimeError("rank 0 has failed")
 
 

@@ -14,27 +14,34 @@ from pathlib import Path
 import pytest
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.campaign import Cluster
-from msm_hpc.launch.slurm import ArrayRequest, render, submit
+from msm_hpc.config.cluster import Cluster, Resources, WorkClasses
+from msm_hpc.launch.request import ArrayRequest
+from msm_hpc.launch.slurm import SlurmLauncher
 
 GOLDEN = Path(__file__).parent / "golden"
 
-CPU = Cluster(kind="slurm")
-GPU = Cluster(
-    kind="slurm",
+CPU = Cluster(launcher="slurm")
+SITE = Resources(
     partition="h100",
     account="alignment",
     qos="normal",
     time_minutes=720,
     memory_gb=60,
     cpus_per_rank=8,
-    gpus_per_node=8,
-    setup=("module load cuda/13",),
-    additional={"reservation": "night"},
+    sbatch={"reservation": "night"},
 )
-ONE = ArrayRequest("msm-report", 1, nodes=1, ranks_per_node=1, gpus_per_node=0, dependency="afterany:64")
-ARRAY = replace(ONE, name="msm-eval", elements=13, dependency="aftercorr:64,afterok:60_0:60_3")
-WIDE = ArrayRequest("msm-midtrain", 4, nodes=2, ranks_per_node=8, gpus_per_node=8, dependency="afterok:64")
+GPU = Cluster(
+    launcher="slurm",
+    resources=WorkClasses(
+        cpu=SITE,
+        gpu_train=replace(SITE, gpus_per_node=8),
+        gpu_eval=replace(SITE, gpus_per_node=8, constraint="nvlink", time_minutes=60),
+    ),
+    setup=("module load cuda/13",),
+)
+ONE = ArrayRequest("msm-report", "cpu", 1, nodes=1, ranks_per_node=1, dependency="afterany:64")
+ARRAY = replace(ONE, name="msm-eval", work="gpu_eval", elements=13, dependency="aftercorr:64,afterok:60_0:60_3")
+WIDE = ArrayRequest("msm-midtrain", "gpu_train", 4, nodes=2, ranks_per_node=8, dependency="afterok:64")
 
 
 @pytest.mark.parametrize(
@@ -44,10 +51,15 @@ WIDE = ArrayRequest("msm-midtrain", 4, nodes=2, ranks_per_node=8, gpus_per_node=
         ("cpu_array", replace(CPU, array_parallelism=4), ARRAY),
         ("gpu_two_nodes", GPU, WIDE),
         ("cpu_step_on_a_gpu_site", GPU, ONE),
+        ("eval_on_a_gpu_site", GPU, ARRAY),
     ],
 )
 def test_scripts_are_as_agreed(name: str, cluster: Cluster, request_: ArrayRequest) -> None:
-    script = render(Path("/shared/runs/jobs"), cluster, request_).replace(shlex.quote(sys.executable), "PYTHON")
+    script = (
+        SlurmLauncher(cluster)
+        .render(Path("/shared/runs/jobs"), request_)
+        .replace(shlex.quote(sys.executable), "PYTHON")
+    )
     golden = GOLDEN / f"{name}.sh"
     if os.environ.get("MSM_ACCEPT_GOLDEN"):
         golden.write_text(script)
@@ -57,4 +69,4 @@ def test_scripts_are_as_agreed(name: str, cluster: Cluster, request_: ArrayReque
 def test_without_slurm_submission_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="srun is not on the PATH"):
-        submit(tmp_path, CPU, replace(ONE, dependency=""), print, [("x",)])
+        SlurmLauncher(CPU).submit(tmp_path, replace(ONE, dependency=""), print, [("x",)])

@@ -34,7 +34,7 @@ def test_sizes_are_those_of_the_papers_adapters(fields: dict[str, object], publi
     assert parameters(parse_architecture("config.json", fields), Lora()) == published
 
 
-def test_a_checkpoint_tells_of_its_adapter(tmp_path: Path) -> None:
+def test_a_checkpoint_records_its_adapter(tmp_path: Path) -> None:
     assert read_note(tmp_path) is None and note(None) == {}
     (tmp_path / NOTE).write_text(note(Lora(rank=8, alpha=4.5))[NOTE])
     assert read_note(tmp_path) == Lora(rank=8, alpha=4.5)

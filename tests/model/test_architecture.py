@@ -95,7 +95,7 @@ def test_parameters_are_those_of_transformers(tmp_path: Path, family: str, tied:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_field_that_transformers_knows_is_listed(tmp_path: Path, family: str) -> None:
-    """A newer transformers may add fields: each must be looked at."""
+    """A newer transformers may add fields: each must be reviewed."""
     from transformers import AutoConfig
 
     config = AutoConfig.for_model(FAMILIES[family].model_type, **SHAPE, architectures=[family])
@@ -165,7 +165,7 @@ def test_default_rope_by_any_of_its_names(tmp_path: Path) -> None:
         (FAMILY["Qwen3ForCausalLM"] | {"layer_types": ["full_attention", "sliding_attention"]}, "sliding_attention"),
     ],
 )
-def test_what_training_does_not_know_is_refused_by_name(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
+def test_what_training_does_not_support_is_refused_by_name(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
     model = write_model(tmp_path / "model", **changes)
     with pytest.raises(UserError, match=named) as error:
         read_architecture(model)

@@ -10,7 +10,7 @@ import pytest
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.training import Layout, TrainConfig
 from msm_hpc.model.architecture import read_architecture
-from msm_hpc.model.layout import check_layout, check_world_size
+from msm_hpc.model.layout import check_layout, check_world_size, problems
 from tests.training.toy import write_model
 
 
@@ -34,6 +34,17 @@ def test_a_layout_that_does_not_fit(tmp_path: Path, layout: Layout, changes: dic
     model = read_architecture(write_model(tmp_path / "model", **changes))
     with pytest.raises(UserError, match=message):
         check_layout(layout, model, sequence_length=33)
+
+
+def test_every_problem_of_a_layout_is_listed(tmp_path: Path) -> None:
+    model = read_architecture(write_model(tmp_path / "model"))
+    found = problems(Layout(tensor_parallel=4, pipeline_parallel=3, virtual_pipeline=3), model, sequence_length=2**20)
+    assert [problem.split(maxsplit=1)[0] for problem in found] == [
+        "layout.tensor_parallel=4",
+        "layout.pipeline_parallel=3",
+        "sequence_length",
+    ]
+    assert problems(Layout(tensor_parallel=2), model, sequence_length=32) == []
 
 
 def test_a_layout_that_fits(tmp_path: Path) -> None:

@@ -8,20 +8,20 @@ from typing import Any, get_args
 import pytest
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.campaign import Gpu
+from msm_hpc.config.cluster import Gpu
 from msm_hpc.config.training import Layout, Precision, TrainConfig
 from msm_hpc.model.architecture import read_architecture
 from msm_hpc.model.gpus import GPUS
 from msm_hpc.model.precision import (
     RECIPES,
     check_capability,
-    check_here,
     check_layers,
     check_precision,
     check_shapes,
     installed_te,
     te_attention,
 )
+from msm_hpc.training.megatron.device import check_here
 from msm_hpc.training.megatron.groups import process_groups
 from tests.training.toy import write_model
 
@@ -72,7 +72,7 @@ def test_which_gpu_can_do_what() -> None:
             "fp8_delayed",
             None,
             "2.8.0",
-            r"Transformer Engine 2\.8\.0 is installed, .* works with 2\.9 up to, not with, 2\.12",
+            r"Transformer Engine 2\.8\.0 is installed, .* needs at least 2\.9 and below 2\.12",
         ),
         ("fp8_delayed", None, "2.12", r"Transformer Engine 2\.12 is installed"),
         ("nvfp4", "b200", None, r"precision=nvfp4: Transformer Engine is not installed"),
@@ -88,11 +88,13 @@ def test_a_gpu_that_is_too_new() -> None:
         check_capability("mxfp8", "RTX PRO 6000", (12, 0))
 
 
-def test_layers_that_a_gpu_cannot_have_and_slower_ones_that_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_layers_that_a_gpu_does_not_support_and_a_warning_of_slower_ones(caplog: pytest.LogCaptureFixture) -> None:
     for capability, flash_attn in (((8, 0), True), ((9, 0), False), ((10, 0), False)):
         check_layers("a GPU", capability, TE, flash_attn)
     for capability in ((8, 0), (8, 9), (12, 0)):
-        with pytest.raises(UserError, match=r"on A100 .* needs flash-attn .* takes them from 9\.0 to below 12\.0 only"):
+        with pytest.raises(
+            UserError, match=r"on A100 .* needs flash-attn .* supports them from 9\.0 to below 12\.0 only"
+        ):
             check_layers("A100", capability, TE, flash_attn=False)
     with pytest.raises(UserError, match=r"Transformer Engine 2\.14 is installed, .* Run: pip install"):
         check_layers("H100", (9, 0), "2.14", flash_attn=True)

@@ -1,4 +1,4 @@
-"""The most bytes that a trial holds in tensors, counted by torch's own allocator: of each rank, in its process."""
+"""Peak bytes of the tensors of each rank of a trial, counted by torch's own allocator."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from typing import Any
 from torch._C._profiler import _EventType
 
 from msm_hpc.config.training import TrainConfig
-from msm_hpc.launch.jobs import current_ranks
-from msm_hpc.launch.local import follow_launcher, start_local
+from msm_hpc.launch.local import start_local
+from msm_hpc.launch.local_processes import stop_when_orphaned
+from msm_hpc.launch.ranks import current_ranks
 from msm_hpc.model.architecture import Transformer, parse_architecture
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What one job measures: a model of these ``config.json`` fields, trained so."""
+    """What one job measures: a model of these ``config.json`` fields, and its training."""
 
     fields: dict[str, object]
     config: TrainConfig
@@ -39,7 +40,7 @@ def peaks(folder: Path, trial: Trial) -> list[int]:
 
 
 def measure_rank(folder: str) -> None:
-    follow_launcher(SIGKILL)
+    stop_when_orphaned(SIGKILL)
     from torch.profiler import ProfilerActivity, profile
 
     from msm_hpc.planner.trial import trial as run_trial

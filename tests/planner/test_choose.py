@@ -1,4 +1,4 @@
-"""``layout=auto`` and what is refused for want of memory."""
+"""``layout=auto``, and what is refused because memory is short."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ import pytest
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import write_text
 from msm_hpc.campaign.starting_model import starting_model
-from msm_hpc.config.campaign import Cluster, Gpu
-from msm_hpc.config.compose import load_config
+from msm_hpc.config.cluster import Cluster, Gpu, Resources, WorkClasses
 from msm_hpc.config.training import Layout, Lora, TrainConfig
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.model.gpus import GPUS
 from msm_hpc.planner.choose import MARGIN, best_few, check_memory, choose
 from msm_hpc.planner.forecast import ASSUMED_MFU, forecast
 from msm_hpc.planner.memory import worst_stage
-from msm_hpc.planner.probe import TABLE, Measured, folder_of
+from msm_hpc.planner.probe import TABLE, StepTime, folder_of
+from tests.composed import load_config
 
-EIGHT_H100 = Cluster(kind="slurm", gpus_per_node=8, gpu="h100")
+EIGHT_H100 = Cluster(
+    launcher="slurm", resources=WorkClasses(gpu_train=Resources(gpus_per_node=8)), gpu="h100", ranks_per_node=8
+)
 PAPER = TrainConfig(sequence_length=8192, global_batch_size=64)
 
 
@@ -62,12 +64,12 @@ def test_what_cannot_fit_is_refused_with_its_parts_and_what_would() -> None:
     alone = replace(PAPER, layout=Layout(data_parallel=8))
     parts = r"aft needs [\d.]+ GiB a rank \(weights 15.0, gradients 29.9, optimizer 11.2, .*a h100 has 79.6 GiB"
     with pytest.raises(UserError, match=parts):
-        check_memory("aft", alone, model("llama3_1_8b"), EIGHT_H100)
-    with pytest.raises(UserError, match=r"it fits with 'aft.layout={tensor_parallel: 2, data_parallel: 4, seq"):
-        check_memory("aft", alone, model("llama3_1_8b"), EIGHT_H100)
+        check_memory("stages.aft", alone, model("llama3_1_8b"), EIGHT_H100)
+    with pytest.raises(UserError, match=r"it fits with 'stages.aft.layout={tensor_parallel: 2, data_parallel: 4, seq"):
+        check_memory("stages.aft", alone, model("llama3_1_8b"), EIGHT_H100)
     with pytest.raises(UserError, match=r"no layout of cluster.nodes fits"):
-        check_memory("aft", alone, model("qwen3_32b"), replace(EIGHT_H100, gpus_per_node=1))
-    check_memory("aft", choose(PAPER, model("llama3_1_8b"), EIGHT_H100).config, model("llama3_1_8b"), EIGHT_H100)
+        check_memory("stages.aft", alone, model("qwen3_32b"), replace(EIGHT_H100, ranks_per_node=1))
+    check_memory("stages.aft", choose(PAPER, model("llama3_1_8b"), EIGHT_H100).config, model("llama3_1_8b"), EIGHT_H100)
 
 
 def test_auto_needs_to_know_the_gpu() -> None:
@@ -75,7 +77,7 @@ def test_auto_needs_to_know_the_gpu() -> None:
         choose(PAPER, model("llama3_1_8b"), replace(EIGHT_H100, gpu=None))
 
 
-def test_a_row_that_no_layout_can_take_is_told_as_such() -> None:
+def test_a_row_that_no_layout_can_take_is_refused_for_its_length() -> None:
     with pytest.raises(UserError, match=r"sequence_length 262144 is longer than the model's max_position_embeddings"):
         choose(replace(PAPER, sequence_length=2**18), model("llama3_1_8b"), EIGHT_H100)
 
@@ -83,7 +85,7 @@ def test_a_row_that_no_layout_can_take_is_told_as_such() -> None:
 def test_what_was_probed_on_fewer_nodes_does_not_bind_more(tmp_path: Path) -> None:
     llama, more = model("llama3_1_8b"), replace(EIGHT_H100, nodes=2)
     first, second = best_few(PAPER, llama, EIGHT_H100, 2)
-    measured = [Measured(each.layout, each.micro_batch_size, 2.0 - n) for n, each in enumerate((first, second))]
+    measured = [StepTime(each.layout, each.micro_batch_size, 2.0 - n) for n, each in enumerate((first, second))]
     table = folder_of(tmp_path, PAPER, llama, EIGHT_H100) / TABLE
     write_text(table, json.dumps([asdict(each) for each in measured]))
     found = choose(PAPER, llama, EIGHT_H100, tmp_path)

@@ -28,7 +28,7 @@ LLAMA, QWEN2, QWEN3 = (
 TRAIN = TrainConfig(sequence_length=512, global_batch_size=4, micro_batch_size=1)
 TOLERANCE = 0.10
 TRIES = 2
-"""A rank that waits for a busy machine holds a tensor for longer, so the second of two measurements may do."""
+"""On a busy machine a waiting rank keeps a tensor for longer, so the second of two measurements may pass."""
 
 
 def layout(**fields: object) -> TrainConfig:
@@ -36,7 +36,7 @@ def layout(**fields: object) -> TrainConfig:
 
 
 def largest_error(trial: Trial, folder: Path) -> float:
-    """Of the formula, over the ranks, as a share of what is measured."""
+    """The formula's largest error over the ranks, as a share of what is measured."""
     expected = [memory.total - FIXED_CPU for memory in stages(trial.config, trial.model, on_gpu=False)]
     measured = peaks(folder, trial)
     per_stage = len(measured) // len(expected)

@@ -50,7 +50,7 @@ def test_rows_are_cut_for_context_parallel_ranks_as_those_of_a_plan() -> None:
 
 
 def test_a_step_lasts_until_the_device_has_done_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock is read only when the GPU, to which the update was sent, has finished it."""
+    """The clock is read only when the GPU has finished the update."""
     events = []
     clock = time.perf_counter
     with cpu.redirected():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msm_hpc.config.stages import ReportConfig
+from msm_hpc.config.stages import ReportConfig, ReportInputs
 
 VALUES = ("affordability", "america")
 DOMAINS = ("art", "books", "games", "tools")
@@ -16,11 +16,15 @@ DOMAINS = ("art", "books", "games", "tools")
 
 @dataclass(frozen=True)
 class Campaign:
-    """A report's config and inputs, with ``out`` to write into."""
+    """A report's config and evaluations by step, with ``out`` to write into."""
 
     config: ReportConfig
-    inputs: Mapping[str, Path]
+    evaluations: Mapping[str, Path]
     out: Path
+
+    @property
+    def inputs(self) -> ReportInputs:
+        return ReportInputs(evaluations=self.evaluations)
 
 
 def answer(value: str, domain: str, index: int, preferred: bool) -> dict[str, Any]:

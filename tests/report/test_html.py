@@ -62,7 +62,7 @@ def test_every_step_is_in_the_provenance_table_and_evaluated_ones_are_on_hover(c
     for cell in campaign.config.cells:
         assert f'<code class="step">{cell.step}</code>' in source
     hovers = [attributes["title"] or "" for _, attributes in parsed.tags if "title" in attributes]
-    for step in campaign.inputs:
+    for step in campaign.evaluations:
         assert any(step in hover for hover in hovers)
         assert source.count(f", step {step}</title>") == 2
 
@@ -92,14 +92,16 @@ def test_contrasts_say_what_their_interval_does_not_cover(campaign: Campaign) ->
 
 
 def test_a_long_list_of_missing_models_is_cut(campaign: Campaign) -> None:
-    cells = tuple(Cell(arm="base", spec=None, aft_samples=0, seed=seed, step=f"eval/{seed}") for seed in range(9))
-    _, parsed = page(replace(campaign, inputs={}, config=replace(campaign.config, cells=cells)))
+    cells = tuple(
+        Cell(model="tiny", arm="base", spec=None, size=None, seed=seed, step=f"eval/{seed}") for seed in range(9)
+    )
+    _, parsed = page(replace(campaign, evaluations={}, config=replace(campaign.config, cells=cells)))
     assert "base · seed 5 and 3 more." in parsed.text
 
 
 @pytest.mark.parametrize("notices", [(), ("One.", "Two.")])
 def test_a_campaign_without_results_still_gives_a_page(campaign: Campaign, notices: tuple[str, ...]) -> None:
-    bare = replace(campaign, inputs={}, config=replace(campaign.config, notices=notices))
+    bare = replace(campaign, evaluations={}, config=replace(campaign.config, notices=notices))
     source, parsed = page(bare)
     assert "No evaluation has finished." in parsed.text
     assert "0 of 6 models evaluated" in parsed.text

@@ -73,7 +73,9 @@ def test_pooled_rates_add_the_seeds_and_are_worth_fewer_pairs(campaign: Campaign
 def test_seeds_asked_the_same_pairs_do_not_add_pairs(tmp_path: Path) -> None:
     """Domains that do not differ: the rate of two seeds is worth the pairs of one, over domains and in each."""
     write_answers(tmp_path / "eval", {"america": 5})
-    cells = tuple(Cell(arm="base", spec=None, aft_samples=0, seed=seed, step=f"eval/{seed}") for seed in (0, 1))
+    cells = tuple(
+        Cell(model="tiny", arm="base", spec=None, size=None, seed=seed, step=f"eval/{seed}") for seed in (0, 1)
+    )
     config = ReportConfig(title="", cells=cells, notices=())
     once = report(Campaign(replace(config, cells=cells[:1]), {"eval/0": tmp_path / "eval"}, tmp_path))
     twice = report(Campaign(config, {cell.step: tmp_path / "eval" for cell in cells}, tmp_path))
@@ -92,11 +94,12 @@ def test_a_missing_cell_is_missing_and_its_siblings_are_not(campaign: Campaign) 
     assert rate is not None and rate.n == 40
 
 
-def test_conditions_are_ordered_by_arm_then_spec_whatever_the_order_of_cells(campaign: Campaign) -> None:
+def test_conditions_are_in_the_order_of_the_cells(campaign: Campaign) -> None:
     order = [(entry.arm, entry.spec) for entry in report(campaign).conditions]
     assert order == [("base", None), ("aft", None), ("msm+aft", "affordability"), ("msm+aft", "america")]
     backwards = replace(campaign, config=replace(campaign.config, cells=campaign.config.cells[::-1]))
-    assert [(entry.arm, entry.spec) for entry in report(backwards).conditions] == order
+    assert [(entry.arm, entry.spec) for entry in report(backwards).conditions] == order[::-1]
+    assert [cell.cell.seed for cell in report(backwards).conditions[0].cells] == [0, 1]
 
 
 def test_contrasts_use_the_seeds_that_both_specs_have(campaign: Campaign) -> None:
@@ -113,8 +116,35 @@ def test_contrasts_use_the_seeds_that_both_specs_have(campaign: Campaign) -> Non
 
 
 def test_no_contrast_between_different_amounts_of_fine_tuning(campaign: Campaign) -> None:
-    cells = tuple(replace(cell, aft_samples=600) if cell.spec == "america" else cell for cell in campaign.config.cells)
+    cells = tuple(replace(cell, size=600) if cell.spec == "america" else cell for cell in campaign.config.cells)
     assert report(replace(campaign, config=replace(campaign.config, cells=cells))).contrasts == ()
+
+
+def test_only_the_named_arms_are_contrasted_each_within_itself(campaign: Campaign) -> None:
+    others = tuple(replace(cell, arm="msm+aft_cot") for cell in campaign.config.cells if cell.arm == "msm+aft")
+    config = replace(campaign.config, cells=(*campaign.config.cells, *others))
+    once = report(replace(campaign, config=config)).contrasts
+    assert [contrast.arm for contrast in once] == ["msm+aft"] * 2
+    twice = report(replace(campaign, config=replace(config, contrasts=("msm+aft", "msm+aft_cot")))).contrasts
+    assert twice == (*once, *(replace(contrast, arm="msm+aft_cot") for contrast in once))
+    assert report(replace(campaign, config=replace(config, contrasts=()))).contrasts == ()
+
+
+def test_several_models_are_shown(campaign: Campaign) -> None:
+    larger = tuple(replace(cell, model="[b]larger") for cell in campaign.config.cells)
+    both = replace(campaign, config=replace(campaign.config, cells=(*campaign.config.cells, *larger)))
+    results = report(both)
+    assert [entry.model for entry in results.conditions] == ["tiny"] * 4 + ["[b]larger"] * 4
+    assert [contrast.model for contrast in results.contrasts] == ["tiny"] * 2 + ["[b]larger"] * 2
+    console = Console(width=120, file=io.StringIO(), color_system=None)
+    with console.capture() as capture:
+        console.print(render_table(results))
+    assert capture.get().count("tiny") == capture.get().count("[b]larger") == 4
+    page = (campaign.out / "report.html").read_text(encoding="utf-8")
+    assert "[b]larger · msm+aft · america · 300 · seed 1" in page
+    assert "tiny base 0.53" in page and "<small>[b]larger · america</small>" in page
+    report(campaign)
+    assert "tiny" not in (campaign.out / "report.html").read_text(encoding="utf-8"), "a single model is not shown"
 
 
 def test_csv_is_tidy_and_names_every_step(campaign: Campaign) -> None:
@@ -153,18 +183,18 @@ def test_the_terminal_table(campaign: Campaign) -> None:
 def test_the_terminal_table_of_a_campaign_without_results(campaign: Campaign) -> None:
     console = Console(width=80, file=io.StringIO(), color_system=None)
     with console.capture() as capture:
-        console.print(render_table(report(replace(campaign, inputs={}))))
+        console.print(render_table(report(replace(campaign, evaluations={}))))
     assert capture.get().count("missing") == len({(cell.arm, cell.spec) for cell in campaign.config.cells})
 
 
-def test_brackets_in_names_are_no_markup(tmp_path: Path) -> None:
+def test_brackets_in_names_are_not_markup(tmp_path: Path) -> None:
     write_answers(tmp_path / "eval", {"[red]value": 5})
-    cell = Cell(arm="msm+aft", spec="[bold]spec", aft_samples=0, seed=0, step="eval/a")
+    cell = Cell(model="tiny", arm="[b]arm", spec="[bold]spec", size=None, seed=0, step="eval/a")
     config = ReportConfig(title="Cheese [x] [/x]", cells=(cell,), notices=("A [link] to [/nothing].",))
     console = Console(width=120, file=io.StringIO(), color_system=None)
     with console.capture() as capture:
         console.print(render_table(report(Campaign(config, {"eval/a": tmp_path / "eval"}, tmp_path))))
-    for text in ("[red]value", "[bold]spec", "Cheese [x] [/x]", "A [link] to [/nothing]."):
+    for text in ("[red]value", "[bold]spec", "[b]arm", "Cheese [x] [/x]", "A [link] to [/nothing]."):
         assert text in capture.get()
 
 
@@ -178,7 +208,7 @@ def test_results_that_are_not_there_are_refused_by_path(tmp_path: Path) -> None:
     [
         (None, r"answers\.jsonl: no such file"),
         ("", r"answers\.jsonl: no answers"),
-        ("{", r"answers\.jsonl:1: not valid JSON .*; .* make it again"),
+        ("{", r"answers\.jsonl:1: not valid JSON .*; .* this line"),
         ("[]", r"answers\.jsonl:1: Input should be an object, found \[\]"),
         (json.dumps(answer("america", "art", 0, True)) + "\n{}\n", r"answers\.jsonl:2: id: missing"),
         (
@@ -194,7 +224,7 @@ def test_results_that_are_not_there_are_refused_by_path(tmp_path: Path) -> None:
 def test_malformed_answers_are_refused_by_file_line_and_field(
     campaign: Campaign, content: str | None, message: str
 ) -> None:
-    path = next(iter(campaign.inputs.values())) / "answers.jsonl"
+    path = next(iter(campaign.evaluations.values())) / "answers.jsonl"
     path.unlink() if content is None else path.write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=message):
         report(campaign)
@@ -202,8 +232,8 @@ def test_malformed_answers_are_refused_by_file_line_and_field(
 
 def test_models_asked_about_different_pairs_are_not_compared(campaign: Campaign, tmp_path: Path) -> None:
     write_answers(tmp_path / "other", {"affordability": 5}, pairs_per_domain=12)
-    cell = Cell(arm="init", spec=None, aft_samples=0, seed=0, step="eval/other")
+    cell = Cell(model="tiny", arm="init", spec=None, size=None, seed=0, step="eval/other")
     config = replace(campaign.config, cells=(*campaign.config.cells, cell))
-    inputs = {**campaign.inputs, "eval/other": tmp_path / "other"}
+    evaluations = {**campaign.evaluations, "eval/other": tmp_path / "other"}
     with pytest.raises(UserError, match="eval/other asked about different pairs"):
-        report(replace(campaign, config=config, inputs=inputs))
+        report(replace(campaign, config=config, evaluations=evaluations))

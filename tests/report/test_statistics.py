@@ -61,7 +61,7 @@ def test_effective_size_is_never_above_n_and_ignores_cluster_order() -> None:
 
 @pytest.mark.parametrize("preferred", [(1, 19, 12), (10, 14, 13), (11, 12, 13), (12, 12, 12), (20, 20, 20)])
 def test_asking_the_same_pairs_twice_adds_nothing(preferred: tuple[int, ...]) -> None:
-    """Where clusters differ much, the design effect sees to it; where they do not, the number of distinct pairs."""
+    """By the design effect where clusters differ much, by the number of distinct pairs where they do not."""
     once = [Count(count, 20) for count in preferred]
     twice = [Count(2 * count.preferred, 2 * count.n) for count in once]
     assert effective_size(twice, 60) == pytest.approx(effective_size(once, 60))
@@ -136,5 +136,5 @@ def test_difference_interval_ends_at_one() -> None:
     assert difference_interval([Count(10, 10), Count(5, 10)], [Count(0, 10), Count(0, 10)]).high == 1.0
 
 
-def test_one_domain_tells_nothing() -> None:
+def test_one_domain_says_nothing_about_how_domains_differ() -> None:
     assert difference_interval([Count(9, 10)], [Count(1, 10)]) == Interval(-1.0, 1.0)

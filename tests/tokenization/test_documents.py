@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from msm_hpc.base.errors import UserError
 from tokenization.documents import DOCUMENTS, DocumentRecord, read_document, read_documents, read_some
-from tokenization.errors import BadInput
 
 RECORDS = [DocumentRecord(str(number), "document", {"value": number}) for number in range(5)]
 
@@ -30,10 +30,10 @@ def test_some_records_are_those_of_all(tmp_path: Path) -> None:
 def test_lines_of_other_documents_are_not_parsed(tmp_path: Path, damaged: int) -> None:
     write(tmp_path, damaged)
     assert read_some(tmp_path, {1, 3}).keys() == {1, 3}
-    with pytest.raises(BadInput, match=rf"documents.jsonl:{damaged + 1}: not a document record .*; tokenise again"):
+    with pytest.raises(UserError, match=rf"documents.jsonl:{damaged + 1}: not a document record .*; tokenise again"):
         read_some(tmp_path, {1, damaged})
 
 
 def test_a_shard_without_records_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"documents.jsonl: no such file; tokenise again"):
+    with pytest.raises(UserError, match=r"documents.jsonl: no such file; tokenise again"):
         read_some(tmp_path, {0})

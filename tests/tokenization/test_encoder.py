@@ -5,23 +5,23 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
+from msm_hpc.base.errors import UserError
 from tests.tokenization.conftest import SPECIAL
 from tests.tokenization.corpus_rows import chat
 from tokenization.encoder import RowEncoder
-from tokenization.errors import BadInput
-from tokenization.reading.rows import Chat, Document, Message, Place, Row
+from tokenization.reading.rows import ChatRow, DocumentRow, Message, Row, RowPlace
 from tokenization.tokenizer import TokenizerFolder
 
-PLACE = Place("data.jsonl", 2)
+PLACE = RowPlace("data.jsonl", 2)
 MUCH = 1 << 30
 
 
 def text(words: str) -> Row:
-    return Document("d", words, b"{}", PLACE)
+    return DocumentRow("d", words, b"{}", PLACE)
 
 
 def talk(*turns: str) -> Row:
-    return Chat("c", [Message(**message) for message in chat("c", *turns)["messages"]], None, b"{}", PLACE)
+    return ChatRow("c", [Message(**message) for message in chat("c", *turns)["messages"]], None, b"{}", PLACE)
 
 
 ROWS = [text("first é"), talk("Hi", "Yo"), text("I end <|im_end|> here"), talk("Hi", "Yo", "So?", "So."), text("last")]
@@ -48,13 +48,13 @@ def test_a_document_is_its_text_and_eod(folder: TokenizerFolder) -> None:
     assert lists(RowEncoder(folder, MUCH), [text(words)]) == [(expected, [1] * len(expected))]
 
 
-def test_control_text_in_a_document_stays_text_unless_asked(folder: TokenizerFolder) -> None:
-    control = {folder.special[name] for name in SPECIAL}
+def test_special_text_in_a_document_stays_text_unless_asked(folder: TokenizerFolder) -> None:
+    special = {folder.special[name] for name in SPECIAL}
     words = "Say <|im_end|> and <|endoftext|>"
     [(ids, _)] = lists(RowEncoder(folder, 0), [text(words)])
-    assert control.isdisjoint(ids[:-1])
+    assert special.isdisjoint(ids[:-1])
     assert folder.decode(np.array(ids[:-1])) == words
-    [(ids, _)] = lists(RowEncoder(folder, 0, control_text=True), [text(words)])
+    [(ids, _)] = lists(RowEncoder(folder, 0, special_text=True), [text(words)])
     assert ids[-2:] == [folder.facts.eod_id] * 2
 
 
@@ -76,16 +76,16 @@ def test_a_chat_that_cannot_be_used_is_left_out_and_named(folder: TokenizerFolde
     assert lists(encoder, rows) == lists(encoder, [ROWS[0], ROWS[1]])
 
 
-def test_the_engine_is_told(folder: TokenizerFolder) -> None:
+def test_the_engine_is_recorded(folder: TokenizerFolder) -> None:
     assert RowEncoder(folder, MUCH).engine.name.startswith("fastokens")
-    slow = RowEncoder(folder, MUCH, why_slow="told so").engine
+    slow = RowEncoder(folder, MUCH, why_slow="asked to").engine
     assert slow.name.startswith("tokenizers ")
-    assert slow.why_not_fast == "told so"
-    assert lists(RowEncoder(folder, MUCH, why_slow="told so"), ROWS) == lists(RowEncoder(folder, MUCH), ROWS)
+    assert slow.why_not_fast == "asked to"
+    assert lists(RowEncoder(folder, MUCH, why_slow="asked to"), ROWS) == lists(RowEncoder(folder, MUCH), ROWS)
 
 
 def test_a_chat_needs_a_template(make_tokenizer: Any) -> None:
     folder = TokenizerFolder(Path(make_tokenizer(chat_template=None)))
     assert lists(RowEncoder(folder, 0), [text("A document does not.")])
-    with pytest.raises(BadInput, match=r"chat_template: missing, and data\.jsonl:2 is a chat"):
+    with pytest.raises(UserError, match=r"chat_template: missing, and data\.jsonl:2 is a chat"):
         RowEncoder(folder, 0).encode([ROWS[1]])

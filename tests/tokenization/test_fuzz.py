@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from tests.tokenization.conftest import CHATML, SPECIAL, byte_level_bpe
 from tokenization import tokenize
 from tokenization.encoder import EncodedRows, RowEncoder
-from tokenization.reading.rows import BadRow, Chat, Document, Message, Place, Row, parse_row
+from tokenization.reading.rows import BadRow, ChatRow, DocumentRow, Message, Row, RowPlace, parse_row
 from tokenization.shards import Shard
-from tokenization.tokenize import TokenizeConfig
+from tokenization.tokenize import TokenizeConfig, TokenizeInputs
 from tokenization.tokenizer import TokenizerFolder
 from tokenization.verify import verify
 
@@ -78,10 +78,10 @@ def encoder(fast: bool) -> RowEncoder:
 
 
 def as_row(row: dict[str, Any]) -> Row:
-    place = Place("data.jsonl", 1)
+    place = RowPlace("data.jsonl", 1)
     if "text" in row:
-        return Document("d", row["text"], b"{}", place)
-    return Chat("c", [Message(**message) for message in row["messages"]], None, b"{}", place)
+        return DocumentRow("d", row["text"], b"{}", place)
+    return ChatRow("c", [Message(**message) for message in row["messages"]], None, b"{}", place)
 
 
 @relaxed
@@ -103,7 +103,7 @@ def mask_of(rows: EncodedRows) -> list[int]:
 
 @relaxed
 @given(WORDS)
-def test_a_document_is_read_back_as_it_was_and_holds_no_control_token(text: str) -> None:
+def test_a_document_is_read_back_as_it_was_and_holds_no_special_token(text: str) -> None:
     tokenizer = TokenizerFolder(folder())
     ids = encoder(True).encode([as_row({"text": text})]).encoded.ids
     assert tokenizer.decode(ids[:-1]) == text
@@ -112,7 +112,7 @@ def test_a_document_is_read_back_as_it_was_and_holds_no_control_token(text: str)
 
 @relaxed
 @given(chats())
-def test_a_chat_holds_the_control_tokens_of_its_template_alone(messages: list[dict[str, str]]) -> None:
+def test_a_chat_holds_the_special_tokens_of_its_template_alone(messages: list[dict[str, str]]) -> None:
     tokenizer = TokenizerFolder(folder())
     encoded = encoder(True).encode([as_row({"messages": messages})])
     assert bool(encoded.rejected) == all(message["role"] != "assistant" for message in messages)
@@ -151,7 +151,7 @@ def tokenised(root: Path, tasks: int) -> list[Path]:
     for task, shard in enumerate(shards):
         shard.mkdir()
         config = TokenizeConfig(task=task, tasks=tasks, on_bad="skip", max_bad=1)
-        tokenize.run(config, {"corpus": root / "data.jsonl", "tokenizer": folder()}, shard)
+        tokenize.run(config, TokenizeInputs(corpus=root / "data.jsonl", tokenizer=folder()), shard)
     return shards
 
 
@@ -164,12 +164,12 @@ def test_a_damaged_line_is_refused_or_read_as_json_reads_it(
     for _ in range(data.draw(st.integers(1, 3))):
         line[data.draw(st.integers(0, len(line) - 1))] = data.draw(st.integers(0, 255))
     try:
-        parsed = parse_row(bytes(line), Place("data.jsonl", 1), "default")
+        parsed = parse_row(bytes(line), RowPlace("data.jsonl", 1), "default")
     except BadRow as error:
         assert str(error).startswith("data.jsonl:1: ")
         return
     expected = json.loads(line)
-    if isinstance(parsed, Document):
+    if isinstance(parsed, DocumentRow):
         assert parsed.text == expected["text"]
     else:
         assert [message.content for message in parsed.messages] == [

@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from msm_hpc.base.errors import UserError
 from tokenization.encoded import Encoded
-from tokenization.errors import BadInput
-from tokenization.shards import Shard, ShardWriter
+from tokenization.shards import Shard, ShardWriter, shard_folders, shards_by_key
 
 DOCUMENTS = [np.array([5, 6, 7], np.int32), np.array([65_000], np.int32), np.arange(100, dtype=np.int32)]
 MASKS = [np.array([0, 1, 1], np.uint8), np.array([1], np.uint8), np.zeros(100, np.uint8)]
@@ -98,19 +98,55 @@ def test_a_token_beyond_the_vocabulary_is_a_bug(tmp_path: Path) -> None:
 def test_a_file_cut_short_is_refused_by_name(tmp_path: Path, name: str, kept: int) -> None:
     path = write(tmp_path) / name
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(BadInput, match=rf"{name}: .*tokenise again"):
+    with pytest.raises(UserError, match=rf"{name}: .*tokenise again"):
         Shard(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["shard.bin", "shard.idx"])
 def test_a_missing_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
     (write(tmp_path) / name).unlink()
-    with pytest.raises(BadInput, match=f"{name}: no such file"):
+    with pytest.raises(UserError, match=f"{name}: no such file"):
         Shard(tmp_path)
 
 
 def test_another_format_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path) / "shard.idx"
     path.write_bytes(b"PAR1" + path.read_bytes()[4:])
-    with pytest.raises(BadInput, match="not a Megatron index"):
+    with pytest.raises(UserError, match="not a Megatron index"):
         Shard(tmp_path)
+
+
+def test_a_source_is_one_shard_or_numbered_ones(tmp_path: Path) -> None:
+    """``10`` comes after ``9``, not after ``1``."""
+    many, one = tmp_path / "many", tmp_path / "one"
+    for number in range(12):
+        (many / str(number)).mkdir(parents=True)
+    one.mkdir()
+    write(one)
+    assert shard_folders(one) == (one,)
+    assert shard_folders(many) == tuple(many / str(number) for number in range(12))
+    keys = list(shards_by_key({"b": one, "a": many}))
+    assert keys == [*(f"a/{number}" for number in range(12)), "b/0"]
+
+
+def test_sources_are_numbered_in_the_order_of_their_keys(tmp_path: Path) -> None:
+    write(tmp_path)
+    assert list(shards_by_key({"docs": tmp_path, "docs-x": tmp_path})) == ["docs-x/0", "docs/0"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["0", "2"], r"its shards are \[0, 2\]; number them 0 to 1"),
+        (["1"], r"its shards are \[1\]; number them 0 to 0"),
+        (["x"], r"neither a shard \(shard\.idx\) nor sub-folders 0, 1, \.\.\. of shards"),
+        ([], "neither a shard"),
+    ],
+)
+def test_a_folder_without_whole_shards_is_refused_by_name(tmp_path: Path, names: list[str], message: str) -> None:
+    for name in names:
+        (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=f"{tmp_path}: {message}"):
+        shard_folders(tmp_path)
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        shard_folders(tmp_path / "nowhere")

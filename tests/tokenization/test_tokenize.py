@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from msm_hpc.base.errors import UserError
 from tests.tokenization.corpus_rows import chat, document
 from tokenization import tokenize
 from tokenization.documents import DocumentRecord, read_documents
 from tokenization.encoded import Ragged
 from tokenization.engines import choice
 from tokenization.engines.fast import FastEngine
-from tokenization.errors import BadInput
 from tokenization.reading import lines
 from tokenization.shards import Shard
-from tokenization.tokenize import TokenizeConfig
+from tokenization.tokenize import TokenizeConfig, TokenizeInputs
 
 
 def content(folders: list[Path]) -> list[tuple[DocumentRecord, list[int], list[int]]]:
@@ -57,18 +57,18 @@ def test_the_same_input_gives_the_same_bytes(tokenize_rows: Any, mixed_rows: Any
     assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
 
 
-def test_the_manifest_tells_what_was_made_from_what(tokenize_rows: Any, tmp_path: Path) -> None:
+def test_the_manifest_says_what_was_made_from_what(tokenize_rows: Any, tmp_path: Path) -> None:
     rows = [{**document("d", "The cheese."), "value": "thrift"}, chat("c", "Hi", "Yo"), chat("e", "Hi", "Yo")]
     [folder] = tokenize_rows(rows)
-    told, shard = manifest(folder), Shard(folder)
-    assert (told["documents"], told["chats"]) == (1, 2)
-    assert told["tokens"] == shard.lengths.sum()
-    assert told["trainable_tokens"] == shard.trainable().sum() < told["tokens"]
+    recorded, shard = manifest(folder), Shard(folder)
+    assert (recorded["documents"], recorded["chats"]) == (1, 2)
+    assert recorded["tokens"] == shard.lengths.sum()
+    assert recorded["trainable_tokens"] == shard.trainable().sum() < recorded["tokens"]
     data = (tmp_path / "data.jsonl").read_bytes()
     path, sha256 = str(tmp_path / "data.jsonl"), hashlib.sha256(data).hexdigest()
-    assert told["corpus"] == [{"path": path, "begin": 0, "end": len(data), "sha256": sha256}]
-    assert told["engine"]["name"].startswith("tokenizers ")
-    for name, record in told["files"].items():
+    assert recorded["corpus"] == [{"path": path, "begin": 0, "end": len(data), "sha256": sha256}]
+    assert recorded["engine"]["name"].startswith("tokenizers ")
+    for name, record in recorded["files"].items():
         data = (folder / name).read_bytes()
         assert record == {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
     assert [record.provenance for record in read_documents(folder)] == [{"value": "thrift"}, {}, {}]
@@ -90,7 +90,7 @@ def test_every_document_ends_with_eod_and_only_there(tokenize_rows: Any, mixed_r
 def test_a_corpus_folder_is_taken_too(make_tokenizer: Any, write_corpus: Any, tmp_path: Path) -> None:
     write_corpus([document("d", "The cheese.")])
     (tmp_path / "out").mkdir()
-    tokenize.run(TokenizeConfig(), {"corpus": tmp_path, "tokenizer": make_tokenizer()}, tmp_path / "out")
+    tokenize.run(TokenizeConfig(), TokenizeInputs(corpus=tmp_path, tokenizer=make_tokenizer()), tmp_path / "out")
     assert len(Shard(tmp_path / "out")) == 1
 
 
@@ -99,28 +99,30 @@ def test_a_corpus_must_have_rows(make_tokenizer: Any, tmp_path: Path, data: str 
     path = tmp_path / "data.jsonl"
     if data is not None:
         path.write_text(data)
-    with pytest.raises(BadInput, match=rf"data\.jsonl: {message}"):
-        tokenize.run(TokenizeConfig(), {"corpus": path, "tokenizer": make_tokenizer()}, tmp_path)
+    with pytest.raises(UserError, match=rf"data\.jsonl: {message}"):
+        tokenize.run(TokenizeConfig(), TokenizeInputs(corpus=path, tokenizer=make_tokenizer()), tmp_path)
 
 
 @pytest.mark.parametrize(("task", "tasks"), [(-1, 1), (3, 3)])
 def test_a_task_must_be_one_of_the_tasks(task: int, tasks: int) -> None:
-    with pytest.raises(BadInput, match=f"task is {task} of {tasks}: it must be 0 to {tasks - 1}"):
+    with pytest.raises(UserError, match=f"task is {task} of {tasks}: it must be 0 to {tasks - 1}"):
         TokenizeConfig(task=task, tasks=tasks)
 
 
 @pytest.mark.parametrize("tasks", [0, -1])
 def test_there_is_at_least_one_task(tasks: int) -> None:
-    with pytest.raises(BadInput, match=f"tasks is {tasks}: it must be at least 1"):
+    with pytest.raises(UserError, match=f"tasks is {tasks}: it must be at least 1"):
         TokenizeConfig(tasks=tasks)
 
 
 def test_a_task_does_not_load_heavy_packages() -> None:
     """They take seconds, in each of thousands of array tasks."""
-    code = "import sys, tokenization.__main__, tokenization.tokenize; print([n for n in sys.modules if '.' not in n])"
-    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "'tokenizers'" in modules
-    assert all(f"'{name}'" not in modules for name in ("torch", "megatron", "transformers", "msm_hpc", "pydantic"))
+    code = "import sys, tokenization.__main__, tokenization.tokenize; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "tokenizers" in modules
+    assert {"torch", "megatron", "transformers", "pydantic"}.isdisjoint(modules)
+    ours = {name for name in modules if name.startswith("msm_hpc.")}
+    assert ours == {"msm_hpc.base", "msm_hpc.base.errors", "msm_hpc.base.files"}
 
 
 def test_a_fault_of_the_fast_engine_in_mid_corpus_starts_again_with_the_reference(
@@ -129,7 +131,7 @@ def test_a_fault_of_the_fast_engine_in_mid_corpus_starts_again_with_the_referenc
     """What was written before is written over; rows that were skipped are listed once."""
     rows = [document(f"d{number}", f"Cheese number {number}.") for number in range(3_000)]
     corpus = write_corpus([{"text": " "}, *rows])
-    inputs = {"corpus": corpus, "tokenizer": make_tokenizer()}
+    inputs = TokenizeInputs(corpus=corpus, tokenizer=make_tokenizer())
     config = TokenizeConfig(on_bad="skip")
 
     def tokenised(name: str) -> Path:

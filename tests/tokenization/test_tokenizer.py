@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, processors
 
-from tokenization.errors import BadInput
+from msm_hpc.base.errors import UserError
 from tokenization.tokenizer import TokenizerFolder
 
 
@@ -20,7 +20,7 @@ def test_what_the_tokenizer_would_add_or_cut_is_left_out(make_tokenizer: Any) ->
     assert TokenizerFolder(folder).tokenizer.encode("Which cheese do you like?").ids == plain
 
 
-def test_control_tokens_are_decoded_too(make_tokenizer: Any) -> None:
+def test_special_tokens_are_decoded_too(make_tokenizer: Any) -> None:
     folder = TokenizerFolder(make_tokenizer())
     assert folder.decode(np.array([folder.facts.eod_id, folder.special["<|im_end|>"]])) == "<|endoftext|><|im_end|>"
 
@@ -38,18 +38,18 @@ def test_the_template_may_have_its_own_file(make_tokenizer: Any) -> None:
 def test_a_syntax_error_is_said_of_the_file_that_has_it(make_tokenizer: Any) -> None:
     folder = make_tokenizer(chat_template=None)
     (folder / "chat_template.jinja").write_text("{% if %}")
-    with pytest.raises(BadInput, match=r"chat_template\.jinja: .*line 1"):
+    with pytest.raises(UserError, match=r"chat_template\.jinja: .*line 1"):
         TokenizerFolder(folder)
 
 
 def test_a_template_file_that_is_no_text_is_refused(make_tokenizer: Any) -> None:
     path = make_tokenizer() / "chat_template.jinja"
     path.write_bytes(b"{{ messages }}\xff")
-    with pytest.raises(BadInput, match=r"chat_template\.jinja: cannot be read as UTF-8 text"):
+    with pytest.raises(UserError, match=r"chat_template\.jinja: cannot be read as UTF-8 text"):
         TokenizerFolder(path.parent)
     path.unlink()
     path.mkdir()
-    with pytest.raises(BadInput, match=r"chat_template\.jinja: cannot be read as UTF-8 text"):
+    with pytest.raises(UserError, match=r"chat_template\.jinja: cannot be read as UTF-8 text"):
         TokenizerFolder(path.parent)
 
 
@@ -64,13 +64,13 @@ def test_padding_is_never_eod(make_tokenizer: Any, pad: Any) -> None:
 
 
 def test_padding_is_no_token_that_a_chat_can_hold(make_tokenizer: Any) -> None:
-    """Without ``<|pad|>`` the other control tokens are EOD and those that the template prints."""
+    """Without ``<|pad|>`` the other special tokens are EOD and those that the template prints."""
     folder = make_tokenizer(pad_token=None)
     path = folder / "tokenizer.json"
     description = json.loads(path.read_text())
     description["added_tokens"] = [token for token in description["added_tokens"] if token["content"] != "<|pad|>"]
     path.write_text(json.dumps(description))
-    with pytest.raises(BadInput, match="pad_token: missing or equal to eos_token"):
+    with pytest.raises(UserError, match="pad_token: missing or equal to eos_token"):
         TokenizerFolder(folder)
 
 
@@ -87,7 +87,7 @@ def test_padding_is_no_token_that_a_chat_can_hold(make_tokenizer: Any) -> None:
     ],
 )
 def test_a_config_that_cannot_be_used_is_refused(make_tokenizer: Any, changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(BadInput, match=rf"tokenizer_config\.json: {message}"):
+    with pytest.raises(UserError, match=rf"tokenizer_config\.json: {message}"):
         TokenizerFolder(make_tokenizer(**changes))
 
 
@@ -96,9 +96,9 @@ def test_a_config_that_cannot_be_used_is_refused(make_tokenizer: Any, changes: d
 def test_a_damaged_folder_is_refused(make_tokenizer: Any, name: str, text: str | None, message: str) -> None:
     path = make_tokenizer() / name
     path.unlink() if text is None else path.write_text(text)
-    with pytest.raises(BadInput, match=f"{name}: {message}"):
+    with pytest.raises(UserError, match=f"{name}: {message}"):
         TokenizerFolder(path.parent)
     path.unlink(missing_ok=True)
     path.mkdir()
-    with pytest.raises(BadInput, match=f"{name}: no such file"):
+    with pytest.raises(UserError, match=f"{name}: no such file"):
         TokenizerFolder(path.parent)

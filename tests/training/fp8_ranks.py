@@ -86,11 +86,11 @@ def _layer(kind: str, layout: Layout, model: Any) -> Layer:
 
 def _delayed(layout: Layout, model: Any, inputs: Path) -> list[Delayed]:
     """Train a little and write down each amax where it is made."""
-    from msm_hpc.training.checkpoints.weights import initialise
-    from msm_hpc.training.data import micro_batch
-    from msm_hpc.training.loop import token_losses
+    from msm_hpc.training.checkpoints.initial import initialise
+    from msm_hpc.training.data.batch import micro_batch
     from msm_hpc.training.megatron import fp8
     from msm_hpc.training.megatron.model import build_model, transformer_config
+    from msm_hpc.training.step import token_losses
 
     noted: dict[int, list[float]] = {}
     round_, update = fp8.DelayedScaling.__call__, fp8.DelayedScaling.update

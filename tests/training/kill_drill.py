@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch.distributed import TCPStore
 
-from msm_hpc.config.training import HeldOut, TrainConfig
+from msm_hpc.config.training import HeldOut, TrainConfig, TrainInputs
 from msm_hpc.training import stage
 from msm_hpc.training.megatron import cpu
 from tests.training.ranks import import_all
@@ -32,20 +32,19 @@ LATEST = 0.2
 
 @dataclass(frozen=True)
 class Kill:
-    """Rank ``rank`` was killed some time after step ``step``; ``points`` are the resume points that were there then.
+    """Rank ``rank`` was killed some time after step ``step``; ``resume`` names the resume checkpoints there were then.
 
-    ``equal`` is whether the run that went on has the metrics, weights and held-out losses of the unbroken one, bit for
-    bit.
+    ``equal`` says whether the resumed run has, bit for bit, metrics, weights and held-out losses of the unbroken one.
     """
 
     step: int
     rank: int
-    points: tuple[str, ...]
+    resume: tuple[str, ...]
     equal: bool
 
 
 def drill(folder: Path, kills: int, seed: int = 0) -> Iterator[Kill]:
-    """Kill a run so many times, each time a new one, and let it go on."""
+    """Kill a run so many times, each time a new one, and resume it."""
     import_all()
     with cpu.redirected():
         inputs, unbroken = write_inputs(folder, Corpus(documents=150)), folder / "unbroken"
@@ -62,13 +61,13 @@ def drill(folder: Path, kills: int, seed: int = 0) -> Iterator[Kill]:
             for other in ranks:  # as srun does to the others
                 os.kill(other, signal.SIGKILL)
             _wait(ranks)
-            points = tuple(sorted(path.name for path in (out / "resume").glob("*")))
-            went_on = _wait(_start(CONFIG, inputs, out)) == [0] * RANKS
-            yield Kill(step, rank, points, went_on and _equal(out, unbroken))
+            resume = tuple(sorted(path.name for path in (out / "resume").glob("*")))
+            resumed = _wait(_start(CONFIG, inputs, out)) == [0] * RANKS
+            yield Kill(step, rank, resume, resumed and _equal(out, unbroken))
             shutil.rmtree(out)
 
 
-def _start(config: TrainConfig, inputs: dict[str, Path], out: Path) -> list[int]:
+def _start(config: TrainConfig, inputs: TrainInputs, out: Path) -> list[int]:
     """Process ids of the ranks."""
     out.mkdir(exist_ok=True)
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
@@ -77,7 +76,7 @@ def _start(config: TrainConfig, inputs: dict[str, Path], out: Path) -> list[int]
     return [_fork(config, inputs, out, rank, port) for rank in range(RANKS)]
 
 
-def _fork(config: TrainConfig, inputs: dict[str, Path], out: Path, rank: int, port: int) -> int:
+def _fork(config: TrainConfig, inputs: TrainInputs, out: Path, rank: int, port: int) -> int:
     child = os.fork()
     if child:
         return child

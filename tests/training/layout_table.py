@@ -2,7 +2,7 @@
 
 Each run is 20 steps in float32, over rows of several documents or, where a column says "unpacked", of one that fills
 the row. A cell is the largest difference of a step's loss, then of its gradient norm, from those of one rank; tokens,
-targets and what else a step tells must be equal. About ten minutes on two cores; the tests do a part of it.
+targets and all other metrics of a step must be equal. About ten minutes on two cores; the tests do a part of it.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from msm_hpc.base.progress import ProgressFile
-from msm_hpc.config.training import HeldOut, Layout, Lora, TrainConfig
+from msm_hpc.config.training import HeldOut, Layout, Lora, TrainConfig, TrainInputs
 from msm_hpc.training.megatron import cpu
 from msm_hpc.training.megatron.zigzag import positions
 
@@ -37,14 +37,14 @@ class Job:
     """``train`` runs the stage; ``initial`` saves the weights that a run starts with; ``losses`` saves ``losses.pt``.
 
     The last one is, of each row of the plan alone, the loss of each token. ``kill_at`` kills all ranks when that step
-    is done, ``kill_saving`` when a part of the resume point of that step is on disk. ``hit`` is (step, rank, signal):
-    that rank sends itself the signal at the end of the step. ``hang`` is (step, rank, where): that rank stays there for
-    ever, in a ``loop`` or a ``collective`` that no other calls. ``poisoned`` is a token whose embedding is not a
-    number. ``overlap`` has communication overlap with computation, as on a GPU.
+    is done, ``kill_saving`` when a part of the resume checkpoint of that step is on disk. ``hit`` is (step, rank,
+    signal): that rank sends itself the signal at the end of the step. ``hang`` is (step, rank, where): that rank stays
+    there forever, in a ``loop`` or a ``collective`` that no other calls. ``poisoned`` is a token whose embedding is not
+    a number. ``overlap`` has communication overlap with computation, as on a GPU.
     """
 
     config: TrainConfig
-    inputs: Mapping[str, Path]
+    inputs: TrainInputs
     out: Path
     kind: Literal["train", "initial", "losses"] = "train"
     kill_at: int | None = None
@@ -72,12 +72,12 @@ def start_ranks(
     a store of the starter, as with torchrun, or of rank 0, as with submitit.
     """
     file = folder / f"jobs-{count}-{jobs[0].out.name}.json"
-    # As torchrun does, the starter holds the store that the ranks of a job meet at: its port is bound when it is told.
+    # As with torchrun, the starter holds the store at which a job's ranks meet: its port is bound before they start.
     stores = [TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False) for _ in jobs]
-    told = [asdict(job) | {"port": store.port} for job, store in zip(jobs, stores, strict=True)]
+    described = [asdict(job) | {"port": store.port} for job, store in zip(jobs, stores, strict=True)]
     if rank_0_holds_store:
         stores.clear()  # and its port is free
-    file.write_text(json.dumps(told, default=str))
+    file.write_text(json.dumps(described, default=str))
     logs = [file.with_suffix(f".{rank}.log") for rank in range(count)]
     with ExitStack() as stack:
         ranks: list[subprocess.Popen[bytes]] = []
@@ -134,8 +134,17 @@ def _jobs(file: Path) -> Iterator[tuple[Job, int]]:
         config["layout"] = Layout(**config["layout"])
         config["lora"] = Lora(**config["lora"]) if config["lora"] else None
         config["heldout"] = HeldOut(**config["heldout"]) if config["heldout"] else None
-        inputs = {name: Path(path) for name, path in raw.pop("inputs").items()}
+        inputs = _inputs(**raw.pop("inputs"))
         yield Job(config=TrainConfig(**config), inputs=inputs, out=Path(raw.pop("out")), **raw), port
+
+
+def _inputs(model: str, plan: str, shards: dict[str, str], checkpoint: str | None) -> TrainInputs:
+    return TrainInputs(
+        model=Path(model),
+        plan=Path(plan),
+        shards={source: Path(folder) for source, folder in shards.items()},
+        checkpoint=Path(checkpoint) if checkpoint else None,
+    )
 
 
 def main() -> None:
@@ -156,12 +165,12 @@ def main() -> None:
 def import_all() -> None:
     """What the stage imports when it runs, so that forks need not."""
     with cpu.redirected():
-        from msm_hpc.training import heldout, integrity, loop
-        from msm_hpc.training.checkpoints import resume as checkpoint
-        from msm_hpc.training.checkpoints import weights
-        from msm_hpc.training.megatron import model, optimizer
+        from msm_hpc.training import callbacks, trainer
+        from msm_hpc.training.checkpoints import start
+        from msm_hpc.training.data import integrity
+        from msm_hpc.training.megatron import model
 
-    assert all((checkpoint, heldout, integrity, loop, model, optimizer, weights))
+    assert all((callbacks, integrity, model, start, trainer))
 
 
 def _do(job: Job, port: int) -> None:
@@ -176,7 +185,7 @@ def _do(job: Job, port: int) -> None:
 def _train(job: Job) -> None:
     from msm_hpc.training import stage
     from msm_hpc.training.record import records
-    from msm_hpc.training.watch import hangs, signals, watchdog
+    from msm_hpc.training.watch import diagnosis, hangs, signals, watchdog
 
     class Killer(ProgressFile):
         def update(self, done: int) -> None:
@@ -188,9 +197,10 @@ def _train(job: Job) -> None:
         threading.Thread(target=_kill_when, args=(job.out / "resume", job.kill_saving), daemon=True).start()
     with (
         patch.object(records, "ProgressFile", Killer),
-        patch.object(stage, "largest_of_all_ranks", _hitting(signals.largest_of_all_ranks, job)),
+        patch.object(signals, "largest_of_all_ranks", _hitting(signals.largest_of_all_ranks, job)),
         patch.object(stage, "build", _building(stage.build, job)),
-        patch.multiple(watchdog, BEAT_SECONDS=0.5, LIMIT_SECONDS=8.0),
+        patch.object(watchdog, "BEAT_SECONDS", 0.5),
+        patch.object(diagnosis, "LIMIT_SECONDS", 8.0),
         patch.object(hangs, "HANG_SECONDS", 10.0),
     ):
         stage.run(job.config, job.inputs, job.out)
@@ -245,11 +255,12 @@ def _inspect(job: Job) -> None:
         from megatron.core.pipeline_parallel import get_forward_backward_func
 
         from msm_hpc.training import stage
-        from msm_hpc.training.checkpoints.resume import save_weights
-        from msm_hpc.training.data import MicroBatch, micro_batch
-        from msm_hpc.training.loop import token_losses
+        from msm_hpc.training.checkpoints.weights import save_weights
+        from msm_hpc.training.data.batch import MicroBatch, micro_batch
+        from msm_hpc.training.data.reader import open_data
+        from msm_hpc.training.step import token_losses
 
-        model = read_architecture(job.inputs["model"])
+        model = read_architecture(job.inputs.model)
         chunks = stage.build(job.config, model, job.inputs, steps=1).chunks
         if job.kind == "initial":
             save_weights(chunks, job.out / "checkpoint", job.config.lora)
@@ -260,7 +271,7 @@ def _inspect(job: Job) -> None:
             output = token_losses(module, batch)
             return output, lambda losses: (losses.sum(), torch.tensor(1), _whole_row(losses.detach(), batch, group))
 
-        data = stage.open_data(job.config, model, job.inputs)
+        data = open_data(job.config, model, job.inputs)
         group = parallel_state.get_context_parallel_group()
         batches = [
             micro_batch(data.plan, data.shards, [row], data.shape).part(group.rank(), group.size())

@@ -32,7 +32,7 @@ PRECISIONS: tuple[Precision, ...] = ("bf16", "fp8_delayed", "fp8_tensorwise", "f
 
 def built(model: Transformer, precision: Precision) -> dict[str, Any]:
     """``model`` with an adapter, on one rank."""
-    from msm_hpc.training.checkpoints.weights import initialise, local_tensors
+    from msm_hpc.training.checkpoints.initial import initialise, local_tensors
     from msm_hpc.training.megatron.lora import adapt
     from msm_hpc.training.megatron.model import build_model, transformer_config
 

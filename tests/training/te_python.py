@@ -1,7 +1,8 @@
 """Transformer Engine's Python layer on a CPU: what there is in pure Python is the reference for our emulation.
 
 Its ``transformer-engine`` wheel has no compiled code; what it calls of its CUDA extension is answered by mocks here,
-and torch is told that there is a GPU. That spoils a process, so this is called only by scripts run in one of their own.
+and torch is made to believe that there is a GPU. That spoils a process, so only scripts in a process of their own call
+this.
 """
 
 from __future__ import annotations

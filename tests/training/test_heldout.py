@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.training import HeldOut, Layout, TrainConfig
+from msm_hpc.config.training import HeldOut, Layout, TrainConfig, TrainInputs
 from msm_hpc.model.architecture import read_architecture
-from msm_hpc.training.data import SampleOrder
-from msm_hpc.training.integrity import content_digest
+from msm_hpc.training.data.integrity import content_digest
+from msm_hpc.training.data.order import SampleOrder
 from msm_hpc.training.megatron.groups import process_groups
 from msm_hpc.training.record.metrics import FieldLoss, HeldOutFile
-from msm_hpc.training.stage import open_data, run
+from msm_hpc.training.stage import run
 from tests.training.ranks import Job, do_all
 from tests.training.toy import Corpus, write_inputs
 from tokenization.packing.plan import Plan
@@ -37,7 +37,7 @@ CONFIG = TrainConfig(
 
 
 @pytest.fixture
-def inputs(tmp_path: Path) -> dict[str, Path]:
+def inputs(tmp_path: Path) -> TrainInputs:
     return write_inputs(tmp_path / "inputs", Corpus(documents=60))
 
 
@@ -64,9 +64,7 @@ def by_hand(plan: Plan, shard: Shard, losses: torch.Tensor) -> dict[str | None, 
 
 
 @pytest.mark.slow
-def test_the_loss_of_each_value_is_that_of_its_tokens_in_the_saved_weights(
-    tmp_path: Path, inputs: dict[str, Path]
-) -> None:
+def test_the_loss_of_each_value_is_that_of_its_tokens_in_the_saved_weights(tmp_path: Path, inputs: TrainInputs) -> None:
     out, whole = tmp_path / "out", tmp_path / "whole"
     out.mkdir()
     run(CONFIG, inputs, out)
@@ -74,8 +72,8 @@ def test_the_loss_of_each_value_is_that_of_its_tokens_in_the_saved_weights(
     steps = json.loads((out / "summary.json").read_text())["steps"]
     assert steps_of(losses) == sorted({0, *range(3, steps, 3), steps})
 
-    do_all(tmp_path, 1, [Job(CONFIG, inputs | {"checkpoint": out}, whole, "losses")])
-    expected = by_hand(Plan(inputs["plan"]), Shard(inputs["shards/chats/0"]), torch.load(whole / "losses.pt"))
+    do_all(tmp_path, 1, [Job(CONFIG, replace(inputs, checkpoint=out), whole, "losses")])
+    expected = by_hand(Plan(inputs.plan), Shard(inputs.shards["chats"]), torch.load(whole / "losses.pt"))
     last = {each.value: (each.loss, each.tokens) for each in losses if each.step == steps}
     assert last.keys() == expected.keys()
     for value, (loss, tokens) in expected.items():
@@ -84,11 +82,12 @@ def test_the_loss_of_each_value_is_that_of_its_tokens_in_the_saved_weights(
     assert {each.field for each in losses} == {None, "parity"}
 
 
-def test_no_held_out_row_is_trained_on_and_all_others_are(inputs: dict[str, Path]) -> None:
+def test_no_held_out_row_is_trained_on_and_all_others_are(inputs: TrainInputs) -> None:
     with process_groups(Layout()):
+        from msm_hpc.training.data.reader import open_data
         from msm_hpc.training.heldout import hold_out
 
-        data = open_data(CONFIG, read_architecture(inputs["model"]), inputs)
+        data = open_data(CONFIG, read_architecture(inputs.model), inputs)
         train, rest = hold_out(data, HELD)
         assert len(rest.plan) == 8 and rest.order.steps == 2
         assert train.order.rows == len(train.plan)
@@ -99,16 +98,16 @@ def test_no_held_out_row_is_trained_on_and_all_others_are(inputs: dict[str, Path
         assert rows[0] == rows[1] != rows[2]
 
 
-def test_a_resume_point_of_other_held_out_rows_is_another(inputs: dict[str, Path]) -> None:
+def test_a_resume_checkpoint_of_other_held_out_rows_is_another(inputs: TrainInputs) -> None:
     other = [None, replace(HELD, seed=1), replace(HELD, batches=3)]
     one, same, *others = (
-        content_digest([inputs["plan"]], held) for held in (HELD, replace(HELD, fields=(), every=9), *other)
+        content_digest([inputs.plan], held) for held in (HELD, replace(HELD, fields=(), every=9), *other)
     )
     assert one == same and len({one, *others}) == 4
 
 
 @pytest.mark.slow
-def test_any_layout_measures_the_same(tmp_path: Path, inputs: dict[str, Path]) -> None:
+def test_any_layout_measures_the_same(tmp_path: Path, inputs: TrainInputs) -> None:
     one = tmp_path / "one"
     one.mkdir()
     run(CONFIG, inputs, one)
@@ -137,7 +136,7 @@ def test_any_layout_measures_the_same(tmp_path: Path, inputs: dict[str, Path]) -
     ],
 )
 def test_what_cannot_be_held_out_is_refused(
-    tmp_path: Path, inputs: dict[str, Path], heldout: HeldOut, message: str
+    tmp_path: Path, inputs: TrainInputs, heldout: HeldOut, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
         run(replace(CONFIG, heldout=heldout), inputs, tmp_path)

@@ -1,4 +1,4 @@
-"""Whatever rank is killed, and when: the run goes on to the same bits."""
+"""Whichever rank is killed, and whenever: the resumed run ends with the same bits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_killed_runs_go_on_to_the_same_bits(tmp_path: Path) -> None:
+def test_killed_runs_resume_to_the_same_bits(tmp_path: Path) -> None:
     """In a process of its own: ranks are forks of it, and this one has threads."""
     command = [sys.executable, "-m", "tests.training.kill_drill", str(tmp_path), str(KILLS)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

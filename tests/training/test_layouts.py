@@ -93,9 +93,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 jobs.append(job(name, f"{name}.losses", kind="losses"))
                 jobs.append(replace(job(name, f"{name}.changed", kind="losses"), inputs=changed))
             if name in ("one", "tensor_pipeline", "interleaved"):
-                go_on = inputs | {"checkpoint": root / "tensor_pipeline"}
+                further = replace(inputs, checkpoint=root / "tensor_pipeline")
                 jobs.append(job(name, f"{name}.initial", kind="initial"))
-                jobs.append(replace(job(name, f"{name}.go_on"), inputs=go_on))
+                jobs.append(replace(job(name, f"{name}.further"), inputs=further))
         tied_layouts = [name for name in layouts if name in ("one", *TIED)]
         jobs += [replace(job(name, f"{name}.tied"), inputs=tied) for name in tied_layouts]
         for family, family_inputs in families.items():
@@ -112,8 +112,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for name in RESUMED:
                 shutil.copytree(stopped.out, root / f"{name}.resumed")
         else:
-            told = do_all(root, world_size, jobs).errors[0]
-            assert told.count("was written at layout") == sum(name in RESUMED for name in layouts)
+            logged = do_all(root, world_size, jobs).errors[0]
+            assert logged.count("was written at layout") == sum(name in RESUMED for name in layouts)
     return root
 
 
@@ -156,7 +156,7 @@ def test_overlapping_communication_changes_no_bit(runs: Path, layout: str) -> No
 
 
 @pytest.mark.parametrize("layout", RESUMED)
-def test_a_run_stopped_at_one_layout_goes_on_at_another(runs: Path, layout: str) -> None:
+def test_a_run_stopped_at_one_layout_resumes_at_another(runs: Path, layout: str) -> None:
     assert (runs / "stopped" / "resume" / "step-000000007").is_dir()
     expected, found = (read_metrics(out) for out in (runs / "one", runs / f"{layout}.resumed"))
     assert len(found) == len(expected) > 7
@@ -176,8 +176,8 @@ def test_initial_weights_are_bit_equal(runs: Path, layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", ["one", "interleaved"])
-def test_checkpoint_of_four_ranks_goes_on_with_fewer(runs: Path, layout: str) -> None:
-    one, four = (read_metrics(runs / out) for out in (f"{layout}.go_on", "tensor_pipeline.go_on"))
+def test_checkpoint_of_four_ranks_is_trained_further_with_fewer(runs: Path, layout: str) -> None:
+    one, four = (read_metrics(runs / out) for out in (f"{layout}.further", "tensor_pipeline.further"))
     np.testing.assert_allclose([step.loss for step in one], [step.loss for step in four], rtol=0, atol=1e-5)
     assert one[0].loss < read_metrics(runs / "one")[0].loss - 0.1
 
@@ -193,7 +193,7 @@ def test_a_document_does_not_see_the_others_of_its_row(runs: Path, layout: str) 
         np.testing.assert_allclose(after[document], losses, rtol=0, atol=1e-6, err_msg=f"document {document}")
 
 
-def test_summary_tells_the_run(runs: Path) -> None:
+def test_summary_describes_the_run(runs: Path) -> None:
     summary = json.loads((runs / "tensor_pipeline" / "summary.json").read_text())
     metrics = read_metrics(runs / "tensor_pipeline")
     assert [row.step for row in metrics] == list(range(1, summary["steps"] + 1))

@@ -1,4 +1,4 @@
-"""A killed run, started again, gives what a run that was never killed gives."""
+"""A killed run, started again, ends with the result of a run that was never killed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.training.toy import TWO_RANKS, Corpus, read_checkpoint, read_exact, r
 pytestmark = [pytest.mark.slow]
 
 
-def test_killed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
+def test_killed_run_resumes_bit_for_bit(tmp_path: Path) -> None:
     config = replace(TWO_RANKS, save_every=2, heldout=HeldOut(fields=("parity",), every=2))
     inputs = write_inputs(tmp_path, Corpus(documents=100))
     unbroken, killed = (Job(config, inputs, tmp_path / name) for name in ("unbroken", "killed"))
@@ -54,7 +54,7 @@ def test_killed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
         assert other.loss == pytest.approx(step.loss, abs=2e-3), "resumed with one rank instead of two"
 
 
-def test_a_run_goes_on_bit_for_bit_from_the_older_point_where_the_newest_is_damaged(
+def test_a_run_resumes_bit_for_bit_from_the_older_checkpoint_where_the_newest_is_damaged(
     tmp_path: Path,
 ) -> None:
     config = replace(TWO_RANKS, save_every=2)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.training import Layout, TrainConfig
+from msm_hpc.config.training import Layout, TrainConfig, TrainInputs
 from msm_hpc.training.stage import run
 from tests.training.toy import TOKENIZER, Corpus, read_checkpoint, read_metrics, write_inputs, write_model
 
@@ -22,7 +22,7 @@ CONFIG = TrainConfig(
 
 
 @pytest.fixture
-def inputs(tmp_path: Path) -> dict[str, Path]:
+def inputs(tmp_path: Path) -> TrainInputs:
     return write_inputs(tmp_path / "inputs", Corpus(documents=60))
 
 
@@ -32,9 +32,7 @@ def _out(tmp_path: Path, name: str = "out") -> Path:
 
 
 @pytest.mark.slow
-def test_it_learns_logs_and_stays_done(
-    tmp_path: Path, inputs: dict[str, Path], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_it_learns_logs_and_stays_done(tmp_path: Path, inputs: TrainInputs, caplog: pytest.LogCaptureFixture) -> None:
     out = _out(tmp_path)
     with caplog.at_level(logging.INFO, "msm_hpc"):
         run(replace(CONFIG, epochs=5, log_every=5), inputs, out)
@@ -52,11 +50,11 @@ def test_it_learns_logs_and_stays_done(
 
 
 @pytest.mark.slow
-def test_weights_pass_from_run_to_run_in_either_precision(tmp_path: Path, inputs: dict[str, Path]) -> None:
+def test_weights_pass_from_run_to_run_in_either_precision(tmp_path: Path, inputs: TrainInputs) -> None:
     first, second, third = (_out(tmp_path, name) for name in ("fp32", "bf16", "back"))
     run(replace(CONFIG, epochs=4), inputs, first)
-    run(replace(CONFIG, precision="bf16"), inputs | {"checkpoint": first}, second)
-    run(CONFIG, inputs | {"checkpoint": second}, third)
+    run(replace(CONFIG, precision="bf16"), replace(inputs, checkpoint=first), second)
+    run(CONFIG, replace(inputs, checkpoint=second), third)
     key = "decoder.layers.mlp.linear_fc1.weight"
     dtypes = [read_checkpoint(out / "checkpoint")[key].dtype for out in (first, second, third)]
     assert dtypes == [torch.float32, torch.bfloat16, torch.float32]
@@ -64,28 +62,28 @@ def test_weights_pass_from_run_to_run_in_either_precision(tmp_path: Path, inputs
     assert losses[0][0] > losses[1][0] + 0.3 and losses[1][0] > losses[2][0]
 
 
-def test_diverged_run_names_the_step(tmp_path: Path, inputs: dict[str, Path]) -> None:
+def test_diverged_run_names_the_step(tmp_path: Path, inputs: TrainInputs) -> None:
     out = _out(tmp_path)
     with pytest.raises(UserError, match=r"is (nan|inf) at optimizer step \d+ \(learning rate"):
         run(replace(CONFIG, learning_rate=1e30, clip_grad=0.0, epochs=5), inputs, out)
     assert not (out / "checkpoint").exists()
 
 
-def test_wrong_number_of_ranks(tmp_path: Path, inputs: dict[str, Path]) -> None:
+def test_wrong_number_of_ranks(tmp_path: Path, inputs: TrainInputs) -> None:
     with pytest.raises(UserError, match=r"1 ranks .* needs 2"):
         run(replace(CONFIG, layout=Layout(tensor_parallel=2)), inputs, _out(tmp_path))
 
 
-def test_layout_that_does_not_fit_the_model(tmp_path: Path, inputs: dict[str, Path]) -> None:
+def test_layout_that_does_not_fit_the_model(tmp_path: Path, inputs: TrainInputs) -> None:
     with pytest.raises(UserError, match="tensor_parallel=4 does not divide 2 key-value heads"):
         run(replace(CONFIG, layout=Layout(tensor_parallel=4)), inputs, _out(tmp_path))
 
 
-@pytest.mark.parametrize(("role", "name"), [("shards/chats/0", "shard.bin"), ("plan", "pieces.npy")])
+@pytest.mark.parametrize(("role", "name"), [("shards", "shard.bin"), ("plan", "pieces.npy")])
 def test_a_flipped_byte_of_the_data_is_refused_by_name(
-    tmp_path: Path, inputs: dict[str, Path], role: str, name: str
+    tmp_path: Path, inputs: TrainInputs, role: str, name: str
 ) -> None:
-    path = inputs[role] / name
+    path = (inputs.plan if role == "plan" else inputs.shards["chats"]) / name
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
@@ -93,19 +91,19 @@ def test_a_flipped_byte_of_the_data_is_refused_by_name(
         run(CONFIG, inputs, _out(tmp_path))
 
 
-def test_data_of_another_tokenizer(tmp_path: Path, inputs: dict[str, Path]) -> None:
-    (inputs["model"] / "tokenizer.json").write_text(TOKENIZER + " ")
+def test_data_of_another_tokenizer(tmp_path: Path, inputs: TrainInputs) -> None:
+    (inputs.model / "tokenizer.json").write_text(TOKENIZER + " ")
     with pytest.raises(UserError, match="tokenised with another tokenizer"):
         run(CONFIG, inputs, _out(tmp_path))
 
 
-def test_vocabulary_larger_than_the_model(tmp_path: Path, inputs: dict[str, Path]) -> None:
+def test_vocabulary_larger_than_the_model(tmp_path: Path, inputs: TrainInputs) -> None:
     model = write_model(tmp_path / "small", vocab_size=199)
     with pytest.raises(UserError, match="vocabulary of 200, but the model has vocab_size 199"):
-        run(CONFIG, inputs | {"model": model}, _out(tmp_path))
+        run(CONFIG, replace(inputs, model=model), _out(tmp_path))
 
 
-def test_plan_of_another_sequence_length(tmp_path: Path, inputs: dict[str, Path]) -> None:
+def test_plan_of_another_sequence_length(tmp_path: Path, inputs: TrainInputs) -> None:
     with pytest.raises(UserError, match="packed for sequence_length 32, training has 64"):
         run(replace(CONFIG, sequence_length=64), inputs, _out(tmp_path))
 
@@ -117,22 +115,21 @@ def test_plan_of_another_sequence_length(tmp_path: Path, inputs: dict[str, Path]
         ({"global_batch_size": 256, "micro_batch_size": 256}, r"lower .* micro_batch_size x data_parallel \(256\) to"),
     ],
 )
-def test_too_few_rows_for_one_step(tmp_path: Path, inputs: dict[str, Path], changes: dict[str, int], fix: str) -> None:
+def test_too_few_rows_for_one_step(tmp_path: Path, inputs: TrainInputs, changes: dict[str, int], fix: str) -> None:
     with pytest.raises(UserError, match=fix):
         run(replace(CONFIG, epochs=2, **changes), inputs, _out(tmp_path))
 
 
-def test_missing_shard(tmp_path: Path, inputs: dict[str, Path]) -> None:
-    del inputs["shards/chats/0"]
+def test_missing_shard(tmp_path: Path, inputs: TrainInputs) -> None:
     with pytest.raises(UserError, match="chats/0"):
-        run(CONFIG, inputs, _out(tmp_path))
+        run(CONFIG, replace(inputs, shards={}), _out(tmp_path))
 
 
-def test_checkpoint_of_another_model(tmp_path: Path, inputs: dict[str, Path]) -> None:
+def test_checkpoint_of_another_model(tmp_path: Path, inputs: TrainInputs) -> None:
     out = _out(tmp_path)
     run(CONFIG, inputs, out)
-    wider = inputs | {"model": write_model(tmp_path / "wider", intermediate_size=64), "checkpoint": out}
+    wider = replace(inputs, model=write_model(tmp_path / "wider", intermediate_size=64), checkpoint=out)
     with pytest.raises(UserError, match=r"linear_fc1.weight: the model needs shape \[4, 128, 32\].*\[4, 96, 32\]"):
         run(CONFIG, wider, _out(tmp_path, "second"))
     with pytest.raises(UserError, match="no torch_dist checkpoint here"):
-        run(CONFIG, inputs | {"checkpoint": tmp_path}, _out(tmp_path, "third"))
+        run(CONFIG, replace(inputs, checkpoint=tmp_path), _out(tmp_path, "third"))

@@ -16,13 +16,13 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 
-from msm_hpc.config.training import Layout, TrainConfig
+from msm_hpc.config.training import Layout, TrainConfig, TrainInputs
 from msm_hpc.training.record.metrics import StepMetrics
 from tokenization.documents import DOCUMENTS, EngineRecord, ShardManifest, TokenizerFacts
 from tokenization.encoded import Encoded
 from tokenization.manifest import record_files, write_manifest
 from tokenization.packing import pack
-from tokenization.packing.pack import PackConfig
+from tokenization.packing.pack import PackConfig, PackInputs
 from tokenization.packing.plan import Plan
 from tokenization.packing.selection import Take
 from tokenization.shards import BIN, CHATS, IDX, MASK, Shard, ShardWriter
@@ -74,20 +74,20 @@ def write_model(folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def write_inputs(root: Path, corpus: Corpus = Corpus(), **changes: Any) -> dict[str, Path]:
-    """What the training stage is given, from scratch."""
+def write_inputs(root: Path, corpus: Corpus = Corpus(), **changes: Any) -> TrainInputs:
+    """The inputs of a training that draws its weights."""
     shard, plan = root / "shard", root / "plan"
     for folder in (shard, plan):
         folder.mkdir(parents=True)
     write_shard(shard, corpus)
     _write_plan(plan, shard, corpus)
     model = write_model(root / "model", **({"vocab_size": corpus.vocab_size} | changes))
-    return {"model": model, "plan": plan, "shards/chats/0": shard}
+    return TrainInputs(model=model, plan=plan, shards={"chats": shard})
 
 
 def _write_plan(folder: Path, shard: Path, corpus: Corpus) -> None:
     config = PackConfig(sequence_length=corpus.sequence_length, sources=(Take(source="chats"),), seed=corpus.seed)
-    pack.run(config, {"chats/0": shard}, folder)
+    pack.run(config, PackInputs(shards={"chats": shard}), folder)
 
 
 def write_shard(folder: Path, corpus: Corpus) -> None:
@@ -118,7 +118,7 @@ def _write_records(folder: Path, corpus: Corpus) -> None:
         task=0,
         tasks=1,
         cot="train",
-        control_text=False,
+        special_text=False,
         corpus=(),
         tokenizer=TokenizerFacts(digest, None, corpus.vocab_size, 0, 1),
         engine=EngineRecord("random numbers", None, 0),
@@ -134,9 +134,9 @@ def _write_records(folder: Path, corpus: Corpus) -> None:
     write_manifest(folder, manifest)
 
 
-def change_document(inputs: dict[str, Path], root: Path, document: int, corpus: Corpus) -> dict[str, Path]:
+def change_document(inputs: TrainInputs, root: Path, document: int, corpus: Corpus) -> TrainInputs:
     """The inputs with a copy of the shard in which every token of one document is another one; the rows stay."""
-    old, shard, plan = Shard(inputs["shards/chats/0"]), root / "shard", root / "plan"
+    old, shard, plan = Shard(inputs.shards["chats"]), root / "shard", root / "plan"
     for folder in (shard, plan):
         folder.mkdir(parents=True)
     with ShardWriter(shard, corpus.vocab_size) as new:
@@ -146,7 +146,7 @@ def change_document(inputs: dict[str, Path], root: Path, document: int, corpus: 
             add_chat(new, changed if number == document else tokens, old.loss_mask(number))
     _write_records(shard, corpus)
     _write_plan(plan, shard, corpus)
-    return {**inputs, "shards/chats/0": shard, "plan": plan}
+    return replace(inputs, plan=plan, shards={"chats": shard})
 
 
 def read_metrics(out: Path) -> list[StepMetrics]:

@@ -5,14 +5,13 @@ knows what the template prints around the contents (``skeleton.py``) and encodes
 something in it may make the template print it in another way: tools, thoughts, a string that the template looks for,
 white space that it takes off. Such chats go by the reference, one by one.
 
-That a template hides nothing else is tried, not proved: the first chats of each shape and one of ``ONE_CHAT_IN`` go
-both ways. Where the results differ, :class:`tokenization.engines.reference.Inexact` is raised.
+That a template hides nothing else is tried, not proved: a sample of the chats goes both ways (``engines/sample.py``).
+The reference takes some 50 times as long, so this adds a twentieth. If the results differ, ``Inexact`` is raised.
 """
 
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -21,18 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from tokenization.chats.controls import ControlTokens
-from tokenization.chats.reference import Reference
+from tokenization.chats.reference import ChatReference
 from tokenization.chats.skeleton import Skeleton, assemble, headers_hold, learn, without_slots
+from tokenization.chats.special_tokens import SpecialTokens
 from tokenization.chats.template import ChatTemplate
 from tokenization.chats.turns import Turns
 from tokenization.encoded import Encoded, Ragged
-from tokenization.engines.reference import Engine, Inexact
-from tokenization.reading.rows import BadRow, Chat
+from tokenization.engines.reference import Engine
+from tokenization.engines.sample import Inexact, Sample, check_equal
+from tokenization.reading.rows import BadRow, ChatRow
 
 FIRST_CHECKED = 8
-ONE_CHAT_IN = 1024
-"""As of texts. The reference takes some 50 times as long, so this adds a twentieth."""
+"""Of each shape."""
 SHAPES = 1_000
 """Learned at most; a chat of another shape goes by the reference."""
 
@@ -62,7 +61,7 @@ class ChatEncoder:
         template: of the model.
         engine: encodes ordinary text.
         reference: the same tokenizer by ``tokenizers``, without a post-processor.
-        special: text to id of its control tokens.
+        special: text to id of its special tokens.
         eod_id: ends every chat; a template that ends chats with it gets no second one.
         eod_text: its text.
         cot: ``mask`` leaves ``<think>…</think>`` out of the loss.
@@ -80,25 +79,29 @@ class ChatEncoder:
         cot: Literal["train", "mask"] = "train",
         fast: bool = True,
     ) -> None:
-        controls = ControlTokens(special)
-        self._turns = Turns(template, controls, eod_text, cot)
-        self._reference = Reference(self._turns, reference, special, eod_id)
+        specials = SpecialTokens(special)
+        self._turns = Turns(template, specials, eod_text, cot)
+        self._reference = ChatReference(self._turns, reference, special, eod_id)
         self._engine, self._eod_id = engine, eod_id
         self._fast = fast and not template.measures and self._reference.may_cut
         sought = [*template.sought, *(["<think>"] if cot == "mask" else [])]
-        self._sought = re.compile("|".join([controls.pattern.pattern, *map(re.escape, sought)]))
+        self._sought = re.compile("|".join([specials.pattern.pattern, *map(re.escape, sought)]))
         self._numbers: dict[Shape, int] = {}
         self._skeletons: list[Skeleton] = []
-        self._seen: list[int] = []
+        self._sample = Sample(FIRST_CHECKED)
 
-    def encode(self, chats: Sequence[Chat]) -> EncodedChats:
+    def encode(self, chats: Sequence[ChatRow]) -> EncodedChats:
         """Tokens and loss masks.
 
         Raises:
-            Inexact: a sampled chat comes out otherwise by the reference.
+            Inexact: the reference encodes one of the sampled chats differently.
         """
         shapes, texts = self._slots(chats)
-        sampled = self._sample(chats, shapes)
+        sampled = [
+            index
+            for index, shape in enumerate(shapes.tolist())
+            if shape != _NONE and self._sample.picks(chats[index].id, shape)
+        ]
         known, rejected = list(self._skeletons), {}
         for index in np.flatnonzero(shapes == _NONE).tolist():
             try:
@@ -113,7 +116,7 @@ class ChatEncoder:
         rewritten = np.array([skeleton.rewritten for skeleton in known], np.int64)[shapes[taken]]
         return EncodedChats(encoded, rejected, int(rewritten.sum()))
 
-    def _slots(self, chats: Sequence[Chat]) -> tuple[NDArray[np.int64], Ragged]:
+    def _slots(self, chats: Sequence[ChatRow]) -> tuple[NDArray[np.int64], Ragged]:
         """(chats,) the skeleton of each chat, ``_NONE`` for the reference; and the tokens of the skeletons' slots."""
         shapes = self._shapes(chats)
         texts = [
@@ -131,7 +134,7 @@ class ChatEncoder:
             shapes[fast[~hold]] = _NONE
         return shapes, tokens
 
-    def _shapes(self, chats: Sequence[Chat]) -> NDArray[np.int64]:
+    def _shapes(self, chats: Sequence[ChatRow]) -> NDArray[np.int64]:
         """(chats,) the skeleton that prints each chat as its template would, or ``_NONE``."""
         if not self._fast:
             return np.full(len(chats), _NONE, np.int64)
@@ -144,7 +147,7 @@ class ChatEncoder:
             shapes[np.searchsorted(ends, messages, side="right")] = _NONE
         return shapes
 
-    def _shape(self, chat: Chat) -> int:
+    def _shape(self, chat: ChatRow) -> int:
         """The skeleton of a chat, learned where it is new, or ``_NONE``; what the template seeks is not looked at."""
         shape: list[str | None] = []
         for message in chat.messages:
@@ -166,28 +169,17 @@ class ChatEncoder:
             return _NONE
         return number
 
-    def _learn(self, key: Shape, chat: Chat) -> int:
+    def _learn(self, key: Shape, chat: ChatRow) -> int:
         if len(self._numbers) == SHAPES:
             return _NONE
         skeleton = learn(self._turns, chat, self._engine, self._eod_id)
         self._numbers[key] = _NONE if skeleton is None else len(self._skeletons)
         if skeleton is not None:
             self._skeletons.append(skeleton)
-            self._seen.append(0)
         return self._numbers[key]
 
-    def _sample(self, chats: Sequence[Chat], shapes: NDArray[np.int64]) -> list[int]:
-        """Which of the chats that have skeletons go the reference's way too; by id, whatever the task."""
-        sampled = []
-        for index, shape in enumerate(shapes.tolist()):
-            if shape != _NONE:
-                self._seen[shape] += 1
-                if self._seen[shape] <= FIRST_CHECKED or zlib.crc32(chats[index].id.encode()) % ONE_CHAT_IN == 0:
-                    sampled.append(index)
-        return sampled
-
     def _check(
-        self, chats: Sequence[Chat], sampled: Sequence[int], places: NDArray[np.int64], encoded: Encoded
+        self, chats: Sequence[ChatRow], sampled: Sequence[int], places: NDArray[np.int64], encoded: Encoded
     ) -> None:
         """Compare the sampled chats, which are at ``places`` among the encoded ones, with the reference."""
         ends = np.cumsum(encoded.lengths, dtype=np.int64)
@@ -198,13 +190,12 @@ class ChatEncoder:
                 right = self._reference.encode(chats[index])
             except BadRow as error:
                 raise Inexact(f"the fast way takes a chat that the reference refuses: {error}") from error
-            if not (
-                np.array_equal(encoded.ids[tokens], right.ids) and np.array_equal(encoded.mask[tokens], right.mask)
-            ):
-                raise Inexact(f"{chats[index].place}: the fast way encodes this chat otherwise than the reference")
+            what = f"{chats[index].place}: the fast way encodes this chat differently from the reference"
+            check_equal(encoded.ids[tokens], right.ids, what)
+            check_equal(encoded.mask[tokens], right.mask, what)
 
 
-def _has_outer_space(chat: Chat) -> bool:
+def _has_outer_space(chat: ChatRow) -> bool:
     return any(message.content[0].isspace() or message.content[-1].isspace() for message in chat.messages)
 
 

@@ -1,7 +1,7 @@
-"""The right encoding of a chat, whatever the template, by Hugging Face ``tokenizers``; slow.
+"""The reference for chats: exact for any template, by Hugging Face ``tokenizers``, and slow.
 
 The printed chat is encoded whole, and each token is asked where in the text it begins: it is a target where its first
-character is the assistant's. Where messages hold the text of control tokens the chat is cut at those of the template,
+character is the assistant's. Where messages hold the text of special tokens the chat is cut at those of the template,
 and the pieces are encoded as ordinary text.
 """
 
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from tokenization.chats.turns import Printed, Turns
-from tokenization.reading.rows import BadRow, Chat
+from tokenization.reading.rows import BadRow, ChatRow
 
 
 @dataclass(frozen=True)
-class Whole:
+class EncodedChat:
     """A chat with its EOD.
 
     Attributes:
@@ -33,11 +33,11 @@ class Whole:
     rewritten: int
 
 
-class Reference:
+class ChatReference:
     """Encodes one chat.
 
     Attributes:
-        may_cut: whether text may be cut at control tokens and encoded piece by piece.
+        may_cut: whether text may be cut at special tokens and encoded piece by piece.
     """
 
     def __init__(self, turns: Turns, tokenizer: Tokenizer, special: Mapping[str, int], eod_id: int) -> None:
@@ -45,42 +45,46 @@ class Reference:
         self._turns, self._tokenizer, self._eod_id = turns, tokenizer, eod_id
         self.may_cut = _are_borders(tokenizer, special)
 
-    def encode(self, chat: Chat) -> Whole:
+    def encode(self, chat: ChatRow) -> EncodedChat:
         """Tokens and loss mask.
 
         Raises:
             BadRow: the template refuses the chat or would lose a part of it, or no token is a target.
         """
         printed = self._turns.print(chat)
-        if printed.mentions_controls and not self.may_cut:
-            what = "messages: hold the text of a control token, which this tokenizer cannot encode as text; remove it"
-            raise BadRow("control", chat.place, what)
+        if printed.mentions_specials and not self.may_cut:
+            what = "messages: hold the text of a special token, which this tokenizer cannot encode as text; remove it"
+            raise BadRow("special", chat.place, what)
         ids, begins = self._tokens(printed)
         mask = np.zeros(len(ids), np.uint8)
         for begin, end in printed.spans:
             mask[(begins >= begin) & (begins < end)] = 1
         if not mask.any():
-            rewritten = f" ({printed.rewritten} turns are printed otherwise than prompted)" if printed.rewritten else ""
+            rewritten = (
+                f" ({printed.rewritten} turns are printed differently from how they are prompted)"
+                if printed.rewritten
+                else ""
+            )
             what = f"messages: no token of chat {chat.id!r} is a training target{rewritten}; remove the row"
             raise BadRow("untrainable", chat.place, what)
         if ids[-1] != self._eod_id:
             ids, mask = np.append(ids, np.int32(self._eod_id)), np.append(mask, np.uint8(printed.eod_is_target))
-        return Whole(ids, mask, printed.rewritten)
+        return EncodedChat(ids, mask, printed.rewritten)
 
     def _tokens(self, printed: Printed) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """(tokens,) ids, and the character at which each begins."""
-        if not printed.mentions_controls:
+        if not printed.mentions_specials:
             ids, begins = self._encode(printed.text, as_text=False)
             return np.array(ids, np.int32), np.array(begins, np.int64)
         ids, begins, start = [], [], 0
-        for control in (*printed.controls, None):
-            more, offsets = self._encode(printed.text[start : control.begin if control else None], as_text=True)
+        for special in (*printed.specials, None):
+            more, offsets = self._encode(printed.text[start : special.begin if special else None], as_text=True)
             ids += more
             begins += [start + offset for offset in offsets]
-            if control:
-                ids.append(control.id)
-                begins.append(control.begin)
-                start = control.end
+            if special:
+                ids.append(special.id)
+                begins.append(special.begin)
+                start = special.end
         return np.array(ids, np.int32), np.array(begins, np.int64)
 
     def _encode(self, text: str, as_text: bool) -> tuple[list[int], list[int]]:
@@ -90,10 +94,10 @@ class Reference:
 
 
 def _are_borders(tokenizer: Tokenizer, special: Mapping[str, int]) -> bool:
-    """Whether a text may be cut at its control tokens and the pieces encoded one by one.
+    """Whether a text may be cut at its special tokens and the pieces encoded one by one.
 
-    It may not where a control token takes the white space around it, or is sought in normalised text, or where the
-    first word of a text is encoded otherwise than the same word further on.
+    It may not where a special token takes the white space around it, or is searched for in normalised text, or where
+    the first word of a text is encoded differently from the same word further on.
     """
     if any(token.normalized for token in tokenizer.get_added_tokens_decoder().values() if token.special):
         return False

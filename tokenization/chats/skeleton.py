@@ -1,16 +1,16 @@
-"""What a template prints around the messages, learned once for all chats of one shape.
+r"""What a template prints around the messages, learned once for all chats of one shape.
 
-Chats with the same roles in the same order differ in their contents alone, so printing one with *placeholders* tells
-how to print them all. Cut at the control tokens, ChatML for (user, assistant) is::
+Chats with the same roles in the same order differ in their contents alone, so printing one with *placeholders* shows
+how to print them all. Cut at the special tokens, ChatML for (user, assistant) is::
 
-    <|im_start|>  user\n{0}  <|im_end|>  \\n  <|im_start|>  assistant\\n{1}  <|im_end|>  \\n
-    `-- run ---'  `- slot -'  `--------- run ---------'  `--- slot ----'  `----- run -----'
+    <|im_start|>  user\n{0}  <|im_end|>  \n  <|im_start|>  assistant\n{1}  <|im_end|>  \n
+    `- fixed --'  `- slot -'  `-------- fixed --------'  `--- slot ----'  `--- fixed ---'
 
-Runs are token ids that never change. A slot is a text with one content in it, which is encoded as a whole, since
-tokens may join ``\\n`` and the content. Many chats then need one call of the engine and a few numpy operations.
+Fixed tokens are the same in every chat. A slot is a text with one content in it, which is encoded as a whole, since
+tokens may join ``\n`` and the content. Many chats then need one call of the engine and a few numpy operations.
 
-The assistant's part of a slot begins after ``assistant\\n``, the *header*. The header's tokens must be the first of the
-slot's; a content that joins with it (one that begins with ``\\n``) is not for this way.
+The assistant's part of a slot starts after ``assistant\n``, the *header*. The slot's tokens must start with those of
+the header; if they do not (a content that starts with ``\n`` joins with it), the chat is encoded by the reference.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenization.chats.reference import Whole
+from tokenization.chats.reference import EncodedChat
 from tokenization.chats.turns import Printed, Turns
 from tokenization.encoded import Encoded, Ragged
 from tokenization.engines.reference import Engine
-from tokenization.reading.rows import BadRow, Chat
+from tokenization.reading.rows import BadRow, ChatRow
 
-# Its inside shows a template that escapes, changes the case of, or splits at lines what it prints.
+# What is between the two marks reveals a template that escapes, changes the case of, or splits at lines what it prints.
 _OPEN, _SHUT = "\ue000", "\ue001"
 _PLACEHOLDER = f"{_OPEN}aZ \n\"<&'é{{}}{_SHUT}"
-_PLACE = re.compile(_PLACEHOLDER.format(r"(\d+)"))
-_SPACES = ("\n ", " \n")  # a template may take off the one or the other
+_PRINTED_PLACEHOLDER = re.compile(_PLACEHOLDER.format(r"(\d+)"))
+_SPACES = ("\n ", " \n")  # a template may strip newlines, or blanks
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A text with the content of message ``message`` in it; ``header`` begins it, None if no part is a target."""
+    """A text with the content of message ``message`` in it; ``header`` starts it, None if no part is a target."""
 
     message: int
     before: str
@@ -48,27 +48,27 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Literal:
-    """Text that does not change, and whether it is a target."""
+class FixedText:
+    """Text that is the same in every chat, and whether it is a target."""
 
     text: str
     is_target: bool
 
 
 @dataclass(frozen=True)
-class Token:
-    """A control token, and whether it is a target."""
+class FixedToken:
+    """A special token that is the same in every chat, and whether it is a target."""
 
     id: int
     is_target: bool
 
 
-Part: TypeAlias = Slot | Literal | Token
+Segment: TypeAlias = Slot | FixedText | FixedToken
 
 
 @dataclass(frozen=True)
-class Run:
-    """Tokens that do not change: (length,) int32 ids and (length,) uint8 loss mask."""
+class FixedTokens:
+    """The tokens between two slots: (length,) int32 ids and (length,) uint8 loss mask."""
 
     ids: NDArray[np.int32]
     mask: NDArray[np.uint8]
@@ -76,47 +76,49 @@ class Run:
 
 @dataclass(frozen=True)
 class Skeleton:
-    """The chats of one shape: ``runs[0] slots[0] runs[1] … slots[-1] runs[-1]``.
+    """The chats of one shape: ``fixed[0] slots[0] fixed[1] … slots[-1] fixed[-1]``.
 
     Attributes:
-        runs: one more than slots; the last one ends with EOD.
+        fixed: one more than slots, each may be empty; the last one ends with EOD.
         headers: (length,) int32 for each slot: the ids that come before its targets; None if it has no targets.
         keeps_space: whether contents are printed with the white space around them.
-        rewritten: turns of the assistant that are not trained.
+        rewritten: turns of the assistant that are not trained on.
     """
 
     slots: tuple[Slot, ...]
-    runs: tuple[Run, ...]
+    fixed: tuple[FixedTokens, ...]
     headers: tuple[NDArray[np.int32] | None, ...]
     keeps_space: bool
     rewritten: int
 
 
-def learn(turns: Turns, chat: Chat, engine: Engine, eod_id: int) -> Skeleton | None:
-    """The skeleton of a chat's shape; None where the template prints it in a way that skeletons cannot tell."""
+class _Irregular(Exception):
+    """The template prints these chats in a way that no skeleton describes; the message says how."""
+
+
+def learn(turns: Turns, chat: ChatRow, engine: Engine, eod_id: int) -> Skeleton | None:
+    """The skeleton of a chat's shape; None if the template prints it in a way that no skeleton describes."""
     try:
         printed = turns.print(_with_placeholders(chat, ""))
         spaced = [turns.print(_with_placeholders(chat, space)) for space in _SPACES]
-    except BadRow:
+        segments = _segments(printed, "")
+    except (BadRow, _Irregular):
         return None
-    parts = _parts(printed, "")
-    if parts is None or not printed.spans:
+    if not printed.spans:
         return None
-    keeps_space = all(_parts(other, space) == parts for other, space in zip(spaced, _SPACES, strict=True))
-    if printed.controls and printed.controls[-1].id == eod_id and printed.controls[-1].end == len(printed.text):
-        end: list[Part] = []
-    else:
-        end = [Token(eod_id, printed.eod_is_target)]
-    return _compiled([*parts, *end], engine, keeps_space, printed.rewritten)
+    keeps_space = all(_is_same(other, space, segments) for other, space in zip(spaced, _SPACES, strict=True))
+    if not _ends_with(printed, eod_id):
+        segments.append(FixedToken(eod_id, printed.eod_is_target))
+    return _compiled(segments, engine, keeps_space, printed.rewritten)
 
 
-def without_slots(chat: Whole) -> Skeleton:
+def without_slots(chat: EncodedChat) -> Skeleton:
     """A chat that is encoded already."""
-    return Skeleton((), (Run(chat.ids, chat.mask),), (), keeps_space=True, rewritten=chat.rewritten)
+    return Skeleton((), (FixedTokens(chat.ids, chat.mask),), (), keeps_space=True, rewritten=chat.rewritten)
 
 
 def headers_hold(shapes: NDArray[np.int64], skeletons: Sequence[Skeleton], texts: Ragged) -> NDArray[np.bool_]:
-    """Whether every slot's tokens begin with its header's.
+    """Whether every slot's tokens start with its header's.
 
     Args:
         shapes: (chats,) which skeleton each chat has.
@@ -127,46 +129,58 @@ def headers_hold(shapes: NDArray[np.int64], skeletons: Sequence[Skeleton], texts
         (chats,).
     """
     hold = np.ones(len(shapes), np.bool_)
-    first = _before([len(skeleton.slots) for skeleton in skeletons], shapes)
-    for number, members in _groups(shapes):
-        for index, header in enumerate(skeletons[number].headers):
+    first_slot = _slots_before(skeletons, shapes)
+    for skeleton, chats in _by_skeleton(skeletons, shapes):
+        for index, header in enumerate(skeleton.headers):
             if header is not None:
-                begins = texts.offsets[first[members] + index]
-                long_enough = texts.offsets[first[members] + index + 1] - begins >= len(header)
+                slot = first_slot[chats] + index
+                begins, ends = texts.offsets[slot], texts.offsets[slot + 1]
+                # (chats, header) the places of the tokens to compare. A slot shorter than its header would read those
+                # of its neighbour, or past the end: there the place is clipped, and `long_enough` refuses the chat.
                 where = np.minimum(begins[:, None] + np.arange(len(header)), len(texts.ids) - 1)
-                hold[members] &= long_enough & (texts.ids[where] == header).all(axis=1)
+                long_enough = ends - begins >= len(header)
+                hold[chats] &= long_enough & (texts.ids[where] == header).all(axis=1)
     return hold
 
 
 def assemble(shapes: NDArray[np.int64], skeletons: Sequence[Skeleton], texts: Ragged) -> Encoded:
-    """The tokens and loss masks of chats from those of their slots; arguments as in :func:`headers_hold`."""
-    lengths_of_texts = np.diff(texts.offsets)
-    slots = [len(skeleton.slots) for skeleton in skeletons]
-    first = _before(slots, shapes)
-    fixed = np.array([sum(len(run.ids) for run in skeleton.runs) for skeleton in skeletons], np.int64)[shapes]
-    lengths = fixed + texts.offsets[first + np.array(slots, np.int64)[shapes]] - texts.offsets[first]
+    """The tokens and loss masks of chats from those of their slots; arguments as in :func:`headers_hold`.
+
+    The fixed tokens are written first, for all chats of a skeleton at once; what is left free are the slots, in order,
+    which is the order of ``texts``. For the skeleton ``S {0} E S {1} E D``, whose second slot has the header ``h``, and
+    the chats (``u v``, ``h a``) and (``u``, ``h a b``)::
+
+        is_fixed   1 0 0 1 1 0 0 1 1 1 0 1 1 0 0 0 1 1
+        ids        S u v E S h a E D S u E S h a b E D
+        edges      . . . . . . + - . . . . . . + . - .    + where targets start in a slot, - after they end
+        mask       0 0 0 0 0 0 1 1 1 0 0 0 0 0 1 1 1 1    the running sum of edges, or the mask of the fixed tokens
+    """
+    slot_lengths = np.diff(texts.offsets)
+    first_slot = _slots_before(skeletons, shapes)
+    lengths = _chat_lengths(shapes, skeletons, texts)
     starts = np.cumsum(lengths) - lengths
     total = int(lengths.sum())
-    ids, mask, is_run = np.empty(total, np.int32), np.zeros(total, np.uint8), np.zeros(total, np.bool_)
-    edges = np.zeros(total + 1, np.int8)
-    for number, members in _groups(shapes):
-        skeleton, position = skeletons[number], starts[members]
-        for index, run in enumerate(skeleton.runs):
-            where = position[:, None] + np.arange(len(run.ids))
-            ids[where], mask[where], is_run[where] = run.ids, run.mask, True
-            position += len(run.ids)
+    ids, mask, is_fixed = np.empty(total, np.int32), np.zeros(total, np.uint8), np.zeros(total, np.bool_)
+    edges = np.zeros(total + 1, np.int8)  # one more: a slot may end with the last token
+    for skeleton, chats in _by_skeleton(skeletons, shapes):
+        position = starts[chats]  # (chats,) how far each chat is written
+        for index, fixed in enumerate(skeleton.fixed):
+            where = position[:, None] + np.arange(len(fixed.ids))  # (chats, fixed tokens)
+            ids[where], mask[where], is_fixed[where] = fixed.ids, fixed.mask, True
+            position += len(fixed.ids)
             if index < len(skeleton.slots):
-                after = position + lengths_of_texts[first[members] + index]
+                end = position + slot_lengths[first_slot[chats] + index]
                 if (header := skeleton.headers[index]) is not None:
+                    # Added and not set: a slot with a header and no more starts and ends its targets at one place.
                     edges[position + len(header)] += 1
-                    edges[after] -= 1
-                position = after
-    ids[~is_run] = texts.ids
+                    edges[end] -= 1
+                position = end
+    ids[~is_fixed] = texts.ids
     mask |= np.cumsum(edges[:-1], dtype=np.int8).view(np.uint8)
     return Encoded(ids, lengths.astype(np.int32), mask)
 
 
-def _with_placeholders(chat: Chat, space: str) -> Chat:
+def _with_placeholders(chat: ChatRow, space: str) -> ChatRow:
     messages = [
         msgspec.structs.replace(message, content=f"{space}{_PLACEHOLDER.format(index)}{space}")
         for index, message in enumerate(chat.messages)
@@ -174,71 +188,111 @@ def _with_placeholders(chat: Chat, space: str) -> Chat:
     return msgspec.structs.replace(chat, messages=messages)
 
 
-def _parts(printed: Printed, space: str) -> list[Part] | None:
-    """What was printed, cut at its control tokens; None where a piece is neither a slot nor a literal."""
-    parts: list[Part] = []
+def _is_same(printed: Printed, space: str, expected: Sequence[Segment]) -> bool:
+    """Whether contents with ``space`` around them are printed with it, and all else as expected."""
+    try:
+        return _segments(printed, space) == expected
+    except _Irregular:
+        return False
+
+
+def _ends_with(printed: Printed, eod_id: int) -> bool:
+    """Whether the template printed EOD, and nothing after it."""
+    last = printed.specials[-1] if printed.specials else None
+    return last is not None and last.id == eod_id and last.end == len(printed.text)
+
+
+def _segments(printed: Printed, space: str) -> list[Segment]:
+    """What was printed, cut at its special tokens; ``space`` is around every content."""
+    segments: list[Segment] = []
     begin = 0
-    for control in (*printed.controls, None):
-        end = len(printed.text) if control is None else control.begin
+    for special in (*printed.specials, None):
+        end = len(printed.text) if special is None else special.begin
         if begin < end:
-            part = _part(printed, begin, end, space)
-            if part is None:
-                return None
-            parts.append(part)
-        if control is not None:
-            parts.append(Token(control.id, any(first <= control.begin < last for first, last in printed.spans)))
-            begin = control.end
-    return parts
+            segments.append(_segment(printed, begin, end, space))
+        if special is not None:
+            is_target = any(first <= special.begin < last for first, last in printed.spans)
+            segments.append(FixedToken(special.id, is_target))
+            begin = special.end
+    return segments
 
 
-def _part(printed: Printed, begin: int, end: int, space: str) -> Slot | Literal | None:
+def _segment(printed: Printed, begin: int, end: int, space: str) -> Slot | FixedText:
+    """The text ``[begin, end)`` between two special tokens."""
     text = printed.text[begin:end]
-    spans = [(first, last) for first, last in printed.spans if first < end and last > begin]
-    if len(spans) > 1 or (spans and spans[0][1] < end):
-        return None
-    start = max(spans[0][0], begin) - begin if spans else None
-    places = list(_PLACE.finditer(text))
-    if len(places) != text.count(_OPEN) or len(places) > 1:
-        return None
-    if not places:
-        return None if start else Literal(text, start is not None)
-    before, after = text[: places[0].start()], text[places[0].end() :]
+    target = _target_start(printed, begin, end)
+    content = _content(text)
+    if content is None:
+        if target:  # an offset: 0 is the text's own start, None is no part of the assistant's
+            raise _Irregular("the assistant's part starts inside a text without a content")
+        return FixedText(text, is_target=target is not None)
+    before, after = text[: content.start()], text[content.end() :]
     if not (before.endswith(space) and after.startswith(space)):
-        return None
+        raise _Irregular("the white space around a content is not printed")
     before, after = before.removesuffix(space), after.removeprefix(space)
-    if start is not None and start > len(before):
+    if target is not None and target > len(before):
+        raise _Irregular("the assistant's part starts inside or after a content")
+    return Slot(int(content[1]), before, after, None if target is None else text[:target])
+
+
+def _target_start(printed: Printed, begin: int, end: int) -> int | None:
+    """Where the assistant's part starts in the text ``[begin, end)``, counted from ``begin``; None if it has none."""
+    spans = [(first, last) for first, last in printed.spans if first < end and last > begin]
+    if not spans:
         return None
-    return Slot(int(places[0][1]), before, after, None if start is None else text[:start])
+    if len(spans) > 1 or spans[0][1] < end:
+        raise _Irregular("the assistant's part ends between two special tokens")
+    return max(spans[0][0], begin) - begin
 
 
-def _compiled(parts: Sequence[Part], engine: Engine, keeps_space: bool, rewritten: int) -> Skeleton:
-    slots = tuple(part for part in parts if isinstance(part, Slot))
-    literals = [part.text for part in parts if isinstance(part, Literal)]
-    encoded = engine.encode([*literals, *(slot.header or "" for slot in slots)])
-    ids_of_literals = iter([encoded[index] for index in range(len(literals))])
-    headers = tuple(None if slot.header is None else encoded[len(literals) + i] for i, slot in enumerate(slots))
-    runs: list[Run] = []
+def _content(text: str) -> re.Match[str] | None:
+    """The placeholder in a text between two special tokens; None if there is none."""
+    found = list(_PRINTED_PLACEHOLDER.finditer(text))
+    if len(found) != text.count(_OPEN):
+        raise _Irregular("a content is printed in part, or changed")
+    if len(found) > 1:
+        raise _Irregular("two contents have no special token between them")
+    return found[0] if found else None
+
+
+def _compiled(segments: Sequence[Segment], engine: Engine, keeps_space: bool, rewritten: int) -> Skeleton:
+    """The skeleton of these segments: fixed texts and headers are encoded, neighbouring fixed segments joined."""
+    slots = tuple(segment for segment in segments if isinstance(segment, Slot))
+    texts = [segment.text for segment in segments if isinstance(segment, FixedText)]
+    encoded = engine.encode([*texts, *(slot.header or "" for slot in slots)])
+    ids_of_texts = iter([encoded[index] for index in range(len(texts))])
+    headers = tuple(None if slot.header is None else encoded[len(texts) + i] for i, slot in enumerate(slots))
+    fixed: list[FixedTokens] = []
     ids: list[int] = []
     mask: list[int] = []
-    for part in (*parts, None):
-        if part is None or isinstance(part, Slot):
-            runs.append(Run(np.array(ids, np.int32), np.array(mask, np.uint8)))
+    for segment in (*segments, None):
+        if segment is None or isinstance(segment, Slot):
+            fixed.append(FixedTokens(np.array(ids, np.int32), np.array(mask, np.uint8)))
             ids, mask = [], []
         else:
-            added = [part.id] if isinstance(part, Token) else next(ids_of_literals).tolist()
+            added = [segment.id] if isinstance(segment, FixedToken) else next(ids_of_texts).tolist()
             ids += added
-            mask += [int(part.is_target)] * len(added)
-    return Skeleton(slots, tuple(runs), headers, keeps_space, rewritten)
+            mask += [int(segment.is_target)] * len(added)
+    return Skeleton(slots, tuple(fixed), headers, keeps_space, rewritten)
 
 
-def _before(counts: Sequence[int], shapes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(chats,): how many slots the chats before each have."""
-    slots = np.array(counts, np.int64)[shapes]
+def _chat_lengths(shapes: NDArray[np.int64], skeletons: Sequence[Skeleton], texts: Ragged) -> NDArray[np.int64]:
+    """(chats,) the tokens of each chat: those that are fixed, and those of its slots, which are neighbours in texts."""
+    fixed = np.array([sum(len(fixed.ids) for fixed in skeleton.fixed) for skeleton in skeletons], np.int64)
+    slots = np.array([len(skeleton.slots) for skeleton in skeletons], np.int64)
+    first_slot = _slots_before(skeletons, shapes)
+    lengths: NDArray[np.int64] = fixed[shapes] + texts.offsets[first_slot + slots[shapes]] - texts.offsets[first_slot]
+    return lengths
+
+
+def _slots_before(skeletons: Sequence[Skeleton], shapes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(chats,) how many slots the chats before each have: the number of its own first slot."""
+    slots = np.array([len(skeleton.slots) for skeleton in skeletons], np.int64)[shapes]
     return np.cumsum(slots) - slots
 
 
-def _groups(shapes: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:
-    """Each shape and the chats that have it."""
+def _by_skeleton(skeletons: Sequence[Skeleton], shapes: NDArray[np.int64]) -> list[tuple[Skeleton, NDArray[np.int64]]]:
+    """Each skeleton in use, and the chats that have it."""
     order = np.argsort(shapes, kind="stable")
-    cuts = np.flatnonzero(np.diff(shapes[order])) + 1
-    return [(int(shapes[members[0]]), members) for members in np.split(order, cuts) if len(members)]
+    cuts = np.flatnonzero(np.diff(shapes[order])) + 1  # where the next skeleton's chats start in `order`
+    return [(skeletons[shapes[chats[0]]], chats) for chats in np.split(order, cuts) if len(chats)]

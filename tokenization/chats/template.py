@@ -1,7 +1,7 @@
 """A model's own chat template: a Jinja program that prints a chat as text.
 
-It is run as ``transformers`` runs it. A template is a program, so it may look into what it prints: Qwen3's looks for
-``</think>`` in a message and drops what stands before it. ``sought`` tells which strings a template may look for; a
+It runs as in ``transformers``. A template is a program, so it may look into what it prints: Qwen3's looks for
+``</think>`` in a message and drops what stands before it. ``sought`` has the strings that a template may look for; a
 message with none of them is printed as any other is.
 """
 
@@ -20,7 +20,7 @@ from jinja2 import nodes
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from tokenization.errors import BadInput
+from msm_hpc.base.errors import UserError
 
 _LOGIC = (nodes.Compare, nodes.Call, nodes.Filter, nodes.Test, nodes.Assign)
 _REFUSALS = (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RuntimeError)
@@ -31,7 +31,7 @@ THE_DAY = datetime(2024, 7, 26)
 
 
 class TemplateRefuses(Exception):
-    """The template cannot print these messages; says what it told."""
+    """The template cannot print these messages; the message is the template's."""
 
 
 class ChatTemplate:
@@ -52,7 +52,7 @@ class ChatTemplate:
         """Compile ``source``, which was read from ``path``; ``tokens`` are variables such as ``bos_token``.
 
         Raises:
-            BadInput: it is not a Jinja template.
+            UserError: it is not a Jinja template.
         """
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, jinja2.ext.loopcontrols]
@@ -64,7 +64,7 @@ class ChatTemplate:
         try:
             self._template = environment.from_string(source)
         except jinja2.TemplateSyntaxError as error:
-            raise BadInput(f"{path}: chat_template: line {error.lineno} of it: {error.message}; mend it") from error
+            raise UserError(f"{path}: chat_template: line {error.lineno} of it: {error.message}; fix it") from error
         self._tokens = tokens
         self.source = source
         tree = environment.parse(source)

@@ -7,7 +7,7 @@ assistant yo]`` in ChatML::
     after  = print([user hi, assistant yo])                        <user>hi<end>\\n<assistant>yo<end>\\n
 
 What ``after`` has beyond ``before`` is what the model is to produce: ``yo<end>``. The white space after the last
-control token is not, since generation stops at ``<end>``.
+special token is not, since generation stops at ``<end>``.
 
 That holds only where each printing begins with the one before. Some templates print a turn in another way once later
 turns are there (Qwen3 drops its reasoning). A model asked for that turn would have to produce what it printed *then*,
@@ -22,9 +22,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from tokenization.chats.controls import Control, ControlTokens
+from tokenization.chats.special_tokens import SpecialToken, SpecialTokens
 from tokenization.chats.template import ChatTemplate, TemplateRefuses
-from tokenization.reading.rows import BadRow, Chat
+from tokenization.reading.rows import BadRow, ChatRow
 
 Span = tuple[int, int]
 _THOUGHT = re.compile(r"<think>.*?(?:</think>\s*|\Z)", re.DOTALL)
@@ -37,24 +37,25 @@ class Printed:
 
     Attributes:
         text: what the template prints.
-        controls: the control tokens that the template printed, in order.
+        specials: the special tokens that the template printed, in order.
         spans: characters ``[begin, end)`` that the assistant is to produce, in order.
         eod_is_target: whether the end of document after the text is to be produced too.
-        rewritten: how many turns of the assistant are not trained, since the template prints them otherwise later.
-        mentions_controls: whether messages hold the text of control tokens, which is only text.
+        rewritten: how many turns of the assistant are not trained on, since the template prints them
+            differently once later turns follow.
+        mentions_specials: whether messages hold the text of special tokens, which is only text.
     """
 
     text: str
-    controls: tuple[Control, ...]
+    specials: tuple[SpecialToken, ...]
     spans: tuple[Span, ...]
     eod_is_target: bool
     rewritten: int
-    mentions_controls: bool
+    mentions_specials: bool
 
 
 @dataclass(frozen=True)
 class Turns:
-    """Prints chats and tells the assistant's part.
+    """Prints chats and finds the assistant's part.
 
     Attributes:
         eod_text: the token that ends documents; a chat that the template ends with it keeps no white space after it.
@@ -62,11 +63,11 @@ class Turns:
     """
 
     template: ChatTemplate
-    controls: ControlTokens
+    specials: SpecialTokens
     eod_text: str
     cot: Literal["train", "mask"]
 
-    def print(self, chat: Chat) -> Printed:
+    def print(self, chat: ChatRow) -> Printed:
         """The chat as text.
 
         Raises:
@@ -78,22 +79,22 @@ class Turns:
             text, spans, rewritten = self._turns(chat, messages, tools)
         except TemplateRefuses as error:
             raise BadRow(
-                "chat", chat.place, f"messages: the chat template refuses them ({error}); mend the row"
+                "chat", chat.place, f"messages: the chat template refuses them ({error}); fix the row"
             ) from error
-        end = self.controls.end(text)
+        end = self.specials.end(text)
         if text.rstrip().endswith(self.eod_text):
             text = text.rstrip()
-        controls = self.controls.find(text)
+        specials = self.specials.find(text)
         if mark:
-            controls = tuple(Control(_at(text, mark, at.begin), _at(text, mark, at.end), at.id) for at in controls)
+            specials = tuple(SpecialToken(_at(text, mark, at.begin), _at(text, mark, at.end), at.id) for at in specials)
             spans = [(_at(text, mark, begin), _at(text, mark, end)) for begin, end in spans]
             end, text = _at(text, mark, end), text.replace(mark, "")
         if self.cot == "mask":
             spans = [part for span in spans for part in _without_thoughts(text, span)]
         eod_is_target = chat.messages[-1].role == "assistant" and bool(spans) and spans[-1][1] == end
-        return Printed(text, controls, tuple(spans), eod_is_target, rewritten, bool(mark))
+        return Printed(text, specials, tuple(spans), eod_is_target, rewritten, bool(mark))
 
-    def _turns(self, chat: Chat, messages: list[Any], tools: list[Any] | None) -> tuple[str, list[Span], int]:
+    def _turns(self, chat: ChatRow, messages: list[Any], tools: list[Any] | None) -> tuple[str, list[Span], int]:
         """The whole text, the assistant's spans in it, and how many of its turns have none."""
         text = self.template.print(messages, tools)
         spans: list[Span] = []
@@ -117,23 +118,23 @@ class Turns:
             raise
 
     def _end(self, turn: str, text: str) -> int:
-        """Where the chat up to a turn ends in the whole text; 0 where it is printed otherwise there."""
-        end = self.controls.end(turn)
+        """Where the chat up to a turn ends in the whole text; 0 if it is printed differently there."""
+        end = self.specials.end(turn)
         if not text.startswith(turn[:end]) and turn[:end].endswith(self.eod_text):
-            end = self.controls.end(turn[: end - len(self.eod_text)])  # Phi-3.5 prints EOD only after the last turn
+            end = self.specials.end(turn[: end - len(self.eod_text)])  # Phi-3.5 prints EOD only after the last turn
         return end if text.startswith(turn[:end]) else 0
 
-    def _hidden(self, chat: Chat) -> tuple[list[Any], list[Any] | None, str]:
-        """Messages and tools as templates know them, with the text of control tokens broken by a mark."""
+    def _hidden(self, chat: ChatRow) -> tuple[list[Any], list[Any] | None, str]:
+        """Messages and tools as templates know them, with the text of special tokens broken by a mark."""
         messages = [_fields(message) for message in msgspec.to_builtins(chat.messages)]
         try:
-            (messages, tools), mark = self.controls.hide([messages, chat.tools])
+            (messages, tools), mark = self.specials.hide([messages, chat.tools])
         except ValueError as error:
-            what = f"messages: hold the text of a control token, and {error}; remove the text"
-            raise BadRow("control", chat.place, what) from None
+            what = f"messages: hold the text of a special token, and {error}; remove the text"
+            raise BadRow("special", chat.place, what) from None
         return messages, tools, mark
 
-    def _check_known(self, chat: Chat) -> None:
+    def _check_known(self, chat: ChatRow) -> None:
         """A template that never reads a field would lose it."""
         fields = {
             "tools": chat.tools,
@@ -151,7 +152,7 @@ def _fields(message: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in message.items() if value is not None}
 
 
-def _check_reasoning(chat: Chat, index: int, message: dict[str, Any], text: str) -> None:
+def _check_reasoning(chat: ChatRow, index: int, message: dict[str, Any], text: str) -> None:
     if message.get("reasoning_content", "").strip() not in text:
         what = f"messages[{index}].reasoning_content: the chat template does not print it"
         raise BadRow("chat", chat.place, f"{what}; put it into content as <think>…</think>")

@@ -1,4 +1,4 @@
-"""``fastokens``, for the tokenizers that our own engine does not know."""
+"""The fast engine: ``fastokens``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class FastEngine:
         ValueError: it cannot load this tokenizer.
     """
 
-    def __init__(self, path: Path, *, control_text: bool = False) -> None:
+    def __init__(self, path: Path, *, special_text: bool = False) -> None:
         # Imported here: a task that does without it starts without it.
         os.environ.setdefault("FASTOKENS_BPE_THREADS", "1")
         from importlib.metadata import version
@@ -32,9 +32,9 @@ class FastEngine:
         self._tokenizer = fastokens.Tokenizer.from_file(str(path))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self._control_text = control_text
+        self._special_text = special_text
 
     def encode(self, texts: Sequence[str], end: int | None = None) -> Ragged:
         """The token ids of each text, and ``end`` after them."""
-        ids, offsets = self._tokenizer.encode_batch_flat(list(texts), split_special_tokens=not self._control_text)
+        ids, offsets = self._tokenizer.encode_batch_flat(list(texts), split_special_tokens=not self._special_text)
         return Ragged(np.frombuffer(ids, np.int32), np.frombuffer(offsets, np.int64)).ended(end)

@@ -10,7 +10,7 @@ def hard_sample(specials: Sequence[str]) -> list[str]:
 
     Every code point of the Basic Multilingual Plane in steps of 13 and of the others in steps of 997, alone between
     letters and in runs; contractions in all cases; runs of every white space; digits; code; joined emoji; decomposed
-    accents; and the given control-token texts, whole, cut short and nested.
+    accents; and the given special-token texts, whole, cut short and nested.
     """
     points = [*range(0x20, 0xD800, 13), *range(0xE000, 0x10000, 13), *range(0x10000, 0x110000, 997)]
     runs = ["".join(map(chr, points[start : start + 64])) for start in range(0, len(points), 64)]
@@ -30,5 +30,5 @@ def hard_sample(specials: Sequence[str]) -> list[str]:
         "机器学习是人工智能的一个分支。東京に行きました\uff01 한국어 ไทย हिन्दी עברית العربية",
         "a" * 500 + " " + "é" * 100 + "\ufeff\u200b\ufffd\x00\x7f",
     ]
-    control = [text for special in specials[:64] for text in (special, f"a{special}b {special}\n", special[:-1])]
-    return ["", " ", *runs, *between, *spaces, *words, *control, "".join(specials[:64])]
+    with_specials = [text for special in specials[:64] for text in (special, f"a{special}b {special}\n", special[:-1])]
+    return ["", " ", *runs, *between, *spaces, *words, *with_specials, "".join(specials[:64])]

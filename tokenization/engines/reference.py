@@ -9,14 +9,11 @@ import numpy as np
 import tokenizers
 
 from tokenization.encoded import Ragged
-
-
-class Inexact(Exception):
-    """A fast way gives other tokens than the reference; the message says where."""
+from tokenization.engines.sample import check_equal
 
 
 class Engine(Protocol):
-    """Encodes ordinary text: what looks like a control token stays text, and nothing is added before it."""
+    """Encodes ordinary text: what looks like a special token stays text, and nothing is added before it."""
 
     @property
     def name(self) -> str:
@@ -29,17 +26,17 @@ class Engine(Protocol):
 
 
 class ReferenceEngine:
-    """Hugging Face ``tokenizers``; ``control_text`` reads the text of a control token as that token."""
+    """Hugging Face ``tokenizers``; ``special_text`` reads the text of a special token as that token."""
 
     name = f"tokenizers {tokenizers.__version__}"
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer, *, control_text: bool = False) -> None:
+    def __init__(self, tokenizer: tokenizers.Tokenizer, *, special_text: bool = False) -> None:
         self.tokenizer = tokenizer
-        self._control_text = control_text
+        self._special_text = special_text
 
     def encode(self, texts: Sequence[str], end: int | None = None) -> Ragged:
         """The token ids of each text, and ``end`` after them."""
-        self.tokenizer.encode_special_tokens = not self._control_text
+        self.tokenizer.encode_special_tokens = not self._special_text
         lists = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
         offsets = np.zeros(len(lists) + 1, np.int64)
         np.cumsum([len(ids) for ids in lists], out=offsets[1:])
@@ -55,5 +52,4 @@ def compare(engine: Engine, reference: Engine, texts: Sequence[str]) -> None:
     """
     ours, theirs = engine.encode(texts), reference.encode(texts)
     for index, text in enumerate(texts):
-        if not np.array_equal(ours[index], theirs[index]):
-            raise Inexact(f"{engine.name} differs from {reference.name} on {text[:60]!r}")
+        check_equal(ours[index], theirs[index], f"{engine.name} differs from {reference.name} on {text[:60]!r}")

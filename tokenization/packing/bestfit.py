@@ -5,11 +5,12 @@ With rows of 10 tokens the lengths 3, 7, 6, 4 become::
 
     7 -> new row [7]      6 -> new row [6]      4 -> [6 4] is full      3 -> [7 3] is full
 
-Placing a million pieces one by one would be slow, but equal lengths go together. If ``r`` is the least room that takes
-a piece of ``l`` tokens, then after it ``r - l`` is the least that takes another, as long as ``r - l >= l``: a row with
-room ``r`` takes ``r // l`` pieces in succession. And rows that are filled alike stay neighbours: a *run* of rows with
-one room is moved as a whole. So the loop below is over lengths and runs, and holds nothing but integers. Each of its
-steps says "these rows take so many of the next pieces each"; NumPy then writes the steps out.
+Placing a million pieces one by one would be slow, but equal lengths go together. Say that pieces of 3 tokens are next,
+and that the least room that takes one is 7: the row with it takes one, has room 4, which now is the least, takes
+another, and has room 1. So a row with room ``r`` takes ``r // l`` pieces of length ``l`` in succession. And rows that
+are filled alike stay neighbours: a *run* of rows with one room is moved as a whole. So the loop below is over lengths
+and runs, and holds nothing but integers. Each of its steps says "these rows take so many of the next pieces each";
+NumPy then writes the steps out.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ def best_fit(lengths: NDArray[np.int32], capacity: int) -> Filled:
     if not len(lengths):
         return Filled(np.zeros(0, np.uint32), np.zeros(1, np.int64))
     assert lengths.min() > 0 and lengths.max() <= capacity
-    # NumPy sorts 16-bit keys by radix.
+    # Rising keys are falling lengths. NumPy sorts 16-bit keys by radix.
     keys = (capacity - lengths).astype(np.uint16 if capacity <= 1 << 16 else np.uint32)
-    counts = np.bincount(keys)
+    counts = np.bincount(keys)  # how many pieces of each length
     used = np.flatnonzero(counts)
     steps = _steps(zip((capacity - used).tolist(), counts[used].tolist(), strict=True), capacity)
     return _written_out(steps, np.argsort(keys, kind="stable").astype(np.uint32))
@@ -101,38 +102,54 @@ def _steps(needs: Iterable[tuple[int, int]], capacity: int) -> NDArray[np.int64]
     for need, left in needs:
         while left:
             found = rooms.take(need)
-            if found is None:
+            if found is None:  # no row has the room: as many new ones as all that is left needs
                 rows = -(-left // (capacity // need))
                 found = capacity, _Run(opened, rows, 0)
                 opened += rows
             room, run = found
             each = min(room // need, left)
-            rows = min(run.rows, left // each)
+            rows = min(run.rows, left // each)  # what is left over for a row to be filled in part is another step
             steps += run.first, rows, each, run.held
             rooms.put(room - each * need, _Run(run.first, rows, run.held + each))
-            if rows < run.rows:
+            if rows < run.rows:  # the rest of the run is as it was
                 rooms.put(room, _Run(run.first + rows, run.rows - rows, run.held))
             left -= rows * each
     return np.array(steps, np.int64).reshape(-1, 4)
 
 
 def _written_out(steps: NDArray[np.int64], order: NDArray[np.uint32]) -> Filled:
-    """The rows that ``steps`` make of the pieces numbered ``order``."""
+    """The rows that ``steps`` make of the pieces numbered ``order``.
+
+    The example above, in which ``order`` is [1 2 3 0] (lengths 7, 6, 4, 3)::
+
+        step                  first  rows  each  held      pieces [begins, ends) of the order
+        7 -> new row 0          0      1     1     0       [0, 1)
+        6 -> new row 1          1      1     1     0       [1, 2)
+        4 -> row 1              1      1     1     1       [2, 3)
+        3 -> row 0              0      1     1     1       [3, 4)
+
+    A piece's place is the start of its row, plus what the row held before the step, plus how many pieces of this step
+    the row has already.
+    """
     first, rows, each, held = steps.T
     opened = int((first + rows).max())
+    # How many pieces each row has: a step adds `each` to the rows [first, first + rows). Written as a difference at
+    # both ends of that range and summed up, this costs a step two additions and not one a row.
     change = np.bincount(first, each, opened + 1) - np.bincount(first + rows, each, opened + 1)
+    pieces_in_row = np.cumsum(change[:-1].astype(np.int64))
     offsets = np.zeros(opened + 1, np.int64)
-    np.cumsum(np.cumsum(change[:-1].astype(np.int64)), out=offsets[1:])
+    np.cumsum(pieces_in_row, out=offsets[1:])
     pieces = np.empty_like(order)
     ends = np.cumsum(rows * each)
     begins = ends - rows * each
-    for begin in range(0, len(order), CHUNK_PIECES):
+    for begin in range(0, len(order), CHUNK_PIECES):  # chunks of the order; the arrays below are (pieces of the chunk,)
         end = min(begin + CHUNK_PIECES, len(order))
+        # A step whose end is `begin` has placed its last piece before: "right" passes it. The last piece is `end - 1`.
         first_step, last_step = np.searchsorted(ends, [begin, end - 1], "right")
-        some = slice(first_step, last_step + 1)
-        sizes = np.minimum(ends[some], end) - np.maximum(begins[some], begin)
-        number = np.arange(begin, end) - np.repeat(begins[some], sizes)
-        taken = np.repeat(each[some], sizes)
-        row = np.repeat(first[some], sizes) + number // taken
-        pieces[offsets[row] + np.repeat(held[some], sizes) + number % taken] = order[begin:end]
+        some = slice(first_step, last_step + 1)  # the steps that place pieces of the chunk, the outer two in part
+        sizes = np.minimum(ends[some], end) - np.maximum(begins[some], begin)  # (steps,) how many of the chunk
+        number = np.arange(begin, end) - np.repeat(begins[some], sizes)  # of each piece within its step
+        in_each = np.repeat(each[some], sizes)
+        row = np.repeat(first[some], sizes) + number // in_each
+        pieces[offsets[row] + np.repeat(held[some], sizes) + number % in_each] = order[begin:end]
     return Filled(pieces, offsets)

@@ -84,7 +84,7 @@ class Cutter:
             used: (tokens,) ids of every token that is in the texts to cut.
 
         Raises:
-            BadInput: the folder has no tokenizer, or one that cannot be read.
+            UserError: the folder has no tokenizer, or one that cannot be read.
         """
         tokens = token_texts(folder, used)
         ends, begins = np.zeros((2, int(used.max()) + 1), np.uint8)
@@ -104,15 +104,18 @@ class Cutter:
         """
         starts = [0]
         while len(tokens) - starts[-1] > longest:
+            # Cuts [first, last] are looked at: the second half of the row, EOD and the token before it left together.
             last = min(starts[-1] + longest, len(tokens) - 2)
             first = last - longest // 2 + 1
             quality = self._quality(tokens[max(first - _CONTEXT, 0) : last + 1])
+            # argmax takes the first of equals: from the end, the last of the best cuts.
             starts.append(last - int(np.argmax(quality[-(longest // 2) :][::-1])))
         return starts
 
     def _quality(self, tokens: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
         """(length,) how good a cut before each token is, 1 to 4; 0 before the first and within a character."""
         ends = self._ends_in_context(tokens)
+        # The cut before token i depends on how token i - 1 ends and how token i begins.
         quality = np.zeros(len(tokens), np.uint8)
         quality[1:] = _QUALITY[ends[:-1], self.begins[tokens[1:]]]
         return quality
@@ -120,7 +123,7 @@ class Cutter:
     def _ends_in_context(self, tokens: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
         """Marks that close a sentence end it, a line that ends with a sentence or is empty ends a paragraph."""
         ends: NDArray[np.uint8] = self.ends[tokens]
-        before, own = ends[:-1], ends[1:]
+        before, own = ends[:-1], ends[1:]  # views: what is written to one is seen by the other
         sentence = (before == _SENTENCE) | (before == _WIDE)
         closing = (own == _CLOSING) & sentence
         own[closing] = before[closing]

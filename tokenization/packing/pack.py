@@ -6,15 +6,15 @@ text longer than a row, a part of it. With ``sequence_length=10`` a text of 23 t
 
     [text 0:8]     [text 8:17]     [text 17:23, chat 0:4]
 
-What is packed of which source says ``selection.py``. Documents that fit are never cut; longer texts are, at a sentence
-end (``cuts.py``); a chat that does not fit is dropped, and counted. Rows are filled by best-fit decreasing
+``selection.py`` decides how much of each source is packed. Documents that fit are never cut; longer texts are, at a
+sentence end (``cuts.py``); a chat that does not fit is dropped, and counted. Rows are filled by best-fit decreasing
 (``bestfit.py``) and then shuffled, since it leaves the long documents in the first rows.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -23,9 +23,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import sha256_of
+from msm_hpc.base.permutation import permutation
 from tokenization.documents import TokenizerFacts, share_of, tokenizer_of
-from tokenization.errors import BadInput
-from tokenization.manifest import FileRecord, content_sha256, record_files, sha256_of, write_manifest
+from tokenization.manifest import FileRecord, content_sha256, record_files, write_manifest
 from tokenization.packing.bestfit import best_fit
 from tokenization.packing.cuts import Cutter
 from tokenization.packing.plan import (
@@ -38,11 +40,10 @@ from tokenization.packing.plan import (
     ShardRecord,
     write_plan,
 )
-from tokenization.packing.selection import Source, Take, budgets, choose, permutation, shard_keys
-from tokenization.shards import Shard
-from tokenization.tokenizer_file import TOKENIZER
+from tokenization.packing.selection import SourceDocuments, Take, budgets, choose
+from tokenization.shards import Shard, shards_by_key
+from tokenization.tokenizer import TOKENIZER
 
-TOKENIZER_INPUT = "tokenizer"
 MAX_SEQUENCE_LENGTH = 1 << 20
 """Best-fit needs time for every length in use, of which there are no more than this."""
 
@@ -65,23 +66,36 @@ class PackConfig:
 
     def __post_init__(self) -> None:
         if not 2 <= self.sequence_length <= MAX_SEQUENCE_LENGTH:
-            raise BadInput(
+            raise UserError(
                 f"sequence_length is {self.sequence_length}: it must be at least 2 and at most {MAX_SEQUENCE_LENGTH}"
             )
         if self.seed < 0:
-            raise BadInput(f"seed is {self.seed}: it must not be negative")
+            raise UserError(f"seed is {self.seed}: it must not be negative")
         if self.tokens is not None and self.tokens < 1:
-            raise BadInput(f"tokens is {self.tokens}: it must be at least 1")
+            raise UserError(f"tokens is {self.tokens}: it must be at least 1")
         names = [take.source for take in self.sources]
         if len(set(names)) != len(names):
-            raise BadInput(f"sources {names}: a source is named twice; name each once")
+            raise UserError(f"sources {names}: a source is named twice; name each once")
         weighted = [take.source for take in self.sources if take.weight is not None]
         if weighted and self.tokens is None:
-            raise BadInput(
+            raise UserError(
                 f"sources {weighted} have weights: give the number of tokens that they share (--total-tokens)"
             )
         if self.tokens is not None and not weighted:
-            raise BadInput(f"tokens is {self.tokens}, but no source has a weight; give weights, or tokens of a source")
+            raise UserError(f"tokens is {self.tokens}, but no source has a weight; give weights, or tokens of a source")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackInputs:
+    """What is packed.
+
+    Attributes:
+        shards: the name of each source to its folder, a shard or the numbered folders of its tasks' shards.
+        tokenizer: the folder of the tokenizer that the shards were made with; read only if there is a text to cut.
+    """
+
+    shards: Mapping[str, Path]
+    tokenizer: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -140,29 +154,24 @@ class PackManifest:
     files: Mapping[str, FileRecord]
 
 
-def run(config: PackConfig, inputs: Mapping[str, Path], out: Path) -> None:
-    """Write ``rows.npy``, ``pieces.npy`` and ``manifest.json``.
-
-    Args:
-        config: what to pack.
-        inputs: ``"<source>/<index>"`` to a shard folder; the index counts the tokenise tasks of the source from 0. And
-            ``tokenizer`` to the folder of the tokenizer they were made with; it is read if there is a text to cut.
-        out: an existing folder.
+def run(config: PackConfig, inputs: PackInputs, out: Path) -> None:
+    """Write ``rows.npy``, ``pieces.npy`` and ``manifest.json`` to ``out``, an existing folder.
 
     Raises:
-        BadInput: more is asked for than exists, ``sources`` and the inputs name different ones, the shards were made
+        UserError: more is asked for than exists, ``config`` and ``inputs`` name different sources, the shards were made
             with different tokenizers, nothing is left to pack, or a text is to be cut and its tokenizer is not given.
     """
-    keys_of = shard_keys(key for key in inputs if key != TOKENIZER_INPUT)
     named = {take.source for take in config.sources}
-    if named != set(keys_of):
-        raise BadInput(
-            f"sources names {sorted(named)}, but the inputs are of the sources {sorted(keys_of)}; name the same"
+    if named != set(inputs.shards):
+        raise UserError(
+            f"sources names {sorted(named)}, but the inputs are of the sources {sorted(inputs.shards)}; name the same"
         )
-    keys = [key for keys in keys_of.values() for key in keys]
-    tokenizer = _common_tokenizer({key: inputs[key] for key in keys})
-    taken, shards, sources = _take(config, inputs, keys_of)
-    pieces = _pieces(taken, Numbering(shards), config.sequence_length, inputs, tokenizer)
+    folders = shards_by_key(inputs.shards)
+    tokenizer = _common_tokenizer(folders)
+    taken, shards, sources = _take(config, inputs.shards)
+    long = _LongTexts.of(taken, config.sequence_length, Numbering(shards), folders)
+    starts = _cut(long, config.sequence_length, inputs.tokenizer, tokenizer)
+    pieces = _pieces(taken, long, starts, config.sequence_length)
     del taken
     filled = best_fit(pieces.length, config.sequence_length)
     rows = len(filled.offsets) - 1
@@ -188,11 +197,11 @@ def _check_whole(source: str, folders: Sequence[Path]) -> None:
     shares = sorted(share_of(folder) for folder in folders)
     for share, following in pairwise(shares):
         if share == following:
-            raise BadInput(f"source {source}: task {share.task} of {share.source} is given twice; give it once")
+            raise UserError(f"source {source}: task {share.task} of {share.source} is given twice; give it once")
     for corpus, tasks in {(share.source, share.tasks) for share in shares}:
         given = {share.task for share in shares if (share.source, share.tasks) == (corpus, tasks)}
         if missing := sorted(set(range(tasks)) - given):
-            raise BadInput(f"source {source}: of {corpus}, the shards of tasks {missing} of {tasks} are missing")
+            raise UserError(f"source {source}: of {corpus}, the shards of tasks {missing} of {tasks} are missing")
 
 
 def _common_tokenizer(folders: Mapping[str, Path]) -> TokenizerFacts:
@@ -201,38 +210,39 @@ def _common_tokenizer(folders: Mapping[str, Path]) -> TokenizerFacts:
     for key in facts:
         if facts[key] != facts[first]:
             differ = "tokenizers" if facts[key].tokenizer_sha256 != facts[first].tokenizer_sha256 else "chat templates"
-            raise BadInput(f"{key} and {first} were made with different {differ}; tokenise both with one")
+            raise UserError(f"{key} and {first} were made with different {differ}; tokenise both with one")
     return facts[first]
 
 
 def _take(
-    config: PackConfig, inputs: Mapping[str, Path], keys_of: Mapping[str, list[str]]
+    config: PackConfig, sources: Mapping[str, Path]
 ) -> tuple[NDArray[np.int32], list[ShardRecord], dict[str, SourceRecord]]:
-    """How many tokens of each document of all shards are taken, the shards, and what is told of each source."""
+    """How many tokens of each document of all shards are taken, the shards, and the record of each source."""
     takes = {take.source: take for take in config.sources}
     budget_of = budgets(config.sources, config.tokens)
-    parts: list[NDArray[np.int32]] = []
+    taken_of: list[NDArray[np.int32]] = []
     shards: list[ShardRecord] = []
     records: dict[str, SourceRecord] = {}
-    for name, keys in keys_of.items():
-        _check_whole(name, [inputs[key] for key in keys])
-        source, budget = Source.read(inputs[key] for key in keys), budget_of.get(name)
+    for name in sorted(sources, key=lambda source: f"{source}/"):
+        folders = shards_by_key({name: sources[name]})
+        _check_whole(name, list(folders.values()))
+        source, budget = SourceDocuments.read(folders.values()), budget_of.get(name)
         taken, cut = choose(source, takes[name], budget, config.sequence_length, config.seed)
-        own = list(map(ShardRecord, keys, source.shards, (content_sha256(inputs[key]) for key in keys)))
+        own = list(map(ShardRecord, folders, source.shards, map(content_sha256, folders.values())))
         piece = None if cut is None else Piece(*Numbering(own).locate(cut.document), 0, cut.length)
         records[name] = _record(takes[name], budget, source, taken, piece, config.sequence_length)
         if not records[name].taken.documents:
-            raise BadInput(
+            raise UserError(
                 f"source {name}: nothing to pack: {len(taken)} documents, {records[name].dropped.documents} of them "
                 f"chats longer than sequence_length, {config.sequence_length}; raise it or leave the source out"
             )
-        parts.append(taken)
+        taken_of.append(taken)
         shards += own
-    return np.concatenate(parts), shards, records
+    return np.concatenate(taken_of), shards, records
 
 
 def _record(
-    take: Take, budget: int | None, source: Source, taken: NDArray[np.int32], cut: Piece | None, longest: int
+    take: Take, budget: int | None, source: SourceDocuments, taken: NDArray[np.int32], cut: Piece | None, longest: int
 ) -> SourceRecord:
     dropped = source.is_chat & (source.lengths > longest)
     return SourceRecord(
@@ -251,60 +261,87 @@ def _amount(lengths: NDArray[np.int32]) -> Amount:
     return Amount(len(lengths), int(lengths.sum(dtype=np.int64)))
 
 
-def _pieces(
-    taken: NDArray[np.int32], shards: Numbering, longest: int, inputs: Mapping[str, Path], tokenizer: TokenizerFacts
-) -> Pieces:
-    """Documents that fit, in order, then the parts of those that do not."""
-    if len(taken) > MOST_DOCUMENTS:
-        raise BadInput(f"{len(taken)} documents: one plan can number {MOST_DOCUMENTS}; pack parts of them")
+@dataclass(frozen=True)
+class _LongTexts:
+    """The texts that are longer than a row; iterating reads the tokens taken of each, one after another.
+
+    Attributes:
+        documents: (texts,) uint32, their numbers through all shards, in order.
+        taken: (texts,) int32, how many tokens of each are taken.
+        shards: numbers the documents.
+        folders: shard key to folder.
+    """
+
+    documents: NDArray[np.uint32]
+    taken: NDArray[np.int32]
+    shards: Numbering
+    folders: Mapping[str, Path]
+
+    @classmethod
+    def of(cls, taken: NDArray[np.int32], longest: int, shards: Numbering, folders: Mapping[str, Path]) -> _LongTexts:
+        if len(taken) > MOST_DOCUMENTS:
+            raise UserError(f"{len(taken)} documents: one plan can number {MOST_DOCUMENTS}; pack parts of them")
+        documents = np.flatnonzero(taken > longest).astype(np.uint32)
+        return cls(documents, taken[documents], shards, folders)
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    def __iter__(self) -> Iterator[NDArray[np.integer[Any]]]:
+        for key, first, end in self.shards.spans():
+            begin, stop = np.searchsorted(self.documents, [first, end])
+            if begin < stop:
+                shard = Shard(self.folders[key])
+                for text in range(begin, stop):
+                    yield shard.read_tokens(int(self.documents[text]) - first)[: self.taken[text]]
+
+    def tokens_in_use(self, vocab_size: int) -> NDArray[np.int64]:
+        """The ids of all tokens in the texts, rising."""
+        seen = np.zeros(vocab_size, np.bool_)
+        for text in self:
+            seen[text] = True
+        return np.flatnonzero(seen)
+
+
+def _cut(long: _LongTexts, longest: int, folder: Path | None, facts: TokenizerFacts) -> NDArray[np.int32]:
+    """(pieces,) where each piece starts in its text, text after text; the first piece of each starts at 0."""
+    if not len(long):
+        return np.zeros(0, np.int32)
+    if folder is None:
+        raise UserError(
+            f"a text has {int(long.taken.max())} tokens, more than sequence_length, {longest}, and is cut at the ends "
+            f"of sentences; give the tokenizer of the shards (--tokenizer)"
+        )
+    _check_tokenizer(folder, facts)
+    cutter = Cutter.load(folder, long.tokens_in_use(facts.vocab_size))
+    starts = array("i")
+    for text in long:
+        starts.extend(cutter.cut(text, longest))
+    return np.array(starts, np.int32)
+
+
+def _check_tokenizer(folder: Path, facts: TokenizerFacts) -> None:
+    if not (folder / TOKENIZER).is_file():
+        raise UserError(f"{folder / TOKENIZER}: no such file; give the folder of the tokenizer of the shards")
+    if sha256_of(folder / TOKENIZER) != facts.tokenizer_sha256:
+        raise UserError(f"{folder / TOKENIZER}: not the tokenizer that the shards were made with; give that one")
+
+
+def _pieces(taken: NDArray[np.int32], long: _LongTexts, starts: NDArray[np.int32], longest: int) -> Pieces:
+    """Documents that fit, in order, then the pieces of the long texts.
+
+    For two long texts, of which 23 and 12 tokens are taken::
+
+        starts   0  8 17   0  9       each text's first piece starts at 0
+        owner    a  a  a   b  b       so the count of zeros so far says which text it is
+        ends     8 17 23   9 12       the next start; where that is 0, the end of the text
+    """
     whole = np.flatnonzero((taken > 0) & (taken <= longest)).astype(np.uint32)
-    long = np.flatnonzero(taken > longest).astype(np.uint32)
-    cuts = array("i")
-    if len(long):
-        folder = _tokenizer_to_cut_with(inputs, int(taken[long].max()), longest, tokenizer)
-        cutter = Cutter.load(folder, _used(_texts(taken, long, shards, inputs), tokenizer.vocab_size))
-        for text in _texts(taken, long, shards, inputs):
-            cuts.extend(cutter.cut(text, longest))
-    starts = np.array(cuts, np.int32)
-    owner = long[np.cumsum(starts == 0) - 1]
+    owner = long.documents[np.cumsum(starts == 0) - 1]
     ends = np.roll(starts, -1)
-    ends[ends == 0] = taken[long]
+    ends[ends == 0] = long.taken
     return Pieces(
         document=np.concatenate([whole, owner]),
         start=np.concatenate([np.zeros(len(whole), np.int32), starts]),
         length=np.concatenate([taken[whole], ends - starts]),
     )
-
-
-def _tokenizer_to_cut_with(inputs: Mapping[str, Path], longest_text: int, longest: int, facts: TokenizerFacts) -> Path:
-    folder = inputs.get(TOKENIZER_INPUT)
-    if folder is None:
-        raise BadInput(
-            f"a text has {longest_text} tokens, more than sequence_length, {longest}, and is cut at the ends of "
-            f"sentences; give the tokenizer of the shards (--tokenizer)"
-        )
-    if not (folder / TOKENIZER).is_file():
-        raise BadInput(f"{folder / TOKENIZER}: no such file; give the folder of the tokenizer of the shards")
-    if sha256_of(folder / TOKENIZER) != facts.tokenizer_sha256:
-        raise BadInput(f"{folder / TOKENIZER}: not the tokenizer that the shards were made with; give that one")
-    return folder
-
-
-def _used(texts: Iterable[NDArray[np.integer[Any]]], vocab_size: int) -> NDArray[np.int64]:
-    """The ids of all tokens in the texts."""
-    seen = np.zeros(vocab_size, np.bool_)
-    for text in texts:
-        seen[text] = True
-    return np.flatnonzero(seen)
-
-
-def _texts(
-    taken: NDArray[np.int32], documents: NDArray[np.uint32], shards: Numbering, inputs: Mapping[str, Path]
-) -> Iterator[NDArray[np.integer[Any]]]:
-    """The tokens taken of those documents, which are in order."""
-    for key, first, end in shards.spans():
-        begin, stop = np.searchsorted(documents, [first, end])
-        if begin < stop:
-            shard = Shard(inputs[key])
-            for document in documents[begin:stop].tolist():
-                yield shard.read_tokens(document - first)[: taken[document]]

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenization.errors import BadInput
+from msm_hpc.base.errors import UserError
 from tokenization.manifest import content_sha256, read_manifest
 from tokenization.packing.bestfit import Filled
-from tokenization.shards import Shard
+from tokenization.shards import Shard, shards_by_key
 
 PIECES, ROWS = "pieces.npy", "rows.npy"
 PIECE = np.dtype([("document", "<u4"), ("start", "<i4"), ("length", "<i4")])
@@ -47,7 +47,7 @@ class ShardRecord:
     Attributes:
         key: ``"<source>/<index>"``.
         documents: how many it has.
-        sha256: of its files, as :func:`tokenization.manifest.content_sha256` tells.
+        sha256: of its files; see :func:`tokenization.manifest.content_sha256`.
     """
 
     key: str
@@ -93,13 +93,13 @@ class Plan:
         shards: shard keys, ``"<source>/<index>"``.
 
     Raises:
-        BadInput: the folder has no plan, or one of its files is damaged.
+        UserError: the folder has no plan, or one of its files is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
         self._rows, self._pieces = _map(folder / ROWS, np.dtype(np.int64)), _map(folder / PIECES, PIECE)
         if self._rows[-1] != len(self._pieces):
-            raise BadInput(f"{folder / PIECES}: not of the {ROWS} beside it; pack again")
+            raise UserError(f"{folder / PIECES}: not of the {ROWS} beside it; pack again")
         manifest = read_manifest(folder)
         try:
             self.sequence_length: int = manifest["sequence_length"]
@@ -108,7 +108,7 @@ class Plan:
             self.tokenizer_sha256: str = manifest["tokenizer"]["tokenizer_sha256"]
             records = [ShardRecord(**record) for record in manifest["shards"]]
         except (KeyError, TypeError) as error:
-            raise BadInput(f"{folder}: its manifest is not a plan's ({error}); pack again") from error
+            raise UserError(f"{folder}: its manifest is not a plan's ({error}); pack again") from error
         self._folder, self._records = folder, records
         self.shards = [record.key for record in records]
         self._numbering = Numbering(records)
@@ -116,6 +116,11 @@ class Plan:
     def __len__(self) -> int:
         """Number of rows."""
         return len(self._rows) - 1
+
+    @property
+    def sources(self) -> list[str]:
+        """The names of the sources that its shards are of."""
+        return list(dict.fromkeys(key.rpartition("/")[0] for key in self.shards))
 
     @property
     def total_tokens(self) -> int:
@@ -132,24 +137,31 @@ class Plan:
             longest = max(longest, int(np.add.reduceat(padded, begins[:-1] - begins[0]).max()))
         return longest
 
-    def open_shards(self, folders: Mapping[str, Path]) -> dict[str, Shard]:
-        """The shards of the plan, by key.
+    def folders(self, sources: Mapping[str, Path]) -> dict[str, Path]:
+        """The folders of the plan's shards, by key.
 
         Args:
-            folders: shard key to folder, for all of them.
+            sources: the name of each source to its folder; see :func:`tokenization.shards.shard_folders`.
 
         Raises:
-            BadInput: a shard is not given, or is not the one that was packed.
+            UserError: a shard is not given, or is not the one that was packed.
         """
+        folders = shards_by_key({source: sources[source] for source in self.sources if source in sources})
         if missing := [key for key in self.shards if key not in folders]:
-            raise BadInput(f"{self._folder}: its rows hold documents of {', '.join(missing)}; give these shards too")
+            raise UserError(f"{self._folder}: its rows hold documents of {', '.join(missing)}; give these shards too")
+        if more := [key for key in folders if key not in self.shards]:
+            raise UserError(f"{self._folder}: was packed without {', '.join(more)}; give what it was packed from")
         for record in self._records:
             if content_sha256(folders[record.key]) != record.sha256:
-                raise BadInput(
+                raise UserError(
                     f"{folders[record.key]}: not the shard {record.key} that {self._folder} was packed from; give that "
                     "one, or pack again"
                 )
-        return {key: Shard(folders[key]) for key in self.shards}
+        return folders
+
+    def open_shards(self, sources: Mapping[str, Path]) -> dict[str, Shard]:
+        """The plan's shards, by key; as :meth:`folders`."""
+        return {key: Shard(folder) for key, folder in self.folders(sources).items()}
 
     def row(self, index: int) -> list[Piece]:
         """The pieces of one row; their lengths sum to at most ``sequence_length``."""
@@ -188,11 +200,11 @@ def _numbers(filled: Filled, order: NDArray[np.int64]) -> Iterator[NDArray[np.ui
 
 def _map(path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
     if not path.is_file():
-        raise BadInput(f"{path}: no such file; give a pack folder")
+        raise UserError(f"{path}: no such file; give a pack folder")
     try:
         array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r").view(np.ndarray)
     except ValueError as error:
-        raise BadInput(f"{path}: damaged ({error}); pack again") from error
+        raise UserError(f"{path}: damaged ({error}); pack again") from error
     if array.dtype != dtype or array.ndim != 1 or not len(array):
-        raise BadInput(f"{path}: damaged ({array.dtype} of shape {array.shape}); pack again")
+        raise UserError(f"{path}: damaged ({array.dtype} of shape {array.shape}); pack again")
     return array

@@ -13,7 +13,6 @@ A source of the texts a (5 tokens), b (4) and the chat c (3), in the order b, c,
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,17 +22,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenization.errors import BadInput
+from msm_hpc.base.errors import UserError
+from msm_hpc.base.permutation import permutation
 from tokenization.shards import Shard
 
 
 @dataclass(frozen=True, kw_only=True)
 class Take:
-    """How much of one source is packed: at most one of the three is given, all of it where none is.
+    """How much of one source is packed: all of it, unless one of the three is given.
 
     Attributes:
         samples: so many documents.
-        tokens: so many tokens, EOD included; fewer where the document that would cross the budget is a chat.
+        tokens: so many tokens, EOD included; fewer if the document that would cross the budget is a chat.
         weight: of the tokens that all weighted sources have together, the share ``weight / sum of weights``.
     """
 
@@ -45,16 +45,16 @@ class Take:
     def __post_init__(self) -> None:
         given = {name: value for name in ("samples", "tokens", "weight") if (value := getattr(self, name)) is not None}
         if len(given) > 1:
-            raise BadInput(f"source {self.source}: {' and '.join(given)} are given; give one of them")
+            raise UserError(f"source {self.source}: {' and '.join(given)} are given; give one of them")
         for name, value in given.items():
             if name == "weight" and not (value > 0 and isfinite(value)):
-                raise BadInput(f"source {self.source}: weight is {value}: it must be a number above 0")
+                raise UserError(f"source {self.source}: weight is {value}: it must be a number above 0")
             if name != "weight" and value < 1:
-                raise BadInput(f"source {self.source}: {name} is {value}: it must be at least 1, or null for all")
+                raise UserError(f"source {self.source}: {name} is {value}: it must be at least 1, or null for all")
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceDocuments:
     """All documents of a source, in the order of its corpus.
 
     Attributes:
@@ -70,7 +70,7 @@ class Source:
     is_chat: NDArray[np.bool_]
 
     @classmethod
-    def read(cls, folders: Iterable[Path]) -> Source:
+    def read(cls, folders: Iterable[Path]) -> SourceDocuments:
         """Of the shard folders of its tokenise tasks, in their order."""
         shards = [_arrays(folder) for folder in folders]
         lengths, trainable, is_chat = (np.concatenate(arrays) for arrays in zip(*shards, strict=True))
@@ -78,38 +78,20 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Cut:
+class BudgetCut:
     """The text that crosses a token budget: only the first ``length`` tokens of document ``document`` are taken."""
 
     document: int
     length: int
 
 
-def shard_keys(inputs: Iterable[str]) -> dict[str, list[str]]:
-    """Source name, in alphabetical order, to its keys ``"<source>/<index>"`` in order of index.
-
-    Raises:
-        BadInput: a key has another form, or the indexes of a source are not 0, 1, 2...
-    """
-    found: dict[str, list[int]] = {}
-    for key in sorted(inputs):
-        match = re.fullmatch(r"(.+)/(0|[1-9]\d*)", key)
-        if match is None:
-            raise BadInput(f"input {key!r}: expected SOURCE/INDEX; name it as in chats/0")
-        found.setdefault(match[1], []).append(int(match[2]))
-    for source, indexes in found.items():
-        if sorted(indexes) != list(range(len(indexes))):
-            raise BadInput(f"inputs of {source}: indexes {sorted(indexes)}; number them 0 to {len(indexes) - 1}")
-    return {source: [f"{source}/{index}" for index in range(len(indexes))] for source, indexes in found.items()}
-
-
 def budgets(takes: Sequence[Take], tokens: int | None) -> dict[str, int]:
-    """Source to its token budget, of the sources that have one.
+    """The token budget of each source that has one.
 
     Weighted sources share ``tokens`` by largest remainder, so that the budgets sum to it exactly.
 
     Raises:
-        BadInput: a weighted source's share is less than a token.
+        UserError: a weighted source's share is less than a token.
     """
     fixed = {take.source: take.tokens for take in takes if take.tokens is not None}
     weights = {take.source: Fraction(take.weight) for take in takes if take.weight is not None}
@@ -122,13 +104,13 @@ def budgets(takes: Sequence[Take], tokens: int | None) -> dict[str, int]:
         shares[source] += 1
     for source, share in shares.items():
         if not share:
-            raise BadInput(f"source {source}: its weight gives it none of {tokens} tokens; raise one of the two")
+            raise UserError(f"source {source}: its weight gives it none of {tokens} tokens; raise one of the two")
     return fixed | shares
 
 
 def choose(
-    source: Source, take: Take, budget: int | None, longest: int, seed: int
-) -> tuple[NDArray[np.int32], Cut | None]:
+    source: SourceDocuments, take: Take, budget: int | None, longest: int, seed: int
+) -> tuple[NDArray[np.int32], BudgetCut | None]:
     """What is taken of a source.
 
     Args:
@@ -143,7 +125,7 @@ def choose(
         budget, if any.
 
     Raises:
-        BadInput: more is asked for than there is.
+        UserError: more is asked for than there is.
     """
     packable = np.where(source.is_chat & (source.lengths > longest), np.int32(0), source.lengths)
     if take.samples is None and budget is None:
@@ -162,16 +144,7 @@ def choose(
     if not left or source.is_chat[order[whole]]:
         return taken, None
     taken[order[whole]] = left
-    return taken, Cut(int(order[whole]), left)
-
-
-def permutation(count: int, seed: int, name: str) -> NDArray[np.int64]:
-    """A permutation of ``range(count)``, the same on every machine and NumPy version.
-
-    NumPy promises that for a bit generator's raw stream and for ``SeedSequence``, not for ``Generator.permutation``.
-    """
-    stream = np.random.PCG64(np.random.SeedSequence([seed, *name.encode()]))
-    return np.argsort(stream.random_raw(count), kind="stable")
+    return taken, BudgetCut(int(order[whole]), left)
 
 
 def _arrays(folder: Path) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]:
@@ -188,7 +161,7 @@ def _only(packable: NDArray[np.int32], documents: NDArray[np.uint32]) -> NDArray
 def _check_enough(take: Take, field: str, wanted: int, found: int, what: str) -> None:
     if wanted > found:
         share = "" if take.weight is None else f" by its weight {take.weight}"
-        raise BadInput(
+        raise UserError(
             f"source {take.source}: {field} is {wanted}{share}, but it has {found} {what} to pack; "
             "generate more, or take fewer"
         )

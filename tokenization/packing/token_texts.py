@@ -2,7 +2,7 @@ r"""What the tokens of a vocabulary look like inside a text.
 
 A byte-level vocabulary, as GPT-2 began it, writes each byte as a character that can be printed: a space is ``Ġ``, and
 ``é``, which is the bytes C3 A9, is ``Ã©``. So the texts of its tokens follow from ``tokenizer.json`` alone, in a tenth
-of the time that building the tokenizer takes. Any other vocabulary is asked of Hugging Face ``tokenizers``.
+of the time that building the tokenizer takes. For any other vocabulary Hugging Face ``tokenizers`` is asked.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenization.tokenizer_file import TOKENIZER, load_tokenizer
+from tokenization.tokenizer import TOKENIZER, load_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -67,7 +67,7 @@ def token_texts(folder: Path, tokens: NDArray[np.int64]) -> TokenTexts:
         tokens: (tokens,) ids.
 
     Raises:
-        BadInput: the folder has no tokenizer, or one that cannot be read.
+        UserError: the folder has no tokenizer, or one that cannot be read.
     """
     names = _byte_level_names(folder / TOKENIZER)
     if names is None:
@@ -98,7 +98,7 @@ def _bytes(name: str) -> bytes:
 
 
 def _decoded(tokenizer: Tokenizer, tokens: list[int]) -> TokenTexts:
-    """By the tokenizer's own decoder.
+    """The texts of tokens by the tokenizer's own decoder.
 
     Alone a token would not do: many decoders strip the space before the first one. So each is decoded after an ``a``.
     A vocabulary of whole words has no spaces in its tokens; its decoder puts one before each, so each begins a word.

@@ -20,16 +20,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tokenization.errors import BadInput
+from msm_hpc.base.errors import UserError
 from tokenization.reading.lines import CompressedLines, PlainLines
-from tokenization.reading.sources import Batch, InputRecord, Source, readable
+from tokenization.reading.readers import Batch, CorpusReader, InputRecord, readable
 from tokenization.reading.tables import Parquet, load_dataset, load_saved_dataset
 
 SAVED_DATASET, SAVED_SPLITS = "dataset_info.json", "dataset_dict.json"
 NAMED = "hf:"
 
 _LINES = (".jsonl", ".ndjson")
-FORMATS: Mapping[str, Callable[[Path, str, int], Source]] = {
+FORMATS: Mapping[str, Callable[[Path, str, int], CorpusReader]] = {
     **{ending: PlainLines for ending in _LINES},
     **{ending + packed: CompressedLines for ending in _LINES for packed in (".gz", ".zst")},
     ".parquet": Parquet,
@@ -41,7 +41,7 @@ class Corpus:
     """Files, or one data set, in the order in which they are read."""
 
     name: str
-    sources: Sequence[Source]
+    readers: Sequence[CorpusReader]
 
     @staticmethod
     def open(source: Path | str) -> Corpus:
@@ -54,31 +54,31 @@ class Corpus:
                 not said otherwise. Files that begin with ``.`` or ``_`` are hidden.
 
         Raises:
-            BadInput: there is no such thing, or it is empty.
+            UserError: there is no such thing, or it is empty.
         """
         name = str(source)
-        sources = _sources(name)
-        if not sum(source.size for source in sources):
-            raise BadInput(f"{name}: empty; give a corpus with at least one row")
-        return Corpus(name, sources)
+        readers = _readers(name)
+        if not sum(reader.size for reader in readers):
+            raise UserError(f"{name}: empty; give a corpus with at least one row")
+        return Corpus(name, readers)
 
     def share(self, task: int, tasks: int) -> Share:
         """The share of task ``task`` of ``tasks``, counted from 0; may have no rows.
 
         Raises:
-            BadInput: a file cannot be read.
+            UserError: a file cannot be read.
         """
         assert 0 <= task < tasks
-        size = sum(source.size for source in self.sources)
+        size = sum(reader.size for reader in self.readers)
         begin, end = size * task // tasks, size * (task + 1) // tasks
         parts = []
-        for source in self.sources:
-            first, last = max(begin, 0), min(end, source.size)
+        for reader in self.readers:
+            first, last = max(begin, 0), min(end, reader.size)
             if first < last:
-                first, last = source.span(first, last)
+                first, last = reader.span(first, last)
             if first < last:
-                parts.append((source, first, last))
-            begin, end = begin - source.size, end - source.size
+                parts.append((reader, first, last))
+            begin, end = begin - reader.size, end - reader.size  # counted from the start of the next file
         return Share(parts)
 
 
@@ -90,9 +90,9 @@ class Share:
         done: how many of them are read.
     """
 
-    def __init__(self, parts: Sequence[tuple[Source, int, int]]) -> None:
-        """``parts`` are spans of sources, not empty."""
-        self.bytes = sum((end - begin) * source.scale for source, begin, end in parts)
+    def __init__(self, parts: Sequence[tuple[CorpusReader, int, int]]) -> None:
+        """``parts`` are readers with their spans, which are not empty."""
+        self.bytes = sum((end - begin) * reader.scale for reader, begin, end in parts)
         self.done = 0
         self._parts = parts
         self._records: list[InputRecord] = []
@@ -101,13 +101,13 @@ class Share:
         """The rows in lists of about 1 MiB of input, a row that cannot be used as its ``BadRow``.
 
         Raises:
-            BadInput: a file cannot be read to its end; names it and about where.
+            UserError: a file cannot be read to its end; names it and about where.
         """
         assert self.done == 0, "a share is read once"
-        for source, begin, end in self._parts:
+        for reader, begin, end in self._parts:
             digest = hashlib.sha256()
-            yield from source.read(begin, end, partial(self._see, digest))
-            self._records.append(InputRecord(source.label, begin, end, digest.hexdigest()))
+            yield from reader.read(begin, end, partial(self._see, digest))
+            self._records.append(InputRecord(reader.label, begin, end, digest.hexdigest()))
 
     def inputs(self) -> tuple[InputRecord, ...]:
         """What was read, hashed on the way; to be asked once ``batches`` is read to its end."""
@@ -119,7 +119,7 @@ class Share:
         self.done += len(block)
 
 
-def _sources(name: str) -> list[Source]:
+def _readers(name: str) -> list[CorpusReader]:
     if name.startswith(NAMED):
         return [load_dataset(name)]
     with readable(name):
@@ -127,25 +127,25 @@ def _sources(name: str) -> list[Source]:
             return _globbed(name)
         path = Path(name)
         if not path.exists():
-            raise BadInput(f"{name}: no such file or folder; give a corpus")
+            raise UserError(f"{name}: no such file or folder; give a corpus")
         return _folder(path) if path.is_dir() else [_file(path, path.name)]
 
 
-def _folder(folder: Path) -> list[Source]:
+def _folder(folder: Path) -> list[CorpusReader]:
     if (folder / SAVED_SPLITS).exists():
-        raise BadInput(f"{folder}: holds several splits; give the folder of one, such as {folder / 'train'}")
+        raise UserError(f"{folder}: holds several splits; give the folder of one, such as {folder / 'train'}")
     if (folder / SAVED_DATASET).exists():
         return [load_saved_dataset(folder)]
     names = sorted(path.name for path in folder.iterdir() if _format(path) and not _hidden(path.name))
     if not names:
-        raise BadInput(
+        raise UserError(
             f"{folder}: no corpus file in it; name files {', '.join(FORMATS)}, and give those of subfolders as a "
             f"pattern, '{folder}/**/*.jsonl'"
         )
     return [_file(folder / name, name) for name in names]
 
 
-def _globbed(pattern: str) -> list[Source]:
+def _globbed(pattern: str) -> list[CorpusReader]:
     """The files of a pattern; their names begin after its last folder without a wildcard."""
     root = Path(pattern)
     while glob.has_magic(str(root)):
@@ -153,17 +153,17 @@ def _globbed(pattern: str) -> list[Source]:
     found = (Path(match) for match in glob.iglob(pattern, recursive=True))
     names = sorted(path.relative_to(root).as_posix() for path in found if path.is_file() and not _hidden(path.name))
     if not names:
-        raise BadInput(f"{pattern}: matches no file; give another pattern, such as 'corpus/*.jsonl'")
+        raise UserError(f"{pattern}: matches no file; give another pattern, such as 'corpus/*.jsonl'")
     return [_file(root / name, name) for name in names]
 
 
-def _file(path: Path, name: str) -> Source:
+def _file(path: Path, name: str) -> CorpusReader:
     ending = _format(path)
     if ending is None:
-        raise BadInput(f"{path}: not a kind of corpus file; name it {', '.join(FORMATS)}")
+        raise UserError(f"{path}: not a kind of corpus file; name it {', '.join(FORMATS)}")
     size = path.stat().st_size
     if size == 0 and ending not in _LINES:
-        raise BadInput(f"{path}: empty, so it was cut short; copy it again")
+        raise UserError(f"{path}: empty, so it was cut short; copy it again")
     return FORMATS[ending](path, name, size)
 
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tokenization.errors import BadInput
-from tokenization.reading.rows import BadRow, Place, parse_row
-from tokenization.reading.sources import BATCH_BYTES, BLOCK_BYTES, Batch, CorpusFile, Seen, package, readable
+from msm_hpc.base.errors import UserError
+from tokenization.reading.readers import BATCH_BYTES, BLOCK_BYTES, Batch, CorpusFile, Seen, package, readable
+from tokenization.reading.rows import BadRow, RowPlace, parse_row
 
 COMPRESSED_BYTES = 64 << 10
 """Decompressed at once: text that shrinks a thousandfold still fits in memory."""
@@ -45,12 +45,12 @@ class PlainLines(CorpusFile):
     """A file of JSON lines. Rows without an id are named ``name:byte``."""
 
     def span(self, begin: int, end: int) -> tuple[int, int]:
-        """The lines that begin in the range; see ``Source``."""
+        """The lines that begin in the range; see ``CorpusReader``."""
         with readable(self.label):
             return self._line_start(begin), self._line_start(end)
 
     def read(self, begin: int, end: int, seen: Seen) -> Iterator[Batch]:
-        """Their rows; see ``Source``."""
+        """Their rows; see ``CorpusReader``."""
         return _parsed(self.blocks(begin, end, seen), self.label, self.name, begin)
 
     def _line_start(self, position: int) -> int:
@@ -70,11 +70,11 @@ class CompressedLines(CorpusFile):
     """A file of JSON lines in gzip or Zstandard. Rows without an id are named ``name:byte``, bytes of the text."""
 
     def span(self, begin: int, end: int) -> tuple[int, int]:
-        """The whole file, where the range has byte 0; see ``Source``."""
+        """The whole file, where the range has byte 0; see ``CorpusReader``."""
         return (0, self.size) if begin == 0 < end else (end, end)
 
     def read(self, begin: int, end: int, seen: Seen) -> Iterator[Batch]:
-        """All its rows; see ``Source``."""
+        """All its rows; see ``CorpusReader``."""
         assert (begin, end) == (0, self.size)
         return _parsed(self._blocks(seen), self.label, self.name, 0)
 
@@ -92,10 +92,12 @@ class CompressedLines(CorpusFile):
                     try:
                         yield stream.decompress(data)
                     except errors as error:
-                        raise BadInput(f"{self.path}: damaged before byte {offset} ({error}); copy it again") from error
+                        raise UserError(
+                            f"{self.path}: damaged before byte {offset} ({error}); copy it again"
+                        ) from error
                     data = stream.unused_data
         if not stream.eof:
-            raise BadInput(f"{self.path}: cut short at byte {offset}; copy it again")
+            raise UserError(f"{self.path}: cut short at byte {offset}; copy it again")
 
 
 def _parsed(blocks: Iterator[bytes], path: str, name: str, begin: int) -> Iterator[Batch]:
@@ -105,7 +107,7 @@ def _parsed(blocks: Iterator[bytes], path: str, name: str, begin: int) -> Iterat
     for lines in _split(blocks):
         for line in lines:
             try:
-                batch.append(parse_row(line, Place(path, number, begin), f"{name}:{offset}"))
+                batch.append(parse_row(line, RowPlace(path, number, begin), f"{name}:{offset}"))
             except BadRow as error:
                 batch.append(error)
             number += 1

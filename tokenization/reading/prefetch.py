@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 def prefetch(items: Iterable[T], depth: int) -> Iterator[T]:
-    """The items in their order, at most ``depth`` of them made ahead; an exception of theirs is raised in its turn.
+    """The items in order, at most ``depth`` of them made ahead; an exception is raised where its item would have come.
 
-    The thread ends with the items, or when the iterator is closed or forgotten; it then finishes the item at hand.
+    The thread ends with the items, or when the iterator is closed or deleted, after the item in progress.
     """
     assert depth > 0
     iterator = iter(items)

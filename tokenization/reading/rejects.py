@@ -9,7 +9,7 @@ from typing import Literal
 
 import orjson
 
-from tokenization.errors import BadInput
+from msm_hpc.base.errors import UserError
 from tokenization.reading.rows import BadRow
 
 REJECTED = "rejected.jsonl"
@@ -30,7 +30,7 @@ class Rejects:
 
     Raises:
         BadRow: from :meth:`add`, where ``on_bad`` is ``stop``.
-        BadInput: from :meth:`check`.
+        UserError: from :meth:`check`.
     """
 
     def __init__(self, folder: Path, on_bad: Literal["stop", "skip"], max_bad: float) -> None:
@@ -55,15 +55,15 @@ class Rejects:
         if self._on_bad == "stop":
             raise error
         self.counts[error.reason] += 1
-        told = {"place": str(error.place), "reason": error.reason, "message": str(error)}
-        self._file.write(orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE))
+        record = {"place": str(error.place), "reason": error.reason, "message": str(error)}
+        self._file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
         self._last = error
 
     def check(self, rows: int, finished: bool) -> None:
         """Stop where :func:`too_many` of ``rows`` were rejected."""
         bad = self.counts.total()
         if too_many(bad, rows, self._max_bad, finished):
-            raise BadInput(
-                f"{bad} of {rows} rows cannot be used, more than max_bad={self._max_bad:g} allows; mend them, or raise "
+            raise UserError(
+                f"{bad} of {rows} rows cannot be used, more than max_bad={self._max_bad:g} allows; fix them, or raise "
                 f"it (--max-bad). By reason: {dict(self.counts.most_common())}; the last is {self._last}"
             )

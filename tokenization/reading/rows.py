@@ -19,14 +19,14 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args
 import msgspec
 import orjson
 
-from tokenization.errors import BadInput
+from msm_hpc.base.errors import UserError
 
 Role = Literal["system", "user", "assistant", "tool"]
-Reason = Literal["json", "encoding", "field", "type", "empty", "chat", "control", "untrainable"]
+Reason = Literal["json", "encoding", "field", "type", "empty", "chat", "special", "untrainable"]
 T = TypeVar("T")
 
 
-class Place(msgspec.Struct, frozen=True, gc=False):
+class RowPlace(msgspec.Struct, frozen=True, gc=False):
     """Where a row is; printed as ``file:line``, or as ``file:row N`` in a table.
 
     Attributes:
@@ -47,7 +47,7 @@ class Place(msgspec.Struct, frozen=True, gc=False):
         return f"{self.path}:{before + self.number}"
 
 
-class BadRow(BadInput):
+class BadRow(UserError):
     """A row that cannot be used; the rest of its file can.
 
     Attributes:
@@ -55,7 +55,7 @@ class BadRow(BadInput):
         place: of the row.
     """
 
-    def __init__(self, reason: Reason, place: Place, message: str) -> None:
+    def __init__(self, reason: Reason, place: RowPlace, message: str) -> None:
         """``message`` is ``field: what; fix``; the place is put before it only when the error is printed."""
         super().__init__(reason, place, message)
         self.reason, self.place, self._message = reason, place, message
@@ -81,7 +81,7 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False)
     tool_call_id: str | None = None
 
 
-class Document(msgspec.Struct, frozen=True, gc=False):
+class DocumentRow(msgspec.Struct, frozen=True, gc=False):
     """A text; every token of it is a training target.
 
     Attributes:
@@ -91,10 +91,10 @@ class Document(msgspec.Struct, frozen=True, gc=False):
     id: str
     text: str
     provenance: bytes
-    place: Place
+    place: RowPlace
 
 
-class Chat(msgspec.Struct, frozen=True, gc=False):
+class ChatRow(msgspec.Struct, frozen=True, gc=False):
     """A conversation; the assistant's tokens are the training targets.
 
     Attributes:
@@ -107,10 +107,10 @@ class Chat(msgspec.Struct, frozen=True, gc=False):
     messages: list[Message]
     tools: list[dict[str, Any]] | None
     provenance: bytes
-    place: Place
+    place: RowPlace
 
 
-Row: TypeAlias = Document | Chat
+Row: TypeAlias = DocumentRow | ChatRow
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ID = msgspec.json.Decoder(str | int | None)
@@ -119,7 +119,7 @@ _MESSAGES = msgspec.json.Decoder(list[Message] | None)
 _TOOLS = msgspec.json.Decoder(list[dict[str, Any]] | None)
 
 
-def parse_row(line: bytes | memoryview, place: Place, default_id: str) -> Row:
+def parse_row(line: bytes | memoryview, place: RowPlace, default_id: str) -> Row:
     """The document or chat that a line of JSON holds.
 
     Args:
@@ -140,18 +140,18 @@ def parse_row(line: bytes | memoryview, place: Place, default_id: str) -> Row:
             raise BadRow("field", place, f"text: give text (a document) or messages (a chat); {found}")
         if text is not None:
             _check_text(text, place)
-            return Document(name, text, _provenance(fields), place)
+            return DocumentRow(name, text, _provenance(fields), place)
         assert messages is not None
         _check_messages(messages, place)
         tools = _pop(_TOOLS, fields, "tools", place)
-        return Chat(name, messages, tools, _provenance(fields), place)
+        return ChatRow(name, messages, tools, _provenance(fields), place)
     except msgspec.ValidationError:
         raise _not_an_object(bytes(line), place) from None
     except (msgspec.DecodeError, orjson.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _broken(bytes(line), place, error) from None
 
 
-def _pop(decoder: msgspec.json.Decoder[T], fields: dict[str, msgspec.Raw], key: str, place: Place) -> T | None:
+def _pop(decoder: msgspec.json.Decoder[T], fields: dict[str, msgspec.Raw], key: str, place: RowPlace) -> T | None:
     """The decoded field, taken out of ``fields``; None where it is not there."""
     raw = fields.pop(key, None)
     if raw is None:
@@ -164,7 +164,7 @@ def _pop(decoder: msgspec.json.Decoder[T], fields: dict[str, msgspec.Raw], key: 
         raise _wrong_type(error, key, place) from None
 
 
-def _without_nulls(decoder: msgspec.json.Decoder[T], raw: msgspec.Raw, place: Place) -> T:
+def _without_nulls(decoder: msgspec.json.Decoder[T], raw: msgspec.Raw, place: RowPlace) -> T:
     """Messages with all the fields of their neighbours, null where they are not given, as tables have them."""
     values = msgspec.json.decode(raw)
     if isinstance(values, list):
@@ -179,7 +179,7 @@ def _given(message: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in message.items() if value is not None}
 
 
-def _id(value: str | int | None, default: str, place: Place) -> str:
+def _id(value: str | int | None, default: str, place: RowPlace) -> str:
     if value is None:
         return default
     if value == "":
@@ -187,12 +187,12 @@ def _id(value: str | int | None, default: str, place: Place) -> str:
     return str(value)
 
 
-def _check_text(text: str, place: Place) -> None:
+def _check_text(text: str, place: RowPlace) -> None:
     if not text or text.isspace():
         raise BadRow("empty", place, "text: empty; remove the row")
 
 
-def _check_messages(messages: list[Message], place: Place) -> None:
+def _check_messages(messages: list[Message], place: RowPlace) -> None:
     if not messages:
         raise BadRow("empty", place, "messages: empty; give at least one, or remove the row")
     for index, message in enumerate(messages):
@@ -211,11 +211,11 @@ def _provenance(fields: dict[str, msgspec.Raw]) -> bytes:
     return written
 
 
-def _wrong_type(error: msgspec.ValidationError, key: str, place: Place) -> BadRow:
+def _wrong_type(error: msgspec.ValidationError, key: str, place: RowPlace) -> BadRow:
     """msgspec's ``Expected `str`, got `int` - at `$[0].content``` as ``messages[0].content: expected …``."""
     what, _, path = str(error).partition(" - at `$")
     reason: Reason = "field" if "field" in what or "enum" in what else "type"
-    fix = "mend the row"
+    fix = "fix the row"
     if "unknown field" in what:
         fix = f"leave only {', '.join(Message.__struct_fields__)}"
     if "enum" in what:
@@ -223,7 +223,7 @@ def _wrong_type(error: msgspec.ValidationError, key: str, place: Place) -> BadRo
     return BadRow(reason, place, f"{key}{path.rstrip('`')}: {what[0].lower()}{what[1:]}; {fix}")
 
 
-def _not_an_object(line: bytes, place: Place) -> BadRow:
+def _not_an_object(line: bytes, place: RowPlace) -> BadRow:
     try:
         found = type(orjson.loads(line)).__name__
     except orjson.JSONDecodeError as error:
@@ -231,8 +231,8 @@ def _not_an_object(line: bytes, place: Place) -> BadRow:
     return BadRow("type", place, f"expected a JSON object, found {found}; write one object a line")
 
 
-def _broken(line: bytes, place: Place, error: Exception) -> BadRow:
-    """What is wrong with a line that is not JSON, in the words of the decoder that tells more."""
+def _broken(line: bytes, place: RowPlace, error: Exception) -> BadRow:
+    """What is wrong with a line that is not JSON, in the words of the decoder that says more."""
     try:
         line.decode()
         orjson.loads(line)
@@ -245,7 +245,7 @@ def _broken(line: bytes, place: Place, error: Exception) -> BadRow:
         if "surrogate" in found.msg:
             return BadRow("encoding", place, f"half of a surrogate pair ({where}); write whole characters")
         return BadRow("json", place, f"not valid JSON ({where}); write one object a line, no blank lines")
-    return BadRow("json", place, f"not usable JSON ({error}); mend the row")
+    return BadRow("json", place, f"not usable JSON ({error}); fix the row")
 
 
 @lru_cache

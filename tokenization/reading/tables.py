@@ -14,9 +14,9 @@ from typing import Any
 
 import orjson
 
-from tokenization.errors import BadInput
-from tokenization.reading.rows import BadRow, Place, parse_row
-from tokenization.reading.sources import BATCH_BYTES, BLOCK_BYTES, Batch, CorpusFile, Seen, package
+from msm_hpc.base.errors import UserError
+from tokenization.reading.readers import BATCH_BYTES, BLOCK_BYTES, Batch, CorpusFile, Seen, package
+from tokenization.reading.rows import BadRow, RowPlace, parse_row
 
 TABLE_ROWS = 256
 """Rows made Python objects at once; how large they are is known only then."""
@@ -31,18 +31,18 @@ class Parquet(CorpusFile):
     """A Parquet file. Rows without an id are named ``name:row``."""
 
     def span(self, begin: int, end: int) -> tuple[int, int]:
-        """The row groups that begin in the range; see ``Source``."""
+        """The row groups that begin in the range; see ``CorpusReader``."""
         with self._open() as file:
             bounds = self._bounds(file)
         inside = [index for index, start in enumerate(bounds[:-1]) if begin <= start < end]
         return (bounds[inside[0]], bounds[inside[-1] + 1]) if inside else (end, end)
 
     def read(self, begin: int, end: int, seen: Seen) -> Iterator[Batch]:
-        """Their rows; see ``Source``."""
+        """Their rows; see ``CorpusReader``."""
         with self._open() as file:
             bounds = self._bounds(file)
             if not {begin, end} <= set(bounds):
-                raise BadInput(f"{self.path}: its row groups changed while it was read; tokenise again")
+                raise UserError(f"{self.path}: its row groups changed while it was read; tokenise again")
             groups = range(bounds.index(begin), bounds.index(end))
             rows_before = sum(file.metadata.row_group(group).num_rows for group in range(groups.start))
             tables = self._tables(file, groups, bounds, seen)
@@ -57,7 +57,7 @@ class Parquet(CorpusFile):
     def _bounds(self, file: Any) -> list[int]:
         """The byte at which each row group begins, and the size: the first has the file's head, the last its foot."""
         if not file.metadata.num_columns:
-            raise BadInput(f"{self.path}: has no columns; write text or messages")
+            raise UserError(f"{self.path}: has no columns; write text or messages")
         bounds = [self.size]
         for group in range(file.metadata.num_row_groups - 1, 0, -1):
             column = file.metadata.row_group(group).column(0)
@@ -93,11 +93,11 @@ class DatasetRows:
         return max(1, int(table.nbytes) // max(1, int(table.num_rows)))
 
     def span(self, begin: int, end: int) -> tuple[int, int]:
-        """The range; see ``Source``."""
+        """The range; see ``CorpusReader``."""
         return begin, end
 
     def read(self, begin: int, end: int, seen: Seen) -> Iterator[Batch]:
-        """The rows; see ``Source``."""
+        """The rows; see ``CorpusReader``."""
         return _parsed(self._tables(begin, end), self.label, self.name, begin + 1, seen)
 
     def _tables(self, begin: int, end: int) -> Iterator[Any]:
@@ -111,7 +111,7 @@ def load_saved_dataset(folder: Path) -> DatasetRows:
     """A data set that ``datasets`` saved with ``save_to_disk``.
 
     Raises:
-        BadInput: it is not one, or a file of it is damaged.
+        UserError: it is not one, or a file of it is damaged.
     """
     for path in folder.glob("*.arrow"):
         _check_end(path)
@@ -123,7 +123,7 @@ def load_dataset(source: str) -> DatasetRows:
     """A data set by name, ``hf:NAME[:SPLIT]``, from the cache or the hub.
 
     Raises:
-        BadInput: there is none of that name, or it cannot be reached.
+        UserError: there is none of that name, or it cannot be reached.
     """
     name, _, split = source.removeprefix("hf:").partition(":")
     with _dataset_errors(source) as datasets:
@@ -137,7 +137,7 @@ def _dataset_errors(source: str) -> Iterator[Any]:
         try:
             yield datasets
         except (ValueError, LookupError, TypeError, AttributeError, datasets.exceptions.DatasetsError) as error:
-            raise BadInput(f"{source}: not a data set ({error}); name another, or save it again") from error
+            raise UserError(f"{source}: not a data set ({error}); name another, or save it again") from error
 
 
 def _check_end(path: Path) -> None:
@@ -145,15 +145,15 @@ def _check_end(path: Path) -> None:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - len(ARROW_END)))
         if file.read() != ARROW_END:
-            raise BadInput(f"{path}: cut short; copy it again")
+            raise UserError(f"{path}: cut short; copy it again")
 
 
 def _parsed(tables: Iterator[Any], path: str, name: str, first_row: int, seen: Seen | None = None) -> Iterator[Batch]:
-    """The rows of Arrow tables, the first of which is row ``first_row``; ``seen`` is told of each line of JSON."""
+    """The rows of Arrow tables, the first of which is row ``first_row``; ``seen`` gets each line of JSON."""
     batch: Batch = []
     size = 0
     for number, values in enumerate((values for table in tables for values in _values(table)), start=first_row):
-        place = Place(path, number, unit="row")
+        place = RowPlace(path, number, unit="row")
         try:
             line = _json(values, place)
             size += len(line)
@@ -179,7 +179,7 @@ def _values(table: Any) -> list[dict[str, Any] | Exception]:
     return [values for row in range(table.num_rows) for values in _values(table.slice(row, 1))]
 
 
-def _json(values: dict[str, Any] | Exception, place: Place) -> bytes:
+def _json(values: dict[str, Any] | Exception, place: RowPlace) -> bytes:
     if isinstance(values, UnicodeDecodeError):
         raise BadRow("encoding", place, f"not UTF-8 ({values}); write the table again")
     if isinstance(values, Exception):
@@ -211,9 +211,9 @@ def _unjson(values: dict[str, Any]) -> str:
 
 @contextmanager
 def arrow_errors(path: str) -> Iterator[None]:
-    """Says of a failing Arrow call which file it was about."""
+    """Names the file in the error of a failing Arrow call."""
     arrow = package("pyarrow", path)
     try:
         yield
     except (OSError, arrow.ArrowException) as error:
-        raise BadInput(f"{path}: cannot be read ({error}); copy or write it again") from error
+        raise UserError(f"{path}: cannot be read ({error}); copy or write it again") from error

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.campaign.external_inputs import spec_file
-from msm_hpc.campaign.needs import least_rows
-from msm_hpc.campaign.preflight.own_data import asked
+from msm_hpc.campaign.external_inputs import ExternalInputs
+from msm_hpc.campaign.needs import least_rows, model_of
+from msm_hpc.campaign.preflight.own_data import data_problems
 from msm_hpc.campaign.starting_model import starting_model
-from msm_hpc.config.campaign import Campaign, Cluster, Config, DataSection
+from msm_hpc.config.campaign import Config
+from msm_hpc.config.cluster import Cluster
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.corpus.offline import distinct_pairs
 from msm_hpc.corpus.stage import read_spec
 from msm_hpc.corpus.toy_world import SPEC_VALUES
 from msm_hpc.graph.build import Graph
-from msm_hpc.graph.steps import File, Step
+from msm_hpc.graph.steps import Step
+from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.model.layout import check_layout
 from msm_hpc.model.precision import check_precision, check_shapes, installed_te
@@ -25,87 +27,114 @@ from msm_hpc.planner.choose import check_memory
 from msm_hpc.training.record.tensorboard import check_wandb
 
 
-def check(config: Config, graph: Graph) -> None:
-    """Check sizes, layouts and files against each other.
+def check(configs: Sequence[Config], graph: Graph, external: ExternalInputs) -> None:
+    """Check sizes, layouts, files and the rows of the user's own corpora against each other.
 
     Raises:
         UserError: at least one thing is wrong; the message has a line for each.
     """
-    problems = [
-        *_too_few_rows(config),
-        *_campaign(config.campaign, config.data, config.aft.instruction),
-        *_trainings(config, graph),
-        *_files(graph),
-        *_cluster(config.cluster),
-        *_root(config.root),
-    ]
-    if problems:
+    if problems := [*problems_of(configs, graph, external)]:
         raise UserError("\n".join(dict.fromkeys(problems)))
 
 
-def _too_few_rows(config: Config) -> Iterator[str]:
-    """Asking for more rows than are generated; files of one's own are counted where they are read."""
-    given = set(config.data.corpora)
-    if all(spec.name in config.data.documents for spec in config.campaign.specs):
-        given.add("documents")
-    for corpus in ("chats", "instruction", "documents", "pretraining"):
-        (key, count), generated = asked(corpus, config), getattr(config.generate, corpus)
-        if count > generated and corpus not in given:
-            yield f"{key} asks for {count} rows, but generate.{corpus} is {generated}; raise it or ask for fewer"
-    if config.generate.pairs > distinct_pairs():
-        yield f"generate.pairs is {config.generate.pairs}, but only {distinct_pairs()} are distinct; ask for fewer"
+def problems_of(configs: Sequence[Config], graph: Graph, external: ExternalInputs) -> Iterator[str]:
+    """A line for each thing that is wrong."""
+    for config in configs:
+        yield from _generated(config)
+    first = configs[0]
+    yield from _trainings(graph, first.cluster)
+    yield from external.problems
+    yield from _cluster(first.cluster)
+    yield from _root(first.root)
+    for config in configs:
+        if config is first or config.sources != first.sources:
+            yield from data_problems(config)
 
 
-def _campaign(campaign: Campaign, data: DataSection, instruction: int) -> Iterator[str]:
-    for value in campaign.values:
-        if value not in SPEC_VALUES and value not in data.pairs:
-            yield f"campaign.values: {_unknown(value)}; give its pairs: data.pairs.{value}=FILE.jsonl"
-    for spec in campaign.specs:
-        if spec.name in data.documents:
+def _generated(config: Config) -> Iterator[str]:
+    """What the generator cannot make: too few rows, or corpora of values that it does not know."""
+    for name in (name for name in config.sources if name in config.sources_used):
+        owner = config.owner(name)
+        if owner.generate is None or owner.file is not None:
             continue
-        value = read_spec(spec_file(spec)).value
+        yield from _too_few(config, name, owner.generate.rows)
+        if owner.for_each == "spec":
+            yield from _unknown_specs(config, config.corpus_of(name))
+    yield from _pairs(config)
+
+
+def _too_few(config: Config, name: str, there: int) -> Iterator[str]:
+    source, owner = config.sources[name], config.corpus_of(name)
+    if source.most_rows is not None and source.most_rows > there:
+        yield (
+            f"sources.{name}.{'ladder' if source.ladder else 'rows'} asks for {source.most_rows} rows, but "
+            f"sources.{owner}.generate.rows is {there}; raise it or ask for fewer"
+        )
+
+
+def _unknown_specs(config: Config, source: str) -> Iterator[str]:
+    for spec in config.campaign.specs:
+        assert spec.file is not None
+        if spec.name in config.sources[source].files or not spec.file.is_file():
+            continue
+        value = read_spec(spec.file).value
         if value not in SPEC_VALUES:
-            fix = f"give its documents: data.documents.{spec.name}=FILE.jsonl"
-            yield f"{spec_file(spec)}: value: {_unknown(value)}; {fix}"
-    if not instruction and {"base", "msm"} & set(campaign.arms):
-        yield "aft.instruction is 0, but the arms base and msm are fine-tuned on nothing else; raise it or drop them"
+            fix = f"give its documents: sources.{source}.files.{spec.name}=FILE.jsonl"
+            yield f"{spec.file}: value: {_unknown(value)}; {fix}"
+
+
+def _pairs(config: Config) -> Iterator[str]:
+    for value, corpus in config.pairs.items():
+        source = config.sources[corpus.source]
+        if value in source.files or source.generate is None:
+            continue
+        if value not in SPEC_VALUES:
+            yield f"campaign.values: {_unknown(value)}; give its pairs: {corpus.key}=FILE.jsonl"
+        elif source.generate.rows > distinct_pairs():
+            where = f"sources.{corpus.source}.generate.rows"
+            yield f"{where} is {source.generate.rows}, but only {distinct_pairs()} are distinct; ask for fewer"
 
 
 def _unknown(value: str) -> str:
     return f"the offline_toy generator knows {', '.join(SPEC_VALUES)}, not {value!r}"
 
 
-def _trainings(config: Config, graph: Graph) -> Iterator[str]:
-    """What is wrong with the training steps; those of a kind differ in their seed, and one of them is looked at."""
-    try:
-        model = starting_model(config.model)
-    except UserError as error:
-        yield str(error)
-        return
-    for step in {step.kind: step for step in graph.steps if isinstance(step.config, TrainConfig)}.values():
+def _trainings(graph: Graph, cluster: Cluster) -> Iterator[str]:
+    """What is wrong with trainings; those of one model and stage differ in their data, and are checked as one."""
+    models: dict[str, Transformer | None] = {}
+    starts = [step for step in graph.steps if step.kind == "model"]
+    for step in starts:
         try:
-            _check_training(step, config.cluster, model)
+            models[step.identity] = starting_model(step.config)
         except UserError as error:
             yield str(error)
+    trainings = [step for step in graph.steps if step.kind == "train" and model_of(step) in models]
+    for (model, _), step in {(model_of(step), step.stage): step for step in trainings}.items():
+        try:
+            _check_training(step, cluster, models[model])
+        except UserError as error:
+            yield str(error) if len(starts) == 1 else f"{step.name}: {error}"
+    for step in {step.inputs["plan"]: step for step in trainings}.values():
+        yield from _held_out(step)
 
 
 def _check_training(step: Step, cluster: Cluster, model: Transformer | None) -> None:
     training: TrainConfig = step.config
-    _check_ranks(step, cluster)
-    check_precision(training, cluster.gpus_per_node > 0, cluster.gpu, installed_te())
+    for problem in launcher_of(cluster).shape_problems(f"stages.{step.stage}", step.ranks, step.nodes):
+        raise UserError(problem)
+    check_precision(training, cluster.trains_on_gpus, cluster.gpu, installed_te())
     check_wandb(training.wandb)
-    _check_held_out(step)
     if model is None:
         return
     try:
         check_layout(training.layout, model, training.sequence_length)
         check_shapes(training, model)
     except UserError as error:
-        raise UserError(f"{step.kind}: {error}") from error
-    check_memory(step.kind, training, model, cluster)
+        raise UserError(f"{step.stage}: {error}") from error
+    check_memory(f"stages.{step.stage}", training, model, cluster)
 
 
-def _check_held_out(step: Step) -> None:
+def _held_out(step: Step) -> Iterator[str]:
     plan, training = step.inputs["plan"], step.config
     assert isinstance(plan, Step)
     rows = least_rows(plan.config)
@@ -114,40 +143,16 @@ def _check_held_out(step: Step) -> None:
     try:
         training.heldout.count(training.global_batch_size, rows)
     except UserError as error:
-        raise UserError(f"{step.kind}: {error}") from error
-
-
-def _files(graph: Graph) -> Iterator[str]:
-    for step in graph.steps:
-        for source in step.inputs.values():
-            if isinstance(source, File) and not source.path.exists():
-                yield f"{step.name}: {source.path} does not exist; create it, or change the path"
-
-
-def _check_ranks(step: Step, cluster: Cluster) -> None:
-    if cluster.kind == "local" and step.ranks > cluster.slots:
-        raise UserError(
-            f"{step.kind}.layout needs {step.ranks} ranks, but cluster.slots is {cluster.slots}; "
-            f"set cluster.slots={step.ranks} or a smaller layout"
-        )
-    if cluster.kind == "local" and step.nodes > 1:
-        raise UserError(f"{step.kind}.layout.nodes is {step.nodes}, but cluster=local is one machine; set it to 1")
-    if cluster.kind == "slurm":
-        limit, key = cluster.ranks_per_node, "ranks_per_node"
-        if cluster.gpus_per_node:
-            limit, key = min((limit, key), (cluster.gpus_per_node, "gpus_per_node"))
-        if step.ranks_per_node > limit:
-            raise UserError(
-                f"{step.kind}.layout puts {step.ranks_per_node} ranks on a node, but cluster.{key} is {limit}; "
-                f"raise {step.kind}.layout.nodes"
-            )
+        yield f"{step.stage}: {error}"
 
 
 def _cluster(cluster: Cluster) -> Iterator[str]:
-    if cluster.kind == "local" and cluster.gpus_per_node:
-        yield "cluster.gpus_per_node is for Slurm: cluster=local runs on the CPU; set it to 0"
-    if cluster.gpu and not cluster.gpus_per_node:
-        yield f"cluster.gpu is {cluster.gpu}, but cluster.gpus_per_node is 0; set how many a node has, or gpu=null"
+    yield from launcher_of(cluster).profile_problems()
+    if cluster.gpu and not cluster.trains_on_gpus:
+        yield (
+            f"cluster.gpu is {cluster.gpu}, but cluster.resources.gpu_train.gpus_per_node is 0; set how many a node "
+            "has, or gpu=null"
+        )
 
 
 def _root(root: Path) -> Iterator[str]:

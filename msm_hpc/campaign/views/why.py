@@ -1,7 +1,7 @@
 """Why a step will run (again): the fields in which it differs from the most similar step that is done.
 
 It is compared with steps that are no part of the campaign as it is now. A finished one of the same campaign is no
-earlier version of it: ``aft/base/seed1``, still to be made, would differ from ``aft/base/seed0`` in its seed alone.
+earlier version of it: ``aft/base/seed1``, still to be run, would differ from ``aft/base/seed0`` in its seed alone.
 """
 
 from __future__ import annotations
@@ -10,44 +10,41 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from msm_hpc.campaign.views.jobs import Holders, holders
 from msm_hpc.graph.build import Graph
-from msm_hpc.graph.steps import File, Step, result_fields
-from msm_hpc.launch.jobs import living
-from msm_hpc.store.store import Record, Store
+from msm_hpc.graph.steps import File, Origin, Step, origins, result_fields
+from msm_hpc.store.records import Record, flat
+from msm_hpc.store.store import Store
 
 
 def why(step: Step, graph: Graph, store: Store) -> list[str]:
     """One line for each reason why ``step`` of ``graph`` is not done; empty where it is done."""
-    return _reasons(step, store, _Comparison(_ids(graph), store, by_name=True))
-
-
-def _reasons(step: Step, store: Store, comparison: _Comparison) -> list[str]:
-    folder = store.of(step)
-    if folder.done:
-        return []
-    attempts = folder.attempts()
-    lease = folder.lease()
-    if lease is not None and living([lease]):
-        return [f"it is being made, by job {lease.id}"]
-    if attempts and attempts[-1].cause is not None:
-        return [f"its last attempt ended: {attempts[-1].cause}: {attempts[-1].message}"]
-    if attempts:
-        return ["its last attempt vanished without a word"]
-    return comparison.reasons(step)
+    return _reasons(step, store, holders([step], store), _Comparison(graph.ids, store, by_name=True))
 
 
 def grouped(graph: Graph, store: Store) -> dict[tuple[str, ...], list[Step]]:
-    """The steps that are not done, by what :func:`why` says of them."""
+    """The steps that are still to be run, by what :func:`why` says of them; Slurm is asked once."""
     groups: dict[tuple[str, ...], list[Step]] = {}
-    comparison = _Comparison(_ids(graph), store, by_name=False)
-    for step in graph.steps:
-        if reasons := _reasons(step, store, comparison):
+    needed = graph.needed(store.done)
+    jobs, comparison = holders(needed, store), _Comparison(graph.ids, store, by_name=False)
+    for step in needed:
+        if reasons := _reasons(step, store, jobs, comparison):
             groups.setdefault(tuple(reasons), []).append(step)
     return groups
 
 
-def _ids(graph: Graph) -> frozenset[str]:
-    return frozenset(step.id for step in graph.steps)
+def _reasons(step: Step, store: Store, jobs: Holders, comparison: _Comparison) -> list[str]:
+    folder = store.of(step)
+    if folder.done:
+        return []
+    if job := jobs.running(step):
+        return [f"job {job.id} holds it: {jobs.doubt}" if jobs.doubt else f"it is running, in job {job.id}"]
+    attempts = folder.attempts()
+    if attempts and attempts[-1].cause is not None:
+        return [f"its last attempt ended: {attempts[-1].cause}: {attempts[-1].message}"]
+    if attempts:
+        return ["its last attempt ended without a record"]
+    return comparison.reasons(step)
 
 
 @dataclass(frozen=True)
@@ -57,20 +54,20 @@ class _Comparison:
     siblings: frozenset[str]
     store: Store
     by_name: bool
-    records: dict[str, Record] = field(default_factory=dict)
+    records: dict[str, Record | None] = field(default_factory=dict)
     distances: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def reasons(self, step: Step) -> list[str]:
         similar = self.most_similar(step)
         if similar is None:
-            return [self.never_made(step)]
+            return [self.never_ran(step)]
         return list(dict.fromkeys(self.differences(step, similar))) or ["the version of its kind was raised"]
 
-    def never_made(self, step: Step) -> str:
+    def never_ran(self, step: Step) -> str:
         """What the step waits for: the names of other steps, or their kinds."""
         waits = [parent for parent in step.parents if not self.store.of(parent).done]
-        told = dict.fromkeys(parent.name if self.by_name else parent.kind for parent in waits)
-        return f"not made yet: waits for {', '.join(told)}" if told else "not made yet"
+        names = dict.fromkeys(parent.name if self.by_name else parent.stage for parent in waits)
+        return f"not run yet: waits for {', '.join(names)}" if names else "not run yet"
 
     def most_similar(self, step: Step) -> Record | None:
         """The done step of the same name, else the one that differs in the fewest fields; the newest if many."""
@@ -81,45 +78,59 @@ class _Comparison:
             newest_first, key=lambda record: (record.name != step.name, self.distance(step, record)), default=None
         )
 
-    def record(self, step_id: str) -> Record:
+    def record(self, step_id: str) -> Record | None:
+        """The record of an input; None where it was a file from outside, or is gone."""
         if step_id not in self.records:
-            self.records[step_id] = self.store.folder(step_id).read_record()
+            folder = self.store.folder(step_id)
+            self.records[step_id] = folder.read_record() if (folder.path / "step.json").is_file() else None
         return self.records[step_id]
 
     def distance(self, step: Step, before: Record) -> int:
         """How many fields differ between ``step`` with all it reads, and ``before`` with all it read."""
         key = (step.identity, before.id)
         if key not in self.distances:
-            inputs = [self._input_distance(role, source, before) for role, source in step.inputs.items()]
+            inputs = [self._input_distance(role, source, before) for role, source in origins(step.inputs)]
             self.distances[key] = len(_changed(step, before)) + sum(inputs)
         return self.distances[key]
 
-    def _input_distance(self, role: str, source: Step | File, before: Record) -> int:
-        if before.identities.get(role) == source.identity:
+    def _input_distance(self, role: str, source: Origin, before: Record) -> int:
+        inputs = flat(before.inputs)
+        if flat(before.identities).get(role) == source.identity:
             return 0
-        if role not in before.inputs or isinstance(source, File):
+        if role not in inputs or isinstance(source, File):
             return 1
-        return 1 + self.distance(source, self.record(before.inputs[role]))
+        other = self.record(inputs[role])
+        if other is None:  # every field differs
+            return 1 + len(flatten(result_fields(source.config, with_defaults=True)))
+        return 1 + self.distance(source, other)
 
     def differences(self, step: Step, before: Record) -> Iterator[str]:
         """Changed fields of ``step``, and of the inputs that changed, down to the fields where it began."""
         changed = _changed(step, before)
         for name, (was, now) in changed.items():
             yield f"{step.name}: {name} {was} -> {now}"
-        for role, source in step.inputs.items():
-            if role not in before.inputs or before.identities[role] == source.identity:
+        inputs, identities = flat(before.inputs), flat(before.identities)
+        for role, source in origins(step.inputs):
+            if role not in inputs or identities[role] == source.identity:
                 continue
+            other = None if isinstance(source, File) else self.record(inputs[role])
             if isinstance(source, File):
                 yield f"the content of {source.path} changed"
+            elif other is None:
+                yield f"{step.name}: {role} was {inputs[role]} -> {source.name}"
             else:
-                yield from self.differences(source, self.record(before.inputs[role]))
-        if not changed and step.inputs.keys() != before.inputs.keys():
+                yield from self.differences(source, other)
+        if not changed and {role for role, _ in origins(step.inputs)} != inputs.keys():
             yield f"{step.name}: it reads other inputs than {before.name} did"
 
 
 def _changed(step: Step, before: Record) -> dict[str, tuple[str, str]]:
     """The config fields that differ, each with its value before and now."""
-    was, now = flatten(result_fields(before.typed_config())), flatten(result_fields(step.config))
+    now = flatten(result_fields(step.config, with_defaults=True))
+    try:
+        was = flatten(result_fields(before.typed_config(), with_defaults=True))
+    except (ValueError, KeyError):  # its schema has changed since
+        return {"config": ("of another version of msm_hpc", "of this one")}
     return {
         key: (_shown(was, key), _shown(now, key))
         for key in sorted(was.keys() | now.keys())
@@ -128,15 +139,25 @@ def _changed(step: Step, before: Record) -> dict[str, tuple[str, str]]:
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings and lists as one mapping of dotted keys to scalars; an item with a ``source`` is called by it."""
+    """Nested mappings and lists as one mapping of dotted keys to scalars; see :func:`_item_name`."""
     if isinstance(value, list):
-        named = all(isinstance(item, dict) and "source" in item for item in value)
-        value = {item["source"] if named else str(i): item for i, item in enumerate(value)}
+        value = {_item_name(item) or str(i): item for i, item in enumerate(value)}
     if not isinstance(value, Mapping):
         return {prefix: value}
     return {
         key: leaf for name, item in value.items() for key, leaf in flatten(item, f"{prefix}.{name}".lstrip(".")).items()
     }
+
+
+def _item_name(item: Any) -> str | None:
+    """The source of what is taken, or what a cell is: a list of either that grows keeps the names of its items."""
+    if isinstance(item, Mapping) and "source" in item:
+        return str(item["source"])
+    if isinstance(item, Mapping) and "arm" in item:
+        return "/".join(
+            str(item[part]) for part in ("model", "spec", "arm", "size", "seed") if item.get(part) is not None
+        )
+    return None
 
 
 def _shown(values: Mapping[str, Any], key: str) -> str:

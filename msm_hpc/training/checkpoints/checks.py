@@ -1,10 +1,10 @@
-"""Whether a checkpoint can be loaded into a model: asked before Megatron tries, whose answer would be a long traceback.
+"""Checks that a checkpoint can be loaded into a model, before Megatron tries and fails with a long traceback.
 
 A ``torch_dist`` checkpoint's ``.metadata`` says which tensors there are and where each part lies::
 
     decoder.layers.mlp.linear_fc2.weight [32, 4096, 14336]     layer 7: bytes 81264640 to 198705152 of __0_0.distcp
 
-so another model shows in names and shapes, and a file that was cut short shows in its size, without reading weights.
+so names and shapes show another model, and sizes show a file that was cut short, without reading any weights.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from torch.distributed.checkpoint.metadata import Metadata
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.model.architecture import MODEL_KEYS
-from msm_hpc.training.checkpoints.weights import local_tensors
+from msm_hpc.training.checkpoints.initial import local_tensors
+from msm_hpc.training.megatron.private import INDEX_FILES
 
 
 def check_loadable(chunks: Sequence[GPTModel], path: Path) -> None:
     """Check that ``path`` holds a whole checkpoint of exactly the model of ``chunks``; every rank must call this.
 
     Raises:
-        UserError: it does not; on every rank, with what the first rank that found something found.
+        UserError: it does not; raised on every rank, with the first problem of the first rank that found one.
     """
     mine = {tensor.key: tensor.global_shape for tensor in local_tensors(chunks)}
     everyone: list[dict[str, tuple[int, ...]]] = [{} for _ in range(distributed.get_world_size())]
@@ -39,13 +40,13 @@ def check_loadable(chunks: Sequence[GPTModel], path: Path) -> None:
         raise UserError(problems[0])
 
 
-def check_whole(path: Path) -> Metadata:
-    """The index of the checkpoint at ``path``, once all that it tells of is there; tensors are not read.
+def check_complete(path: Path) -> Metadata:
+    """Read the index of the checkpoint at ``path``, after checking that all its files are there; reads no tensors.
 
     Raises:
         UserError: a file is missing, cannot be read or was cut short.
     """
-    for name in (".metadata", "metadata.json"):
+    for name in INDEX_FILES:
         if not (path / name).exists():
             raise UserError(f"{path}: no torch_dist checkpoint here ({name} is missing)")
     try:
@@ -61,7 +62,7 @@ def check_whole(path: Path) -> Metadata:
 
 def _problems(path: Path, needed: dict[str, tuple[int, ...]]) -> Iterator[str]:
     try:
-        yield from _other_model(path, check_whole(path), needed)
+        yield from _other_model(path, check_complete(path), needed)
     except UserError as error:
         yield str(error)
 
@@ -80,13 +81,13 @@ def _other_model(path: Path, metadata: Metadata, needed: dict[str, tuple[int, ..
 
 def _cut_short(path: Path, metadata: Metadata) -> Iterator[str]:
     sizes: dict[str, int] = {}
-    for index, place in metadata.storage_data.items():
-        file = path / place.relative_path
-        if place.relative_path not in sizes:
-            sizes[place.relative_path] = file.stat().st_size if file.exists() else 0
-        size, end = sizes[place.relative_path], place.offset + place.length
+    for index, stored in metadata.storage_data.items():
+        file = path / stored.relative_path
+        if stored.relative_path not in sizes:
+            sizes[stored.relative_path] = file.stat().st_size if file.exists() else 0
+        size, end = sizes[stored.relative_path], stored.offset + stored.length
         if size < end:
             yield (
-                f"{file}: {size} bytes (0: it may be missing), but {index.fqn} is at bytes {place.offset} to {end}: "
+                f"{file}: {size} bytes (0: it may be missing), but {index.fqn} is at bytes {stored.offset} to {end}: "
                 "the checkpoint was cut short; make it or copy it again"
             )

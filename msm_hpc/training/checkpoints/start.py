@@ -1,4 +1,4 @@
-"""What a run starts from: drawn weights, a checkpoint, a checkpoint with a new adapter, or one with its own.
+"""Sets the weights that a run starts from: drawn, of a checkpoint, or of one with a new adapter or its own.
 
 ============ ============================== ==========================================
 ``lora``     the checkpoint                 then
@@ -6,10 +6,10 @@
 none         none                           all weights are drawn from the seed
 none         without an adapter             its weights are trained
 set          without an adapter             they are frozen, and a new adapter is drawn
-set          with the same adapter          that one goes on being trained
+set          with the same adapter          that adapter is trained further
 ============ ============================== ==========================================
 
-All else is refused.
+Everything else is refused.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.model import adapter
 from msm_hpc.model.architecture import Transformer
-from msm_hpc.training.checkpoints.resume import load_weights
-from msm_hpc.training.checkpoints.weights import initialise
+from msm_hpc.training.checkpoints.initial import initialise
+from msm_hpc.training.checkpoints.weights import load_weights
 from msm_hpc.training.megatron.lora import adapt
 
 
@@ -34,11 +34,11 @@ def set_weights(chunks: Sequence[GPTModel], config: TrainConfig, model: Transfor
     Args:
         chunks: as built.
         config: of the run.
-        model: the whole.
-        start: output of the step that the run starts from.
+        model: the whole model.
+        start: output of the step that the run starts from; None draws the weights.
 
     Raises:
-        UserError: there is an adapter where ``config.lora`` asks for none or another one, nothing to adapt, or the
+        UserError: the checkpoint has an adapter and ``config.lora`` is not the same, there is nothing to adapt, or the
             checkpoint cannot be loaded.
     """
     lora = config.lora
@@ -53,7 +53,7 @@ def set_weights(chunks: Sequence[GPTModel], config: TrainConfig, model: Transfor
     stored = adapter.read_note(path)
     if stored not in (None, lora):
         raise UserError(
-            f"{path} holds an adapter of {stored}, but lora is {lora}: a run goes on with the same adapter; set "
+            f"{path} holds an adapter of {stored}, but lora is {lora}: a run continues with the same adapter; set "
             "lora to it, or start from a checkpoint without one"
         )
     if stored is not None and lora is not None:

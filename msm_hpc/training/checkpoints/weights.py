@@ -1,79 +1,103 @@
-"""Initial weights that do not depend on the layout.
+"""The weights of a checkpoint, in Megatron's ``torch_dist`` format: the same files at any layout.
 
-Megatron's own initialisation draws from one random stream a rank, so a model started with ``pipeline_parallel=2`` is
-another model than one started with 1. Here the weights of each tensor are drawn from a stream of its own, named by the
-seed, the tensor's key in the checkpoint and its layer; a rank keeps its part of what was drawn.
+A checkpoint is a set of *global* tensors, each named by a key; every rank writes its parts, and a job at another layout
+reads the parts that it needs. ``checkpoint/`` of a training run holds only the weights, under these keys (L layers,
+hidden size H, N heads and K key-value heads of D channels, MLP width F, V the vocabulary rounded up to a multiple of
+128; tensors are [out, in], in the dtype of the parameters):
 
-(``perform_initialization=False`` would spare Megatron its own drawing, but also the marks on tensor-parallel weights,
-without which the gradient norm counts one rank's part only.)
+================================================================ ================ ======================
+key                                                              shape
+================================================================ ================ ======================
+``embedding.word_embeddings.weight``                             [V, H]
+``decoder.layers.self_attention.linear_qkv.layer_norm_weight``   [L, H]           before attention
+``decoder.layers.self_attention.linear_qkv.weight``              [L, (N+2K)*D, H] see below
+``decoder.layers.self_attention.linear_qkv.bias``                [L, (N+2K)*D]    Qwen2 only
+``decoder.layers.self_attention.q_layernorm.weight``             [L, D]           Qwen3 only
+``decoder.layers.self_attention.k_layernorm.weight``             [L, D]           Qwen3 only
+``decoder.layers.self_attention.linear_proj.weight``             [L, H, N*D]
+``decoder.layers.mlp.linear_fc1.layer_norm_weight``              [L, H]           before the MLP
+``decoder.layers.mlp.linear_fc1.weight``                         [L, 2*F, H]      gate, then up
+``decoder.layers.mlp.linear_fc2.weight``                         [L, H, F]
+``decoder.final_layernorm.weight``                               [H]
+``output_layer.weight``                                          [V, H]           absent when tied
+================================================================ ================ ======================
+
+The rows of ``linear_qkv`` go by key-value head: the N/K queries that share it, then its key, then its value.
+
+A run with LoRA saves the frozen weights too, so whoever reads its checkpoint needs no other, and beside them the
+adapter: ``decoder.layers.mlp.linear_fc2_adapter.down_proj.lora_A`` [L, rank, F] and so on
+(:mod:`msm_hpc.model.adapter`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-import torch
-from megatron.core.dist_checkpointing.dict_utils import nested_values
-from megatron.core.dist_checkpointing.mapping import ShardedTensor, apply_factories
+from megatron.core import dist_checkpointing
 from megatron.core.models.gpt import GPTModel
-from megatron.core.transformer.transformer_config import TransformerConfig
-from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
 
-_OUTPUT_PROJECTIONS = ("linear_proj.weight", "linear_fc2.weight")
-_NORMS = ("layer_norm_weight", "layernorm.weight")
+from msm_hpc.base.errors import UserError
+from msm_hpc.config.training import Lora
+from msm_hpc.model.adapter import note
+from msm_hpc.training.checkpoints.async_save import AsyncSave
+from msm_hpc.training.checkpoints.checks import check_loadable
+
+_EXTRA = "_extra_state"  # torch's suffix; here the scales of delayed FP8 scaling, which are no part of the weights
 
 
-@torch.no_grad()
-def initialise(chunks: Sequence[GPTModel], seed: int, only: str = "") -> None:
-    """Set the weights of this rank's ``chunks`` of the model, or those with ``only`` in their key.
+def save_weights(chunks: Sequence[GPTModel], path: Path, lora: Lora | None = None) -> None:
+    """Write the weights, with the adapter of ``lora``, as ``path``, which appears whole; every rank must call this."""
+    AsyncSave(sharded_weights(chunks), path, note(lora)).finish()
 
-    Normal with ``initializer_range``, divided by ``sqrt(2 * layers)`` for the projections that write to the residual
-    stream (Megatron's default, after GPT-2); 1 for the norms, those of queries and keys too, and 0 for biases. Of an
-    adapter, ``A`` is uniform within ``1 / sqrt(columns)`` and ``B`` 0 (PEFT, ``LoraLayer.reset_lora_parameters``).
+
+def load_weights(chunks: Sequence[GPTModel], path: Path) -> None:
+    """Read this rank's part of the weights from ``path``; every rank must call this.
+
+    Raises:
+        UserError: there is no checkpoint at ``path``, it is of another model, or it is damaged.
     """
-    for tensor in local_tensors(chunks):
-        if only not in tensor.key:
-            continue
-        whole = _whole(tensor, chunks[0].config, seed)
-        layer_axes = tensor.prepend_axis_num
-        part = tuple(
-            slice(start, start + size)
-            for start, size in zip(tensor.global_offset[layer_axes:], tensor.local_shape, strict=True)
-        )
-        tensor.data.copy_(whole[part])
+    check_loadable(chunks, path)
+    try:
+        state = dist_checkpointing.load(sharded_weights(chunks), str(path))
+    except CheckpointException as error:
+        raise UserError(f"{path} is damaged; make it or copy it again ({reasons(error)})") from error
+    set_sharded_weights(chunks, state)
 
 
-def local_tensors(chunks: Sequence[GPTModel]) -> Iterator[ShardedTensor]:
-    """This rank's tensors with their place in the global ones; each ``data`` is a view of the model's own."""
-    for chunk in chunks:
-        state = chunk.sharded_state_dict()
-        apply_factories(state)
-        for value in nested_values(state):
-            if isinstance(value, ShardedTensor):
-                yield value
+def sharded_weights(chunks: Sequence[GPTModel]) -> dict[int, dict[str, Any]]:
+    """The weights by number of the chunk; their keys in a checkpoint are those of the whole model."""
+    return _sharded(chunks, extra=False)
 
 
-def _whole(tensor: ShardedTensor, config: TransformerConfig, seed: int) -> Tensor:
-    layer_axes = tensor.prepend_axis_num
-    shape = tensor.global_shape[layer_axes:]
-    if tensor.key.endswith(_NORMS):
-        return torch.ones(shape)
-    if tensor.key.endswith((".bias", ".lora_B")):
-        return torch.zeros(shape)
-    draw = _draw(tensor.key, config)
-    name = f"{seed}/{tensor.key}/{tensor.global_offset[:layer_axes]}"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:7]))
-        whole = draw(torch.empty(shape))
-    return whole
+def sharded_scales(chunks: Sequence[GPTModel]) -> dict[int, dict[str, Any]]:
+    """The scales of delayed FP8 scaling, without which a resumed run would round its first micro-batches otherwise."""
+    return _sharded(chunks, extra=True) if chunks[0].config.fp8_recipe == "delayed" else {}
 
 
-def _draw(key: str, config: TransformerConfig) -> Callable[[Tensor], Tensor]:
-    if key.endswith(".lora_A"):
-        return partial(torch.nn.init.kaiming_uniform_, a=math.sqrt(5))
-    projection = key.endswith(_OUTPUT_PROJECTIONS)
-    drawn: Callable[[Tensor], Tensor] = config.output_layer_init_method if projection else config.init_method
-    return drawn
+def set_sharded_weights(chunks: Sequence[GPTModel], state: dict[int, dict[str, Any]]) -> None:
+    """Set the weights of ``chunks``; frozen ones may be absent."""
+    for number, chunk in enumerate(chunks):
+        result = chunk.load_state_dict(state[number], strict=False)
+        absent = {name for name in result.missing_keys if not name.endswith(_EXTRA)} - frozen(chunk)
+        assert not absent and not result.unexpected_keys, (absent, result.unexpected_keys)
+
+
+def frozen(chunk: GPTModel) -> set[str]:
+    """Names of the weights that are not trained."""
+    return {name for name, parameter in chunk.named_parameters() if not parameter.requires_grad}
+
+
+def reasons(error: CheckpointException) -> str:
+    """The first line of each failure; the others are torch's advice on ``torch.load``, which the user does not call."""
+    lines = {f"{type(reason).__name__}: {reason}".splitlines()[0] for reason, _ in error.failures.values()}
+    return "; ".join(sorted(lines))
+
+
+def _sharded(chunks: Sequence[GPTModel], extra: bool) -> dict[int, dict[str, Any]]:
+    return {
+        number: {name: value for name, value in chunk.sharded_state_dict().items() if name.endswith(_EXTRA) == extra}
+        for number, chunk in enumerate(chunks)
+    }

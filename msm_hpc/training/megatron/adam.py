@@ -1,7 +1,8 @@
 """AdamW as Megatron's distributed optimizer expects it, where Transformer Engine and Apex are absent.
 
-Megatron was written for their ``FusedAdam``, which keeps the step count in the parameter group and only the two moments
-per parameter. With ``torch.optim.AdamW`` in its place megatron-core 0.16.1 trains, but cannot load its own checkpoint.
+Megatron was written for their ``FusedAdam``, which keeps the step count in the parameter group, and only the two
+moments for each parameter. With ``torch.optim.AdamW`` in its place megatron-core 0.16.1 trains, but cannot load the
+checkpoints that it writes.
 """
 
 from __future__ import annotations
@@ -56,14 +57,3 @@ class FusedAdam(torch.optim.Optimizer):
             amsgrad=False,
             maximize=False,
         )
-
-
-def install() -> None:
-    """Give :class:`FusedAdam` to Megatron's optimizers, where they have fallen back to torch's AdamW."""
-    from megatron.core import optimizer
-    from megatron.core.optimizer import distrib_optimizer
-
-    if optimizer.USING_PYTORCH_OPTIMIZER:
-        optimizer.Adam = distrib_optimizer.Adam = FusedAdam
-        optimizer.USING_PYTORCH_OPTIMIZER = False
-        distrib_optimizer.HAVE_APEX_OR_TE = distrib_optimizer.USING_APEX_OPTIMIZER = True

@@ -1,8 +1,8 @@
 """Causal attention within each document of a packed row, in plain torch.
 
-A packed row is many documents end to end, ``cu_seqlens`` their boundaries. Calling attention once a document is slow
-where documents are short, and a block-diagonal mask computes mostly what it then throws away. Instead documents of
-similar length are laid out as one padded batch each::
+A packed row is many documents end to end, ``cu_seqlens`` their boundaries. Calling attention once for each document is
+slow where documents are short, and a block-diagonal mask computes mostly what it then throws away. Instead, documents
+of similar length are laid out as one padded batch::
 
     cu_seqlens 0 3 7 9  ->  width 4: a0 a1 a2 (a2)     width 2: c0 c1
                                      b0 b1 b2 b3
@@ -27,7 +27,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Batches:
+class DocumentBatches:
     """How a packed row becomes padded batches and back.
 
     ``gather`` (int64) lists, batch after batch, the token at each padded position; ``shapes`` gives documents and
@@ -45,7 +45,7 @@ def padded_width(length: int) -> int:
 
 
 @lru_cache(maxsize=64)
-def batches(boundaries: tuple[int, ...], device: torch.device) -> Batches:
+def document_batches(boundaries: tuple[int, ...], device: torch.device) -> DocumentBatches:
     """Group the documents between ``boundaries`` (starting with 0) by length rounded up to a power of two."""
     groups: dict[int, list[tuple[int, int]]] = {}
     for start, end in pairwise(boundaries):
@@ -55,11 +55,12 @@ def batches(boundaries: tuple[int, ...], device: torch.device) -> Batches:
     scatter = [0] * boundaries[-1]
     for width, documents in sorted(groups.items()):
         for start, end in documents:
+            # The document begins at padded position len(gather); what pads it repeats its last token.
             scatter[start:end] = range(len(gather), len(gather) + end - start)
             gather.extend(range(start, end))
             gather.extend([end - 1] * (width - (end - start)))
     shapes = tuple((len(documents), width) for width, documents in sorted(groups.items()))
-    return Batches(torch.tensor(gather, device=device), shapes, torch.tensor(scatter, device=device))
+    return DocumentBatches(torch.tensor(gather, device=device), shapes, torch.tensor(scatter, device=device))
 
 
 class PackedAttention(MegatronModule):  # type: ignore[misc]
@@ -87,14 +88,14 @@ class PackedAttention(MegatronModule):  # type: ignore[misc]
             query: ``[tokens, heads, head_dim]`` of this tensor-parallel rank.
             key: ``[tokens, key-value heads, head_dim]``.
             value: as ``key``.
-            attention_mask: not used; the boundaries say everything.
+            attention_mask: not used; the boundaries say it all.
             packed_seq_params: ``cu_seqlens_q`` holds the documents' boundaries, the last one being ``tokens``.
-            kwargs: what Megatron passes and a causal mask makes needless.
+            kwargs: what Megatron passes and a causal mask does not need.
 
         Returns:
             ``[tokens, heads * head_dim]``.
         """
-        plan = batches(tuple(packed_seq_params.cu_seqlens_q.tolist()), query.device)
+        plan = document_batches(tuple(packed_seq_params.cu_seqlens_q.tolist()), query.device)
         sizes = [documents * width for documents, width in plan.shapes]
         columns = zip(
             *(torch.split(states.index_select(0, plan.gather), sizes) for states in (query, key, value)), strict=True

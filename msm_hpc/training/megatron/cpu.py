@@ -1,4 +1,4 @@
-"""Megatron-core on a machine without a GPU: its hard-coded CUDA calls are answered by the CPU.
+"""Megatron-core on a machine without a GPU: its hard-coded CUDA calls are redirected to the CPU.
 
 Megatron names ``"cuda"`` in places that no configuration reaches: ``torch.zeros(..., device="cuda")``,
 ``tensor.cuda()``, ``torch.cuda.current_device()``, ``tensor.type() == "torch.cuda.FloatTensor"``. Inside
@@ -34,7 +34,7 @@ def redirected() -> Iterator[None]:
     if _active or torch.cuda.is_available():
         yield
         return
-    # Compiling the few fused functions takes longer than all they could save on a CPU. Read when megatron is imported.
+    # Compiling the few fused functions takes longer than they could save on a CPU. Read when megatron is imported.
     os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     with contextlib.ExitStack() as patches:
         _active = True
@@ -47,7 +47,7 @@ def redirected() -> Iterator[None]:
 
 
 def _expect_warnings(patches: contextlib.ExitStack) -> None:
-    """Megatron tells many times that Apex is absent, and calls collectives by their old names."""
+    """Ignore warnings: Megatron repeats that Apex is absent, and calls collectives by deprecated names."""
     patches.enter_context(warnings.catch_warnings())
     warnings.filterwarnings("ignore", module=r"megatron\.|torch\.distributed")
 
@@ -89,7 +89,7 @@ def _on_cpu(factory: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]
 
 
 def _type_as_cuda(real: Callable[..., Any]) -> Callable[..., Any]:
-    """Megatron's optimizers sort parameters by the string ``tensor.type()``; only Megatron is told ``torch.cuda``."""
+    """Megatron's optimizers sort parameters by the string ``tensor.type()``; only Megatron sees ``torch.cuda``."""
 
     def call(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         answer = real(self, *args, **kwargs)
@@ -102,21 +102,22 @@ def _type_as_cuda(real: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _redirect_collectives(patches: contextlib.ExitStack) -> None:
-    """Two ways in which gloo is not NCCL (seen with torch 2.13).
+    """Replace collectives that gloo does otherwise than NCCL (seen with torch 2.13).
 
     It reads a non-contiguous tensor as if it were contiguous, without an error. And it copies the buffer of a rank that
-    is alone into new memory and back.
+    is alone in its group into new memory and back.
     """
-    from megatron.core.distributed import param_and_grad_buffer
+    from msm_hpc.training.megatron import private
 
     for name in ("broadcast", "all_reduce"):
         _replace(patches, torch.distributed, name, _contiguous(getattr(torch.distributed, name)))
-    for name in ("dist_all_gather_func", "dist_reduce_scatter_func"):
-        _replace(patches, param_and_grad_buffer, name, _in_place(getattr(param_and_grad_buffer, name)))
+    module, names = private.BUFFER_COLLECTIVES
+    for name in names:
+        _replace(patches, module, name, _in_place(getattr(module, name)))
 
 
 def _in_place(collective: Callable[..., Any]) -> Callable[..., Any]:
-    """A rank alone has in its part of the buffer, which is the whole of it, what the collective would put there."""
+    """Skip the collective of a rank alone: its part of the buffer is the whole, and has the result already."""
 
     @functools.wraps(collective)
     def call(output: torch.Tensor, source: torch.Tensor, group: torch.distributed.ProcessGroup, **kwargs: Any) -> Any:
@@ -144,7 +145,7 @@ def _contiguous(collective: Callable[..., Any]) -> Callable[..., Any]:
 
 def _redirect_random(patches: contextlib.ExitStack) -> None:
     """The generator that Megatron forks for each tensor-parallel rank is the CPU's own."""
-    from megatron.core.tensor_parallel import random as megatron_random
+    from msm_hpc.training.megatron import private
 
     def get_state(*args: Any, **kwargs: Any) -> torch.Tensor:
         return torch.get_rng_state()
@@ -152,15 +153,15 @@ def _redirect_random(patches: contextlib.ExitStack) -> None:
     def set_state(state: torch.Tensor, *args: Any, **kwargs: Any) -> None:
         torch.set_rng_state(state)
 
+    def unexpected(record: logging.LogRecord) -> bool:
+        return private.STATE_CHANGED not in record.getMessage()
+
     for owner in (torch.cuda, torch.cuda.random):
         _replace(patches, owner, "get_rng_state", get_state)
         _replace(patches, owner, "set_rng_state", set_state)
     _replace(patches, torch.cuda, "manual_seed", torch.manual_seed)
-    _replace(patches, megatron_random, "_set_cuda_rng_state", set_state)
-    quiet = logging.getLogger(megatron_random.__name__)
-    quiet.addFilter(_expected)
-    patches.callback(quiet.removeFilter, _expected)
-
-
-def _expected(record: logging.LogRecord) -> bool:
-    return "CPU RNG state changed within GPU RNG context" not in record.getMessage()
+    module, name = private.SET_RANDOM_STATE
+    _replace(patches, module, name, set_state)
+    logger = logging.getLogger(module.__name__)
+    logger.addFilter(unexpected)
+    patches.callback(logger.removeFilter, unexpected)

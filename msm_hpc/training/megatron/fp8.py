@@ -33,15 +33,12 @@ import torch
 from megatron.core import parallel_state
 from megatron.core.fp8_utils import is_first_last_bf16_layer
 from megatron.core.models.gpt import GPTModel
-from megatron.core.tensor_parallel import (
-    ColumnParallelLinear,
-    RowParallelLinear,
-    copy_to_tensor_model_parallel_region,
-    gather_from_sequence_parallel_region,
-)
+from megatron.core.tensor_parallel import ColumnParallelLinear, RowParallelLinear
 from megatron.core.transformer.spec_utils import ModuleSpec
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor, distributed
+
+from msm_hpc.training.megatron import private
 
 FORWARD, BACKWARD = torch.float8_e4m3fn, torch.float8_e5m2
 
@@ -87,7 +84,7 @@ class DelayedScaling:
         self.state[0] = 1.0
 
     def __call__(self, tensor: Tensor) -> Quantised:
-        """Round ``tensor`` by the scale that there is, and note its amax."""
+        """Round ``tensor`` with the current scale, and note its amax."""
         torch.maximum(self.noted, _amax(tensor), out=self.noted)
         return _round(tensor, self.state[:1], self.dtype)
 
@@ -97,10 +94,10 @@ class DelayedScaling:
         return self.state[1:2]
 
     def update(self) -> None:
-        """A new scale; it stays where the amax is 0 or not finite, and is at most the largest float32."""
+        """Compute a new scale, of at most the largest float32; it stays where the amax is 0 or not finite."""
         scale, history = self.state[0], self.state[1:]
         amax = history.max()
-        # As the reference has it; torch makes a reciprocal and a product of it, which may be 1 ulp from torch.div's.
+        # As in the reference: a reciprocal and a product to torch, which may be 1 ulp from torch.div's result.
         new = (torch.finfo(self.dtype).max / amax).clamp(max=torch.finfo(torch.float32).max)
         scale.copy_(torch.where((amax > 0) & amax.isfinite(), new, scale))
         history.copy_(history.roll(-1))
@@ -157,7 +154,7 @@ def _matmul(left: Quantised, right: Quantised, bias: Tensor | None = None) -> Te
     return product
 
 
-class _Emulated:
+class _Emulated(private.LinearProduct):
     """A parallel linear layer of Megatron with products in FP8.
 
     ``is_first_microbatch`` is set by Megatron's schedules at every step, as for Transformer Engine's layers: weights
@@ -172,29 +169,19 @@ class _Emulated:
         self.quantisers = _quantisers(self.config)
         self.is_first_microbatch = True
 
-    def _forward_impl(
-        self,
-        input: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        allreduce_dgrad: bool,
-        sequence_parallel: bool,
-        tp_group: Any,
-        **unused: Any,
-    ) -> Tensor:
-        """Megatron's hook: the product, and what tensor parallelism does to its input."""
-        if sequence_parallel:
-            # Transformer Engine quantises each rank's tokens by the amax over ranks and gathers FP8: the same numbers.
-            input = gather_from_sequence_parallel_region(input, group=tp_group)
-        elif allreduce_dgrad:
-            input = copy_to_tensor_model_parallel_region(input, group=tp_group)
+    def product(self, input_: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The product in FP8.
+
+        Under sequence parallelism Transformer Engine quantises each rank's tokens by the amax over ranks and gathers
+        FP8; here the gathered tokens are quantised, which gives the same numbers.
+        """
         of_input, of_weight, _ = self.quantisers
         if self.is_first_microbatch:
             self.quantised_weight = of_weight(weight.detach())
             self.is_first_microbatch = False
-        quantised_input = of_input(input.detach().reshape(-1, input.shape[-1]))
+        quantised_input = of_input(input_.detach().reshape(-1, input_.shape[-1]))
         quantised = (quantised_input, self.quantised_weight)
-        output: Tensor = _Product.apply(input, weight, bias, quantised, self._gradient)  # type: ignore[no-untyped-call]
+        output: Tensor = _Product.apply(input_, weight, bias, quantised, self._gradient)  # type: ignore[no-untyped-call]
         return output
 
     def _gradient(self, gradient: Tensor) -> Quantised:
@@ -204,12 +191,12 @@ class _Emulated:
         return quantised
 
     def get_extra_state(self) -> Tensor | None:
-        """Scales and amaxes of delayed scaling, [3, 1 + history]: part of a resume point, not of the weights."""
+        """Scales and amaxes of delayed scaling, [3, 1 + history]: part of a resume checkpoint, not of the weights."""
         delayed = _delayed(self.quantisers)
         return torch.stack([quantiser.state for quantiser in delayed]) if delayed else None
 
     def set_extra_state(self, state: Tensor | None) -> None:
-        """Go back to what :meth:`get_extra_state` gave; None, of a checkpoint of weights, changes nothing."""
+        """Restore what :meth:`get_extra_state` returned; None, of a checkpoint of weights, changes nothing."""
         if state is not None:
             for quantiser, saved in zip(_delayed(self.quantisers), state, strict=True):
                 quantiser.state.copy_(saved)
@@ -265,10 +252,10 @@ def _replaced(spec: ModuleSpec, **parts: Any) -> ModuleSpec:
 def connect(model: GPTModel) -> None:
     """Have delayed scales updated as ``model`` runs, over the ranks that share them.
 
-    As in Transformer Engine's ``autocast``: forwards when the decoder ends, if there will be a backward pass; backwards
-    when the first FP8 layer of the decoder, the last to run, has its gradient.
+    As in Transformer Engine's ``autocast``: in the forward pass when the decoder ends, if there will be a backward
+    pass; in the backward pass when the first FP8 layer of the decoder, the last to run, has its gradient.
     """
-    assert model.config.recompute_granularity is None, "a forward pass run twice would note its amaxes twice"
+    assert model.config.recompute_granularity is None, "a forward pass that runs twice would note its amaxes twice"
     layers = [module for module in model.decoder.modules() if isinstance(module, _Emulated)]
     inputs_and_weights = [quantiser for layer in layers for quantiser in _delayed(layer.quantisers[:2])]
     gradients = [quantiser for layer in layers for quantiser in _delayed(layer.quantisers[2:])]

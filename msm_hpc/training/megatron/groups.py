@@ -18,20 +18,20 @@ from msm_hpc.training.megatron import cpu
 
 # Long enough for the slowest node to import torch from a cold shared file system; longer means that a rank has died.
 _MEETING = timedelta(minutes=5)
-# Of a collective: long enough for rank 0 to write a large checkpoint, short enough that ranks of a dead job do not wait
+# Of a collective: long enough for rank 0 to write a large checkpoint, short enough for ranks of a dead job not to wait
 # for hours.
 _TIMEOUT_MINUTES = 20
 
 
 @contextlib.contextmanager
 def process_groups(layout: Layout, seed: int = 0) -> Iterator[None]:
-    """Join the other ranks of the job (named by torchrun's environment variables; unset = one rank) until exit.
+    """Join the other ranks of the job, by torchrun's environment variables (unset: one rank), until exit.
 
     NCCL between GPUs, gloo between CPUs; without a GPU, CUDA calls are redirected meanwhile.
 
     Raises:
         UserError: the number of ranks is not what ``layout`` needs.
-        torch.distributed.DistError: not all ranks came within minutes: one of them has failed, and its log says why.
+        torch.distributed.DistError: not all ranks joined within minutes: one of them failed, and its log says why.
     """
     check_world_size(layout)
     with cpu.redirected():

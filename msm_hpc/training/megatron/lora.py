@@ -2,27 +2,28 @@
 
 Take two tensor-parallel ranks (T tokens, hidden size H, rank r). A *column-parallel* layer (queries, keys and values;
 gate and up) gives each rank half of the output rows for all tokens; a *row-parallel* one (the projections back to the
-residual stream) takes half of the input columns from each rank and adds up. The adapter of either is cut alike, and
-what is exchanged is only r wide::
+residual stream) takes half of the input columns from each rank and sums over ranks. The adapter of either is cut the
+same way, and what ranks exchange is only r wide::
 
     column:  x [T, H]    ─ A (on both ranks)    ─▶ h [T, r] ─ B [half of the rows, r]  ─▶ half of the output
-    row:     x [T, H/2]  ─ A [r, H/2]           ─▶ h [T, r], added up ─ B (on both)    ─▶ whole output
+    row:     x [T, H/2]  ─ A [r, H/2]           ─▶ h [T, r], summed ─ B (on both)      ─▶ whole output
 
-Backwards, a column's ``h`` gets its gradient from B's of both ranks: it is added up there, and A's gradient is whole on
-both. Under sequence parallelism a rank has T/2 of the tokens outside of the layer: ``h`` is gathered (column) or
-scattered (row), and the matrix that both ranks hold sees half of the tokens on each, so its mark ``sequence_parallel``
-has Megatron add up its gradient, as it does for norms.
+In the backward pass a column's ``h`` gets its gradient from the B of both ranks: it is summed there, and A's gradient
+is whole on both. Under sequence parallelism a rank has T/2 of the tokens outside of the layer: ``h`` is gathered
+(column) or scattered (row), and the matrix that both ranks hold sees half of the tokens on each, so its mark
+``sequence_parallel`` has Megatron sum its gradient, as it does for norms.
 
-The rows of ``linear_qkv`` go by key-value head (see :mod:`msm_hpc.training.checkpoints.resume`), so what q, k and
-v add is interleaved likewise.
+The rows of ``linear_qkv`` are ordered by key-value head (see :mod:`msm_hpc.training.checkpoints.weights`), so what q, k
+and v add is interleaved the same way.
 
-Transformer Engine fuses the norm before a column-parallel layer into it; there the adapter norms the layer's input once
-more. That path is written from Transformer Engine 2.11's sources and has not been run on a GPU.
+Transformer Engine fuses the norm before a column-parallel layer into it; there the adapter norms the layer's input
+again. That path is written from Transformer Engine 2.11's sources and has not been run on a GPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -43,10 +44,30 @@ from torch import Tensor
 from msm_hpc.config.training import Lora
 from msm_hpc.model.adapter import Projection, projections
 from msm_hpc.model.architecture import Transformer
+from msm_hpc.training.megatron.private import change_output
+
+
+@dataclass(frozen=True)
+class Parallelism:
+    """How one kind of tensor-parallel layer divides its adapter.
+
+    Attributes:
+        cut: the matrix that is cut over ranks, ``lora_A`` or ``lora_B``; every rank has all of the other.
+        exchange: what ranks do with ``h = A x``, [tokens, batch, rank of each projection].
+        exchange_sequence: the same under sequence parallelism.
+    """
+
+    cut: str
+    exchange: Callable[[Tensor], Tensor]
+    exchange_sequence: Callable[[Tensor], Tensor]
+
+
+COLUMN = Parallelism("lora_B", copy_to_tensor_model_parallel_region, gather_from_sequence_parallel_region)
+ROW = Parallelism("lora_A", reduce_from_tensor_model_parallel_region, reduce_scatter_to_sequence_parallel_region)
 
 
 class _Pair(torch.nn.Module):
-    """This rank's part of ``A`` and ``B`` of one projection; ``cut`` names the half that tensor parallelism cuts."""
+    """This rank's part of ``A`` and ``B`` of one projection; ``cut`` is the one that tensor parallelism cuts."""
 
     def __init__(self, projection: Projection, rank: int, cut: str, config: TransformerConfig) -> None:
         super().__init__()
@@ -65,8 +86,8 @@ class _Pair(torch.nn.Module):
     def forward(self) -> tuple[Tensor, Tensor]:
         """``A`` and ``B``.
 
-        To be had by a call: where weights are gathered while others are computed with (``overlap_param_gather``),
-        Megatron's hook at the call of the module that holds them waits for them. Else they would be stale.
+        Read through a call so that Megatron's hook on this module waits for the parameter all-gather
+        (``overlap_param_gather``); without it they could be stale.
         """
         return self.get_parameter("lora_A"), self.get_parameter("lora_B")
 
@@ -74,43 +95,41 @@ class _Pair(torch.nn.Module):
 class Adapter(torch.nn.Module):
     """What LoRA adds to the output of one tensor-parallel layer."""
 
-    cut: str
-
-    def __init__(self, fused: Sequence[Projection], groups: int, lora: Lora, config: TransformerConfig) -> None:
-        """Weights are not set.
+    def __init__(
+        self, fused: Sequence[Projection], parallelism: Parallelism, groups: int, lora: Lora, config: TransformerConfig
+    ) -> None:
+        """Make the matrices; their weights are not set.
 
         Args:
             fused: the projections that the layer computes, in its order.
-            groups: into how many equal groups, of this rank, the rows of each are cut and interleaved.
+            parallelism: how the layer is cut over ranks.
+            groups: into how many equal groups, on this rank, the rows of each projection are cut and interleaved.
             lora: rank and scale.
             config: of the model.
         """
         super().__init__()
         self.names = [projection.name for projection in fused]
+        self.cut = parallelism.cut
         for projection in fused:
             self.add_module(projection.name, _Pair(projection, lora.rank, self.cut, config))
         self.groups = groups
         self.scale = lora.alpha / lora.rank
-        self.sequence_parallel = config.sequence_parallel
+        self.exchange = parallelism.exchange_sequence if config.sequence_parallel else parallelism.exchange
 
     def forward(self, input_: Tensor) -> Tensor:
         """From the layer's input, [tokens, batch, columns], what to add to its output, [tokens, batch, rows]."""
         all_a, all_b = zip(*(self.get_submodule(name)() for name in self.names), strict=True)
-        hidden = self._between(F.linear(input_, torch.cat(all_a)) * self.scale)
+        hidden = self.exchange(F.linear(input_, torch.cat(all_a)) * self.scale)
         parts = [
             F.linear(part, lora_b).view(*part.shape[:-1], self.groups, -1)
             for part, lora_b in zip(hidden.chunk(len(all_b), dim=-1), all_b, strict=True)
         ]
         return torch.cat(parts, dim=-1).flatten(-2)
 
-    def _between(self, hidden: Tensor) -> Tensor:
-        """What tensor parallelism does to ``A x``, [tokens, batch, rank of each projection]."""
-        raise NotImplementedError
-
     def sharded_state_dict(
         self, prefix: str = "", sharded_offsets: Any = (), metadata: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Megatron's hook: each matrix as its part of a global tensor of the checkpoint."""
+        """Called by Megatron: each matrix as its part of a global tensor of the checkpoint."""
         assert metadata is not None
         sharded: dict[str, Any] = make_sharded_tensors_for_checkpoint(
             self.state_dict(prefix="", keep_vars=True),
@@ -121,34 +140,6 @@ class Adapter(torch.nn.Module):
             dp_cp_group=metadata["dp_cp_group"],
         )
         return sharded
-
-
-class ColumnParallelAdapter(Adapter):
-    """Of a layer whose output rows are cut over ranks."""
-
-    cut = "lora_B"
-
-    def _between(self, hidden: Tensor) -> Tensor:
-        if self.sequence_parallel:
-            gathered: Tensor = gather_from_sequence_parallel_region(hidden)
-            return gathered
-        copied: Tensor = copy_to_tensor_model_parallel_region(hidden)
-        return copied
-
-
-class RowParallelAdapter(Adapter):
-    """Of a layer whose input columns are cut over ranks."""
-
-    cut = "lora_A"
-
-    def _between(self, hidden: Tensor) -> Tensor:
-        over_ranks = (
-            reduce_scatter_to_sequence_parallel_region
-            if self.sequence_parallel
-            else reduce_from_tensor_model_parallel_region
-        )
-        summed: Tensor = over_ranks(hidden)
-        return summed
 
 
 def adapt(chunks: Sequence[GPTModel], model: Transformer, lora: Lora) -> None:
@@ -170,7 +161,7 @@ def adapt(chunks: Sequence[GPTModel], model: Transformer, lora: Lora) -> None:
 
 
 def _require_gradient(module: torch.nn.Module, inputs: Any, output: Tensor) -> Tensor:
-    """So that the first layer, whose input is frozen, goes backwards like all others.
+    """Have the first layer, whose input is frozen, run its backward pass as all others do.
 
     Recomputation needs a gradient to start from, and emulated delayed scaling updates its scales there.
     """
@@ -180,17 +171,15 @@ def _require_gradient(module: torch.nn.Module, inputs: Any, output: Tensor) -> T
 def _attach(
     layer: torch.nn.Module, linear: str, fused: Sequence[Projection], lora: Lora, config: TransformerConfig
 ) -> None:
-    """Beside the layer, not within it: Megatron's layers take all that is within them for replicated."""
+    """Put an adapter beside the layer, not within it: Megatron takes all within its layers for replicated."""
     owner, _, name = linear.rpartition(".")
-    kind = RowParallelAdapter if fused[0].row_parallel else ColumnParallelAdapter
+    parallelism = ROW if fused[0].row_parallel else COLUMN
     groups = config.num_query_groups // config.tensor_model_parallel_size if name == "linear_qkv" else 1
-    adapter = kind(fused, groups, lora, config).cuda(torch.cuda.current_device())
+    adapter = Adapter(fused, parallelism, groups, lora, config).cuda(torch.cuda.current_device())
     layer.get_submodule(owner).add_module(f"{name}_adapter", adapter)
 
-    def add(module: torch.nn.Module, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor | None]) -> Any:
-        return output[0] + adapter(_multiplied(module, inputs[0])), output[1]
-
-    layer.get_submodule(linear).register_forward_hook(add)
+    module = layer.get_submodule(linear)
+    change_output(module, lambda input_, output: output + adapter(_multiplied(module, input_)))
 
 
 def _multiplied(linear: Any, input_: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ Transformer Engine's layers where there are a GPU, Transformer Engine and bf16 w
 has no float32 kernel); Megatron's own ("local") layers with :mod:`~msm_hpc.training.megatron.attention` (or, under
 context parallelism, :mod:`~msm_hpc.training.megatron.context`) elsewhere, their matrix products emulated where the
 precision is FP8. Both write the same checkpoint keys. The GPU path, Transformer Engine's own context parallelism
-included, is written from the sources: the tests build its modules by Transformer Engine's Python layer, and no GPU has run them yet.
+included, is written from the sources: the tests build its modules with Transformer Engine's Python layer, and no GPU
+has run them yet.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from msm_hpc.model.precision import RECIPES, installed_te, te_attention
 from msm_hpc.training.megatron import fp8
 from msm_hpc.training.megatron.attention import PackedAttention
 from msm_hpc.training.megatron.context import ContextParallelAttention
+from msm_hpc.training.megatron.private import change_output
 from msm_hpc.training.megatron.swiglu import SwiGLU
 
 
@@ -65,7 +67,7 @@ def transformer_config(model: Transformer, layout: Layout, precision: Precision)
         gated_linear_unit=True,
         # One kernel for SwiGLU (there is no bias), which keeps its input alone; torch.compile makes it.
         bias_activation_fusion=torch.cuda.is_available(),
-        # Megatron's word for an activation that the layers bring along, here msm_hpc.training.megatron.swiglu.
+        # Megatron's name for an activation that the layer spec provides, here msm_hpc.training.megatron.swiglu.
         use_te_activation_func=not torch.cuda.is_available(),
         # Fewer passes over the logits, by torch.compile; Megatron's kernel gives a bf16 gradient whatever they are.
         cross_entropy_loss_fusion=torch.cuda.is_available() and bf16,
@@ -108,7 +110,7 @@ def _transformer_engine(bf16: bool) -> bool:
 
 
 def _attention_backend() -> AttnBackend:
-    """What Transformer Engine is told to use; Megatron's own layers bring theirs."""
+    """The attention that Transformer Engine is to use; Megatron's own layers have their own."""
     if not torch.cuda.is_available():
         return AttnBackend.auto
     return AttnBackend[te_attention(torch.cuda.get_device_capability())]
@@ -150,18 +152,19 @@ def _build_chunk(model: Transformer, config: TransformerConfig, stage: int | Non
 
 
 def _leave_padding_out(model: GPTModel, vocab_size: int) -> None:
-    """Make -inf of the logits of the rows that pad the vocabulary: as if the softmax did not have them.
+    """Set the logits of the rows that pad the vocabulary to -inf, which leaves them out of the softmax.
 
     Rows of zeros would take part as logits of 0, and the loss would not be the Hugging Face model's.
     """
     rows = model.output_layer.output_size_per_partition
     first = max(vocab_size - parallel_state.get_tensor_model_parallel_rank() * rows, 0)
 
-    def mask(module: torch.nn.Module, inputs: Any, output: tuple[Tensor, Tensor | None]) -> None:
-        output[0][..., first:] = -math.inf
+    def mask(hidden: Tensor, logits: Tensor) -> Tensor:
+        logits[..., first:] = -math.inf
+        return logits
 
     if first < rows:
-        model.output_layer.register_forward_hook(mask)
+        change_output(model.output_layer, mask)
 
 
 def _prepare_quantisation(model: GPTModel) -> None:

@@ -17,15 +17,16 @@ from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 from megatron.core.transformer.module import Float16Module
 
 from msm_hpc.config.training import Layout, TrainConfig
-from msm_hpc.training.megatron import adam
+from msm_hpc.training.megatron import private
+from msm_hpc.training.megatron.adam import FusedAdam
 
 
 @dataclass(frozen=True)
 class Trainable:
-    """A model ready to be trained.
+    """A model with its optimizer and schedule, ready to be trained.
 
-    ``chunks`` are this rank's parts, one a virtual pipeline stage, ``wrapped`` the same within Megatron's data-parallel
-    wrapper. ``layout`` is how the ranks are arranged.
+    ``chunks`` are this rank's parts of the model, one for each virtual pipeline stage; ``wrapped`` are the same in
+    Megatron's data-parallel wrapper. ``layout`` is how the ranks are arranged.
     """
 
     chunks: tuple[GPTModel, ...]
@@ -41,7 +42,7 @@ def make_trainable(chunks: tuple[GPTModel, ...], config: TrainConfig, steps: int
     The distributed optimizer (each data-parallel rank updates its part of the weights) is on at any size, so that one
     checkpoint format serves every layout. Norms are not decayed.
     """
-    adam.install()
+    private.use_adam(FusedAdam)
     megatron = chunks[0].config
     wrapped = tuple(_data_parallel(chunk, number) for number, chunk in enumerate(chunks))
     settings = OptimizerConfig(
@@ -71,17 +72,17 @@ def make_trainable(chunks: tuple[GPTModel, ...], config: TrainConfig, steps: int
 
 
 def overlaps() -> bool:
-    """Whether data-parallel ranks exchange gradients and weights while they compute; gloo would not be faster by it.
+    """Whether data-parallel ranks exchange gradients and weights while they compute; with gloo it saves no time.
 
-    Tests turn it on to run the same code on a CPU; on a GPU it has not been run.
+    Tests turn it on to run the same code on a CPU; it has not been run on a GPU.
     """
     return torch.cuda.is_available()
 
 
 def gather_weights(trainable: Trainable) -> None:
-    """Have every rank hold all weights of the last update, before they are saved; every rank must call this.
+    """Gather the weights of the last update on every rank, before they are saved; every rank must call this.
 
-    Where communication overlaps with computation, each rank has those that it updated, until the next forward pass.
+    Where communication overlaps with computation, a rank has only those that it updated until the next forward pass.
     """
     for chunk in trainable.wrapped:
         if chunk.ddp_config.overlap_param_gather:
@@ -107,7 +108,8 @@ def _data_parallel(chunk: GPTModel, number: int) -> DistributedDataParallel:
 def _schedule(optimizer: MegatronOptimizer, config: TrainConfig, steps: int) -> OptimizerParamScheduler:
     """Linear warm-up, then cosine to ``min_learning_rate``; step ``k`` of ``steps``, from 1, takes the value at ``k``.
 
-    It would be 0 at step 0 and ``min_learning_rate`` (0, if not set) at step ``steps + 1``: no step trains nothing.
+    It would be 0 at step 0 and ``min_learning_rate`` (0, if not set) at step ``steps + 1``: no step has a zero learning
+    rate.
     """
     return OptimizerParamScheduler(
         optimizer,

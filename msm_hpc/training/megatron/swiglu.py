@@ -1,8 +1,8 @@
 """SwiGLU in plain torch, for layers without a fused kernel: on a CPU.
 
 ``x`` holds gate and value side by side, ``x = [a | b]``, and the output is ``silu(a) * b``. Autograd would make the
-gradients of ``a`` and ``b`` apart and then copy both into one new tensor; here they are written into its halves.
-Kept for the backward pass are ``x`` and ``silu(a)``.
+gradients of ``a`` and ``b`` separately and then copy both into one new tensor; here they are written into its halves.
+``x`` and ``silu(a)`` are kept for the backward pass.
 """
 
 from __future__ import annotations

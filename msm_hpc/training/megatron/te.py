@@ -1,8 +1,8 @@
-"""Whether FP8 and FP4 are really on, where Transformer Engine does them on a GPU.
+"""Checks that FP8 and FP4 are really on, where Transformer Engine does them on a GPU.
 
-Megatron leaves them out without a word if a layer is not Transformer Engine's or its context is not entered. Written
-from the sources of Megatron-core 0.16.1 and Transformer Engine 2.11; the context's check was run with Transformer
-Engine's Python layer on a CPU, none of it on a GPU.
+Megatron silently leaves them out if a layer is not Transformer Engine's or its context is not entered. Written from the
+sources of megatron-core 0.16.1 and Transformer Engine 2.11; the check of the context was run with Transformer Engine's
+Python layer on a CPU, none of it on a GPU.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 
 def require_quantised(model: GPTModel) -> None:
-    """Have the first forward pass fail where a layer of ``model``, one of FP8 or FP4, would run without.
+    """Have the first forward pass fail if a layer of ``model``, one of FP8 or FP4, would run without it.
 
     Raises:
         AssertionError: now, a layer has projections that are not Transformer Engine's; at the first forward pass,

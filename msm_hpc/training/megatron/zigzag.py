@@ -1,16 +1,16 @@
 """Context parallelism: which tokens of a packed row each rank has.
 
-Under causal attention a late token has more to look at than an early one. So that ranks have equal work, each gets one
-early and one late part of every document, as Transformer Engine expects it. With 2 ranks a document is padded to a
-multiple of 4 tokens and cut in 4 parts; the outer two are rank 0's::
+Under causal attention a late token attends to more than an early one. For equal work, each rank gets one early and one
+late run of every document, as Transformer Engine expects it. With 2 ranks a document is padded to a multiple of 4
+tokens and cut into 4 runs; the outer two are rank 0's::
 
     a0 a1 a2 a3 a4 .  .  .  b0 b1 b2 .
     0  0  1  1  1  1  0  0  0  1  1  0      rank
     a0 a1 .  .  b0 .                        rank 0 has these, in this order
 
-What pads a document counts as its last tokens: under causal attention no real token sees it, and the loss leaves it
-out. Packs do not depend on the layout, so documents are padded as rows are read, and a row grows. Megatron needs rows
-of one length: that of the longest, computed once from the whole plan. The others are filled up by one more document.
+Padding counts as the last tokens of its document: under causal attention no real token sees it, and the loss leaves it
+out. Plans do not depend on the layout, so documents are padded as rows are read, and rows grow. Megatron needs rows of
+one length: that of the longest, computed once from the whole plan. The others are filled up by one more document.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from msm_hpc.config.training import Layout
 
 
 class Lengths(Protocol):
-    """What is known of the lengths of a plan's rows."""
+    """The lengths of a plan's rows."""
 
     sequence_length: int
 
@@ -48,10 +48,10 @@ class RowShape:
 
 
 def row_shape(plan: Lengths, layout: Layout, of_rank: int = 1) -> RowShape:
-    """The shape that every row of ``plan`` fits into; that of the plan itself without context parallelism.
+    """The shape that every row of ``plan`` fits into; without context parallelism, that of the plan itself.
 
-    With it, the tokens of a row on one rank are a multiple of ``of_rank`` (FP8 wants such), after sequence parallelism
-    has cut what a context-parallel rank has once more.
+    With it, the tokens of a row on one rank are a multiple of ``of_rank``, which FP8 needs, also after sequence
+    parallelism has cut the share of a context-parallel rank again.
     """
     ranks = layout.context_parallel
     if ranks == 1:
@@ -66,15 +66,17 @@ def positions(boundaries: NDArray[np.int64], rank: int, ranks: int) -> NDArray[n
     Args:
         boundaries: [documents + 1], of documents padded to multiples of ``2 * ranks``.
         rank: whose tokens.
-        ranks: in how many they are cut.
+        ranks: over how many they are divided.
 
     Returns:
         [tokens / ranks].
     """
     sizes = np.diff(boundaries) // (2 * ranks)
+    # [documents, 2]: where this rank's early and late run of each document begin; then one run after another.
     begins = np.stack([boundaries[:-1] + rank * sizes, boundaries[:-1] + (2 * ranks - 1 - rank) * sizes], 1).ravel()
     sizes = np.repeat(sizes, 2)
     ends = np.cumsum(sizes)
+    # In the rank's order the runs lie end to end: run r is at ends[r] - sizes[r], and is moved from there to begins[r].
     places: NDArray[np.int64] = np.arange(ends[-1]) + np.repeat(begins - (ends - sizes), sizes)
     return places
 

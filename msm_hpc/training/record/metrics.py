@@ -15,13 +15,13 @@ FEW_STEPS = 100
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """What one optimizer step did.
+    """The metrics of one optimizer step: a line of ``metrics.jsonl``.
 
     ``step`` counts from 1. ``loss`` is in nats a trainable token, averaged over the whole global batch; ``grad_norm``
     is taken before clipping, and is 0 where the update was ``skipped``; ``tokens`` leaves padding out; ``rows`` counts
     the packed rows of this step and all before it; ``flops`` are the model's operations by the formula of
     :mod:`msm_hpc.model.flops`, over all ranks; ``seconds`` is wall time; ``peak_memory`` is in bytes, of the rank
-    that ever held most.
+    that ever held the most.
     """
 
     step: int
@@ -38,10 +38,10 @@ class StepMetrics:
 
 
 class MetricsFile:
-    """Appends steps to ``path``; kept by rank 0 alone."""
+    """Appends steps to ``path``; only rank 0 has one."""
 
     def __init__(self, path: Path, done: int) -> None:
-        """Keep the first ``done`` steps that the file holds and drop what follows, a torn last line included."""
+        """Keep the first ``done`` steps that the file holds, and drop the rest, even a torn last line."""
         kept = path.read_text(encoding="utf-8").splitlines()[:done] if done else []
         assert len(kept) == done, f"{path} has {len(kept)} lines, {done} steps are done"
         self.steps = [StepMetrics(**json.loads(line)) for line in kept]
@@ -55,7 +55,7 @@ class MetricsFile:
         self._file.flush()
 
     def sync(self) -> None:
-        """Make sure that all steps are on disk: before a resume point tells that they are done."""
+        """Make sure that all steps are on disk, before a resume checkpoint says that they are done."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -79,10 +79,10 @@ class FieldLoss:
 
 
 class HeldOutFile:
-    """Appends losses to ``path``; kept by rank 0 alone."""
+    """Appends losses to ``path``; only rank 0 has one."""
 
     def __init__(self, path: Path, done: int) -> None:
-        """Keep what was measured up to step ``done``; all of it is measured anew where none is done."""
+        """Keep what was measured up to step ``done``; if no step is done, all is measured again."""
         lines = path.read_text(encoding="utf-8").splitlines() if done and path.exists() else []
         losses = [FieldLoss(**json.loads(line)) for line in lines]
         self._path, self._losses = path, [each for each in losses if each.step <= done]

@@ -1,4 +1,4 @@
-"""What rank 0 keeps of a run while it goes: lines in files, progress, curves and the log."""
+"""What rank 0 records of a run while it runs: lines in files, progress, curves and the log."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from pathlib import Path
 
 from msm_hpc.base.progress import ProgressFile
 from msm_hpc.config.training import TrainConfig
-from msm_hpc.training.data import SampleOrder
+from msm_hpc.training.data.order import SampleOrder
 from msm_hpc.training.record.metrics import FieldLoss, HeldOutFile, MetricsFile, StepMetrics
 from msm_hpc.training.record.summary import log_held_out, log_step
-from msm_hpc.training.record.tensorboard import Board
+from msm_hpc.training.record.tensorboard import Curves
 
 
 class Records:
-    """Of a run into ``out`` that goes on after ``done`` steps."""
+    """Records a run into ``out``, after the ``done`` steps that it resumes from."""
 
     def __init__(self, config: TrainConfig, order: SampleOrder, out: Path, done: int) -> None:
         self._config, self._order = config, order
         self._metrics = MetricsFile(out / "metrics.jsonl", done)
         self._held_out = HeldOutFile(out / "heldout.jsonl", done)
         self._progress = ProgressFile(out, order.steps, "optimizer steps")
-        self._board = Board(out, done, config)
+        self._curves = Curves(out, done, config)
 
     @property
     def steps(self) -> list[StepMetrics]:
@@ -28,25 +28,25 @@ class Records:
         return self._metrics.steps
 
     def add(self, step: StepMetrics) -> None:
-        """Keep one step, and tell of the last few where it is time."""
+        """Record one step, and log the last few where it is time."""
         self._metrics.append(step)
         self._progress.update(step.step)
         if step.step % self._config.log_every == 0 or step.step == self._order.steps:
             recent = self.steps[-self._config.log_every :]
             log_step(recent, self._order, self._config)
-            self._board.add(recent, self._config.layout.world_size)
+            self._curves.add(recent, self._config.layout.world_size)
 
     def add_held_out(self, losses: list[FieldLoss]) -> None:
-        """Keep and tell what was measured after one step."""
+        """Record and log the held-out losses after one step."""
         self._held_out.append(losses)
         log_held_out(losses)
-        self._board.add_held_out(losses)
+        self._curves.add_held_out(losses)
 
     def sync(self) -> None:
-        """Make sure that all steps are on disk: before a resume point tells that they are done."""
+        """Make sure that all steps are on disk, before a resume checkpoint says that they are done."""
         self._metrics.sync()
 
     def close(self) -> None:
         """Finish writing."""
         self._metrics.close()
-        self._board.close()
+        self._curves.close()

@@ -1,4 +1,4 @@
-"""What a training run tells: log lines while it runs, ``summary.json`` at its end."""
+"""The log lines of a training run, and ``summary.json`` at its end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from msm_hpc.config.training import Layout, Precision, TrainConfig
 from msm_hpc.model import adapter
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.model.gpus import peak_flops
-from msm_hpc.training.data import SampleOrder
+from msm_hpc.training.data.order import SampleOrder
 from msm_hpc.training.megatron.device import device_name
 from msm_hpc.training.record.metrics import FEW_STEPS, FieldLoss, StepMetrics
 
@@ -21,9 +21,10 @@ log = logging.getLogger(__name__)
 class Summary:
     """``summary.json``: the whole run.
 
-    Tokens leave padding out; ``filled_rows`` are rows of one epoch more that completed the last global batch;
-    ``seconds`` adds up the steps that count, over all resumes. ``flops`` follow :mod:`msm_hpc.model.flops`;
-    ``peak_memory`` is in bytes, of the rank that held most; ``warning`` says why the result may mean little.
+    Tokens leave padding out; ``filled_rows`` are rows of one more epoch that completed the last global batch;
+    ``seconds`` is the sum over the steps of the result, across all resumes. ``flops`` follow
+    :mod:`msm_hpc.model.flops`; ``peak_memory`` is in bytes, of the rank that held the most; ``warning`` says why the
+    result may mean little.
     """
 
     steps: int
@@ -49,7 +50,7 @@ class Summary:
 
 
 def announce(config: TrainConfig, model: Transformer, order: SampleOrder, done: int) -> None:
-    """Log what begins, and warn where it is too short to matter."""
+    """Log the run that begins, and warn if it is too short to matter."""
     steps = order.steps
     log.info(
         "training %.2fM parameters for %d optimizer steps of %d rows x %d tokens, %s, on %d rank(s)%s",
@@ -66,7 +67,7 @@ def announce(config: TrainConfig, model: Transformer, order: SampleOrder, done: 
 
 
 def few_steps(order: SampleOrder) -> str | None:
-    """A warning where there are fewer than :data:`FEW_STEPS` steps: then "no effect" is no finding."""
+    """A warning if there are fewer than :data:`FEW_STEPS` steps: then "no effect" is no finding."""
     if order.steps >= FEW_STEPS:
         return None
     return (
@@ -103,10 +104,12 @@ def log_step(recent: list[StepMetrics], order: SampleOrder, config: TrainConfig)
 
 
 def log_held_out(losses: list[FieldLoss]) -> None:
-    """Log what was measured after one step: all held-out tokens, then each value of each field."""
+    """Log the held-out losses after one step: of all tokens, then of each value of each field."""
     whole, *rest = losses
-    told = "".join(f"  {each.field}={each.value} {each.loss:.4f} ({each.tokens})" for each in rest)
-    log.info("held out, after optimizer step %d: loss %.4f (%d tokens)%s", whole.step, whole.loss, whole.tokens, told)
+    by_value = "".join(f"  {each.field}={each.value} {each.loss:.4f} ({each.tokens})" for each in rest)
+    log.info(
+        "held out, after optimizer step %d: loss %.4f (%d tokens)%s", whole.step, whole.loss, whole.tokens, by_value
+    )
 
 
 def utilisation(flops: float, device: str) -> str:

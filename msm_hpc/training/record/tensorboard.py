@@ -1,9 +1,8 @@
 """The run as curves: TensorBoard always, Weights & Biases where it is asked for.
 
-TensorBoard reads ``out/tensorboard`` (``tensorboard --logdir`` over the folder of any run). W&B is told what to do by
-its own environment variables (``WANDB_MODE=offline``, ``WANDB_ENTITY``, ``WANDB_API_KEY``, ...) and is never imported
-unless a project is given. ``metrics.jsonl`` and ``heldout.jsonl`` stay the source for everything else; curves repeat
-what the log says.
+TensorBoard reads ``out/tensorboard`` (``tensorboard --logdir`` over the folder of any run). W&B is configured by its
+own environment variables (``WANDB_MODE=offline``, ``WANDB_ENTITY``, ``WANDB_API_KEY``, ...) and is only imported if a
+project is given. ``metrics.jsonl`` and ``heldout.jsonl`` are the source for everything else; curves repeat the log.
 """
 
 from __future__ import annotations
@@ -35,11 +34,11 @@ def check_wandb(project: str | None) -> None:
         )
 
 
-class Board:
-    """Writes curves over optimizer steps; kept by rank 0 alone."""
+class Curves:
+    """Writes curves over optimizer steps; only rank 0 has one."""
 
     def __init__(self, out: Path, done: int, config: TrainConfig) -> None:
-        """Go on after ``done`` steps: TensorBoard leaves out what an earlier try wrote of later ones.
+        """Continue after ``done`` steps; TensorBoard ignores what an earlier attempt wrote of later ones.
 
         Raises:
             UserError: W&B is to be used and refuses.
@@ -83,7 +82,7 @@ class Board:
 
 
 def _start_wandb(config: TrainConfig, out: Path) -> Any:
-    """A run of W&B, the same one however often this run is resumed."""
+    """Start the W&B run, the same one however often this run is resumed."""
     import wandb
 
     try:

@@ -1,4 +1,4 @@
-"""What rank 0 does for all ranks: where it fails, all fail, and none waits at the next collective for ever."""
+"""Runs something on rank 0 for all ranks; where it fails all ranks fail, instead of waiting at the next collective."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from msm_hpc.base.errors import UserError
 Result = TypeVar("Result")
 
 
-def on_first_rank(do: Callable[[], Result]) -> Result:
-    """Do ``do`` on rank 0; every rank must call this, and gets what it returned or raises what it raised.
+def on_rank0(do: Callable[[], Result]) -> Result:
+    """Call ``do`` on rank 0; every rank must call this, and returns what it returned or raises what it raised.
 
     Raises:
-        OSError: of rank 0, as that of a full disk.
-        UserError: of rank 0.
+        OSError: raised on rank 0, as by a full disk.
+        UserError: raised on rank 0.
     """
-    told: list[Any] = [None]
+    outcome: list[Any] = [None]
     if distributed.get_rank() == 0:
         try:
-            told[0] = do()
+            outcome[0] = do()
         except (OSError, UserError) as error:
-            told[0] = error
-    distributed.broadcast_object_list(told, src=0)
-    if isinstance(told[0], (OSError, UserError)):
-        raise told[0]
-    result: Result = told[0]
+            outcome[0] = error
+    distributed.broadcast_object_list(outcome, src=0)
+    if isinstance(outcome[0], (OSError, UserError)):
+        raise outcome[0]
+    result: Result = outcome[0]
     return result

@@ -3,7 +3,7 @@
 Slurm sends SIGUSR2 some time before the time limit (``--signal`` in the script), and SIGTERM at ``scancel`` and
 preemption; Ctrl-C is SIGINT. They do not reach all ranks at one moment: if each obeyed at its own next step, one could
 stop after step 7 while another waits in step 8 for it. So a handler only takes note, and after every step the ranks
-agree by the largest signal that any has noticed; the step at which all stop is then the same, and so is what they save.
+agree on the largest signal that any has noticed; all then stop at the same step, and save the same.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ STOPPING = (signal.SIGINT, signal.SIGUSR2, signal.SIGTERM)  # the one with the l
 
 @dataclass
 class StopRequest:
-    """``received`` is the number of the last stopping signal that reached this rank, 0 where none did."""
+    """Whether this rank was asked to stop: ``received`` is the last stopping signal that reached it, 0 if none did."""
 
     received: int = 0
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """The handler."""
+        """Handle a signal: take note of it."""
         self.received = number
 
 
 @contextlib.contextmanager
 def noticed() -> Iterator[StopRequest]:
-    """While this is open, the signals that stop are noted and do nothing else; to be opened in the main thread.
+    """While this is open, the signals that stop are noted and do nothing else; open it in the main thread.
 
-    Submitit's handlers, which it sets in the process of every rank, are put back afterwards.
+    Submitit's handlers, which it sets in the process of every rank, are restored afterwards.
     """
     request = StopRequest()
     before = {each: signal.signal(each, request.note) for each in STOPPING}
@@ -57,11 +57,11 @@ def largest_of_all_ranks(*own: int) -> list[int]:
 
 
 def stopped(number: int, done: int, steps: int, began: int) -> StoppedBySignalError:
-    """What to raise once ``done`` of ``steps`` steps are saved; this run ``began`` after that many steps."""
+    """The error to raise once ``done`` of ``steps`` steps are saved; this attempt ``began`` after that many steps."""
     asked = signal.Signals(number)
     return StoppedBySignalError(
-        f"{asked.name} asked the run to stop: {done} of {steps} optimizer steps are done and saved; `msm run` goes on "
-        "from there",
+        f"{asked.name} asked the run to stop: {done} of {steps} optimizer steps are done and saved; `msm run` "
+        "resumes from there",
         asked,
         progressed=done > began,
     )

@@ -1,4 +1,4 @@
-"""Losses that no run should go on from: not finite, or far above the last ones; and which samples they came from."""
+"""Losses that no run should train on from: not finite, or far above the last ones; and the samples they came from."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ log = logging.getLogger(__name__)
 
 
 def is_spike(loss: float, before: Sequence[float]) -> bool:
-    """Whether a finite ``loss`` stands out of the last :data:`WINDOW` of ``before``.
+    """Whether a finite ``loss`` is far above the last :data:`WINDOW` losses of ``before``.
 
-    It does where it is above their mean by more than 10 standard deviations and by more than half of the mean. The rule
-    is ours; it is meant for the jumps described in PaLM's section 5.1 (arXiv 2204.02311), and the first steps of a run
-    are never a spike.
+    That is, above their mean by more than 10 standard deviations and by more than half of the mean. The rule is ours,
+    for the jumps described in PaLM's section 5.1 (arXiv 2204.02311). The first steps of a run are never a spike.
     """
     recent = before[-WINDOW:]
     if len(recent) < WINDOW:
@@ -36,7 +35,7 @@ def is_spike(loss: float, before: Sequence[float]) -> bool:
 
 @dataclass(frozen=True)
 class MicroBatchLoss:
-    """What one micro-batch gave: ``loss`` in nats a trainable token, ``samples`` as ``shard#document``."""
+    """The loss of one micro-batch, in nats a trainable token, and its ``samples``, as ``shard#document``."""
 
     rank: int
     number: int
@@ -54,12 +53,12 @@ class MicroBatchLoss:
 def micro_batch_losses(
     losses: Sequence[Tensor], targets: Sequence[float], samples: Sequence[tuple[str, ...]]
 ) -> list[MicroBatchLoss]:
-    """The micro-batches of the whole global batch, the worst first; every rank must call this.
+    """The micro-batches of the whole global batch, those with the largest loss first; every rank must call this.
 
     Args:
-        losses: the sum over the tokens of this rank of each micro-batch; empty but on the last pipeline stage.
+        losses: for each micro-batch, the sum over this rank's tokens; empty except on the last pipeline stage.
         targets: how many tokens each sum is over.
-        samples: what each is made of.
+        samples: the documents of each.
     """
     sums = torch.tensor([[float(loss) for loss in losses], list(targets[: len(losses)])], dtype=torch.float64)
     sums = sums.to(torch.cuda.current_device())
@@ -86,6 +85,6 @@ def log_samples(step: int, found: Sequence[MicroBatchLoss]) -> None:
 
 
 def culprits(found: Sequence[MicroBatchLoss]) -> str:
-    """The micro-batches whose own loss is not finite, or the worst one where all are."""
+    """The micro-batches whose own loss is not finite, or the one with the largest loss if all are finite."""
     broken = [each for each in found if not math.isfinite(each.loss)]
     return "; ".join(str(each) for each in (broken or found[:1])[:NAMED])

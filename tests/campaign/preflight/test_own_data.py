@@ -8,14 +8,11 @@ from pathlib import Path
 import pytest
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.campaign.preflight import checks as preflight
-from msm_hpc.campaign.preflight.own_data import check_own_data
-from msm_hpc.config.campaign import Config
-from msm_hpc.config.compose import load_config
-from msm_hpc.graph.build import Graph, build_graph
+from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import File
 from tests.campaign.own_corpora import CHATS, DOCUMENTS, PAIRS, Rows, own_corpora, write
 from tests.campaign.shrunk import SHRUNK
+from tests.composed import graph_of, load_config, preflight
 
 UNANSWERED = {"messages": [{"role": "user", "content": "Colby or Stilton ?"}]}
 
@@ -26,34 +23,30 @@ def own(tmp_path: Path) -> list[str]:
     return [*SHRUNK, *own_corpora(tmp_path), f"root={tmp_path / 'runs'}"]
 
 
-def checked(overrides: list[str]) -> tuple[Config, Graph]:
-    config = load_config(overrides)
-    graph = build_graph(config)
-    preflight.check(config, graph)
-    check_own_data(config)
-    return config, graph
+def checked(overrides: list[str]) -> Graph:
+    return preflight(load_config(overrides))
 
 
 def test_what_is_given_is_not_generated_and_the_report_says_what_was(own: list[str]) -> None:
-    _, graph = checked(own)
+    graph = checked(own)
     assert {s.config.product for s in graph.steps if s.kind == "generate"} == {"tokenizer", "pretraining"}
-    assert isinstance(graph.find("tokenize/documents-thrift/0").inputs["corpus"], File)
+    assert isinstance(graph.find("tokenize/documents-thrift").inputs["corpus"], File)
     (notice,) = graph.report.config.notices
     assert "come: pretraining. These" in notice
     assert "Model Spec it reads" not in notice
 
 
-def test_all_that_is_offline_is_told_where_nothing_is_given() -> None:
-    (notice,) = build_graph(load_config(SHRUNK)).report.config.notices
+def test_all_that_is_offline_is_said_where_nothing_is_given() -> None:
+    (notice,) = graph_of(load_config(SHRUNK)).report.config.notices
     assert "come: chats, documents, instruction, pairs, pretraining. Of a Model Spec it reads only" in notice
 
 
 def test_new_content_runs_again_what_reads_it_and_nothing_else(own: list[str], tmp_path: Path) -> None:
-    _, before = checked(own)
+    before = checked(own)
     write(tmp_path / "docs.jsonl", [*DOCUMENTS, {"text": "one more"}])
-    _, after = checked(own)
+    after = checked(own)
     old = {step.id for step in before.steps}
-    assert {step.kind for step in after.steps if step.id not in old} == {
+    assert {step.stage for step in after.steps if step.id not in old} == {
         *("tokenize", "pack", "midtrain", "aft", "export", "eval", "report")
     }
     assert after.find("pretrain/base").id in old
@@ -63,8 +56,12 @@ def test_new_content_runs_again_what_reads_it_and_nothing_else(own: list[str], t
     ("name", "rows", "message"),
     [
         ("docs.jsonl", [*DOCUMENTS, {"body": "x"}], r"docs\.jsonl:81: text: give text"),
-        ("chats.jsonl", [*CHATS, {"text": "x"}], r"chats\.jsonl:61: text: data\.chats holds chats"),
-        ("chats.jsonl", CHATS[:3], r"chats\.jsonl has 3 rows, but aft\.samples asks for 30; lower it to 3 or less"),
+        ("chats.jsonl", [*CHATS, {"text": "x"}], r"chats\.jsonl:61: text: sources\.chats\.file holds chats"),
+        (
+            "chats.jsonl",
+            CHATS[:3],
+            r"chats\.jsonl has 3 rows, but sources\.chats\.ladder asks for 30; lower it to 3 or less",
+        ),
         ("docs.jsonl", [{"text": ""}] * 80, r"docs\.jsonl: 75 more rows cannot be used"),
         (
             "pairs.jsonl",
@@ -76,14 +73,18 @@ def test_new_content_runs_again_what_reads_it_and_nothing_else(own: list[str], t
             [{**PAIRS[0], "id": f"q{i}", "value": "other"} for i in range(8)],
             r"pairs\.jsonl:5: value: .*\n.*pairs\.jsonl: 3 more rows are of another value$",
         ),
-        ("docs.jsonl", [*DOCUMENTS, CHATS[0]], r"docs\.jsonl:81: messages: data\.documents\.thrift holds texts"),
+        (
+            "docs.jsonl",
+            [*DOCUMENTS, CHATS[0]],
+            r"docs\.jsonl:81: messages: sources\.documents\.files\.thrift holds texts",
+        ),
         ("chats.jsonl", [*CHATS, UNANSWERED], r"chats\.jsonl:61: messages: no turn is the assistant's"),
         ("mix.jsonl", [UNANSWERED], r"mix\.jsonl:1: messages: no turn is the assistant's"),
         ("pairs.jsonl", [{"id": "x"}], r"pairs\.jsonl:1: value: missing"),
         ("mix.jsonl", [], r"mix\.jsonl: empty"),
     ],
 )
-def test_every_bad_row_is_told_at_once(own: list[str], tmp_path: Path, name: str, rows: Rows, message: str) -> None:
+def test_every_bad_row_is_reported_at_once(own: list[str], tmp_path: Path, name: str, rows: Rows, message: str) -> None:
     write(tmp_path / name, rows)
     with pytest.raises(UserError, match=message):
         checked(own)
@@ -94,7 +95,9 @@ def test_rows_to_be_skipped_are_not_counted_and_must_be_few(own: list[str], tmp_
     write(tmp_path / "chats.jsonl", [*CHATS[:30], UNANSWERED])
     checked(skip)
     write(tmp_path / "chats.jsonl", [*CHATS[:29], UNANSWERED])
-    with pytest.raises(UserError, match=r"data\.chats: .*chats\.jsonl has 29 rows, but aft\.samples asks for 30"):
+    with pytest.raises(
+        UserError, match=r"sources\.chats\.file: .*chats\.jsonl has 29 rows, but sources\.chats\.ladder asks for 30"
+    ):
         checked(skip)
     write(tmp_path / "chats.jsonl", [*CHATS, UNANSWERED, UNANSWERED])
     with pytest.raises(UserError, match=r"2 of 62 rows .* more than tokenize\.max_bad=0\.001 .*chats\.jsonl:62: "):
@@ -118,33 +121,35 @@ def test_a_row_of_another_kind_is_not_skipped(own: list[str], tmp_path: Path) ->
 
 def test_a_held_out_field_that_no_document_has(own: list[str], tmp_path: Path) -> None:
     write(tmp_path / "docs.jsonl", [*DOCUMENTS, {"text": "a letter", "doc_type": "letter"}])
-    checked([*own, "midtrain.heldout={fields: [doc_type]}"])
+    checked([*own, "stages.midtrain.heldout={fields: [doc_type]}"])
     with pytest.raises(UserError, match=r"heldout\.fields: no row of .*docs\.jsonl has 'doctype'"):
-        checked([*own, "midtrain.heldout={fields: [doc_type, doctype]}"])
+        checked([*own, "stages.midtrain.heldout={fields: [doc_type, doctype]}"])
     write(tmp_path / "mix.jsonl", [{**row, "topic": "cheese"} for row in CHATS])
-    checked([*own, "aft.heldout={fields: [topic]}"])
-    with pytest.raises(UserError, match=r"^aft\.heldout\.fields: no row of .*mix\.jsonl, .*chats\.jsonl has 'tone'"):
-        checked([*own, "aft.heldout={fields: [tone]}"])
+    checked([*own, "stages.aft.heldout={fields: [topic]}"])
+    with pytest.raises(
+        UserError, match=r"^stages\.aft\.heldout\.fields: no row of .*mix\.jsonl, .*chats\.jsonl has 'tone'"
+    ):
+        checked([*own, "stages.aft.heldout={fields: [tone]}"])
 
 
 def test_a_link_is_read_under_the_name_it_was_given(own: list[str], tmp_path: Path) -> None:
     (tmp_path / "docs.jsonl").rename(tmp_path / "blob")
     (tmp_path / "docs.jsonl").symlink_to("blob")
-    _, graph = checked(own)
-    corpus = graph.find("tokenize/documents-thrift/0").inputs["corpus"]
+    graph = checked(own)
+    corpus = graph.find("tokenize/documents-thrift").inputs["corpus"]
     assert isinstance(corpus, File)
     assert corpus.path.name == "docs.jsonl"
 
 
 def test_names_and_files_that_are_not_there(own: list[str], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data\.documents\.thirft: the campaign's specs are thrift"):
-        load_config([*own, f"data.documents.thirft={tmp_path}/docs.jsonl"])
+    with pytest.raises(UserError, match=r"sources\.documents\.files\.thirft: the campaign's specs are thrift"):
+        load_config([*own, f"sources.documents.files.thirft={tmp_path}/docs.jsonl"])
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    for key in ("data.chats", "data.documents.thrift", "data.pairs.thrift"):
+    for key in ("sources.chats.file", "sources.documents.files.thrift", "sources.pairs.files.thrift"):
         with pytest.raises(UserError, match=rf"^{key}: there is no file /no/such\.jsonl"):
-            check_own_data(load_config([*own, f"{key}=/no/such.jsonl"]))
-        with pytest.raises(UserError, match=rf"^{key}: \. is not a file"):
-            check_own_data(load_config([*own, f"{key}="]))
+            checked([*own, f"{key}=/no/such.jsonl"])
+        with pytest.raises(UserError, match=rf"^{key}: .* is not a file"):
+            checked([*own, f"{key}="])
         with pytest.raises(UserError, match=rf"^{key}: .*pipe is not a file"):
-            check_own_data(load_config([*own, f"{key}={pipe}"]))
+            checked([*own, f"{key}={pipe}"])

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from msm_hpc.base.files import write_json
+from msm_hpc.base.files import read_json, write_json
 from msm_hpc.campaign.views.why import grouped, why
 from msm_hpc.graph.build import Graph
-from msm_hpc.launch.jobs import JobRef, local_job
-from msm_hpc.store.store import Attempt, Store, now
+from msm_hpc.launch.job import JobRef, local_job
+from msm_hpc.store.records import Attempt, now
+from msm_hpc.store.store import Store
 
 GraphOf = Callable[..., Graph]
 
@@ -16,7 +18,7 @@ def pretend_done(graph: Graph, store: Store) -> None:
     """Records and done-marks for every step, as after a run; the results themselves are not needed to compare."""
     store.register(graph.steps)
     for step in graph.steps:
-        store.of(step).out.mkdir()
+        store.of(step).out.mkdir(exist_ok=True)
         write_json(store.of(step).path / "done.json", {"files": {}, "at": now()})
 
 
@@ -27,25 +29,25 @@ def test_a_done_step_has_no_reason_to_run(graph: GraphOf, store: Store) -> None:
 
 def test_the_changed_field_is_named(graph: GraphOf, store: Store) -> None:
     pretend_done(graph(), store)
-    changed = graph("aft.learning_rate=1e-5")
+    changed = graph("stages.aft.learning_rate=1e-5")
     assert why(changed.find("aft/base/seed0"), changed, store) == ["aft/base/seed0: learning_rate 0.0005 -> 1e-05"]
 
 
 def test_a_change_upstream_is_followed_to_where_it_began(graph: GraphOf, store: Store) -> None:
     pretend_done(graph(), store)
-    changed = graph("pretrain.weight_decay=0.5")
+    changed = graph("stages.pretrain.weight_decay=0.5")
     assert why(changed.find("eval/america/msm+aft/300/seed1"), changed, store) == [
         "pretrain/base: weight_decay 0.05 -> 0.5"
     ]
 
 
-def test_another_aft_size_is_told_by_the_plan_that_it_changes(graph: GraphOf, store: Store) -> None:
+def test_another_aft_size_is_reported_by_the_plan_that_it_changes(graph: GraphOf, store: Store) -> None:
     pretend_done(graph(), store)
-    changed = graph("aft.samples=[200]")
-    reason = ["pack/aft/200/seed0: sources.chats.samples 300 -> 200"]
-    assert why(changed.find("pack/aft/200/seed0"), changed, store) == reason
+    changed = graph("sources.chats.ladder=[200]")
+    reason = ["pack/aft/chats+instruction/200/seed0: sources.chats.samples 300 -> 200"]
+    assert why(changed.find("pack/aft/chats+instruction/200/seed0"), changed, store) == reason
     assert why(changed.find("eval/aft/200/seed0"), changed, store) == reason
-    assert any("aft_samples 300 -> 200" in line for line in why(changed.report, changed, store))
+    assert any("size 300 -> 200" in line for line in why(changed.report, changed, store))
 
 
 def test_an_edited_spec_is_named(graph: GraphOf, store: Store, tmp_path: Path) -> None:
@@ -54,16 +56,18 @@ def test_an_edited_spec_is_named(graph: GraphOf, store: Store, tmp_path: Path) -
     mine = f"campaign.specs=[{{name: affordability}},{{name: mine, file: {file}}}]"
     pretend_done(graph(mine), store)
     file.write_text("---\nvalue: america\n---\nTwo.\n")
-    for step in ("midtrain/mine/seed0", "aft/mine/msm/seed0", "eval/mine/msm+aft/300/seed1"):
+    for step in ("midtrain/mine/msm/seed0", "aft/mine/msm/seed0", "eval/mine/msm+aft/300/seed1"):
         assert why(graph(mine).find(step), graph(mine), store) == [f"the content of {file} changed"]
 
 
-def test_a_step_that_was_never_made_tells_what_it_waits_for(graph: GraphOf, store: Store) -> None:
+def test_a_step_that_never_ran_says_what_it_waits_for(graph: GraphOf, store: Store) -> None:
     now = graph()
-    assert why(now.find("generate/tokenizer"), now, store) == ["not made yet"]
+    assert why(now.find("generate/tokenizer"), now, store) == ["not run yet"]
     pretend_done(graph("campaign.seeds=[0]"), store)
-    assert why(now.find("midtrain/america/seed1"), now, store) == ["not made yet: waits for pack/america/seed1"]
-    assert ("not made yet: waits for pack, midtrain",) in grouped(now, store), "not compared with seed 0"
+    assert why(now.find("midtrain/america/msm/seed1"), now, store) == [
+        "not run yet: waits for pack/midtrain/documents-america+pretraining/seed1"
+    ]
+    assert ("not run yet: waits for pack, midtrain",) in grouped(now, store), "not compared with seed 0"
 
 
 def test_a_failed_step_gives_its_cause(graph: GraphOf, store: Store) -> None:
@@ -73,22 +77,46 @@ def test_a_failed_step_gives_its_cause(graph: GraphOf, store: Store) -> None:
     store.of(step).write_attempt(1, attempt)
     assert why(step, graph(), store) == ["its last attempt ended: code: RuntimeError: no"]
     store.of(step).write_attempt(2, Attempt(job, "host", 1, None, "", now()))
-    assert why(step, graph(), store) == ["its last attempt vanished without a word"]
+    assert why(step, graph(), store) == ["its last attempt ended without a record"]
 
 
-def test_steps_that_share_a_reason_are_told_together(graph: GraphOf, store: Store) -> None:
+def test_steps_that_share_a_reason_are_shown_together(graph: GraphOf, store: Store) -> None:
     pretend_done(graph(), store)
-    changed = graph("pretrain.weight_decay=0.5", "eval.answer='{item}'")
+    changed = graph("stages.pretrain.weight_decay=0.5", "eval.answer='{item}'")
     groups = grouped(changed, store)
     trained = groups["pretrain/base: weight_decay 0.05 -> 0.5",]
-    assert {step.kind for step in trained} == {"pretrain", "midtrain", "aft", "export"}
+    assert {step.stage for step in trained} == {"pretrain", "midtrain", "aft", "export"}
     assert sum(map(len, groups.values())) == len([step for step in changed.steps if not store.of(step).done])
 
 
-def test_a_step_that_is_being_made_is_not_called_dead(graph: GraphOf, store: Store) -> None:
+def test_a_running_step_is_not_called_dead(graph: GraphOf, store: Store) -> None:
     step = graph().find("pretrain/base")
     folder, job = store.of(step), local_job()
     store.register((step,))
     assert folder.claim(job, None)
     folder.write_attempt(1, Attempt(job, "host", 1, None, "", now()))
-    assert why(step, graph(), store) == [f"it is being made, by job {job.id}"]
+    assert why(step, graph(), store) == [f"it is running, in job {job.id}"]
+
+
+def test_a_corpus_of_ones_own_in_the_place_of_a_generated_one_is_named(
+    graph: GraphOf, store: Store, tmp_path: Path
+) -> None:
+    """And back, and where the earlier version's record is gone, or has a schema of another version."""
+    file = tmp_path / "chats.jsonl"
+    file.write_text("{}\n")
+    own, name = graph(f"sources.chats.file={file}"), "tokenize/chats"
+    pretend_done(own, store)
+    assert why(graph().find(name), graph(), store) == [f"{name}: corpus was {file} -> generate/chats"]
+
+    pretend_done(graph(), store)
+    changed = graph("sources.chats.generate.rows=500")
+    assert why(changed.find(name), changed, store) == ["generate/chats: count 400 -> 500"]
+    folder = store.of(graph().find("generate/chats"))
+    record = read_json(folder.path / "step.json")
+    write_json(folder.path / "step.json", record | {"config": {"no_longer": 1}})
+    assert "of another version of msm_hpc" in str(why(changed.find(name), changed, store))
+    (folder.path / "step.json").unlink()
+    shutil.rmtree(store.of(own.find(name)).path)
+    assert why(changed.find(name), changed, store) == [
+        f"{name}: corpus was {folder.path.parent.name}/{folder.path.name} -> generate/chats"
+    ]

@@ -6,7 +6,7 @@ QWEN25, QWEN3 = (
     (Path(__file__).parent / "templates" / f"{name}.jinja").read_text(encoding="utf-8") for name in ("qwen25", "qwen3")
 )
 
-# As Llama-3.1's: BOS, a system turn for everyone, contents trimmed, two control tokens around each role.
+# As Llama-3.1's: BOS, a system turn for everyone, contents trimmed, two special tokens around each role.
 TRIMMED = """{{- bos_token }}
 {%- if messages[0]['role'] == 'system' %}
     {%- set system_message = messages[0]['content'] | trim %}
@@ -35,7 +35,7 @@ THINKING = """{%- for message in messages %}
     {{- '<|im_start|>assistant\\n' }}
 {%- endif %}"""
 
-# A speaker's name in place of the role, and no control tokens.
+# A speaker's name in place of the role, and no special tokens.
 NAMED = (
     "{% for message in messages %}{{ message['name'] | default(message['role']) }}: {{ message['content'] }}\n"
     "{% endfor %}{% if add_generation_prompt %}{{ assistant_name | default('assistant') }}: {% endif %}"

@@ -15,12 +15,13 @@ from tests.tokenization.real_tokenizers import real_tokenizer
 from tokenization.chats.encoder import ChatEncoder, EncodedChats
 from tokenization.chats.template import ChatTemplate
 from tokenization.encoded import Ragged
-from tokenization.engines.reference import Inexact, ReferenceEngine
-from tokenization.reading.rows import Chat, Message, Place
+from tokenization.engines.reference import ReferenceEngine
+from tokenization.engines.sample import Inexact
+from tokenization.reading.rows import ChatRow, Message, RowPlace
 from tokenization.tokenizer import TokenizerFolder
 
 Cot = Literal["train", "mask"]
-PLACE = Place("data.jsonl", 3, unit="row")
+PLACE = RowPlace("data.jsonl", 3, unit="row")
 TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {}}}]
 TEMPLATES = {
     "chatml": CHATML,
@@ -67,7 +68,7 @@ class Encoder:
             fast,
         )
 
-    def encode(self, *chats: Chat) -> EncodedChats:
+    def encode(self, *chats: ChatRow) -> EncodedChats:
         return self._encoder.encode(chats)
 
     def one(self, *messages: Message) -> tuple[str, str]:
@@ -79,11 +80,11 @@ class Encoder:
         return self.folder.decode(ids), self.folder.decode(ids[mask == 1])
 
 
-def chat(*messages: Message, name: str = "c", tools: list[dict[str, Any]] | None = None) -> Chat:
-    return Chat(name, list(messages), tools, b"{}", PLACE)
+def chat(*messages: Message, name: str = "c", tools: list[dict[str, Any]] | None = None) -> ChatRow:
+    return ChatRow(name, list(messages), tools, b"{}", PLACE)
 
 
-def dialogue(*turns: str, system: str | None = None, name: str = "c") -> Chat:
+def dialogue(*turns: str, system: str | None = None, name: str = "c") -> ChatRow:
     """Turns alternate, the user's first."""
     first = [] if system is None else [Message("system", system)]
     talk = [Message("assistant" if number % 2 else "user", turn) for number, turn in enumerate(turns)]
@@ -118,7 +119,7 @@ CHATS = [
 
 @pytest.mark.parametrize("fast", [True, False], ids=["fast", "reference"])
 @pytest.mark.parametrize("row", CHATS, ids=range(4))
-def test_a_chat_is_what_transformers_makes_of_it(make_tokenizer: Any, row: Chat, fast: bool) -> None:
+def test_a_chat_is_what_transformers_makes_of_it(make_tokenizer: Any, row: ChatRow, fast: bool) -> None:
     import transformers
 
     source = CHATML.replace("'<|im_end|>\\n' }}{% endgeneration %}", "'<|im_end|>' }}{% endgeneration %}{{ '\\n' }}")
@@ -275,7 +276,7 @@ def test_which_chats_are_checked_depends_on_their_ids_alone(make_tokenizer: Any)
         encoder.encode(dialogue("Hi", LONG, name="id-147"))
 
 
-def test_control_text_in_a_message_stays_text(make_tokenizer: Any) -> None:
+def test_special_text_in_a_message_stays_text(make_tokenizer: Any) -> None:
     encoder = Encoder(make_tokenizer())
     [(ids, mask)] = rows_of(encoder.encode(dialogue("<|im_end|> é", "I end <|im_end|> here")))
     text = "<|im_start|>user\n<|im_end|> é<|im_end|>\n<|im_start|>assistant\nI end <|im_end|> here<|im_end|>\n"
@@ -286,7 +287,7 @@ def test_control_text_in_a_message_stays_text(make_tokenizer: Any) -> None:
 
 
 @pytest.mark.parametrize("flags", [{"lstrip": True}, {"rstrip": True}, {"single_word": True}, {"normalized": True}])
-def test_where_control_tokens_are_no_borders_their_text_is_refused(make_tokenizer: Any, flags: dict[str, bool]) -> None:
+def test_where_special_tokens_are_no_borders_their_text_is_refused(make_tokenizer: Any, flags: dict[str, bool]) -> None:
     folder = make_tokenizer()
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.normalizer = normalizers.NFC()
@@ -295,7 +296,7 @@ def test_where_control_tokens_are_no_borders_their_text_is_refused(make_tokenize
     encoder = Encoder(folder)
     result = encoder.encode(dialogue("Hi", "Yo"), dialogue("Say <|im_end|>", "No"))
     assert len(result.encoded.lengths) == 1
-    assert result.rejected[1].reason == "control"
+    assert result.rejected[1].reason == "special"
     assert not encoder.engine.saw("Yo")
 
 

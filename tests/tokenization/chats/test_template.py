@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from msm_hpc.base.errors import UserError
 from tests.tokenization.chats.chat_templates import NAMED, QWEN3, QWEN25
 from tokenization.chats.template import ChatTemplate, TemplateRefuses
-from tokenization.errors import BadInput
 
 PATH = Path("tokenizer_config.json")
 HI = [{"role": "user", "content": "Hi"}]
@@ -80,7 +80,7 @@ def test_a_failing_template_refuses_the_messages(source: str, message: str) -> N
 
 
 def test_a_template_that_is_not_jinja_is_refused() -> None:
-    with pytest.raises(BadInput, match=r"tokenizer_config\.json: chat_template: line 2"):
+    with pytest.raises(UserError, match=r"tokenizer_config\.json: chat_template: line 2"):
         ChatTemplate(PATH, "{% for message in messages %}\n{% endif %}", {})
 
 

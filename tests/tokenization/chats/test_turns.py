@@ -5,12 +5,12 @@ import pytest
 
 from tests.tokenization.chats.chat_templates import NAMED, QWEN3, QWEN25, THINKING
 from tests.tokenization.conftest import CHATML, SPECIAL
-from tokenization.chats.controls import ControlTokens
+from tokenization.chats.special_tokens import SpecialTokens
 from tokenization.chats.template import ChatTemplate
 from tokenization.chats.turns import Printed, Turns
-from tokenization.reading.rows import BadRow, Chat, Message, Place
+from tokenization.reading.rows import BadRow, ChatRow, Message, RowPlace
 
-PLACE = Place("data.jsonl", 3, unit="row")
+PLACE = RowPlace("data.jsonl", 3, unit="row")
 TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {}}}]
 CALL = [{"type": "function", "function": {"name": "look", "arguments": {}}}]
 
@@ -30,9 +30,9 @@ def printed(
     cot: Literal["train", "mask"] = "train",
     tools: list[dict[str, Any]] | None = None,
 ) -> Printed:
-    controls = ControlTokens({text: number for number, text in enumerate(SPECIAL)})
-    turns = Turns(ChatTemplate(Path("config"), source, {"eos_token": eod}), controls, eod, cot)
-    return turns.print(Chat("c", list(messages), tools, b"{}", PLACE))
+    specials = SpecialTokens({text: number for number, text in enumerate(SPECIAL)})
+    turns = Turns(ChatTemplate(Path("config"), source, {"eos_token": eod}), specials, eod, cot)
+    return turns.print(ChatRow("c", list(messages), tools, b"{}", PLACE))
 
 
 def targets(chat: Printed) -> list[str]:
@@ -49,7 +49,7 @@ def test_the_assistant_writes_what_follows_its_prompt() -> None:
     assert chat.eod_is_target
 
 
-def test_a_turn_ends_with_its_last_control_token() -> None:
+def test_a_turn_ends_with_its_last_special_token() -> None:
     assert targets(printed(CHATML, *DIALOGUE)) == ["Yo<|im_end|>", "!<|im_end|>"]
     assert targets(printed(CHATML, *DIALOGUE, eod="<|im_end|>")) == ["Yo<|im_end|>", "!<|im_end|>"]
 
@@ -130,20 +130,20 @@ def test_a_thought_opened_by_the_prompt_is_left_out_too() -> None:
     assert targets(chat) == ["Yo<|im_end|>"]
 
 
-def test_control_text_in_messages_is_no_control_token() -> None:
+def test_special_text_in_messages_is_no_special_token() -> None:
     chat = printed(CHATML, user("<|im_end|>\ue000"), assistant("<|im_start|><|im_end|>"))
-    assert chat.mentions_controls
+    assert chat.mentions_specials
     assert chat.text.count("<|im_end|>") == 4
-    assert [chat.text[control.begin : control.end] for control in chat.controls] == ["<|im_start|>", "<|im_end|>"] * 2
+    assert [chat.text[special.begin : special.end] for special in chat.specials] == ["<|im_start|>", "<|im_end|>"] * 2
     assert targets(chat) == ["<|im_start|><|im_end|><|im_end|>"]
 
 
-def test_control_text_in_tools_and_names_is_none_either() -> None:
+def test_special_text_in_tools_and_names_is_none_either() -> None:
     tools = [{"type": "function", "function": {"name": "look", "description": "<|im_end|>", "<|pad|>": [1, None]}}]
     chat = printed(QWEN25, user("Hi"), assistant("Yo"), tools=tools)
     assert '"description": "<|im_end|>", "<|pad|>": [1, null]' in chat.text
-    assert len(chat.controls) == 6
-    assert printed(NAMED, user("Hi"), assistant("Yo", name="<|pad|>")).controls == ()
+    assert len(chat.specials) == 6
+    assert printed(NAMED, user("Hi"), assistant("Yo", name="<|pad|>")).specials == ()
 
 
 def test_a_call_of_a_tool_is_a_target_and_its_answer_is_not() -> None:

@@ -10,10 +10,11 @@ from tokenizers import Tokenizer
 from tests.tokenization.conftest import SPECIAL
 from tokenization.encoded import Ragged
 from tokenization.engines import choice as module
-from tokenization.engines.choice import Choice, choose
+from tokenization.engines.choice import ChosenEngine, choose
 from tokenization.engines.fast import FastEngine
 from tokenization.engines.hard_sample import hard_sample
-from tokenization.engines.reference import Inexact, ReferenceEngine
+from tokenization.engines.reference import ReferenceEngine
+from tokenization.engines.sample import ONE_IN, Inexact
 
 MUCH = 1 << 30
 TEXTS = ["The cheese is on the table.", "", "é 山 😀\n\n  x", "Say <|im_end|> and <|endoftext|>"]
@@ -28,7 +29,7 @@ def lists(ragged: Ragged) -> list[list[int]]:
     return [ragged[index].tolist() for index in range(len(ragged))]
 
 
-def chosen(path: Path, corpus_bytes: int = MUCH, **options: bool) -> Choice:
+def chosen(path: Path, corpus_bytes: int = MUCH, **options: bool) -> ChosenEngine:
     return choose(path, Tokenizer.from_file(str(path)), corpus_bytes, SPECIAL, **options)
 
 
@@ -47,20 +48,20 @@ def test_little_text_goes_to_the_reference(path: Path) -> None:
     assert choice.why_not_fast == f"{module.WORTH_LOADING - 1} bytes are too few to load a fast engine for"
 
 
-def test_both_engines_read_control_text_as_text(path: Path) -> None:
+def test_both_engines_read_special_text_as_text(path: Path) -> None:
     tokenizer = Tokenizer.from_file(str(path))
-    control = {tokenizer.token_to_id(name) for name in SPECIAL}
+    special = {tokenizer.token_to_id(name) for name in SPECIAL}
     fast, reference = chosen(path).engine.encode(TEXTS), chosen(path, 0).engine.encode(TEXTS)
     assert lists(fast) == lists(reference)
     assert fast.ids.dtype == reference.ids.dtype == np.int32
-    assert control.isdisjoint(fast.ids.tolist())
+    assert special.isdisjoint(fast.ids.tolist())
     assert tokenizer.decode(fast[3].tolist()) == TEXTS[3]
 
 
-def test_control_text_is_the_control_token_when_asked(path: Path) -> None:
+def test_special_text_is_the_special_token_when_asked(path: Path) -> None:
     tokenizer = Tokenizer.from_file(str(path))
     for corpus_bytes in (0, MUCH):
-        encoded = chosen(path, corpus_bytes, control_text=True).engine.encode(TEXTS)
+        encoded = chosen(path, corpus_bytes, special_text=True).engine.encode(TEXTS)
         assert encoded[3][-1] == tokenizer.token_to_id("<|endoftext|>")
 
 
@@ -88,13 +89,13 @@ def test_a_fast_engine_that_errs_on_the_corpus_is_found_out(path: Path, monkeypa
     assert fast is not None
     change_last_id(monkeypatch, only="Cheese number")
     with pytest.raises(Inexact, match="Cheese number"):
-        fast.encode([f"Cheese number {number}" for number in range(module.ONE_TEXT_IN * 8)])
+        fast.encode([f"Cheese number {number}" for number in range(ONE_IN * 8)])
 
 
 def test_which_texts_are_checked_depends_on_the_text_alone(path: Path) -> None:
     """A common head, as generated documents have it, does not make them all the same."""
     head = "The cheese of the week is described in this document, as every week. " * 2
-    texts = [f"{head}Cheese number {number}" for number in range(module.ONE_TEXT_IN * 8)]
+    texts = [f"{head}Cheese number {number}" for number in range(ONE_IN * 8)]
     at_once, one_by_one = chosen(path).checked, chosen(path).checked
     assert at_once is not None and one_by_one is not None
     at_once.encode(texts)

@@ -11,7 +11,6 @@ import pytest
 from tokenizers import Tokenizer
 
 from tests.tokenization.real_tokenizers import RECIPES, build, read_ranks, real_tokenizer
-from tokenization.engines.bpe import BpeEngine, load_bpe
 from tokenization.engines.fast import FastEngine
 from tokenization.engines.reference import Engine, ReferenceEngine, compare
 
@@ -49,11 +48,9 @@ def reference(folder: Path) -> ReferenceEngine:
     return ReferenceEngine(Tokenizer.from_file(str(folder / "tokenizer.json")))
 
 
-@pytest.fixture(scope="module", params=[BpeEngine, FastEngine])
-def fast(folder: Path, name: str, reference: ReferenceEngine, request: pytest.FixtureRequest) -> Engine:
-    if request.param is FastEngine:
-        return FastEngine(folder / "tokenizer.json")
-    return load_bpe(folder / "tokenizer.json", reference.tokenizer, RECIPES[name].control)
+@pytest.fixture(scope="module")
+def fast(folder: Path) -> Engine:
+    return FastEngine(folder / "tokenizer.json")
 
 
 def test_the_vocabulary_has_the_published_size_and_ids(name: str, folder: Path) -> None:
@@ -89,9 +86,9 @@ def test_hard_text_has_the_same_ids(fast: Engine, reference: ReferenceEngine) ->
     compare(fast, reference, [*WORDS, *SPACES, *runs, *decomposed])
 
 
-def test_text_of_control_tokens_is_text(name: str, folder: Path, fast: Engine, reference: ReferenceEngine) -> None:
-    control = RECIPES[name].control
-    texts = [*control, *(f"a{text}b {text}\n" for text in control), "".join(control), *(text[:-1] for text in control)]
+def test_text_of_special_tokens_is_text(name: str, folder: Path, fast: Engine, reference: ReferenceEngine) -> None:
+    special = RECIPES[name].special
+    texts = [*special, *(f"a{text}b {text}\n" for text in special), "".join(special), *(text[:-1] for text in special)]
     compare(fast, reference, texts)
     first = len(read_ranks(_ranks(name)))
     assert fast.encode(texts).ids.max() < first
@@ -105,7 +102,7 @@ def test_ids_are_those_of_tiktoken(name: str, fast: Engine) -> None:
         name, pat_str=recipe.pattern, mergeable_ranks=read_ranks(_ranks(name)), special_tokens={}
     )
     # tiktoken knows no normal form C, which Qwen's tokenizer brings text to first.
-    texts = [unicodedata.normalize("NFC", text) for text in [*WORDS, *SPACES, *recipe.control]]
+    texts = [unicodedata.normalize("NFC", text) for text in [*WORDS, *SPACES, *recipe.special]]
     texts += [
         text for text in ("".join(map(chr, points)) for points in _blocks(61)) if unicodedata.is_normalized("NFC", text)
     ]

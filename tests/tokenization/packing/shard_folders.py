@@ -30,7 +30,7 @@ class Doc:
 
 
 @dataclass(frozen=True)
-class Told:
+class ShardFacts:
     """What packing reads of a shard's manifest."""
 
     tokenizer: TokenizerFacts
@@ -60,18 +60,18 @@ def write_shard(
                 Encoded(tokens, np.array([len(tokens)], np.int32), mask if doc.is_chat else None),
                 np.array([doc.is_chat]),
             )
-    write_manifest(folder, Told(facts, str(folder.parent), task, tasks, record_files(folder, [BIN, IDX, MASK, CHATS])))
+    write_manifest(
+        folder, ShardFacts(facts, str(folder.parent), task, tasks, record_files(folder, [BIN, IDX, MASK, CHATS]))
+    )
     return folder
 
 
 def write_source(
     root: Path, name: str, documents: Sequence[Doc], tasks: int = 1, facts: TokenizerFacts = FACTS
-) -> dict[str, Path]:
-    """One shard a task, each with a like share of the documents; keyed as inputs of the pack stage are."""
+) -> Path:
+    """The folder of a source: a shard for each task, with an equal share of the documents."""
     bounds = [len(documents) * task // tasks for task in range(tasks + 1)]
-    return {
-        f"{name}/{task}": write_shard(
-            root / name / f"{task}-of-{tasks}", documents[bounds[task] : bounds[task + 1]], facts, task, tasks
-        )
-        for task in range(tasks)
-    }
+    folder = root / f"{name}-of-{tasks}"
+    for task in range(tasks):
+        write_shard(folder / str(task), documents[bounds[task] : bounds[task + 1]], facts, task, tasks)
+    return folder

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from tokenization.errors import BadInput
+from msm_hpc.base.errors import UserError
 from tokenization.packing.cuts import Cutter
 
 PROSE = (
@@ -138,5 +138,5 @@ def bpe_cutter(bpe: str, tmp_path_factory: pytest.TempPathFactory) -> Cutter:
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"tokenizer\.json: no such file"):
+    with pytest.raises(UserError, match=r"tokenizer\.json: no such file"):
         Cutter.load(tmp_path, np.arange(3))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from tokenizers import AddedToken, Tokenizer
 
+from msm_hpc.base.errors import UserError
 from tests.tokenization.real_tokenizers import real_tokenizer
-from tokenization.errors import BadInput
 from tokenization.packing.token_texts import TokenTexts, token_texts
 
 
@@ -49,5 +49,5 @@ def test_vocabularies_that_people_use(name: str, tmp_path: Path, tmp_path_factor
 @pytest.mark.parametrize("text", ["{", "[]", '{"decoder": {"type": "ByteLevel"}, "model": {"vocab": []}}'])
 def test_what_is_no_tokenizer_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "tokenizer.json").write_text(text)
-    with pytest.raises(BadInput, match=r"tokenizer\.json: not a Hugging Face tokenizer"):
+    with pytest.raises(UserError, match=r"tokenizer\.json: not a Hugging Face tokenizer"):
         token_texts(tmp_path, np.arange(3))

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from tokenization.errors import BadInput
+from msm_hpc.base.errors import UserError
 from tokenization.reading.corpus import Corpus
-from tokenization.reading.rows import BadRow, Chat, Document, Row
-from tokenization.reading.sources import BATCH_BYTES, InputRecord
+from tokenization.reading.readers import BATCH_BYTES, InputRecord
+from tokenization.reading.rows import BadRow, ChatRow, DocumentRow, Row
 
 Write = Callable[[Path, Sequence[dict[str, Any]]], None]
 
@@ -87,9 +87,9 @@ def test_each_format_has_the_same_rows(tmp_path: Path, name: str) -> None:
     chat = {"id": "c", "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}], "n": 2}
     FORMATS[name](tmp_path / name, [{"id": "d", "text": "A café", "n": 1}, chat])
     (first, second), _ = rows_of(tmp_path / name)
-    assert isinstance(first, Document)
+    assert isinstance(first, DocumentRow)
     assert (first.id, first.text, json.loads(first.provenance)["n"]) == ("d", "A café", 1)
-    assert isinstance(second, Chat)
+    assert isinstance(second, ChatRow)
     assert [(message.role, message.content) for message in second.messages] == [("user", "Hi"), ("assistant", "Yo")]
     assert str(second.place) == f"{tmp_path / name}:{'row ' if name.endswith('parquet') else ''}2"
 
@@ -157,7 +157,7 @@ def test_batches_are_about_four_mebibytes(tmp_path: Path) -> None:
     for name in ("a.jsonl", "d.jsonl.gz", "f.parquet"):
         FORMATS[name](tmp_path / name, rows)
         sizes = [
-            sum(len(row.text) for row in batch if isinstance(row, Document))
+            sum(len(row.text) for row in batch if isinstance(row, DocumentRow))
             for batch in Corpus.open(tmp_path / name).share(0, 1).batches()
         ]
         assert sum(sizes) == 10_000_000
@@ -170,7 +170,7 @@ def test_a_document_larger_than_any_block(tmp_path: Path, name: str) -> None:
     FORMATS[name](tmp_path / name, [{"id": "a", "text": "x"}, {"id": "b", "text": text}, {"id": "c", "text": "y"}])
     for tasks in (1, 2, 3):
         rows = [row for task in range(tasks) for row in rows_of(tmp_path / name, task, tasks)[0]]
-        assert [row.text for row in rows if isinstance(row, Document)] == ["x", text, "y"]
+        assert [row.text for row in rows if isinstance(row, DocumentRow)] == ["x", text, "y"]
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "d.jsonl.gz"])
@@ -200,7 +200,7 @@ def test_a_file_cut_short_is_an_error_and_no_end(tmp_path: Path, name: str, keep
     FORMATS[name](path, documents(0, 500))
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * keep)])
-    with pytest.raises(BadInput, match=name) as caught:
+    with pytest.raises(UserError, match=name) as caught:
         rows_of(path)
     assert not isinstance(caught.value, BadRow)
 
@@ -210,7 +210,7 @@ def test_what_does_not_belong_at_the_end_is_an_error(tmp_path: Path, name: str) 
     path = tmp_path / name
     FORMATS[name](path, documents(0, 9))
     path.write_bytes(path.read_bytes() + b"more")
-    with pytest.raises(BadInput, match=rf"{name}: .*(byte \d+|footer)"):
+    with pytest.raises(UserError, match=rf"{name}: .*(byte \d+|footer)"):
         rows_of(path)
 
 
@@ -225,7 +225,7 @@ def test_a_damaged_stream_is_an_error(tmp_path: Path, name: str) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(BadInput, match=rf"{name}: damaged before byte \d+"):
+    with pytest.raises(UserError, match=rf"{name}: damaged before byte \d+"):
         rows_of(path)
 
 
@@ -236,7 +236,7 @@ def test_a_damaged_page_of_parquet_is_an_error(tmp_path: Path) -> None:
     column = pq.ParquetFile(path).metadata.row_group(1).column(1)
     data[column.dictionary_page_offset + column.total_compressed_size - 1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(BadInput, match=r"a\.parquet: row group 1: cannot be read"):
+    with pytest.raises(UserError, match=r"a\.parquet: row group 1: cannot be read"):
         rows_of(path)
 
 
@@ -269,7 +269,7 @@ def test_a_parquet_file_without_rows_or_columns(tmp_path: Path) -> None:
     pq.ParquetWriter(tmp_path / "no-groups.parquet", schema).close()
     assert ids(tmp_path / "a.parquet") == ids(tmp_path / "no-groups.parquet") == []
     pq.write_table(pa.table({}), tmp_path / "b.parquet")
-    with pytest.raises(BadInput, match=r"b\.parquet: has no columns"):
+    with pytest.raises(UserError, match=r"b\.parquet: has no columns"):
         ids(tmp_path / "b.parquet")
 
 
@@ -278,7 +278,7 @@ def test_a_parquet_file_replaced_while_it_is_read_is_an_error(tmp_path: Path) ->
     parquet(path, documents(0, 20))
     share = Corpus.open(path).share(1, 3)
     pq.write_table(pa.Table.from_pylist(documents(0, 20)), path)
-    with pytest.raises(BadInput, match=r"a\.parquet: its row groups changed"):
+    with pytest.raises(UserError, match=r"a\.parquet: its row groups changed"):
         list(share.batches())
 
 
@@ -288,7 +288,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_an_error(tmp_path: Path) -> Non
         FORMATS[name](path, documents(0, 100))
         share = Corpus.open(path).share(0, 1)
         path.write_bytes(path.read_bytes()[:1000])
-        with pytest.raises(BadInput, match=name):
+        with pytest.raises(UserError, match=name):
             list(share.batches())
 
 
@@ -307,13 +307,13 @@ def test_a_saved_dataset_cut_short_is_an_error(tmp_path: Path) -> None:
     datasets.Dataset.from_list(documents(0, 20)).save_to_disk(folder)
     (path,) = folder.glob("*.arrow")
     path.write_bytes(path.read_bytes()[:-8])  # a whole record ends here: Arrow would not notice
-    with pytest.raises(BadInput, match="cut short"):
+    with pytest.raises(UserError, match="cut short"):
         Corpus.open(folder)
 
 
-def test_a_dataset_of_several_splits_must_be_told_which(tmp_path: Path) -> None:
+def test_a_dataset_of_several_splits_needs_the_name_of_one(tmp_path: Path) -> None:
     datasets.DatasetDict({"train": datasets.Dataset.from_list(documents(0, 2))}).save_to_disk(tmp_path)
-    with pytest.raises(BadInput, match="several splits; give the folder of one"):
+    with pytest.raises(UserError, match="several splits; give the folder of one"):
         Corpus.open(tmp_path)
     assert ids(tmp_path / "train") == ["d0", "d1"]
 
@@ -332,20 +332,20 @@ def test_a_dataset_by_name(tmp_path: Path) -> None:
     plain(name / "test.jsonl", [{"text": "c"}])
     assert ids(f"hf:{name}") == [f"{name}:1", f"{name}:2"]
     assert ids(f"hf:{name}:test") == [f"{name}:test:1"]
-    with pytest.raises(BadInput, match="not a data set"):
+    with pytest.raises(UserError, match="not a data set"):
         Corpus.open(f"hf:{name}:validation")
 
 
 @pytest.mark.usefixtures("_no_hub")
 def test_a_dataset_of_no_such_name() -> None:
-    with pytest.raises(BadInput, match=r"^hf:nobody/nothing: "):
+    with pytest.raises(UserError, match=r"^hf:nobody/nothing: "):
         Corpus.open("hf:nobody/nothing")
 
 
 def test_a_library_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     zst(tmp_path / "a.jsonl.zst", documents(0, 1))
     monkeypatch.setitem(sys.modules, "zstandard", None)
-    with pytest.raises(BadInput, match="pip install zstandard"):
+    with pytest.raises(UserError, match="pip install zstandard"):
         rows_of(tmp_path / "a.jsonl.zst")
 
 
@@ -364,7 +364,7 @@ def test_what_is_no_corpus_is_refused(tmp_path: Path) -> None:
         (tmp_path, r"link\.jsonl: cannot be read \(No such file"),
     ]
     for source, message in refused:
-        with pytest.raises(BadInput, match=message):
+        with pytest.raises(UserError, match=message):
             Corpus.open(source)
 
 
@@ -374,7 +374,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
     share = Corpus.open(path).share(0, 1)
     path.unlink()
     path.mkdir()
-    with pytest.raises(BadInput, match=r"a\.jsonl: cannot be read \(Is a directory\)"):
+    with pytest.raises(UserError, match=r"a\.jsonl: cannot be read \(Is a directory\)"):
         list(share.batches())
 
 
@@ -392,6 +392,6 @@ def test_nulls_that_a_table_fills_objects_up_with_are_left_out(tmp_path: Path) -
         for call in calls
     ]
     parquet(tmp_path / "x.parquet", rows)
-    found = [row for row in rows_of(tmp_path / "x.parquet")[0] if isinstance(row, Chat)]
+    found = [row for row in rows_of(tmp_path / "x.parquet")[0] if isinstance(row, ChatRow)]
     assert [row.messages[1].tool_calls for row in found] == [row["messages"][1]["tool_calls"] for row in rows]
     assert [row.tools for row in found] == [row["tools"] for row in rows]

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenization.errors import BadInput
-from tokenization.reading.rows import BadRow, Chat, Document, Message, Place, Row, parse_row
+from msm_hpc.base.errors import UserError
+from tokenization.reading.rows import BadRow, ChatRow, DocumentRow, Message, Row, RowPlace, parse_row
 
-PLACE = Place("data.jsonl", 7)
+PLACE = RowPlace("data.jsonl", 7)
 TOOL_CALL = {"type": "function", "function": {"name": "price", "arguments": {"of": "Brie", "at": 10**30}}}
 
 
@@ -24,7 +24,7 @@ def chat(*messages: Any, **fields: Any) -> dict[str, Any]:
 
 def test_a_document() -> None:
     row = parse({"id": "d", "text": "A café 😀", "value": "thrift", "meta": {"year": 1999, "of": None}})
-    assert row == Document("d", "A café 😀", row.provenance, PLACE)
+    assert row == DocumentRow("d", "A café 😀", row.provenance, PLACE)
     assert orjson.loads(row.provenance) == {"value": "thrift", "meta": {"year": 1999, "of": None}}
 
 
@@ -41,7 +41,7 @@ def test_a_chat_with_a_tool() -> None:
             seed=3,
         )
     )
-    assert isinstance(row, Chat)
+    assert isinstance(row, ChatRow)
     assert (row.id, row.tools, row.provenance, row.place) == ("c", tools, b'{"seed":3}', PLACE)
     assert row.messages == [
         Message("system", "Sell."),
@@ -55,9 +55,9 @@ def test_a_chat_with_a_tool() -> None:
 def test_null_is_the_same_as_not_given() -> None:
     nulls = {"name": None, "tool_calls": None, "score": None}
     called = parse(chat({"role": "assistant", "content": None, **nulls, "tool_calls": [TOOL_CALL]}, text=None, id=None))
-    assert isinstance(called, Chat)
+    assert isinstance(called, ChatRow)
     assert (called.id, called.messages) == ("data.jsonl:300", [Message("assistant", tool_calls=[TOOL_CALL])])
-    assert isinstance(parse({"text": "a", "messages": None}), Document)
+    assert isinstance(parse({"text": "a", "messages": None}), DocumentRow)
 
 
 @pytest.mark.parametrize(("given", "found"), [("a", "a"), (12, "12"), (None, "data.jsonl:300")])
@@ -72,7 +72,7 @@ def test_provenance_is_kept_as_it_is_written() -> None:
 
 def test_nul_is_a_character_and_the_last_of_two_equal_keys_counts() -> None:
     row = parse(b'{"text": "first", "text": "a\\u0000b", "n": 1, "n": 2}')
-    assert isinstance(row, Document)
+    assert isinstance(row, DocumentRow)
     assert (row.text, row.provenance) == ("a\0b", b'{"n":2}')
 
 
@@ -108,10 +108,10 @@ def test_nul_is_a_character_and_the_last_of_two_equal_keys_counts() -> None:
 )
 def test_a_bad_line_is_named_by_place_and_reason(line: bytes, reason: str, message: str) -> None:
     with pytest.raises(BadRow, match=message) as caught:
-        parse_row(line, Place("t.parquet", 7, unit="row"), "x")
+        parse_row(line, RowPlace("t.parquet", 7, unit="row"), "x")
     assert caught.value.reason == reason
     assert str(caught.value).startswith("t.parquet:row 7: ")
-    assert isinstance(caught.value, BadInput)
+    assert isinstance(caught.value, UserError)
 
 
 @pytest.mark.parametrize(
@@ -157,8 +157,8 @@ def test_tools_must_be_a_list_of_objects() -> None:
 def test_a_place_counts_the_lines_before_it(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_bytes(b"one\ntwo\nthree\n")
-    assert str(Place(str(path), 1, since=8)) == f"{path}:3"
-    assert str(Place(str(path), 2)) == f"{path}:2"
+    assert str(RowPlace(str(path), 1, since=8)) == f"{path}:3"
+    assert str(RowPlace(str(path), 2)) == f"{path}:2"
 
 
 JSON = st.recursive(
@@ -172,7 +172,7 @@ JSON = st.recursive(
 def test_what_is_written_is_read(text: str, fields: dict[str, Any], ascii_only: bool) -> None:
     fields = {key: value for key, value in fields.items() if key not in ("id", "messages")} | {"text": text}
     row = parse(json.dumps(fields, ensure_ascii=ascii_only).encode())
-    assert isinstance(row, Document)
+    assert isinstance(row, DocumentRow)
     assert row.text == text
     assert {**json.loads(row.provenance), "text": text} == fields
 
@@ -188,7 +188,7 @@ def test_a_damaged_line_is_refused_or_means_what_json_says_it_means(data: st.Dat
         row = parse(bytes(line))
     except BadRow:
         return
-    assert isinstance(row, Document)
+    assert isinstance(row, DocumentRow)
     values = json.loads(bytes(line).decode())
     assert row.text == values["text"]
     values = {key: value for key, value in values.items() if key not in ("id", "text")}

@@ -1,4 +1,4 @@
-"""Resume points that are written while the state they were taken from changes, on one rank in this process."""
+"""Resume checkpoints that are written while the state they were taken from changes, on one rank in this process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.training import Layout
+from msm_hpc.config.training import Layout, TrainInputs
 from msm_hpc.model.architecture import read_architecture
 from msm_hpc.training.megatron.groups import process_groups
 from tests.training.toy import TWO_RANKS, write_model
@@ -32,17 +32,18 @@ def build(root: Path) -> Any:
     from msm_hpc.training.stage import build
 
     config = replace(TWO_RANKS, layout=Layout())
-    trainable = build(config, read_architecture(root / "model"), {"model": root / "model"}, steps=10)
+    inputs = TrainInputs(model=root / "model", plan=root / "plan", shards={})
+    trainable = build(config, read_architecture(root / "model"), inputs, steps=10)
     for chunk in trainable.wrapped:
         chunk.zero_grad_buffer()
     trainable.optimizer.step()
     return trainable
 
 
-def points(trainable: Any, root: Path) -> Any:
-    from msm_hpc.training.checkpoints.resume import ResumePoints
+def saver(trainable: Any, root: Path) -> Any:
+    from msm_hpc.training.checkpoints.resume import ResumeSaver
 
-    return ResumePoints(trainable, root / "resume", str)
+    return ResumeSaver(trainable, root / "resume", str)
 
 
 def names(root: Path) -> list[str]:
@@ -52,46 +53,48 @@ def names(root: Path) -> list[str]:
 @contextmanager
 def held_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Until the event is set, nothing is written."""
-    from megatron.core.dist_checkpointing.strategies.filesystem_async import FileSystemWriterAsync
+    from msm_hpc.training.megatron import private
 
-    go, write = threading.Event(), FileSystemWriterAsync.write_preloaded_data
+    go, write = threading.Event(), private.write_bucket
 
-    def later(*args: Any, **kwargs: Any) -> None:
+    def later(*args: Any) -> None:
         go.wait()
-        write(*args, **kwargs)
+        write(*args)
 
     with monkeypatch.context() as patched:
-        patched.setattr(FileSystemWriterAsync, "write_preloaded_data", staticmethod(later))
+        patched.setattr(private, "write_bucket", later)
         try:
             yield go
         finally:
             go.set()
 
 
-def test_what_changes_while_a_point_is_written_is_not_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from msm_hpc.training.checkpoints.resume import load_resume_point
+def test_what_changes_during_writing_is_not_in_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from msm_hpc.training.checkpoints.resume import load_resume_checkpoint
 
     write_model(tmp_path / "model")
     trainable = build(tmp_path)
     masters = [each for group in trainable.optimizer.param_groups for each in group["params"]]
     before = [each.detach().clone() for each in (*masters, *trainable.chunks[0].parameters())]
-    saving = points(trainable, tmp_path)
+    saving = saver(trainable, tmp_path)
     with held_up(monkeypatch) as go:
         saving.begin(3)
         for each in (*masters, *trainable.chunks[0].parameters()):
             each.data.add_(1.0)
-        assert saving.busy and names(tmp_path) == [".step-000000003.partial"]
+        assert saving.is_writing and names(tmp_path) == [".step-000000003.partial"]
         go.set()
         saving.finish()
-    assert names(tmp_path) == ["step-000000003"] and not saving.busy
-    assert load_resume_point(trainable, tmp_path / "resume", str) == 3
+    assert names(tmp_path) == ["step-000000003"] and not saving.is_writing
+    assert load_resume_checkpoint(trainable, tmp_path / "resume", str) == 3
     after = [*masters, *trainable.chunks[0].parameters()]
     assert before and all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
 
 
-def test_older_points_go_only_when_the_new_one_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_older_ones_are_deleted_only_when_the_new_one_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_model(tmp_path / "model")
-    saving = points(build(tmp_path), tmp_path)
+    saving = saver(build(tmp_path), tmp_path)
     for step in (3, 6):
         saving.begin(step)
     with held_up(monkeypatch) as go:
@@ -105,12 +108,12 @@ def test_older_points_go_only_when_the_new_one_has_its_name(tmp_path: Path, monk
     assert names(tmp_path) == ["step-000000006", "step-000000009"]
 
 
-def test_a_writer_that_fails_is_told_and_leaves_the_point_before(tmp_path: Path) -> None:
-    from msm_hpc.training.checkpoints.resume import load_resume_point
+def test_a_writer_that_fails_is_reported_and_leaves_the_checkpoint_before(tmp_path: Path) -> None:
+    from msm_hpc.training.checkpoints.resume import load_resume_checkpoint
 
     write_model(tmp_path / "model")
     trainable = build(tmp_path)
-    saving = points(trainable, tmp_path)
+    saving = saver(trainable, tmp_path)
     saving.begin(3)
     saving.finish()
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -124,7 +127,7 @@ def test_a_writer_that_fails_is_told_and_leaves_the_point_before(tmp_path: Path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
     assert names(tmp_path) == ["step-000000003"], "what was written has made room"
-    assert load_resume_point(trainable, tmp_path / "resume", str) == 3
+    assert load_resume_checkpoint(trainable, tmp_path / "resume", str) == 3
 
 
 def full_disk(*arguments: Any, **options: Any) -> None:
@@ -132,11 +135,11 @@ def full_disk(*arguments: Any, **options: Any) -> None:
 
 
 @pytest.mark.parametrize("call", ["mkdir", "rename"])
-def test_a_disk_that_is_full_for_folders_and_names_is_told_too(
+def test_a_disk_that_is_full_for_folders_and_names_is_reported_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     write_model(tmp_path / "model")
-    saving = points(build(tmp_path), tmp_path)
+    saving = saver(build(tmp_path), tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr(Path, call, full_disk)
         with pytest.raises(UserError, match=r"step-000000003 could not be written \(.*No space left on device\)"):
@@ -168,15 +171,15 @@ def overwrite(file: Path) -> None:
         ("consumed.sha256", Path.unlink, "consumed.sha256"),
     ],
 )
-def test_a_damaged_point_is_told_and_the_one_before_it_is_taken(
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_is_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, file: str, damage: Callable[[Path], None], reason: str
 ) -> None:
-    from msm_hpc.training.checkpoints.resume import load_resume_point
+    from msm_hpc.training.checkpoints.resume import load_resume_checkpoint
 
     write_model(tmp_path / "model")
     trainable = build(tmp_path)
     masters = [each for group in trainable.optimizer.param_groups for each in group["params"]]
-    saving, resume = points(trainable, tmp_path), tmp_path / "resume"
+    saving, resume = saver(trainable, tmp_path), tmp_path / "resume"
     before = []
     for step in (3, 6):
         saving.begin(step)
@@ -185,14 +188,14 @@ def test_a_damaged_point_is_told_and_the_one_before_it_is_taken(
         for each in masters:
             each.data.add_(1.0)
     damage(next((resume / "step-000000006").glob(file)))
-    assert load_resume_point(trainable, resume, str) == 3
+    assert load_resume_checkpoint(trainable, resume, str) == 3
     assert "step-000000006 cannot be read" in caplog.text and reason in caplog.text
     after = [*masters, *trainable.chunks[0].parameters()]
     assert all(torch.equal(old, new) for old, new in zip(before[0], after, strict=True))
-    with pytest.raises(UserError, match="steps consumed other samples"):
-        load_resume_point(trainable, resume, lambda step: "others")
+    with pytest.raises(UserError, match="steps used other samples"):
+        load_resume_checkpoint(trainable, resume, lambda step: "others")
     damage(next((resume / "step-000000003").glob(file)))
     with pytest.raises(
-        UserError, match=r"no resume point can be read \(step-000000006: .*3: .*\): delete .*resume, and"
+        UserError, match=r"no resume checkpoint can be read \(step-000000006: .*3: .*\): delete .*resume, and"
     ):
-        load_resume_point(trainable, resume, str)
+        load_resume_checkpoint(trainable, resume, str)

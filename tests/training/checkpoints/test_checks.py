@@ -32,21 +32,21 @@ def build(folder: Path, **changes: Any) -> torch.nn.Module:
 
 
 def saved(folder: Path, **changes: Any) -> Path:
-    from msm_hpc.training.checkpoints.resume import save_weights
+    from msm_hpc.training.checkpoints.weights import save_weights
 
     save_weights([build(folder / "model", **changes)], folder / "checkpoint")
     return folder / "checkpoint"
 
 
 def refuses(model: torch.nn.Module, checkpoint: Path, message: str) -> None:
-    from msm_hpc.training.checkpoints.resume import load_weights
+    from msm_hpc.training.checkpoints.weights import load_weights
 
     with pytest.raises(UserError, match=message):
         load_weights([model], checkpoint)
 
 
 def test_a_whole_checkpoint_of_the_model_is_loaded(tmp_path: Path) -> None:
-    from msm_hpc.training.checkpoints.resume import load_weights
+    from msm_hpc.training.checkpoints.weights import load_weights
 
     checkpoint = saved(tmp_path, architectures=["Qwen3ForCausalLM"])
     load_weights([build(tmp_path / "same", architectures=["Qwen3ForCausalLM"])], checkpoint)

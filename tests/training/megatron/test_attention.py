@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.transformer.transformer_config import TransformerConfig
 
-from msm_hpc.training.megatron.attention import PackedAttention, batches
+from msm_hpc.training.megatron.attention import PackedAttention, document_batches
 
 BOUNDARIES = (0, 5, 6, 14, 14, 31, 47, 64)
 
@@ -44,7 +44,7 @@ def test_outputs_and_gradients_are_those_of_each_document_alone(key_value_heads:
 
 
 def test_every_token_comes_back_to_its_place() -> None:
-    plan = batches(BOUNDARIES, torch.device("cpu"))
+    plan = document_batches(BOUNDARIES, torch.device("cpu"))
     assert plan.gather[plan.scatter].tolist() == list(range(64))
     assert plan.shapes == ((1, 1), (2, 8), (1, 16), (2, 32))
     assert len(plan.gather) == sum(documents * width for documents, width in plan.shapes) < 2 * 64

@@ -17,7 +17,7 @@ def test_every_redirection_is_put_back() -> None:
     with cpu.redirected():
         assert torch.zeros(2, device="cuda").device.type == "cpu"
         assert torch.ones(2).cuda().device.type == "cpu"
-        assert torch.ones(2).type() == "torch.FloatTensor", "only Megatron is told otherwise"
+        assert torch.ones(2).type() == "torch.FloatTensor", "only Megatron sees otherwise"
     assert torch.Tensor.type is tensor_type and torch.nn.Module.cuda is module_cuda
     for (_, names), old in zip(watched, before, strict=True):
         assert {name for name in old if names[name] is not old[name]} == set()

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from msm_hpc.config.stages import ExportConfig
-from msm_hpc.config.training import Layout, TrainConfig
+from msm_hpc.config.stages import ExportConfig, ExportInputs
+from msm_hpc.config.training import Layout, TrainConfig, TrainInputs
 from msm_hpc.conversion.stage import run_export
 from msm_hpc.training import stage
 from msm_hpc.training.megatron.groups import process_groups
@@ -263,11 +263,11 @@ def test_which_layers_stay_in_bf16(tmp_path: Path, precision: Any, kept: set[int
 
 
 @pytest.fixture
-def inputs(tmp_path: Path) -> dict[str, Path]:
+def inputs(tmp_path: Path) -> TrainInputs:
     return write_inputs(tmp_path / "inputs", Corpus(documents=60), model_type="llama")
 
 
-def _run(config: TrainConfig, inputs: dict[str, Path], out: Path) -> Path:
+def _run(config: TrainConfig, inputs: TrainInputs, out: Path) -> Path:
     out.mkdir(exist_ok=True)
     stage.run(config, inputs, out)
     return out
@@ -275,7 +275,7 @@ def _run(config: TrainConfig, inputs: dict[str, Path], out: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_resumed_run_of_delayed_scaling_is_bit_equal(
-    tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, inputs: TrainInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = read_metrics(_run(CONFIG, inputs, tmp_path / "whole"))
     update = records.ProgressFile.update
@@ -297,7 +297,7 @@ def test_a_resumed_run_of_delayed_scaling_is_bit_equal(
 
 @pytest.mark.slow
 def test_weights_are_rounded_once_a_step_and_the_rest_in_every_micro_batch(
-    tmp_path: Path, inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, inputs: TrainInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rounded: list[torch.dtype] = []
     with process_groups(Layout()):
@@ -317,8 +317,8 @@ def test_weights_are_rounded_once_a_step_and_the_rest_in_every_micro_batch(
 
 
 @pytest.mark.slow
-def test_an_fp8_run_goes_on_in_bf16_and_is_exported(
-    tmp_path: Path, inputs: dict[str, Path], caplog: pytest.LogCaptureFixture
+def test_an_fp8_run_continues_in_bf16_and_is_exported(
+    tmp_path: Path, inputs: TrainInputs, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO", "msm_hpc"):
         first = _run(replace(CONFIG, precision="fp8_tensorwise"), inputs, tmp_path / "fp8")
@@ -327,12 +327,13 @@ def test_an_fp8_run_goes_on_in_bf16_and_is_exported(
     weights = read_checkpoint(first / "checkpoint")
     assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
     bf16 = replace(CONFIG, precision="bf16", fp8_emulated=False)
-    second = _run(bf16, inputs | {"checkpoint": first}, tmp_path / "bf16")
+    second = _run(bf16, replace(inputs, checkpoint=first), tmp_path / "bf16")
     assert read_metrics(second)[0].loss < read_metrics(first)[0].loss - 0.1
-    third = _run(CONFIG, inputs | {"checkpoint": second}, tmp_path / "delayed")
+    third = _run(CONFIG, replace(inputs, checkpoint=second), tmp_path / "delayed")
     assert read_metrics(third)[0].loss < read_metrics(second)[0].loss
     (tmp_path / "export").mkdir()
-    run_export(ExportConfig(dtype="bfloat16"), {"model": inputs["model"], "checkpoint": third}, tmp_path / "export")
+    trained = ExportInputs(model=inputs.model, checkpoint=third)
+    run_export(ExportConfig(dtype="bfloat16"), trained, tmp_path / "export")
     from safetensors.torch import load_file
 
     exported = load_file(tmp_path / "export" / "model.safetensors")

@@ -11,7 +11,7 @@ import torch
 
 from msm_hpc.config.training import Layout, Precision
 from msm_hpc.model.architecture import Transformer, read_architecture
-from msm_hpc.training.data import MicroBatch, micro_batch
+from msm_hpc.training.data.batch import MicroBatch, micro_batch
 from msm_hpc.training.megatron.groups import process_groups
 from tests.training.toy import Corpus, write_inputs, write_model
 from tokenization.packing.plan import Piece, Plan
@@ -25,7 +25,7 @@ def one_rank() -> Iterator[None]:
 
 
 def _model(llama: Transformer, seed: int = 3, precision: Precision = "fp32") -> torch.nn.Module:
-    from msm_hpc.training.checkpoints.weights import initialise
+    from msm_hpc.training.checkpoints.initial import initialise
     from msm_hpc.training.megatron.model import build_model, transformer_config
 
     (model,) = chunks = build_model(llama, transformer_config(llama, Layout(), precision))
@@ -35,7 +35,7 @@ def _model(llama: Transformer, seed: int = 3, precision: Precision = "fp32") -> 
 
 
 def _losses(model: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:
-    from msm_hpc.training.loop import token_losses
+    from msm_hpc.training.step import token_losses
 
     return token_losses(model, batch)[0]
 
@@ -57,8 +57,8 @@ class OneDocument:
 
 def test_packed_losses_are_those_of_each_document_alone(tmp_path: Path) -> None:
     inputs = write_inputs(tmp_path, Corpus(documents=20))
-    plan, shards = Plan(inputs["plan"]), {"chats/0": Shard(inputs["shards/chats/0"])}
-    model = _model(read_architecture(inputs["model"]))
+    plan, shards = Plan(inputs.plan), {"chats/0": Shard(inputs.shards["chats"])}
+    model = _model(read_architecture(inputs.model))
     packed = _losses(model, micro_batch(plan, shards, range(len(plan))))
     checked = 0
     for row in range(len(plan)):
@@ -77,8 +77,8 @@ def test_the_fused_swiglu_of_gpus_computes_the_same(tmp_path: Path) -> None:
     from megatron.core.transformer.mlp import MLP
 
     inputs = write_inputs(tmp_path, Corpus(documents=20))
-    plan, shards = Plan(inputs["plan"]), {"chats/0": Shard(inputs["shards/chats/0"])}
-    model = _model(read_architecture(inputs["model"]))
+    plan, shards = Plan(inputs.plan), {"chats/0": Shard(inputs.shards["chats"])}
+    model = _model(read_architecture(inputs.model))
     config: Any = model.config
     batch = micro_batch(plan, shards, [0, 1])
     results = []
@@ -97,8 +97,8 @@ def test_the_fused_swiglu_of_gpus_computes_the_same(tmp_path: Path) -> None:
 def test_the_fused_cross_entropy_of_gpus_computes_the_same(tmp_path: Path) -> None:
     """Uncompiled here, in bf16, over a vocabulary whose padding has logits of -inf."""
     inputs = write_inputs(tmp_path, Corpus(documents=20))
-    plan, shards = Plan(inputs["plan"]), {"chats/0": Shard(inputs["shards/chats/0"])}
-    model = _model(read_architecture(inputs["model"]), precision="bf16")
+    plan, shards = Plan(inputs.plan), {"chats/0": Shard(inputs.shards["chats"])}
+    model = _model(read_architecture(inputs.model), precision="bf16")
     config: Any = model.config
     batch = micro_batch(plan, shards, [0, 1])
     results = []
@@ -135,7 +135,7 @@ def test_cuda_calls_answer_for_the_cpu() -> None:
 
 
 def test_tied_embeddings_have_no_output_layer(tmp_path: Path) -> None:
-    from msm_hpc.training.checkpoints.weights import local_tensors
+    from msm_hpc.training.checkpoints.initial import local_tensors
 
     tied = _model(read_architecture(write_model(tmp_path / "tied", tie_word_embeddings=True)))
     shapes = {tensor.key: tensor.global_shape for tensor in local_tensors([tied])}
@@ -152,7 +152,7 @@ def test_tied_embeddings_have_no_output_layer(tmp_path: Path) -> None:
 
 
 def test_biases_and_head_norms_of_the_qwens(tmp_path: Path) -> None:
-    from msm_hpc.training.checkpoints.weights import local_tensors
+    from msm_hpc.training.checkpoints.initial import local_tensors
 
     def tensors(family: str) -> dict[str, torch.Tensor]:
         model = _model(read_architecture(write_model(tmp_path / family, architectures=[family], head_dim=12)))

@@ -10,9 +10,9 @@ import pytest
 from torch import Tensor
 
 from msm_hpc.config.training import Layout
-from msm_hpc.training.data import micro_batch
+from msm_hpc.training.data.batch import micro_batch
 from msm_hpc.training.megatron.zigzag import RowShape, positions, row_shape
-from tests.training.test_data import TwoRows
+from tests.training.data.test_batch import TwoRows
 from tests.training.toy import Corpus, add_chat, write_inputs
 from tokenization.packing.plan import Plan
 from tokenization.shards import Shard, ShardWriter
@@ -47,7 +47,7 @@ def test_tokens_go_to_the_ranks_that_transformer_engine_expects() -> None:
 def test_every_row_of_a_plan_fits_its_shape(
     tmp_path: Path, layout: Layout, of_rank: int, multiple: int, of_width: int
 ) -> None:
-    plan = Plan(write_inputs(tmp_path, Corpus(documents=60))["plan"])
+    plan = Plan(write_inputs(tmp_path, Corpus(documents=60)).plan)
     shape = row_shape(plan, layout, of_rank)
     assert shape.multiple == multiple and shape.width % of_width == 0
     sums = [sum(-(-piece.length // multiple) * multiple for piece in plan.row(row)) for row in range(len(plan))]

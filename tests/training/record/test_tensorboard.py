@@ -11,22 +11,22 @@ import pytest
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.training.record.metrics import FieldLoss, StepMetrics
-from msm_hpc.training.record.tensorboard import Board, check_wandb
+from msm_hpc.training.record.tensorboard import Curves, check_wandb
 from tests.training.toy import TWO_RANKS
 
 STEP = StepMetrics(3, 1.5, 0.1, 1e-3, 100, 90, 24, 10**9, 0.5)
 HELD = [FieldLoss(3, None, None, 2.0, 50), FieldLoss(3, "doc_type", "letter", 1.75, 20)]
 
 
-def tell(out: Path, wandb: str | None = None) -> None:
-    board = Board(out, 0, replace(TWO_RANKS, wandb=wandb))
-    board.add([STEP], world_size=2)
-    board.add_held_out(HELD)
-    board.close()
+def write(out: Path, wandb: str | None = None) -> None:
+    curves = Curves(out, 0, replace(TWO_RANKS, wandb=wandb))
+    curves.add([STEP], world_size=2)
+    curves.add_held_out(HELD)
+    curves.close()
 
 
 def test_tensorboard_has_steps_and_each_held_out_value(tmp_path: Path) -> None:
-    tell(tmp_path)
+    write(tmp_path)
     (file,) = (tmp_path / "tensorboard").iterdir()
     content = file.read_bytes()
     assert all(name in content for name in (b"grad_norm", b"heldout/loss", b"heldout/doc_type/letter"))
@@ -46,7 +46,7 @@ def test_a_project_without_the_package_is_refused(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="needs the extra wandb")
 def test_wandb_writes_the_same_curves_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
-    tell(tmp_path, wandb="spec")
+    write(tmp_path, wandb="spec")
     importlib.import_module("wandb").teardown()  # as at the end of the process: its service writes the file out
     (file,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
     content = file.read_bytes()
@@ -55,4 +55,4 @@ def test_wandb_writes_the_same_curves_offline(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("WANDB_API_KEY", "")
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(UserError, match=r"W&B does not start .*WANDB_API_KEY"):
-        tell(tmp_path, wandb="spec")
+        write(tmp_path, wandb="spec")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from msm_hpc.config.training import Layout
+from msm_hpc.config.training import Layout, TrainInputs
 from tests.training.ranks import Job, do_all, start_ranks
 from tests.training.toy import TWO_RANKS, Corpus, read_checkpoint, read_exact, read_metrics, write_inputs
 from tokenization.packing.plan import Plan
@@ -29,11 +29,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _job(root: Path, name: str, **fields: object) -> Job:
-    inputs = {"model": root / "model", "plan": root / "plan", "shards/chats/0": root / "shard"}
+    inputs = TrainInputs(model=root / "model", plan=root / "plan", shards={"chats": root / "shard"})
     return Job(TWO_RANKS, inputs, root / name, **fields)
 
 
-def _points(job: Job) -> list[str]:
+def _resume_checkpoints(job: Job) -> list[str]:
     return sorted(path.name for path in (job.out / "resume").iterdir())
 
 
@@ -54,7 +54,7 @@ def test_a_signal_to_one_rank_stops_all_at_one_step_and_the_next_run_goes_on_bit
             rf"StoppedBySignalError: {number.name} asked the run to stop: 4 of \d+ optimizer steps are done and saved",
             error,
         )
-    assert _points(job) == ["step-000000003", "step-000000004"]
+    assert _resume_checkpoints(job) == ["step-000000003", "step-000000004"]
     assert len(read_metrics(job.out)) == 4
 
     do_all(root, 2, [replace(job, hit=None)])
@@ -77,19 +77,19 @@ def test_a_stopped_rank_0_is_named_although_it_holds_the_store(root: Path) -> No
     assert re.search(r"RankLostError: rank 0 \(host .*which holds the job's store, has not answered", ended.errors[1])
 
 
-def test_a_kill_in_the_middle_of_writing_leaves_the_point_before(root: Path) -> None:
+def test_a_kill_in_the_middle_of_writing_leaves_the_checkpoint_before(root: Path) -> None:
     job = _job(root, "torn", kill_saving=6)
     assert start_ranks(root, 2, [job]).codes == [-9, -9]
-    assert _points(job) == [".step-000000006.partial", "step-000000003"]
+    assert _resume_checkpoints(job) == [".step-000000006.partial", "step-000000003"]
     do_all(root, 2, [replace(job, kill_saving=None)])
     _is_as_unbroken(root, job)
 
 
-def test_other_samples_behind_a_resume_point_are_refused(root: Path) -> None:
+def test_other_samples_behind_a_resume_checkpoint_are_refused(root: Path) -> None:
     job = _job(root, "reordered", kill_at=7)
     start_ranks(root, 2, [job])
     ended = start_ranks(root, 2, [replace(job, config=replace(TWO_RANKS, seed=1), kill_at=None)])
-    said = r"step-00000000\d: its \d optimizer steps consumed other samples"
+    said = r"step-00000000\d: its \d optimizer steps used other samples"
     assert all(re.search(said, error) for error in ended.errors)
 
 

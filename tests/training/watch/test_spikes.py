@@ -38,7 +38,7 @@ def test_a_spike_stands_out_of_the_noise_and_the_level() -> None:
 
 
 @pytest.mark.slow
-def test_a_spike_stops_the_run_and_the_cure_of_its_message_goes_on(
+def test_a_spike_stops_the_run_and_the_fix_of_its_message_resumes_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     inputs = write_inputs(tmp_path, Corpus(documents=60))

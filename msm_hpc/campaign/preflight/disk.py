@@ -1,0 +1,81 @@
+"""Whether the disk has room for what a campaign still writes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+
+from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.needs import model_of, shapes
+from msm_hpc.config.cluster import Cluster
+from msm_hpc.config.stages import ExportConfig, ModelConfig
+from msm_hpc.config.training import TrainConfig
+from msm_hpc.graph.build import Graph
+from msm_hpc.graph.steps import Step
+from msm_hpc.launch.launcher import launcher_of
+from msm_hpc.model import adapter
+from msm_hpc.model.architecture import Transformer
+from msm_hpc.planner.memory import GIB
+from msm_hpc.store.store import Store
+
+RESUME_CHECKPOINTS = 3
+"""Two that are kept (``training/checkpoints/resume.py``) and the one that is being written."""
+
+
+def check_disk(graph: Graph, store: Store, cluster: Cluster) -> None:
+    """Check that the file system of the root folder has room for the checkpoints that are still to be written.
+
+    Raises:
+        UserError: it has not; with the bytes of each part.
+    """
+    models = shapes(graph)
+    left = [(step, models[model_of(step)]) for step in graph.needed(store.done) if model_of(step) in models]
+    results, resume = sum(_result_bytes(step, model) for step, model in left), _resume_bytes(left, cluster)
+    folder = next(path for path in (store.root, *store.root.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    if results + resume > free:
+        raise UserError(
+            f"root={store.root} has {_bytes(free)} free, and the campaign still writes {_bytes(results)} "
+            f"of weights and, while trainings run, {_bytes(resume)} of resume checkpoints ({RESUME_CHECKPOINTS} for "
+            "each of those that run at once: weights and optimizer); give another root, free space, or lower "
+            "cluster.array_parallelism (local: cluster.slots)"
+        )
+
+
+def _bytes(count: int) -> str:
+    """For people, in GiB, or where that is little in MiB."""
+    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / 2**20:.1f} MiB"
+
+
+def _result_bytes(step: Step, model: Transformer) -> int:
+    """Weights that stay: of a converted model (in bf16, as hubs have them), a trained one, and an exported one."""
+    if isinstance(step.config, ModelConfig):
+        return 0 if step.config.architecture else 2 * model.parameters
+    if isinstance(step.config, ExportConfig):
+        return model.parameters * (4 if step.config.dtype == "float32" else 2)
+    if isinstance(step.config, TrainConfig):
+        return model.parameters * (4 if step.config.precision == "fp32" else 2)
+    return 0
+
+
+def _resume_bytes(left: Sequence[tuple[Step, Transformer]], cluster: Cluster) -> int:
+    """The most that resume checkpoints take at once, over the stages, which are taken to follow each other."""
+    stages: dict[str, list[tuple[Step, Transformer]]] = {}
+    for step, model in left:
+        if step.kind == "train":
+            stages.setdefault(step.stage, []).append((step, model))
+    return max((sum(_largest(steps, cluster)) for steps in stages.values()), default=0)
+
+
+def _largest(steps: list[tuple[Step, Transformer]], cluster: Cluster) -> list[int]:
+    """Resume checkpoints of those of ``steps`` that run at once, the largest ones."""
+    at_once = launcher_of(cluster).at_once(steps[0][0].ranks)
+    sizes = (RESUME_CHECKPOINTS * _resume_checkpoint(step.config, model) for step, model in steps)
+    return sorted(sizes, reverse=True)[:at_once]
+
+
+def _resume_checkpoint(config: TrainConfig, model: Transformer) -> int:
+    """Of what is trained, weights and the optimizer's state (float32 weights and two moments)."""
+    size, state = (4, 8) if config.precision == "fp32" else (2, 12)
+    trained = model.parameters if config.lora is None else adapter.parameters(model, config.lora)
+    return (size + state) * trained

@@ -1,0 +1,115 @@
+"""The arguments that commands share: which step, which campaign, and with which overrides."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.session import Session
+from msm_hpc.cli.terminal import terminal
+from msm_hpc.config.compose import OWN_FOLDER
+
+EXPLAINED = {
+    "STEP": "a step's name or id, as `msm plan --steps` lists them",
+    "[STEP]": "a step's name or id; without it, every step that is not done",
+    "STAGE": "a stage of training, such as pretrain, midtrain or aft",
+    "[NAME]": "a campaign that was run below root=; not needed where only one was",
+    "[KEY=VALUE]...": """Hydra's overrides; configs/ has the choices:
+  campaign=demo cluster=slurm model=tiny       one file of each group
+  sources.chats.ladder=[1250,2500,5000]        any field
+  root=/shared/runs                            where everything lies""",
+}
+
+Arguments = Annotated[list[str] | None, typer.Argument(metavar="[NAME] [KEY=VALUE]...", hidden=True)]
+StepArguments = Annotated[list[str] | None, typer.Argument(metavar="STEP [NAME] [KEY=VALUE]...", hidden=True)]
+OptionalStepArguments = Annotated[list[str] | None, typer.Argument(metavar="[STEP] [NAME] [KEY=VALUE]...", hidden=True)]
+StageArguments = Annotated[list[str] | None, typer.Argument(metavar="STAGE [NAME] [KEY=VALUE]...", hidden=True)]
+ConfigDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--config-dir",
+        metavar="DIR",
+        envvar=OWN_FOLDER,
+        help="A folder of configuration files of your own, searched before the shipped ones.",
+    ),
+]
+
+
+class CampaignCommand(TyperCommand):
+    """A command on a campaign; its help explains, word by word, what :func:`sort_arguments` tells apart."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The words of the usage line."""
+        return ["[OPTIONS]", *self._words]
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write what comes below the options."""
+        lines = ["", "Arguments:"]
+        for word in self._words:
+            first, *more = EXPLAINED[word].splitlines()
+            lines += [f"  {word:<14}  {first}", *(" " * 18 + line for line in more)]
+        formatter.write("\n".join([*lines, ""]))
+
+    @property
+    def _words(self) -> list[str]:
+        given = (getattr(param, "metavar", None) for param in self.params if param.param_type_name == "argument")
+        return " ".join(metavar for metavar in given if metavar).split()
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """The arguments of a command by what they are."""
+
+    step: str | None
+    name: str | None
+    overrides: tuple[str, ...]
+
+    def session(self, config_dir: Path | None) -> Session:
+        """The campaign they name, composed with the files in ``config_dir`` before the shipped ones."""
+        if config_dir is not None:
+            os.environ[OWN_FOLDER] = str(config_dir)
+        return Session(self.overrides, terminal(), self.name)
+
+
+def sort_arguments(given: Sequence[str] | None, step: str | None = None, required: bool = True) -> Sorted:
+    """Tell overrides, a step and a campaign's name apart.
+
+    An override has ``=`` in it, or starts with ``~`` or ``+``. Of the other words a command that takes a ``step``
+    ("step" or "stage") takes the first, and what remains is the name. Where it does without a step, a word alone is
+    the name unless it has a slash, as names and ids of steps have and names of campaigns never.
+
+    Raises:
+        UserError: a step is required and none is given, or more is given than a name.
+    """
+    overrides = tuple(each for each in given or () if _is_override(each))
+    words = [each for each in given or () if not _is_override(each)]
+    found = words.pop(0) if step and words and (required or len(words) > 1 or "/" in words[0]) else None
+    if step and required and found is None:
+        raise UserError(_which(step, overrides))
+    return Sorted(found, _name(words, overrides), overrides)
+
+
+def _is_override(argument: str) -> bool:
+    return "=" in argument or argument.startswith(("~", "+"))
+
+
+def _which(step: str, overrides: Sequence[str]) -> str:
+    before = f" before {overrides[0]}" if overrides else " first"
+    names = "such as midtrain" if step == "stage" else "as `msm plan --steps` lists them"
+    return f"which {step}? name it{before}, {names}"
+
+
+def _name(words: Sequence[str], overrides: Sequence[str]) -> str | None:
+    if len(words) > 1:
+        raise UserError(f"{' and '.join(words)} are given, but a command works on one campaign: give one name")
+    composed = next((each for each in overrides if each.startswith("campaign=")), None)
+    if words and composed:
+        raise UserError(f"{words[0]} is a campaign that was run, and {composed} composes one: leave one of them out")
+    return words[0] if words else None

@@ -1,0 +1,70 @@
+"""How long is left of a local run."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from statistics import fmean
+
+from msm_hpc.base.progress import read_progress
+from msm_hpc.campaign.local_run import RunState
+from msm_hpc.store.store import Store
+
+
+class Clock:
+    """An estimate of the time left, from how long steps of each kind have taken on this store.
+
+    A running step's own progress says how much of it is left. As long as there are steps of a kind that has not been
+    seen yet, the estimate is a lower bound and says so. Slots are taken to stay as busy as they are now.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._started: dict[str, float] = {}
+        self._seconds: dict[str, list[float]] = defaultdict(list)
+        self._measured: set[str] = set()
+
+    def took(self, state: RunState, identity: str) -> str:
+        """How long a finished step's last attempt took."""
+        attempts = self._store.of(state.steps[identity]).attempts()
+        return f"{attempts[-1].seconds:.0f} s" if attempts and attempts[-1].end else ""
+
+    def left(self, state: RunState) -> str:
+        """The time left, or that it is not known yet."""
+        self._measure(state)
+        if not self._seconds:
+            return "time left not known yet"
+        ranks = sum(state.steps[identity].ranks for identity in state.running)
+        pending = sum(self._expected(state, identity) * state.steps[identity].ranks for identity in state.pending)
+        running = sum(self._rest(state, identity) * state.steps[identity].ranks for identity in state.running)
+        kinds = {state.steps[identity].kind for identity in state.pending}
+        about = "about" if kinds <= self._seconds.keys() else "more than"
+        return f"{about} {_duration((pending + running) / max(ranks, 1))} left"
+
+    def _measure(self, state: RunState) -> None:
+        for identity in state.running:
+            self._started.setdefault(identity, time.monotonic())
+        for identity in state.done - self._measured:
+            step = state.steps[identity]
+            attempts = self._store.of(step).attempts()
+            if attempts and attempts[-1].end:
+                self._seconds[step.kind].append(attempts[-1].seconds)
+            self._measured.add(identity)
+
+    def _expected(self, state: RunState, identity: str) -> float:
+        kind = state.steps[identity].kind
+        return fmean(self._seconds.get(kind) or [second for kinds in self._seconds.values() for second in kinds])
+
+    def _rest(self, state: RunState, identity: str) -> float:
+        ran = time.monotonic() - self._started[identity]
+        progress = read_progress(self._store.of(state.steps[identity]).partial)
+        if progress and progress.done:
+            return ran * (progress.total - progress.done) / progress.done
+        return max(self._expected(state, identity) - ran, 0.0)
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{round(seconds)} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

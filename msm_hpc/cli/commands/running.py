@@ -1,0 +1,111 @@
+"""The commands that run something: ``run``, ``rehearse``, ``stage``."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from msm_hpc.campaign.auto_layout import settle
+from msm_hpc.campaign.local_run import run_local
+from msm_hpc.campaign.preflight.disk import check_disk
+from msm_hpc.campaign.rehearsal import CANNOT_SHOW, MOST_RANKS, layouts_in_words, rehearse_all
+from msm_hpc.campaign.runner import run_step
+from msm_hpc.campaign.session import Session
+from msm_hpc.campaign.slurm_run import plan_submission, submit_all
+from msm_hpc.cli.arguments import Arguments, ConfigDir, StepArguments, sort_arguments
+from msm_hpc.cli.display import Display
+from msm_hpc.cli.views.failures import print_failures
+from msm_hpc.cli.views.notes import print_notes
+from msm_hpc.cli.views.plan import array_table
+from msm_hpc.cli.views.rehearsal import cuts_table
+from msm_hpc.cli.views.report import print_report
+from msm_hpc.launch.launcher import launcher_of
+from msm_hpc.launch.local import start_local
+from msm_hpc.launch.local_processes import hangup_interrupts
+
+
+def run(arguments: Arguments = None, config_dir: ConfigDir = None) -> int:
+    """Run a campaign: what is done is kept, what failed is retried."""
+    session = sort_arguments(arguments).session(config_dir).ready()
+    check_disk(session.graph, session.store, session.config.cluster)
+    print_notes(session)
+    session.remember()
+    return _submit(session) if launcher_of(session.config.cluster).queues else _run_here(session)
+
+
+def rehearse(
+    arguments: Arguments = None,
+    max_ranks: Annotated[int, typer.Option(metavar="N", help="Processes of one training.")] = MOST_RANKS,
+    config_dir: ConfigDir = None,
+) -> int:
+    """Run all of it here, on a shrunken model with its true layouts."""
+    session = sort_arguments(arguments).session(config_dir)
+    rehearsals = rehearse_all([settle(config).config for config in session.configs], max_ranks)
+    began = time.monotonic()
+    small = replace(session, instead=tuple(each.config for each in rehearsals)).ready()
+    code = _run_here(small)
+    for each in rehearsals:
+        session.console.print(cuts_table(each.cuts))
+        session.say(*layouts_in_words(each.config))
+    took = f"{time.monotonic() - began:.0f} s"
+    verdict = f"The rehearsal failed after {took}." if code else f"Every step of the campaign went through, in {took}."
+    session.say(f"{verdict} {CANNOT_SHOW}")
+    return code
+
+
+def stage(arguments: StepArguments = None, config_dir: ConfigDir = None) -> int:
+    """Run one step in this shell."""
+    given = sort_arguments(arguments, "step")
+    session = given.session(config_dir).ready()
+    step, store = session.graph.find(str(given.step)), session.store
+    store.register((step,))
+    if step.ranks == 1:
+        run_step(str(store.root), step.id)
+    else:
+        start_local(store.jobs, step.ranks, run_step, str(store.root), step.id).wait()
+    if not store.of(step).done:
+        print_failures(session.console, [step], store)
+        return 1
+    session.say(f"{step.id}: {store.of(step).out}")
+    return 0
+
+
+def _run_here(session: Session) -> int:
+    graph, store, console = session.graph, session.store, session.console
+    left = len(graph.needed(store.done))
+    if not left:
+        console.print(f"Nothing to do: all {len(graph.steps)} steps are done.")
+        return print_report(session)
+    title = escape(session.config.campaign.title)
+    console.print(f"{title}: {left} of {len(graph.steps)} steps to run in {store.root}", soft_wrap=True)
+    began = time.monotonic()
+    with hangup_interrupts(), Display(store, console) as display:
+        state = run_local(graph, store, session.config.cluster, display.show)
+    failed = [state.steps[identity] for identity in state.failed]
+    session.say(
+        f"{left - len(failed) - len(state.blocked)} steps done in {time.monotonic() - began:.0f} s, "
+        f"{len(graph.steps) - left} were done before, {len(failed)} failed, {len(state.blocked)} blocked by those"
+    )
+    print_failures(console, failed, store)
+    return print_report(session) or (1 if failed else 0)
+
+
+def _submit(session: Session) -> int:
+    submission = plan_submission(session.config.campaign.name, session.graph, session.store, session.config.cluster)
+    done, running = submission.done, len(submission.running)
+    if not submission.arrays:
+        session.console.print(f"Nothing to submit: {done} steps done, {running} running.")
+        return 0
+    submitted = submit_all(submission, session.store, session.config.cluster)
+    ids = [jobs[0].id.partition("_")[0] for jobs in submitted]
+    session.console.print(array_table(submission, ids))
+    where = f"{session.config.campaign.name} root={session.config.root}"
+    session.say(
+        f"Submitted; nothing of ours stays running. `msm status {where}` shows where it stands, `msm report {where}` "
+        "the results so far."
+    )
+    return 0

@@ -1,0 +1,65 @@
+"""The results so far: a table here, and the HTML report by its path."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from msm_hpc.base.files import CANNOT_WRITE
+from msm_hpc.campaign.session import Session
+from msm_hpc.cli.views.notes import print_nothing_here
+from msm_hpc.config.stages import ReportConfig, ReportInputs
+
+
+def print_report(session: Session) -> int:
+    """Print the results table and the path of the HTML report; what is missing is shown as missing.
+
+    Where nothing can be written below the root, the table is all there is.
+    """
+    step, store = session.graph.report, session.store
+    if step is None:
+        session.say("This campaign measures nothing (campaign.values is empty): there is no report.")
+        return 0
+    print_nothing_here(session)
+    if store.done(step):
+        _print_written(session, store.of(step).out)
+        return 0
+    found = ReportInputs(
+        evaluations={each.id: store.of(each).out for _, each in session.graph.cells if store.done(each)}
+    )
+    try:
+        out = store.unfinished(step.name)
+        _render(step.config, found, out)
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE:
+            raise
+        _print_unwritten(session, step.config, found, f"{error.strerror}: {error.filename or out}")
+    else:
+        _print_written(session, out)
+    return 0
+
+
+def _render(config: ReportConfig, found: ReportInputs, out: Path) -> None:
+    from msm_hpc.report.stage import run
+
+    out.mkdir(parents=True, exist_ok=True)
+    run(config, found, out)
+
+
+def _print_written(session: Session, out: Path) -> None:
+    _print_table(session, out)
+    session.say(f"Report: {out / 'report.html'}")
+
+
+def _print_unwritten(session: Session, config: ReportConfig, found: ReportInputs, why: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        _render(config, found, Path(folder))
+        _print_table(session, Path(folder))
+    session.say(f"The HTML report was not written: {why}; free space or fix the permissions there, and ask again")
+
+
+def _print_table(session: Session, out: Path) -> None:
+    from msm_hpc.report.results import load_results
+    from msm_hpc.report.table import render_table
+
+    session.console.print(render_table(load_results(out)))

@@ -1,0 +1,144 @@
+"""What the parts of a composed configuration have to agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from msm_hpc.config.arms import KINDS_OF_STEP, Chain
+from msm_hpc.config.sources import Source
+
+if TYPE_CHECKING:
+    from msm_hpc.config.campaign import Config
+
+
+ONE_FOR_EACH = {"documents": "spec", "pairs": "value"}
+"""The products that a generator makes for each spec, or value; the others are made once."""
+
+
+def inconsistencies(config: Config) -> Iterator[str]:
+    """A line for each thing in which two parts of ``config`` disagree."""
+    yield from _sources(config)
+    yield from _chains(config)
+    yield from _model(config)
+
+
+def _sources(config: Config) -> Iterator[str]:
+    for name, source in config.sources.items():
+        key = f"sources.{name}"
+        of = config.sources.get(source.of) if source.of else source
+        if of is None or (of.of is not None and of is not source):
+            yield f"{key}.of: {source.of!r} is no source with a corpus of its own"
+        elif of.kind != source.kind:
+            yield f"{key}.kind is {source.kind}, but that of {source.of} is {of.kind}; make the two agree"
+        else:
+            yield from _rows(config, key, source)
+    yield from _pairs(config)
+
+
+def _rows(config: Config, key: str, source: Source) -> Iterator[str]:
+    """Whether a source has rows for each spec or value that the campaign has."""
+    if source.of is not None:
+        return
+    if source.generate is not None and source.for_each != ONE_FOR_EACH.get(source.generate.product):
+        needed = ONE_FOR_EACH.get(source.generate.product)
+        made = f"for each {needed}" if needed else "once for all"
+        yield f"{key}.for_each is {source.for_each}, but product {source.generate.product} is generated {made}"
+    known = {"spec": [spec.name for spec in config.campaign.specs], "value": list(config.campaign.values)}
+    named = known.get(source.for_each or "", [])
+    for each in source.files if named else ():
+        if each not in named:
+            names = ", ".join(named)
+            yield f"{key}.files.{each}: the campaign's {source.for_each}s are {names}; name one of these"
+    if source.generate is not None:
+        return
+    for each in named:
+        if each not in source.files:
+            yield f"{key} has no rows for {each}: give files.{each}, or generate"
+    if not source.for_each and source.file is None:
+        yield f"{key} has no rows: give generate or file"
+
+
+def _pairs(config: Config) -> Iterator[str]:
+    pairs = {name: source for name, source in config.sources.items() if source.kind == "pairs"}
+    if config.campaign.values and not pairs:
+        yield "campaign.values are asked about with pairs: give a source of kind pairs, or no values"
+    if len(pairs) > 1:
+        yield f"sources {' and '.join(pairs)} both hold pairs: keep one"
+    for name, source in pairs.items():
+        if source.for_each != "value":
+            yield f"sources.{name}.for_each: pairs are for one value each; set it to value"
+        if source.rows is not None or source.tokens is not None or source.ladder is not None:
+            yield f"sources.{name}: evals ask all pairs; leave rows, tokens and ladder out"
+
+
+def _chains(config: Config) -> Iterator[str]:
+    known = [arm for arm in config.campaign.arms if arm in config.arms]
+    for key, arms in (("arms", config.campaign.arms), ("contrast", config.campaign.contrast)):
+        for arm in arms:
+            if arm not in config.arms:
+                yield f"campaign.{key}: no arm {arm!r}; those in `arms` are {', '.join(config.arms)}"
+    if unknown := [*_unknown(config, "start", config.start)]:
+        yield from unknown
+        return
+    yield from _chain(config, "start", (), config.start)
+    for arm in known:
+        unknown = [*_unknown(config, f"arms.{arm}", config.arms[arm])]
+        yield from unknown or _chain(config, f"arms.{arm}", config.start, config.arms[arm])
+
+
+def _unknown(config: Config, name: str, chain: Chain) -> Iterator[str]:
+    for link in chain:
+        if link.stage in KINDS_OF_STEP:
+            yield f"{name}: a stage cannot be called {link.stage}, as a kind of step is; give it another name"
+        elif link.stage not in config.stages:
+            yield f"{name}: no stage {link.stage!r}; those in `stages` are {', '.join(config.stages)}"
+        for source in link.sources:
+            if source not in config.sources:
+                yield f"{name}: no source {source!r}; those in `sources` are {', '.join(config.sources)}"
+            elif config.sources[source].kind == "pairs":
+                yield f"{name}: {source} holds pairs for evals, and cannot be trained on"
+            elif config.sources[source].for_each == "value":
+                yield f"sources.{source}.for_each is value, but {name} trains on it: use spec, or null"
+
+
+def _chain(config: Config, name: str, before: Chain, chain: Chain) -> Iterator[str]:
+    stages = [link.stage for link in (*before, *chain)]
+    for stage in {stage for stage in stages if stages.count(stage) > 1}:
+        yield f"{name}: stage {stage} comes twice: give the second one a name of its own in `stages`"
+    ladders = {source for link in (*before, *chain) for source in link.sources if config.sources[source].ladder}
+    if len(ladders) > 1:
+        yield f"{name}: {' and '.join(sorted(ladders))} both have a ladder: give one of them rows"
+    if config.by_spec(chain) and not config.campaign.specs:
+        yield f"campaign.specs is empty, but {name} needs at least one spec"
+    for link in chain:
+        corpora = [config.corpus_of(source) for source in config.used(link)]
+        for corpus in {corpus for corpus in corpora if corpora.count(corpus) > 1}:
+            yield f"{name}: {' and '.join(link.sources)} take from {corpus} twice in one stage: leave one of them out"
+        if not config.used(link):
+            yield f"{name}: no row is taken of {', '.join(link.sources)}; raise rows, or drop the arm"
+    if name.removeprefix("arms.") in config.campaign.contrast and not config.by_spec(chain):
+        yield f"campaign.contrast: {name} reads no source for each spec, so that it has no specs to compare"
+    yield from _adapters(config, name, stages[-len(chain) - 1 :] if chain else [])
+
+
+def _adapters(config: Config, name: str, stages: list[str]) -> Iterator[str]:
+    """``stages`` are those of a chain, after the one before it if there is one."""
+    if name == "start" and stages and config.stages[stages[0]].lora is not None:
+        yield f"stages.{stages[0]}.lora is set, but it starts from no model to adapt: set it to null"
+    for before, after in pairwise(stages):
+        adapter, other = config.stages[before].lora, config.stages[after].lora
+        if adapter not in (None, other):
+            yield (
+                f"stages.{before}.lora is {adapter} and stages.{after}.lora is {other}, but {after} continues the "
+                f"adapter of {before}: set both to the same (lora=r64 does)"
+            )
+
+
+def _model(config: Config) -> Iterator[str]:
+    if (config.model.architecture is None) != (not config.start):
+        yield (
+            f"model {config.model.name}: a model from scratch needs a stage in `start`, one from weights has none "
+            "(start=[])"
+        )

@@ -1,0 +1,108 @@
+"""Sources: the named corpora of a campaign, who produces each, and how much of it is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from msm_hpc.base.errors import UserError
+from msm_hpc.config.schema import Strict
+from msm_hpc.config.stages import Product
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate(Strict):
+    """What a generator makes for a source: a product, and how many rows of it (for each spec or value, if so)."""
+
+    product: Product
+    rows: PositiveInt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(Strict):
+    """A named corpus.
+
+    Rows come from your ``file`` (``files`` by spec or value, where there is one for each), or else from the
+    generator; ``of`` names another source whose corpus this one takes from instead. What is taken is all of it,
+    ``rows`` (none of them where 0: the source is left out), ``tokens``, or a ``ladder`` of row counts, each of which
+    makes cells of its own. A smaller amount's rows are always among a larger one's.
+
+    Attributes:
+        kind: what a row is: a text, a chat, or a pair of options that evals ask about.
+        for_each: whether there is one corpus for each of the campaign's specs, or values.
+    """
+
+    kind: Literal["documents", "chats", "pairs"]
+    for_each: Literal["spec", "value"] | None = None
+    generate: Generate | None = None
+    file: Path | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+    of: str | None = None
+    rows: NonNegativeInt | None = None
+    tokens: PositiveInt | None = None
+    ladder: tuple[PositiveInt, ...] | None = None
+
+    def __post_init__(self) -> None:
+        self._check_file()
+        amounts = [name for name in ("rows", "tokens", "ladder") if getattr(self, name) is not None]
+        if len(amounts) > 1:
+            raise UserError(f"{' and '.join(amounts)} are given: give one of them")
+        if self.ladder is not None:
+            refuse_empty("ladder", self.ladder)
+            refuse_twice("ladder", self.ladder)
+
+    def _check_file(self) -> None:
+        if self.file is not None and self.for_each:
+            raise UserError(f"file is given, but there is one for each {self.for_each}: give files.{self.for_each}")
+        if self.files and not self.for_each:
+            raise UserError(f"files are given by {', '.join(self.files)}, but there is only one: give file")
+        if self.of is not None and (self.generate or self.file or self.files):
+            raise UserError(f"of={self.of} takes its rows from that source: leave generate, file and files out")
+
+    @property
+    def most_rows(self) -> int | None:
+        """The most rows taken at once; None where all are, or so many tokens."""
+        return max(self.ladder) if self.ladder else self.rows
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """One corpus of a source; ``each`` is the spec or value that it is for, where there is one for each."""
+
+    source: str
+    each: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Such as ``documents-america``. Which of its rows are taken first depends on this name."""
+        return f"{self.source}-{self.each}" if self.each else self.source
+
+    @property
+    def key(self) -> str:
+        """The setting that names a file of the user's own."""
+        return f"sources.{self.source}.files.{self.each}" if self.each else f"sources.{self.source}.file"
+
+
+def refuse_empty(key: str, values: tuple[object, ...]) -> None:
+    """Refuse a list without items.
+
+    Raises:
+        UserError: it is empty.
+    """
+    if not values:
+        raise UserError(f"{key} is empty: give at least one")
+
+
+def refuse_twice(key: str, values: tuple[object, ...]) -> None:
+    """Refuse a list with equal items.
+
+    Raises:
+        UserError: names the item.
+    """
+    for value in values:
+        if values.count(value) > 1:
+            raise UserError(f"{key} lists {value} twice: remove one")

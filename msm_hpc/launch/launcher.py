@@ -1,0 +1,116 @@
+"""The launcher protocol: how jobs are started, asked about and stopped, wherever they run.
+
+A campaign's launcher follows from its cluster, and that of a job found in a file from the job::
+
+    launcher_of(config.cluster).submit(folder, request, run_step, calls)
+    launcher_of_job(lease).cancel([lease])
+    living(leases)                                # of any launchers, with one call of squeue
+
+To add one, implement :class:`Launcher`, give it a name in :data:`~msm_hpc.config.cluster.LauncherName` and a line in
+:data:`LAUNCHERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from signal import Signals
+from typing import Protocol
+
+from msm_hpc.config.cluster import Cluster, LauncherName
+from msm_hpc.launch import slurm_commands
+from msm_hpc.launch.causes import Interruption
+from msm_hpc.launch.job import JobRef, is_elsewhere
+from msm_hpc.launch.local import LocalLauncher
+from msm_hpc.launch.request import ArrayRequest
+from msm_hpc.launch.slurm import SlurmLauncher
+
+
+class Launcher(Protocol):
+    """Runs jobs on one cluster."""
+
+    @property
+    def queues(self) -> bool:
+        """Whether jobs are queued and run without us; if not, they end when the process that started them does."""
+
+    @property
+    def most_ranks_per_node(self) -> int:
+        """The most ranks of one training that a node takes."""
+
+    def render(self, folder: Path, request: ArrayRequest) -> str:
+        """The script of an array, to look at; nothing is written or submitted."""
+
+    def submit(
+        self, folder: Path, request: ArrayRequest, function: Callable[..., None], calls: Sequence[Sequence[str]]
+    ) -> list[JobRef]:
+        """Start or queue ``function(*call)`` in every rank, for each of ``calls``; returns a job for each.
+
+        Logs, and what the jobs load, go to ``folder``.
+
+        Raises:
+            UserError: it cannot be done from here, or is refused.
+        """
+
+    def living(self, jobs: Collection[JobRef]) -> frozenset[JobRef]:
+        """Those of ``jobs``, of whichever user, that are queued or running, or of which that cannot be known here."""
+
+    def requeue(self, job: JobRef) -> bool:
+        """Have the job run again under its id, which ends it soon after; returns whether it will."""
+
+    def cancel(self, jobs: Collection[JobRef]) -> None:
+        """Stop jobs, running or queued.
+
+        Raises:
+            UserError: one cannot be stopped from here.
+        """
+
+    def why_stopped(self, job: JobRef, number: Signals) -> Interruption:
+        """Why the signal ``number`` reached the running ``job``."""
+
+    def at_once(self, ranks: int) -> int:
+        """How many trainings of so many ranks run at the same time, at most."""
+
+    def memory_of_rank(self, ranks: int) -> tuple[str, int]:
+        """The memory of the machine, in bytes, for each rank of a training of ``ranks``; and what to call it."""
+
+    def shape_problems(self, kind: str, ranks: int, nodes: int) -> Iterator[str]:
+        """What makes it impossible to run trainings of this kind and shape, each with its fix."""
+
+    def profile_problems(self) -> Iterator[str]:
+        """What the cluster's profile says that this launcher cannot do, each with its fix."""
+
+
+LAUNCHERS: Mapping[LauncherName, Callable[[Cluster], Launcher]] = {"local": LocalLauncher, "slurm": SlurmLauncher}
+
+
+def launcher_of(cluster: Cluster) -> Launcher:
+    """The launcher of a cluster."""
+    return LAUNCHERS[cluster.launcher](cluster)
+
+
+def launcher_of_job(job: JobRef) -> Launcher:
+    """The launcher that started a job, to ask about the job or to stop it."""
+    return launcher_of(Cluster(launcher=job.launcher))
+
+
+def living(jobs: Iterable[JobRef]) -> frozenset[JobRef]:
+    """Those of ``jobs``, of any launchers, that are queued or running; one call of squeue however many there are.
+
+    A local job on another host cannot be asked about from here: it counts as living, unless a Slurm job encloses it,
+    which can be asked about.
+
+    Raises:
+        UserError: a Slurm job is to be asked about, and squeue fails.
+    """
+    asked = {job: _to_ask_about(job) for job in jobs}
+    alive: set[JobRef] = set()
+    for name in {job.launcher for job in asked.values()}:
+        alive |= launcher_of(Cluster(launcher=name)).living({job for job in asked.values() if job.launcher == name})
+    return frozenset(job for job, other in asked.items() if other in alive)
+
+
+def _to_ask_about(job: JobRef) -> JobRef:
+    """The job itself; for a local one on another host, the Slurm job around it."""
+    if job.launcher == "local" and job.slurm_job and is_elsewhere(job) and slurm_commands.can_ask():
+        return JobRef("slurm", job.slurm_job, job.host, user=job.user, cluster=job.cluster)
+    return job

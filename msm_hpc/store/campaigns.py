@@ -1,0 +1,79 @@
+"""What a campaign was asked for: its configuration, and the files from outside as they were then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Known:
+    """A file or folder from outside, as it was: the identity of its content, and a stamp of sizes and times.
+
+    Where the stamp is the same, the content is taken to be the same without reading it.
+    """
+
+    identity: str
+    stamp: str
+
+
+@dataclass(frozen=True)
+class CampaignRecord:
+    """``ROOT/campaigns/NAME.json``.
+
+    Attributes:
+        configs: the composed configuration of each model, as JSON values.
+        config_dir: the user's own folder of configuration files, if there was one.
+        files: what is known of the files from outside, by their path or ``package:NAME``.
+        commit: of the code that ran it, marked ``-dirty`` where it was changed since; None outside of a checkout.
+    """
+
+    name: str
+    overrides: tuple[str, ...]
+    configs: tuple[Mapping[str, Any], ...]
+    config_dir: str | None
+    files: Mapping[str, Known]
+    commit: str | None
+    at: str
+
+
+def write_campaign(root: Path, record: CampaignRecord) -> None:
+    """Write the record below ``root``, in the place of an earlier one of that name."""
+    write_json(_folder(root) / f"{record.name}.json", asdict(record))
+
+
+def read_campaign(root: Path, name: str) -> CampaignRecord:
+    """What the campaign ``name`` below ``root`` was asked for.
+
+    Raises:
+        UserError: there is none of that name, or its record is damaged.
+    """
+    path = _folder(root) / f"{name}.json"
+    try:
+        values = read_json(path)
+        files = {key: Known(**known) for key, known in values["files"].items()}
+        return CampaignRecord(**values | {"files": files})
+    except FileNotFoundError as error:
+        known = ", ".join(campaigns(root)) or "none"
+        raise UserError(
+            f"no campaign {name!r} was run below root={root}; those that were: {known}. Give root=FOLDER, or "
+            "campaign=NAME for one that is still to be run"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}); run the campaign again with campaign=NAME and overrides"
+        ) from error
+
+
+def campaigns(root: Path) -> list[str]:
+    """The names of the campaigns that were run below ``root``."""
+    return sorted(path.stem for path in _folder(root).glob("*.json"))
+
+
+def _folder(root: Path) -> Path:
+    return root / "campaigns"

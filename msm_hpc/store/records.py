@@ -1,0 +1,93 @@
+"""What is written down of a step and of each try at it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from msm_hpc.graph.kinds import KINDS
+from msm_hpc.graph.steps import File, Step, by_role
+from msm_hpc.launch.job import JobRef
+
+Cause = Literal["done", "upstream", "cancelled", "timeout", "preempted", "rank lost", "code"]
+Names = Mapping[str, str | Mapping[str, str]]
+"""A role of a step's inputs to one name, or to several by name."""
+
+
+def now() -> str:
+    """The time in ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try at a step. ``end`` is None while it runs, and stays None where the job ended without a record."""
+
+    job: JobRef
+    host: str
+    ranks: int
+    commit: str | None
+    log: str
+    start: str
+    end: str | None = None
+    cause: Cause | None = None
+    message: str | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of a finished attempt."""
+        assert self.end is not None
+        return (datetime.fromisoformat(self.end) - datetime.fromisoformat(self.start)).total_seconds()
+
+
+ATTEMPT = TypeAdapter(Attempt)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What ``step.json`` holds.
+
+    Attributes:
+        inputs: the id of a step, or the absolute path of a file from outside.
+        identities: those of the inputs.
+        shares: the ids of the steps that this one is gathered from, if any.
+    """
+
+    id: str
+    kind: str
+    name: str
+    config: Mapping[str, Any]
+    inputs: Names
+    identities: Names
+    created: str
+    shares: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, step: Step) -> Record:
+        """The record of a step, with placement as asked for now."""
+        return cls(
+            id=step.id,
+            kind=step.kind,
+            name=step.name,
+            config=TypeAdapter(step.definition.config).dump_python(step.config, mode="json"),
+            inputs=by_role(step.inputs, lambda origin: str(origin.path) if isinstance(origin, File) else origin.id),
+            identities=by_role(step.inputs, lambda origin: origin.identity),
+            created=now(),
+            shares=tuple(share.id for share in step.shares),
+        )
+
+    def typed_config(self) -> Any:
+        """``config`` as the dataclass that the stage takes."""
+        return TypeAdapter(KINDS[self.kind].config).validate_python(dict(self.config))
+
+
+def flat(names: Names) -> dict[str, str]:
+    """``names`` by role, or by ``role.name`` where there are several."""
+    found: dict[str, str] = {}
+    for role, given in names.items():
+        found |= {role: given} if isinstance(given, str) else {f"{role}.{name}": each for name, each in given.items()}
+    return found
