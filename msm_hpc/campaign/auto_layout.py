@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.config.campaign import Config
-from msm_hpc.graph.build import as_it_runs
+from msm_hpc.graph.trainings import as_it_runs
 from msm_hpc.planner.choose import choose
 
 

@@ -10,7 +10,7 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.training import TrainConfig
-from msm_hpc.graph.build import as_it_runs
+from msm_hpc.graph.trainings import as_it_runs
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.launch.local import start_local
 from msm_hpc.launch.logs import tail

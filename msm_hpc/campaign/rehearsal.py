@@ -34,10 +34,10 @@ from msm_hpc.campaign.stand_in import StandIn, drawn, shrunken
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.campaign.views.why import flatten
 from msm_hpc.config.campaign import Config
-from msm_hpc.config.cluster import Cluster
 from msm_hpc.config.sources import Generate, Source
 from msm_hpc.config.stages import EvalConfig, ModelConfig
 from msm_hpc.config.training import Layout, Precision, TrainConfig
+from msm_hpc.launch.local import this_machine
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.model.layout import check_layout
 from msm_hpc.model.precision import RECIPES
@@ -124,7 +124,7 @@ def shrunken_config(config: Config, model: ModelConfig, root: Path, notice: str)
         small,
         root=root,
         model=model,
-        cluster=Cluster(launcher="local", slots=slots),
+        cluster=this_machine(slots),
         precision=_here(config.precision),
         sources={name: _shrunken_source(name, small) for name in config.sources},
         notices=(notice, *config.notices),

@@ -183,7 +183,9 @@ def _same(one: JobRef, other: JobRef) -> bool:
 
 
 def _refuse(folder: StepFolder, step_id: str) -> NoReturn:
-    holder = folder.lease() or JobRef("local", "(just ended)")
+    holder = folder.lease()
+    if holder is None:
+        raise LeaseHeldError(f"{step_id} was running in another job, which has just ended; run `msm run` again")
     raise LeaseHeldError(
         f"{step_id} is running in {holder.launcher} job {holder.id} {holder.host and 'on ' + holder.host}; wait for "
         f"it, or if that host is gone, delete {folder.lease_file}"

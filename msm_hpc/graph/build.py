@@ -17,15 +17,14 @@ from pathlib import Path
 from typing import Protocol
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.arms import Chain, Link, Stage
+from msm_hpc.config.arms import Chain, Link
 from msm_hpc.config.campaign import Config, Spec
-from msm_hpc.config.cluster import Cluster
 from msm_hpc.config.sources import Corpus
 from msm_hpc.config.stages import Cell, GenerateConfig, ModelConfig, ReportConfig
-from msm_hpc.config.training import TrainConfig
+from msm_hpc.graph.labels import arms_by_chain, label_parts
 from msm_hpc.graph.notices import notices
 from msm_hpc.graph.steps import File, Inputs, Origin, Step, topological
-from msm_hpc.model.precision import RECIPES
+from msm_hpc.graph.trainings import as_it_runs
 from tokenization.packing.pack import PackConfig
 from tokenization.packing.selection import Take
 from tokenization.tokenize import TokenizeConfig
@@ -132,7 +131,7 @@ class _Model:
         self.config = config
         self.outside = outside
         self.prefix = (config.model.name,) if several else ()
-        self.arm_of = _arms_by_chain(config)
+        self.arm_of = arms_by_chain(config)
         self._made: dict[tuple[object, ...], Step] = {}
 
     def _once(self, key: tuple[object, ...], make: Callable[[], Step]) -> Step:
@@ -291,32 +290,3 @@ class _Model:
     def pairs(self) -> Mapping[str, Origin]:
         """What evals ask about, by value."""
         return {value: self.corpus(corpus) for value, corpus in self.config.pairs.items()}
-
-
-def label_parts(arm: str, spec: str | None, size: int | None, seed: int | None) -> tuple[object, ...]:
-    """The label of a trained model, in parts: ``affordability``, ``msm+aft``, ``300``, ``seed1``."""
-    return spec, arm, size, None if seed is None else f"seed{seed}"
-
-
-def _arms_by_chain(config: Config) -> dict[Chain, str]:
-    """The name in the labels of what a chain of stages trains.
-
-    It is the arm that ends with the chain, or else the first arm that goes through it; ``base`` for the part before
-    every arm.
-    """
-    chains = {arm: config.chain(arm) for arm in config.campaign.arms}
-    found: dict[Chain, str] = {}
-    for arm, chain in chains.items():
-        found.setdefault(chain, arm)
-    for arm, chain in chains.items():
-        for end in range(1, len(chain) + 1):
-            found.setdefault(chain[:end], arm)
-    return found | {chain: "base" for chain in found if len(chain) <= len(config.start)}
-
-
-def as_it_runs(stage: Stage, cluster: Cluster, seed: int) -> TrainConfig:
-    """The training config of a stage; without GPUs, FP8 and FP4 are emulated."""
-    own = {item.name: getattr(stage, item.name) for item in dataclasses.fields(TrainConfig)}
-    emulated = RECIPES[stage.precision].quantised and not cluster.trains_on_gpus
-    seed = stage.seed if stage.once else seed
-    return TrainConfig(**own | {"seed": seed, "fp8_emulated": stage.fp8_emulated or emulated})

@@ -113,6 +113,11 @@ def _interrupt(job: JobRef) -> None:
         raise UserError(f"process {job.id} belongs to {job.user}, who must stop it") from error
 
 
+def this_machine(slots: int) -> Cluster:
+    """The cluster that this machine is, for so many ranks at once."""
+    return Cluster(launcher="local", slots=slots)
+
+
 def start_local(folder: Path, ranks: int, function: Callable[..., None], *arguments: str) -> submitit.Job[None]:
     """Start ``function(*arguments)`` in ``ranks`` processes; logs and pickles go to ``folder``.
 

@@ -11,7 +11,7 @@ from msm_hpc.campaign.auto_layout import settle
 from msm_hpc.campaign.probing import probe
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.cli.main import main
-from msm_hpc.graph.build import as_it_runs
+from msm_hpc.graph.trainings import as_it_runs
 from msm_hpc.planner.probe import TABLE, folder_of, read_table
 from tests.campaign.shrunk import SHRUNK
 from tests.composed import load_config
