@@ -58,7 +58,7 @@ class Session:
             keys = ", ".join(dict.fromkeys(".".join(map(str, problem["loc"])) for problem in error.errors()))
             raise UserError(
                 f"campaign {self.record.name} was run with a configuration that this version of msm_hpc does not read "
-                f"({keys}); compose it again: {' '.join(self.record.overrides)}"
+                f"({keys}); compose it again: {' '.join(self.record.overrides)} root={root}"
             ) from error
 
     @cached_property

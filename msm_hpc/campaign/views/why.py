@@ -139,9 +139,9 @@ def _changed(step: Step, before: Record) -> dict[str, tuple[str, str]]:
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings and lists as one mapping of dotted keys to scalars; see :func:`_item_name`."""
+    """Nested mappings and lists as one mapping of dotted keys to scalars; see :func:`_item`."""
     if isinstance(value, list):
-        value = {_item_name(item) or str(i): item for i, item in enumerate(value)}
+        value = dict(_item(number, item) for number, item in enumerate(value))
     if not isinstance(value, Mapping):
         return {prefix: value}
     return {
@@ -149,15 +149,17 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
-def _item_name(item: Any) -> str | None:
-    """The source of what is taken, or what a cell is: a list of either that grows keeps the names of its items."""
+def _item(number: int, item: Any) -> tuple[str, Any]:
+    """What an item of a list is called, and its value: by its name, where it has one, so that lists may grow.
+
+    What is taken of a source goes by the source; a cell of the report is there or not.
+    """
     if isinstance(item, Mapping) and "source" in item:
-        return str(item["source"])
+        return str(item["source"]), item
     if isinstance(item, Mapping) and "arm" in item:
-        return "/".join(
-            str(item[part]) for part in ("model", "spec", "arm", "size", "seed") if item.get(part) is not None
-        )
-    return None
+        parts = ("model", "spec", "arm", "size", "seed")
+        return "/".join(str(item[part]) for part in parts if item.get(part) is not None), "a cell"
+    return str(number), item
 
 
 def _shown(values: Mapping[str, Any], key: str) -> str:

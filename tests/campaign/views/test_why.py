@@ -47,7 +47,9 @@ def test_another_aft_size_is_reported_by_the_plan_that_it_changes(graph: GraphOf
     reason = ["pack/aft/chats+instruction/200/seed0: sources.chats.samples 300 -> 200"]
     assert why(changed.find("pack/aft/chats+instruction/200/seed0"), changed, store) == reason
     assert why(changed.find("eval/aft/200/seed0"), changed, store) == reason
-    assert any("size 300 -> 200" in line for line in why(changed.report, changed, store))
+    report = why(changed.report, changed, store)
+    assert "report/demo: cells.tiny/aft/300/0 'a cell' -> (absent)" in report
+    assert "report/demo: cells.tiny/aft/200/0 (absent) -> 'a cell'" in report
 
 
 def test_an_edited_spec_is_named(graph: GraphOf, store: Store, tmp_path: Path) -> None:
