@@ -60,7 +60,7 @@ def test_the_demo_runs_as_job_arrays(slurm: Slurm, capsys: pytest.CaptureFixture
 
     _check_results(graph, store)
     assert main(["run", *overrides]) == 0
-    assert f"{len(graph.steps)} steps done, 0 being made" in capsys.readouterr().out
+    assert f"{len(graph.steps)} steps done, 0 running" in capsys.readouterr().out
     assert main(["report", *overrides]) == 0
     assert "missing" not in capsys.readouterr().out
 
