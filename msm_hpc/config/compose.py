@@ -121,7 +121,7 @@ def _composed(overrides: Sequence[str]) -> dict[str, Any]:
         with initialize_config_dir(version_base="1.3", config_dir=str(shipped_folder())):
             composed = compose("config", list(overrides))
         values = OmegaConf.to_container(composed, resolve=True)
-    except UserError:
+    except UserError:  # a ValueError too, but with its message already
         raise
     except YAMLError as error:
         raise UserError(f"a file of the configuration is not valid YAML; fix it: {error}") from error
