@@ -111,6 +111,16 @@ def _start(state: RunState, store: Store, launcher: Launcher, slots: int) -> Non
         if step.ranks <= free and all(parent.identity in state.done for parent in step.parents):
             del state.pending[identity]
             store.register((step,))
-            request = ArrayRequest(step.kind, step.definition.resources, elements=1, nodes=1, ranks_per_node=step.ranks)
-            (state.running[identity],) = launcher.submit(store.jobs, request, run_step, [(str(store.root), step.id)])
+            (state.running[identity],) = launcher.submit(store.jobs, _request(step, store))
             free -= step.ranks
+
+
+def _request(step: Step, store: Store) -> ArrayRequest:
+    return ArrayRequest(
+        name=step.kind,
+        work=step.definition.resources,
+        function=run_step,
+        given=(str(store.root),),
+        each=(step.id,),
+        ranks_per_node=step.ranks,
+    )

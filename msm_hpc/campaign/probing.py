@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import submitit
-
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.graph.trainings import as_it_runs
 from msm_hpc.launch.launcher import launcher_of
-from msm_hpc.launch.local import start_local
+from msm_hpc.launch.local import failed_ranks, start_local
 from msm_hpc.launch.logs import tail
 from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.model.architecture import Transformer
@@ -40,16 +38,19 @@ def probe(config: Config, stage: str, steps: int = STEPS) -> tuple[Path, str | N
     layout = candidates[0].layout
     launcher = launcher_of(cluster)
     if not launcher.queues:
-        _finish(start_local(root / "jobs", layout.world_size, run_rank, str(folder)))
+        if failed := failed_ranks(start_local(root / "jobs", layout.world_size, run_rank, str(folder))):
+            said = "".join(f"\n  | {line}" for line in tail(str(failed[0])))
+            raise UserError(f"the probe failed; what was measured before is kept{said}\n  log: {failed[0]}")
         return folder, None
     request = ArrayRequest(
         name=f"msm-{config.campaign.name}-probe",
         work="gpu_train",
-        elements=1,
+        function=run_rank,
+        each=(str(folder),),
         nodes=layout.nodes,
         ranks_per_node=layout.world_size // layout.nodes,
     )
-    (job,) = launcher.submit(root / "jobs", request, run_rank, [(str(folder),)])
+    (job,) = launcher.submit(root / "jobs", request)
     return folder, job.id
 
 
@@ -67,13 +68,3 @@ def _checked(config: Config, name: str) -> tuple[TrainConfig, Transformer]:
     if not training.layout.auto:
         check_layout(training.layout, model, training.sequence_length)
     return training, model
-
-
-def _finish(job: submitit.Job[None]) -> None:
-    """Wait for ``job``; of its ranks, one that failed is reported before those that were ended with it."""
-    ended = [(rank, rank.exception()) for rank in (job.task(number) for number in range(job.num_tasks))]
-    failed = [rank for rank, error in ended if isinstance(error, submitit.core.utils.FailedJobError)]
-    if failed := failed or [rank for rank, error in ended if error is not None]:
-        log = str(failed[0].paths.stderr)
-        said = "".join(f"\n  | {line}" for line in tail(log))
-        raise UserError(f"the probe failed; what was measured before is kept{said}\n  log: {log}")

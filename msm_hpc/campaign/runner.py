@@ -20,8 +20,6 @@ from pathlib import Path
 from signal import SIGINT, SIGTERM
 from typing import NoReturn
 
-from submitit.core.utils import UncompletedJobError
-
 from msm_hpc.base.abort import on_abort
 from msm_hpc.base.code import code_commit
 from msm_hpc.base.errors import RankLostError, StoppedBySignalError, UserError
@@ -278,8 +276,6 @@ def cause_of(error: BaseException | None) -> Cause:
         return "upstream"
     if isinstance(error, KeyboardInterrupt | SystemExit):
         return "cancelled"
-    if isinstance(error, UncompletedJobError):  # submitit's, on Slurm's signal before the time limit
-        return "timeout"
     if isinstance(error, StoppedBySignalError):
         job = current_job()
         return launcher_of_job(job).why_stopped(job, error.signal)

@@ -54,7 +54,7 @@ def scripts(plan: SubmissionPlan, store: Store, cluster: Cluster) -> list[str]:
     """The sbatch script of every array, with ``{NAME}`` for the job ids that are not known before submission."""
     launcher = launcher_of(cluster)
     names = [f"{{{array.name}}}" for array in plan.arrays]
-    return [launcher.render(store.jobs, _request(array, names, plan)) for array in plan.arrays]
+    return [launcher.render(store.jobs, _request(array, names, plan, store)) for array in plan.arrays]
 
 
 def submit_all(plan: SubmissionPlan, store: Store, cluster: Cluster) -> list[list[JobRef]]:
@@ -69,15 +69,14 @@ def submit_all(plan: SubmissionPlan, store: Store, cluster: Cluster) -> list[lis
     submitted: list[list[JobRef]] = []
     for array in plan.arrays:
         ids = [jobs[0].id.partition("_")[0] for jobs in submitted]
-        calls = [(str(store.root), step.id) for step in array.steps]
-        jobs = launcher.submit(store.jobs, _request(array, ids, plan), run_step, calls)
+        jobs = launcher.submit(store.jobs, _request(array, ids, plan, store))
         for step, job in zip(array.steps, jobs, strict=True):
             store.of(step).write_lease(job)
         submitted.append(jobs)
     return submitted
 
 
-def _request(array: Array, ids: Sequence[str], plan: SubmissionPlan) -> ArrayRequest:
+def _request(array: Array, ids: Sequence[str], plan: SubmissionPlan, store: Store) -> ArrayRequest:
     step = array.shape
     waits = [_sbatch(dependency, ids) for dependency in array.dependencies]
     outside = {plan.running[p.identity].id for s in array.steps for p in s.parents if p.identity in plan.running}
@@ -85,7 +84,9 @@ def _request(array: Array, ids: Sequence[str], plan: SubmissionPlan) -> ArrayReq
     return ArrayRequest(
         name=f"msm-{plan.campaign}-{array.name}",
         work=step.definition.resources,
-        elements=len(array.steps),
+        function=run_step,
+        given=(str(store.root),),
+        each=tuple(step.id for step in array.steps),
         nodes=step.nodes,
         ranks_per_node=step.ranks_per_node,
         dependency=",".join(waits),

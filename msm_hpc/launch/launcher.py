@@ -2,7 +2,7 @@
 
 A campaign's launcher follows from its cluster, and that of a job found in a file from the job::
 
-    launcher_of(config.cluster).submit(folder, request, run_step, calls)
+    launcher_of(config.cluster).submit(folder, request)
     launcher_of_job(lease).cancel([lease])
     living(leases)                                # of any launchers, with one call of squeue
 
@@ -12,7 +12,7 @@ To add one, implement :class:`Launcher`, give it a name in :data:`~msm_hpc.confi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from signal import Signals
 from typing import Protocol
@@ -40,12 +40,8 @@ class Launcher(Protocol):
     def render(self, folder: Path, request: ArrayRequest) -> str:
         """The script of an array, to look at; nothing is written or submitted."""
 
-    def submit(
-        self, folder: Path, request: ArrayRequest, function: Callable[..., None], calls: Sequence[Sequence[str]]
-    ) -> list[JobRef]:
-        """Start or queue ``function(*call)`` in every rank, for each of ``calls``; returns a job for each.
-
-        Logs, and what the jobs load, go to ``folder``.
+    def submit(self, folder: Path, request: ArrayRequest) -> list[JobRef]:
+        """Start or queue an array; returns a job for each element. Logs go to ``folder``.
 
         Raises:
             UserError: it cannot be done from here, or is refused.

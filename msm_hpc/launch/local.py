@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import signal
-import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -23,7 +21,7 @@ import submitit
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.cluster import Cluster, WorkClass
-from msm_hpc.launch import local_processes
+from msm_hpc.launch import entry, local_processes, ranks
 from msm_hpc.launch.causes import Interruption, by_signal_alone
 from msm_hpc.launch.job import JobRef, is_elsewhere, is_running, local_job
 from msm_hpc.launch.request import ArrayRequest
@@ -46,15 +44,14 @@ class LocalLauncher:
 
     def render(self, folder: Path, request: ArrayRequest) -> str:
         """The shell line of each rank."""
-        line = shlex.join([sys.executable, "-u", "-m", "submitit.core._submit", str(folder)])
-        return f"{line}  # in {request.nodes * request.ranks_per_node} processes\n"
+        lines = [entry.command(folder, request.function, *request.given, each) for each in request.each]
+        return "".join(f"{line}  # in {request.nodes * request.ranks_per_node} processes\n" for line in lines)
 
-    def submit(
-        self, folder: Path, request: ArrayRequest, function: Callable[..., None], calls: Sequence[Sequence[str]]
-    ) -> list[JobRef]:
+    def submit(self, folder: Path, request: ArrayRequest) -> list[JobRef]:
         """Start the calls now, all at once: the caller knows what may start, and how much at a time."""
         assert not request.dependency and request.nodes == 1
-        jobs = [start_local(folder, request.ranks_per_node, function, *call) for call in calls]
+        count, function = request.ranks_per_node, request.function
+        jobs = [start_local(folder, count, function, *request.given, each) for each in request.each]
         self.started.extend(jobs)
         return [local_job(int(job.job_id)) for job in jobs]
 
@@ -118,8 +115,8 @@ def this_machine(slots: int) -> Cluster:
     return Cluster(launcher="local", slots=slots)
 
 
-def start_local(folder: Path, ranks: int, function: Callable[..., None], *arguments: str) -> submitit.Job[None]:
-    """Start ``function(*arguments)`` in ``ranks`` processes; logs and pickles go to ``folder``.
+def start_local(folder: Path, count: int, function: Callable[..., None], *arguments: str) -> submitit.Job[None]:
+    """Start ``function(*arguments)`` in ``count`` ranks, whose logs go to ``folder``; only its end can be waited for.
 
     ``function`` begins with :func:`~msm_hpc.launch.local_processes.stop_when_orphaned`: until then Ctrl-C is blocked
     in it.
@@ -129,11 +126,25 @@ def start_local(folder: Path, ranks: int, function: Callable[..., None], *argume
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     local_processes.name_starter()
     executor = submitit.LocalExecutor(folder)
-    executor.update_parameters(tasks_per_node=ranks, timeout_min=FOREVER_MINUTES)
+    executor.update_parameters(tasks_per_node=count, timeout_min=FOREVER_MINUTES)
+    os.environ[ranks.RUN] = ranks.new_run()
     hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # children inherit that it is ignored
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # and this
     try:
-        return executor.submit(function, *arguments)
+        return executor._submit_command(entry.command(folder.absolute(), function, *arguments))
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         signal.signal(signal.SIGHUP, hangup)
+
+
+def failed_ranks(job: submitit.Job[None]) -> list[Path]:
+    """Wait for a job of :func:`start_local`; returns the logs of the ranks that did not end well.
+
+    Those that failed come before those that were only killed then, which left no traceback.
+    """
+    job.wait()
+    of_each = [job.task(rank).paths for rank in range(job.num_tasks)]
+    failed = [
+        paths.stderr for paths in of_each if not entry.ended_well(paths.folder, job.job_id, paths.task_id).exists()
+    ]
+    return sorted(failed, key=lambda log: not (log.is_file() and "Traceback" in log.read_text(errors="replace")))

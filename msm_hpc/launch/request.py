@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from msm_hpc.config.cluster import WorkClass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ArrayRequest:
-    """A job array: ``elements`` calls of one shape.
+    """A job array of one shape: element i calls ``function(*given, each[i])`` in every rank.
 
-    ``work`` says which of the cluster's resources each gets, ``dependency`` in sbatch's syntax what they wait for
-    (empty: nothing). ``name`` is what squeue shows.
+    Attributes:
+        name: what squeue shows.
+        work: which of the cluster's resources each element gets.
+        function: one that a job can import.
+        dependency: what the array waits for, in sbatch's syntax; empty: nothing.
+        token: a word of its own, kept in the job's comment, by which the array is found in the queue.
     """
 
     name: str
     work: WorkClass
-    elements: int
-    nodes: int
-    ranks_per_node: int
+    function: Callable[..., None]
+    each: tuple[str, ...]
+    given: tuple[str, ...] = ()
+    nodes: int = 1
+    ranks_per_node: int = 1
     dependency: str = ""
+    token: str = ""
+
+    @property
+    def elements(self) -> int:
+        """How many jobs the array has."""
+        return len(self.each)

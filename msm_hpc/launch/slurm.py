@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import logging
 import re
-import subprocess
+import shlex
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
 from typing import Any
 
 import submitit
-from submitit.core.utils import FailedJobError
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.cluster import Cluster
-from msm_hpc.launch import slurm_commands
+from msm_hpc.launch import entry, slurm_commands
 from msm_hpc.launch.causes import Interruption, by_signal_alone
 from msm_hpc.launch.job import JobRef, user_name
+from msm_hpc.launch.ranks import RUN
 from msm_hpc.launch.request import ArrayRequest
 
 log = logging.getLogger(__name__)
@@ -38,34 +38,29 @@ class SlurmLauncher:
         return self._limit()[0]
 
     def render(self, folder: Path, request: ArrayRequest) -> str:
-        """The sbatch script of an array."""
-        executor = RenderingExecutor(folder)
+        """The sbatch script of an array, as it is submitted."""
+        executor = ScriptExecutor(folder)
         executor.update_parameters(**_parameters(self.cluster, request))
-        return executor.script(request.elements)
+        return executor.script(request)
 
-    def submit(
-        self, folder: Path, request: ArrayRequest, function: Callable[..., None], calls: Sequence[Sequence[str]]
-    ) -> list[JobRef]:
-        """Submit the calls as one array, with one sbatch.
+    def submit(self, folder: Path, request: ArrayRequest) -> list[JobRef]:
+        """Submit the array with one sbatch.
 
         Raises:
             UserError: there is no Slurm here, or sbatch refuses the script.
         """
-        assert len(calls) == request.elements
-        if submitit.SlurmExecutor.affinity() < 0:
-            raise UserError("cluster=slurm, but srun is not on the PATH; run on a login node, or use cluster=local")
-        executor = submitit.SlurmExecutor(folder)
-        executor.update_parameters(**_parameters(self.cluster, request))
-        try:
-            with slurm_commands.outside_of_any_job():
-                jobs = executor.map_array(function, *zip(*calls, strict=True))
-        except (FailedJobError, subprocess.CalledProcessError) as error:
-            raise UserError(
-                f"sbatch refused {request.name}: {slurm_commands.refusal(str(error))}; fix the cluster profile (or "
-                "wait, at a limit of queued jobs) and run again: what was submitted before stays"
-            ) from error
-        now, user, cluster = round(time.time()), user_name(), slurm_commands.settings().get("ClusterName", "")
-        return [JobRef("slurm", job.job_id, started=now, user=user, cluster=cluster) for job in jobs]
+        if not slurm_commands.can_submit():
+            raise UserError("cluster=slurm, but sbatch is not on the PATH; run on a login node, or use cluster=local")
+        folder.mkdir(parents=True, exist_ok=True)
+        answer = slurm_commands.sbatch(self.render(folder, request))
+        job = answer.job or self.submitted({request.token} - {""}).get(request.token)  # it may have been only slow
+        if job is None:
+            raise UserError(f"sbatch refused {request.name}: {answer.refusal}")
+        return jobs_of_array(job, request.elements, time.time())
+
+    def submitted(self, tokens: Collection[str]) -> Mapping[str, str]:
+        """The ids of those of the arrays with these tokens that squeue shows; one that has ended is not missed."""
+        return slurm_commands.jobs_of(tokens)
 
     def living(self, jobs: Collection[JobRef]) -> frozenset[JobRef]:
         """Those that squeue shows, or would not show here."""
@@ -124,25 +119,38 @@ class SlurmLauncher:
         return min(by_profile, (gpus, "resources.gpu_train.gpus_per_node")) if gpus else by_profile
 
 
-class RenderingExecutor(submitit.SlurmExecutor):
-    """submitit's Slurm executor, usable where Slurm is not installed, to see the script it would submit."""
+def jobs_of_array(job: str, elements: int, submitted: float) -> list[JobRef]:
+    """The jobs of an array of this user on this cluster that sbatch gave the id ``job``."""
+    ids = [f"{job}_{element}" for element in range(elements)] if elements > 1 else [job]
+    user, cluster = user_name(), slurm_commands.settings().get("ClusterName", "")
+    return [JobRef("slurm", each, started=round(submitted), user=user, cluster=cluster) for each in ids]
+
+
+class ScriptExecutor(submitit.SlurmExecutor):
+    """submitit's Slurm executor as the writer of scripts: its jobs would load a pickle, ours are told their call."""
 
     @classmethod
     def affinity(cls) -> int:
-        """Pretend that srun is here; nothing is submitted by this class."""
+        """Pretend that srun is here, so that scripts can be looked at where it is not."""
         return 1
 
-    def script(self, elements: int) -> str:
-        """The text that would be given to sbatch."""
-        if elements > 1:
-            self.parameters["map_count"] = elements
-        return str(self._make_submission_file_text(self._submitit_command_str, ""))
+    def script(self, request: ArrayRequest) -> str:
+        """The text that is given to sbatch."""
+        if request.elements == 1:
+            line = entry.command(self.folder, request.function, *request.given, *request.each)
+        else:
+            self.parameters["map_count"] = request.elements
+            self.parameters["setup"] = [*self.parameters["setup"], f"each=({shlex.join(request.each)})"]
+            line = entry.command(self.folder, request.function, *request.given) + ' "${each[SLURM_ARRAY_TASK_ID]}"'
+        return str(self._make_submission_file_text(line, ""))
 
 
 def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
     """submitit's parameters, in the order of the script they make."""
     resources = cluster.resources.of(request.work)
-    threads = f"export OMP_NUM_THREADS={resources.cpus_per_rank}"
+    variables = [f"export OMP_NUM_THREADS={resources.cpus_per_rank}", f"export {RUN}=$(</proc/sys/kernel/random/uuid)"]
+    # A site's own comment stays in front of the token.
+    comment = {"comment": f"{resources.sbatch.get('comment', '')} {request.token}".strip()} if request.token else {}
     optional = {
         "partition": resources.partition,
         "account": resources.account,
@@ -160,8 +168,8 @@ def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
         "time": resources.time_minutes,
         "array_parallelism": cluster.array_parallelism,
         "wckey": None,
-        "additional_parameters": {"kill-on-invalid-dep": "yes", **resources.sbatch},
-        "setup": [*cluster.setup, threads],
+        "additional_parameters": {"kill-on-invalid-dep": "yes", **resources.sbatch, **comment},
+        "setup": [*cluster.setup, *variables],
         # Since Slurm 22.05 srun does not read cpus-per-task from the script; WaitTime would kill a rank 0 that hashes.
         "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={resources.cpus_per_rank}", "--wait=0"],
         **{name: value for name, value in optional.items() if value is not None},

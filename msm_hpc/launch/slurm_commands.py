@@ -3,20 +3,85 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import shutil
+import signal
 import subprocess
+import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.launch.job import JobRef, user_name
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
 
 
 def can_ask() -> bool:
     """Whether squeue is here."""
     return shutil.which("squeue") is not None
+
+
+def can_submit() -> bool:
+    """Whether sbatch is here."""
+    return shutil.which("sbatch") is not None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What sbatch answered: the id of the job, or why there is none."""
+
+    job: str | None
+    refusal: str = ""
+
+
+def sbatch(script: str, *options: str) -> Answer:
+    """Submit a script.
+
+    It is read from a file without a name, that nobody else can write and that is whole however we end. sbatch ends
+    with this process: if it lived on after a kill, it would submit what the next `msm run` has submitted again.
+    """
+    with tempfile.TemporaryFile() as file, outside_of_any_job():
+        file.write(script.encode())
+        file.seek(0)
+        end_with_us = partial(_end_with, os.getpid())
+        answer = subprocess.run(
+            ["sbatch", *options], stdin=file, capture_output=True, text=True, check=False, preexec_fn=end_with_us
+        )
+    said = answer.stdout + answer.stderr
+    found = re.search(r"Submitted batch job (\d+)", answer.stdout)
+    if answer.returncode or (found is None and "--test-only" not in options):
+        return Answer(None, "; ".join(re.findall(r"sbatch: (?:error: )?(.*)", said)) or said.strip() or "no reason")
+    return Answer(found[1] if found else None)
+
+
+def _end_with(parent: int) -> None:
+    """In a new process: have the kernel kill it when ``parent`` ends, however it ends."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def jobs_of(tokens: Collection[str]) -> Mapping[str, str]:
+    """The queued and running jobs that have one of ``tokens`` in their comment, by the token; arrays by their base id.
+
+    Raises:
+        UserError: squeue fails, so that it is unknown.
+    """
+    if not tokens:
+        return {}
+    answer = _call("squeue", "--noheader", "--format=%F %k")
+    if answer.returncode:
+        raise UserError(f"squeue failed: {answer.stderr.strip()}; is the Slurm controller up?")
+    found: dict[str, str] = {}
+    for line in answer.stdout.splitlines():
+        job, *words = line.split()
+        found |= {word: job for word in words if word in tokens}
+    return found
 
 
 def queued_ids(jobs: Collection[JobRef]) -> frozenset[str]:
@@ -69,11 +134,6 @@ def cancel(jobs: Collection[JobRef]) -> None:
     answer = _call("scancel", "--quiet", *sorted({job.id for job in jobs}))
     if answer.returncode:
         raise UserError(f"scancel failed: {answer.stderr.strip()}")
-
-
-def refusal(error: str) -> str:
-    """sbatch's own words in the message of a failed call."""
-    return "; ".join(re.findall(r"sbatch: error: (.*)", error)) or error
 
 
 @contextlib.contextmanager

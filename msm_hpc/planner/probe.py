@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from signal import SIGKILL
@@ -79,8 +79,7 @@ def run_rank(folder: str) -> None:
     ranks = current_ranks()
     table = dict(read_table(Path(folder)))
     for number, config in enumerate(probe.candidates):
-        # A port for each candidate: the last one's may not be free yet.
-        os.environ.update(replace(ranks, master_port=ranks.master_port + number).environment())
+        os.environ.update(ranks.environment(number))
         seconds = [step.seconds for step in trial(config, probe.model, probe.steps)]
         table[config.layout, config.micro_batch_size] = median(seconds[1:] or seconds)
         if ranks.rank == 0:

@@ -19,7 +19,7 @@ class Store:
 
     @property
     def jobs(self) -> Path:
-        """Where submitit keeps its pickles and the logs of jobs."""
+        """Where the logs of jobs are."""
         return self.root / "jobs"
 
     def folder(self, step_id: str) -> StepFolder:

@@ -17,6 +17,7 @@ from msm_hpc.campaign.runner import run_step
 from msm_hpc.config.stages import ExportConfig
 from msm_hpc.graph import kinds
 from msm_hpc.graph.steps import Step
+from msm_hpc.launch import ranks
 from msm_hpc.launch.job import JobRef
 from msm_hpc.store.folder import StepFolder
 from msm_hpc.store.records import Attempt
@@ -121,6 +122,9 @@ def test_another_rank_ends_the_attempt_only_where_rank_0_was_lost(
 ) -> None:
     local = {"JOB_ID": "7", "NTASKS": "3", "GLOBALID": "1"}
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "local")
+    monkeypatch.setenv("SUBMITIT_FOLDER", str(tmp_path))
+    monkeypatch.setenv(ranks.RUN, "run")
+    ranks.Ranks(0, 3, 0, "127.0.0.1", "run", tmp_path).environment()
     for name, value in local.items():
         monkeypatch.setenv(f"SUBMITIT_LOCAL_{name}", value)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from pathlib import Path
 from unittest.mock import patch
 
-import cloudpickle
 import pytest
 
 from msm_hpc.campaign.runner import run_step
@@ -22,7 +20,6 @@ from msm_hpc.store.store import Store
 from msm_hpc.training.watch.signals import noticed, stopped
 from tests.slurm_tools import Slurm, why_no_cluster
 
-cloudpickle.register_pickle_by_value(sys.modules[__name__])  # a job cannot import tests
 STEP = Step("export", "x", ExportConfig(), {})
 SECONDS = 240
 
@@ -54,8 +51,8 @@ def test_a_job_warned_of_its_limit_runs_again_under_its_id(tmp_path: Path) -> No
     folder = store.of(STEP)
     store.register((STEP,))
     cluster = Cluster(launcher="slurm", resources=WorkClasses(cpu=Resources(memory_gb=0.5, time_minutes=5)))
-    request = ArrayRequest("x", "cpu", elements=1, nodes=1, ranks_per_node=1)
-    (job,) = launcher_of(cluster).submit(store.jobs, request, make, [(str(store.root), STEP.id)])
+    request = ArrayRequest(name="x", work="cpu", function=make, given=(str(store.root),), each=(STEP.id,))
+    (job,) = launcher_of(cluster).submit(store.jobs, request)
     folder.write_lease(job)
     deadline = time.monotonic() + SECONDS
     while not (folder.partial / "waits").exists():

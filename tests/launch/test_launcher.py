@@ -22,7 +22,7 @@ from msm_hpc.launch.local_processes import stop_when_orphaned
 from msm_hpc.launch.request import ArrayRequest
 
 ELSEWHERE = f"not-{socket.gethostname()}"
-ONE = ArrayRequest("msm-demo-aft", "cpu", 1, nodes=1, ranks_per_node=1)
+ONE = ArrayRequest(name="msm-demo-aft", work="cpu", function=print, each=("x",))
 Commands = Callable[..., Path]
 
 
@@ -119,9 +119,9 @@ def test_a_refused_requeue_is_reported(commands: Commands) -> None:
 
 
 def test_what_a_submitted_job_is_known_by(commands: Commands, tmp_path: Path) -> None:
-    commands(srun="", sbatch="echo Submitted batch job 64", scontrol="echo 'ClusterName = here'")
+    commands(sbatch="echo Submitted batch job 64", scontrol="echo 'ClusterName = here'")
     before = time.time()
-    (job,) = launcher_of(Cluster(launcher="slurm")).submit(tmp_path / "jobs", ONE, print, [("x",)])
+    (job,) = launcher_of(Cluster(launcher="slurm")).submit(tmp_path / "jobs", ONE)
     assert (job.id, job.cluster, job.user) == ("64", "here", user_name())
     assert abs(job.started - before) < 60
 
@@ -145,8 +145,8 @@ def test_a_job_submitted_from_inside_another_takes_nothing_over(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     note = f"env | grep -E '^S(LURM|BATCH)_' | sort > {tmp_path}/environment; echo Submitted batch job 64"
-    commands(srun="", sbatch=note, scontrol="")
-    launcher_of(Cluster(launcher="slurm")).submit(tmp_path / "jobs", ONE, print, [("x",)])
+    commands(sbatch=note, scontrol="")
+    launcher_of(Cluster(launcher="slurm")).submit(tmp_path / "jobs", ONE)
     assert (tmp_path / "environment").read_text().split() == reached
     assert all(os.environ[name] == value for name, value in variables.items())
 
@@ -169,8 +169,8 @@ def wait_to_be_stopped(folder: str) -> None:
 @pytest.mark.slow
 def test_a_cancelled_local_job_stops_in_all_ranks(tmp_path: Path) -> None:
     launcher = launcher_of(Cluster(launcher="local"))
-    request = ArrayRequest("x", "cpu", 1, nodes=1, ranks_per_node=2)
-    (job,) = launcher.submit(tmp_path / "jobs", request, wait_to_be_stopped, [(str(tmp_path),)])
+    request = ArrayRequest(name="x", work="cpu", function=wait_to_be_stopped, each=(str(tmp_path),), ranks_per_node=2)
+    (job,) = launcher.submit(tmp_path / "jobs", request)
     assert living([job]) == {job}
     deadline = time.monotonic() + 120
     while not all((tmp_path / f"running{rank}").exists() for rank in (0, 1)):

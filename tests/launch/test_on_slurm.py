@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-import cloudpickle
 import pytest
 
 from msm_hpc.config.cluster import Cluster, Resources, WorkClasses
@@ -18,7 +16,6 @@ from msm_hpc.launch.launcher import launcher_of, launcher_of_job, living
 from msm_hpc.launch.request import ArrayRequest
 from tests.slurm_tools import why_no_cluster
 
-cloudpickle.register_pickle_by_value(sys.modules[__name__])  # a job cannot import tests
 CLUSTER = Cluster(launcher="slurm", resources=WorkClasses(cpu=Resources(memory_gb=0.5, time_minutes=5)))
 SECONDS = 120
 
@@ -46,8 +43,8 @@ def test_an_array_submitted_from_inside_a_job_runs_and_is_cancelled(
         pytest.skip(reason)
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     monkeypatch.setenv("SLURM_MEM_PER_CPU", "300")  # the fault: srun refuses it beside the job's own --mem
-    request = ArrayRequest("msm-demo-x", "cpu", elements=2, nodes=1, ranks_per_node=1)
-    jobs = launcher_of(CLUSTER).submit(tmp_path / "jobs", request, wait, [(str(tmp_path), "a"), (str(tmp_path), "b")])
+    request = ArrayRequest(name="msm-demo-x", work="cpu", function=wait, given=(str(tmp_path),), each=("a", "b"))
+    jobs = launcher_of(CLUSTER).submit(tmp_path / "jobs", request)
     assert living(jobs) == frozenset(jobs)
     until(lambda: all((tmp_path / f"{name}.json").exists() for name in "ab"))
     for name, submitted in zip("ab", jobs, strict=True):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.runner import run_step
 from msm_hpc.config.cluster import Cluster, Resources, WorkClasses
 from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.launch.slurm import SlurmLauncher
@@ -39,9 +40,26 @@ GPU = Cluster(
     ),
     setup=("module load cuda/13",),
 )
-ONE = ArrayRequest("msm-report", "cpu", 1, nodes=1, ranks_per_node=1, dependency="afterany:64")
-ARRAY = replace(ONE, name="msm-eval", work="gpu_eval", elements=13, dependency="aftercorr:64,afterok:60_0:60_3")
-WIDE = ArrayRequest("msm-midtrain", "gpu_train", 4, nodes=2, ranks_per_node=8, dependency="afterok:64")
+STEPS = tuple(f"eval/{number:016x}" for number in range(13))
+ONE = ArrayRequest(
+    name="msm-report",
+    work="cpu",
+    function=run_step,
+    given=("/shared/my runs",),
+    each=("report/0123456789abcdef",),
+    dependency="afterany:64",
+    token="msm-0123456789abcdef",
+)
+ARRAY = replace(ONE, name="msm-eval", work="gpu_eval", each=STEPS, dependency="aftercorr:64,afterok:60_0:60_3")
+WIDE = replace(
+    ONE,
+    name="msm-midtrain",
+    work="gpu_train",
+    each=STEPS[:4],
+    nodes=2,
+    ranks_per_node=8,
+    dependency="afterok:64",
+)
 
 
 @pytest.mark.parametrize(
@@ -68,5 +86,5 @@ def test_scripts_are_as_agreed(name: str, cluster: Cluster, request_: ArrayReque
 
 def test_without_slurm_submission_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="srun is not on the PATH"):
-        SlurmLauncher(CPU).submit(tmp_path, replace(ONE, dependency=""), print, [("x",)])
+    with pytest.raises(UserError, match="sbatch is not on the PATH"):
+        SlurmLauncher(CPU).submit(tmp_path, ONE)

@@ -12,7 +12,7 @@ from typing import Any
 from torch._C._profiler import _EventType
 
 from msm_hpc.config.training import TrainConfig
-from msm_hpc.launch.local import start_local
+from msm_hpc.launch.local import failed_ranks, start_local
 from msm_hpc.launch.local_processes import stop_when_orphaned
 from msm_hpc.launch.ranks import current_ranks
 from msm_hpc.model.architecture import Transformer, parse_architecture
@@ -35,7 +35,7 @@ def peaks(folder: Path, trial: Trial) -> list[int]:
     folder.mkdir()
     (folder / "trial").write_bytes(pickle.dumps(trial))
     ranks = trial.config.layout.world_size
-    start_local(folder / "jobs", ranks, measure_rank, str(folder)).results()
+    assert not failed_ranks(start_local(folder / "jobs", ranks, measure_rank, str(folder)))
     return [int((folder / f"peak-{rank}").read_text()) for rank in range(ranks)]
 
 

@@ -1,6 +1,7 @@
 #!/bin/bash
 
 # Parameters
+#SBATCH --comment=msm-0123456789abcdef
 #SBATCH --cpus-per-task=1
 #SBATCH --dependency=afterany:64
 #SBATCH --error=/shared/runs/jobs/%j_0_log.err
@@ -16,7 +17,8 @@
 
 # setup
 export OMP_NUM_THREADS=1
+export MSM_RUN=$(</proc/sys/kernel/random/uuid)
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output /shared/runs/jobs/%j_%t_log.out --error /shared/runs/jobs/%j_%t_log.err --kill-on-bad-exit=1 --cpus-per-task=1 --wait=0 PYTHON -u -m submitit.core._submit /shared/runs/jobs
+srun --unbuffered --output /shared/runs/jobs/%j_%t_log.out --error /shared/runs/jobs/%j_%t_log.err --kill-on-bad-exit=1 --cpus-per-task=1 --wait=0 PYTHON -u -P -m msm_hpc.launch.entry /shared/runs/jobs msm_hpc.campaign.runner:run_step '/shared/my runs' report/0123456789abcdef

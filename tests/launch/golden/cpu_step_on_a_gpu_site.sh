@@ -2,6 +2,7 @@
 
 # Parameters
 #SBATCH --account=alignment
+#SBATCH --comment=msm-0123456789abcdef
 #SBATCH --cpus-per-task=8
 #SBATCH --dependency=afterany:64
 #SBATCH --error=/shared/runs/jobs/%j_0_log.err
@@ -21,7 +22,8 @@
 # setup
 module load cuda/13
 export OMP_NUM_THREADS=8
+export MSM_RUN=$(</proc/sys/kernel/random/uuid)
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output /shared/runs/jobs/%j_%t_log.out --error /shared/runs/jobs/%j_%t_log.err --kill-on-bad-exit=1 --cpus-per-task=8 --wait=0 PYTHON -u -m submitit.core._submit /shared/runs/jobs
+srun --unbuffered --output /shared/runs/jobs/%j_%t_log.out --error /shared/runs/jobs/%j_%t_log.err --kill-on-bad-exit=1 --cpus-per-task=8 --wait=0 PYTHON -u -P -m msm_hpc.launch.entry /shared/runs/jobs msm_hpc.campaign.runner:run_step '/shared/my runs' report/0123456789abcdef

@@ -3,6 +3,7 @@
 # Parameters
 #SBATCH --account=alignment
 #SBATCH --array=0-12%13
+#SBATCH --comment=msm-0123456789abcdef
 #SBATCH --constraint=nvlink
 #SBATCH --cpus-per-task=8
 #SBATCH --dependency=aftercorr:64,afterok:60_0:60_3
@@ -24,7 +25,9 @@
 # setup
 module load cuda/13
 export OMP_NUM_THREADS=8
+export MSM_RUN=$(</proc/sys/kernel/random/uuid)
+each=(eval/0000000000000000 eval/0000000000000001 eval/0000000000000002 eval/0000000000000003 eval/0000000000000004 eval/0000000000000005 eval/0000000000000006 eval/0000000000000007 eval/0000000000000008 eval/0000000000000009 eval/000000000000000a eval/000000000000000b eval/000000000000000c)
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output /shared/runs/jobs/%A_%a_%t_log.out --error /shared/runs/jobs/%A_%a_%t_log.err --kill-on-bad-exit=1 --cpus-per-task=8 --wait=0 PYTHON -u -m submitit.core._submit /shared/runs/jobs
+srun --unbuffered --output /shared/runs/jobs/%A_%a_%t_log.out --error /shared/runs/jobs/%A_%a_%t_log.err --kill-on-bad-exit=1 --cpus-per-task=8 --wait=0 PYTHON -u -P -m msm_hpc.launch.entry /shared/runs/jobs msm_hpc.campaign.runner:run_step '/shared/my runs' "${each[SLURM_ARRAY_TASK_ID]}"
