@@ -13,6 +13,7 @@ from msm_hpc.graph.steps import Step
 from msm_hpc.launch.job import JobRef
 from msm_hpc.launch.launcher import Launcher, launcher_of, living
 from msm_hpc.launch.request import ArrayRequest
+from msm_hpc.store.leases import leases
 from msm_hpc.store.store import Store
 
 SECONDS_BETWEEN_CHECKS = 0.2
@@ -85,9 +86,10 @@ def _reap(state: RunState, store: Store, launcher: Launcher) -> None:
 def _follow_foreign(state: RunState, store: Store) -> None:
     """Take note of pending steps that run in a job of another run, and of those whose job has ended."""
     waiting = {**state.pending, **{identity: state.steps[identity] for identity in state.foreign}}
-    leases = {identity: store.of(step).lease() for identity, step in waiting.items()}
-    alive = living([lease for lease in leases.values() if lease is not None])
-    for identity, lease in leases.items():
+    found = leases(list(waiting.values()), store)
+    alive = living(found.values())
+    for identity in waiting:
+        lease = found.get(identity)
         if lease is not None and lease in alive:
             state.pending.pop(identity, None)
             state.foreign[identity] = lease

@@ -1,86 +1,198 @@
-"""Submit a campaign as job arrays with dependencies, and return: no process of ours keeps running."""
+"""Submit a campaign as job arrays with dependencies, and return: no process of ours keeps running.
+
+A run looks, decides and submits under the lock of the root, so that two runs never submit a step twice. Ahead of each
+sbatch it writes its intent into the journal: a run that is killed anywhere leaves nothing that the next cannot find.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.runner import run_step
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.graph.arrays import Array, Dependency, plan_arrays
 from msm_hpc.graph.build import Graph
-from msm_hpc.launch.job import JobRef
+from msm_hpc.graph.steps import Step
+from msm_hpc.launch.job import JobRef, user_name
 from msm_hpc.launch.launcher import launcher_of, launcher_of_job, living
 from msm_hpc.launch.request import ArrayRequest
+from msm_hpc.launch.slurm import SlurmLauncher
+from msm_hpc.store.journal import Journal, Submission, new_token
+from msm_hpc.store.leases import jobs_of
+from msm_hpc.store.lock import submission_lock
 from msm_hpc.store.store import Store
+
+SECONDS_UNTIL_ANSWERED = 5.0
+"""How long Slurm may take to show a job whose sbatch was killed when it had just been asked for."""
 
 
 @dataclass(frozen=True)
 class SubmissionPlan:
     """What a run would submit, and what it leaves alone.
 
-    ``done`` counts the steps that are done or that nothing unfinished needs; ``running`` maps the identity of a step
-    to its queued or running job, of this campaign or another.
+    Attributes:
+        done: how many steps are done, or not needed by an unfinished one.
+        running: the queued or running job of a step, of this campaign or another, by the step's identity.
+        outdated: the same of steps that are submitted again, because what they read is submitted now: their job waits
+            for the wrong one.
+        known: the submissions that may still have a job in the queue.
     """
 
     campaign: str
     arrays: tuple[Array, ...]
     done: int
-    running: dict[str, JobRef]
+    running: Mapping[str, JobRef]
+    outdated: Mapping[str, JobRef]
+    known: tuple[Submission, ...]
 
 
 def plan_submission(campaign: str, graph: Graph, store: Store, cluster: Cluster) -> SubmissionPlan:
     """Arrays for the steps that are neither done nor running.
 
     Raises:
-        UserError: a local run has one of the steps running, which no Slurm job can wait for.
+        UserError: a local run has one of the steps running, which no Slurm job can wait for; or nobody but another
+            user can know whether a step is queued.
     """
     needed = graph.needed(store.done)
-    leases = {step.identity: store.of(step).lease() for step in needed}
-    alive = living([lease for lease in leases.values() if lease is not None])
-    running = {key: job for key, job in leases.items() if job is not None and job in alive}
-    for job in running.values():
+    journal = Journal(store.root)
+    submissions = _answered(journal.read(), SlurmLauncher(cluster))
+    _refuse_unknown(needed, submissions, journal)
+    jobs = jobs_of(needed, store, submissions)
+    alive = living({job for each in jobs.values() for job in each} | {j for s in submissions for j in s.jobs.values()})
+    running = {identity: job for identity, each in jobs.items() for job in each if job in alive}
+    for identity, job in running.items():
         if not launcher_of_job(job).queues:
             raise UserError(
-                f"process {job.id} on {job.host} is running a step of this campaign; let it end, or stop it"
+                f"process {job.id} of {job.user} on {job.host} is running a step of this campaign; let it end, or stop "
+                f"it. If it is gone, delete {next(store.of(s).lease_file for s in needed if s.identity == identity)}"
             )
-    wanted = [step for step in needed if step.identity not in running]
+    wanted = _wanted(needed, running)
+    outdated = {step.identity: running.pop(step.identity) for step in wanted if step.identity in running}
+    known = [each for each in submissions if each.job is None or not alive.isdisjoint(each.jobs.values())]
     arrays = plan_arrays(wanted, cluster.max_array_size)
-    return SubmissionPlan(campaign, arrays, len(graph.steps) - len(needed), running)
+    return SubmissionPlan(campaign, arrays, len(graph.steps) - len(needed), running, outdated, tuple(known))
+
+
+def _answered(submissions: Sequence[Submission], launcher: SlurmLauncher) -> list[Submission]:
+    """With the ids of those that were submitted by a run that was killed before it could note them.
+
+    A token that squeue does not show was never submitted, or its jobs have ended: what they did shows in the steps.
+    """
+    found = launcher.submitted({each.token for each in submissions if each.job is None})
+    jobs = [replace(each, job=each.job or found.get(each.token)) for each in submissions]
+    return [each for each in jobs if each.job is not None or launcher.hides(each.user, each.cluster)]
+
+
+def _refuse_unknown(needed: Sequence[Step], submissions: Sequence[Submission], journal: Journal) -> None:
+    ids = {step.id for step in needed}
+    for each in submissions:
+        if each.job is None and not ids.isdisjoint(each.steps):
+            raise UserError(
+                f"`msm run` of {each.user} was stopped while it submitted {each.name} on cluster {each.cluster}, and "
+                f"whether that is queued is not shown to you: let {each.user} run it again. If that cannot be, make "
+                f"sure that no such job is left, and delete the lines with {each.token} from {journal.path}"
+            )
+
+
+def _wanted(needed: Sequence[Step], running: Mapping[str, JobRef]) -> list[Step]:
+    """The steps that no job has, and those whose job waits for another than will make what they read."""
+    wanted: dict[str, Step] = {}
+    for step in needed:
+        if step.identity not in running or any(parent.identity in wanted for parent in step.parents):
+            wanted[step.identity] = step
+    return list(wanted.values())
+
+
+def refusals(plan: SubmissionPlan, store: Store, cluster: Cluster) -> list[str]:
+    """What sbatch would refuse of the plan, each with the key of the profile to change."""
+    nowhere = [""] * len(plan.arrays)
+    return [*SlurmLauncher(cluster).refusals(store.jobs, [_request(a, nowhere, plan, store, "") for a in plan.arrays])]
 
 
 def scripts(plan: SubmissionPlan, store: Store, cluster: Cluster) -> list[str]:
     """The sbatch script of every array, with ``{NAME}`` for the job ids that are not known before submission."""
     launcher = launcher_of(cluster)
     names = [f"{{{array.name}}}" for array in plan.arrays]
-    return [launcher.render(store.jobs, _request(array, names, plan, store)) for array in plan.arrays]
+    return [launcher.render(store.jobs, _request(array, names, plan, store, "")) for array in plan.arrays]
 
 
-def submit_all(plan: SubmissionPlan, store: Store, cluster: Cluster) -> list[list[JobRef]]:
-    """Submit the arrays in order; the lease of every step names its array element.
+def submit(
+    plan: Callable[[], SubmissionPlan], store: Store, cluster: Cluster, say: Callable[[str], None]
+) -> tuple[SubmissionPlan, list[str]]:
+    """Submit what ``plan`` finds to be wanted, once no other run is submitting; returns that plan and the arrays' ids.
 
     Raises:
-        UserError: sbatch refuses an array; what was submitted before stays submitted, and the next run submits
-            the rest.
+        UserError: sbatch would refuse a shape of array, ahead of any; or it refuses an array for other reasons: what
+            was submitted before stays submitted, and the next run submits the rest.
     """
-    store.register(tuple(step for array in plan.arrays for step in array.steps))
-    launcher = launcher_of(cluster)
-    submitted: list[list[JobRef]] = []
-    for array in plan.arrays:
-        ids = [jobs[0].id.partition("_")[0] for jobs in submitted]
-        jobs = launcher.submit(store.jobs, _request(array, ids, plan, store))
-        for step, job in zip(array.steps, jobs, strict=True):
-            store.of(step).write_lease(job)
-        submitted.append(jobs)
-    return submitted
+    launcher, journal = SlurmLauncher(cluster), Journal(store.root)
+    with submission_lock(store.root, say) as lock:
+        _let_answers_come(journal.read())
+        found = plan()
+        if problems := refusals(found, store, cluster):
+            raise UserError("\n".join(problems))
+        journal.rewrite(found.known)
+        found = replace(found, outdated=_withdrawn(found.outdated, launcher))
+        store.register(tuple(step for array in found.arrays for step in array.steps))
+        ids: list[str] = []
+        for array in found.arrays:
+            lock.check()
+            intent = _intent(array, found, launcher)
+            journal.add(intent)
+            request = _request(array, ids, found, store, intent.token)
+            try:
+                job = launcher.submit(store.jobs, request)[0].id.partition("_")[0]
+            except UserError as error:
+                raise UserError(f"{error}; {_left(found, len(ids))}") from error
+            journal.answered(intent, job)
+            ids.append(job)
+    return found, ids
 
 
-def _request(array: Array, ids: Sequence[str], plan: SubmissionPlan, store: Store) -> ArrayRequest:
+def _let_answers_come(submissions: Sequence[Submission]) -> None:
+    newest = max((each.at for each in submissions if each.job is None), default=0.0)
+    time.sleep(min(max(newest + SECONDS_UNTIL_ANSWERED - time.time(), 0.0), SECONDS_UNTIL_ANSWERED))
+
+
+def _withdrawn(outdated: Mapping[str, JobRef], launcher: SlurmLauncher) -> dict[str, JobRef]:
+    """Take back the outdated jobs that still wait in the queue; returns those that are left, and must end first."""
+    launcher.withdraw(job for job in outdated.values() if job.user == user_name())
+    left = living(outdated.values())
+    return {identity: job for identity, job in outdated.items() if job in left}
+
+
+def _intent(array: Array, plan: SubmissionPlan, launcher: SlurmLauncher) -> Submission:
+    return Submission(
+        token=new_token(),
+        name=f"msm-{plan.campaign}-{array.name}",
+        steps=tuple(step.id for step in array.steps),
+        user=user_name(),
+        cluster=launcher.name,
+        at=time.time(),
+    )
+
+
+def _left(plan: SubmissionPlan, submitted: int) -> str:
+    """What to say where an array was refused: what stays, what is left, and how that gets there."""
+    left = plan.arrays[submitted:]
+    steps = sum(len(array.steps) for array in left)
+    stays = f"the {submitted} arrays before it stay submitted" if submitted else "nothing was submitted"
+    return (
+        f"{stays}, {len(left)} arrays of {steps} steps are left ({', '.join(array.name for array in left)}). Fix the "
+        "profile, or at a limit of queued jobs wait until some have ended, and run again: it submits what is left. An "
+        "array counts as its elements; where that is too many for the limit, set a smaller cluster.max_array_size"
+    )
+
+
+def _request(array: Array, ids: Sequence[str], plan: SubmissionPlan, store: Store, token: str) -> ArrayRequest:
     step = array.shape
     waits = [_sbatch(dependency, ids) for dependency in array.dependencies]
-    outside = {plan.running[p.identity].id for s in array.steps for p in s.parents if p.identity in plan.running}
-    waits += [f"afterany:{job}" for job in sorted(outside)]
+    read = {plan.running[p.identity].id for s in array.steps for p in s.parents if p.identity in plan.running}
+    before = {plan.outdated[s.identity].id for s in array.steps if s.identity in plan.outdated}
+    waits += [f"afterany:{job}" for job in sorted(read | before)]
     return ArrayRequest(
         name=f"msm-{plan.campaign}-{array.name}",
         work=step.definition.resources,
@@ -90,6 +202,7 @@ def _request(array: Array, ids: Sequence[str], plan: SubmissionPlan, store: Stor
         nodes=step.nodes,
         ranks_per_node=step.ranks_per_node,
         dependency=",".join(waits),
+        token=token,
     )
 
 

@@ -6,8 +6,8 @@ import logging
 import re
 import shlex
 import time
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import Signals
 from typing import Any
@@ -20,6 +20,7 @@ from msm_hpc.launch import entry, slurm_commands
 from msm_hpc.launch.causes import Interruption, by_signal_alone
 from msm_hpc.launch.job import JobRef, user_name
 from msm_hpc.launch.ranks import RUN
+from msm_hpc.launch.refusals import key_to_change
 from msm_hpc.launch.request import ArrayRequest
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,35 @@ class SlurmLauncher:
         """The ids of those of the arrays with these tokens that squeue shows; one that has ended is not missed."""
         return slurm_commands.jobs_of(tokens)
 
+    @property
+    def name(self) -> str:
+        """The name of the Slurm cluster here."""
+        return slurm_commands.settings().get("ClusterName", "")
+
+    def hides(self, user: str, cluster: str) -> bool:
+        """Whether jobs of that user and cluster are not shown here."""
+        return slurm_commands.is_hidden(JobRef("slurm", "", user=user, cluster=cluster))
+
+    def withdraw(self, jobs: Iterable[JobRef]) -> None:
+        """Cancel those that have not started; the others run on.
+
+        Slurm is asked which those are: with --state=PENDING scancel drops all of an array for one element.
+        """
+        given = set(jobs)
+        pending = slurm_commands.queued_ids(given, "--states=PENDING")
+        slurm_commands.cancel([job for job in given if job.id in pending])
+
+    def refusals(self, folder: Path, requests: Iterable[ArrayRequest]) -> Iterator[str]:
+        """Why sbatch would refuse arrays, each with the key to change; one of each shape is asked about."""
+        shapes = {
+            (each.work, each.nodes, each.ranks_per_node): each
+            for each in sorted(requests, key=lambda request: request.elements)
+        }
+        for request in shapes.values():
+            script = self.render(folder, replace(request, dependency="", token=""))
+            if refusal := slurm_commands.sbatch(script, "--test-only").refusal:
+                yield f"sbatch would refuse {request.name}: {refusal}; {key_to_change(refusal, request.work)}"
+
     def living(self, jobs: Collection[JobRef]) -> frozenset[JobRef]:
         """Those that squeue shows, or would not show here."""
         queued = slurm_commands.queued_ids(jobs)
@@ -75,16 +105,15 @@ class SlurmLauncher:
 
     def cancel(self, jobs: Collection[JobRef]) -> None:
         """With one scancel."""
-        if jobs:
-            slurm_commands.cancel(jobs)
+        slurm_commands.cancel(jobs)
 
     def why_stopped(self, job: JobRef, number: Signals) -> Interruption:
         """Slurm is asked: SIGTERM comes at scancel, at preemption and, where SIGUSR2 was not sent, at the limit.
 
-        A site may send SIGUSR2 at preemption too.
+        A site may send SIGUSR2 at preemption too; an administrator's requeue, after which the job runs again, is one.
         """
         shown = slurm_commands.show_job(job)
-        if re.search(r"\bPreemptTime=\d", shown):
+        if re.search(r"\bPreemptTime=\d", shown) or slurm_commands.was_requeued(shown):
             return "preempted"
         if re.search(r"\b(JobState=TIMEOUT|Reason=TimeLimit)\b", shown):
             return "timeout"
@@ -123,7 +152,7 @@ def jobs_of_array(job: str, elements: int, submitted: float) -> list[JobRef]:
     """The jobs of an array of this user on this cluster that sbatch gave the id ``job``."""
     ids = [f"{job}_{element}" for element in range(elements)] if elements > 1 else [job]
     user, cluster = user_name(), slurm_commands.settings().get("ClusterName", "")
-    return [JobRef("slurm", each, started=round(submitted), user=user, cluster=cluster) for each in ids]
+    return [JobRef("slurm", each, started=submitted, user=user, cluster=cluster) for each in ids]
 
 
 class ScriptExecutor(submitit.SlurmExecutor):

@@ -33,7 +33,7 @@ def can_submit() -> bool:
 
 @dataclass(frozen=True)
 class Answer:
-    """What sbatch answered: the id of the job, or why there is none."""
+    """What sbatch answered: the id of the job, or why there is none; neither where it was only asked."""
 
     job: str | None
     refusal: str = ""
@@ -52,11 +52,11 @@ def sbatch(script: str, *options: str) -> Answer:
         answer = subprocess.run(
             ["sbatch", *options], stdin=file, capture_output=True, text=True, check=False, preexec_fn=end_with_us
         )
-    said = answer.stdout + answer.stderr
     found = re.search(r"Submitted batch job (\d+)", answer.stdout)
-    if answer.returncode or (found is None and "--test-only" not in options):
-        return Answer(None, "; ".join(re.findall(r"sbatch: (?:error: )?(.*)", said)) or said.strip() or "no reason")
-    return Answer(found[1] if found else None)
+    if answer.returncode == 0 and (found or "--test-only" in options):
+        return Answer(found[1] if found else None)
+    lines = [re.sub(r"^(sbatch: )?(error: |allocation failure: )?", "", line) for line in answer.stderr.splitlines()]
+    return Answer(None, "; ".join(line for line in lines if line and "--help" not in line) or "no reason given")
 
 
 def _end_with(parent: int) -> None:
@@ -84,14 +84,15 @@ def jobs_of(tokens: Collection[str]) -> Mapping[str, str]:
     return found
 
 
-def queued_ids(jobs: Collection[JobRef]) -> frozenset[str]:
+def queued_ids(jobs: Collection[JobRef], *options: str) -> frozenset[str]:
     """The ids of those that are queued or running, and of other elements of their arrays, with one call of squeue."""
     if not jobs:
         return frozenset()
     if not can_ask():
         raise UserError("squeue is not on the PATH, so whether a Slurm job still runs is unknown; use a login node")
     ids = {job.id.partition("_")[0] for job in jobs}
-    answer = _call("squeue", "--noheader", "--array", "--format=%i", f"--jobs={','.join(sorted(ids))}")
+    command = ("squeue", "--noheader", "--array", "--format=%i", f"--jobs={','.join(sorted(ids))}", *options)
+    answer = _call(*command)
     if "Invalid job id" in answer.stderr:  # said where the only job asked about is forgotten already
         return frozenset()
     if answer.returncode:
@@ -123,6 +124,12 @@ def show_job(job: JobRef) -> str:
     return _call("scontrol", "show", "job", job.id).stdout
 
 
+def was_requeued(shown: str) -> bool:
+    """Whether the job of this process, of which scontrol shows this, is to run again after this run."""
+    restarts = re.search(r"\bRestarts=(\d+)", shown)
+    return restarts is not None and int(restarts[1]) > int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+
+
 def requeue(job: JobRef) -> str | None:
     """Put a running job back into the queue; returns Slurm's reason where it will not."""
     answer = _call("scontrol", "requeue", job.id)
@@ -131,6 +138,8 @@ def requeue(job: JobRef) -> str | None:
 
 def cancel(jobs: Collection[JobRef]) -> None:
     """Cancel jobs and array elements; one that has ended already is no error."""
+    if not jobs:
+        return
     answer = _call("scancel", "--quiet", *sorted({job.id for job in jobs}))
     if answer.returncode:
         raise UserError(f"scancel failed: {answer.stderr.strip()}")

@@ -8,5 +8,6 @@
 - ``out.partial/``, then by one rename ``out/``: the result
 - ``done.json``: hashes and sizes of the result's files; a step is done when this and ``out/`` exist
 
-``ROOT/campaigns/NAME.json`` is what a campaign was asked for.
+``ROOT/campaigns/NAME.json`` is what a campaign was asked for, ``ROOT/submissions.jsonl`` the journal of what was
+submitted: the jobs that steps are queued in. ``ROOT/submitting.json`` is there while a run submits.
 """

@@ -9,6 +9,7 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.job import JobRef
 from msm_hpc.launch.launcher import living
+from msm_hpc.store.leases import leases
 from msm_hpc.store.store import Store
 
 
@@ -17,7 +18,7 @@ class Holders:
     """The jobs that hold steps.
 
     Attributes:
-        leases: the job of each step's lease, dead or alive, by the step's identity.
+        leases: the job that makes each step or is queued to, dead or alive, by the step's identity.
         alive: those that are queued or running; all of them where that cannot be known.
         doubt: why it cannot be known, if so.
     """
@@ -38,9 +39,8 @@ class Holders:
 
 def holders(steps: Sequence[Step], store: Store) -> Holders:
     """Ask which jobs of ``steps`` are alive, with at most one call of squeue."""
-    found = {step.identity: store.of(step).lease() for step in steps}
-    leases = {identity: lease for identity, lease in found.items() if lease is not None}
+    found = leases(steps, store)
     try:
-        return Holders(leases, living(leases.values()))
+        return Holders(found, living(found.values()))
     except UserError as error:
-        return Holders(leases, frozenset(leases.values()), str(error))
+        return Holders(found, frozenset(found.values()), str(error))

@@ -8,6 +8,7 @@ from typing import Literal
 from msm_hpc.campaign.views.jobs import Holders
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step
+from msm_hpc.launch.job import JobRef
 from msm_hpc.store.campaigns import campaigns
 from msm_hpc.store.records import Attempt
 from msm_hpc.store.store import Store
@@ -42,7 +43,7 @@ def statuses(graph: Graph, store: Store, jobs: Holders) -> list[StepStatus]:
         elif any(states[parent.identity] in ("failed", "lost", "blocked") for parent in step.parents):
             state = "blocked"
         else:
-            state = _ended(attempts, held=jobs.lease(step) is not None)
+            state = _ended(attempts, jobs.lease(step))
         states[step.identity] = state
         found.append(StepStatus(step, state, attempts))
     return found
@@ -59,8 +60,9 @@ def nothing_here(graph: Graph, store: Store) -> str | None:
     return f"Nothing here yet: no step of this campaign was ever started below {store.root}; {found}"
 
 
-def _ended(attempts: tuple[Attempt, ...], held: bool) -> State:
-    """The state of a step that no living job holds, by its last attempt; ``held``: a dead job still has its lease."""
+def _ended(attempts: tuple[Attempt, ...], lease: JobRef | None) -> State:
+    """The state of a step that no living job holds, by its last attempt, and the last job that is known to have it."""
+    held = lease is not None and not (attempts and attempts[-1].job.id == lease.id)
     last = attempts[-1].cause if attempts else "cancelled"
     if last == "cancelled":
         return "lost" if held else "waiting"

@@ -11,12 +11,13 @@ from msm_hpc.campaign.needs import trainings
 from msm_hpc.campaign.preflight.disk import check_disk
 from msm_hpc.campaign.probing import probe as run_probe
 from msm_hpc.campaign.session import Session
-from msm_hpc.campaign.slurm_run import plan_submission, scripts
+from msm_hpc.campaign.slurm_run import plan_submission, refusals, scripts
 from msm_hpc.cli.arguments import Arguments, ConfigDir, StageArguments, sort_arguments
 from msm_hpc.cli.views.needs import needs_table
 from msm_hpc.cli.views.notes import print_notes
 from msm_hpc.cli.views.plan import array_table, counted, graph_table
 from msm_hpc.launch.launcher import launcher_of
+from msm_hpc.launch.slurm_commands import can_submit
 from msm_hpc.planner.probe import TABLE, read_table
 
 
@@ -58,6 +59,8 @@ def _print_arrays(session: Session, show_scripts: bool) -> None:
     cluster = session.config.cluster
     submission = plan_submission(session.config.campaign.name, session.graph, session.store, cluster)
     session.console.print(array_table(submission))
+    if can_submit():
+        session.say(*(f"Note: {problem}" for problem in refusals(submission, session.store, cluster)))
     if not show_scripts:
         return
     for array, script in zip(submission.arrays, scripts(submission, session.store, cluster), strict=True):

@@ -15,7 +15,7 @@ from msm_hpc.campaign.preflight.disk import check_disk
 from msm_hpc.campaign.rehearsal import CANNOT_SHOW, MOST_RANKS, layouts_in_words, rehearse_all
 from msm_hpc.campaign.runner import run_step
 from msm_hpc.campaign.session import Session
-from msm_hpc.campaign.slurm_run import plan_submission, submit_all
+from msm_hpc.campaign.slurm_run import SubmissionPlan, plan_submission, submit
 from msm_hpc.cli.arguments import Arguments, ConfigDir, StepArguments, sort_arguments
 from msm_hpc.cli.display import Display
 from msm_hpc.cli.views.failures import print_failures
@@ -33,8 +33,10 @@ def run(arguments: Arguments = None, config_dir: ConfigDir = None) -> int:
     session = sort_arguments(arguments).session(config_dir).ready()
     check_disk(session.graph, session.store, session.config.cluster)
     print_notes(session)
+    if launcher_of(session.config.cluster).queues:
+        return _submit(session)
     session.remember()
-    return _submit(session) if launcher_of(session.config.cluster).queues else _run_here(session)
+    return _run_here(session)
 
 
 def rehearse(
@@ -95,15 +97,19 @@ def _run_here(session: Session) -> int:
 
 
 def _submit(session: Session) -> int:
-    submission = plan_submission(session.config.campaign.name, session.graph, session.store, session.config.cluster)
-    done, running = submission.done, len(submission.running)
+    config = session.config
+
+    def plan() -> SubmissionPlan:
+        session.remember()
+        return plan_submission(config.campaign.name, session.graph, session.store, config.cluster)
+
+    submission, ids = submit(plan, session.store, config.cluster, session.say)
     if not submission.arrays:
+        done, running = submission.done, len(submission.running)
         session.console.print(f"Nothing to submit: {done} steps done, {running} running.")
         return 0
-    submitted = submit_all(submission, session.store, session.config.cluster)
-    ids = [jobs[0].id.partition("_")[0] for jobs in submitted]
     session.console.print(array_table(submission, ids))
-    where = f"{session.config.campaign.name} root={session.config.root}"
+    where = f"{config.campaign.name} root={config.root}"
     session.say(
         f"Submitted; nothing of ours stays running. `msm status {where}` shows where it stands, `msm report {where}` "
         "the results so far."

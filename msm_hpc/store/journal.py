@@ -1,0 +1,106 @@
+"""The journal of submissions below a root: what was about to be submitted, and the id that Slurm gave it.
+
+``ROOT/submissions.jsonl`` has a line for each array ahead of its sbatch, and one with its id after that. The first has
+a token that is in the job's comment, too. So wherever ``msm run`` was killed, the next one asks Slurm for the tokens
+that have no id: a job that is there is taken on; what is not was never submitted, or has ended.
+
+The journal also says which job a step is queued in: its steps need no file each. Only who holds the
+:func:`~msm_hpc.store.lock.submission_lock` writes it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from msm_hpc.base.files import write_text
+from msm_hpc.launch.job import JobRef
+
+
+@dataclass(frozen=True)
+class Submission:
+    """An array that was submitted, or was about to be: then its ``job`` is None.
+
+    Attributes:
+        steps: the ids of its steps, in the order of its elements.
+        at: seconds since the epoch.
+    """
+
+    token: str
+    name: str
+    steps: tuple[str, ...]
+    user: str
+    cluster: str
+    at: float
+    job: str | None = None
+
+    @property
+    def jobs(self) -> dict[str, JobRef]:
+        """The job of each step, by the step's id; none as long as Slurm's answer is not known."""
+        if self.job is None:
+            return {}
+        ids = [f"{self.job}_{element}" for element in range(len(self.steps))] if len(self.steps) > 1 else [self.job]
+        return {
+            step: JobRef("slurm", each, started=self.at, user=self.user, cluster=self.cluster)
+            for step, each in zip(self.steps, ids, strict=True)
+        }
+
+
+_LINE = TypeAdapter(Submission)
+
+
+def new_token() -> str:
+    """A word that no other job has in its comment."""
+    return f"msm-{secrets.token_hex(8)}"
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The journal below ``root``."""
+
+    root: Path
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.root / "submissions.jsonl"
+
+    def read(self) -> tuple[Submission, ...]:
+        """All submissions, oldest first; a line that was cut short by a kill counts for nothing."""
+        try:
+            lines = self.path.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return ()
+        found: dict[str, Submission] = {}
+        for line in lines:
+            try:
+                submission = _LINE.validate_json(line)
+            except ValidationError:
+                continue
+            found[submission.token] = submission
+        return tuple(found.values())
+
+    def rewrite(self, submissions: Sequence[Submission]) -> None:
+        """Leave these only, in a file of this user, which can be added to."""
+        write_text(self.path, "".join(map(_line, submissions)))
+
+    def add(self, submission: Submission) -> None:
+        """Add a line, which is on disk when this returns."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(_line(submission))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def answered(self, submission: Submission, job: str) -> None:
+        """Note the id that Slurm gave."""
+        self.add(replace(submission, job=job))
+
+
+def _line(submission: Submission) -> str:
+    return json.dumps(asdict(submission)) + "\n"

@@ -1,0 +1,30 @@
+"""Which jobs may have a step: the one that makes it, by its lease, and those that it is queued in, by the journal."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from msm_hpc.graph.steps import Step
+from msm_hpc.launch.job import JobRef
+from msm_hpc.store.journal import Journal, Submission
+from msm_hpc.store.store import Store
+
+
+def leases(steps: Sequence[Step], store: Store) -> dict[str, JobRef]:
+    """The newest job of each step that has any, dead or alive, by the step's identity."""
+    found = jobs_of(steps, store, Journal(store.root).read())
+    return {identity: jobs[-1] for identity, jobs in found.items() if jobs}
+
+
+def jobs_of(steps: Sequence[Step], store: Store, submissions: Sequence[Submission]) -> Mapping[str, tuple[JobRef, ...]]:
+    """All jobs of each step, dead or alive, oldest first, by the step's identity."""
+    queued: dict[str, list[JobRef]] = defaultdict(list)
+    for submission in submissions:
+        for step_id, job in submission.jobs.items():
+            queued[step_id].append(job)
+    return {step.identity: _oldest_first(store.of(step).lease(), queued[step.id]) for step in steps}
+
+
+def _oldest_first(lease: JobRef | None, queued: Sequence[JobRef]) -> tuple[JobRef, ...]:
+    return tuple(sorted([*queued, *([lease] if lease else [])], key=lambda job: job.started))

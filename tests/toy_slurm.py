@@ -1,0 +1,89 @@
+"""A queue that answers sbatch, squeue and scancel: jobs stay pending until a test ends them; nothing ever runs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+SBATCH = r"""
+script=$(cat)
+field() { printf '%s\n' "$script" | sed -n "s/^#SBATCH --$1=//p"; }
+for refused in $(sed -n 1p refuses); do
+  if printf '%s\n%s\n' "$script" "$*" | grep -q -e "$refused"; then
+    sed -n 2p refuses >&2; exit 1
+  fi
+done
+case "$*" in *--test-only*) exit 0;; esac
+sleep "$(cat seconds)"
+job=$(($(wc -l < submitted) + 64))
+array=$(field array)
+echo "$job $(field comment) $(field job-name) $(field dependency)" >> submitted
+last=${array#0-}; last=${last%%%*}
+if [ -z "$array" ]; then echo "$job $(field comment)" >> queue; else
+  for element in $(seq 0 "$last"); do echo "${job}_$element $(field comment)" >> queue; done; fi
+echo "Submitted batch job $job"
+"""
+SQUEUE = """
+case "$*" in
+  *%k*) sed 's/_[0-9]* / /' queue | sort -u;;
+  *PENDING*) cut -d' ' -f1 queue | grep -v -x -f started || true;;
+  *) cut -d' ' -f1 queue;;
+esac
+"""
+SCANCEL = r"""
+for job; do sed -i "/^$job /d" queue; done
+"""
+
+
+@dataclass(frozen=True)
+class ToySlurm:
+    """``submitted`` and ``queue`` are files of a line for each array, and for each job that has not ended."""
+
+    folder: Path
+
+    @classmethod
+    def start(cls, folder: Path) -> ToySlurm:
+        """Write the commands, which the caller puts into the PATH."""
+        folder.mkdir()
+        for name, body in {"sbatch": SBATCH, "squeue": SQUEUE, "scancel": SCANCEL, "scontrol": ""}.items():
+            (folder / name).write_text(f'#!/bin/sh\ncd {folder}\necho "{name} $*" >> calls\n{body}')
+            (folder / name).chmod(0o755)
+        for name in ("submitted", "queue", "calls", "refuses", "started"):
+            (folder / name).touch()
+        (folder / "seconds").write_text("0")
+        return cls(folder)
+
+    def submitted(self) -> list[list[str]]:
+        """The id, token, name and dependency of each array, in the order of submission."""
+        return [line.split(" ") for line in (self.folder / "submitted").read_text().splitlines()]
+
+    def queue(self) -> list[str]:
+        """The ids of all jobs that have not ended."""
+        return [line.split()[0] for line in (self.folder / "queue").read_text().splitlines()]
+
+    def calls(self, name: str) -> list[str]:
+        """The arguments of each call of a command."""
+        lines = (self.folder / "calls").read_text().splitlines()
+        return [line.removeprefix(f"{name} ") for line in lines if line.startswith(f"{name} ")]
+
+    def end(self, *jobs: str) -> None:
+        """Let jobs end."""
+        left = [line for line in (self.folder / "queue").read_text().splitlines() if line.split()[0] not in jobs]
+        (self.folder / "queue").write_text("".join(f"{line}\n" for line in left))
+
+    def start_job(self, job: str) -> None:
+        """Let a job start, so that it waits no more."""
+        (self.folder / "started").write_text(f"{job}\n")
+
+    def refuse(self, what: str, reason: str) -> None:
+        """From now on sbatch refuses scripts and options in which the word ``what`` is."""
+        (self.folder / "refuses").write_text(f"{what}\n{reason}\n")
+
+    def slow(self, seconds: float) -> None:
+        """Let sbatch take its time."""
+        (self.folder / "seconds").write_text(str(seconds))
+
+    def path(self) -> str:
+        """A PATH with these commands first."""
+        return f"{self.folder}{os.pathsep}{os.environ['PATH']}"
