@@ -92,9 +92,9 @@ class Config(Strict):
     cluster: Cluster
     precision: Precision
     lora: Lora | None = None
-    sources: Mapping[str, Source]
-    stages: Mapping[str, Stage]
-    arms: Mapping[str, Chain]
+    sources: Mapping[Name, Source]
+    stages: Mapping[Name, Stage]
+    arms: Mapping[Name, Chain]
     start: Chain = ()
     generate: GenerateSection = GenerateSection()
     tokenize: TokenizeSection = TokenizeSection()

@@ -31,6 +31,7 @@ from yaml import YAMLError
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.campaign import Config
+from msm_hpc.config.root import root_problems
 from msm_hpc.config.sources import refuse_twice
 
 GROUPS = ("campaign", "model", "cluster", "precision", "lora", "arms", "source")
@@ -131,9 +132,16 @@ def _composed(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def root_of(overrides: Sequence[str]) -> Path:
-    """The root folder that ``overrides`` name, or the default one."""
+    """The root folder that ``overrides`` name, or the default one.
+
+    Raises:
+        UserError: it cannot be one.
+    """
     named = [override.partition("=")[2].strip("\"'") for override in overrides if override.startswith("root=")]
-    return Path(named[-1] if named else DEFAULT_ROOT)
+    root = Path(named[-1] if named else DEFAULT_ROOT)
+    for problem in root_problems(root):
+        raise UserError(problem)
+    return root
 
 
 def with_absolute_paths(overrides: Sequence[str]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from msm_hpc.config.arms import KINDS_OF_STEP, Chain
+from msm_hpc.config.root import root_problems
 from msm_hpc.config.sources import Source
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ ONE_FOR_EACH = {"documents": "spec", "pairs": "value"}
 
 def inconsistencies(config: Config) -> Iterator[str]:
     """A line for each thing in which two parts of ``config`` disagree."""
+    yield from root_problems(config.root)
     yield from _sources(config)
     yield from _chains(config)
     yield from _model(config)

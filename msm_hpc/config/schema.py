@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import ConfigDict, Field
 
 PLACEMENT = "placement"
-Name = Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]
+Name = Annotated[str, Field(pattern=r"^\w[\w.+-]*$", max_length=100)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 

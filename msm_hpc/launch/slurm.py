@@ -10,12 +10,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import Signals
-from typing import Any
+from typing import Any, get_args
 
 import submitit
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.cluster import Cluster
+from msm_hpc.config.cluster import Cluster, WorkClass
 from msm_hpc.launch import entry, slurm_commands
 from msm_hpc.launch.causes import Interruption, by_signal_alone
 from msm_hpc.launch.job import JobRef, user_name
@@ -138,8 +138,12 @@ class SlurmLauncher:
             )
 
     def profile_problems(self) -> Iterator[str]:
-        """None: whether the site has what the profile says, sbatch knows."""
-        yield from ()
+        """A value of more than one line, which would end its line of the script; whatever else sbatch refuses."""
+        for work in get_args(WorkClass):
+            resources = self.cluster.resources.of(work)
+            for key, value in {**vars(resources), **resources.sbatch}.items():
+                if "\n" in str(value):
+                    yield f"cluster.resources.{work}: {key} has a line break; write it on one line"
 
     def _limit(self) -> tuple[int, str]:
         """The most ranks of a training on a node, and the key that sets it."""

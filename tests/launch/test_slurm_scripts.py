@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -88,3 +89,21 @@ def test_without_slurm_submission_is_refused(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="sbatch is not on the PATH"):
         SlurmLauncher(CPU).submit(tmp_path, ONE)
+
+
+@pytest.mark.parametrize(
+    "name", ["it's", 'a"b', "$(touch x)", "`touch x`", "a;touch x", "a b\tc", "höhe", "-rf", "~", "#"]
+)
+@pytest.mark.parametrize("elements", [1, 2])
+def test_a_hostile_name_stays_a_name(tmp_path: Path, name: str, elements: int) -> None:
+    root = f"/shared/{name}" if name != "-rf" else name
+    request = replace(ONE, given=(root,), each=(f"eval/{name}", "eval/other")[-elements:])
+    script = SlurmLauncher(CPU).render(tmp_path / name, request)
+    (tmp_path / "srun").write_text("#!/bin/sh\nprintf '%s\\n' \"$@\" > arguments\n")
+    (tmp_path / "srun").chmod(0o755)
+    variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_ARRAY_TASK_ID": "1"}
+    subprocess.run(["bash", "-c", script], cwd=tmp_path, env=variables, check=True)
+    arguments = (tmp_path / "arguments").read_text().splitlines()
+    assert arguments[-2:] == [root, "eval/other"]
+    assert f"{tmp_path / name}/%{'A_%a' if elements > 1 else 'j'}_%t_log.out" in arguments
+    assert not (tmp_path / "x").exists()

@@ -13,6 +13,7 @@ from msm_hpc.campaign.preflight.own_data import data_problems
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.cluster import Cluster
+from msm_hpc.config.root import root_problems
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.corpus.offline import distinct_pairs
 from msm_hpc.corpus.stage import read_spec
@@ -156,6 +157,7 @@ def _cluster(cluster: Cluster) -> Iterator[str]:
 
 
 def _root(root: Path) -> Iterator[str]:
+    yield from root_problems(root.resolve())
     nearest = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
     if not nearest.is_dir():
         yield f"root={root}: {nearest} is a file; give a folder"
