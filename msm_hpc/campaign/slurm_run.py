@@ -23,6 +23,7 @@ from msm_hpc.launch.slurm import SlurmLauncher
 from msm_hpc.store.journal import Journal, Submission, new_token
 from msm_hpc.store.leases import jobs_of
 from msm_hpc.store.lock import submission_lock
+from msm_hpc.store.records import Attempt
 from msm_hpc.store.store import Store
 
 SECONDS_UNTIL_ANSWERED = 5.0
@@ -38,6 +39,7 @@ class SubmissionPlan:
         running: the queued or running job of a step, of this campaign or another, by the step's identity.
         outdated: the same of steps that are submitted again, because what they read is submitted now: their job waits
             for the wrong one.
+        unseen: those of ``running`` that are not shown to us, so that they may have ended.
         known: the submissions that may still have a job in the queue.
     """
 
@@ -46,6 +48,7 @@ class SubmissionPlan:
     done: int
     running: Mapping[str, JobRef]
     outdated: Mapping[str, JobRef]
+    unseen: Mapping[str, JobRef]
     known: tuple[Submission, ...]
 
 
@@ -58,7 +61,8 @@ def plan_submission(campaign: str, graph: Graph, store: Store, cluster: Cluster)
     """
     needed = graph.needed(store.done)
     journal = Journal(store.root)
-    submissions = _answered(journal.read(), SlurmLauncher(cluster))
+    launcher = SlurmLauncher(cluster)
+    submissions = _answered(journal.read(), launcher)
     _refuse_unknown(needed, submissions, journal)
     jobs = jobs_of(needed, store, submissions)
     alive = living({job for each in jobs.values() for job in each} | {j for s in submissions for j in s.jobs.values()})
@@ -69,11 +73,15 @@ def plan_submission(campaign: str, graph: Graph, store: Store, cluster: Cluster)
                 f"process {job.id} of {job.user} on {job.host} is running a step of this campaign; let it end, or stop "
                 f"it. If it is gone, delete {next(store.of(s).lease_file for s in needed if s.identity == identity)}"
             )
+    unseen = {key: job for key, job in running.items() if launcher.hides(job.user, job.cluster)}
+    for step in needed:
+        if step.identity in unseen and _has_ended(unseen[step.identity], store.of(step).attempts()):
+            del running[step.identity], unseen[step.identity]
     wanted = _wanted(needed, running)
     outdated = {step.identity: running.pop(step.identity) for step in wanted if step.identity in running}
     known = [each for each in submissions if each.job is None or not alive.isdisjoint(each.jobs.values())]
     arrays = plan_arrays(wanted, cluster.max_array_size)
-    return SubmissionPlan(campaign, arrays, len(graph.steps) - len(needed), running, outdated, tuple(known))
+    return SubmissionPlan(campaign, arrays, len(graph.steps) - len(needed), running, outdated, unseen, tuple(known))
 
 
 def _answered(submissions: Sequence[Submission], launcher: SlurmLauncher) -> list[Submission]:
@@ -95,6 +103,12 @@ def _refuse_unknown(needed: Sequence[Step], submissions: Sequence[Submission], j
                 f"whether that is queued is not shown to you: let {each.user} run it again. If that cannot be, make "
                 f"sure that no such job is left, and delete the lines with {each.token} from {journal.path}"
             )
+
+
+def _has_ended(job: JobRef, attempts: Sequence[Attempt]) -> bool:
+    """Whether a job that is not shown to us has recorded its end, and not that it is to run again."""
+    last = attempts[-1] if attempts else None
+    return last is not None and last.job.id == job.id and last.cause not in (None, "timeout", "preempted")
 
 
 def _wanted(needed: Sequence[Step], running: Mapping[str, JobRef]) -> list[Step]:

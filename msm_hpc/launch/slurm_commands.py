@@ -149,11 +149,11 @@ def cancel(jobs: Collection[JobRef]) -> None:
 def outside_of_any_job() -> Iterator[None]:
     """Hide the Slurm job that this process may be in: sbatch would take over its memory, ranks and nodes.
 
-    Such a variable wins over the script, or reaches the new job and clashes with what it sets. Only SLURM_CONF stays,
-    which says where Slurm is.
+    Such a variable wins over the script, or reaches the new job's srun and clashes with what it is told. Only
+    SLURM_CONF stays, which says where Slurm is.
     """
     inside = "SLURM_JOB_ID" in os.environ
-    ours = [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_")) and name != "SLURM_CONF"]
+    ours = [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_", "SRUN_")) and name != "SLURM_CONF"]
     saved = {name: os.environ.pop(name) for name in ours if inside}
     try:
         yield

@@ -24,6 +24,7 @@ from msm_hpc.graph.steps import Step
 from msm_hpc.launch import slurm_commands
 from msm_hpc.launch.job import JobRef, local_job
 from msm_hpc.store.journal import Journal
+from msm_hpc.store.records import Attempt
 from msm_hpc.store.store import Store
 from tests.toy_slurm import ToySlurm
 
@@ -283,7 +284,13 @@ def test_another_users_hidden_jobs_are_not_submitted_twice(store: Store, slurm: 
     Journal(store.root).rewrite(theirs)
     slurm.end(*slurm.queue())
     plan, ids = run(store)
-    assert (ids, len(plan.running)) == ([], len(GRAPH.steps))
+    assert (ids, len(plan.running), plan.unseen) == ([], len(GRAPH.steps), plan.running)
+    for step, job, cause in ((SOURCES[0], "64_0", "code"), (SOURCES[1], "64_1", "preempted")):
+        attempt = Attempt(JobRef("slurm", job), "n1", 1, None, "", "2026-01-01", "2026-01-01", cause)
+        store.of(step).write_attempt(1, attempt)
+    plan, _ = run(store)
+    assert SOURCES[0].identity not in plan.running, "it has recorded that it failed"
+    assert SOURCES[1].identity in plan.running, "it is to run again"
 
 
 def test_a_requeued_job_keeps_its_step(store: Store, slurm: ToySlurm) -> None:

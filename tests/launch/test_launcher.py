@@ -127,7 +127,7 @@ def test_what_a_submitted_job_is_known_by(commands: Commands, tmp_path: Path) ->
 
 
 SITE = {"SLURM_CONF": "/etc/slurm.conf", "SBATCH_ACCOUNT": "mine"}
-ALLOCATION = {"SLURM_JOB_ID": "9", "SLURM_MEM_PER_CPU": "300", "SBATCH_MEM_BIND": "none"}
+ALLOCATION = {"SLURM_JOB_ID": "9", "SLURM_MEM_PER_CPU": "300", "SBATCH_MEM_BIND": "none", "SRUN_CPUS_PER_TASK": "4"}
 
 
 @pytest.mark.parametrize(
@@ -140,11 +140,11 @@ ALLOCATION = {"SLURM_JOB_ID": "9", "SLURM_MEM_PER_CPU": "300", "SBATCH_MEM_BIND"
 def test_a_job_submitted_from_inside_another_takes_nothing_over(
     commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], reached: list[str]
 ) -> None:
-    for name in [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_"))]:
+    for name in [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_", "SRUN_"))]:
         monkeypatch.delenv(name)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    note = f"env | grep -E '^S(LURM|BATCH)_' | sort > {tmp_path}/environment; echo Submitted batch job 64"
+    note = f"env | grep -E '^S(LURM|BATCH|RUN)_' | sort > {tmp_path}/environment; echo Submitted batch job 64"
     commands(sbatch=note, scontrol="")
     launcher_of(Cluster(launcher="slurm")).submit(tmp_path / "jobs", ONE)
     assert (tmp_path / "environment").read_text().split() == reached

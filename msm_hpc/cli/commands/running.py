@@ -104,6 +104,12 @@ def _submit(session: Session) -> int:
         return plan_submission(config.campaign.name, session.graph, session.store, config.cluster)
 
     submission, ids = submit(plan, session.store, config.cluster, session.say)
+    for user in sorted({job.user for job in submission.unseen.values()}):
+        jobs = {job.id.partition("_")[0] for job in submission.unseen.values() if job.user == user}
+        session.say(
+            f"Left to {user}: the steps in job {', '.join(sorted(jobs))}, which Slurm does not show to you. If it is "
+            f"gone, let {user} run `msm run` again"
+        )
     if not submission.arrays:
         done, running = submission.done, len(submission.running)
         session.console.print(f"Nothing to submit: {done} steps done, {running} running.")
