@@ -17,11 +17,11 @@ done
 case "$*" in *--test-only*) exit 0;; esac
 sleep "$(cat seconds)"
 job=$(($(wc -l < submitted) + 64))
-array=$(field array)
-echo "$job $(field comment) $(field job-name) $(field dependency)" >> submitted
+array=$(field array) comment=$(field comment)
+echo "$job $comment $(field job-name) $(field dependency)" >> submitted
 last=${array#0-}; last=${last%%%*}
-if [ -z "$array" ]; then echo "$job $(field comment)" >> queue; else
-  for element in $(seq 0 "$last"); do echo "${job}_$element $(field comment)" >> queue; done; fi
+if [ -z "$array" ]; then echo "$job $comment" >> queue; else
+  seq -f "${job}_%.0f $comment" 0 "$last" >> queue; fi
 echo "Submitted batch job $job"
 """
 SQUEUE = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
@@ -45,6 +46,8 @@ class Attempt:
 
 
 ATTEMPT = TypeAdapter(Attempt)
+_schema = cache(TypeAdapter)
+"""That of a kind's config, made once: it takes longer than writing a record."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Record:
             id=step.id,
             kind=step.kind,
             name=step.name,
-            config=TypeAdapter(step.definition.config).dump_python(step.config, mode="json"),
+            config=_schema(step.definition.config).dump_python(step.config, mode="json"),
             inputs=by_role(step.inputs, lambda origin: str(origin.path) if isinstance(origin, File) else origin.id),
             identities=by_role(step.inputs, lambda origin: origin.identity),
             created=now(),
@@ -82,7 +85,7 @@ class Record:
 
     def typed_config(self) -> Any:
         """``config`` as the dataclass that the stage takes."""
-        return TypeAdapter(KINDS[self.kind].config).validate_python(dict(self.config))
+        return _schema(KINDS[self.kind].config).validate_python(dict(self.config))
 
 
 def flat(names: Names) -> dict[str, str]:

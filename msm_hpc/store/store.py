@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from msm_hpc.graph.steps import Step
 from msm_hpc.store.folder import StepFolder
 from msm_hpc.store.records import Record
+
+REGISTERED_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,6 @@ class Store:
             yield StepFolder(file.parent).read_record()
 
     def register(self, steps: tuple[Step, ...]) -> None:
-        """Write ``step.json`` of steps that are about to run."""
-        for step in steps:
-            self.of(step).write_record(step)
+        """Write ``step.json`` of steps that are about to run; many at a time, since each waits for the disk."""
+        with ThreadPoolExecutor(REGISTERED_AT_ONCE) as pool:
+            list(pool.map(lambda step: self.of(step).write_record(step), steps))

@@ -104,7 +104,7 @@ def run_and_die(store: Store, number: int, after: bool) -> None:
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("number", range(1, 12))
+@pytest.mark.parametrize("number", range(1, 13))
 def test_a_run_killed_anywhere_is_taken_up_by_the_next(store: Store, slurm: ToySlurm, number: int, after: bool) -> None:
     process = FORK.Process(target=run_and_die, args=(store, number, after))
     process.start()
