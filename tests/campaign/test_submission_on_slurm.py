@@ -1,0 +1,113 @@
+"""Submission on a real Slurm, with jobs that begin in an hour: a run that is killed, and healing."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.slurm_run import plan_submission, submit
+from msm_hpc.campaign.views.jobs import holders
+from msm_hpc.config.cluster import Cluster, Resources, WorkClasses
+from msm_hpc.config.stages import ExportConfig, GenerateConfig
+from msm_hpc.graph.build import Graph
+from msm_hpc.graph.steps import Step
+from msm_hpc.launch import slurm_commands
+from msm_hpc.store.store import Store
+from tests.slurm_tools import why_no_cluster
+
+SOURCES = [Step("generate", f"{count}", GenerateConfig(product="pairs", count=count), {}) for count in (1, 2)]
+READERS = [Step("export", f"of {source.label}", ExportConfig(), {"of": source}) for source in SOURCES]
+LAST = Step("export", "last", ExportConfig(), {"one": READERS[0], "two": READERS[1]})
+GRAPH = Graph((LAST,))
+LATER = Resources(memory_gb=0.1, sbatch={"begin": "now+1hour", "comment": "the site's own"})
+CLUSTER = Cluster(launcher="slurm", resources=WorkClasses(cpu=LATER))
+
+
+@pytest.fixture
+def queue(store: Store) -> Iterator[str]:
+    """The name of a campaign of its own, whose jobs are cancelled at the end."""
+    if reason := why_no_cluster():
+        pytest.skip(reason)
+    slurm_commands.settings.cache_clear()
+    name = f"drill{time.time_ns()}"
+    yield name
+    if left := jobs_of(name):
+        subprocess.run(["scancel", *left], check=True)
+
+
+def run(name: str, store: Store) -> list[str]:
+    return submit(lambda: plan_submission(name, GRAPH, store, CLUSTER), store, CLUSTER, print)[1]
+
+
+def jobs_of(name: str) -> list[str]:
+    """The ids of the queued jobs of a campaign."""
+    command = ["squeue", "--noheader", "--array", "--format=%i %j"]
+    rows = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    return [row.split()[0] for row in rows if f"msm-{name}-" in row]
+
+
+def check_queued_once(name: str, store: Store) -> None:
+    held = [holders(GRAPH.steps, store).running(step) for step in GRAPH.steps]
+    assert sorted(job.id if job else "none" for job in held) == sorted(jobs_of(name))
+
+
+def run_and_die(name: str, store: Store) -> None:
+    sbatch, calls = slurm_commands.sbatch, 0
+
+    def dying(script: str, *options: str) -> slurm_commands.Answer:
+        nonlocal calls
+        answer = sbatch(script, *options)
+        calls += not options
+        if calls == 2:
+            signal.raise_signal(signal.SIGKILL)
+        return answer
+
+    slurm_commands.sbatch = dying  # in a process of its own
+    run(name, store)
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_what_a_killed_run_had_submitted_is_taken_on(queue: str, store: Store) -> None:
+    process = multiprocessing.get_context("fork").Process(target=run_and_die, args=(queue, store))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    before = jobs_of(queue)
+    assert len(before) == 4
+    assert len(run(queue, store)) == 1
+    assert set(before) < set(jobs_of(queue))
+    check_queued_once(queue, store)
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_what_waits_for_a_cancelled_job_waits_for_the_one_in_its_place(queue: str, store: Store) -> None:
+    generate, _, last = run(queue, store)
+    subprocess.run(["scancel", f"{generate}_1"], check=True)
+    while f"{generate}_1" in jobs_of(queue):
+        time.sleep(0.2)
+    *_, new = run(queue, store)
+    check_queued_once(queue, store)
+    left = jobs_of(queue)
+    assert {f"{generate}_0", new} < set(left) and last not in left and len(left) == len(GRAPH.steps)
+    shown = subprocess.run(["scontrol", "show", "job", new], check=True, capture_output=True, text=True).stdout
+    assert f"afterany:{int(generate) + 1}_0" in shown, "the other reader's job is as it was"
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_what_slurm_refuses_is_known_before(queue: str, store: Store) -> None:
+    wrong = replace(CLUSTER, resources=WorkClasses(cpu=replace(LATER, sbatch={"gress": "gpu:1"})))
+    with pytest.raises(
+        UserError, match=r"unrecognized option '--gress=gpu:1'; cluster\.resources\.cpu\.sbatch has gress"
+    ):
+        submit(lambda: plan_submission(queue, GRAPH, store, wrong), store, wrong, print)
+    assert jobs_of(queue) == []
