@@ -10,8 +10,8 @@ is_port_range_free() { # FIRST LAST
   done < <(tail -qn +2 /proc/net/tcp /proc/net/tcp6 2>/dev/null)
 }
 
-# One port for the controller, one for the database, one per node, below 20000, where the ranks of a training
-# job look for theirs.
+# One port for the controller, one for the database, one per node, below the kernel's own range, from which
+# the ranks of a training get theirs.
 choose_ports() {
   local count=$((NODES + 2))
   if [[ -n $PORT ]]; then

@@ -12,6 +12,7 @@ from msm_hpc.campaign.probing import probe
 from msm_hpc.cli.main import main
 from msm_hpc.graph.build import Graph
 from msm_hpc.planner.probe import read_table
+from msm_hpc.store.leases import leases
 from msm_hpc.store.store import Store
 from tests.campaign.shrunk import SHRUNK
 from tests.composed import graph_of, load_config
@@ -48,9 +49,8 @@ def test_the_demo_runs_as_job_arrays(slurm: Slurm, capsys: pytest.CaptureFixture
 
     assert main(["run", *overrides]) == 0
     assert "aftercorr" in capsys.readouterr().out
-    leases = {step.id: store.of(step).lease() for step in graph.steps}
-    jobs = {key: lease.id for key, lease in leases.items() if lease is not None}
-    assert jobs.keys() == {step.id for step in graph.steps}
+    jobs = {identity: job.id for identity, job in leases(graph.steps, store).items()}
+    assert jobs.keys() == {step.identity for step in graph.steps}
     assert main(["run", *overrides]) == 0
     assert "Nothing to submit" in capsys.readouterr().out
 
