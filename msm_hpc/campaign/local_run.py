@@ -6,18 +6,22 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from msm_hpc.base.watched import Watched
 from msm_hpc.campaign.runner import run_step
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step
-from msm_hpc.launch.job import JobRef
+from msm_hpc.launch.job import JobRef, is_elsewhere
 from msm_hpc.launch.launcher import Launcher, launcher_of, living
 from msm_hpc.launch.request import ArrayRequest
+from msm_hpc.store.folder import StepFolder
 from msm_hpc.store.leases import leases
 from msm_hpc.store.store import Store
 
 SECONDS_BETWEEN_CHECKS = 0.2
 SECONDS_BETWEEN_LEASE_CHECKS = 3.0
+SECONDS_UNTIL_VOID = 45.0
+"""How long a process of another host may leave its lease untouched. Were it alive all the same, it loses the step."""
 
 
 @dataclass
@@ -48,7 +52,7 @@ def run_local(graph: Graph, store: Store, cluster: Cluster, show: Callable[[RunS
     A failed step blocks only what needs it. The jobs outlive a kill of this process by seconds, in which they save
     what they have; a run that comes in that time finds their leases and waits for them.
     """
-    launcher = launcher_of(cluster)
+    launcher, watched = launcher_of(cluster), Watched()
     state = RunState(steps={step.identity: step for step in graph.steps})
     state.pending = {step.identity: step for step in graph.needed(store.done)}
     state.done = state.steps.keys() - state.pending.keys()
@@ -56,7 +60,7 @@ def run_local(graph: Graph, store: Store, cluster: Cluster, show: Callable[[RunS
     while not state.finished:
         _reap(state, store, launcher)
         if time.monotonic() - checked_leases >= SECONDS_BETWEEN_LEASE_CHECKS:
-            _follow_foreign(state, store)
+            _follow_foreign(state, store, watched)
             checked_leases = time.monotonic()
         _block(state)
         _start(state, store, launcher, cluster.slots)
@@ -83,19 +87,32 @@ def _reap(state: RunState, store: Store, launcher: Launcher) -> None:
             state.failed.add(identity)
 
 
-def _follow_foreign(state: RunState, store: Store) -> None:
+def _follow_foreign(state: RunState, store: Store, watched: Watched) -> None:
     """Take note of pending steps that run in a job of another run, and of those whose job has ended."""
     waiting = {**state.pending, **{identity: state.steps[identity] for identity in state.foreign}}
     found = leases(list(waiting.values()), store)
     alive = living(found.values())
     for identity in waiting:
         lease = found.get(identity)
-        if lease is not None and lease in alive:
+        if lease is not None and _is_silent(lease, store.of(waiting[identity]), watched):
+            store.of(waiting[identity]).drop_lease()
+            state.pending |= {identity: waiting[identity]} if state.foreign.pop(identity, None) else {}
+        elif lease is not None and lease in alive:
             state.pending.pop(identity, None)
             state.foreign[identity] = lease
         elif state.foreign.pop(identity, None):
             done = store.of(state.steps[identity]).done
             (state.done if done else state.failed).add(identity)
+
+
+def _is_silent(lease: JobRef, folder: StepFolder, watched: Watched) -> bool:
+    """Whether a process of another host, which cannot be asked about, shows no sign of life."""
+    if lease.launcher != "local" or not is_elsewhere(lease):
+        return False
+    try:
+        return watched.seconds(folder.lease_file) > SECONDS_UNTIL_VOID
+    except FileNotFoundError:
+        return False
 
 
 def _block(state: RunState) -> None:

@@ -25,6 +25,7 @@ from msm_hpc.base.code import code_commit
 from msm_hpc.base.errors import RankLostError, StoppedBySignalError, UserError
 from msm_hpc.base.files import CANNOT_WRITE
 from msm_hpc.base.progress import FILE as PROGRESS_FILE
+from msm_hpc.base.watched import touching
 from msm_hpc.campaign.external_inputs import identity_of, stamp_of
 from msm_hpc.graph.kinds import KINDS
 from msm_hpc.launch.job import JobRef, current_job, current_log
@@ -70,7 +71,12 @@ def run_step(root: str, step_id: str) -> None:
         return
     with ends_the_job():
         _take_lease(folder, step_id)
-    with _recorded(folder, ranks.world_size), ends_the_job():  # in this order: the lease is held until they are gone
+    job = current_job()
+    with (  # in this order: the lease is held until they are gone
+        _recorded(folder, ranks.world_size),
+        touching(lambda: folder.touch_lease(job)),
+        ends_the_job(),
+    ):
         folder.start_partial(keep=KINDS[record.kind].resumable)
         _run_stage(store, folder, record)
         (folder.partial / PROGRESS_FILE).unlink(missing_ok=True)

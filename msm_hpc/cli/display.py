@@ -12,9 +12,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from msm_hpc.base.progress import read_progress
-from msm_hpc.campaign.local_run import RunState
+from msm_hpc.campaign.local_run import SECONDS_UNTIL_VOID, RunState
 from msm_hpc.cli.clock import Clock
 from msm_hpc.cli.views.failures import print_failures
+from msm_hpc.launch.job import JobRef, is_elsewhere
 from msm_hpc.store.store import Store
 
 SECONDS_BETWEEN_LINES = 60
@@ -86,7 +87,7 @@ class Display:
                 lease = self._store.of(step).lease_file
                 self._console.print(
                     f"waiting for {step.name}, which is running in job {holder.id} {holder.host} of another run; "
-                    f"if that is gone, delete {lease}",
+                    f"if that is gone, delete {lease}{_or_wait(holder)}",
                     markup=False,
                     highlight=False,
                     soft_wrap=True,
@@ -108,3 +109,9 @@ class Display:
             if end == "failed":
                 print_failures(self._console, [step], self._store)
         self._reported |= settled
+
+
+def _or_wait(holder: JobRef) -> str:
+    if holder.launcher != "local" or not is_elsewhere(holder):
+        return ""
+    return f", or wait: it is taken over after {SECONDS_UNTIL_VOID:.0f} s without a sign of life"

@@ -43,6 +43,7 @@ class Ranks:
         Raises:
             TimeoutError: rank 0 has not written its port for minutes; its log says why.
         """
+        assert self.run, "the script of a job names its run"
         file = self.folder / f".port.{self.run}.{meeting}"
         return {
             "RANK": str(self.rank),

@@ -90,6 +90,11 @@ class StepFolder:
         """Say that ``job`` makes the step."""
         write_json(self.lease_file, asdict(job))
 
+    def touch_lease(self, job: JobRef) -> None:
+        """Show that ``job`` lives, while it has the lease."""
+        if self.lease() == job:
+            os.utime(self.lease_file)
+
     def drop_lease(self) -> None:
         """Say that no job makes the step any more."""
         self.lease_file.unlink(missing_ok=True)

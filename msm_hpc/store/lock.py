@@ -4,8 +4,7 @@ The lock is a file that names its holder. It appears by a hard link, which fails
 file system that login nodes share, while flock on Lustre may work within each node alone, or not at all. It is void
 
 - at once, where its holder was a process of this host and is gone;
-- where the holder is on another host, once it was not renewed for :data:`SECONDS_UNTIL_VOID`. That is counted by the
-  clock of who waits: the clocks of two hosts differ, so that no time in a file is compared.
+- where the holder is on another host, once it has not touched the file for :data:`SECONDS_UNTIL_VOID`.
 
 A holder that stood still for that long has lost the lock without noticing; so it checks ahead of every sbatch.
 """
@@ -13,21 +12,19 @@ A holder that stood still for that long has lost the lock without noticing; so i
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.base.files import write_json
+from msm_hpc.base.files import read_json, write_json
+from msm_hpc.base.watched import Watched, touching
 from msm_hpc.launch.job import JobRef, is_elsewhere, is_running, local_job
 
 SECONDS_BETWEEN_LOOKS = 0.5
-SECONDS_BETWEEN_RENEWALS = 10.0
 SECONDS_UNTIL_VOID = 90.0
 
 
@@ -62,24 +59,15 @@ class Lock:
 @contextlib.contextmanager
 def submission_lock(root: Path, say: Callable[[str], None]) -> Iterator[Lock]:
     """Hold the lock of ``root``; where another process holds it, ``say`` for whom we wait."""
-    path = root / "submitting.json"
-    lock = _take(path, say)
-    over = threading.Event()
-    threading.Thread(target=_renew, args=(lock, over), daemon=True).start()
+    lock = _take(root / "submitting.json", say)
     try:
-        yield lock
+        # The file that was taken is touched, not the one that is there: that may be another's by now.
+        with touching(lambda: os.utime(lock.opened)):
+            yield lock
     finally:
-        over.set()
         if lock.held:
-            path.unlink()
+            lock.path.unlink()
         os.close(lock.opened)
-
-
-def _renew(lock: Lock, over: threading.Event) -> None:
-    """The file that was taken is touched, not the one that is there: that may be another's by now."""
-    while not over.wait(SECONDS_BETWEEN_RENEWALS):
-        with contextlib.suppress(OSError):  # a file server that is away for a while, or closed just now
-            os.utime(lock.opened)
 
 
 def _take(path: Path, say: Callable[[str], None]) -> Lock:
@@ -87,13 +75,13 @@ def _take(path: Path, say: Callable[[str], None]) -> Lock:
     write_json(mine, asdict(local_job()))
     opened = os.open(mine, os.O_RDONLY)
     try:
-        watched = _Watched(path, say)
+        holder = _Holder(path, say)
         while True:
             with contextlib.suppress(FileExistsError):
                 os.link(mine, path)
             if os.fstat(opened).st_nlink > 1:  # not by link's answer, which a file server may have lost
                 return Lock(path, opened)
-            watched.look()
+            holder.look()
             time.sleep(SECONDS_BETWEEN_LOOKS)
     except BaseException:  # broad: Ctrl-C, too; raised again
         os.close(opened)
@@ -102,34 +90,31 @@ def _take(path: Path, say: Callable[[str], None]) -> Lock:
         mine.unlink()
 
 
-class _Watched:
-    """A lock that another process holds, watched until it is void, and removed then."""
+class _Holder:
+    """The lock that another process holds, watched until it is void, and removed then."""
 
     def __init__(self, path: Path, say: Callable[[str], None]) -> None:
         self._path = path
         self._say = say
-        self._seen: tuple[int, int] | None = None
-        self._inode = 0
-        self._since = 0.0
+        self._watched = Watched()
+        self._named: JobRef | None = None
 
     def look(self) -> None:
-        """Note whether it was renewed, and remove it if it is void."""
+        """Say whose it is, and remove it if it is void."""
         try:
-            with self._path.open("rb") as file:  # opening has NFS ask for the times anew
-                stat, holder = os.fstat(file.fileno()), JobRef(**json.load(file))
+            inode, untouched = self._path.stat().st_ino, self._watched.seconds(self._path)
+            holder = JobRef(**read_json(self._path))
         except FileNotFoundError:
             return
-        if stat.st_ino != self._inode:
-            self._inode = stat.st_ino
+        if holder != self._named:
+            self._named = holder
             self._say(
                 f"Waiting for `msm run` of {holder.user} (process {holder.id} on {holder.host}), which is submitting "
                 f"below {self._path.parent}"
             )
-        if (stat.st_ino, stat.st_mtime_ns) != self._seen:
-            self._seen, self._since = (stat.st_ino, stat.st_mtime_ns), time.monotonic()
-        silent = is_elsewhere(holder) and time.monotonic() - self._since > SECONDS_UNTIL_VOID
+        silent = is_elsewhere(holder) and untouched > SECONDS_UNTIL_VOID
         if silent or not is_running(holder):
-            self._remove(stat.st_ino)
+            self._remove(inode)
 
     def _remove(self, inode: int) -> None:
         """Take the void lock away: by a rename, since that succeeds for one of several who wait."""

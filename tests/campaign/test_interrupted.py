@@ -23,6 +23,7 @@ from msm_hpc.store.folder import StepFolder
 from msm_hpc.store.records import Attempt
 from msm_hpc.store.store import Store
 
+REQUEUED = "PreemptTime=None JobState=COMPLETING Restarts=1"
 STEP = Step("export", "x", ExportConfig(), {})
 PREEMPTED, LIMIT, RUNNING = "PreemptTime=2026-01-01T10:00:00", "PreemptTime=None Reason=TimeLimit", "PreemptTime=None"
 
@@ -79,6 +80,7 @@ def test_a_signal_on_this_machine(run: Any, store: Store, signal: Signals, cause
         (SIGUSR2, RUNNING, True, "timeout", True),
         (SIGUSR2, RUNNING, False, "timeout", False),
         (SIGTERM, LIMIT, True, "timeout", True),
+        (SIGTERM, REQUEUED, False, "preempted", True),
         (SIGTERM, RUNNING, True, "cancelled", False),
     ],
 )

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from msm_hpc.base.files import write_json
+from msm_hpc.campaign import local_run
 from msm_hpc.campaign.local_run import RunState, run_local
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.config.stages import ExportConfig, GenerateConfig
@@ -81,3 +84,25 @@ def test_a_step_of_another_run_is_waited_for(store: Store) -> None:
     state = run_local(Graph((step,)), store, Cluster(launcher="local"), let_go)
     assert state.done == {step.identity}
     assert store.of(step).attempts() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alive", [False, True])
+def test_a_process_of_another_host_keeps_its_step_as_long_as_it_shows_that_it_lives(
+    store: Store, monkeypatch: pytest.MonkeyPatch, alive: bool
+) -> None:
+    monkeypatch.setattr(local_run, "SECONDS_UNTIL_VOID", 0.5)
+    monkeypatch.setattr(local_run, "SECONDS_BETWEEN_LEASE_CHECKS", 0.1)
+    step = generate("held")
+    elsewhere = replace(local_job(), host="elsewhere")
+    store.of(step).write_lease(elsewhere)
+    began = time.monotonic()
+
+    def look(state: RunState) -> None:
+        if alive and time.monotonic() - began < 1.5:
+            assert step.identity in state.foreign
+            store.of(step).touch_lease(elsewhere)
+
+    state = run_local(Graph((step,)), store, Cluster(launcher="local"), look)
+    assert state.done == {step.identity}
+    assert [attempt.cause for attempt in store.of(step).attempts()] == ["done"]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from msm_hpc.base import watched
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import write_json
 from msm_hpc.launch.job import JobRef, local_job
@@ -26,7 +27,7 @@ ELSEWHERE = replace(local_job(), host=f"not-{socket.gethostname()}")
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(lock, "SECONDS_BETWEEN_LOOKS", 0.02)
-    monkeypatch.setattr(lock, "SECONDS_BETWEEN_RENEWALS", 0.05)
+    monkeypatch.setattr(watched, "SECONDS_BETWEEN_TOUCHES", 0.05)
     monkeypatch.setattr(lock, "SECONDS_UNTIL_VOID", 0.5)
     yield
 
