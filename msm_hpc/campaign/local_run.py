@@ -20,7 +20,7 @@ from msm_hpc.store.store import Store
 
 SECONDS_BETWEEN_CHECKS = 0.2
 SECONDS_BETWEEN_LEASE_CHECKS = 3.0
-SECONDS_UNTIL_VOID = 45.0
+SECONDS_UNTIL_VOID = 30.0
 """How long a process of another host may leave its lease untouched. Were it alive all the same, it loses the step."""
 
 
