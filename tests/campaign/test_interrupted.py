@@ -76,7 +76,7 @@ def test_a_signal_on_this_machine(run: Any, store: Store, signal: Signals, cause
         (SIGTERM, PREEMPTED, False, "preempted", True),
         (SIGUSR2, PREEMPTED, True, "preempted", True),
         (SIGUSR2, RUNNING, True, "timeout", True),
-        (SIGUSR2, RUNNING, False, "timeout", False),
+        (SIGUSR2, RUNNING, False, "timeout", True),
         (SIGTERM, LIMIT, True, "timeout", True),
         (SIGTERM, RUNNING, True, "cancelled", False),
     ],
@@ -99,6 +99,19 @@ def test_slurm_is_asked_for_the_cause_and_the_job_requeued_where_that_helps(
     lease = store.of(STEP).lease()
     assert (lease and lease.id) == ("64" if requeues else None), "the same job will run the step"
     assert (requeued.read_text() if requeued.exists() else "") == ("64\n" if requeues else "")
+
+
+def test_a_time_limit_that_came_twice_before_anything_was_saved_is_explained(
+    run: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requeued = as_slurm_job(monkeypatch, tmp_path, RUNNING)
+    for progressed in (True, False, False):
+        with pytest.raises(StoppedBySignalError):
+            run(raising(StoppedBySignalError("saved", SIGUSR2, progressed)))
+    assert requeued.read_text() == "64\n64\n"
+    *_, last = store.of(STEP).attempts()
+    assert str(last.message).startswith("saved; the time limit came twice before anything more was saved")
+    assert store.of(STEP).lease() is None
 
 
 def test_an_abort_ends_the_attempt_of_a_main_thread_that_is_stuck(run: Any, store: Store) -> None:
@@ -125,7 +138,10 @@ def test_another_rank_ends_the_attempt_only_where_rank_0_was_lost(
         monkeypatch.setenv(f"SUBMITIT_LOCAL_{name}", value)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.setenv(name, "")  # run_step sets them; put back afterwards
-    store.of(STEP).write_attempt(1, Attempt(JobRef("local", "7"), "host", 3, None, "", "2026-01-01T00:00:00+00:00"))
+    monkeypatch.setenv("MSM_JOB_START", "this one")
+    start = "2026-01-01T00:00:00+00:00"
+    store.of(STEP).write_attempt(1, Attempt(JobRef("local", "7"), "host", 3, None, "", start, job_start="this one"))
+    store.of(STEP).attempt(1).begin()
     with pytest.raises(RankLostError):
         run(raising(RankLostError(f"rank {lost} is gone", lost)))
     assert [attempt.cause for attempt in store.of(STEP).attempts()] == [cause]

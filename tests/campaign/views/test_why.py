@@ -19,7 +19,7 @@ def pretend_done(graph: Graph, store: Store) -> None:
     store.register(graph.steps)
     for step in graph.steps:
         store.of(step).out.mkdir(exist_ok=True)
-        write_json(store.of(step).path / "done.json", {"files": {}, "at": now()})
+        write_json(store.of(step).path / "done.json", {"files": {}, "attempt": 1, "at": now()})
 
 
 def test_a_done_step_has_no_reason_to_run(graph: GraphOf, store: Store) -> None:
