@@ -112,7 +112,11 @@ def recorded(folder: StepFolder, own: AttemptFolder) -> Iterator[None]:
             folder.drop_lease()
 
     with _ending(end), _ends_when_superseded(folder, own):
-        yield
+        try:
+            yield
+        except Exception:  # broad: it may have failed because a newer attempt deleted its output; raised again
+            folder.check_holds(own)
+            raise
 
 
 @contextlib.contextmanager

@@ -95,7 +95,7 @@ def test_a_running_step_is_not_called_dead(graph: GraphOf, store: Store) -> None
     step = graph().find("pretrain/base")
     folder, job = store.of(step), local_job()
     store.register((step,))
-    assert folder.claim(job, None)
+    folder.write_lease(job)
     folder.write_attempt(1, Attempt(job, "host", 1, None, "", now()))
     assert why(step, graph(), store) == [f"it is running, in job {job.id}"]
 
