@@ -1,0 +1,119 @@
+"""A node is lost and its processes live on, while Slurm runs their job elsewhere under the same id."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from msm_hpc.base.progress import read_progress
+from msm_hpc.campaign.runner import run_step
+from msm_hpc.config.cluster import Cluster, Resources, WorkClasses
+from msm_hpc.config.stages import GenerateConfig
+from msm_hpc.config.training import Layout, TrainInputs
+from msm_hpc.graph.steps import Step
+from msm_hpc.launch.job import JobRef
+from msm_hpc.launch.launcher import launcher_of
+from msm_hpc.launch.request import ArrayRequest
+from msm_hpc.store.folder import StepFolder
+from msm_hpc.store.records import Attempt, now
+from msm_hpc.store.store import Store
+from msm_hpc.training.stage import run
+from tests.slurm_tools import Slurm, why_no_cluster
+from tests.training.toy import TWO_RANKS, Corpus, read_checkpoint, read_exact, write_inputs
+
+CONFIG = replace(TWO_RANKS, layout=Layout(), epochs=24, save_every=10, micro_batch_size=8)
+SECONDS = 150
+
+
+def published(store: Store, name: str, result: Path) -> Step:
+    """A step whose result is a copy of ``result``."""
+    step = Step("generate", name, GenerateConfig(product=name), {})
+    folder = store.of(step)
+    store.register((step,))
+    folder.write_attempt(1, Attempt(JobRef("local", "1"), "host", 1, None, "", now(), now(), "done"))
+    shutil.copytree(result, folder.attempt(1).unready)
+    folder.attempt(1).begin()
+    folder.publish(folder.attempt(1))
+    return step
+
+
+def training(store: Store, inputs: TrainInputs) -> Step:
+    given = {"model": inputs.model, "plan": inputs.plan, "shards": inputs.shards["chats"]}
+    steps = {name: published(store, name, folder) for name, folder in given.items()}
+    return Step("train", "x", CONFIG, {**steps, "shards": {"chats": steps["shards"]}}, recipe="aft")
+
+
+def is_slurmd(process: psutil.Process, node: str) -> bool:
+    """Whether it is the daemon of this cluster's node; other clusters on this machine have nodes of that name."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        of_node = process.cmdline() == ["slurmd", "-D", "-N", node]
+        return of_node and process.environ().get("SLURM_CONF") == os.environ["SLURM_CONF"]
+    return False
+
+
+@contextlib.contextmanager
+def lost(node: str) -> Iterator[None]:
+    """While this is open, Slurm hears nothing of the node and takes it to be down; the jobs' processes run on."""
+    daemon = next(each for each in psutil.process_iter() if is_slurmd(each, node))
+    daemon.send_signal(signal.SIGSTOP)
+    try:
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=lost"], check=True)
+        yield
+    finally:
+        daemon.send_signal(signal.SIGCONT)
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=True)
+
+
+def wait_until(happened: Callable[[], object], folder: StepFolder) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not happened():
+        assert time.monotonic() < deadline, folder.attempts()
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_a_training_whose_node_is_lost_ends_elsewhere_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    if reason := why_no_cluster():
+        pytest.skip(reason)
+    inputs, store = write_inputs(tmp_path / "inputs", Corpus(documents=700)), Store(tmp_path / "runs")
+    step = training(store, inputs)
+    store.register((step,))
+    folder = store.of(step)
+    resources = WorkClasses(cpu=Resources(memory_gb=2, time_minutes=20))
+    request = ArrayRequest("x", "gpu_train", elements=1, nodes=1, ranks_per_node=1)
+    launcher = launcher_of(Cluster(launcher="slurm", resources=resources))
+    (job,) = launcher.submit(store.jobs, request, run_step, [(str(store.root), step.id)])
+    folder.write_lease(job)
+
+    wait_until(lambda: (progress := read_progress(folder.attempt(1).out)) and progress.done > 20, folder)
+    first = folder.attempt(1).read()
+    with lost(first.host):
+        wait_until(lambda: folder.attempt(2).out.exists(), folder)
+        before = read_progress(folder.attempt(1).out)
+        wait_until(lambda: folder.attempt(1).read().end, folder)
+        wait_until(lambda: folder.done, folder)
+    assert before is not None and before.done < before.total, "both ran at once"
+    first, second = folder.attempts()
+    assert (first.cause, second.cause) == ("superseded", "done"), (first, second)
+    assert first.job.id == second.job.id == job.id and first.host != second.host
+    assert Slurm(tmp_path).wait([job.id]) == {job.id: "COMPLETED"}
+    assert folder.verify("the test") is None
+
+    unbroken = tmp_path / "unbroken"
+    unbroken.mkdir()
+    run(CONFIG, inputs, unbroken)
+    assert read_exact(folder.out) == read_exact(unbroken)
+    expected, found = (read_checkpoint(out / "checkpoint") for out in (unbroken, folder.out))
+    assert expected.keys() == found.keys() and all(torch.equal(expected[key], found[key]) for key in expected)
