@@ -18,27 +18,28 @@ from msm_hpc.store.records import Attempt, Cause, now
 
 TOO_SHORT = (
     "the time limit came twice before anything more was saved, so the job is not put back into the queue: raise "
-    "time_minutes of its class in cluster.resources (or lower save_every), and run `msm run` again"
+    "time_minutes of its class in cluster.resources, and run `msm run` again"
 )
 
 
-def ended(attempt: Attempt, error: BaseException | None, before: Sequence[Attempt]) -> Attempt:
+def ended(attempt: Attempt, error: BaseException | None, before: Sequence[Attempt] = ()) -> Attempt:
     """The record of an attempt that ends with ``error``, after those ``before``."""
     progressed = error.progressed if isinstance(error, StoppedBySignalError) else None
     record = replace(attempt, end=now(), cause=cause_of(error), message=_message(error), progressed=progressed)
-    return replace(record, message=f"{record.message}; {TOO_SHORT}") if _is_stuck(record, before) else record
+    stuck = _saved_nothing(record) and _saved_nothing(*before[-1:])
+    return replace(record, message=f"{record.message}; {TOO_SHORT}") if stuck else record
 
 
-def runs_again(record: Attempt, before: Sequence[Attempt]) -> bool:
-    """Whether what a signal stopped, with its work saved, is to run again; not where it gets no further."""
-    saved = record.progressed is not None
-    return saved and record.cause in ("preempted", "timeout") and not _is_stuck(record, before)
+def runs_again(record: Attempt, before: Sequence[Attempt], resumable: bool) -> bool:
+    """Whether what a signal stopped is to run again: after the time limit only if it may get further then."""
+    if record.progressed is None or record.cause not in ("preempted", "timeout"):
+        return False
+    return not _saved_nothing(record) or (resumable and not _saved_nothing(*before[-1:]))
 
 
-def _is_stuck(record: Attempt, before: Sequence[Attempt]) -> bool:
-    """Whether this attempt and the one before it both ended at the time limit, with nothing more saved."""
-    last_two = [*before, record][-2:]
-    return len(last_two) == 2 and all(each.cause == "timeout" and each.progressed is False for each in last_two)
+def _saved_nothing(*last: Attempt) -> bool:
+    """Whether the time limit came before the attempt, if there was one, had saved anything more."""
+    return any(each.cause == "timeout" and each.progressed is False for each in last)
 
 
 def _message(error: BaseException | None) -> str | None:

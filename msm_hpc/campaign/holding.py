@@ -93,7 +93,7 @@ def follow(folder: StepFolder, request: StopRequest) -> AttemptFolder | None:
 
 
 @contextlib.contextmanager
-def recorded(folder: StepFolder, own: AttemptFolder) -> Iterator[None]:
+def recorded(folder: StepFolder, own: AttemptFolder, resumable: bool) -> Iterator[None]:
     """Record how the attempt ends; then requeue its job where that helps, or else drop the lease."""
     before = [attempt.read() for attempt in folder.attempt_folders() if attempt.number < own.number]
 
@@ -105,7 +105,7 @@ def recorded(folder: StepFolder, own: AttemptFolder) -> Iterator[None]:
             log.error("the end of this attempt (%s: %s) could not be written: %s", record.cause, record.message, reason)
         if not folder.holds(own):  # the lease, and the job of this id, are those of a newer attempt
             return
-        if runs_again(record, before) and launcher_of_job(record.job).requeue(record.job):
+        if runs_again(record, before, resumable) and launcher_of_job(record.job).requeue(record.job):
             return
         holder = folder.lease()
         if holder is not None and _same(holder, record.job):
@@ -126,7 +126,7 @@ def witness(own: AttemptFolder) -> Iterator[None]:
     def end(error: BaseException | None) -> None:
         record = own.read()
         if isinstance(error, RankLostError) and error.rank == 0 and record.end is None:
-            own.write(ended(record, error, []))
+            own.write(ended(record, error))
 
     with _ending(end):
         yield

@@ -61,7 +61,10 @@ def _make(store: Store, folder: StepFolder, record: Record, ranks: int, request:
     """On rank 0: one attempt, from taking it to publishing its result."""
     with ends_the_job():
         own = take(folder, ranks)
-    with recorded(folder, own), ends_the_job():  # in this order: the lease is held until they are gone
+    with (
+        recorded(folder, own, KINDS[record.kind].resumable),
+        ends_the_job(),
+    ):  # in this order: the lease is held until they are gone
         if folder.adopt(own):
             log.info("%s was finished before, but not published", record.name)
             return

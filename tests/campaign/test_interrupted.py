@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from msm_hpc.base.abort import EXIT_STATUS, abort
 from msm_hpc.base.errors import RankLostError, StoppedBySignalError
+from msm_hpc.campaign import runner
 from msm_hpc.campaign.runner import run_step
 from msm_hpc.config.stages import ExportConfig
 from msm_hpc.graph import kinds
@@ -30,9 +32,10 @@ PREEMPTED, LIMIT, RUNNING = "PreemptTime=2026-01-01T10:00:00", "PreemptTime=None
 def run(store: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], StepFolder]:
     """Runs a step with the given stage; returns the step's folder."""
 
-    def make(stage: Callable[[], None]) -> StepFolder:
-        monkeypatch.setitem(kinds.KINDS, "export", kinds.Kind(1, ExportConfig, dict, ""))
+    def make(stage: Callable[[], None], carry_over: str | None = "of this test") -> StepFolder:
+        monkeypatch.setitem(kinds.KINDS, "export", kinds.Kind(1, ExportConfig, dict, "", carry_over=carry_over))
         monkeypatch.setattr(kinds.Kind, "load", lambda kind: lambda *arguments: stage())
+        monkeypatch.setattr(kinds.Kind, "load_carry_over", lambda kind: lambda earlier, out: None)
         store.register((STEP,))
         run_step(str(store.root), STEP.id)
         return store.of(STEP)
@@ -112,6 +115,33 @@ def test_a_time_limit_that_came_twice_before_anything_was_saved_is_explained(
     *_, last = store.of(STEP).attempts()
     assert str(last.message).startswith("saved; the time limit came twice before anything more was saved")
     assert store.of(STEP).lease() is None
+
+
+def test_a_time_limit_is_not_tried_again_where_nothing_can_be_saved(
+    run: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requeued = as_slurm_job(monkeypatch, tmp_path, RUNNING)
+    with pytest.raises(StoppedBySignalError):
+        run(raising(StoppedBySignalError("stopped", SIGUSR2, progressed=False)), carry_over=None)
+    assert not requeued.exists()
+    assert store.of(STEP).lease() is None
+
+
+def test_a_signal_before_the_stage_begins_requeues_the_job(
+    run: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requeued = as_slurm_job(monkeypatch, tmp_path, RUNNING)
+    find = runner.find_inputs
+
+    def slowly(*arguments: Any, **options: Any) -> Any:
+        os.kill(os.getpid(), SIGUSR2)
+        return find(*arguments, **options)
+
+    monkeypatch.setattr(runner, "find_inputs", slowly)
+    with pytest.raises(StoppedBySignalError, match="SIGUSR2 asked the run to stop before it began"):
+        run(raising(AssertionError("it is not called")))
+    assert requeued.read_text() == "64\n"
+    assert [attempt.cause for attempt in store.of(STEP).attempts()] == ["timeout"]
 
 
 def test_an_abort_ends_the_attempt_of_a_main_thread_that_is_stuck(run: Any, store: Store) -> None:

@@ -62,8 +62,8 @@ def test_questions_answer_beside_torn_files(content: str, tmp_path: Path, capsys
     capsys.readouterr()
     for question in (["status"], ["why"], ["why", "generate/tokenizer"]):
         assert main([*question, *where]) == 0
-    shown = capsys.readouterr().out
-    assert "done.json is damaged (empty or cut short): the result is made again" in shown
+        shown = capsys.readouterr().out
+        assert "done.json is damaged (empty or cut short): the result is made again" in shown, question
     assert main(["logs", "generate/tokenizer", *where]) in (0, 2)
     assert main(["stage", "generate/tokenizer", *where]) == 0
     assert main(["why", "generate/tokenizer", *where]) == 0
