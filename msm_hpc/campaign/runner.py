@@ -59,21 +59,19 @@ def run_step(root: str, step_id: str) -> None:
 
 def _make(store: Store, folder: StepFolder, record: Record, ranks: int, request: StopRequest) -> None:
     """On rank 0: one attempt, from taking it to publishing its result."""
+    kind = KINDS[record.kind]
     with ends_the_job():
         own = take(folder, ranks)
-    with (
-        recorded(folder, own, KINDS[record.kind].resumable),
-        ends_the_job(),
-    ):  # in this order: the lease is held until they are gone
+    with recorded(folder, own, kind.resumable), ends_the_job():  # in this order: the lease is held until they are gone
         if folder.adopt(own):
             log.info("%s was finished before, but not published", record.name)
             return
         inputs = find_inputs(store, record, verify=True)
-        if inputs.missing and KINDS[record.kind].missing_inputs_allowed:
+        if inputs.missing and kind.missing_inputs_allowed:
             _run_aside(store, inputs)
         inputs.refuse_missing()
         request.obey("before it began")
-        prepare(folder, own, KINDS[record.kind])
+        prepare(folder, own, kind)
         _run_stage(inputs, own.out)
         inputs.refuse_changed()
         (own.out / PROGRESS_FILE).unlink(missing_ok=True)
