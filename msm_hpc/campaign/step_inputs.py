@@ -113,10 +113,13 @@ class _Search:
         if Path(source).is_absolute():
             return _unchanged(Path(source), identity)
         folder = self.store.folder(source)
-        if folder.done and (not self.verify or folder.verify(self.reader) is None):
-            return folder.out
-        if damage := folder.damage():
-            self.damaged.append(damage)
+        if not folder.done:
+            wrong = folder.damage()
+        else:
+            wrong = folder.verify(self.reader) if self.verify else None
+            if wrong is None:
+                return folder.out
+        self.damaged += [wrong] if wrong else []
         self.missing.append(source)
         return None
 

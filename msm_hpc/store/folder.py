@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.base.files import write_json
+from msm_hpc.base.files import CANNOT_WRITE, write_json
 from msm_hpc.base.hashes import FileHashes, each, sync, xxh3_of
 from msm_hpc.base.typed_json import read_if_whole
 from msm_hpc.graph.steps import Step
@@ -139,9 +139,9 @@ class StepFolder:
         published = self._published()
         if published is None:
             torn = self._done_file.exists()
-            return f"{self._done_file} is damaged (empty or cut short): the result is made again" if torn else None
+            return f"{self._done_file} is damaged: it is empty or cut short" if torn else None
         if withdrawn := self._withdrawn(published):
-            return f"{withdrawn.message} ({withdrawn.found}): it is made again"
+            return f"{withdrawn.message} ({withdrawn.found})"
         return None if self.out.exists() else f"{self.out} was deleted"
 
     def publish(self, own: AttemptFolder) -> None:
@@ -197,7 +197,12 @@ class StepFolder:
         wrong = next(filter(None, compared), None)
         if wrong is not None:
             evidence = Damage(published.attempt, published.at, wrong, f"found by {reader}, {now()}")
-            write_json(self._damage_file, asdict(evidence))
+            try:
+                write_json(self._damage_file, asdict(evidence))
+            except OSError as error:
+                if error.errno not in CANNOT_WRITE:
+                    raise
+                return f"{wrong}, which could not be noted in {self.path} ({error.strerror}): delete {self._done_file}"
         return wrong
 
     @property

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -76,6 +78,22 @@ def test_a_result_that_was_made_again_is_not_withdrawn_by_a_slow_reader_of_the_o
     assert folder.verify("a slow reader")
     assert folder.attempts()[-1].cause == "done" and len(folder.attempts()) == 2
     assert folder.done and folder.damage() is None
+
+
+def test_damage_that_cannot_be_noted_is_named_all_the_same(
+    store: Store, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The result is another user's."""
+    folder = make(step(), write)
+    flip(folder.out / "result")
+
+    def refuse(path: Path, value: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store_folder, "write_json", refuse)
+        wrong = folder.verify("the test")
+    assert wrong and re.search(r"result is damaged: .*could not be noted in .*Permission denied.*: delete", wrong)
 
 
 def test_what_nothing_unfinished_needs_may_be_deleted(store: Store, make: Make) -> None:

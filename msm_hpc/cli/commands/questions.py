@@ -28,7 +28,7 @@ def status(arguments: Arguments = None, config_dir: ConfigDir = None) -> int:
     session.say(f"in {session.store.root}")
     for step in session.graph.needed(session.store.done):
         if damage := session.store.of(step).damage():
-            session.say(f"{step.name}: {damage}")
+            session.say(f"{step.name}: {damage}; `msm run` makes it again")
     if jobs.doubt:
         session.say(f"Shown as active is every step that a job holds: {jobs.doubt}")
     failed = [status.step for status in found if status.state in ("failed", "lost")]
