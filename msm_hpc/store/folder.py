@@ -164,22 +164,21 @@ class StepFolder:
         return False
 
     def _put_in_place(self, made: AttemptFolder, own: AttemptFolder) -> None:
-        """Publish the sealed output of ``made``, by the right of ``own``.
+        """Publish the sealed output of ``made``, by the right of ``own``, and delete what the attempts left.
 
-        Two renames, of which the second counts. A kill between them leaves ``made`` with a ``done.json`` and no
-        ``out``, and the next attempt does the second.
+        It takes two renames, of which the second counts. A kill between them leaves ``made`` with a ``done.json`` and
+        no ``out``, and the next attempt does the second.
         """
         self.check_holds(own)
-        if self.done:  # by an attempt that was given up, and yet was faster; its result is as good
-            return
-        if made.out.exists():
-            if self.out.exists():
-                os.rename(self.out, own.path / "replaced")  # damaged, or else it would be done
-            os.rename(made.out, self.out)
-        sync(self.path)
-        os.replace(made.done_file, self._done_file)
-        sync(self.path)
-        self._damage_file.unlink(missing_ok=True)
+        if not self.done:  # else an attempt that was given up was faster, and its result is as good
+            if made.out.exists():
+                if self.out.exists():
+                    os.rename(self.out, own.path / "replaced")  # it is damaged
+                os.rename(made.out, self.out)
+            sync(self.path)
+            os.replace(made.done_file, self._done_file)
+            sync(self.path)
+            self._damage_file.unlink(missing_ok=True)
         for attempt in self.attempt_folders():
             attempt.discard()
         for leftover in (self.path / "attempts").glob(".*"):  # of processes killed while they took a number

@@ -17,7 +17,7 @@ import pytest
 from msm_hpc.base.stopping import StopRequest
 from msm_hpc.campaign.holding import follow
 from msm_hpc.launch.job import JobRef
-from msm_hpc.store.folder import LeaseHeldError
+from msm_hpc.store.folder import LeaseHeldError, StepFolder
 from msm_hpc.store.records import Attempt, now
 from msm_hpc.store.store import Store
 from tests.store.conftest import Make, step, write
@@ -110,6 +110,29 @@ def test_a_lost_node_s_process_lives_on_beside_the_requeued_one(
     assert {file: file.read_bytes() for file in folder.out.iterdir()} == published
     assert folder.done and folder.verify("the test") is None
     assert folder.attempts()[1].cause == "done"
+
+
+def test_where_the_old_one_had_checked_its_number_just_before_it_lost_it_one_result_stays(
+    store: Store, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = store.of(step())
+
+    def lose_it_and_publish(config: Any, inputs: Any, out: Path) -> None:
+        write(config, inputs, out)
+        with monkeypatch.context() as patched:
+            patched.setattr(StepFolder, "check_holds", lambda self, own: None)
+            assert folder.attempt(2).take(Attempt(JobRef("local", "4242"), "n2", 1, None, "", now()))
+            folder.publish(folder.attempt(1))
+
+    with pytest.raises(LeaseHeldError):
+        make(step(), lose_it_and_publish)
+    published = (folder.path / "done.json").read_bytes()
+    folder.attempt(2).begin()
+    (folder.attempt(2).out / "result").write_text("as good")
+    folder.publish(folder.attempt(2))
+    assert (folder.path / "done.json").read_bytes() == published
+    assert folder.done and folder.verify("the test") is None
+    assert not any(attempt.out.exists() for attempt in folder.attempt_folders())
 
 
 def test_of_many_that_take_a_number_at_once_one_gets_it(store: Store, tmp_path: Path) -> None:
