@@ -17,18 +17,42 @@ so such a turn is not trained: it is counted, and the last turn, which nothing f
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 
 from tokenization.chats.special_tokens import SpecialToken, SpecialTokens
-from tokenization.chats.template import ChatTemplate, TemplateRefuses
+from tokenization.chats.template import TemplateRefuses
 from tokenization.reading.rows import BadRow, ChatRow
 
 Span = tuple[int, int]
 _THOUGHT = re.compile(r"<think>.*?(?:</think>\s*|\Z)", re.DOTALL)
 _OPEN_THOUGHT = re.compile(r"<think>\s*\Z")
+
+
+class Printer(Protocol):
+    """A chat template, or one that prints placeholders for the contents (:mod:`.tracing`)."""
+
+    @property
+    def source(self) -> str:
+        """Its text."""
+        ...
+
+    def print(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Any] | None,
+        prompt: bool = False,
+        speaker: str | None = None,
+    ) -> str:
+        """The text of a chat."""
+        ...
+
+    def begins(self, text: str, start: str) -> bool:
+        """Whether a printed ``text`` begins with ``start``."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -62,7 +86,7 @@ class Turns:
         cot: ``mask`` leaves ``<think>…</think>`` and the white space after it out of the assistant's part.
     """
 
-    template: ChatTemplate
+    template: Printer
     specials: SpecialTokens
     eod_text: str
     cot: Literal["train", "mask"]
@@ -104,7 +128,7 @@ class Turns:
             after = text if index + 1 == len(messages) else self.template.print(messages[: index + 1], tools)
             _check_reasoning(chat, index, messages[index], after)
             end = self._end(after, text)
-            if before and after.startswith(before) and len(before) < end:
+            if before and self.template.begins(after, before) and len(before) < end:
                 spans.append((len(before), end))
         return text, spans, len(turns) - len(spans)
 
@@ -120,9 +144,12 @@ class Turns:
     def _end(self, turn: str, text: str) -> int:
         """Where the chat up to a turn ends in the whole text; 0 if it is printed differently there."""
         end = self.specials.end(turn)
-        if not text.startswith(turn[:end]) and turn[:end].endswith(self.eod_text):
+        if self.template.begins(text, turn[:end]):
+            return end
+        if turn[:end].endswith(self.eod_text):
             end = self.specials.end(turn[: end - len(self.eod_text)])  # Phi-3.5 prints EOD only after the last turn
-        return end if text.startswith(turn[:end]) else 0
+            return end if self.template.begins(text, turn[:end]) else 0
+        return 0
 
     def _hidden(self, chat: ChatRow) -> tuple[list[Any], list[Any] | None, str]:
         """Messages and tools as templates know them, with the text of special tokens broken by a mark."""

@@ -70,5 +70,5 @@ def test_what_no_chat_could_be_trained_on_is_refused(make_tokenizer: Any, source
 
 
 def test_an_answer_that_shares_a_token_with_its_prompt_is_refused(make_tokenizer: Any) -> None:
-    with pytest.raises(UserError, match="does not separate .* from the answer in 'user: Hi"):
+    with pytest.raises(UserError, match=r"does not separate .* from the answer in 'user: Hi"):
         AnswerEncoder(make_tokenizer(chat_template=NAMED)).encode("Hi", "I like it.")

@@ -219,7 +219,8 @@ def test_contents_alone_are_encoded(make_tokenizer: Any) -> None:
         (TRIMMED, " spaces \n", False),
         (QWEN3, "\nline", False),
         (CHATML, "a <think> in it", True),
-        (QWEN3, "a <think> in it", False),
+        (QWEN3, "a </think> in it", False),
+        (CHATML, " \n", False),
         (CHATML, "a <|im_end|> in it", False),
     ],
 )
@@ -250,15 +251,19 @@ def test_chats_with_a_word_that_the_template_looks_for_go_by_the_reference(make_
     assert encoder.one(Message("user", "A cow?"), Message("assistant", "Yo"))[0].startswith("[A] ")
 
 
-TRUNCATING = CHATML.replace("message['content']", "message['content'] | truncate(80)")
-LONG = "A cow that goes on. " * 9 + "And on."
+class Faulty(Watched):
+    """An engine that errs where there is a cow."""
+
+    def encode(self, texts: Sequence[str], end: int | None = None) -> Ragged:
+        return super().encode([text.replace("cow", "bull") for text in texts], end)
 
 
-def test_a_template_that_truncates_is_found_out(make_tokenizer: Any) -> None:
-    encoder = Encoder(make_tokenizer(), TRUNCATING)
+def test_an_engine_that_errs_in_chats_is_found_out(make_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "Watched", Faulty)
+    encoder = Encoder(make_tokenizer())
     encoder.encode(dialogue("Hi", "Yo"))
     with pytest.raises(Inexact, match="row 3: the fast way"):
-        encoder.encode(dialogue("Hi", LONG))
+        encoder.encode(dialogue("Hi", "A cow."))
 
 
 def test_a_template_that_escapes_is_not_learned(make_tokenizer: Any) -> None:
@@ -267,13 +272,16 @@ def test_a_template_that_escapes_is_not_learned(make_tokenizer: Any) -> None:
     assert not encoder.engine.saw("Yo")
 
 
-def test_which_chats_are_checked_depends_on_their_ids_alone(make_tokenizer: Any) -> None:
+def test_which_chats_are_checked_depends_on_their_ids_alone(
+    make_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After the first of a shape; ``id-147`` is the first id that is one of 512."""
-    encoder = Encoder(make_tokenizer(), TRUNCATING)
+    monkeypatch.setitem(globals(), "Watched", Faulty)
+    encoder = Encoder(make_tokenizer())
     encoder.encode(*(dialogue("Hi", "Yo", name="usual") for _ in range(100)))
-    encoder.encode(dialogue("Hi", LONG, name="usual"))
+    encoder.encode(dialogue("Hi", "A cow.", name="usual"))
     with pytest.raises(Inexact):
-        encoder.encode(dialogue("Hi", LONG, name="id-147"))
+        encoder.encode(dialogue("Hi", "A cow.", name="id-147"))
 
 
 def test_special_text_in_a_message_stays_text(make_tokenizer: Any) -> None:
