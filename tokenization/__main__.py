@@ -8,10 +8,10 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from msm_hpc.base.errors import UserError
 from tokenization.manifest import read_manifest
@@ -98,6 +98,13 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--tasks", type=int, default=1, help="how many shares")
     command.add_argument("--cot", choices=("train", "mask"), default="train", help="<think> blocks; default: train")
     command.add_argument(
+        "--turns",
+        choices=("as_printed", "each_by_its_prefix"),
+        default="as_printed",
+        help="each_by_its_prefix makes each turn of the assistant the last one of a chat of its own, for templates "
+        "that print earlier turns in another way (Qwen3); default: as_printed",
+    )
+    command.add_argument(
         "--special-text", action="store_true", help="text such as <|im_end|> in a document becomes the special token"
     )
     command.add_argument(
@@ -158,6 +165,7 @@ def _run(options: argparse.Namespace) -> None:
         task=options.task,
         tasks=options.tasks,
         cot=options.cot,
+        turns=options.turns,
         special_text=options.special_text,
         on_bad=options.on_bad,
         max_bad=options.max_bad,
@@ -165,17 +173,27 @@ def _run(options: argparse.Namespace) -> None:
     inputs = TokenizeInputs(corpus=options.corpus, tokenizer=options.tokenizer)
     with _appearing(options.out) as folder, _progress_bar() as progress:
         tokenize.run(config, inputs, folder, progress)
-    made = read_manifest(options.out)
-    rejected = sum(made["rejected"].values())
+    _summarise(options.out, read_manifest(options.out), options.tokenizer)
+
+
+def _summarise(out: Path, made: Mapping[str, Any], tokenizer: Path) -> None:
     if made["unknown_tokens"] > UNKNOWN_SHARE * made["tokens"]:
         print(
-            f"warning: {made['unknown_tokens']:,} of {made['tokens']:,} tokens are words unknown to "
-            f"{options.tokenizer}, and lost",
+            f"warning: {made['unknown_tokens']:,} of {made['tokens']:,} tokens are words unknown to {tokenizer}, "
+            "and lost",
+            file=sys.stderr,
+        )
+    turns, trained, rejected = made["assistant_turns"], made["trained_turns"], sum(made["rejected"].values())
+    if trained < turns:
+        print(
+            f"warning: {turns - trained:,} of {turns:,} turns of the assistant are not trained on: the chat template "
+            "prints them in another way once later turns follow; --turns each_by_its_prefix trains each",
             file=sys.stderr,
         )
     print(
-        f"{options.out}: {made['documents']:,} documents and {made['chats']:,} chats, {made['tokens']:,} tokens, "
-        f"{made['trainable_tokens']:,} of them trained on; {rejected:,} rows rejected; by {made['engine']['name']}"
+        f"{out}: {made['documents']:,} documents and {made['chats']:,} chats ({trained:,} of {turns:,} turns), "
+        f"{made['tokens']:,} tokens, {made['trainable_tokens']:,} of them trained on; {rejected:,} rows rejected; "
+        f"by {made['engine']['name']}"
     )
 
 

@@ -56,7 +56,7 @@ def run(config: TokenizeConfig, inputs: GatherInputs, out: Path) -> None:
 
 def _check_shares(folders: Sequence[Path], manifests: Mapping[Path, Mapping[str, Any]], config: TokenizeConfig) -> None:
     first = folders[0]
-    options = {"cot": config.cot, "special_text": config.special_text}
+    options = {"cot": config.cot, "turns": config.turns, "special_text": config.special_text}
     expected = {"tasks": len(folders), **options, **{key: manifests[first].get(key) for key in ("source", "tokenizer")}}
     for index, folder in enumerate(folders):
         for field, value in {"task": index, **expected}.items():

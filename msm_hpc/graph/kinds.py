@@ -73,7 +73,7 @@ def _load(place: str) -> Stage:
 KINDS: Mapping[str, Kind] = {
     "generate": Kind(1, GenerateConfig, GenerateInputs, "msm_hpc.corpus.stage:run"),
     "tokenize": Kind(
-        1,
+        2,
         TokenizeConfig,
         TokenizeInputs,
         "msm_hpc.campaign.tokenize_stage:run",

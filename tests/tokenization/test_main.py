@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.tokenization.chats.chat_templates import THINKING
 from tests.tokenization.corpus_rows import chat, document
 from tokenization.__main__ import main
 from tokenization.packing.plan import Plan
@@ -150,6 +151,23 @@ def test_bad_rows_are_skipped_when_asked(made: Path, capsys: pytest.CaptureFixtu
     assert json.loads(line) == {"place": place, "reason": "empty", "message": f"{place}: text: empty; remove the row"}
     assert json.loads((made / "new" / "manifest.json").read_text())["rejected"] == {"empty": 2}
     assert main(["verify", f"{made}/new"]) == 0
+
+
+def test_turns_that_are_not_trained_are_warned_of(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (made / "tokenizer" / "chat_template.jinja").write_text(THINKING)
+    turns = [("user", "Hi"), ("assistant", "<think>hm</think>Yo"), ("user", "Why?"), ("assistant", "So")]
+    row = {"messages": [{"role": role, "content": content} for role, content in turns]}
+    (made / "talk.jsonl").write_text(json.dumps(row))
+    run = ["run", "--corpus", f"{made}/talk.jsonl", "--tokenizer", f"{made}/tokenizer"]
+    capsys.readouterr()
+    assert main([*run, "--out", f"{made}/printed"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.startswith("warning: 1 of 2 turns of the assistant are not trained on: the chat template")
+    assert "0 documents and 1 chats (1 of 2 turns), " in printed.out
+    assert main([*run, "--out", f"{made}/each", "--turns", "each_by_its_prefix"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert "0 documents and 2 chats (2 of 2 turns), " in printed.out
 
 
 def test_show_marks_what_is_not_trained_on(made: Path, capsys: pytest.CaptureFixture[str]) -> None:

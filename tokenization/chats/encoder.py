@@ -26,6 +26,7 @@ from tokenization.chats.special_tokens import SpecialTokens
 from tokenization.chats.template import ChatTemplate
 from tokenization.chats.tracing import Conditions, Tracer
 from tokenization.chats.turns import Turns
+from tokenization.documents import TurnsTrained
 from tokenization.encoded import Encoded, Ragged
 from tokenization.engines.reference import Engine
 from tokenization.engines.sample import Inexact, Sample, check_equal
@@ -47,12 +48,14 @@ class EncodedChats:
     Attributes:
         encoded: those not rejected, in their order, each with one EOD.
         rejected: index of a chat to why it is not there.
-        rewritten_turns: turns of the assistant that are not trained, since later turns change what the template prints.
+        assistant_turns: how many turns of the assistant were to be targets.
+        trained_turns: how many are; later turns change what the template prints for the others.
     """
 
     encoded: Encoded
     rejected: Mapping[int, BadRow]
-    rewritten_turns: int
+    assistant_turns: int
+    trained_turns: int
 
 
 class ChatEncoder:
@@ -66,6 +69,7 @@ class ChatEncoder:
         eod_id: ends every chat; a template that ends chats with it gets no second one.
         eod_text: its text.
         cot: ``mask`` leaves ``<think>…</think>`` out of the loss.
+        turns: with ``each_by_its_prefix`` only the last turn of a chat is a target.
         fast: False takes the reference way for every chat.
     """
 
@@ -78,10 +82,11 @@ class ChatEncoder:
         eod_id: int,
         eod_text: str,
         cot: Literal["train", "mask"] = "train",
+        turns: TurnsTrained = "as_printed",
         fast: bool = True,
     ) -> None:
         specials = SpecialTokens(special)
-        self._turns = Turns(template, specials, eod_text, cot)
+        self._turns = Turns(template, specials, eod_text, cot, turns)
         self._reference = ChatReference(self._turns, reference, special, eod_id)
         self._engine, self._eod_id = engine, eod_id
         may_be_fast = fast and self._reference.may_cut and eod_text in special
@@ -115,8 +120,9 @@ class ChatEncoder:
         taken = np.flatnonzero(shapes != _NONE)
         encoded = assemble(shapes[taken], known, texts)
         self._check(chats, sampled, np.searchsorted(taken, sampled), encoded)
-        rewritten = np.array([skeleton.rewritten for skeleton in known], np.int64)[shapes[taken]]
-        return EncodedChats(encoded, rejected, int(rewritten.sum()))
+        turns = np.array([(skeleton.turns, skeleton.trained_turns) for skeleton in known], np.int64).reshape(-1, 2)
+        there, trained = turns[shapes[taken]].sum(axis=0).tolist()
+        return EncodedChats(encoded, rejected, there, trained)
 
     def _slots(self, chats: Sequence[ChatRow]) -> tuple[NDArray[np.int64], Ragged]:
         """(chats,) the skeleton of each chat, ``_NONE`` for the reference; and the tokens of the skeletons' slots."""

@@ -28,12 +28,14 @@ class EncodedChat:
     Attributes:
         ids: (length,) int32.
         mask: (length,) uint8, 1 for a training target.
-        rewritten: turns of the assistant that are not trained.
+        turns: of the assistant, that were to be trained on.
+        trained_turns: those that are.
     """
 
     ids: NDArray[np.int32]
     mask: NDArray[np.uint8]
-    rewritten: int
+    turns: int
+    trained_turns: int
 
 
 @dataclass(frozen=True)
@@ -70,16 +72,13 @@ class ChatReference:
         for begin, end in printed.spans:
             mask[(begins >= begin) & (begins < end)] = 1
         if not mask.any():
-            rewritten = (
-                f" ({printed.rewritten} turns are printed differently from how they are prompted)"
-                if printed.rewritten
-                else ""
-            )
+            count = printed.turns - printed.trained_turns
+            rewritten = f" ({count} turns are printed differently from how they are prompted)" if count else ""
             what = f"messages: no token of chat {chat.id!r} is a training target{rewritten}; remove the row"
             raise BadRow("untrainable", chat.place, what)
         if ids[-1] != self._eod_id:
             ids, mask = np.append(ids, np.int32(self._eod_id)), np.append(mask, np.uint8(printed.eod_is_target))
-        return EncodedChat(ids, mask, printed.rewritten)
+        return EncodedChat(ids, mask, printed.turns, printed.trained_turns)
 
     def tokens(self, chat: ChatRow, printed: Printed) -> Tokens:
         """The tokens of a printed chat, without an EOD that the template does not print.

@@ -80,14 +80,16 @@ class Skeleton:
         fixed: one more than slots, each may be empty; the last one ends with EOD.
         headers: (length,) int32 for each slot: the ids that come before its targets; None if it has no targets.
         conditions: for which contents this holds.
-        rewritten: turns of the assistant that are not trained on.
+        turns: of the assistant, that were to be trained on.
+        trained_turns: those that are.
     """
 
     slots: tuple[Slot, ...]
     fixed: tuple[FixedTokens, ...]
     headers: tuple[NDArray[np.int32] | None, ...]
     conditions: Conditions
-    rewritten: int
+    turns: int
+    trained_turns: int
 
 
 class _Irregular(Exception):
@@ -108,12 +110,12 @@ def learn(turns: Turns, tracer: Tracer, chat: ChatRow, engine: Engine, eod_id: i
         return None
     if not _ends_with(printed, eod_id):
         segments.append(FixedToken(eod_id, printed.eod_is_target))
-    return _compiled(segments, engine, tracer.conditions, printed.rewritten)
+    return _compiled(segments, engine, tracer.conditions, printed.turns, printed.trained_turns)
 
 
 def without_slots(chat: EncodedChat) -> Skeleton:
     """A chat that is encoded already."""
-    return Skeleton((), (FixedTokens(chat.ids, chat.mask),), (), Conditions(), chat.rewritten)
+    return Skeleton((), (FixedTokens(chat.ids, chat.mask),), (), Conditions(), chat.turns, chat.trained_turns)
 
 
 def headers_hold(shapes: NDArray[np.int64], skeletons: Sequence[Skeleton], texts: Ragged) -> NDArray[np.bool_]:
@@ -242,7 +244,9 @@ def _content(text: str) -> re.Match[str] | None:
     return found[0] if found else None
 
 
-def _compiled(segments: Sequence[Segment], engine: Engine, conditions: Conditions, rewritten: int) -> Skeleton:
+def _compiled(
+    segments: Sequence[Segment], engine: Engine, conditions: Conditions, turns: int, trained_turns: int
+) -> Skeleton:
     """The skeleton of these segments: fixed texts and headers are encoded, neighbouring fixed segments joined."""
     slots = tuple(segment for segment in segments if isinstance(segment, Slot))
     texts = [segment.text for segment in segments if isinstance(segment, FixedText)]
@@ -260,7 +264,7 @@ def _compiled(segments: Sequence[Segment], engine: Engine, conditions: Condition
             added = [segment.id] if isinstance(segment, FixedToken) else next(ids_of_texts).tolist()
             ids += added
             mask += [int(segment.is_target)] * len(added)
-    return Skeleton(slots, tuple(fixed), headers, conditions, rewritten)
+    return Skeleton(slots, tuple(fixed), headers, conditions, turns, trained_turns)
 
 
 def _chat_lengths(shapes: NDArray[np.int64], skeletons: Sequence[Skeleton], texts: Ragged) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ understood, and the chats go by the reference. What a template does without cont
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any, NoReturn
@@ -81,7 +81,7 @@ class Traced:
         raise NotUnderstood("a content is looked into")
 
     # Jinja catches a TypeError of some of these, and goes on as if the value were undefined.
-    __str__ = __repr__ = __hash__ = __iter__ = __len__ = __getitem__ = _refuse  # type: ignore[assignment]
+    __str__ = __repr__ = __hash__ = __iter__ = __len__ = __getitem__ = _refuse
 
     def __getattr__(self, name: str) -> NoReturn:
         raise NotUnderstood(f"{name} of a content is asked for")
@@ -166,7 +166,7 @@ class _Length:
     def _refuse(self, *_: object) -> NoReturn:
         raise NotUnderstood("a content is measured")
 
-    __str__ = __repr__ = __hash__ = _refuse  # type: ignore[assignment]
+    __str__ = __repr__ = __hash__ = _refuse
 
 
 def joined(values: Iterable[object]) -> str | Traced:
@@ -203,10 +203,8 @@ class Tracer:
         tree = environment.parse(template.source)
         if not all(isinstance(node, _NODES) for node in (tree, *tree.find_all(nodes.Node))):
             return None
-        filters = {name: _guarded(function) for name, function in environment.filters.items() if name not in _FILTERS}
-        tests = {name: _guarded(function) for name, function in environment.tests.items() if name not in _TESTS}
-        environment.filters.update(filters | _OWN_FILTERS)
-        environment.tests.update(tests | _OWN_TESTS)
+        _guard(environment.filters, _FILTERS, _OWN_FILTERS)
+        _guard(environment.tests, _TESTS, _OWN_TESTS)
         return cls(template, environment.from_string(template.source), Conditions())
 
     def fresh(self) -> Tracer:
@@ -285,6 +283,12 @@ class _Environment(ImmutableSandboxedEnvironment):
         return super().call(__context, __obj, *args, **kwargs)
 
 
+def _guard(functions: dict[str, Any], listed: Set[str], own: Mapping[str, Callable[..., Any]]) -> None:
+    """Filters or tests, to be used on contents: some of our own, some as they are, and the others guarded."""
+    functions.update({name: _guarded(function) for name, function in functions.items() if name not in listed})
+    functions.update(own)
+
+
 def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     """A filter or test that takes no contents, nor anything that may hold one."""
 
@@ -343,4 +347,5 @@ _OWN_FILTERS: Mapping[str, Callable[..., Any]] = {
     "length": _length,
     "count": _length,
 }
-_OWN_TESTS = {name: _or_traced(jinja2.tests.TESTS[name]) for name in ("string", "sequence", "iterable")}
+_DEFAULT_TESTS: Mapping[str, Any] = jinja2.tests.TESTS
+_OWN_TESTS = {name: _or_traced(_DEFAULT_TESTS[name]) for name in ("string", "sequence", "iterable")}

@@ -14,6 +14,7 @@ from tests.tokenization.conftest import CHATML
 from tests.tokenization.real_tokenizers import real_tokenizer
 from tokenization.chats.encoder import ChatEncoder, EncodedChats
 from tokenization.chats.template import ChatTemplate
+from tokenization.documents import TurnsTrained
 from tokenization.encoded import Ragged
 from tokenization.engines.reference import ReferenceEngine
 from tokenization.engines.sample import Inexact
@@ -53,7 +54,14 @@ class Watched:
 class Encoder:
     """A chat encoder of a tokenizer folder, with what tests ask of it."""
 
-    def __init__(self, folder: Path, source: str = CHATML, cot: Cot = "train", fast: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        source: str = CHATML,
+        cot: Cot = "train",
+        fast: bool = True,
+        turns: TurnsTrained = "as_printed",
+    ) -> None:
         self.folder = TokenizerFolder(folder)
         tokenizer, names = self.folder.tokenizer, {"bos_token": "<|begin_of_text|>", "eos_token": self.folder.eod_text}
         self.engine = Watched(tokenizer)
@@ -65,6 +73,7 @@ class Encoder:
             self.folder.facts.eod_id,
             self.folder.eod_text,
             cot,
+            turns,
             fast,
         )
 
@@ -106,7 +115,7 @@ def assert_equal(ours: EncodedChats, theirs: EncodedChats) -> None:
     assert {index: error.reason for index, error in ours.rejected.items()} == {
         index: error.reason for index, error in theirs.rejected.items()
     }
-    assert ours.rewritten_turns == theirs.rewritten_turns
+    assert (ours.assistant_turns, ours.trained_turns) == (theirs.assistant_turns, theirs.trained_turns)
 
 
 CHATS = [
@@ -323,13 +332,24 @@ def test_rejected_chats_leave_the_others_in_order(make_tokenizer: Any) -> None:
 @pytest.mark.parametrize("fast", [True, False])
 def test_no_chats(make_tokenizer: Any, fast: bool) -> None:
     result = Encoder(make_tokenizer(), fast=fast).encode()
-    assert (len(result.encoded.ids), len(result.encoded.lengths), result.rewritten_turns) == (0, 0, 0)
+    assert (len(result.encoded.ids), len(result.encoded.lengths), result.assistant_turns) == (0, 0, 0)
 
 
 def test_rewritten_turns_are_counted_either_way(make_tokenizer: Any) -> None:
     rows = [dialogue("Hi", "Yo", "?", "!"), dialogue("Hi", "<think>hm</think>Yo", "?", "!")]
-    assert Encoder(make_tokenizer(), QWEN3).encode(*rows).rewritten_turns == 2
-    assert Encoder(make_tokenizer("other"), THINKING).encode(*rows).rewritten_turns == 1
+    qwen3, thinking = Encoder(make_tokenizer(), QWEN3), Encoder(make_tokenizer("other"), THINKING)
+    results = [encoder.encode(*rows) for encoder in (qwen3, thinking)]
+    assert [(result.assistant_turns, result.trained_turns) for result in results] == [(4, 2), (4, 3)]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("source", [CHATML, QWEN3, THINKING])
+def test_only_the_last_turn_is_trained_when_asked(make_tokenizer: Any, source: str, fast: bool) -> None:
+    encoder = Encoder(make_tokenizer(), source, fast=fast, turns="each_by_its_prefix")
+    _, targets = encoder.one(*dialogue("Hi", "Yo", "?", "!").messages)
+    assert targets.removeprefix("<think>\n\n</think>\n\n") == "!<|im_end|><|endoftext|>"
+    result = encoder.encode(dialogue("Hi", "Yo", "?", "!"))
+    assert (result.assistant_turns, result.trained_turns) == (1, 1)
 
 
 @pytest.mark.parametrize("fast", [True, False])
