@@ -8,13 +8,13 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from msm_hpc.base.errors import UserError
-from tokenization.manifest import read_manifest
+from tokenization.manifest import check_files, read_manifest
 
 UNKNOWN_SHARE = 0.01
 """A larger share of unknown tokens is warned of."""
@@ -215,6 +215,7 @@ def _pack(options: argparse.Namespace) -> None:
     from tokenization.packing import pack
     from tokenization.packing.pack import PackConfig, PackInputs
     from tokenization.packing.selection import Take
+    from tokenization.shards import shards_by_key
 
     shards = _shards(options)
     samples, tokens = _numbers("--samples", options.samples, int), _numbers("--tokens", options.tokens, int)
@@ -224,6 +225,7 @@ def _pack(options: argparse.Namespace) -> None:
     config = PackConfig(
         sequence_length=options.sequence_length, seed=options.seed, sources=tuple(takes), tokens=options.total_tokens
     )
+    _check_hashes(shards_by_key(shards).values())
     with _appearing(options.out) as folder:
         pack.run(config, PackInputs(shards=shards, tokenizer=options.tokenizer), folder)
     made = read_manifest(options.out)
@@ -270,9 +272,12 @@ def _show(options: argparse.Namespace) -> None:
 
 def _export_bridge(options: argparse.Namespace) -> None:
     from tokenization import bridge
+    from tokenization.shards import shards_by_key
 
+    shards = _shards(options)
+    _check_hashes([options.plan, *shards_by_key(shards).values()])
     with _appearing(options.out) as folder:
-        bridge.export(options.plan, _shards(options), folder)
+        bridge.export(options.plan, shards, folder)
     print(f"{options.out}: written")
 
 
@@ -293,6 +298,12 @@ def _assignments(option: str, texts: Sequence[str]) -> dict[str, str]:
             raise UserError(f"{option} {key}: given twice; give it once")
         given[key] = value
     return given
+
+
+def _check_hashes(folders: Iterable[Path]) -> None:
+    """In a campaign this is done for every step by who runs it."""
+    for folder in folders:
+        check_files(folder)
 
 
 @contextmanager
