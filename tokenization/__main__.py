@@ -16,34 +16,41 @@ from typing import Any, TypeVar
 from msm_hpc.base.errors import UserError
 from tokenization.manifest import check_files, read_manifest
 
-UNKNOWN_SHARE = 0.01
-"""A larger share of unknown tokens is warned of."""
 Number = TypeVar("Number", int, float)
 
 # Each command imports its own: those that encode nothing do without the tokenizer's libraries.
 
 EXAMPLE = """\
-A corpus is JSON lines (also .gz, .zst) or Parquet, a folder or a quoted glob of them, a folder that `datasets` saved,
-or hf:NAME[:SPLIT]. A row is a document {"text": "..."}, of which every token is trained on, or a chat {"messages":
-[{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}, of which the assistant's are. "id" names
-the row; any other fields are kept as its provenance.
+A corpus is JSON lines (also .gz, .zst) or Parquet, a folder or a quoted glob
+of them, a folder that `datasets` saved, or hf:NAME[:SPLIT]. A row is a
+document, of which every token is trained on, or a chat, of which the
+assistant's turns are:
 
-  python -m tokenization run    --corpus data.jsonl --tokenizer DIR --out shards/0
-  python -m tokenization pack   --shards chats=shards --sequence-length 4096 --tokenizer DIR --out plan
-  python -m tokenization verify shards/0 plan
-  python -m tokenization show   shards/0 --tokenizer DIR --document 3
-  python -m tokenization show   plan --shards chats=shards --tokenizer DIR --row 0
+  {"id": "d1", "text": "..."}
+  {"id": "c1", "messages": [{"role": "user", "content": "..."},
+                            {"role": "assistant", "content": "..."}]}
+
+"id" names the row; any other fields are kept as its provenance.
+
+  alias tok='python -m tokenization'
+  tok run    --corpus data.jsonl --tokenizer DIR --out shards/0
+  tok pack   --shards chats=shards --sequence-length 4096 --tokenizer DIR \\
+             --out plan
+  tok verify shards/0 plan
+  tok show   shards/0 --tokenizer DIR --document 3
+  tok show   plan --shards chats=shards --tokenizer DIR --row 0
 
 As a Slurm array of 16 tasks, each on its own share of the corpus:
 
-  python -m tokenization run --corpus data.jsonl --tokenizer DIR --task $SLURM_ARRAY_TASK_ID --tasks 16 \\
-      --out shards/$SLURM_ARRAY_TASK_ID
+  tok run --corpus data.jsonl --tokenizer DIR --tasks 16 \\
+      --task $SLURM_ARRAY_TASK_ID --out shards/$SLURM_ARRAY_TASK_ID
 
-Parts of sources: 5,000 chats; 8 million tokens of documents; or 20 million tokens shared 9 to 1:
+Parts of sources: 5,000 chats; 8 million tokens of documents; or 20 million
+tokens shared 9 to 1:
 
-  python -m tokenization pack ... --samples chats=5000
-  python -m tokenization pack ... --tokens documents=8000000
-  python -m tokenization pack ... --weight documents=9 --weight replay=1 --total-tokens 20000000
+  tok pack ... --samples chats=5000
+  tok pack ... --tokens documents=8000000
+  tok pack ... --weight documents=9 --weight replay=1 --total-tokens 20000000
 """
 
 
@@ -92,10 +99,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--corpus", type=Path, required=True, help="file, folder, 'glob' or hf:NAME[:SPLIT]")
-    command.add_argument("--tokenizer", type=Path, required=True, help="Hugging Face folder with tokenizer.json")
+    command.add_argument(
+        "--tokenizer", type=Path, required=True, metavar="DIR", help="Hugging Face folder with tokenizer.json"
+    )
     command.add_argument("--out", type=Path, required=True, help="new folder; it appears when it is complete")
-    command.add_argument("--task", type=int, default=0, help="which share, counted from 0")
-    command.add_argument("--tasks", type=int, default=1, help="how many shares")
+    command.add_argument("--task", type=int, default=0, metavar="K", help="which share, counted from 0")
+    command.add_argument("--tasks", type=int, default=1, metavar="N", help="how many shares")
     command.add_argument("--cot", choices=("train", "mask"), default="train", help="<think> blocks; default: train")
     command.add_argument(
         "--turns",
@@ -114,6 +123,7 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         "--max-bad",
         type=float,
         default=0.001,
+        metavar="SHARE",
         help="with skip: share of rows past which to stop, one is always allowed; default: 0.001",
     )
     command.set_defaults(command=_run)
@@ -121,16 +131,18 @@ def _add_run(command: argparse.ArgumentParser) -> None:
 
 def _add_pack(command: argparse.ArgumentParser) -> None:
     _add_shards(command, required=True)
-    command.add_argument("--sequence-length", type=int, required=True, help="most tokens in a row")
-    command.add_argument("--tokenizer", type=Path, help="to cut texts longer than a row where a sentence ends")
+    command.add_argument("--sequence-length", type=int, required=True, metavar="N", help="most tokens in a row")
+    command.add_argument(
+        "--tokenizer", type=Path, metavar="DIR", help="to cut texts longer than a row where a sentence ends"
+    )
     for option, what, help_ in (
         ("--samples", "COUNT", "so many documents of a source; default: all"),
         ("--tokens", "COUNT", "so many tokens of a source"),
         ("--weight", "SHARE", "its share of --total-tokens"),
     ):
         command.add_argument(option, action="append", default=[], metavar=f"SOURCE={what}", help=help_)
-    command.add_argument("--total-tokens", type=int, help="what the sources with --weight share")
-    command.add_argument("--seed", type=int, default=0, help="chooses the samples and the order of rows")
+    command.add_argument("--total-tokens", type=int, metavar="N", help="what the sources with --weight share")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the samples and the order of rows")
     command.add_argument("--out", type=Path, required=True, help="new folder; it appears when it is complete")
     command.set_defaults(command=_pack)
 
@@ -138,10 +150,10 @@ def _add_pack(command: argparse.ArgumentParser) -> None:
 def _add_show(command: argparse.ArgumentParser) -> None:
     command.add_argument("folder", type=Path, help="a shard folder with --document, a pack folder with --row")
     which = command.add_mutually_exclusive_group(required=True)
-    which.add_argument("--document", type=int)
-    which.add_argument("--row", type=int)
+    which.add_argument("--document", type=int, metavar="I")
+    which.add_argument("--row", type=int, metavar="I")
     _add_shards(command, required=False)
-    command.add_argument("--tokenizer", type=Path, required=True)
+    command.add_argument("--tokenizer", type=Path, required=True, metavar="DIR", help="what the shards were made with")
     command.set_defaults(command=_show)
 
 
@@ -177,7 +189,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _summarise(out: Path, made: Mapping[str, Any], tokenizer: Path) -> None:
-    if made["unknown_tokens"] > UNKNOWN_SHARE * made["tokens"]:
+    if made["unknown_tokens"]:
         print(
             f"warning: {made['unknown_tokens']:,} of {made['tokens']:,} tokens are words unknown to {tokenizer}, "
             "and lost",
@@ -190,11 +202,12 @@ def _summarise(out: Path, made: Mapping[str, Any], tokenizer: Path) -> None:
             "prints them in another way once later turns follow; --turns each_by_its_prefix trains each",
             file=sys.stderr,
         )
-    print(
-        f"{out}: {made['documents']:,} documents and {made['chats']:,} chats ({trained:,} of {turns:,} turns), "
-        f"{made['tokens']:,} tokens, {made['trainable_tokens']:,} of them trained on; {rejected:,} rows rejected; "
-        f"by {made['engine']['name']}"
-    )
+    print(f"{out}: {made['documents']:,} documents and {made['chats']:,} chats by {made['engine']['name']}")
+    print(f"  {made['tokens']:,} tokens, {made['trainable_tokens']:,} of them trained on")
+    if turns:
+        print(f"  {trained:,} of {turns:,} turns of the assistant are trained on")
+    if rejected:
+        print(f"  {rejected:,} rows were rejected")
 
 
 @contextmanager
@@ -233,7 +246,7 @@ def _pack(options: argparse.Namespace) -> None:
     dropped = sum(source["dropped"]["documents"] for source in made["sources"].values())
     print(
         f"{options.out}: {made['rows']:,} rows of {made['sequence_length']:,}, {made['tokens']:,} tokens, "
-        f"{made['waste']:.3%} padding; {split:,} long texts split, {dropped:,} long chats dropped"
+        f"{made['waste']:.3%} padding\n  {split:,} long texts split, {dropped:,} long chats dropped"
     )
 
 
@@ -257,6 +270,8 @@ def _verify(options: argparse.Namespace) -> None:
         tasks = ", ".join(map(str, corpus.missing))
         print(f"{corpus.corpus}: {counts}")
         print(f"  not all of it: tasks {tasks} are missing" if tasks else f"  content sha256 {corpus.sha256}")
+    if short := [corpus.corpus for corpus in found.corpora if corpus.missing]:
+        raise UserError(f"{', '.join(short)}: tasks are missing; give the shards of all tasks, or make those again")
 
 
 def _show(options: argparse.Namespace) -> None:

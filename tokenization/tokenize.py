@@ -23,6 +23,7 @@ from tokenization.reading.rejects import REJECTED, Rejects
 from tokenization.reading.rows import BadRow, ChatRow, DocumentRow, Row
 from tokenization.shards import ShardWriter
 from tokenization.tokenizer import TokenizerFolder
+from tokenization.unknown import check_known, check_sample
 
 BATCHES_AHEAD = 2
 
@@ -107,7 +108,7 @@ def run(config: TokenizeConfig, inputs: TokenizeInputs, out: Path, progress: Rep
         progress: is called after each batch.
 
     Raises:
-        UserError: a row of the corpus or the tokenizer cannot be used.
+        UserError: a row of the corpus or the tokenizer cannot be used, or the tokenizer does not know the text.
     """
     corpus = Corpus.open(inputs.corpus)
     tokenizer = TokenizerFolder(inputs.tokenizer)
@@ -129,6 +130,7 @@ def _tokenize(
     encoder = RowEncoder(tokenizer, share.bytes, config.cot, config.turns, config.special_text, why_slow)
     with ShardWriter(out, tokenizer.facts.vocab_size) as shard:
         counts = _write(config, share, encoder, shard, out, progress)
+    check_known(tokenizer, counts.unknown_tokens, counts.tokens)
     manifest = ShardManifest(
         source=corpus.name,
         task=config.task,
@@ -167,6 +169,8 @@ def _write(
             rows = _usable(batch, rejects)
             if config.turns == "each_by_its_prefix":
                 rows = [sequence for row in rows for sequence in by_turn(row)]
+            if not counts.tokens:
+                check_sample(encoder.tokenizer, [text for row in rows for text in _texts(row)])
             encoded = encoder.encode(rows)
             for error in encoded.rejected.values():
                 rejects.add(error)
@@ -188,6 +192,10 @@ def _usable(batch: Sequence[Row | BadRow], rejects: Rejects) -> list[Row]:
         else:
             rows.append(row)
     return rows
+
+
+def _texts(row: Row) -> list[str]:
+    return [row.text] if isinstance(row, DocumentRow) else [message.content for message in row.messages]
 
 
 def by_turn(row: Row) -> list[Row]:

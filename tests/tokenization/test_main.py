@@ -35,6 +35,17 @@ def made(make_tokenizer: Any, write_corpus: Any, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize("command", ["", "run", "pack", "verify", "show", "export-bridge"])
+def test_help_fits_a_narrow_terminal(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as stopped:
+        main([*command.split(), "--help"])
+    assert stopped.value.code == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
 def test_run_and_pack_make_folders_that_open(made: Path) -> None:
     assert len(Shard(made / "shards" / "0")) == 3
     assert Plan(made / "plan").sequence_length == 64
@@ -105,7 +116,10 @@ def test_verify_prints_one_content_hash_for_any_number_and_order_of_tasks(
     assert verified(tokenise(made, 2)) == [counts, digest]
     eleven = tokenise(made, 11)
     assert verified(sorted(eleven)) == verified(eleven) == [counts, digest]
-    assert verified(eleven[:10])[1] == "  not all of it: tasks 10 are missing"
+    assert main(["verify", *eleven[:10]]) == 2
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[-1] == "  not all of it: tasks 10 are missing"
+    assert printed.err.startswith(f"error: {made}/data.jsonl: tasks are missing; give the shards of all tasks")
 
 
 def test_verify_keeps_corpora_apart(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,7 +148,11 @@ DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes] | None, str]] = {
     "mask of ones": ("shard.mask", lambda data: b"\1" * len(data), "shard.mask: "),
     "tokens cut short": ("shard.bin", lambda data: data[:-2], "shard.bin: "),
     "index cut short": ("shard.idx", lambda data: data[:-8], "shard.idx: "),
-    "index of wider tokens": ("shard.idx", lambda data: data[:17] + b"\4" + data[18:], "shard.bin: .* where shard.idx says"),
+    "index of wider tokens": (
+        "shard.idx",
+        lambda data: data[:17] + b"\4" + data[18:],
+        "shard.bin: .* where shard.idx says",
+    ),
     "a negative length": ("shard.idx", lambda data: data[:34] + b"\xff" * 4 + data[38:], "shard.idx: "),
     "no manifest": ("manifest.json", None, "manifest.json: no such file"),
 }
@@ -231,11 +249,12 @@ def test_turns_that_are_not_trained_are_warned_of(made: Path, capsys: pytest.Cap
     assert main([*run, "--out", f"{made}/printed"]) == 0
     printed = capsys.readouterr()
     assert printed.err.startswith("warning: 1 of 2 turns of the assistant are not trained on: the chat template")
-    assert "0 documents and 1 chats (1 of 2 turns), " in printed.out
+    assert "  1 of 2 turns of the assistant are trained on\n" in printed.out
     assert main([*run, "--out", f"{made}/each", "--turns", "each_by_its_prefix"]) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
-    assert "0 documents and 2 chats (2 of 2 turns), " in printed.out
+    assert "0 documents and 2 chats" in printed.out
+    assert "  2 of 2 turns of the assistant are trained on\n" in printed.out
 
 
 def test_show_marks_what_is_not_trained_on(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -356,9 +375,8 @@ def test_a_full_disk_is_one_line(
     assert not (made / "new").exists()
 
 
-def test_words_that_the_tokenizer_does_not_know_are_warned_of(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def word_tokenizer(folder: Path) -> Path:
+    """It knows one word."""
     words = {"type": "WordLevel", "vocab": {"?": 0, "<eod>": 1, "<pad>": 2, "known": 3}, "unk_token": "?"}
     special = [{"id": n, "content": t, "special": True} | FLAGS for n, t in ((1, "<eod>"), (2, "<pad>"))]
     tokenizer = {
@@ -367,10 +385,31 @@ def test_words_that_the_tokenizer_does_not_know_are_warned_of(
         "pre_tokenizer": {"type": "WhitespaceSplit"},
         "model": words,
     }
-    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
-    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<eod>", "pad_token": "<pad>", "unk_token": "?"}')
-    (tmp_path / "data.jsonl").write_text('{"text": "known words are known"}\n')
-    run = ["run", "--corpus", f"{tmp_path}/data.jsonl", "--tokenizer", str(tmp_path), "--out", f"{tmp_path}/new"]
-    assert main(run) == 0
-    assert capsys.readouterr().err == f"warning: 2 of 5 tokens are words unknown to {tmp_path}, and lost\n"
-    assert json.loads((tmp_path / "new" / "manifest.json").read_text())["unknown_tokens"] == 2
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (folder / "tokenizer_config.json").write_text('{"eos_token": "<eod>", "pad_token": "<pad>", "unk_token": "?"}')
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("texts", "unknown", "error"),
+    [
+        (["known " * 98 + "word"], 1, None),
+        (["known words are known"], None, "44.4% of the characters of a sample are lost ('wordsae'), more than 2%"),
+        (["known " * 200 + "word " * 10], None, "10 of 211 tokens (4.7%) are its unknown token, more than 2%"),
+    ],
+)
+def test_text_that_the_tokenizer_does_not_know_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], texts: list[str], unknown: int | None, error: str | None
+) -> None:
+    tokenizer = word_tokenizer(tmp_path / "words")
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    run = ["run", "--corpus", f"{tmp_path}/data.jsonl", "--tokenizer", str(tokenizer), "--out", f"{tmp_path}/new"]
+    assert main(run) == (2 if error else 0)
+    printed = capsys.readouterr().err
+    if error:
+        assert printed.startswith(f"error: {tokenizer}: does not know this text: {error}; take a tokenizer")
+        assert not (tmp_path / "new").exists()
+    else:
+        assert printed == f"warning: 1 of 100 tokens are words unknown to {tokenizer}, and lost\n"
+        assert json.loads((tmp_path / "new" / "manifest.json").read_text())["unknown_tokens"] == unknown
