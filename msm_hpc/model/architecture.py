@@ -156,16 +156,21 @@ class Transformer:
         return self.shape.num_key_value_heads * self.head_dim
 
     @property
-    def parameters(self) -> int:
-        """Weights of the whole model, without the rows that pad the vocabulary."""
+    def layer_parameters(self) -> int:
+        """Weights of one layer."""
         shape = self.shape
         width = shape.hidden_size
         attention = 2 * (self.query_rows + self.key_rows) * width
         biases = self.query_rows + 2 * self.key_rows if self.qkv_bias else 0
         norms = 2 * width + (2 * self.head_dim if self.qk_norm else 0)
-        layer = attention + biases + 3 * width * shape.intermediate_size + norms
-        embeddings = (1 if shape.tie_word_embeddings else 2) * self.vocab_size * width
-        return embeddings + shape.num_hidden_layers * layer + width
+        return attention + biases + 3 * width * shape.intermediate_size + norms
+
+    @property
+    def parameters(self) -> int:
+        """Weights of the whole model, without the rows that pad the vocabulary."""
+        shape = self.shape
+        embeddings = (1 if shape.tie_word_embeddings else 2) * self.vocab_size * shape.hidden_size
+        return embeddings + shape.num_hidden_layers * self.layer_parameters + shape.hidden_size
 
 
 def read_architecture(folder: Path) -> Transformer:
@@ -240,11 +245,11 @@ def config_fields(model: Transformer) -> dict[str, Any]:
         "vocab_size": model.vocab_size,
         "head_dim": model.head_dim,
         **asdict(model.shape),
-        **rope_fields(model),
+        **_rope_fields(model),
     }
 
 
-def rope_fields(model: Transformer) -> dict[str, Any]:
+def _rope_fields(model: Transformer) -> dict[str, Any]:
     """RoPE as transformers 5 spells it (``rope_parameters``), and as earlier versions and what builds on them do.
 
     Each reads its own spelling and takes a default where that is missing, without a word.
