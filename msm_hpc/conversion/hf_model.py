@@ -14,7 +14,7 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.conversion.files import DESCRIPTION, LICENCES
@@ -83,15 +83,14 @@ def open_model(path: Path) -> HfModel:
     if gguf_file is None:
         fields = read_object(folder / "config.json")
         architecture = parse_architecture(f"{folder}/config.json", fields)
-    else:
-        fields = _gguf_fields(path)
+        if has_safetensors(folder):
+            stored = StoredWeights(folder)
+            return HfModel(folder, None, fields, architecture, stored, _check_stored(folder, stored, architecture))
+    config = _configuration(folder, gguf_file)
+    if gguf_file is not None:
+        fields = _gguf_fields(config)
         architecture = parse_architecture(str(path), fields)
-    weights: Mapping[str, Tensor]
-    if gguf_file is None and has_safetensors(folder):
-        weights = StoredWeights(folder)
-        dtype = _check_stored(folder, weights, architecture)
-    else:
-        weights, dtype = _load_whole(path, folder, gguf_file)
+    weights, dtype = _load_whole(path, folder, config, gguf_file)
     return HfModel(folder, gguf_file, fields, architecture, weights, dtype)
 
 
@@ -110,15 +109,19 @@ def _check_gguf_packages() -> None:
         raise UserError("model.gguf_file: reading GGUF needs two more packages; run: pip install gguf accelerate")
 
 
-def _gguf_fields(path: Path) -> dict[str, Any]:
-    """The fields of a ``config.json`` for the weights of a GGUF file, without the quantization that loading undoes."""
+def _configuration(folder: Path, gguf_file: str | None) -> PreTrainedConfig:
     try:
-        config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+        return AutoConfig.from_pretrained(folder, gguf_file=gguf_file)
     except _UNREADABLE as error:
-        raise UserError(f"{path} cannot be opened by transformers: {error}") from error
+        raise UserError(f"{folder / (gguf_file or '')} cannot be opened by transformers: {error}") from error
+
+
+def _gguf_fields(config: PreTrainedConfig) -> dict[str, Any]:
+    """The fields of a ``config.json`` for the weights of a GGUF file, without the quantization that loading undoes."""
     fields: dict[str, Any] = json.loads(config.to_json_string())
     names = [name for name, family in FAMILIES.items() if family.model_type == config.model_type]
-    return {**fields, "architectures": config.architectures or names, "quantization_config": None}
+    fields |= {"architectures": config.architectures or names}
+    return {name: value for name, value in fields.items() if name not in ("quantization_config", "_name_or_path")}
 
 
 def _check_stored(folder: Path, weights: StoredWeights, model: Transformer) -> torch.dtype:
@@ -147,11 +150,14 @@ def _all_shapes(tensor: GlobalTensor) -> dict[str, tuple[int, ...]]:
     return {name: shape for layer in layers for name, shape in tensor.hf_shapes(layer).items()}
 
 
-def _load_whole(path: Path, folder: Path, gguf_file: str | None) -> tuple[dict[str, Tensor], torch.dtype]:
+def _load_whole(
+    path: Path, folder: Path, config: PreTrainedConfig, gguf_file: str | None
+) -> tuple[dict[str, Tensor], torch.dtype]:
     """All weights in memory, by transformers, which dequantizes GGUF."""
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
+            config=config,
             gguf_file=gguf_file,
             dtype="auto",
             output_loading_info=True,
