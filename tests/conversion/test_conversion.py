@@ -246,6 +246,11 @@ def test_weights_that_are_not_in_safetensors(tmp_path: Path) -> None:
     (source / "model.safetensors").unlink()
     after = weights(export(import_model(source, tmp_path / "model"), tmp_path / "exported"))
     assert all(torch.equal(before[name], after[name]) for name in before)
+    whole = (source / "pytorch_model.bin").read_bytes()
+    for number, damaged in enumerate((whole[: len(whole) // 2], b"", b"not a pickle")):
+        (source / "pytorch_model.bin").write_bytes(damaged)
+        with pytest.raises(UserError, match="source cannot be loaded by transformers"):
+            import_model(source, tmp_path / str(number))
 
 
 def test_a_checkpoint_of_another_model_is_not_exported(tmp_path: Path) -> None:
