@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.config.stages import ExportConfig
 from tests.conversion.byte_level import write_bpe
 from tests.conversion.models import export, import_model, make_model, weights
+from tests.tokenization.real_tokenizers import real_tokenizer
 from tokenization.tokenizer import load_tokenizer
 
 TEXT = "In 2023 it was\n    42 of them, 1   2.<|im_end|>"
@@ -151,3 +153,27 @@ def test_a_folder_without_tokenizer_json_gets_one_from_its_vocabulary(
     (source / "vocab.json").write_text("{")
     with pytest.raises(UserError, match="source: its tokenizer cannot be opened by transformers"):
         import_model(source, tmp_path / "again")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "family", "tokenizer_class"),
+    [("qwen25", "qwen2", "Qwen2Tokenizer"), ("llama3", "llama", "PreTrainedTokenizerFast")],
+)
+def test_the_ids_of_published_tokenizers_pass_the_gate(
+    name: str,
+    family: str,
+    tokenizer_class: str,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source = make_model(tmp_path / "source", family, vocab_size=151_936)
+    for path in source.glob("*token*"):
+        path.unlink()
+    shutil.copytree(real_tokenizer(name, tmp_path_factory), source, dirs_exist_ok=True)
+    config = json.loads((source / "tokenizer_config.json").read_text())
+    (source / "tokenizer_config.json").write_text(json.dumps({**config, "tokenizer_class": tokenizer_class}))
+    out = export(import_model(source, tmp_path / "model"), tmp_path / "out")
+    assert "makes other ids" not in caplog.text
+    assert (out / "tokenizer_config.json").read_bytes() == (source / "tokenizer_config.json").read_bytes()
