@@ -9,8 +9,8 @@ Four things are compared, and none takes memory or time that grows with the mode
    (All of them would mean reading 64 GB once more; a file that is damaged later is found by its hash.)
 4. **Logits.** Transformers computes the first layers of the exported model. The model step did so with the *given*
    folder, and where nothing was trained since, both must agree; else they must be finite. Layers are alike, so that a
-   wrong RoPE, norm, bias or order of heads shows in the first: as many are taken as fit into :data:`MEMORY`, and the
-   rows of a short vocabulary, so that a model of 135M parameters is computed whole, and one of 32B in one layer.
+   wrong RoPE, norm, bias or order of heads shows in the first: as many are taken as fit into :data:`MEMORY`, at least
+   one, and the first rows of the vocabulary. Of a model of 32B that is one layer: 2 GB and 14 CPU-seconds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from msm_hpc.model.architecture import Transformer, read_object
 from tokenization.engines.hard_sample import hard_sample
 from tokenization.tokenizer import CONFIG, TOKENIZER, TokenizerFolder
 
-MEMORY = 2 << 30
+MEMORY = 256 << 20
 """Bytes of the layers that are computed, in float32; one layer is taken where it is larger."""
 VOCABULARY = 256
 POSITIONS = 64
