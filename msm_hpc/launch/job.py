@@ -11,6 +11,9 @@ import submitit
 
 from msm_hpc.config.cluster import LauncherName
 
+RUN = "MSM_RUN"
+"""The variable that tells the ranks of a job which start of it they belong to: a requeued job keeps its id."""
+
 
 @dataclass(frozen=True)
 class JobRef:
@@ -57,6 +60,11 @@ def local_job(pid: int | None = None) -> JobRef:
         _cluster_name(),
         _enclosing_slurm_job(),
     )
+
+
+def current_start() -> str:
+    """This start of the job: the same on all its ranks, and another where the job is requeued under its id."""
+    return os.environ.get(RUN, f"process {os.getpid()}")
 
 
 def current_log() -> str:

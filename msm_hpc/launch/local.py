@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
@@ -21,9 +22,9 @@ import submitit
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.cluster import Cluster, WorkClass
-from msm_hpc.launch import entry, local_processes, ranks
+from msm_hpc.launch import entry, local_processes
 from msm_hpc.launch.causes import Interruption, by_signal_alone
-from msm_hpc.launch.job import JobRef, is_elsewhere, is_running, local_job
+from msm_hpc.launch.job import RUN, JobRef, is_elsewhere, is_running, local_job
 from msm_hpc.launch.request import ArrayRequest
 
 FOREVER_MINUTES = 60 * 24 * 365  # submitit's default ends a job after two minutes
@@ -127,7 +128,7 @@ def start_local(folder: Path, count: int, function: Callable[..., None], *argume
     local_processes.name_starter()
     executor = submitit.LocalExecutor(folder)
     executor.update_parameters(tasks_per_node=count, timeout_min=FOREVER_MINUTES)
-    os.environ[ranks.RUN] = ranks.new_run()
+    os.environ[RUN] = secrets.token_hex(16)
     hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # children inherit that it is ignored
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # and this
     try:

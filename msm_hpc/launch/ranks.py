@@ -6,17 +6,15 @@ A port that follows from the job's id may be busy, and is again when the job is 
 
 from __future__ import annotations
 
-import os
 import socket
 import time
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import submitit
 
-RUN = "MSM_RUN"
-"""Names one run of one job, in all its ranks: a requeued job keeps its id."""
+from msm_hpc.launch.job import current_start
+
 SECONDS_TO_MEET = 300
 _HELD: list[socket.socket] = []
 
@@ -26,7 +24,7 @@ class Ranks:
     """This process's place among the processes of its job.
 
     Attributes:
-        run: the word in :data:`RUN`; empty outside of a job.
+        run: which start of the job this is; empty outside of a job.
         folder: one that all ranks see, for the file of the port.
     """
 
@@ -43,7 +41,6 @@ class Ranks:
         Raises:
             TimeoutError: rank 0 has not written its port for minutes; its log says why.
         """
-        assert self.run, "the script of a job names its run"
         file = self.folder / f".port.{self.run}.{meeting}"
         return {
             "RANK": str(self.rank),
@@ -61,13 +58,7 @@ def current_ranks() -> Ranks:
     except RuntimeError:
         return Ranks(0, 1, 0, "127.0.0.1")
     address = "127.0.0.1" if job.num_nodes == 1 else job.hostnames[0]
-    run, folder = os.environ.get(RUN, ""), job.paths.folder
-    return Ranks(job.global_rank, job.num_tasks, job.local_rank, address, run, folder)
-
-
-def new_run() -> str:
-    """A word for :data:`RUN`."""
-    return uuid.uuid4().hex
+    return Ranks(job.global_rank, job.num_tasks, job.local_rank, address, current_start(), job.paths.folder)
 
 
 def _take_port(file: Path) -> int:

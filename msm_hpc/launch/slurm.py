@@ -18,8 +18,7 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.config.cluster import Cluster, WorkClass
 from msm_hpc.launch import entry, slurm_commands
 from msm_hpc.launch.causes import Interruption, by_signal_alone
-from msm_hpc.launch.job import JobRef, user_name
-from msm_hpc.launch.ranks import RUN
+from msm_hpc.launch.job import RUN, JobRef, user_name
 from msm_hpc.launch.refusals import key_to_change
 from msm_hpc.launch.request import ArrayRequest
 

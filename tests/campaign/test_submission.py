@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import write_json
 from msm_hpc.campaign import slurm_run
 from msm_hpc.campaign.local_run import RunState, run_local
 from msm_hpc.campaign.slurm_run import SubmissionPlan, plan_submission, submit
@@ -24,7 +25,7 @@ from msm_hpc.graph.steps import Step
 from msm_hpc.launch import slurm_commands
 from msm_hpc.launch.job import JobRef, local_job
 from msm_hpc.store.journal import Journal
-from msm_hpc.store.records import Attempt
+from msm_hpc.store.records import Attempt, now
 from msm_hpc.store.store import Store
 from tests.toy_slurm import ToySlurm
 
@@ -214,7 +215,7 @@ def test_what_sbatch_would_refuse_is_known_before_anything_is_submitted(
 def finish(store: Store, *steps: Step) -> None:
     for step in steps:
         (store.of(step).path / "out").mkdir(parents=True)
-        (store.of(step).path / "done.json").write_text("{}")
+        write_json(store.of(step).path / "done.json", {"files": {}, "attempt": 1, "at": now()})
 
 
 def test_what_waits_for_a_failed_step_is_taken_back_and_waits_for_the_new_one(store: Store, slurm: ToySlurm) -> None:

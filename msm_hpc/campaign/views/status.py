@@ -64,6 +64,8 @@ def _ended(attempts: tuple[Attempt, ...], lease: JobRef | None) -> State:
     """The state of a step that no living job holds, by its last attempt, and the last job that is known to have it."""
     held = lease is not None and not (attempts and attempts[-1].job.id == lease.id)
     last = attempts[-1].cause if attempts else "cancelled"
+    if last == "done":  # its result was damaged or deleted since
+        return "waiting"
     if last == "cancelled":
         return "lost" if held else "waiting"
     return "failed" if last is not None else "lost"
