@@ -23,6 +23,7 @@ from msm_hpc.launch.refusals import key_to_change
 from msm_hpc.launch.request import ArrayRequest
 
 log = logging.getLogger(__name__)
+NO_SBATCH = "cluster=slurm, but sbatch is not on the PATH; run on a login node, or use cluster=local"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class SlurmLauncher:
             UserError: there is no Slurm here, or sbatch refuses the script.
         """
         if not slurm_commands.can_submit():
-            raise UserError("cluster=slurm, but sbatch is not on the PATH; run on a login node, or use cluster=local")
+            raise UserError(NO_SBATCH)
         folder.mkdir(parents=True, exist_ok=True)
         answer = slurm_commands.sbatch(self.render(folder, request))
         job = answer.job or self.submitted({request.token} - {""}).get(request.token)  # it may have been only slow
@@ -86,6 +87,9 @@ class SlurmLauncher:
             (each.work, each.nodes, each.ranks_per_node): each
             for each in sorted(requests, key=lambda request: request.elements)
         }
+        if shapes and not slurm_commands.can_submit():
+            yield NO_SBATCH
+            return
         for request in shapes.values():
             script = self.render(folder, replace(request, dependency="", token=""))
             if refusal := slurm_commands.sbatch(script, "--test-only").refusal:

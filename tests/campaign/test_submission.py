@@ -166,6 +166,15 @@ def test_where_squeue_fails_nothing_is_submitted(store: Store, slurm: ToySlurm) 
     assert len(slurm.submitted()) == 3
 
 
+def test_without_slurm_nothing_is_written_but_the_reason_said(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="sbatch is not on the PATH; run on a login node, or use cluster=local"):
+        run(store)
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
 def test_a_job_that_sbatch_did_not_tell_of_is_found(store: Store, slurm: ToySlurm) -> None:
     script = slurm.folder / "sbatch"
     script.write_text(script.read_text() + 'echo "sbatch: error: Socket timed out on send/recv operation" >&2; exit 1')
