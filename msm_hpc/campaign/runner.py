@@ -285,4 +285,4 @@ def cause_of(error: BaseException | None) -> Cause:
         return launcher_of_job(job).why_stopped(job, error.signal)
     if isinstance(error, RankLostError):
         return "rank lost"
-    return "code"
+    return "user" if isinstance(error, UserError) else "code"

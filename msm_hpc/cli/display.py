@@ -12,9 +12,14 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from msm_hpc.base.progress import read_progress
+from msm_hpc.base.text import say
 from msm_hpc.campaign.local_run import RunState
+from msm_hpc.campaign.views.ends import ended
+from msm_hpc.campaign.views.failures import alike, pattern
+from msm_hpc.campaign.views.jobs import holders
 from msm_hpc.cli.clock import Clock
-from msm_hpc.cli.views.failures import print_failures
+from msm_hpc.cli.views.failures import print_failure
+from msm_hpc.graph.steps import Step
 from msm_hpc.store.store import Store
 
 SECONDS_BETWEEN_LINES = 60
@@ -42,6 +47,7 @@ class Display:
         self._whole = self._bars.add_task("[bold]campaign", text="")
         self._lines: dict[str, TaskID] = {}
         self._reported: set[str] | None = None
+        self._failures: set[tuple[str, str]] = set()
         self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -84,12 +90,10 @@ class Display:
             text = "running in another run" if holder else "starting"
             if holder is not None:
                 lease = self._store.of(step).lease_file
-                self._console.print(
+                say(
+                    self._console,
                     f"waiting for {step.name}, which is running in job {holder.id} {holder.host} of another run; "
                     f"if that is gone, delete {lease}",
-                    markup=False,
-                    highlight=False,
-                    soft_wrap=True,
                 )
             self._lines[identity] = self._bars.add_task(f"  {step.name}", total=None, text=text)
         if progress := read_progress(self._store.of(step).partial):
@@ -106,5 +110,13 @@ class Display:
             took = self._clock.took(state, identity) if end == "done" else ""
             self._console.print(Text.assemble((f"{end:>7}", COLOURS[end]), f" {step.name} ", (took, "dim")))
             if end == "failed":
-                print_failures(self._console, [step], self._store)
+                self._print_failure(step)
         self._reported |= settled
+
+    def _print_failure(self, step: Step) -> None:
+        """Why a step failed, unless another has failed in the same words."""
+        end = ended(step, self._store, holders([step], self._store))
+        if end is None or (end.cause, pattern(end)) in self._failures:
+            return
+        self._failures.add((end.cause, pattern(end)))
+        print_failure(self._console, *alike([end]))

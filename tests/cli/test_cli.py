@@ -149,7 +149,7 @@ def test_status_and_why_of_a_campaign_that_never_ran(tmp_path: Path, capsys: pyt
     where = ["campaign=demo", f"root={tmp_path}"]
     assert main(["status", *where]) == 0
     shown = capsys.readouterr().out
-    assert "waiting" in shown
+    assert "8 not started" in shown
     assert f"Nothing here yet: no step of this campaign was ever started below {tmp_path}" in shown
     assert main(["why", "pretrain/base", *where]) == 0
     assert (
@@ -157,7 +157,7 @@ def test_status_and_why_of_a_campaign_that_never_ran(tmp_path: Path, capsys: pyt
         in capsys.readouterr().out
     )
     assert main(["why", *where]) == 0
-    assert re.search(r"8 steps: generate/.* …\n  not run yet\n", capsys.readouterr().out)
+    assert re.search(r"8 steps: generate/.* and 5 more\n  not run yet\n", capsys.readouterr().out)
 
 
 def test_a_report_without_results_shows_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from msm_hpc.campaign.views.ends import ended
 from msm_hpc.campaign.views.jobs import Holders, holders
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import File, Origin, Step, origins, result_fields
@@ -34,17 +35,14 @@ def grouped(graph: Graph, store: Store) -> dict[tuple[str, ...], list[Step]]:
 
 
 def _reasons(step: Step, store: Store, jobs: Holders, comparison: _Comparison) -> list[str]:
-    folder = store.of(step)
-    if folder.done:
+    if store.done(step):
         return []
-    if job := jobs.running(step):
-        return [f"job {job.id} holds it: {jobs.doubt}" if jobs.doubt else f"it is running, in job {job.id}"]
-    attempts = folder.attempts()
-    if attempts and attempts[-1].cause is not None:
-        return [f"its last attempt ended: {attempts[-1].cause}: {attempts[-1].message}"]
-    if attempts:
-        return ["its last attempt ended without a record"]
-    return comparison.reasons(step)
+    if held := jobs.in_words(step):
+        return [f"it {held}"]
+    end = ended(step, store, jobs)
+    if end is None or end.cause == "upstream":
+        return comparison.reasons(step)
+    return [f"its last attempt ended: {end.cause}: {end.message}"]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from msm_hpc.base.files import read_json, write_json
+from msm_hpc.campaign.views.ends import NO_RECORD
 from msm_hpc.campaign.views.why import grouped, why
 from msm_hpc.graph.build import Graph
 from msm_hpc.launch.job import JobRef, local_job
@@ -79,7 +80,7 @@ def test_a_failed_step_gives_its_cause(graph: GraphOf, store: Store) -> None:
     store.of(step).write_attempt(1, attempt)
     assert why(step, graph(), store) == ["its last attempt ended: code: RuntimeError: no"]
     store.of(step).write_attempt(2, Attempt(job, "host", 1, None, "", now()))
-    assert why(step, graph(), store) == ["its last attempt ended without a record"]
+    assert why(step, graph(), store) == [f"its last attempt ended: lost: {NO_RECORD}"]
 
 
 def test_steps_that_share_a_reason_are_shown_together(graph: GraphOf, store: Store) -> None:
