@@ -11,8 +11,8 @@ from msm_hpc.launch.job import JobRef
 
 LOG_LINES = 12
 TAIL_BYTES = 16_384
-RAISED = "Submitted job triggered an exception"
-"""submitit's line above the traceback of what ended a job."""
+RAISED = ("Submitted job triggered an exception", "Traceback (most recent call last)")
+"""submitit's line above the traceback of what ended a job, and Python's."""
 
 
 def log_of(folder: Path, job: JobRef) -> Path:
@@ -26,7 +26,7 @@ def read_log(path: Path, traceback: bool = True) -> Iterator[str]:
         return
     with path.open(encoding="utf-8", errors="replace") as file:
         lines = (line.rstrip("\n") for line in file)
-        yield from lines if traceback else takewhile(lambda line: RAISED not in line, lines)
+        yield from lines if traceback else takewhile(lambda line: not any(words in line for words in RAISED), lines)
 
 
 def tail(path: Path) -> list[str]:

@@ -20,7 +20,7 @@ from tests.commands import Commands
 STAMP = "2026-01-01T00:00:00.000+00:00"
 STEP = "pretrain/base"
 ATTEMPT = Attempt(JobRef("slurm", "64_3"), "n1", 1, None, "", STAMP, STAMP)
-TRACEBACK = f"step 7\nsubmitit ERROR - {RAISED}\nTraceback (most recent call last):\nboom\n"
+TRACEBACK = f"step 7\nsubmitit ERROR - {RAISED[0]}\nTraceback (most recent call last):\nboom\n"
 
 
 @pytest.fixture

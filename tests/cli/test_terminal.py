@@ -73,11 +73,11 @@ def test_a_pipe_gets_whole_lines(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
-    for command in (["status"], ["why"]):
+    for command in (["status"], ["why"], ["plan", "--help"]):
         reader, writer = os.pipe()
         os.close(reader)
         where = ["campaign=demo", f"root={tmp_path}"]
-        program = [sys.executable, "-m", "msm_hpc.cli.main", *command, *where]
+        program = [sys.executable, "-m", "msm_hpc", *command, *where]
         ended = subprocess.run(program, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
         os.close(writer)
         assert (ended.returncode, ended.stderr) == (1, "")

@@ -68,7 +68,7 @@ def _print_arrays(session: Session, show_scripts: bool) -> None:
 def probe(arguments: StageArguments = None, config_dir: ConfigDir = None) -> int:
     """Measure the best few layouts of a training."""
     given = sort_arguments(arguments, "stage")
-    session = given.session(config_dir)
+    session = given.session(config_dir, named=True)
     if len(session.configs) > 1:
         names = ", ".join(config.model.name for config in session.configs)
         raise UserError(f"a probe measures one model, and this campaign has {names}: add model=NAME")

@@ -34,7 +34,7 @@ from msm_hpc.launch.local_processes import hangup_interrupts
 
 def run(arguments: Arguments = None, config_dir: ConfigDir = None) -> int:
     """Run a campaign: what is done is kept, what failed is retried."""
-    session = sort_arguments(arguments).session(config_dir).ready()
+    session = sort_arguments(arguments).session(config_dir, named=True).ready()
     check_disk(session.graph, session.store, session.config.cluster)
     print_notes(session)
     session.remember()
@@ -47,7 +47,7 @@ def rehearse(
     config_dir: ConfigDir = None,
 ) -> int:
     """Run all of it here, on a shrunken model with its true layouts."""
-    session = sort_arguments(arguments).session(config_dir)
+    session = sort_arguments(arguments).session(config_dir, named=True)
     rehearsals = rehearse_all([settle(config).config for config in session.configs], max_ranks)
     began = time.monotonic()
     small = replace(session, instead=tuple(each.config for each in rehearsals)).ready()
@@ -64,7 +64,7 @@ def rehearse(
 def stage(arguments: StepArguments = None, config_dir: ConfigDir = None) -> int:
     """Run one step in this shell."""
     given = sort_arguments(arguments, "step")
-    session = given.session(config_dir).ready()
+    session = given.session(config_dir, named=True).ready()
     step, store = session.graph.find(str(given.step)), session.store
     store.register((step,))
     if step.ranks == 1:

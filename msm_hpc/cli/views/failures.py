@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from msm_hpc.base.text import say
+from msm_hpc.base.text import few, say
 from msm_hpc.campaign.views.ends import Ended
 from msm_hpc.campaign.views.failures import Failure, alike
 from msm_hpc.graph.steps import Step
@@ -17,8 +17,6 @@ LITTLE = 2**20
 """Fewer free bytes than these are reported below failures."""
 MOST = 12
 """Different failures that are shown; the others are counted."""
-NAMES = 3
-"""Of steps that share something, named one by one."""
 
 
 def print_failures(console: Console, ends: Sequence[Ended], root: Path) -> None:
@@ -53,8 +51,7 @@ def names_of(steps: Sequence[Step]) -> str:
     first, *more = steps
     if not more:
         return f"{first.name} ({first.id})"
-    names = ", ".join(step.name for step in steps[:NAMES])
-    return f"{len(steps):,} steps: {names}" + (f" and {len(steps) - NAMES:,} more" if len(steps) > NAMES else "")
+    return f"{len(steps):,} steps: {few([step.name for step in steps])}"
 
 
 def _print_full_disk(console: Console, root: Path) -> None:

@@ -50,4 +50,4 @@ def _print(session: Session, sentence: str, log: Path | None, traceback: bool = 
     if sentence:
         say(session.console, sentence, f"log: {log}", "")
     for line in read_log(log, traceback):
-        session.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        session.console.file.write(f"{line}\n")

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.text import Text
 
-from msm_hpc.base.text import say
+from msm_hpc.base.text import few, say
 from msm_hpc.campaign.views.status import State, StepStatus
-from msm_hpc.cli.views.failures import NAMES
 from msm_hpc.cli.views.table import Listing
 from msm_hpc.graph.build import Graph
 from msm_hpc.store.store import Store
@@ -55,10 +54,10 @@ def print_notes_on(console: Console, statuses: Sequence[StepStatus], store: Stor
         ("cancelled", "; `msm run` runs again"),
     ):
         if alike := [status for status in statuses if status.state == state]:
-            say(console, f"{state}: {_names([_how_far(status) for status in alike])}{then}")
+            say(console, f"{state}: {few([_how_far(status) for status in alike])}{then}")
     for reason, why in REASONS.items():
         if held := [status.step.name for status in statuses if status.reason == reason]:
-            say(console, f"{reason}: {_names(held)}: {why}")
+            say(console, f"{reason}: {few(held)}: {why}")
     for why in dict.fromkeys(status.reason for status in statuses if status.state == "unknown"):
         _print_unknown(console, [status for status in statuses if status.reason == why], why, store)
 
@@ -67,7 +66,7 @@ def _print_unknown(console: Console, held: Sequence[StepStatus], why: str, store
     lease = store.of(held[0].step).lease()
     job = f"job {lease.id} {lease.host and f'on {lease.host} '}" if lease else "a job "
     file = store.of(held[0].step).lease_file
-    names = _names([status.step.name for status in held])
+    names = few([status.step.name for status in held])
     say(console, f"unknown: {names}: {job}holds the first: {why}; if it is gone for certain, delete {file}")
 
 
@@ -89,8 +88,3 @@ def _how_far(status: StepStatus) -> str:
     progress = status.progress
     at = f" at {progress.done:,} of {progress.total:,} {progress.unit}" if progress else ""
     return f"{status.step.name}{at}"
-
-
-def _names(names: Sequence[str]) -> str:
-    more = len(names) - NAMES
-    return ", ".join(names[:NAMES]) + (f" and {more:,} more" if more > 0 else "")

@@ -73,7 +73,7 @@ class Listing:
 
     def _table(self, widths: Sequence[int]) -> Table:
         columns = (
-            Column(heading, width=width, justify="right" if heading in self.right else "left")
+            Column(Text(heading), width=width, justify="right" if heading in self.right else "left")
             for heading, width in zip(self.headings, widths, strict=True)
         )
         table = Table(*columns, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
