@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,10 +11,11 @@ from msm_hpc.base.progress import Progress, read_progress
 from msm_hpc.campaign.views.jobs import Holders, same
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.job import JobRef
-from msm_hpc.launch.logs import log_of
+from msm_hpc.launch.logs import log_of, tail
 from msm_hpc.store.records import Cause
 from msm_hpc.store.store import Store
 
+NO_ROOM = re.compile("No space left on device|Disk quota exceeded")
 NO_RECORD = "ended without a record (killed, out of memory, or its node was lost)"
 
 
@@ -47,6 +49,8 @@ def ended(step: Step, store: Store, jobs: Holders) -> Ended | None:
     log = Path(last.log) if last.log else None
     if last.cause is not None:
         return Ended(step, last.cause, last.message or "", log, saved)
+    if full := next((line for line in reversed(tail(log) if log else []) if NO_ROOM.search(line)), None):
+        return Ended(step, "lost", f"the disk was full, so that its end could not be recorded: {full}", log, saved)
     state = jobs.ends.get(lease or last.job)
     return _by_state(step, state, log, saved) if state else Ended(step, "lost", NO_RECORD, log, saved)
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from msm_hpc.campaign.auto_layout import settle
 from msm_hpc.campaign.local_run import run_local
@@ -84,8 +83,8 @@ def _run_here(session: Session) -> int:
     if not left:
         console.print(f"Nothing to do: all {len(graph.steps)} steps are done.")
         return print_report(session)
-    title = escape(session.config.campaign.title)
-    console.print(f"{title}: {left} of {len(graph.steps)} steps to run in {store.root}", soft_wrap=True)
+    title = session.config.campaign.title
+    session.say(f"{title}: {left} of {len(graph.steps)} steps to run in {store.root}")
     began = time.monotonic()
     with hangup_interrupts(), Display(store, console) as display:
         state = run_local(graph, store, session.config.cluster, display.show)

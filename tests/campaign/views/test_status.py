@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.console import Console
 from msm_hpc.base.files import write_json
 from msm_hpc.base.progress import ProgressFile
 from msm_hpc.campaign.local_run import RunState
+from msm_hpc.campaign.views.ends import ended
 from msm_hpc.campaign.views.jobs import holders
 from msm_hpc.campaign.views.status import nothing_here, statuses
 from msm_hpc.campaign.views.why import why
@@ -173,6 +175,16 @@ def test_a_root_where_nothing_was_run_is_reported_with_what_was(store: Store) ->
     write_json(store.root / "campaigns" / "other.json", {})
     assert str(nothing_here(mine, store)).endswith(": other")
     assert nothing_here(graph_of(other), store) is None
+
+
+def test_a_full_disk_is_found_in_the_log_where_the_end_could_not_be_recorded(store: Store, tmp_path: Path) -> None:
+    full = source("full")
+    log = tmp_path / "log"
+    log.write_text("step 7\nthe end of this attempt could not be written: [Errno 28] No space left on device\n")
+    store.of(full).write_attempt(1, replace(ATTEMPT, end=None, cause=None, log=str(log)))
+    end = ended(full, store, holders([full], store))
+    assert end is not None and end.cause == "lost"
+    assert end.message.startswith("the disk was full, so that its end could not be recorded: the end of this attempt")
 
 
 def test_the_view_reports_each_end_once(store: Store) -> None:
