@@ -14,6 +14,9 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.launch.job import JobRef, user_name
 from msm_hpc.launch.job_state import RUNNING, JobState
 
+UNFINISHED = frozenset({"PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED", "RESIZING"})
+"""States of jobs that have not ended; accounting trails the queue by seconds."""
+
 
 def can_ask() -> bool:
     """Whether squeue is here."""
@@ -40,10 +43,11 @@ def ends(jobs: Collection[JobRef]) -> Mapping[str, str]:
     """How those that have ended did, such as ``OUT_OF_MEMORY``, by id; empty where there is no accounting to ask."""
     if not jobs or shutil.which("sacct") is None:
         return {}
-    ids = ",".join(sorted({job.id for job in jobs}))
+    ids = ",".join(sorted({job.id.partition("_")[0] for job in jobs}))
     command = ("sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State")
     rows = (line.split("|", 1) for line in _call(*command, f"--jobs={ids}").stdout.splitlines() if "|" in line)
-    return {job: state.partition(" ")[0] for job, state in rows}
+    states = {job: state.partition(" ")[0] for job, state in rows}  # "CANCELLED by 1000"
+    return {job: state for job, state in states.items() if state not in UNFINISHED}
 
 
 def is_hidden(job: JobRef) -> bool:

@@ -134,7 +134,7 @@ def test_a_training_that_was_stopped_is_told_from_one_that_failed(
 def test_jobs_in_slurms_queue_are_told_apart_with_one_call(store: Store, commands: Commands) -> None:
     calls = commands(
         squeue="printf '64_0|RUNNING|None\n64_1|PENDING|Priority\n64_2|PENDING|Dependency\n64_3|PENDING|JobHeldUser\n'",
-        sacct="printf '64_4|OUT_OF_MEMORY\n64_5|CANCELLED by 7\n'",
+        sacct="printf '64_4|OUT_OF_MEMORY\n64_5|CANCELLED by 7\n64_6|RUNNING\n'",
         scontrol="",
     )
     names = ("running", "queued", "waiting", "held", "killed", "cancelled", "unrecorded")
