@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -73,7 +74,8 @@ def test_a_job_that_dies_before_our_code_runs_is_found_by_its_lease(
     broken.parent.mkdir(parents=True)
     broken.write_text("def\n")
     with monkeypatch.context() as edited:
-        edited.chdir(tmp_path / "broken")  # Python looks there first
+        edited.chdir(tmp_path / "broken")  # Python looks here first, or there
+        edited.setenv("PYTHONPATH", str(tmp_path / "broken"), prepend=os.pathsep)
         state, _ = run(store, step)
     assert state.failed == {step.identity} and state.made == set()
     assert store.of(step).attempts() == []

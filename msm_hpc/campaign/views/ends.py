@@ -41,7 +41,7 @@ def ended(step: Step, store: Store, jobs: Holders) -> Ended | None:
     """How the last try at ``step``, which no job holds now, ended; None where it was never tried."""
     attempts, lease = store.of(step).attempts(), jobs.lease(step)
     last = attempts[-1] if attempts else None
-    if lease is not None and (last is None or not same(last.job, lease)):
+    if lease is not None and (last is None or not (same(last.job, lease) or last.job.started > lease.started)):
         return _before_it_started(step, store, lease, jobs)
     if last is None:
         return None
