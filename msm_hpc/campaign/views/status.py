@@ -94,7 +94,7 @@ def _held(job: JobState) -> State:
 
 def _after(end: Ended | None) -> State:
     """The state of a step whose inputs may still come, by how its last try ended."""
-    if end is None or end.cause == "upstream":
+    if end is None or end.cause in ("upstream", "done"):  # done, and its result is gone since
         return "not started"
     if end.cause == "lost":
         return "lost"

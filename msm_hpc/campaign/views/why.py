@@ -46,6 +46,8 @@ def _reasons(step: Step, store: Store, jobs: Holders, comparison: _Comparison) -
     end = ended(step, store, jobs)
     if end is None or end.cause == "upstream":
         return comparison.reasons(step)
+    if end.cause == "done":
+        return [f"its result was deleted: {store.of(step).out}"]
     return [f"its last attempt ended: {end.cause}: {end.message}"]
 
 

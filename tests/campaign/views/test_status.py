@@ -113,6 +113,7 @@ def test_each_state_is_read_from_the_files(store: Store) -> None:
         ("upstream", None, "not started"),
         ("rank lost", 278, "failed"),
         ("user", None, "failed"),
+        ("done", None, "not started"),
     ],
 )
 def test_a_training_that_was_stopped_is_told_from_one_that_failed(

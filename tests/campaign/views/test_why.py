@@ -93,6 +93,12 @@ def test_steps_that_share_a_reason_are_shown_together(graph: GraphOf, store: Sto
     assert sum(map(len, groups.values())) == len([step for step in changed.steps if not store.of(step).done])
 
 
+def test_a_deleted_result_is_named(graph: GraphOf, store: Store) -> None:
+    step = graph().find("generate/tokenizer")
+    store.of(step).write_attempt(1, Attempt(JobRef("local", "1"), "host", 1, None, "", now(), now(), "done"))
+    assert why(step, graph(), store) == [f"its result was deleted: {store.of(step).out}"]
+
+
 def test_many_steps_and_cells_do_not_flood(graph: GraphOf, store: Store) -> None:
     pretend_done(graph("campaign.seeds=[0]"), store)
     more = graph("campaign.seeds=[0,1,2,3]", "stages.aft.learning_rate=1e-5")
