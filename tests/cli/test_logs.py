@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from msm_hpc.base.files import write_json
 from msm_hpc.cli.main import main
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step
@@ -71,7 +72,7 @@ def test_a_job_that_died_before_our_code_ran_has_slurms_log(
     assert code == 2 and "job 64_3 was cancelled" in said, "its inputs are not there either"
     for parent in step.parents:
         store.of(parent).out.mkdir(parents=True)
-        (store.of(parent).path / "done.json").write_text("{}")
+        write_json(store.of(parent).path / "done.json", {"files": {}, "attempt": 1, "at": STAMP})
     store.jobs.mkdir()
     code, said = logs()
     assert code == 2 and "job 64_3 ended before it could start; there is no log" in said
