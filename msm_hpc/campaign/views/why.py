@@ -43,6 +43,8 @@ def _reasons(step: Step, store: Store, jobs: Holders, comparison: _Comparison) -
         return []
     if held := jobs.in_words(step):
         return [f"it {held}"]
+    if damage := store.of(step).damage():
+        return [damage]
     end = ended(step, store, jobs)
     if end is None or end.cause == "upstream":
         return comparison.reasons(step)
@@ -98,10 +100,9 @@ class _Comparison:
         return [record for record in self.done[kind] if record.name.startswith(f"{stage}/")]
 
     def record(self, step_id: str) -> Record | None:
-        """The record of an input; None where it was a file from outside, or is gone."""
+        """The record of an input; None where it was a file from outside, or is gone or torn."""
         if step_id not in self.records:
-            folder = self.store.folder(step_id)
-            self.records[step_id] = folder.read_record() if (folder.path / "step.json").is_file() else None
+            self.records[step_id] = self.store.folder(step_id).record
         return self.records[step_id]
 
     def changed(self, step: Step, before: Record) -> dict[str, tuple[str, str]]:

@@ -28,6 +28,8 @@ COLOURS: dict[State, str] = {
     "blocked": "yellow",
     "not needed": "dim",
 }
+MOST = 5
+"""Damages that are told apart."""
 REASONS = {
     "DependencyNeverSatisfied": "a job that they wait for failed; `scancel` them and run again",
     "JobHeldUser": "they are held by their user; `scontrol release` lets them go",
@@ -55,6 +57,8 @@ def print_notes_on(console: Console, statuses: Sequence[StepStatus], store: Stor
     ):
         if alike := [status for status in statuses if status.state == state]:
             say(console, f"{state}: {few([_how_far(status) for status in alike])}{then}")
+    for damage, names in _damages(statuses, store).items():
+        say(console, f"{few(names)}: {damage}")
     for reason, why in REASONS.items():
         if held := [status.step.name for status in statuses if status.reason == reason]:
             say(console, f"{reason}: {few(held)}: {why}")
@@ -68,6 +72,15 @@ def _print_unknown(console: Console, held: Sequence[StepStatus], why: str, store
     file = store.of(held[0].step).lease_file
     names = few([status.step.name for status in held])
     say(console, f"unknown: {names}: {job}holds the first: {why}; if it is gone for certain, delete {file}")
+
+
+def _damages(statuses: Sequence[StepStatus], store: Store) -> dict[str, list[str]]:
+    """Why results are to be made again, with the names of the steps; only the first few reasons are told apart."""
+    found: dict[str, list[str]] = {}
+    for status in statuses:
+        if status.state not in ("done", "not needed") and (damage := store.of(status.step).damage()):
+            found.setdefault(damage if len(found) < MOST else "damaged or deleted, too", []).append(status.step.name)
+    return found
 
 
 def _states(statuses: Sequence[StepStatus]) -> Text:
