@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 TOKENIZER, CONFIG, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 _STRANGE = "qxzjvq \u0378\ua66e \U00013000 \U000e0fff"
 """What no vocabulary has in it, but as bytes."""
+TOKENS_MAP = "special_tokens_map.json"
 TOKEN_FIELDS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -39,13 +40,13 @@ class TokenizerFolder:
         facts: ids and hashes, for the manifest.
 
     Raises:
-        UserError: a file is missing or damaged, or there is no EOD token, or no token to pad with.
+        UserError: a file is missing or damaged, or there is no EOD token.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.tokenizer = load_tokenizer(path / TOKENIZER)
-        names = _token_names(path / CONFIG)
+        names = _token_names(path)
         file, source = _template_source(path)
         self.template = None if source is None else _template(file, source, names)
         self.special = _special_tokens(self.tokenizer)
@@ -86,19 +87,19 @@ class TokenizerFolder:
     def _pad(self, names: Mapping[str, str], template: str, eod_id: int) -> int:
         """The pad token, or a special token that the template does not print and texts, unless asked for, cannot hold.
 
-        With the id of EOD, as many tokenizers have it, padding would look like the end of a document:
-        Megatron would then leave the padding in the loss.
+        Where there is none, as in Llama 2, any other token serves, since what is padding is known by its place: the
+        unknown token, which texts seldom hold. But the id of EOD, as many tokenizers have it, would look like the end
+        of a document: Megatron would then leave the padding in the loss.
         """
         pad_id = self.tokenizer.token_to_id(names["pad_token"]) if "pad_token" in names else None
         if pad_id is not None and pad_id != eod_id:
             return pad_id
         unused = [token for token in self.special if token not in names.values() and token not in template]
-        if not unused:
-            raise UserError(
-                f"{self.path / CONFIG}: pad_token: missing or equal to eos_token, and no other special token is "
-                "free; add a token of its own to the tokenizer"
-            )
-        return self.special[min(unused, key=lambda token: ("pad" not in token.lower(), self.special[token]))]
+        if unused:
+            return self.special[min(unused, key=lambda token: ("pad" not in token.lower(), self.special[token]))]
+        if self.unknown_id not in (None, eod_id):
+            return self.unknown_id
+        return min(number for number in self.tokenizer.get_vocab().values() if number != eod_id)
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
@@ -138,8 +139,20 @@ def _config(path: Path) -> dict[str, Any]:
     return value
 
 
-def _token_names(path: Path) -> dict[str, str]:
-    """``bos_token`` and so on to the token's text; a token may be written as an object with ``content``."""
+def _token_names(folder: Path) -> dict[str, str]:
+    """``bos_token`` and so on to the token's text, as transformers takes them from two files.
+
+    Older tokenizers have them in a file of their own, which goes before a config that does not list its added tokens.
+    """
+    config = _names_in(folder / CONFIG)
+    if not (folder / TOKENS_MAP).is_file():
+        return config
+    own = _names_in(folder / TOKENS_MAP)
+    return own | config if "added_tokens_decoder" in _config(folder / CONFIG) else config | own
+
+
+def _names_in(path: Path) -> dict[str, str]:
+    """A token may be written as an object with ``content``."""
     config = _config(path)
     names: dict[str, str] = {}
     for field in TOKEN_FIELDS:
@@ -163,9 +176,12 @@ def _template_source(folder: Path) -> tuple[Path, str | None]:
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: cannot be read as UTF-8 text ({error}); save the template again") from error
     source = _config(folder / CONFIG).get("chat_template")
+    if isinstance(source, list):  # templates by name
+        source = next((named.get("template") for named in source if named.get("name") == "default"), source)
     if source is not None and not isinstance(source, str):
         raise UserError(
-            f"{folder / CONFIG}: chat_template: expected a string, found {type(source).__name__}; keep one of them"
+            f"{folder / CONFIG}: chat_template: expected a string, or a list with a template named 'default', found "
+            f"{type(source).__name__}; keep one of them"
         )
     return folder / CONFIG, source
 
