@@ -27,8 +27,10 @@ echo "Submitted batch job $job"
 SQUEUE = """
 case "$*" in
   *%k*) sed 's/_[0-9]* / /' queue | sort -u;;
-  *PENDING*) cut -d' ' -f1 queue | grep -v -x -f started || true;;
-  *) cut -d' ' -f1 queue;;
+  *)
+    for job in $(cut -d' ' -f1 queue); do
+      if grep -q -x "$job" started; then echo "$job|RUNNING|None"; else echo "$job|PENDING|Priority"; fi
+    done;;
 esac
 """
 SCANCEL = r"""

@@ -39,7 +39,7 @@ def probe(config: Config, stage: str, steps: int = STEPS) -> tuple[Path, str | N
     launcher = launcher_of(cluster)
     if not launcher.queues:
         if failed := failed_ranks(start_local(root / "jobs", layout.world_size, run_rank, str(folder))):
-            said = "".join(f"\n  | {line}" for line in tail(str(failed[0])))
+            said = "".join(f"\n  | {line}" for line in tail(failed[0]))
             raise UserError(f"the probe failed; what was measured before is kept{said}\n  log: {failed[0]}")
         return folder, None
     request = ArrayRequest(

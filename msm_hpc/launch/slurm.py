@@ -19,11 +19,13 @@ from msm_hpc.config.cluster import Cluster, WorkClass
 from msm_hpc.launch import entry, slurm_commands
 from msm_hpc.launch.causes import Interruption, by_signal_alone
 from msm_hpc.launch.job import RUN, JobRef, user_name
+from msm_hpc.launch.job_state import JobState
 from msm_hpc.launch.refusals import key_to_change
 from msm_hpc.launch.request import ArrayRequest
 
 log = logging.getLogger(__name__)
 NO_SBATCH = "cluster=slurm, but sbatch is not on the PATH; run on a login node, or use cluster=local"
+HIDDEN = JobState("unknown", "squeue shows no job of another user or cluster here")
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class SlurmLauncher:
         Slurm is asked which those are: with --state=PENDING scancel drops all of an array for one element.
         """
         given = set(jobs)
-        pending = slurm_commands.queued_ids(given, "--states=PENDING")
+        pending = {job for job, state in slurm_commands.queue(given).items() if state.word == "pending"}
         slurm_commands.cancel([job for job in given if job.id in pending])
 
     def refusals(self, folder: Path, requests: Iterable[ArrayRequest]) -> Iterator[str]:
@@ -95,10 +97,16 @@ class SlurmLauncher:
             if refusal := slurm_commands.sbatch(script, "--test-only").refusal:
                 yield f"sbatch would refuse {request.name}: {refusal}; {key_to_change(refusal, request.work)}"
 
-    def living(self, jobs: Collection[JobRef]) -> frozenset[JobRef]:
-        """Those that squeue shows, or would not show here."""
-        queued = slurm_commands.queued_ids(jobs)
-        return frozenset(job for job in jobs if job.id in queued or slurm_commands.is_hidden(job))
+    def states(self, jobs: Collection[JobRef]) -> dict[JobRef, JobState]:
+        """As squeue shows it; unknown of those that it would not show here."""
+        queue = slurm_commands.queue(jobs)
+        shown = {job: queue[job.id] for job in jobs if job.id in queue}
+        return shown | {job: HIDDEN for job in jobs if job not in shown and slurm_commands.is_hidden(job)}
+
+    def ends(self, jobs: Collection[JobRef]) -> dict[JobRef, str]:
+        """The state that accounting has of each, where there is accounting."""
+        ends = slurm_commands.ends(jobs)
+        return {job: ends[job.id] for job in jobs if job.id in ends}
 
     def requeue(self, job: JobRef) -> bool:
         """Under the job's id, so that jobs that wait for it keep waiting."""

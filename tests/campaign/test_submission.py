@@ -58,7 +58,7 @@ def run(store: Store, graph: Graph = GRAPH, cluster: Cluster = CLUSTER) -> tuple
 def check_queued_once(store: Store, slurm: ToySlurm) -> None:
     """Every step has one job, which is in the queue, and every job there belongs to a step."""
     jobs = holders(GRAPH.steps, store)
-    held = [jobs.running(step) for step in GRAPH.steps]
+    held = [jobs.lease(step) for step in GRAPH.steps if jobs.alive(step)]
     ids = [job.id for job in held if job is not None]
     assert len(ids) == len(GRAPH.steps)
     assert sorted(ids) == sorted(slurm.queue())

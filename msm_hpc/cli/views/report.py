@@ -59,7 +59,7 @@ def _print_unwritten(session: Session, config: ReportConfig, found: ReportInputs
 
 
 def _print_table(session: Session, out: Path) -> None:
+    from msm_hpc.cli.views.results import print_results
     from msm_hpc.report.results import load_results
-    from msm_hpc.report.table import render_table
 
-    session.console.print(render_table(load_results(out)))
+    print_results(session.console, load_results(out))
