@@ -11,10 +11,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from msm_hpc.base.errors import UserError
 from tokenization.manifest import read_manifest
+from tokenization.reading.formats import Format
 
 UNKNOWN_SHARE = 0.01
 """A larger share of unknown tokens is warned of."""
@@ -23,10 +24,11 @@ Number = TypeVar("Number", int, float)
 # Each command imports its own: those that encode nothing do without the tokenizer's libraries.
 
 EXAMPLE = """\
-A corpus is JSON lines (also .gz, .zst) or Parquet, a folder or a quoted glob of them, a folder that `datasets` saved,
-or hf:NAME[:SPLIT]. A row is a document {"text": "..."}, of which every token is trained on, or a chat {"messages":
-[{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}, of which the assistant's are. "id" names
-the row; any other fields are kept as its provenance.
+A corpus is JSON lines (also .gz, .zst), a .json list or Parquet, a folder or a quoted glob of them, a folder that
+`datasets` saved, or hf:NAME[:SPLIT]. A row is a document {"text": "..."}, of which every token is trained on, or a chat
+{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}, of which the assistant's
+are. "id" names the row; any other fields are kept as its provenance. ShareGPT, Alpaca, and prompts with completions are
+read with --format, fields of other names with --column.
 
   python -m tokenization run    --corpus data.jsonl --tokenizer DIR --out shards/0
   python -m tokenization pack   --shards chats=shards --sequence-length 4096 --tokenizer DIR --out plan
@@ -94,6 +96,12 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--corpus", type=Path, required=True, help="file, folder, 'glob' or hf:NAME[:SPLIT]")
     command.add_argument("--tokenizer", type=Path, required=True, help="Hugging Face folder with tokenizer.json")
     command.add_argument("--out", type=Path, required=True, help="new folder; it appears when it is complete")
+    command.add_argument(
+        "--format", choices=get_args(Format), default="plain", help="how rows are written; default: plain, as above"
+    )
+    command.add_argument(
+        "--column", action="append", default=[], metavar="FIELD=NAME", help="a field of the format by another name"
+    )
     command.add_argument("--task", type=int, default=0, help="which share, counted from 0")
     command.add_argument("--tasks", type=int, default=1, help="how many shares")
     command.add_argument("--cot", choices=("train", "mask"), default="train", help="<think> blocks; default: train")
@@ -157,6 +165,8 @@ def _run(options: argparse.Namespace) -> None:
     config = TokenizeConfig(
         task=options.task,
         tasks=options.tasks,
+        format=options.format,
+        columns=_assignments("--column", options.column),
         cot=options.cot,
         special_text=options.special_text,
         on_bad=options.on_bad,
@@ -262,7 +272,13 @@ def _shards(options: argparse.Namespace) -> dict[str, Path]:
     return {source: Path(folder) for source, folder in _assignments("--shards", options.shards).items()}
 
 
-_EXAMPLES = {"--shards": "docs=shards", "--samples": "docs=5000", "--tokens": "docs=8000000", "--weight": "docs=9"}
+_EXAMPLES = {
+    "--column": "text=body",
+    "--shards": "docs=shards",
+    "--samples": "docs=5000",
+    "--tokens": "docs=8000000",
+    "--weight": "docs=9",
+}
 
 
 def _assignments(option: str, texts: Sequence[str]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -17,6 +17,7 @@ from tokenization.encoder import EncodedRows, RowEncoder
 from tokenization.engines.sample import Inexact
 from tokenization.manifest import record_files, write_manifest
 from tokenization.reading.corpus import Corpus, Share
+from tokenization.reading.formats import Format, RowShape
 from tokenization.reading.prefetch import prefetch
 from tokenization.reading.rejects import REJECTED, Rejects
 from tokenization.reading.rows import BadRow, ChatRow, Row
@@ -34,6 +35,8 @@ class TokenizeConfig:
     """Task ``task`` of ``tasks``, counted from 0.
 
     Attributes:
+        format: how rows are written, as in :mod:`tokenization.reading.formats`.
+        columns: a field of the format to the name that it has in the rows.
         cot: whether the ``<think>`` blocks of the assistant are training targets.
         special_text: whether the text of a special token in a document becomes that token. In chats it never does.
         on_bad: what a row that cannot be used does: ``stop`` the task, or be skipped, counted and listed.
@@ -42,6 +45,8 @@ class TokenizeConfig:
 
     task: int = 0
     tasks: int = 1
+    format: Format = "plain"
+    columns: Mapping[str, str] = field(default_factory=dict)
     cot: Literal["train", "mask"] = "train"
     special_text: bool = False
     on_bad: Literal["stop", "skip"] = "stop"
@@ -102,7 +107,7 @@ def run(config: TokenizeConfig, inputs: TokenizeInputs, out: Path, progress: Rep
     Raises:
         UserError: a row of the corpus or the tokenizer cannot be used.
     """
-    corpus = Corpus.open(inputs.corpus)
+    corpus = Corpus.open(inputs.corpus, RowShape(config.format, config.columns))
     tokenizer = TokenizerFolder(inputs.tokenizer)
     try:
         _tokenize(config, corpus, tokenizer, out, progress)

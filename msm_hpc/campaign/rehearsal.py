@@ -164,7 +164,7 @@ def _fill(name: str, config: Config) -> int:
 def _rows_there(owner: Source) -> int | None:
     """The fewest rows of a source's corpora where any is the user's own; None where all are generated."""
     files = [file for file in (owner.file, *owner.files.values()) if file]
-    counts = [sum(map(len, Corpus.open(file).share(0, 1).batches())) for file in files]
+    counts = [sum(map(len, Corpus.open(file, owner.shape).share(0, 1).batches())) for file in files]
     return min([*counts, *([owner.generate.rows] if owner.generate else [])]) if files else None
 
 

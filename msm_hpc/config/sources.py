@@ -12,6 +12,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.schema import Strict
 from msm_hpc.config.stages import Product
+from tokenization.reading.formats import PLAIN, Format, RowShape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,8 @@ class Source(Strict):
     Attributes:
         kind: what a row is: a text, a chat, or a pair of options that evals ask about.
         for_each: whether there is one corpus for each of the campaign's specs, or values.
+        format: how the rows of your files are written (:mod:`tokenization.reading.formats`).
+        columns: a field of the format to the name that it has in them.
     """
 
     kind: Literal["documents", "chats", "pairs"]
@@ -41,6 +44,8 @@ class Source(Strict):
     generate: Generate | None = None
     file: Path | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
+    format: Format = "plain"
+    columns: Mapping[str, str] = field(default_factory=dict)
     of: str | None = None
     rows: NonNegativeInt | None = None
     tokens: PositiveInt | None = None
@@ -48,6 +53,7 @@ class Source(Strict):
 
     def __post_init__(self) -> None:
         self._check_file()
+        self._check_shape()
         amounts = [name for name in ("rows", "tokens", "ladder") if getattr(self, name) is not None]
         if len(amounts) > 1:
             raise UserError(f"{' and '.join(amounts)} are given: give one of them")
@@ -62,6 +68,21 @@ class Source(Strict):
             raise UserError(f"files are given by {', '.join(self.files)}, but there is only one: give file")
         if self.of is not None and (self.generate or self.file or self.files):
             raise UserError(f"of={self.of} takes its rows from that source: leave generate, file and files out")
+
+    def _check_shape(self) -> None:
+        if self.shape == PLAIN:
+            return
+        if not (self.file or self.files):
+            raise UserError("format or columns are given, but no file: they say how the rows of your files are written")
+        if self.kind == "pairs":
+            raise UserError("format or columns are given, but pairs are read as they are (docs/own_data.md)")
+        if self.kind == "documents" and self.format != "plain":
+            raise UserError(f"format is {self.format}, whose rows are chats, but kind is documents; make the two agree")
+
+    @property
+    def shape(self) -> RowShape:
+        """How its rows are written."""
+        return RowShape(self.format, self.columns)
 
     @property
     def most_rows(self) -> int | None:

@@ -177,6 +177,7 @@ class _Model:
         inputs: Inputs = {"corpus": self.corpus(corpus), "tokenizer": self.tokenizer}
         label = self._label(corpus.name)
         options = {name: value for name, value in vars(settings).items() if name != "tasks"}
+        options |= vars(self.config.sources[corpus.source].shape)
         whole = Step("tokenize", label, TokenizeConfig(**options), inputs)
         if settings.tasks == 1:
             return whole
