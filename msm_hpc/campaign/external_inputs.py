@@ -9,7 +9,7 @@ where a file has since moved.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,11 +19,8 @@ from msm_hpc.config.campaign import Spec
 from msm_hpc.config.compose import find_file
 from msm_hpc.config.stages import ModelConfig
 from msm_hpc.conversion.files import model_files
-from msm_hpc.graph.steps import File, canonical_json
+from msm_hpc.graph.steps import File, Step, canonical_json, origins
 from msm_hpc.store.campaigns import Known
-
-MISSING = "missing"
-"""The identity of what is not there and was never seen."""
 
 
 class ExternalInputs:
@@ -33,12 +30,19 @@ class ExternalInputs:
 
     Attributes:
         files: what was found or remembered, by path.
-        problems: a line for each file that is not there.
+        given: what the campaign was given, by path.
+        problems: by path, what to say of each file that is not there.
     """
 
     def __init__(self, remembered: Mapping[str, Known]) -> None:
         self.files = dict(remembered)
-        self.problems: list[str] = []
+        self.given: dict[Path, File] = {}
+        self.problems: dict[Path, str] = {}
+
+    def read_by(self, steps: Iterable[Step]) -> frozenset[Path]:
+        """The files that any of ``steps`` reads, those of equal content included, of which a graph reads one."""
+        read = {origin.identity for step in steps for _, origin in origins(step.inputs) if isinstance(origin, File)}
+        return frozenset(path for path, file in self.given.items() if file.identity in read)
 
     def spec(self, spec: Spec) -> File:
         """The Markdown file of a spec."""
@@ -76,13 +80,16 @@ class ExternalInputs:
         stamp, known = stamp_of(path), self.files.get(key)
         if known is None or known.stamp != stamp:
             known = self.files[key] = Known(identity_of(path), stamp)
-        return File(path, known.identity)
+        return self._given(File(path, known.identity))
 
     def _missing(self, key: str, problem: str) -> File:
-        if problem not in self.problems:
-            self.problems.append(problem)
+        self.problems[Path(key)] = problem
         known = self.files.get(key)
-        return File(Path(key), known.identity if known else MISSING)
+        return self._given(File(Path(key), known.identity if known else f"missing: {key}"))
+
+    def _given(self, file: File) -> File:
+        self.given[file.path] = file
+        return file
 
 
 def identity_of(path: Path) -> str:

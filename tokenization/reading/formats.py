@@ -51,7 +51,7 @@ class _Turn(msgspec.Struct, forbid_unknown_fields=True, rename={"speaker": "from
 
 
 _TURNS = msgspec.json.Decoder(list[_Turn] | None)
-_TEXT = msgspec.json.Decoder(str | None)
+_TEXT: msgspec.json.Decoder[str | None] = msgspec.json.Decoder(str | None)
 
 
 @dataclass(frozen=True)

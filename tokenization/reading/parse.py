@@ -25,7 +25,7 @@ from tokenization.reading.rows import BadRow, ChatRow, DocumentRow, Message, Row
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ID = msgspec.json.Decoder(str | int | None)
 _TEXT = msgspec.json.Decoder(str | None)
-_MESSAGES = msgspec.json.Decoder(list[Message] | None)
+_MESSAGES: msgspec.json.Decoder[list[Message] | None] = msgspec.json.Decoder(list[Message] | None)
 _TOOLS = msgspec.json.Decoder(list[dict[str, Any]] | None)
 
 

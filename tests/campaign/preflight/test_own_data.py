@@ -120,6 +120,7 @@ def test_a_row_of_another_kind_is_not_skipped(own: list[str], tmp_path: Path) ->
 
 
 def test_a_held_out_field_that_no_document_has(own: list[str], tmp_path: Path) -> None:
+    own.append("stages.midtrain.global_batch_size=4")
     write(tmp_path / "docs.jsonl", [*DOCUMENTS, {"text": "a letter", "doc_type": "letter"}])
     checked([*own, "stages.midtrain.heldout={fields: [doc_type]}"])
     with pytest.raises(UserError, match=r"heldout\.fields: no row of .*docs\.jsonl has 'doctype'"):
