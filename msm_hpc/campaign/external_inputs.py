@@ -9,7 +9,7 @@ where a file has since moved.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,6 +21,19 @@ from msm_hpc.config.stages import ModelConfig
 from msm_hpc.conversion.files import model_files
 from msm_hpc.graph.steps import File, Step, canonical_json, origins
 from msm_hpc.store.campaigns import Known
+from tokenization.reading.corpus import Corpus
+
+
+def rows_of(corpus: Path) -> int | None:
+    """How many rows a file of the user's own has; None where it cannot be read, which preflight reports."""
+    try:
+        return sum(map(len, Corpus.open(corpus).share(0, 1).batches()))
+    except UserError:
+        return None
+
+
+def _uncounted(path: Path) -> int | None:
+    return None
 
 
 class ExternalInputs:
@@ -57,7 +70,7 @@ class ExternalInputs:
         """A corpus of the user's own, under the name it was given: a link may lead to a name without its ending."""
         missing = f"{key}: there is no file {path}; give the path of a file"
         folder = f"{key}: {path} is not a file; give the path of a file, or leave the setting out"
-        return self._file(path, folder if path.exists() else missing)
+        return self._file(path, folder if path.exists() else missing, rows_of)
 
     def weights(self, model: ModelConfig) -> File:
         """The folder, or GGUF file, of weights that are on this machine."""
@@ -71,21 +84,22 @@ class ExternalInputs:
         except UserError as error:
             return self._missing(key, str(error))
 
-    def _file(self, path: Path, problem: str) -> File:
+    def _file(self, path: Path, problem: str, count: Callable[[Path], int | None] = _uncounted) -> File:
         path = path.absolute()
-        return self._known(path, str(path)) if path.is_file() else self._missing(str(path), problem)
+        return self._known(path, str(path), count) if path.is_file() else self._missing(str(path), problem)
 
-    def _known(self, path: Path, key: str) -> File:
+    def _known(self, path: Path, key: str, count: Callable[[Path], int | None] = _uncounted) -> File:
         """What is at ``path``, remembered by ``key``: the same one wherever a package was installed."""
         stamp, known = stamp_of(path), self.files.get(key)
         if known is None or known.stamp != stamp:
-            known = self.files[key] = Known(identity_of(path), stamp)
-        return self._given(File(path, known.identity))
+            known = self.files[key] = Known(identity_of(path), stamp, count(path))
+        return self._given(File(path, known.identity, known.rows))
 
     def _missing(self, key: str, problem: str) -> File:
         self.problems[Path(key)] = problem
         known = self.files.get(key)
-        return self._given(File(Path(key), known.identity if known else f"missing: {key}"))
+        file = File(Path(key), known.identity, known.rows) if known else File(Path(key), f"missing: {key}")
+        return self._given(file)
 
     def _given(self, file: File) -> File:
         self.given[file.path] = file

@@ -139,6 +139,11 @@ class Config(Strict):
         """The corpus that ``source`` takes from in an arm trained on ``spec``."""
         return Corpus(self.corpus_of(source), spec if self.owner(source).for_each == "spec" else None)
 
+    def corpora(self, source: str) -> tuple[Corpus, ...]:
+        """All corpora that ``source`` takes from: one, or one for each spec."""
+        each = [spec.name for spec in self.campaign.specs] if self.owner(source).for_each == "spec" else [None]
+        return tuple(self.corpus(source, spec) for spec in each)
+
     def own_file(self, corpus: Corpus) -> Path | None:
         """The user's own file of a corpus, if it is not generated."""
         source = self.sources[corpus.source]

@@ -22,7 +22,7 @@ from msm_hpc.config.campaign import Config, Spec
 from msm_hpc.config.sources import Corpus
 from msm_hpc.config.stages import Cell, GenerateConfig, ModelConfig, ReportConfig
 from msm_hpc.graph.labels import arms_by_chain, label_parts
-from msm_hpc.graph.notices import notices
+from msm_hpc.graph.notices import notices, taken
 from msm_hpc.graph.steps import File, Inputs, Origin, Step, topological
 from msm_hpc.graph.trainings import as_it_runs
 from tokenization.packing.pack import PackConfig
@@ -105,11 +105,12 @@ def build_graph(configs: Sequence[Config], outside: Outside) -> Graph:
     models = [_Model(config, outside, several=len(configs) > 1) for config in configs]
     cells = tuple(cell for model in models for cell in model.cells())
     ends = tuple(step for _, step in cells)
-    report = _report(configs[0], cells) if configs[0].campaign.values else None
+    said = dict.fromkeys(notice for model in models for notice in taken(model.config, model.corpus))
+    report = _report(configs[0], cells, tuple(said)) if configs[0].campaign.values else None
     return Graph((report,) if report else ends, cells, report)
 
 
-def _report(config: Config, cells: Sequence[tuple[Cell, Step]]) -> Step:
+def _report(config: Config, cells: Sequence[tuple[Cell, Step]], said: tuple[str, ...]) -> Step:
     evaluations = tuple(step for _, step in cells)
     return Step(
         "report",
@@ -118,7 +119,7 @@ def _report(config: Config, cells: Sequence[tuple[Cell, Step]]) -> Step:
             title=config.campaign.title,
             cells=tuple(cell for cell, _ in cells),
             contrasts=tuple(arm for arm in config.campaign.contrast if arm in config.campaign.arms),
-            notices=(*config.notices, *notices(topological(evaluations))),
+            notices=(*config.notices, *notices(topological(evaluations)), *said),
         ),
         {"evaluations": {step.id: step for step in evaluations}},
     )
