@@ -25,10 +25,10 @@ Number = TypeVar("Number", int, float)
 
 EXAMPLE = """\
 A corpus is JSON lines (also .gz, .zst), a .json list or Parquet, a folder or a quoted glob of them, a folder that
-`datasets` saved, or hf:NAME[:SPLIT]. A row is a document {"text": "..."}, of which every token is trained on, or a chat
-{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}, of which the assistant's
-are. "id" names the row; any other fields are kept as its provenance. ShareGPT, Alpaca, and prompts with completions are
-read with --format, fields of other names with --column.
+`datasets` saved, or hf:NAME[@REVISION][:[SUBSET/]SPLIT]. A row is a document {"text": "..."}, of which every token is
+trained on, or a chat {"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}, of
+which the assistant's are. "id" names the row; any other fields are kept as its provenance. ShareGPT, Alpaca, and
+prompts with completions are read with --format, fields of other names with --column.
 
   python -m tokenization run    --corpus data.jsonl --tokenizer DIR --out shards/0
   python -m tokenization pack   --shards chats=shards --sequence-length 4096 --tokenizer DIR --out plan
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_run(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--corpus", type=Path, required=True, help="file, folder, 'glob' or hf:NAME[:SPLIT]")
+    command.add_argument("--corpus", type=Path, required=True, help="file, folder, 'glob' or hf:NAME")
     command.add_argument("--tokenizer", type=Path, required=True, help="Hugging Face folder with tokenizer.json")
     command.add_argument("--out", type=Path, required=True, help="new folder; it appears when it is complete")
     command.add_argument(

@@ -42,6 +42,7 @@ from msm_hpc.launch.local import this_machine
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.model.layout import check_layout
 from msm_hpc.model.precision import RECIPES
+from tokenization.reading.hub import DatasetName
 
 Section = TypeVar("Section", bound=TrainConfig)
 
@@ -163,7 +164,7 @@ def _fill(name: str, config: Config) -> int:
 
 def _rows_there(owner: Source) -> int | None:
     """The fewest rows of a source's corpora where any is the user's own; None where all are generated."""
-    files = [file for file in (owner.file, *owner.files.values()) if file]
+    files = [file for file in (owner.file, *owner.files.values()) if file and not DatasetName.parse(file)]
     counts = [rows for file in files if (rows := rows_of(file)) is not None]
     return min([*counts, *([owner.generate.rows] if owner.generate else [])], default=None) if files else None
 

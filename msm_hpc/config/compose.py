@@ -32,6 +32,7 @@ from yaml import YAMLError
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.sources import refuse_twice
+from tokenization.reading.hub import DatasetName
 
 GROUPS = ("campaign", "model", "cluster", "precision", "lora", "arms", "source")
 NEW = ("+arms.", "+sources.", "+stages.")
@@ -139,7 +140,7 @@ def root_of(overrides: Sequence[str]) -> Path:
 def with_absolute_paths(overrides: Sequence[str]) -> tuple[str, ...]:
     """``overrides`` that mean the same in another folder, without ``root=``."""
     return tuple(
-        _PATHS.sub(lambda found: found[1] + str(Path(found[2]).expanduser().absolute()), override)
+        _PATHS.sub(lambda found: found[1] + str(_absolute(Path(found[2]))), override)
         for override in overrides
         if not override.startswith("root=")
     )
@@ -162,16 +163,21 @@ def _located(config: Config) -> Config:
     return replace(
         config,
         campaign=replace(config.campaign, specs=tuple(specs)),
-        model=replace(config.model, folder=config.model.folder and config.model.folder.expanduser().absolute()),
+        model=replace(config.model, folder=config.model.folder and _absolute(config.model.folder)),
         sources={
             name: replace(
                 source,
-                file=source.file and source.file.expanduser().absolute(),
-                files={each: file.expanduser().absolute() for each, file in source.files.items()},
+                file=source.file and _absolute(source.file),
+                files={each: _absolute(file) for each, file in source.files.items()},
             )
             for name, source in config.sources.items()
         },
     )
+
+
+def _absolute(file: Path) -> Path:
+    """``file`` from any folder; the name of a data set is one already."""
+    return file if DatasetName.parse(file) else file.expanduser().absolute()
 
 
 def _checked(overrides: Sequence[str]) -> list[str]:

@@ -25,8 +25,10 @@ from msm_hpc.graph.labels import arms_by_chain, label_parts
 from msm_hpc.graph.notices import notices, taken
 from msm_hpc.graph.steps import File, Inputs, Origin, Step, topological
 from msm_hpc.graph.trainings import as_it_runs
+from tokenization.download import DownloadConfig
 from tokenization.packing.pack import PackConfig
 from tokenization.packing.selection import Take
+from tokenization.reading.hub import DatasetName
 from tokenization.tokenize import TokenizeConfig
 
 
@@ -146,8 +148,10 @@ class _Model:
     # -- corpora -------------------------------------------------------------------------------------
 
     def corpus(self, corpus: Corpus) -> Origin:
-        """A corpus, generated or given."""
+        """A corpus: given as a file or by name, or generated."""
         own = self.config.own_file(corpus)
+        if own is not None and (named := DatasetName.parse(own)) is not None:
+            return self._once((named,), lambda: Step("download", corpus.name, DownloadConfig(**vars(named)), {}))
         if own is not None:
             return self.outside.corpus(corpus.key, own)
         return self._once((corpus,), lambda: self._generated(corpus))

@@ -22,6 +22,7 @@ from msm_hpc.config.stages import (
     ReportInputs,
 )
 from msm_hpc.config.training import TrainConfig, TrainInputs
+from tokenization.download import DownloadConfig, DownloadInputs
 from tokenization.gather import GatherInputs
 from tokenization.packing.pack import PackConfig, PackInputs
 from tokenization.tokenize import TokenizeConfig, TokenizeInputs
@@ -72,6 +73,7 @@ def _load(place: str) -> Stage:
 
 KINDS: Mapping[str, Kind] = {
     "generate": Kind(1, GenerateConfig, GenerateInputs, "msm_hpc.corpus.stage:run"),
+    "download": Kind(1, DownloadConfig, DownloadInputs, "tokenization.download:run"),
     "tokenize": Kind(
         1,
         TokenizeConfig,

@@ -54,6 +54,17 @@ def test_overrides_reach_fields_that_no_file_mentions() -> None:
         ("aft.learning_rate=1", r"unknown key 'aft.learning_rate'; did you mean 'stages.aft.learning_rate'"),
         ("stages.midtrian.epochs=1", r"unknown key 'stages.midtrian.epochs'; did you mean .*'stages.midtrain.epochs'"),
         ("sources.chats.ladder=3", r"sources.chats.ladder: write a list, such as \[3\], got 3"),
+        ("sources.chats.file=hf:org/a", r"sources.chats: hf:org/a: give a commit, hf:org/a@COMMIT, so that"),
+        ("sources.chats.file=hf:org/a@main:en/test", r"today's: git ls-remote https://huggingface.co/datasets/org/a H"),
+        ("sources.pairs.files.america=hf:org/a", r"sources.pairs: hf:org/a: pairs are read from .jsonl files only"),
+        ("sources.chats.format=alpaca", r"sources.chats: format or columns are given, but no file"),
+        ("sources.chats.format=sharegt", r"sources.chats.format: .* got 'sharegt'; did you mean 'sharegpt'"),
+        (
+            "sources.documents={files: {america: x.jsonl}, format: alpaca}",
+            r"sources.documents: format is alpaca, whose rows are chats, but kind is documents",
+        ),
+        ("sources.chats.columns={messages: m}", r"sources.chats: format or columns are given, but no file"),
+        ("sources.chats={file: x.jsonl, columns: {mesages: m}}", r"columns: no field 'mesages' in rows of format"),
         ("sources.chats.rows=3", r"sources.chats: rows and ladder are given: give one of them"),
         (
             "sources.instruction.ladder=[3]",

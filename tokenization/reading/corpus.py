@@ -22,13 +22,13 @@ from pathlib import Path
 
 from msm_hpc.base.errors import UserError
 from tokenization.reading.formats import PLAIN, RowShape
+from tokenization.reading.hub import NAMED
 from tokenization.reading.json_list import json_file
 from tokenization.reading.lines import CompressedLines, PlainLines
 from tokenization.reading.readers import Batch, CorpusReader, InputRecord, readable
 from tokenization.reading.tables import Parquet, load_dataset, load_saved_dataset
 
 SAVED_DATASET, SAVED_SPLITS = "dataset_info.json", "dataset_dict.json"
-NAMED = "hf:"
 
 _LINES = (".jsonl", ".ndjson")
 ENDINGS: Mapping[str, Callable[[Path, str, int, RowShape], CorpusReader]] = {
@@ -55,8 +55,8 @@ class Corpus:
         Args:
             source: a file of JSON lines (``.jsonl`` or ``.ndjson``, also with ``.gz`` or ``.zst``), a ``.json`` list,
                 or Parquet; a folder of nothing but such files, sorted by name; a glob of files; a folder that
-                ``datasets`` saved; or ``hf:NAME[:SPLIT]``, a data set by name, of its split ``train`` if not said
-                otherwise. Files that begin with ``.`` or ``_`` are hidden.
+                ``datasets`` saved; or ``hf:NAME[@REVISION][:[SUBSET/]SPLIT]``, a data set by name, of its split
+                ``train`` if not said otherwise. Files that begin with ``.`` or ``_`` are hidden.
             shape: how the rows are written.
 
         Raises:

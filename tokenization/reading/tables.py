@@ -16,6 +16,7 @@ import orjson
 
 from msm_hpc.base.errors import UserError
 from tokenization.reading.formats import RowShape
+from tokenization.reading.hub import NAMED, DatasetName
 from tokenization.reading.parse import parse_row
 from tokenization.reading.readers import BATCH_BYTES, BLOCK_BYTES, Batch, CorpusFile, Seen, package
 from tokenization.reading.rows import BadRow, RowPlace
@@ -118,30 +119,42 @@ def load_saved_dataset(folder: Path, shape: RowShape) -> DatasetRows:
     """
     for path in folder.glob("*.arrow"):
         _check_end(path)
-    with _dataset_errors(str(folder)) as datasets:
+    with dataset_errors(str(folder)) as datasets:
         return DatasetRows(datasets.load_from_disk(folder), str(folder), folder.name, shape)
 
 
 def load_dataset(source: str, shape: RowShape) -> DatasetRows:
-    """A data set by name, ``hf:NAME[:SPLIT]``, from the cache or the hub.
+    """A data set by name, from the cache or the hub.
 
     Raises:
         UserError: there is none of that name, or it cannot be reached.
     """
-    name, _, split = source.removeprefix("hf:").partition(":")
-    with _dataset_errors(source) as datasets:
-        dataset = datasets.load_dataset(name, split=split or "train")
-        return DatasetRows(dataset, source, source.removeprefix("hf:"), shape)
+    named = DatasetName.parse(source)
+    assert named is not None
+    with dataset_errors(source):
+        return DatasetRows(fetch(named), source, source.removeprefix(NAMED), shape)
+
+
+def fetch(named: DatasetName) -> Any:
+    """The ``datasets.Dataset`` of a name; see :func:`dataset_errors`."""
+    datasets = package("datasets", f"{NAMED}{named.name}")
+    return datasets.load_dataset(named.name, named.subset, split=named.split, revision=named.revision)
 
 
 @contextmanager
-def _dataset_errors(source: str) -> Iterator[Any]:
+def dataset_errors(source: str) -> Iterator[Any]:
+    """Names the data set in the error of a failing call of ``datasets``, which is yielded."""
     datasets = package("datasets", source)
     with arrow_errors(source):
         try:
             yield datasets
         except (ValueError, LookupError, TypeError, AttributeError, datasets.exceptions.DatasetsError) as error:
             raise UserError(f"{source}: not a data set ({error}); name another, or save it again") from error
+        except ConnectionError as error:
+            raise UserError(
+                f"{source}: the hub cannot be reached ({error}); download it where there is network, with the same "
+                "HF_HOME, or save its rows as a file and name that"
+            ) from error
 
 
 def _check_end(path: Path) -> None:

@@ -28,6 +28,7 @@ from msm_hpc.model.layout import check_layout
 from msm_hpc.model.precision import check_precision, check_shapes, installed_te
 from msm_hpc.planner.choose import check_memory
 from msm_hpc.training.record.tensorboard import check_wandb
+from tokenization.download import DownloadConfig
 
 
 def check(configs: Sequence[Config], graph: Graph, external: ExternalInputs, needed: Sequence[Step]) -> tuple[str, ...]:
@@ -48,6 +49,7 @@ def check(configs: Sequence[Config], graph: Graph, external: ExternalInputs, nee
     files = external.read_by(needed)
     problems, notes = [*_settings(configs, graph, needed)], list[str]()
     problems += [problem for path, problem in external.problems.items() if path in files]
+    notes += [*_downloads(needed)]
     problems += [*_cluster(configs[0].cluster), *_root(configs[0].root)]
     kinds = {step.kind for step in needed}
     before: list[tuple[Config, OwnData]] = []
@@ -69,6 +71,16 @@ def _settings(configs: Sequence[Config], graph: Graph, needed: Sequence[Step]) -
     for config in configs:
         yield from _generated(config, generated)
     yield from _trainings(graph, needed, configs[0].cluster)
+
+
+def _downloads(needed: Sequence[Step]) -> Iterator[str]:
+    """Data sets that are known by name alone until a job has them."""
+    for step in needed:
+        if isinstance(step.config, DownloadConfig):
+            yield (
+                f"hf:{step.config.name} is downloaded by the job {step.name}, which needs network there; its rows are "
+                "checked only when they are tokenised"
+            )
 
 
 def _generated(config: Config, generated: Set[str]) -> Iterator[str]:

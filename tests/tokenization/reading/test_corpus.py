@@ -13,7 +13,10 @@ import pytest
 import zstandard
 
 from msm_hpc.base.errors import UserError
+from tokenization import download
+from tokenization.download import DownloadConfig, DownloadInputs
 from tokenization.reading.corpus import Corpus
+from tokenization.reading.hub import DatasetName
 from tokenization.reading.readers import BATCH_BYTES, InputRecord
 from tokenization.reading.rows import BadRow, ChatRow, DocumentRow, Row
 
@@ -343,9 +346,37 @@ def test_a_dataset_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_no_hub")
+def test_a_dataset_is_downloaded_as_a_corpus_of_its_rows(tmp_path: Path) -> None:
+    name, out = tmp_path / "named", tmp_path / "out"
+    for folder in (name, out):
+        folder.mkdir()
+    plain(name / "test.jsonl", [{"text": "c", "meta": {"year": 1999}}])
+    download.run(DownloadConfig(name=str(name), revision=None, split="test"), DownloadInputs(), out)
+    ((row,), _) = rows_of(out)
+    assert isinstance(row, DocumentRow)
+    assert (row.text, json.loads(row.provenance)) == ("c", {"meta": {"year": 1999}})
+    with pytest.raises(UserError, match="not a data set"):
+        download.run(DownloadConfig(name=str(name), revision=None), DownloadInputs(), out)
+
+
+@pytest.mark.usefixtures("_no_hub")
 def test_a_dataset_of_no_such_name() -> None:
-    with pytest.raises(UserError, match=r"^hf:nobody/nothing: "):
+    with pytest.raises(UserError, match=r"^hf:nobody/nothing: the hub cannot be reached"):
         Corpus.open("hf:nobody/nothing")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("hf:org/a", DatasetName("org/a")),
+        ("hf:org/a:test", DatasetName("org/a", split="test")),
+        ("hf:org/a@v1:en/test", DatasetName("org/a", "v1", "en", "test")),
+        ("hf:/local/folder:en/", DatasetName("/local/folder", None, "en")),
+        ("a.jsonl", None),
+    ],
+)
+def test_names_of_datasets(text: str, named: DatasetName | None) -> None:
+    assert DatasetName.parse(text) == named
 
 
 def test_a_library_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
