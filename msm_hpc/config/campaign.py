@@ -59,10 +59,15 @@ class Campaign(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateSection(Strict):
-    """The generator of all sources that are generated, and its seed."""
+    """The generator of all sources that are generated, and its seed.
+
+    ``vocabulary`` has a model from scratch take a tokenizer of so many tokens, trained on all that the campaign trains
+    on, in the place of the toy world's words.
+    """
 
     generator: Literal["offline_toy"] = "offline_toy"
     seed: int = 0
+    vocabulary: PositiveInt | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,8 +28,10 @@ from msm_hpc.graph.trainings import as_it_runs
 from tokenization.download import DownloadConfig
 from tokenization.packing.pack import PackConfig
 from tokenization.packing.selection import Take
+from tokenization.reading.formats import PLAIN
 from tokenization.reading.hub import DatasetName
 from tokenization.tokenize import TokenizeConfig
+from tokenization.train import TokenizerConfig
 
 
 class Outside(Protocol):
@@ -223,7 +225,16 @@ class _Model:
         """The step whose output has the tokenizer."""
         if self.config.model.architecture is None:
             return self.model
-        return Step("generate", "tokenizer", GenerateConfig(product="tokenizer"), {})
+        if self.config.generate.vocabulary is None:
+            return Step("generate", "tokenizer", GenerateConfig(product="tokenizer"), {})
+        corpora = [corpus for name in sorted(self.config.sources_used) for corpus in self.config.corpora(name)]
+        shapes = {corpus.name: self.config.sources[corpus.source].shape for corpus in corpora}
+        config = TokenizerConfig(
+            vocabulary=self.config.generate.vocabulary,
+            shapes={name: shape for name, shape in shapes.items() if shape != PLAIN},
+        )
+        inputs: Inputs = {"corpora": {corpus.name: self.corpus(corpus) for corpus in corpora}}
+        return Step("tokenizer", self._label("own_texts"), config, inputs)
 
     @cached_property
     def model(self) -> Step:

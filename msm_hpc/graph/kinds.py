@@ -26,6 +26,7 @@ from tokenization.download import DownloadConfig, DownloadInputs
 from tokenization.gather import GatherInputs
 from tokenization.packing.pack import PackConfig, PackInputs
 from tokenization.tokenize import TokenizeConfig, TokenizeInputs
+from tokenization.train import TokenizerConfig, TokenizerInputs
 
 Stage = Callable[[Any, Any, Path], None]
 
@@ -74,6 +75,7 @@ def _load(place: str) -> Stage:
 KINDS: Mapping[str, Kind] = {
     "generate": Kind(1, GenerateConfig, GenerateInputs, "msm_hpc.corpus.stage:run"),
     "download": Kind(1, DownloadConfig, DownloadInputs, "tokenization.download:run"),
+    "tokenizer": Kind(1, TokenizerConfig, TokenizerInputs, "tokenization.train:run"),
     "tokenize": Kind(
         1,
         TokenizeConfig,

@@ -96,6 +96,8 @@ def _tokenizer(config: Config) -> TokenizerFolder | None:
     if config.model.architecture is None:
         folder = model_folder(config.model)
         return None if folder is None or not (folder / TOKENIZER).is_file() else TokenizerFolder(folder)
+    if config.generate.vocabulary is not None:  # one that knows every text, still to be trained
+        return None
     with tempfile.TemporaryDirectory() as made:
         write_tokenizer(Path(made))
         return TokenizerFolder(Path(made))
@@ -172,10 +174,12 @@ class _Sample:
         known = self._tokenizer.tokenizer
         lost = dict.fromkeys(word for word in words if unknown in known.encode(word, add_special_tokens=False).ids)
         shown = ", ".join(map(repr, islice(lost, WORDS_SHOWN)))
+        scratch = self._config.model.architecture is not None
+        fix = ", or have one trained on your texts: generate.vocabulary=4096" if scratch else ""
         return (
             f"{file}: {share:.0%} of its tokens are words that the tokenizer of model {self._config.model.name} does "
             f"not know ({shown}…), and that would be lost; choose another model (the smallest for any text is "
-            "model=smollm2_135m)"
+            f"model=smollm2_135m){fix}"
         )
 
 

@@ -192,7 +192,9 @@ def test_texts_that_the_toy_tokenizer_does_not_know_are_refused(own: list[str], 
         notes(tiny)
     assert "docs.jsonl: 2% of its tokens" in str(caught.value)
     assert "does not know ('Our', 'own', 'words'…), and that would be lost; choose another model" in str(caught.value)
+    assert "have one trained on your texts: generate.vocabulary=4096" in str(caught.value)
     assert "pairs" not in str(caught.value)
+    notes([*tiny, "generate.vocabulary=512"])
 
 
 def test_what_nothing_unfinished_reads_is_not_asked_for(own: list[str], folder: Path, tmp_path: Path) -> None:
