@@ -77,7 +77,7 @@ def tokenize_sample(config: Config, own: OwnData, kinds: Collection[str]) -> Tok
     except UserError as error:
         return Tokenized({}, (f"model {config.model.name}: {error}",))
     if tokenizer is None:
-        return Tokenized({named: _by_bytes(each) for named, each in own.corpora.items() if each.sample}, ())
+        return Tokenized({named: _by_bytes(each) for named, each in own.corpora.items() if not each.problems}, ())
     if tokenizer.template is None and (problem := _no_template(config, tokenizer.path, kinds)):
         return Tokenized({}, (problem,))
     sample = _Sample(config, tokenizer)
