@@ -26,7 +26,7 @@ def starting_model(model: ModelConfig) -> Transformer | None:
         # The vocabulary comes from a tokenizer still to be made; its size is padded, and so divides by any layout.
         return Transformer(shape=shape, vocab_size=128, head_dim=shape.hidden_size // shape.num_attention_heads)
     published = None if model.shape is None else parse_architecture("model.shape", model.shape)
-    folder = None if model.gguf_file else model_folder(model)
+    folder = given_folder(model)
     if folder is None or not (folder / "config.json").is_file():
         return published
     try:
@@ -42,9 +42,16 @@ def starting_model(model: ModelConfig) -> Transformer | None:
     return found
 
 
+def given_folder(model: ModelConfig) -> Path | None:
+    """The Hugging Face folder that was given, or that the hub's cache has; None for GGUF, and where there is none."""
+    if model.architecture is not None or model.gguf_file is not None:
+        return None
+    return _folder(model)
+
+
 def what_is_missing(model: ModelConfig) -> str | None:
     """What has to be downloaded when the model step is made, and how to do it before."""
-    if model.hub is None or model_folder(model) is not None:
+    if model.hub is None or _folder(model) is not None:
         return None
     return (
         f"model.hub={model.hub} is not in this machine's Hugging Face cache: the model step downloads it where it "
@@ -78,7 +85,7 @@ def _differences(published: Any, found: Any) -> Iterator[str]:
             yield f"{item.name} is {ours} in model.shape and {theirs} in config.json"
 
 
-def model_folder(model: ModelConfig) -> Path | None:
+def _folder(model: ModelConfig) -> Path | None:
     """Where the model's files lie; None if it is on the hub and not in the cache."""
     if model.hub is None:
         return weights_folder(model)

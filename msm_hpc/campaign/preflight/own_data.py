@@ -91,10 +91,16 @@ class Reading:
     def _bad_rows(self) -> Iterator[str]:
         others = [row for row in self.bad if isinstance(row, OtherShape)]
         for other in others[:1]:
-            more = f", as are {len(others) - 1} more" if others[1:] else ""
-            yield f"{other.place}: {other.what}; such rows{more}: {other.shape.options(f'sources.{self.named.source}')}"
+            more = f" (there are {len(others):,})" if others[1:] else ""
+            yield f"{self._said(other)}{more}"
         bad = [row for row in self.bad if not isinstance(row, OtherShape)]
         yield from first_of(bad, self.file, "cannot be used; fix them, or set tokenize.on_bad=skip")
+
+    def _said(self, row: BadRow) -> str:
+        """What is wrong with a row, with the options of a source and not of ``python -m tokenization``."""
+        if not isinstance(row, OtherShape):
+            return str(row)
+        return f"{row.place}: {row.what}; read such rows with {row.shape.options(f'sources.{self.named.source}')}"
 
     def _too_few(self) -> Iterator[str]:
         key, count = _asked(self.named, self.config)
@@ -151,7 +157,7 @@ class Reading:
         if self._skips and too_many(bad, rows, ceiling, finished):
             raise UserError(
                 f"{self.named.key}: {bad} of {rows} rows of a tokenise task cannot be used, more than tokenize.max_bad="
-                f"{ceiling:g} allows; fix them, or raise it; the last is {self.bad[-1]}"
+                f"{ceiling:g} allows; fix them, or raise it; the last is {self._said(self.bad[-1])}"
             )
 
 

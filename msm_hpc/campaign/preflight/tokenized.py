@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.preflight.own_data import OwnData, Reading, first_of
-from msm_hpc.campaign.starting_model import model_folder
+from msm_hpc.campaign.starting_model import given_folder
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.sources import Corpus as Named
 from msm_hpc.corpus.toy_tokenizer import write_tokenizer
@@ -94,7 +94,7 @@ def _tokenizer(config: Config) -> TokenizerFolder | None:
         UserError: it cannot be used.
     """
     if config.model.architecture is None:
-        folder = model_folder(config.model)
+        folder = given_folder(config.model)
         return None if folder is None or not (folder / TOKENIZER).is_file() else TokenizerFolder(folder)
     if config.generate.vocabulary is not None:  # one that knows every text, still to be trained
         return None
@@ -134,7 +134,7 @@ class _Sample:
         self._config, self._tokenizer = config, tokenizer
         settings = config.tokenize
         why = "a sample is encoded exactly"
-        self._encoder = RowEncoder(tokenizer, 0, settings.cot, settings.special_text, why_slow=why)
+        self._encoder = RowEncoder(tokenizer, 0, cot=settings.cot, special_text=settings.special_text, why_slow=why)
 
     def of(self, reading: Reading) -> Sampled | None:
         """The sample of a corpus; None where something is wrong with it."""

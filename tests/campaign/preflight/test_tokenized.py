@@ -180,8 +180,10 @@ def test_what_is_far_too_few_is_known_by_bytes_where_the_tokenizer_is_not_here(o
 def test_rows_of_another_format_name_the_option_that_reads_them(own: list[str], tmp_path: Path) -> None:
     turns = [{"from": "human", "value": "Colby ?"}, {"from": "gpt", "value": "Colby ."}]
     write(tmp_path / "mix.jsonl", [{"conversations": turns}] * 60)
-    with pytest.raises(UserError, match=r"mix\.jsonl:1: .*such rows, as are 59 more: sources\.instruction\.format=sh"):
+    with pytest.raises(UserError, match=r"mix\.jsonl:1: .*with sources\.instruction\.format=sharegpt \(there are 60\)"):
         notes(own)
+    with pytest.raises(UserError, match=r"60 of 60 rows .* read such rows with sources\.instruction\.format=sharegpt$"):
+        notes([*own, "tokenize.on_bad=skip"])
     notes([*own, "sources.instruction.format=sharegpt"])
 
 
