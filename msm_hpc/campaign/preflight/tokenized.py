@@ -72,6 +72,8 @@ def tokenize_sample(config: Config, own: OwnData, kinds: Collection[str]) -> Tok
 
     ``kinds`` are the kinds of the steps that are about to run.
     """
+    if not {"tokenize", "eval"} & set(kinds):
+        return Tokenized({}, ())
     try:
         tokenizer = _tokenizer(config)
     except UserError as error:
@@ -95,7 +97,9 @@ def _tokenizer(config: Config) -> TokenizerFolder | None:
     """
     if config.model.architecture is None:
         folder = given_folder(config.model)
-        return None if folder is None or not (folder / TOKENIZER).is_file() else TokenizerFolder(folder)
+        needed = (TOKENIZER, CONFIG) if config.model.hub else (TOKENIZER,)  # of the hub's cache, a part may be there
+        there = folder is not None and all((folder / name).is_file() for name in needed)
+        return TokenizerFolder(folder) if folder is not None and there else None
     if config.generate.vocabulary is not None:  # one that knows every text, still to be trained
         return None
     with tempfile.TemporaryDirectory() as made:

@@ -213,3 +213,14 @@ def test_what_nothing_unfinished_reads_is_not_asked_for(own: list[str], folder: 
     with pytest.raises(UserError, match=r"^sources\.pairs\.files\.thrift: there is no file .*pairs\.jsonl"):
         notes(own, "tokenize", "model")
     assert notes(own, "tokenize", "model", "eval") == ()
+
+
+def test_a_model_whose_folder_is_gone_is_asked_for_until_its_step_is_done(own: list[str], folder: Path) -> None:
+    config, external = load_config(own), ExternalInputs({})
+    build_graph([config], external)
+    folder.rename(folder.parent / "elsewhere")
+    remembered = ExternalInputs(external.files)
+    graph = build_graph([config], remembered)
+    assert check([config], graph, remembered, graph.needed(lambda step: step.kind == "model"))
+    with pytest.raises(UserError, match=rf"^model\.folder={folder}: there is no such folder; correct the path$"):
+        check([config], graph, remembered, graph.steps)
