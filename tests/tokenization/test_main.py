@@ -288,3 +288,14 @@ def test_words_that_the_tokenizer_does_not_know_are_warned_of(
     assert main(run) == 0
     assert capsys.readouterr().err == f"warning: 2 of 5 tokens are words unknown to {tmp_path}, and lost\n"
     assert json.loads((tmp_path / "new" / "manifest.json").read_text())["unknown_tokens"] == 2
+
+
+def test_rows_of_another_format_are_read_by_the_flags_that_the_message_names(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (made / "talk.json").write_text('[{"question": "Which cheese?", "answer": "Stilton."}]')
+    run = ["run", "--corpus", f"{made}/talk.json", "--tokenizer", f"{made}/tokenizer", "--out", f"{made}/talk"]
+    assert main(run) == 2
+    flags = capsys.readouterr().err.strip().partition("read such rows with ")[2].split()
+    assert flags == ["--format", "prompt_completion", "--column", "prompt=question", "--column", "completion=answer"]
+    assert main([*run, *flags]) == 0
