@@ -70,7 +70,7 @@ def _not_learned(
     """Chats that are too long for a row, and turns that the template does not print as they are prompted."""
     length, reading = config.stages[training.stage].sequence_length, own.corpora[corpus]
     of = f"{'' if sampled.whole else 'of a sample, '}%d of {len(sampled.lengths)} chats of {reading.file}"
-    if config.sources[corpus.source].kind == "chats" and (long := int((sampled.lengths > length).sum())):
+    if config.sources[corpus.source].kind == "chats" and (long := int(sampled.too_long(length).sum())):
         yield (
             f"{of % long} are longer than stages.{training.stage}.sequence_length={length} and are left out; raise it "
             "to train on them"
@@ -99,7 +99,7 @@ def _take(
     source, sampled, there = config.sources[name], tokens.corpora[corpus], own.corpora[corpus].usable
     lengths = sampled.lengths
     if config.sources[corpus.source].kind == "chats":
-        lengths = lengths[lengths <= stage.sequence_length]
+        lengths = np.minimum(lengths[~sampled.too_long(stage.sequence_length)], stage.sequence_length)
     packable = round(there * len(lengths) / len(sampled.lengths))
     if not packable:
         raise UserError(

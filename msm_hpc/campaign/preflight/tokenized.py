@@ -58,6 +58,10 @@ class Sampled:
         """Whether all rows that the corpus has were encoded."""
         return self.doubt == 1.0
 
+    def too_long(self, longest: int) -> NDArray[np.bool_]:
+        """(rows,) which are longer than ``longest``; of those that were not encoded, surely so."""
+        return self.lengths > longest * (self.doubt if self.doubt == DOUBT_OF_BYTES else 1.0)
+
 
 @dataclass(frozen=True)
 class Tokenized:
