@@ -11,7 +11,9 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.external_inputs import weights_folder
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.stages import ModelConfig
+from msm_hpc.conversion.tokenizer import check_tokenizer
 from msm_hpc.model.architecture import Transformer, parse_architecture, read_architecture
+from tokenization.tokenizer import TOKENIZER
 
 
 def starting_model(model: ModelConfig) -> Transformer | None:
@@ -40,6 +42,17 @@ def starting_model(model: ModelConfig) -> Transformer | None:
             "give model.shape=null to go by config.json"
         )
     return found
+
+
+def check_starting_tokenizer(model: ModelConfig) -> None:
+    """Check the tokenizer in the folder that was given, where that is on this machine and has one.
+
+    Raises:
+        UserError: it cannot be used, or makes ids that the model does not have.
+    """
+    folder = given_folder(model)
+    if folder is not None and (folder / TOKENIZER).is_file() and (folder / "config.json").is_file():
+        check_tokenizer(folder, read_architecture(folder))
 
 
 def given_folder(model: ModelConfig) -> Path | None:

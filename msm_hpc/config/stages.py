@@ -116,11 +116,12 @@ class ModelInputs:
 class ExportConfig(Strict):
     """Megatron checkpoint to a Hugging Face folder.
 
+    ``dtype`` is that of the exported weights, None for that of the checkpoint, which is what was trained in.
     An adapter is merged into the weights; ``adapter`` has it written beside them as well, as PEFT's folder
     ``adapter/``, of the checkpoints that have one.
     """
 
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16"] | None = None
     adapter: bool = False
 
 

@@ -102,6 +102,10 @@ class CheckpointReader:
         """Shapes of the global tensors by key."""
         return {key: tuple(stored.size) for key, stored in self._stored.items()}
 
+    def dtype(self, key: str) -> torch.dtype:
+        """Of a global tensor, as it is stored."""
+        return self._stored[key].properties.dtype
+
     def read(self, key: str, dtype: torch.dtype, layer: int | None = None) -> Tensor:
         """As :meth:`read_into`, into a new tensor of ``dtype``."""
         shape = tuple(self._stored[key].size)

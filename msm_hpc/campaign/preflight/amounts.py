@@ -75,11 +75,12 @@ def _not_learned(
             f"{of % long} are longer than stages.{training.stage}.sequence_length={length} and are left out; raise it "
             "to train on them"
         )
-    if sampled.rewritten:
+    if sampled.trained < sampled.turns:
         where = "" if sampled.whole else "of a sample, "
         yield (
-            f"{reading.file}: {where}{sampled.rewritten} of {sampled.turns} turns of the assistant are not trained on: "
-            f"the chat template of model {config.model.name} prints them differently once later turns follow"
+            f"{reading.file}: {where}{sampled.turns - sampled.trained} of {sampled.turns} turns of the assistant are "
+            f"not trained on: the chat template of model {config.model.name} prints them differently once later turns "
+            "follow; tokenize.turns=each_by_its_prefix trains each"
         )
 
 

@@ -12,7 +12,7 @@ from msm_hpc.campaign.needs import least_rows, model_of
 from msm_hpc.campaign.preflight.amounts import amount_notes, amount_problems
 from msm_hpc.campaign.preflight.own_data import OwnData, read_own_data
 from msm_hpc.campaign.preflight.tokenized import tokenize_sample
-from msm_hpc.campaign.starting_model import starting_model
+from msm_hpc.campaign.starting_model import check_starting_tokenizer, starting_model
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.config.sources import Corpus
@@ -139,6 +139,7 @@ def _trainings(graph: Graph, needed: Sequence[Step], cluster: Cluster) -> Iterat
     for step in starts:
         try:
             models[step.identity] = starting_model(step.config)
+            check_starting_tokenizer(step.config)
         except UserError as error:
             yield str(error)
     trainings = [step for step in needed if step.kind == "train" and model_of(step) in models]

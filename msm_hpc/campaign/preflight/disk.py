@@ -52,6 +52,10 @@ def _result_bytes(step: Step, model: Transformer) -> int:
     if isinstance(step.config, ModelConfig):
         return 0 if step.config.architecture else 2 * model.parameters
     if isinstance(step.config, ExportConfig):
+        checkpoint = step.inputs["checkpoint"]
+        assert isinstance(checkpoint, Step)
+        if step.config.dtype is None:
+            return _result_bytes(checkpoint, model)
         return model.parameters * (4 if step.config.dtype == "float32" else 2)
     if isinstance(step.config, TrainConfig):
         return model.parameters * (4 if step.config.precision == "fp32" else 2)

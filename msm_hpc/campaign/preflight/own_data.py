@@ -22,6 +22,7 @@ from tokenization.reading.corpus import Corpus, Share
 from tokenization.reading.formats import OtherShape
 from tokenization.reading.rejects import too_many
 from tokenization.reading.rows import BadRow, ChatRow, DocumentRow, Row
+from tokenization.tokenize import by_turn
 
 MOST_REPORTED = 5
 """Rows of one file that are reported one by one."""
@@ -141,16 +142,21 @@ class Reading:
             self._keep(row, draw)
 
     def _keep(self, row: Row, draw: Random) -> None:
-        """Count a usable row, and draw it so that any is in the sample as likely as another."""
+        """Take in a usable row: each of the sequences that are made of it."""
+        if isinstance(row, ChatRow) and len(self.by_roles) < MOST_ROLES:
+            self.by_roles.setdefault(tuple(message.role for message in row.messages), row)
+        if self.missing:
+            self.missing -= orjson.loads(row.provenance).keys()
+        for sequence in by_turn(row) if self.config.tokenize.turns == "each_by_its_prefix" else (row,):
+            self._draw(sequence, draw)
+
+    def _draw(self, row: Row, draw: Random) -> None:
+        """Count a row, and draw it so that any is in the sample as likely as another."""
         if len(self.sample) < SAMPLED:
             self.sample.append(row)
         elif (place := draw.randrange(self.usable + 1)) < SAMPLED:
             self.sample[place] = row
         self.usable += 1
-        if isinstance(row, ChatRow) and len(self.by_roles) < MOST_ROLES:
-            self.by_roles.setdefault(tuple(message.role for message in row.messages), row)
-        if self.missing:
-            self.missing -= orjson.loads(row.provenance).keys()
 
     def _check(self, bad: int, rows: int, finished: bool) -> None:
         ceiling = self.config.tokenize.max_bad

@@ -24,16 +24,15 @@ from msm_hpc.corpus.toy_tokenizer import write_tokenizer
 from msm_hpc.evals.pairs import Pair
 from tokenization.encoder import RowEncoder
 from tokenization.reading.rejects import too_many
-from tokenization.reading.rows import ChatRow, DocumentRow, Row, RowPlace
+from tokenization.reading.rows import DocumentRow, Row, RowPlace
 from tokenization.tokenizer import CONFIG, TEMPLATE, TOKENIZER, TokenizerFolder
+from tokenization.unknown import MOST_UNKNOWN
 
 MOST_CHARACTERS = 2_000_000
 """Of a corpus, encoded here; that takes a second or two."""
 DOUBT_OF_SAMPLE, DOUBT_OF_BYTES = 1.25, 2.0
 BYTES_A_TOKEN = 4
 """About, in English."""
-MOST_UNKNOWN = 0.02
-"""Of the tokens of a text."""
 WORDS_SHOWN = 3
 
 
@@ -45,13 +44,13 @@ class Sampled:
         lengths: (rows,) of each row.
         doubt: the factor by which what is forecast from them may be wrong.
         turns: of the assistant.
-        rewritten: those of them that are no targets, since the template prints them differently once others follow.
+        trained: those of them that are targets; the template prints the others differently once later turns follow.
     """
 
     lengths: NDArray[np.int32]
     doubt: float
     turns: int = 0
-    rewritten: int = 0
+    trained: int = 0
 
     @property
     def whole(self) -> bool:
@@ -81,7 +80,7 @@ def tokenize_sample(config: Config, own: OwnData, kinds: Collection[str]) -> Tok
     try:
         tokenizer = _tokenizer(config)
     except UserError as error:
-        return Tokenized({}, (f"model {config.model.name}: {error}",))
+        return Tokenized({}, (str(error),))
     if tokenizer is None:
         return Tokenized({named: _by_bytes(each) for named, each in own.corpora.items() if not each.problems}, ())
     if tokenizer.template is None and (problem := _no_template(config, tokenizer.path, kinds)):
@@ -142,7 +141,9 @@ class _Sample:
         self._config, self._tokenizer = config, tokenizer
         settings = config.tokenize
         why = "a sample is encoded exactly"
-        self._encoder = RowEncoder(tokenizer, 0, cot=settings.cot, special_text=settings.special_text, why_slow=why)
+        self._encoder = RowEncoder(
+            tokenizer, 0, cot=settings.cot, turns=settings.turns, special_text=settings.special_text, why_slow=why
+        )
 
     def of(self, reading: Reading) -> Sampled | None:
         """The sample of a corpus; None where something is wrong with it."""
@@ -160,10 +161,8 @@ class _Sample:
         if problem := self._unknown(reading.file, encoded.encoded.ids, _texts(rows)):
             self.problems.append(problem)
             return None
-        chats = (row for row in rows if isinstance(row, ChatRow))
-        turns = sum(message.role == "assistant" for chat in chats for message in chat.messages)
         doubt = 1.0 if len(rows) == reading.usable else DOUBT_OF_SAMPLE
-        return Sampled(encoded.encoded.lengths, doubt, turns, encoded.rewritten_turns)
+        return Sampled(encoded.encoded.lengths, doubt, encoded.assistant_turns, encoded.trained_turns)
 
     def check_pairs(self, file: Path, pairs: Sequence[Pair]) -> None:
         """Note where the tokenizer knows few words of the pairs."""
