@@ -30,7 +30,7 @@ def test_a_tokenizer_of_ones_own_texts_knows_them_and_every_other(write_corpus: 
     (rows,) = Corpus.open(corpus).share(0, 1).batches()
     encoded = RowEncoder(tokenizer, 0).encode([row for row in rows if not isinstance(row, UserError)])
     assert not encoded.rejected
-    assert encoded.rewritten_turns == 0
+    assert (encoded.assistant_turns, encoded.trained_turns) == (1, 1)
     text = "Ünknown 漢字 \U0001f9c0\n"
     opened = AutoTokenizer.from_pretrained(tmp_path / "one")
     assert opened.decode(opened(text)["input_ids"]) == text
