@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tokenization.chats.template import ChatTemplate
 
 TOKENIZER, CONFIG, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
+_STRANGE = "qxzjvq \u0378\ua66e \U00013000 \U000e0fff"
+"""What no vocabulary has in it, but as bytes."""
 TOKENS_MAP = "special_tokens_map.json"
 TOKEN_FIELDS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
@@ -34,7 +36,7 @@ class TokenizerFolder:
         special: text to id of the special tokens.
         template: the chat template; None where there is none.
         eod_text: the text of EOD, which is the tokenizer's ``eos_token``.
-        unknown_id: stands for words that the tokenizer does not know; None where it knows every text.
+        unknown_id: stands for text that the tokenizer does not know; None where it never makes this token of a text.
         facts: ids and hashes, for the manifest.
 
     Raises:
@@ -50,7 +52,7 @@ class TokenizerFolder:
         self.special = _special_tokens(self.tokenizer)
         eod_id = self._eod(names)
         self.eod_text = names["eos_token"]
-        self.unknown_id = self.tokenizer.token_to_id(names["unk_token"]) if "unk_token" in names else None
+        self.unknown_id = self._unknown(names)
         self.facts = TokenizerFacts(
             tokenizer_sha256=sha256_of(path / TOKENIZER),
             template_sha256=None if source is None else hashlib.sha256(source.encode()).hexdigest(),
@@ -62,6 +64,14 @@ class TokenizerFolder:
     def decode(self, tokens: NDArray[np.integer[Any]]) -> str:
         """The text of tokens, special tokens included."""
         return self.tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
+
+    def _unknown(self, names: Mapping[str, str]) -> int | None:
+        """Many byte-level tokenizers name a token that they never use, such as EOD."""
+        name = getattr(self.tokenizer.model, "unk_token", None) or names.get("unk_token")
+        number = None if name is None else self.tokenizer.token_to_id(name)
+        if number is None or number not in self.tokenizer.encode(_STRANGE, add_special_tokens=False).ids:
+            return None
+        return number
 
     def _eod(self, names: Mapping[str, str]) -> int:
         path = self.path / CONFIG

@@ -126,6 +126,7 @@ def _write_records(folder: Path, corpus: Corpus) -> None:
         task=0,
         tasks=1,
         cot="train",
+        turns="as_printed",
         special_text=False,
         corpus=(),
         tokenizer=TokenizerFacts(digest, None, corpus.vocab_size, 0, 1),
@@ -135,7 +136,8 @@ def _write_records(folder: Path, corpus: Corpus) -> None:
         tokens=shard.total_tokens,
         trainable_tokens=int(shard.trainable().sum()),
         unknown_tokens=0,
-        rewritten_turns=0,
+        assistant_turns=0,
+        trained_turns=0,
         rejected={},
         files=record_files(folder, [BIN, IDX, MASK, CHATS, DOCUMENTS]),
     )
