@@ -111,7 +111,8 @@ class Session:
         settled = [settle(config) for config in self.configs]
         ready = replace(self, instead=tuple(each.config for each in settled))
         self.say(*(choice for each in settled for choice in each.choices))
-        check(ready.configs, ready.graph, ready.external)
+        needed = ready.graph.needed(ready.store.done)
+        self.say(*(f"Note: {note}" for note in check(ready.configs, ready.graph, ready.external, needed)))
         return ready
 
     def remember(self) -> None:

@@ -25,9 +25,10 @@ def make(store: Store, monkeypatch: pytest.MonkeyPatch) -> Make:
             (out / file.name).hardlink_to(file)
 
     def make(step: Step, stage: Stage) -> StepFolder:
-        version = kinds.KINDS["export"].version  # a step is the same before and after
         monkeypatch.setitem(
-            kinds.KINDS, "export", kinds.Kind(version, ExportConfig, dict, "", carry_over="of this test")
+            kinds.KINDS,
+            "export",
+            kinds.Kind(kinds.KINDS["export"].version, ExportConfig, dict, "", carry_over="of this test"),
         )
         monkeypatch.setattr(kinds.Kind, "load", lambda kind: stage)
         monkeypatch.setattr(kinds.Kind, "load_carry_over", lambda kind: carry_over)

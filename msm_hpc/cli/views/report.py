@@ -7,6 +7,7 @@ from pathlib import Path
 
 from msm_hpc.base.files import CANNOT_WRITE
 from msm_hpc.campaign.session import Session
+from msm_hpc.campaign.views.left_out import left_out
 from msm_hpc.cli.views.notes import print_nothing_here
 from msm_hpc.config.stages import ReportConfig, ReportInputs
 
@@ -48,6 +49,7 @@ def _render(config: ReportConfig, found: ReportInputs, out: Path) -> None:
 
 def _print_written(session: Session, out: Path) -> None:
     _print_table(session, out)
+    session.say(*(f"Note: {line}" for line in left_out(session.graph, session.store)))
     session.say(f"Report: {out / 'report.html'}")
 
 
