@@ -201,10 +201,13 @@ class TrainInputs:
         model: a model step's output.
         plan: a pack step's output.
         shards: by source, a tokenise step's output: a shard, or numbered folders of shards.
-        checkpoint: a train or model step's output; without it weights are drawn from the config's seed.
+        checkpoint: a train or model step's output, from which training starts; without it weights, or with ``lora``
+            those of the adapter, are drawn from the config's seed.
+        base: with ``lora``, a train or model step's output: the weights that are frozen.
     """
 
     model: Path
     plan: Path
     shards: Mapping[str, Path]
     checkpoint: Path | None = None
+    base: Path | None = None

@@ -81,9 +81,9 @@ KINDS: Mapping[str, Kind] = {
         gather_inputs=GatherInputs,
     ),
     "pack": Kind(1, PackConfig, PackInputs, "tokenization.packing.pack:run"),
-    "model": Kind(1, ModelConfig, ModelInputs, "msm_hpc.conversion.stage:run_model"),
+    "model": Kind(2, ModelConfig, ModelInputs, "msm_hpc.conversion.stage:run_model"),
     "train": Kind(1, TrainConfig, TrainInputs, "msm_hpc.training.stage:run", resources="gpu_train", resumable=True),
-    "export": Kind(1, ExportConfig, ExportInputs, "msm_hpc.conversion.stage:run_export"),
+    "export": Kind(2, ExportConfig, ExportInputs, "msm_hpc.conversion.stage:run_export"),
     "eval": Kind(1, EvalConfig, EvalInputs, "msm_hpc.evals.stage:run", resources="gpu_eval"),
     "report": Kind(1, ReportConfig, ReportInputs, "msm_hpc.report.stage:run", missing_inputs_allowed=True),
 }
