@@ -16,7 +16,7 @@ import submitit
 from submitit.core.utils import FailedJobError
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.cluster import Cluster
+from msm_hpc.config.cluster import Cluster, WorkClass
 from msm_hpc.launch import slurm_commands
 from msm_hpc.launch.causes import Interruption, by_signal_alone
 from msm_hpc.launch.job import JobRef, user_name
@@ -99,10 +99,10 @@ class SlurmLauncher:
         """As many as an array may run elements."""
         return self.cluster.array_parallelism
 
-    def memory_of_rank(self, ranks: int) -> tuple[str, int]:
-        """What a training asks Slurm for."""
-        memory = self.cluster.resources.gpu_train.memory_gb
-        return f"cluster.resources.gpu_train.memory_gb={memory:g}", int(memory * 2**30)
+    def memory_of_rank(self, ranks: int, work: WorkClass) -> tuple[str, int]:
+        """What a job of this class asks Slurm for."""
+        memory = self.cluster.resources.of(work).memory_gb
+        return f"cluster.resources.{work}.memory_gb={memory:g}", int(memory * 2**30)
 
     def shape_problems(self, kind: str, ranks: int, nodes: int) -> Iterator[str]:
         """More ranks on a node than it takes."""

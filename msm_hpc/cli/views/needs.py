@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
-from msm_hpc.campaign.needs import Training
+from msm_hpc.campaign.needs import BYTES_A_TOKEN, Training
 from msm_hpc.cli.views.table import plain_table
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.planner.memory import GIB
@@ -62,7 +62,14 @@ def _time(training: Training) -> str:
     if training.seconds is None or training.rank_hours is None:
         return step
     whole = f"{training.rank_hours:,.1f} GPU-hours" + (" in all" if len(training.steps) > 1 else "")
-    return f"{training.seconds / 3600:.2f} hours\n{step}\n{whole}"
+    return f"{training.seconds / 3600:.2f} hours{_requeues(training)}\n{step}\n{whole}"
+
+
+def _requeues(training: Training) -> str:
+    """What the time limit of a job makes of a run that takes longer."""
+    if not training.requeues:
+        return ""
+    return f"\n[yellow]{training.requeues} requeue(s)\nof {training.minutes} minutes[/]"
 
 
 def _caption(found: Sequence[Training]) -> Iterator[str]:
@@ -71,6 +78,8 @@ def _caption(found: Sequence[Training]) -> Iterator[str]:
         whose = "all" if len(hours) == len(found) else f"{len(hours)} of {len(found)} lines"
         yield f"{sum(hours):,.1f} GPU-hours in {whose}"
         yield _speeds(found)
+    if any(each.rows is not None and each.rows.from_bytes for each in found):
+        yield f"rows of sources without a budget of tokens: by the bytes of their files, {BYTES_A_TOKEN} a token"
     if any(each.rows is None for each in found):
         yield "what is missing is known once the rows are packed (of sources with a budget of tokens: before)"
 
