@@ -193,8 +193,8 @@ def _warn_of_other_layout(path: Path, before: str, trainable: Trainable) -> None
 
 
 def _layout_json(layout: Layout) -> str:
-    """``layout`` as JSON, without ``nodes``, which changes no sum."""
-    return json.dumps({name: value for name, value in asdict(layout).items() if name != "nodes"})
+    """``layout`` as JSON, without what changes no sum."""
+    return json.dumps({name: value for name, value in asdict(layout).items() if name not in ("nodes", "recompute")})
 
 
 def _name(step: int) -> str:
