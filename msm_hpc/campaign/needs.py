@@ -170,7 +170,9 @@ def _tokens(take: Take, shards: Origin | Mapping[str, Origin]) -> int | None:
     if take.tokens is not None:
         return take.tokens
     assert isinstance(shards, Mapping)
-    corpus = shards[take.source].inputs["corpus"] if isinstance(shards[take.source], Step) else None
+    tokenized = shards[take.source]
+    assert isinstance(tokenized, Step)
+    corpus = tokenized.inputs["corpus"]
     if not isinstance(corpus, File) or corpus.path.suffix not in (".jsonl", ".txt") or not corpus.path.is_file():
         return None
     size = corpus.path.stat().st_size

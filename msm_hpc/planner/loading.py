@@ -1,4 +1,4 @@
-"""Memory of the steps that convert and evaluate models, by formula, before anything runs.
+"""Memory and time of the steps that convert and evaluate models, by formula, before anything runs.
 
 ======== ===============================================================
 step     in memory at once
@@ -20,6 +20,8 @@ from msm_hpc.planner.memory import FIXED_CPU, FIXED_GPU
 
 AT_ONCE = 3
 """Tensors of the size of the largest that conversion holds at once."""
+SPEED = 200 * 10**6
+"""Assumed bytes that a node's file system reads, writes or hashes in a second; loading is most of the time."""
 TEXT, ANSWER = 256, 32
 """Assumed tokens of a question with its answer, and of an answer."""
 

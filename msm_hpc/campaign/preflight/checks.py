@@ -9,7 +9,7 @@ from pathlib import Path
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.external_inputs import ExternalInputs
 from msm_hpc.campaign.needs import least_rows, model_of
-from msm_hpc.campaign.preflight.memory import memory_problems
+from msm_hpc.campaign.preflight.limits import limit_problems
 from msm_hpc.campaign.preflight.own_data import data_problems
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.config.campaign import Config
@@ -117,7 +117,7 @@ def _trainings(graph: Graph, cluster: Cluster) -> Iterator[str]:
             yield str(error) if len(starts) == 1 else f"{step.name}: {error}"
     for step in {step.inputs["plan"]: step for step in trainings}.values():
         yield from _held_out(step)
-    yield from memory_problems(graph, cluster, {name: model for name, model in models.items() if model})
+    yield from limit_problems(graph, cluster, {name: model for name, model in models.items() if model})
 
 
 def _check_training(step: Step, cluster: Cluster, model: Transformer | None) -> None:

@@ -172,8 +172,8 @@ def _check(path: Path) -> _Notes:
         dist_checkpointing.load_common_state_dict(str(path))
     except _UNREADABLE as error:
         raise UserError(f"{common} cannot be read ({error})") from error
-    texts = (path / name for name in (_CONSUMED, _LAYOUT))
-    return _Notes(*(text.read_text(encoding="utf-8") for text in texts), adapter=read_note(path))
+    consumed, layout = ((path / name).read_text(encoding="utf-8") for name in (_CONSUMED, _LAYOUT))
+    return _Notes(consumed, layout, read_note(path))
 
 
 def _warn_of_other_layout(path: Path, before: str, trainable: Trainable) -> None:

@@ -120,7 +120,7 @@ class Adapter(torch.nn.Module):
         """From the layer's input, [tokens, batch, columns], what to add to its output, [tokens, batch, rows]."""
         all_a, all_b = zip(*(self.get_submodule(name)() for name in self.names), strict=True)
         # As a matrix: of three axes torch may choose another product where no gradient is due, which rounds otherwise.
-        product = F.linear(input_.flatten(0, 1), torch.cat(all_a)).unflatten(0, input_.shape[:2])
+        product = F.linear(input_.flatten(0, 1), torch.cat(all_a)).view(*input_.shape[:2], -1)
         hidden = self.exchange(product * self.scale)
         parts = [
             F.linear(part, lora_b).view(*part.shape[:-1], self.groups, -1)

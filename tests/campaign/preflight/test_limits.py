@@ -1,4 +1,4 @@
-"""What conversion and evaluation need, refused where a class of work has less."""
+"""What conversion and evaluation need of memory and time, refused where a class of work has less."""
 
 from __future__ import annotations
 
@@ -44,6 +44,14 @@ def test_too_little_host_memory_is_refused_by_the_key_that_sets_it() -> None:
     assert "eval of qwen2_5_32b needs 61.9 GiB of host memory, and cluster.resources.gpu_eval.memory_gb=4" in message
     message = refused(*ON_H100, "export.dtype=bfloat16", "cluster.resources.gpu_eval={gpus_per_node: 0, memory_gb: 64}")
     assert "eval of qwen2_5_32b needs 6" in message and "gpu_eval.memory_gb=64 has 64.0 GiB" in message
+
+
+def test_too_little_time_for_what_does_not_resume_is_refused() -> None:
+    enough = (*ON_H100, "cluster.resources.cpu.memory_gb=160", "export.dtype=bfloat16")
+    message = refused(*enough, "cluster.resources.cpu.time_minutes=10", "cluster.resources.gpu_eval.time_minutes=5")
+    moved = "moves 183 GiB, about 17 minutes at 200 MB/s (assumed), and cluster.resources.cpu.time_minutes is 10"
+    assert f"model of qwen2_5_32b {moved}" in message and f"export of qwen2_5_32b {moved}" in message
+    assert "eval of qwen2_5_32b moves 61 GiB, about 6 minutes" in message
 
 
 def test_by_hand() -> None:
