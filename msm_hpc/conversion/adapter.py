@@ -24,7 +24,7 @@ from msm_hpc.base.files import read_json, write_json, write_text
 from msm_hpc.config.stages import ExportInputs
 from msm_hpc.conversion.checkpoint import CheckpointReader
 from msm_hpc.conversion.weights import write_weights
-from msm_hpc.model.adapter import Note, Projection, fingerprint, projections
+from msm_hpc.model.adapter import Note, Projection, fingerprint, projections, read_note
 from msm_hpc.model.architecture import Transformer
 
 HUB = "hub.json"
@@ -43,7 +43,7 @@ class StoredAdapter:
         Raises:
             UserError: there is none, or it is of another model.
         """
-        self._checkpoint, self._lora, self._note = CheckpointReader(folder), note.lora, note
+        self.note, self._lora, self._checkpoint = note, note.lora, CheckpointReader(folder)
         self._layers = model.shape.num_hidden_layers
         self._projections = projections(model)
         self._checkpoint.check_holds(self._shapes)
@@ -70,7 +70,7 @@ class StoredAdapter:
         ``base_model`` are the fields that name the base there; our own note of it is written beside them.
         """
         write_json(folder / "adapter_config.json", {**self._peft_config(), **base_model})
-        for name, text in self._note.files.items():
+        for name, text in self.note.files.items():
             write_text(folder / name, text)
         shapes = {
             f"base_model.model.{name}": each.shape(half, self._lora.rank)
@@ -109,7 +109,17 @@ class StoredAdapter:
         }
 
 
-def export_adapter(stored: StoredAdapter, note: Note, inputs: ExportInputs, dtype: torch.dtype, out: Path) -> None:
+def read_adapter(folder: Path, model: Transformer) -> StoredAdapter | None:
+    """The adapter in the checkpoint ``folder``; None of one with all weights.
+
+    Raises:
+        UserError: as :class:`StoredAdapter`.
+    """
+    note = read_note(folder)
+    return StoredAdapter(folder, model, note) if note else None
+
+
+def export_adapter(stored: StoredAdapter, inputs: ExportInputs, dtype: torch.dtype, out: Path) -> None:
     """Write the adapter ``stored`` in ``inputs.checkpoint`` as PEFT's folder ``out``, which names its base.
 
     Raises:
@@ -121,8 +131,8 @@ def export_adapter(stored: StoredAdapter, note: Note, inputs: ExportInputs, dtyp
             f"{inputs.checkpoint} holds an adapter: give base_model, the export of what it was trained on, or set "
             "merge=true and give base, the checkpoint of that"
         )
-    note.check_exported(base, inputs.checkpoint)
-    stored.write(out, dtype, _base_model(note, inputs.model, base))
+    stored.note.check_exported(base, inputs.checkpoint)
+    stored.write(out, dtype, _base_model(stored.note, inputs.model, base))
 
 
 def checked_base(note: Note, inputs: ExportInputs) -> Path:

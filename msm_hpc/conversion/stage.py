@@ -22,12 +22,12 @@ from torch import Tensor
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import read_json, write_json, write_text
 from msm_hpc.config.stages import ExportConfig, ExportInputs, ModelConfig, ModelInputs
-from msm_hpc.conversion.adapter import HUB, StoredAdapter, checked_base, export_adapter
+from msm_hpc.conversion.adapter import HUB, StoredAdapter, checked_base, export_adapter, read_adapter
 from msm_hpc.conversion.checkpoint import CheckpointReader, TensorPiece, write_checkpoint
 from msm_hpc.conversion.mapping import GlobalTensor, global_tensors
 from msm_hpc.conversion.weights import write_weights
 from msm_hpc.conversion.workspace import Workspace
-from msm_hpc.model.adapter import BASE, fingerprint, read_note
+from msm_hpc.model.adapter import BASE, fingerprint
 from msm_hpc.model.architecture import read_architecture
 
 if TYPE_CHECKING:
@@ -76,14 +76,13 @@ def run_export(config: ExportConfig, inputs: ExportInputs, out: Path) -> None:
         raise UserError(f"{model}/config.json does not exist; run the model stage first")
     architecture = read_architecture(model)
     folder = inputs.checkpoint / "checkpoint"
-    note = read_note(folder)
-    adapter = StoredAdapter(folder, architecture, note) if note else None
+    adapter = read_adapter(folder, architecture)
     dtype: torch.dtype = getattr(torch, config.dtype)
-    if note and adapter and not config.merge:
-        export_adapter(adapter, note, inputs, dtype, out)
+    if adapter and not config.merge:
+        export_adapter(adapter, inputs, dtype, out)
         return
-    if note:
-        folder = checked_base(note, inputs)
+    if adapter:
+        folder = checked_base(adapter.note, inputs)
     checkpoint, tensors = CheckpointReader(folder), global_tensors(architecture)
     checkpoint.check_holds({tensor.key: tensor.shape for tensor in tensors})
     shapes = {name: shape for tensor, layer in _by_layer(tensors) for name, shape in tensor.hf_shapes(layer).items()}

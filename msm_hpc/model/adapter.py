@@ -141,8 +141,13 @@ def fingerprint(checkpoint: Path) -> str:
 
     Up to 64 MiB every byte is read, of 66 GB as much: enough to tell two trainings apart. (A flipped bit is found by
     the hashes in ``done.json``.)
+
+    Raises:
+        UserError: there are none.
     """
     files = sorted(checkpoint.glob("*.distcp"))
+    if not files:
+        raise UserError(f"{checkpoint} is no torch_dist checkpoint: it has no *.distcp; make it or copy it again")
     sizes = [file.stat().st_size for file in files]
     stride = max(_BLOCK, -(-sum(sizes) // _MOST_BLOCKS))
     digest = hashlib.sha256()

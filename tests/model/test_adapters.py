@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from msm_hpc.base.errors import UserError
 from msm_hpc.config.training import Lora
 from msm_hpc.model.adapter import NOTE, Note, fingerprint, parameters, read_note
 from msm_hpc.model.architecture import parse_architecture
@@ -51,7 +52,10 @@ def test_a_fingerprint_tells_weights_apart_and_not_where_they_lie(tmp_path: Path
 
     one = stored("one", b"a" * 9000, b"b")
     assert stored("copy", b"a" * 9000, b"b") == one
-    assert len({one, stored("byte", b"a" * 8999 + b"x", b"b"), stored("cut", b"a" * 8999, b"b"), stored("less")}) == 4
+    others = stored("byte", b"a" * 8999 + b"x", b"b"), stored("cut", b"a" * 8999, b"b"), stored("less", b"a" * 9000)
+    assert len({one, *others}) == 4
+    with pytest.raises(UserError, match=r"none is no torch_dist checkpoint"):
+        stored("none")
 
 
 def test_of_large_files_blocks_are_read(tmp_path: Path) -> None:
