@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -279,13 +279,20 @@ def _assignments(option: str, texts: Sequence[str]) -> dict[str, str]:
 
 @contextmanager
 def _appearing(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside ``folder`` that is renamed to it at the end, or removed after an exception."""
+    """A temporary folder beside ``folder`` that is renamed to it at the end, or removed after an exception.
+
+    Those that killed runs left are removed first. One of a run that still lives is too, which then fails: two runs for
+    one folder are a job that was started again, and the first process, on a node that Slurm lost.
+    """
     if os.path.lexists(folder):
         raise UserError(f"{folder}: exists already; remove it or give another --out")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
-        partial.chmod(folder.parent.stat().st_mode & 0o777)  # mkdtemp makes folders that only their owner can read
+        for path in folder.parent.iterdir():
+            if path.name.startswith(f".{folder.name}.") and path.suffix == ".partial":
+                shutil.rmtree(path, ignore_errors=True)
+        partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.partial")
+        partial.mkdir()
     except OSError as error:
         raise UserError(f"{folder}: cannot be made ({error.strerror}); give another --out") from error
     try:

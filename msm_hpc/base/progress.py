@@ -7,7 +7,10 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from msm_hpc.base.files import read_json, write_text
+from pydantic import TypeAdapter
+
+from msm_hpc.base.files import write_text
+from msm_hpc.base.typed_json import read_if_whole
 
 FILE = "progress.json"
 SECONDS_BETWEEN_WRITES = 0.5
@@ -20,6 +23,9 @@ class Progress:
     done: int
     total: int
     unit: str
+
+
+_PROGRESS = TypeAdapter(Progress)
 
 
 class ProgressFile:
@@ -42,7 +48,4 @@ class ProgressFile:
 
 def read_progress(out: Path) -> Progress | None:
     """The progress last reported in ``out``; None if none was."""
-    try:
-        return Progress(**read_json(out / FILE))
-    except FileNotFoundError:
-        return None
+    return read_if_whole(out / FILE, _PROGRESS)

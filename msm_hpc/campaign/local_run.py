@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from msm_hpc.campaign.runner import run_step
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.graph.build import Graph
-from msm_hpc.graph.steps import Step
+from msm_hpc.graph.steps import Step, topological
 from msm_hpc.launch.job import JobRef
 from msm_hpc.launch.launcher import Launcher, launcher_of, living
 from msm_hpc.launch.request import ArrayRequest
@@ -24,7 +24,8 @@ class RunState:
     """What the display shows: every step is in exactly one of these, by identity.
 
     ``done`` steps are done, or nothing unfinished needs them; ``foreign`` ones are running in a job of another run,
-    whose end is waited for.
+    whose end is waited for. The results of those in ``healed`` were found damaged by a step that read them, and are
+    made again.
     """
 
     steps: dict[str, Step]
@@ -34,6 +35,7 @@ class RunState:
     done: set[str] = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
     blocked: set[str] = field(default_factory=set)
+    healed: set[str] = field(default_factory=set)
 
     @property
     def finished(self) -> bool:
@@ -78,8 +80,22 @@ def _reap(state: RunState, store: Store, launcher: Launcher) -> None:
             state.done.add(identity)
         elif lease is not None and living([lease]):  # another run's job was faster to take it
             state.foreign[identity] = lease
-        else:
+        elif not _heal(state, store, identity):
             state.failed.add(identity)
+
+
+def _heal(state: RunState, store: Store, identity: str) -> bool:
+    """Where the step ended because a result that it reads was damaged or deleted, let both be made again, once."""
+    step = state.steps[identity]
+    coming = {*state.pending, *state.running, *state.foreign}
+    lost = {parent.identity for parent in step.parents if not store.done(parent)}
+    if not lost or lost & state.healed - coming:
+        return False
+    again = {each.identity: each for each in topological((step,), stop=store.done)}
+    state.pending |= {key: each for key, each in again.items() if key not in coming}
+    state.done -= again.keys()
+    state.healed |= lost
+    return True
 
 
 def _follow_foreign(state: RunState, store: Store) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from tokenization.packing.pack import PackConfig, PackInputs
 from tokenization.tokenize import TokenizeConfig, TokenizeInputs
 
 Stage = Callable[[Any, Any, Path], None]
+CarryOver = Callable[[Sequence[Path], Path], None]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Kind:
         stage: ``module:function``, imported only in the job.
         gather: likewise, what makes a step of its shares; its inputs are ``gather_inputs(shares=...)``.
         resources: the class of work that it is.
-        resumable: it finds its own partial output again after a kill; the others start on an empty folder.
+        carry_over: likewise, ``carry_over(earlier, out)`` brings into an empty folder what the attempts before saved in
+            theirs, oldest first, which may still be written to; without it each attempt starts from nothing.
         missing_inputs_allowed: it makes what it can of the inputs there are, aside, and is not done then.
     """
 
@@ -51,23 +53,35 @@ class Kind:
     gather: str | None = None
     gather_inputs: type | None = None
     resources: WorkClass = "cpu"
-    resumable: bool = False
+    carry_over: str | None = None
     missing_inputs_allowed: bool = False
+
+    @property
+    def resumable(self) -> bool:
+        """Whether an attempt resumes from what the attempts before had saved."""
+        return self.carry_over is not None
 
     def load(self) -> Stage:
         """The stage function."""
-        return _load(self.stage)
+        stage: Stage = _load(self.stage)
+        return stage
 
     def load_gather(self) -> Stage:
         """What makes a step of its shares."""
         assert self.gather is not None
-        return _load(self.gather)
+        gather: Stage = _load(self.gather)
+        return gather
+
+    def load_carry_over(self) -> CarryOver:
+        """What brings over the work of earlier attempts."""
+        assert self.carry_over is not None
+        carry_over: CarryOver = _load(self.carry_over)
+        return carry_over
 
 
-def _load(place: str) -> Stage:
+def _load(place: str) -> Any:
     module, _, function = place.partition(":")
-    stage: Stage = getattr(importlib.import_module(module), function)
-    return stage
+    return getattr(importlib.import_module(module), function)
 
 
 KINDS: Mapping[str, Kind] = {
@@ -82,7 +96,14 @@ KINDS: Mapping[str, Kind] = {
     ),
     "pack": Kind(1, PackConfig, PackInputs, "tokenization.packing.pack:run"),
     "model": Kind(2, ModelConfig, ModelInputs, "msm_hpc.conversion.stage:run_model"),
-    "train": Kind(1, TrainConfig, TrainInputs, "msm_hpc.training.stage:run", resources="gpu_train", resumable=True),
+    "train": Kind(
+        1,
+        TrainConfig,
+        TrainInputs,
+        "msm_hpc.training.stage:run",
+        resources="gpu_train",
+        carry_over="msm_hpc.training.checkpoints.carry_over:carry_over",
+    ),
     "export": Kind(2, ExportConfig, ExportInputs, "msm_hpc.conversion.stage:run_export"),
     "eval": Kind(1, EvalConfig, EvalInputs, "msm_hpc.evals.stage:run", resources="gpu_eval"),
     "report": Kind(1, ReportConfig, ReportInputs, "msm_hpc.report.stage:run", missing_inputs_allowed=True),

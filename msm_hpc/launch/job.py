@@ -11,6 +11,9 @@ import submitit
 
 from msm_hpc.config.cluster import LauncherName
 
+LOCAL_START = "MSM_JOB_START"
+"""The variable that tells the ranks of a job of this machine which start they belong to."""
+
 
 @dataclass(frozen=True)
 class JobRef:
@@ -57,6 +60,14 @@ def local_job(pid: int | None = None) -> JobRef:
         _cluster_name(),
         _enclosing_slurm_job(),
     )
+
+
+def current_start() -> str:
+    """This start of the job: the same on all its ranks, and another where the job is requeued under its id."""
+    job = current_job()
+    if job.launcher == "slurm":
+        return f"{job.id} restart {os.environ.get('SLURM_RESTART_COUNT', '0')}"
+    return os.environ.get(LOCAL_START, f"process {os.getpid()}")
 
 
 def current_log() -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shlex
 import signal
 import sys
@@ -25,7 +26,7 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.config.cluster import Cluster, WorkClass
 from msm_hpc.launch import local_processes
 from msm_hpc.launch.causes import Interruption, by_signal_alone
-from msm_hpc.launch.job import JobRef, is_elsewhere, is_running, local_job
+from msm_hpc.launch.job import LOCAL_START, JobRef, is_elsewhere, is_running, local_job
 from msm_hpc.launch.request import ArrayRequest
 
 FOREVER_MINUTES = 60 * 24 * 365  # submitit's default ends a job after two minutes
@@ -127,6 +128,7 @@ def start_local(folder: Path, ranks: int, function: Callable[..., None], *argume
     One thread a rank: more would fight over the cores that the other ranks and jobs were given.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ[LOCAL_START] = secrets.token_hex(8)
     local_processes.name_starter()
     executor = submitit.LocalExecutor(folder)
     executor.update_parameters(tasks_per_node=ranks, timeout_min=FOREVER_MINUTES)

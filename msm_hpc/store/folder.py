@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.base.files import read_json, sha256_of, write_json
+from msm_hpc.base.files import CANNOT_WRITE, write_json
+from msm_hpc.base.hashes import FileHashes, each, sync, xxh3_of
+from msm_hpc.base.typed_json import read_if_whole
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.job import JobRef
-from msm_hpc.store.records import ATTEMPT, Attempt, Record, now
+from msm_hpc.store.attempts import AttemptFolder
+from msm_hpc.store.records import DAMAGE, JOB, PUBLISHED, RECORD, Attempt, Damage, Published, Record, now
+
+
+class LeaseHeldError(UserError):
+    """Another job is making the step, or has taken it over."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +35,27 @@ class StepFolder:
 
     @property
     def partial(self) -> Path:
-        """Where the result is written."""
-        return self.path / "out.partial"
-
-    @property
-    def done(self) -> bool:
-        """Whether the result is there and whole."""
-        return (self.path / "done.json").exists() and self.out.exists()
+        """Where the newest attempt writes its output; there may be none."""
+        newest = self.newest()
+        return newest.out if newest else self.path / "attempts"
 
     # -- what it is ----------------------------------------------------------------------------------
 
+    @property
+    def record(self) -> Record | None:
+        """What ``step.json`` says; None where there is none, or a torn one."""
+        return read_if_whole(self.path / "step.json", RECORD)
+
     def read_record(self) -> Record:
-        """What ``step.json`` says."""
-        return Record(**read_json(self.path / "step.json"))
+        """What ``step.json`` says.
+
+        Raises:
+            UserError: it is not there, or torn.
+        """
+        record = self.record
+        if record is None:
+            raise UserError(f"{self.path}/step.json is missing or damaged; `msm run` of its campaign writes it again")
+        return record
 
     def write_record(self, step: Step) -> None:
         """Write ``step.json``, with placement as asked for now."""
@@ -49,42 +64,16 @@ class StepFolder:
     # -- who makes it --------------------------------------------------------------------------------
 
     def lease(self) -> JobRef | None:
-        """The job that is making the step, whether it lives or not."""
-        try:
-            return JobRef(**read_json(self.lease_file))
-        except FileNotFoundError:
-            return None
+        """The job that makes the step or is queued to, whether it lives or not; a torn lease is none.
+
+        That is safe: if the job that it named lives, it is fenced off.
+        """
+        return read_if_whole(self.lease_file, JOB)
 
     @property
     def lease_file(self) -> Path:
         """Where the lease is written."""
         return self.path / "lease.json"
-
-    def claim(self, job: JobRef, dead: JobRef | None) -> bool:
-        """Take the lease if nobody holds it, or ``dead`` does; False where another process was faster.
-
-        The lease appears by a hard link, which fails if there is one; a dead one is first renamed away, which succeeds
-        for one of several processes.
-        """
-        if dead is not None:
-            aside = self.path / f".lease.{job.host}.{job.id}"
-            try:
-                os.rename(self.lease_file, aside)
-            except FileNotFoundError:
-                return False
-            if JobRef(**read_json(aside)) != dead:
-                os.replace(aside, self.lease_file)
-                return False
-            aside.unlink()
-        mine = self.path / f".mine.{job.host}.{job.id}"
-        write_json(mine, asdict(job))
-        try:
-            os.link(mine, self.lease_file)
-        except FileExistsError:
-            return False
-        finally:
-            mine.unlink()
-        return True
 
     def write_lease(self, job: JobRef) -> None:
         """Say that ``job`` makes the step."""
@@ -96,57 +85,152 @@ class StepFolder:
 
     # -- what was tried ------------------------------------------------------------------------------
 
+    def attempt_folders(self) -> list[AttemptFolder]:
+        """The folders of all tries, oldest first."""
+        found = (path for path in (self.path / "attempts").glob("*") if path.name.isdigit())
+        return sorted(map(AttemptFolder, found), key=lambda folder: folder.number)
+
+    def newest(self) -> AttemptFolder | None:
+        """The folder of the last try."""
+        return max(self.attempt_folders(), key=lambda folder: folder.number, default=None)
+
+    def attempt(self, number: int) -> AttemptFolder:
+        """The folder of attempt ``number``, counted from 1, whether it is there or not."""
+        return AttemptFolder(self.path / "attempts" / f"{number:03}")
+
     def attempts(self) -> list[Attempt]:
-        """All tries, oldest first."""
-        files = sorted((self.path / "attempts").glob("*.json"))
-        return [ATTEMPT.validate_python(read_json(file)) for file in files]
+        """The records of all tries, oldest first."""
+        return [folder.read() for folder in self.attempt_folders()]
 
     def write_attempt(self, number: int, attempt: Attempt) -> None:
-        """Write the file of attempt ``number``, counted from 1."""
-        write_json(self.path / "attempts" / f"{number:03}.json", asdict(attempt))
+        """Write the record of attempt ``number``, counted from 1."""
+        self.attempt(number).write(attempt)
+
+    def holds(self, own: AttemptFolder) -> bool:
+        """Whether no newer attempt has taken the step over."""
+        return self.newest() == own
+
+    def check_holds(self, own: AttemptFolder) -> None:
+        """Refuse to go on where a newer attempt has taken the step over.
+
+        Raises:
+            LeaseHeldError: one has.
+        """
+        newest = self.newest()
+        if newest is None:
+            raise LeaseHeldError(f"{own.path} was deleted while it was written")
+        if newest != own:
+            job = newest.read().job
+            raise LeaseHeldError(
+                f"attempt {newest.number} took over, in {job.launcher} job {job.id} on {job.host}; this one, attempt "
+                f"{own.number}, ends and publishes nothing"
+            )
 
     # -- the result ----------------------------------------------------------------------------------
 
-    def start_partial(self, keep: bool) -> None:
-        """An output folder to write into: empty, unless the stage resumes from what it wrote before."""
-        if not keep:
-            shutil.rmtree(self.partial, ignore_errors=True)
-        self.partial.mkdir(parents=True, exist_ok=True)
+    @property
+    def done(self) -> bool:
+        """Whether the result is there, and nobody has found it damaged."""
+        published = self._published()
+        return published is not None and self.out.exists() and not self._withdrawn(published)
 
-    def publish(self) -> None:
-        """Make the partial output the result: hash and fsync every file, write ``done.json``, rename the folder.
+    def damage(self) -> str | None:
+        """Why what was published is no result any more, if so."""
+        published = self._published()
+        if published is None:
+            torn = self._done_file.exists()
+            return f"{self._done_file} is damaged: it is empty or cut short" if torn else None
+        if withdrawn := self._withdrawn(published):
+            return f"{withdrawn.message} ({withdrawn.found})"
+        return None if self.out.exists() else f"{self.out} was deleted"
 
-        A kill at any point before the rename leaves a whole ``out.partial``: a resumable stage finds its work done.
-        """
-        assert not self.done and self.partial.is_dir(), self.path
-        for leftover in self.partial.glob(".*"):  # temporary files of a killed writer
-            leftover.unlink()
-        files = {str(file.relative_to(self.partial)): _seal(file) for file in _files(self.partial)}
-        shutil.rmtree(self.out, ignore_errors=True)
-        write_json(self.path / "done.json", {"files": files, "at": now()})
-        os.replace(self.partial, self.out)
-
-    def check_sizes(self) -> None:
-        """Compare the result's files with what was published.
+    def publish(self, own: AttemptFolder) -> None:
+        """Make the output of ``own`` the result.
 
         Raises:
-            UserError: a file is missing or has another size.
+            LeaseHeldError: a newer attempt has taken the step over.
         """
-        for name, published in read_json(self.path / "done.json")["files"].items():
-            file = self.out / name
-            found = file.stat().st_size if file.is_file() else None
-            if found != published["bytes"]:
-                raise UserError(
-                    f"{file} is damaged: it has {found or 'no'} bytes, {published['bytes']} were published; delete "
-                    f"{self.path} and run again"
-                )
+        for leftover in own.out.glob(".*"):  # temporary files of a killed writer
+            leftover.unlink()
+        own.seal()
+        self._put_in_place(own, own)
+
+    def adopt(self, own: AttemptFolder) -> bool:
+        """Publish what an earlier attempt had finished when it was killed; whether there was such a one."""
+        for earlier in reversed(self.attempt_folders()):
+            if earlier != own and earlier.sealed and (earlier.out.exists() or self.out.exists()):
+                self._put_in_place(earlier, own)
+                return True
+        return False
+
+    def _put_in_place(self, made: AttemptFolder, own: AttemptFolder) -> None:
+        """Publish the sealed output of ``made``, by the right of ``own``, and delete what the attempts left.
+
+        It takes two renames, of which the second counts. A kill between them leaves ``made`` with a ``done.json`` and
+        no ``out``, and the next attempt does the second.
+        """
+        self.check_holds(own)
+        if not self.done:  # else an attempt that was given up was faster, and its result is as good
+            if made.out.exists():
+                if self.out.exists():
+                    os.rename(self.out, own.path / "replaced")  # it is damaged
+                os.rename(made.out, self.out)
+            sync(self.path)
+            os.replace(made.done_file, self._done_file)
+            sync(self.path)
+            self._damage_file.unlink(missing_ok=True)
+        for attempt in self.attempt_folders():
+            attempt.discard()
+        for leftover in (self.path / "attempts").glob(".*"):  # of processes killed while they took a number
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    def verify(self, reader: str) -> str | None:
+        """Read the result's files and compare their hashes with what was published: what is wrong, if anything.
+
+        A damaged result is withdrawn: the step counts as done no more, and ``reader`` is recorded as who found it.
+        """
+        published = self._published()
+        if published is None or not self.done:
+            return self.damage() or f"{self.path} has no result"
+        compared = each(lambda name: _difference(self.out / name, published.files[name]), list(published.files))
+        wrong = next(filter(None, compared), None)
+        if wrong is not None:
+            evidence = Damage(published.attempt, published.at, wrong, f"found by {reader}, {now()}")
+            try:
+                write_json(self._damage_file, asdict(evidence))
+            except OSError as error:
+                if error.errno not in CANNOT_WRITE:
+                    raise
+                return f"{wrong}, which could not be noted in {self.path} ({error.strerror}): delete {self._done_file}"
+        return wrong
+
+    @property
+    def _done_file(self) -> Path:
+        return self.path / "done.json"
+
+    @property
+    def _damage_file(self) -> Path:
+        return self.path / "damaged.json"
+
+    def _published(self) -> Published | None:
+        return read_if_whole(self._done_file, PUBLISHED)
+
+    def _withdrawn(self, published: Published) -> Damage | None:
+        """The damage of this very result: one that was made again since may be sound."""
+        damage = read_if_whole(self._damage_file, DAMAGE)
+        return damage if damage and (damage.attempt, damage.at) == (published.attempt, published.at) else None
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _seal(file: Path) -> dict[str, Any]:
-    with file.open("rb") as handle:
-        os.fsync(handle.fileno())
-        return {"sha256": sha256_of(file), "bytes": os.fstat(handle.fileno()).st_size}
+def _difference(file: Path, published: FileHashes) -> str | None:
+    """How a file differs from what was published, if it does."""
+    try:
+        size = file.stat().st_size
+        if size != published.bytes:
+            return f"{file} is damaged: it has {size:,} bytes, {published.bytes:,} were published"
+        if (found := xxh3_of(file)) != published.xxh3:
+            return f"{file} is damaged: its XXH3 is {found}, {published.xxh3} was published"
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EIO):
+            raise
+        return f"{file} is damaged: {error.strerror}"
+    return None

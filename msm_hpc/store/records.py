@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
+from msm_hpc.base.hashes import FileHashes
 from msm_hpc.graph.kinds import KINDS
 from msm_hpc.graph.steps import File, Step, by_role
 from msm_hpc.launch.job import JobRef
 
-Cause = Literal["done", "upstream", "cancelled", "timeout", "preempted", "rank lost", "code"]
+Cause = Literal["done", "upstream", "cancelled", "timeout", "preempted", "rank lost", "superseded", "code"]
 Names = Mapping[str, str | Mapping[str, str]]
 """A role of a step's inputs to one name, or to several by name."""
 
@@ -25,7 +26,11 @@ def now() -> str:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try at a step. ``end`` is None while it runs, and stays None where the job ended without a record."""
+    """One try at a step. ``end`` is None while it runs, and stays None where the job ended without a record.
+
+    ``job_start`` tells the starts of a job apart, which keeps its id when it is requeued; it is the same on all ranks.
+    ``progressed`` says of a stage that a signal stopped whether it had saved more than when it began.
+    """
 
     job: JobRef
     host: str
@@ -36,6 +41,8 @@ class Attempt:
     end: str | None = None
     cause: Cause | None = None
     message: str | None = None
+    progressed: bool | None = None
+    job_start: str = ""
 
     @property
     def seconds(self) -> float:
@@ -45,6 +52,7 @@ class Attempt:
 
 
 ATTEMPT = TypeAdapter(Attempt)
+JOB = TypeAdapter(JobRef)
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,37 @@ class Record:
     def typed_config(self) -> Any:
         """``config`` as the dataclass that the stage takes."""
         return TypeAdapter(KINDS[self.kind].config).validate_python(dict(self.config))
+
+
+RECORD = TypeAdapter(Record)
+
+
+@dataclass(frozen=True)
+class Published:
+    """What ``done.json`` holds: the hashes of the result's files by their path in it, and which attempt made it."""
+
+    files: Mapping[str, FileHashes]
+    attempt: int
+    at: str
+
+
+PUBLISHED = TypeAdapter(Published)
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What ``damaged.json`` holds: that the result of ``attempt``, published ``at``, is not what it was.
+
+    A result that was made again after that is another one.
+    """
+
+    attempt: int
+    at: str
+    message: str
+    found: str
+
+
+DAMAGE = TypeAdapter(Damage)
 
 
 def flat(names: Names) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,13 +36,25 @@ class Store:
         return self.of(step).done
 
     def unfinished(self, name: str) -> Path:
-        """The folder for what can be said before all inputs of a step are there."""
-        return self.root / "unfinished" / name
+        """The folder for what can be said before all inputs of a step are there; it is made where it is missing.
+
+        Whoever can write into the root can write into it: it is replaced by each who asks.
+        """
+        folder = self.root / "unfinished"
+        for part in ("", *Path(name).parts):
+            folder /= part
+            try:
+                folder.mkdir(parents=True)
+                folder.chmod(stat.S_IMODE(self.root.stat().st_mode))
+            except FileExistsError:
+                continue
+        return folder
 
     def records(self, kind: str) -> Iterator[Record]:
         """Every step of a kind that was ever planned here."""
         for file in sorted((self.root / "steps" / kind).glob("*/step.json")):
-            yield StepFolder(file.parent).read_record()
+            if (record := StepFolder(file.parent).record) is not None:
+                yield record
 
     def register(self, steps: tuple[Step, ...]) -> None:
         """Write ``step.json`` of steps that are about to run."""

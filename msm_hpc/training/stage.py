@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msm_hpc.base.files import write_json
+from msm_hpc.base.stopping import StopRequest, noticed
 from msm_hpc.config.training import TrainConfig, TrainInputs
 from msm_hpc.model.architecture import Transformer, read_architecture
 from msm_hpc.model.layout import check_layout
@@ -28,7 +29,6 @@ from msm_hpc.training.record.records import Records
 from msm_hpc.training.record.summary import announce, summarise
 from msm_hpc.training.record.tensorboard import check_wandb
 from msm_hpc.training.watch.hangs import StepTimer
-from msm_hpc.training.watch.signals import StopRequest, noticed
 from msm_hpc.training.watch.watchdog import watched
 from tokenization.shards import shards_by_key
 
@@ -86,12 +86,16 @@ def _train(
     from msm_hpc.training.callbacks import CompleteSave, MeasureHeldOut, Record, Save, StopOnSignal
     from msm_hpc.training.checkpoints.resume import ResumeSaver, load_resume_checkpoint
     from msm_hpc.training.trainer import Trainer
+    from msm_hpc.training.watch.rank0 import on_rank0
+    from msm_hpc.training.watch.signals import stopped
 
     data, held_out, consumed = _open(config, model, inputs)
     steps = data.order.steps
     trainable = build(config, model, inputs, steps)
     done = load_resume_checkpoint(trainable, out / "resume", consumed)
     trainable.schedule.step(done)
+    if asked := on_rank0(lambda: request.received):  # while all this was loading
+        raise stopped(asked, done, steps, began=done)
     records = None
     if distributed.get_rank() == 0:
         records = Records(config, data.order, out, done)

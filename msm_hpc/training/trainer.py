@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from msm_hpc.base.stopping import StopRequest
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.training.checkpoints.resume import ResumeSaver
 from msm_hpc.training.data.reader import BatchReader
@@ -19,7 +20,6 @@ from msm_hpc.training.record.metrics import StepMetrics
 from msm_hpc.training.step import train_step
 from msm_hpc.training.watch import signals
 from msm_hpc.training.watch.hangs import StepTimer
-from msm_hpc.training.watch.signals import StopRequest
 
 
 @dataclass(frozen=True)

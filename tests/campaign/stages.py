@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from msm_hpc.config.stages import ExportConfig
+
+
+def carry_over(earlier: Sequence[Path], out: Path) -> None:
+    for folder in earlier:
+        shutil.copytree(folder, out, dirs_exist_ok=True)
 
 
 def write(config: ExportConfig, inputs: Mapping[str, Path], out: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from msm_hpc.base.abort import EXIT_STATUS, abort
 from msm_hpc.base.errors import RankLostError, StoppedBySignalError
+from msm_hpc.campaign import runner
 from msm_hpc.campaign.runner import run_step
 from msm_hpc.config.stages import ExportConfig
 from msm_hpc.graph import kinds
@@ -30,9 +32,10 @@ PREEMPTED, LIMIT, RUNNING = "PreemptTime=2026-01-01T10:00:00", "PreemptTime=None
 def run(store: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], StepFolder]:
     """Runs a step with the given stage; returns the step's folder."""
 
-    def make(stage: Callable[[], None]) -> StepFolder:
-        monkeypatch.setitem(kinds.KINDS, "export", kinds.Kind(1, ExportConfig, dict, ""))
+    def make(stage: Callable[[], None], carry_over: str | None = "of this test") -> StepFolder:
+        monkeypatch.setitem(kinds.KINDS, "export", kinds.Kind(1, ExportConfig, dict, "", carry_over=carry_over))
         monkeypatch.setattr(kinds.Kind, "load", lambda kind: lambda *arguments: stage())
+        monkeypatch.setattr(kinds.Kind, "load_carry_over", lambda kind: lambda earlier, out: None)
         store.register((STEP,))
         run_step(str(store.root), STEP.id)
         return store.of(STEP)
@@ -76,7 +79,7 @@ def test_a_signal_on_this_machine(run: Any, store: Store, signal: Signals, cause
         (SIGTERM, PREEMPTED, False, "preempted", True),
         (SIGUSR2, PREEMPTED, True, "preempted", True),
         (SIGUSR2, RUNNING, True, "timeout", True),
-        (SIGUSR2, RUNNING, False, "timeout", False),
+        (SIGUSR2, RUNNING, False, "timeout", True),
         (SIGTERM, LIMIT, True, "timeout", True),
         (SIGTERM, RUNNING, True, "cancelled", False),
     ],
@@ -99,6 +102,46 @@ def test_slurm_is_asked_for_the_cause_and_the_job_requeued_where_that_helps(
     lease = store.of(STEP).lease()
     assert (lease and lease.id) == ("64" if requeues else None), "the same job will run the step"
     assert (requeued.read_text() if requeued.exists() else "") == ("64\n" if requeues else "")
+
+
+def test_a_time_limit_that_came_twice_before_anything_was_saved_is_explained(
+    run: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requeued = as_slurm_job(monkeypatch, tmp_path, RUNNING)
+    for progressed in (True, False, False):
+        with pytest.raises(StoppedBySignalError):
+            run(raising(StoppedBySignalError("saved", SIGUSR2, progressed)))
+    assert requeued.read_text() == "64\n64\n"
+    *_, last = store.of(STEP).attempts()
+    assert str(last.message).startswith("saved; the time limit came twice before anything more was saved")
+    assert store.of(STEP).lease() is None
+
+
+def test_a_time_limit_is_not_tried_again_where_nothing_can_be_saved(
+    run: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requeued = as_slurm_job(monkeypatch, tmp_path, RUNNING)
+    with pytest.raises(StoppedBySignalError):
+        run(raising(StoppedBySignalError("stopped", SIGUSR2, progressed=False)), carry_over=None)
+    assert not requeued.exists()
+    assert store.of(STEP).lease() is None
+
+
+def test_a_signal_before_the_stage_begins_requeues_the_job(
+    run: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requeued = as_slurm_job(monkeypatch, tmp_path, RUNNING)
+    find = runner.find_inputs
+
+    def slowly(*arguments: Any, **options: Any) -> Any:
+        os.kill(os.getpid(), SIGUSR2)
+        return find(*arguments, **options)
+
+    monkeypatch.setattr(runner, "find_inputs", slowly)
+    with pytest.raises(StoppedBySignalError, match="SIGUSR2 asked the run to stop before it began"):
+        run(raising(AssertionError("it is not called")))
+    assert requeued.read_text() == "64\n"
+    assert [attempt.cause for attempt in store.of(STEP).attempts()] == ["timeout"]
 
 
 def test_an_abort_ends_the_attempt_of_a_main_thread_that_is_stuck(run: Any, store: Store) -> None:
@@ -125,7 +168,10 @@ def test_another_rank_ends_the_attempt_only_where_rank_0_was_lost(
         monkeypatch.setenv(f"SUBMITIT_LOCAL_{name}", value)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.setenv(name, "")  # run_step sets them; put back afterwards
-    store.of(STEP).write_attempt(1, Attempt(JobRef("local", "7"), "host", 3, None, "", "2026-01-01T00:00:00+00:00"))
+    monkeypatch.setenv("MSM_JOB_START", "this one")
+    start = "2026-01-01T00:00:00+00:00"
+    store.of(STEP).write_attempt(1, Attempt(JobRef("local", "7"), "host", 3, None, "", start, job_start="this one"))
+    store.of(STEP).attempt(1).begin()
     with pytest.raises(RankLostError):
         run(raising(RankLostError(f"rank {lost} is gone", lost)))
     assert [attempt.cause for attempt in store.of(STEP).attempts()] == [cause]

@@ -13,6 +13,7 @@ from msm_hpc.config.stages import ExportConfig, GenerateConfig
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.job import local_job
+from msm_hpc.store.records import now
 from msm_hpc.store.store import Store
 
 
@@ -74,7 +75,7 @@ def test_a_step_of_another_run_is_waited_for(store: Store) -> None:
             return
         assert step.identity in state.foreign
         (store.of(step).path / "out").mkdir(exist_ok=True)
-        write_json(store.of(step).path / "done.json", {})
+        write_json(store.of(step).path / "done.json", {"files": {}, "attempt": 1, "at": now()})
         holder.kill()
         holder.wait()
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from unittest.mock import patch
 
 import cloudpickle
 import pytest
 
+from msm_hpc.base.stopping import noticed
 from msm_hpc.campaign.runner import run_step
 from msm_hpc.config.cluster import Cluster, Resources, WorkClasses
 from msm_hpc.config.stages import ExportConfig
@@ -19,7 +22,7 @@ from msm_hpc.graph.steps import Step
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.store.store import Store
-from msm_hpc.training.watch.signals import noticed, stopped
+from msm_hpc.training.watch.signals import stopped
 from tests.slurm_tools import Slurm, why_no_cluster
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # a job cannot import tests
@@ -40,8 +43,16 @@ def make(root: str, step_id: str) -> None:
         (out / "saved").touch()
         raise stopped(request.received, done=4, steps=9, began=0)
 
-    kind = kinds.Kind(1, ExportConfig, dict, "", resumable=True)
-    with patch.dict(kinds.KINDS, {"export": kind}), patch.object(kinds.Kind, "load", lambda kind: stage):
+    def carry_over(earlier: Sequence[Path], out: Path) -> None:
+        for folder in earlier:
+            shutil.copytree(folder, out, dirs_exist_ok=True)
+
+    kind = kinds.Kind(1, ExportConfig, dict, "", carry_over="")
+    with (
+        patch.dict(kinds.KINDS, {"export": kind}),
+        patch.object(kinds.Kind, "load", lambda kind: stage),
+        patch.object(kinds.Kind, "load_carry_over", lambda kind: carry_over),
+    ):
         run_step(root, step_id)
 
 

@@ -9,21 +9,24 @@ import multiprocessing
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import xxhash
 
 from msm_hpc.base.code import code_commit
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.external_inputs import identity_of
-from msm_hpc.campaign.runner import LeaseHeldError, UpstreamMissingError, run_step
+from msm_hpc.campaign.runner import run_step
+from msm_hpc.campaign.step_inputs import UpstreamMissingError
 from msm_hpc.config.stages import ExportConfig
 from msm_hpc.graph import kinds
 from msm_hpc.graph.steps import File, Step
 from msm_hpc.launch.job import JobRef, local_job
-from msm_hpc.store.folder import StepFolder
-from msm_hpc.store.records import Attempt
+from msm_hpc.store.attempts import AttemptFolder
+from msm_hpc.store.folder import LeaseHeldError, StepFolder
+from msm_hpc.store.records import Attempt, now
 from msm_hpc.store.store import Store
 
 FORK = multiprocessing.get_context("fork")
@@ -34,7 +37,8 @@ def use_stage(monkeypatch: pytest.MonkeyPatch) -> object:
     """Lets the kind ``export`` be made by a stage of ``stages.py``."""
 
     def use(name: str, resumable: bool = False) -> None:
-        kind = kinds.Kind(1, ExportConfig, dict, f"stages:{name}", resumable=resumable)
+        carry_over = "stages:carry_over" if resumable else None
+        kind = kinds.Kind(1, ExportConfig, dict, f"stages:{name}", carry_over=carry_over)
         monkeypatch.setitem(kinds.KINDS, "export", kind)
         monkeypatch.syspath_prepend(str(Path(__file__).parent))
 
@@ -51,6 +55,10 @@ def make(store: Store, wanted: Step) -> StepFolder:
     return store.of(wanted)
 
 
+def ended_attempt() -> Attempt:
+    return Attempt(JobRef("local", "1", "host"), "host", 1, None, "", now(), end=now(), cause="cancelled")
+
+
 def killed(store: Store, wanted: Step) -> None:
     """Run the step in a process that is expected to die by SIGKILL."""
     process = FORK.Process(target=make, args=(store, wanted))
@@ -65,7 +73,8 @@ def test_a_made_step_is_done_and_its_files_are_hashed(store: Store, use_stage) -
     assert folder.done
     assert (folder.out / "result.txt").read_text() == "whole"
     files = json.loads((folder.path / "done.json").read_text())["files"]
-    assert files == {"result.txt": {"sha256": hashlib.sha256(b"whole").hexdigest(), "bytes": 5}}
+    hashes = {"sha256": hashlib.sha256(b"whole").hexdigest(), "xxh3": xxhash.xxh3_128_hexdigest(b"whole")}
+    assert files == {"result.txt": hashes | {"bytes": 5}}
     (attempt,) = folder.attempts()
     assert attempt.cause == "done"
     assert attempt.end is not None
@@ -112,36 +121,33 @@ def test_a_killed_resumable_stage_finds_what_it_wrote(store: Store, use_stage) -
     assert (make(store, step()).out / "result.txt").read_text() == "half and whole"
 
 
-def test_a_kill_before_the_rename_keeps_what_a_resumable_stage_made(
+def test_what_was_finished_when_it_was_killed_is_published_by_the_next_job(
     store: Store, use_stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_stage("continue_or_die", resumable=True)
-    killed(store, step())
-    with monkeypatch.context() as patched:
-        patched.setattr("os.replace", _die_at("out.partial"))
-        killed(store, step())
-    folder = store.of(step())
-    assert (folder.path / "done.json").exists()
-    assert not folder.done
-    assert (make(store, step()).out / "result.txt").read_text() == "half and whole"
+    use_stage("write")
+    rename = os.rename
 
-
-def _die_at(name: str) -> Callable[..., None]:
-    rename = os.replace
-
-    def replace(source: Path, target: Path) -> None:
-        if Path(source).name == name:
+    def die_at_publication(source: Path, target: Path) -> None:
+        if Path(source).name == "out":
             os.kill(os.getpid(), signal.SIGKILL)
         rename(source, target)
 
-    return replace
+    with monkeypatch.context() as patched:
+        patched.setattr("os.rename", die_at_publication)
+        killed(store, step())
+    folder = store.of(step())
+    assert folder.attempt(1).sealed
+    assert not folder.done
+    use_stage("fail")  # which is not called
+    assert (make(store, step()).out / "result.txt").read_text() == "whole"
 
 
 def test_what_a_killed_writer_left_is_not_published(store: Store, use_stage) -> None:
     use_stage("write", resumable=True)
     folder = store.of(step())
-    folder.start_partial(keep=True)
-    (folder.partial / ".progress.json.abc").write_text("half")
+    folder.write_attempt(1, ended_attempt())
+    folder.attempt(1).begin()
+    (folder.attempt(1).out / ".progress.json.abc").write_text("half")
     assert [path.name for path in make(store, step()).out.iterdir()] == ["result.txt"]
 
 
@@ -167,41 +173,22 @@ def test_a_living_lease_is_respected_and_a_dead_one_is_not(store: Store, use_sta
     assert make(store, step()).done
 
 
-def test_only_one_of_two_takes_a_dead_lease(store: Store) -> None:
-    folder = store.of(step())
-    dead, one, two = (JobRef("local", name, "host", 1.0) for name in ("1", "2", "3"))
-    folder.write_lease(dead)
-    assert folder.claim(one, dead=dead)
-    assert not folder.claim(two, dead=dead)
-    assert not folder.claim(two, dead=None)
-    assert folder.lease() == one
-    assert [path.name for path in folder.path.iterdir()] == ["lease.json"]
-
-
-def test_who_lost_the_lease_does_not_publish(store: Store, use_stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_was_superseded_publishes_nothing_and_leaves_the_lease(
+    store: Store, use_stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     use_stage("write")
-    other = JobRef("local", "4242", "elsewhere", 1.0)
+    folder, other = store.of(step()), JobRef("local", "4242", "elsewhere", 1.0)
 
-    def steal(config: ExportConfig, inputs: object, out: Path) -> None:
-        store.of(step()).write_lease(other)
+    def superseded(config: ExportConfig, inputs: object, out: Path) -> None:
+        assert folder.attempt(2).take(replace(ended_attempt(), job=other, end=None, cause=None))
+        folder.write_lease(other)
 
-    monkeypatch.setattr(kinds.Kind, "load", lambda self: steal)
-    with pytest.raises(LeaseHeldError, match="local job 4242 on elsewhere"):
+    monkeypatch.setattr(kinds.Kind, "load", lambda self: superseded)
+    with pytest.raises(LeaseHeldError, match="attempt 2 took over, in local job 4242 on elsewhere; this one, attempt"):
         make(store, step())
-    assert not store.of(step()).done
-    assert store.of(step()).lease() == other
-
-
-def test_a_damaged_input_is_named(store: Store, use_stage) -> None:
-    use_stage("write")
-    parent, child = step(), step(step())
-    result = make(store, parent).out / "result.txt"
-    result.write_text("who")
-    with pytest.raises(UserError, match=r"result.txt is damaged: it has 3 bytes, 5 were published; delete .* and run"):
-        make(store, child)
-    result.unlink()
-    with pytest.raises(UserError, match=r"result.txt is damaged: it has no bytes"):
-        make(store, child)
+    assert not folder.done
+    assert folder.lease() == other
+    assert [attempt.cause for attempt in folder.attempts()] == ["superseded", None]
 
 
 def test_a_lease_of_another_process_with_the_same_id_is_dead(store: Store, use_stage) -> None:
@@ -264,14 +251,11 @@ def test_where_the_end_cannot_be_recorded_the_lease_is_dropped(
     store: Store, use_stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     use_stage("fill_the_disk")
-    write = StepFolder.write_attempt
 
-    def full(folder: StepFolder, number: int, attempt: Attempt) -> None:
-        if attempt.end is not None:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        write(folder, number, attempt)
+    def full(folder: AttemptFolder, attempt: Attempt) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(StepFolder, "write_attempt", full)
+    monkeypatch.setattr(AttemptFolder, "write", full)
     with pytest.raises(OSError, match=r"shard\.bin"):
         make(store, step())
     assert store.of(step()).lease() is None

@@ -60,7 +60,7 @@ def record(folder: Path, *overrides: str) -> Recorded:
     done = session.store.of(step)
     done.write_attempt(1, attempt)
     done.out.mkdir()
-    write_json(done.path / "done.json", {"files": {}, "at": STAMP})
+    write_json(done.path / "done.json", {"files": {}, "attempt": 1, "at": STAMP})
     session.remember()
     return Recorded(root, spec, weights)
 

@@ -35,6 +35,21 @@ def test_run_and_pack_make_folders_that_open(made: Path) -> None:
     assert sorted(path.name for path in (made / "shards").iterdir()) == ["0"]
 
 
+def test_what_a_killed_run_left_is_removed_and_the_folder_is_as_the_umask_says(made: Path) -> None:
+    left, others = made / "shards" / ".1.0badf00d.partial", made / "shards" / ".10.0badf00d.partial"
+    for folder in (left, others):
+        folder.mkdir()
+        (folder / "shard.bin").touch()
+    tokenize = ["run", "--corpus", f"{made}/data.jsonl", "--tokenizer", f"{made}/tokenizer"]
+    usual = os.umask(0o007)
+    try:
+        assert main([*tokenize, "--out", f"{made}/shards/1"]) == 0
+    finally:
+        os.umask(usual)
+    assert sorted(path.name for path in (made / "shards").iterdir()) == [others.name, "0", "1"]
+    assert (made / "shards" / "1").stat().st_mode & 0o777 == 0o770
+
+
 @pytest.mark.parametrize(
     "name",
     ["shards/0/shard.bin", "shards/0/shard.mask", "shards/0/documents.jsonl", "plan/pieces.npy", "plan/rows.npy"],

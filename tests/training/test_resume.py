@@ -5,12 +5,16 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from signal import SIGUSR2
 
 import pytest
 import torch
 
+from msm_hpc.base.errors import StoppedBySignalError
 from msm_hpc.base.progress import read_progress
+from msm_hpc.base.stopping import noticed
 from msm_hpc.config.training import HeldOut, Layout
+from msm_hpc.training.checkpoints.carry_over import carry_over
 from msm_hpc.training.stage import run
 from tests.training.ranks import Job, do_all, start_ranks
 from tests.training.toy import TWO_RANKS, Corpus, read_checkpoint, read_exact, read_metrics, write_inputs
@@ -33,7 +37,12 @@ def test_killed_run_resumes_bit_for_bit(tmp_path: Path) -> None:
 
     moved = shutil.copytree(killed.out, tmp_path / "moved")
 
+    left = {path: path.read_bytes() for path in killed.out.rglob("*") if path.is_file()}
+    killed, first = replace(killed, out=tmp_path / "resumed"), killed
+    killed.out.mkdir()
+    carry_over([first.out], killed.out)
     do_all(tmp_path, 2, [killed])
+    assert {path: path.read_bytes() for path in first.out.rglob("*") if path.is_file()} == left, "nothing is in common"
     assert read_exact(killed.out) == read_exact(unbroken.out)
     assert (killed.out / "heldout.jsonl").read_bytes() == (unbroken.out / "heldout.jsonl").read_bytes()
     expected, found = (read_checkpoint(job.out / "checkpoint") for job in (unbroken, killed))
@@ -52,6 +61,17 @@ def test_killed_run_resumes_bit_for_bit(tmp_path: Path) -> None:
     run(replace(config, layout=Layout()), inputs, moved)
     for step, other in zip(read_metrics(unbroken.out), read_metrics(moved), strict=True):
         assert other.loss == pytest.approx(step.loss, abs=2e-3), "resumed with one rank instead of two"
+
+
+def test_a_signal_that_came_while_the_job_started_stops_the_run_before_its_first_step(tmp_path: Path) -> None:
+    inputs = write_inputs(tmp_path, Corpus(documents=100))
+    out = tmp_path / "out"
+    out.mkdir()
+    with noticed() as request:
+        request.note(SIGUSR2, None)
+        with pytest.raises(StoppedBySignalError, match=r"SIGUSR2 asked the run to stop: 0 of \d+ optimizer") as stopped:
+            run(replace(TWO_RANKS, layout=Layout()), inputs, out)
+    assert not stopped.value.progressed and not list(out.iterdir())
 
 
 def test_a_run_resumes_bit_for_bit_from_the_older_checkpoint_where_the_newest_is_damaged(

@@ -62,6 +62,8 @@ def nothing_here(graph: Graph, store: Store) -> str | None:
 def _ended(attempts: tuple[Attempt, ...], held: bool) -> State:
     """The state of a step that no living job holds, by its last attempt; ``held``: a dead job still has its lease."""
     last = attempts[-1].cause if attempts else "cancelled"
+    if last == "done":  # its result was damaged or deleted since
+        return "waiting"
     if last == "cancelled":
         return "lost" if held else "waiting"
     return "failed" if last is not None else "lost"

@@ -39,6 +39,8 @@ def _reasons(step: Step, store: Store, jobs: Holders, comparison: _Comparison) -
         return []
     if job := jobs.running(step):
         return [f"job {job.id} holds it: {jobs.doubt}" if jobs.doubt else f"it is running, in job {job.id}"]
+    if damage := folder.damage():
+        return [damage]
     attempts = folder.attempts()
     if attempts and attempts[-1].cause is not None:
         return [f"its last attempt ended: {attempts[-1].cause}: {attempts[-1].message}"]
@@ -79,10 +81,9 @@ class _Comparison:
         )
 
     def record(self, step_id: str) -> Record | None:
-        """The record of an input; None where it was a file from outside, or is gone."""
+        """The record of an input; None where it was a file from outside, or is gone or torn."""
         if step_id not in self.records:
-            folder = self.store.folder(step_id)
-            self.records[step_id] = folder.read_record() if (folder.path / "step.json").is_file() else None
+            self.records[step_id] = self.store.folder(step_id).record
         return self.records[step_id]
 
     def distance(self, step: Step, before: Record) -> int:

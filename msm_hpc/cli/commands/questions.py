@@ -26,6 +26,9 @@ def status(arguments: Arguments = None, config_dir: ConfigDir = None) -> int:
     found = statuses(session.graph, session.store, jobs)
     session.console.print(status_table(session.graph, found))
     session.say(f"in {session.store.root}")
+    for step in session.graph.needed(session.store.done):
+        if damage := session.store.of(step).damage():
+            session.say(f"{step.name}: {damage}; `msm run` makes it again")
     if jobs.doubt:
         session.say(f"Shown as active is every step that a job holds: {jobs.doubt}")
     failed = [status.step for status in found if status.state in ("failed", "lost")]

@@ -25,6 +25,7 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.config.training import Layout
 from msm_hpc.model.adapter import Note, read_note
 from msm_hpc.training.checkpoints.async_save import AsyncSave
+from msm_hpc.training.checkpoints.carry_over import STEP, resume_checkpoints
 from msm_hpc.training.checkpoints.checks import check_complete
 from msm_hpc.training.checkpoints.weights import (
     reasons,
@@ -40,7 +41,6 @@ log = logging.getLogger(__name__)
 Consumed = Callable[[int], str]
 
 KEPT = 2  # resume checkpoints: the older one is for a file system that loses the newer
-_STEP = "step-"
 _CONSUMED = "consumed.sha256"
 _LAYOUT = "layout.json"
 _UNREADABLE = (OSError, EOFError, RuntimeError, pickle.UnpicklingError)  # of torch.load, by where the damage is
@@ -83,7 +83,7 @@ class ResumeSaver:
         save, self._save = self._save, None
         save.finish()
         if distributed.get_rank() == 0:
-            for older in _checkpoints(self._folder)[:-KEPT]:
+            for older in resume_checkpoints(self._folder)[:-KEPT]:
                 shutil.rmtree(older)
 
 
@@ -111,8 +111,8 @@ def load_resume_checkpoint(trainable: Trainable, folder: Path, consumed: Consume
             are checkpoints, and none can be read; or it holds the adapter of another base.
     """
     damages = []
-    for path in on_rank0(lambda: _checkpoints(folder)[::-1]):
-        step = int(path.name.removeprefix(_STEP))
+    for path in on_rank0(lambda: resume_checkpoints(folder)[::-1]):
+        step = int(path.name.removeprefix(STEP))
         try:
             _load(trainable, path, consumed(step))
         except _DamagedError as damage:
@@ -137,7 +137,7 @@ def _load(trainable: Trainable, path: Path, expected: str) -> None:
         raise _DamagedError(str(error)) from error
     if notes.consumed != expected:
         raise UserError(
-            f"{path}: its {int(path.name.removeprefix(_STEP))} optimizer steps used other samples, or another order "
+            f"{path}: its {int(path.name.removeprefix(STEP))} optimizer steps used other samples, or another order "
             f"of them, than this run (digest {notes.consumed[:12]}, expected {expected[:12]}): plan, shards, seed, "
             f"held-out rows or batch size changed: put them back, or delete {path.parent}"
         )
@@ -198,11 +198,7 @@ def _layout_json(layout: Layout) -> str:
 
 
 def _name(step: int) -> str:
-    return f"{_STEP}{step:09d}"
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"{_STEP}*"))
+    return f"{STEP}{step:09d}"
 
 
 def _sharded_state(trainable: Trainable, loading: bool) -> dict[str, Any]:

@@ -7,8 +7,7 @@ project is given. ``metrics.jsonl`` and ``heldout.jsonl`` are the source for eve
 
 from __future__ import annotations
 
-import hashlib
-import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import write_text
 from msm_hpc.config.training import TrainConfig
 
 if TYPE_CHECKING:
@@ -81,6 +81,14 @@ class Curves:
             self._wandb.finish()
 
 
+def _wandb_id(out: Path) -> str:
+    """The id of the W&B run, in a file that goes from attempt to attempt with the others of ``out``."""
+    file = out / "wandb_id.txt"
+    if not file.exists():
+        write_text(file, secrets.token_hex(8))
+    return file.read_text(encoding="utf-8")
+
+
 def _start_wandb(config: TrainConfig, out: Path) -> Any:
     """Start the W&B run, the same one however often this run is resumed."""
     import wandb
@@ -88,8 +96,7 @@ def _start_wandb(config: TrainConfig, out: Path) -> Any:
     try:
         run = wandb.init(
             project=config.wandb,
-            name=os.environ.get("WANDB_NAME", f"{out.parent.name}/{out.name}"),
-            id=hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16],
+            id=_wandb_id(out),
             resume="allow",
             dir=out,
             config=asdict(config),

@@ -34,10 +34,10 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from msm_hpc.base.abort import abort
 from msm_hpc.base.errors import RankLostError, StoppedBySignalError
+from msm_hpc.base.stopping import StopRequest
 from msm_hpc.training.watch import diagnosis
 from msm_hpc.training.watch.diagnosis import DONE, Kind, RankProcess, Sighting, Snapshot, Verdict, diagnose
 from msm_hpc.training.watch.hangs import Standing, StepTimer, main_thread_line, main_thread_stack
-from msm_hpc.training.watch.signals import StopRequest
 
 BEAT_SECONDS = 5.0
 # Rank 0 records how the job ends. The others give it time for that: their end may have it killed.

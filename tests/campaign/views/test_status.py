@@ -24,7 +24,7 @@ from msm_hpc.config.stages import Cell, EvalConfig, ExportConfig
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step, topological
 from msm_hpc.launch.job import JobRef, local_job
-from msm_hpc.store.records import Attempt
+from msm_hpc.store.records import Attempt, now
 from msm_hpc.store.store import Store
 
 ATTEMPT = Attempt(
@@ -57,7 +57,7 @@ def graph_of(*steps: Step) -> Graph:
 def finish(store: Store, done: Step, attempt: Attempt = ATTEMPT) -> None:
     store.of(done).write_attempt(1, attempt)
     store.of(done).out.mkdir()
-    write_json(store.of(done).path / "done.json", {})
+    write_json(store.of(done).path / "done.json", {"files": {}, "attempt": 1, "at": now()})
 
 
 def printed(show: Callable[[Console], None]) -> str:

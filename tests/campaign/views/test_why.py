@@ -19,7 +19,7 @@ def pretend_done(graph: Graph, store: Store) -> None:
     store.register(graph.steps)
     for step in graph.steps:
         store.of(step).out.mkdir(exist_ok=True)
-        write_json(store.of(step).path / "done.json", {"files": {}, "at": now()})
+        write_json(store.of(step).path / "done.json", {"files": {}, "attempt": 1, "at": now()})
 
 
 def test_a_done_step_has_no_reason_to_run(graph: GraphOf, store: Store) -> None:
@@ -95,7 +95,7 @@ def test_a_running_step_is_not_called_dead(graph: GraphOf, store: Store) -> None
     step = graph().find("pretrain/base")
     folder, job = store.of(step), local_job()
     store.register((step,))
-    assert folder.claim(job, None)
+    folder.write_lease(job)
     folder.write_attempt(1, Attempt(job, "host", 1, None, "", now()))
     assert why(step, graph(), store) == [f"it is running, in job {job.id}"]
 

@@ -1,0 +1,191 @@
+"""Inside a job: take the next attempt at a step, hold it, and record how it ends.
+
+Rank 0 takes the attempt, and what it takes all ranks follow: its output folder appears when everything is ready, and
+its record says for which start of the job. So the ranks of a node that was lost never follow the attempt of the same
+job elsewhere, nor the other way round.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from msm_hpc.base.abort import abort, on_abort
+from msm_hpc.base.code import code_commit
+from msm_hpc.base.errors import RankLostError, UserError
+from msm_hpc.base.stopping import StopRequest
+from msm_hpc.campaign.endings import ended, runs_again
+from msm_hpc.graph.kinds import Kind
+from msm_hpc.launch.job import JobRef, current_job, current_log, current_start, is_elsewhere
+from msm_hpc.launch.launcher import launcher_of_job, living
+from msm_hpc.store.attempts import AttemptFolder
+from msm_hpc.store.folder import LeaseHeldError, StepFolder
+from msm_hpc.store.records import Attempt, now
+
+log = logging.getLogger(__name__)
+SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_BETWEEN_FENCE_CHECKS = 30.0
+SECONDS_TO_GET_READY = 3600.0
+"""How long rank 0 may take to read and check the inputs, which may be terabytes."""
+
+
+def take(folder: StepFolder, ranks: int) -> AttemptFolder:
+    """Take the next attempt at a step, and its lease.
+
+    An attempt of the same Slurm job does not count as living: Slurm runs an id once, so that it is on a lost node.
+
+    Raises:
+        LeaseHeldError: another living job holds the step.
+    """
+    job, newest = current_job(), folder.newest()
+    holders = [folder.lease(), _running(newest) if newest else None]
+    others = [holder for holder in holders if holder is not None and not _same(holder, job)]
+    for holder in living(others):
+        raise _held(folder, holder)
+    attempt = Attempt(
+        job=job,
+        host=socket.gethostname(),
+        ranks=ranks,
+        commit=code_commit(),
+        log=current_log(),
+        start=now(),
+        job_start=current_start(),
+    )
+    own = folder.attempt(newest.number + 1 if newest else 1)
+    if not own.take(attempt):
+        raise _held(folder, own.read().job)
+    folder.write_lease(job)
+    return own
+
+
+def prepare(folder: StepFolder, own: AttemptFolder, kind: Kind) -> None:
+    """Let the output folder appear, with what earlier attempts saved; theirs are deleted if they have surely ended."""
+    earlier = [attempt for attempt in folder.attempt_folders() if attempt.number < own.number]
+    if kind.resumable:
+        own.unready.mkdir()
+        kind.load_carry_over()([attempt.out for attempt in earlier if attempt.out.is_dir()], own.unready)
+    own.begin()
+    for attempt in _surely_ended(earlier, current_job()):
+        attempt.discard()
+
+
+def follow(folder: StepFolder, request: StopRequest) -> AttemptFolder | None:
+    """On another rank: the attempt that rank 0 took in this start of the job, once it is ready; None if not needed.
+
+    Raises:
+        StoppedBySignalError: a signal came first.
+        UserError: it was not ready within an hour.
+    """
+    start, deadline = current_start(), time.monotonic() + SECONDS_TO_GET_READY
+    while time.monotonic() < deadline:
+        for attempt in reversed(folder.attempt_folders()):
+            if attempt.out.is_dir() and attempt.read().job_start == start:
+                return attempt
+        if folder.done:
+            return None
+        request.obey("while it waited for rank 0")
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    raise UserError(f"{folder.path}: rank 0 did not begin within {SECONDS_TO_GET_READY:.0f} s; its log says why")
+
+
+@contextlib.contextmanager
+def recorded(folder: StepFolder, own: AttemptFolder, resumable: bool) -> Iterator[None]:
+    """Record how the attempt ends; then requeue its job where that helps, or else drop the lease."""
+    before = [attempt.read() for attempt in folder.attempt_folders() if attempt.number < own.number]
+
+    def end(error: BaseException | None) -> None:
+        record = ended(own.read(), error, before)
+        try:
+            own.write(record)
+        except OSError as reason:  # a full disk: the lease is to be dropped all the same
+            log.error("the end of this attempt (%s: %s) could not be written: %s", record.cause, record.message, reason)
+        if not folder.holds(own):  # the lease, and the job of this id, are those of a newer attempt
+            return
+        if runs_again(record, before, resumable) and launcher_of_job(record.job).requeue(record.job):
+            return
+        holder = folder.lease()
+        if holder is not None and _same(holder, record.job):
+            folder.drop_lease()
+
+    with _ending(end), _ends_when_superseded(folder, own):
+        try:
+            yield
+        except Exception:  # broad: it may have failed because a newer attempt deleted its output; raised again
+            folder.check_holds(own)
+            raise
+
+
+@contextlib.contextmanager
+def witness(own: AttemptFolder) -> Iterator[None]:
+    """What another rank does for the attempt: it writes how it ended if rank 0 was lost."""
+
+    def end(error: BaseException | None) -> None:
+        record = own.read()
+        if isinstance(error, RankLostError) and error.rank == 0 and record.end is None:
+            own.write(ended(record, error))
+
+    with _ending(end):
+        yield
+
+
+def _running(newest: AttemptFolder) -> JobRef | None:
+    """The job of an attempt that has not ended; a process elsewhere cannot be asked about, and the lease tells."""
+    attempt = newest.read()
+    unknown = attempt.job.launcher == "local" and is_elsewhere(attempt.job)
+    return None if attempt.end is not None or unknown else attempt.job
+
+
+def _surely_ended(attempts: Sequence[AttemptFolder], job: JobRef) -> list[AttemptFolder]:
+    """Those that recorded their end, or whose job is gone; not those of this very job, on a node that may be lost."""
+    records = {attempt: attempt.read() for attempt in attempts}
+    alive = living([each.job for each in records.values() if each.end is None and not _same(each.job, job)])
+    return [each for each, at in records.items() if at.end or not (at.job in alive or _same(at.job, job))]
+
+
+def _same(one: JobRef, other: JobRef) -> bool:
+    """Whether both are the same job; a process is another one if it has the id of one on another host."""
+    where = ("launcher", "id", "cluster" if one.launcher == "slurm" else "host")
+    return all(getattr(one, name) == getattr(other, name) for name in where)
+
+
+def _held(folder: StepFolder, holder: JobRef) -> LeaseHeldError:
+    return LeaseHeldError(
+        f"{'/'.join(folder.path.parts[-2:])} is running in {holder.launcher} job {holder.id} "
+        f"{holder.host and 'on ' + holder.host}; wait for it, or if that host is gone, delete {folder.lease_file}"
+    )
+
+
+@contextlib.contextmanager
+def _ending(end: Callable[[BaseException | None], None]) -> Iterator[None]:
+    """Call ``end`` with what ends the block: an exception, None, or the error that the process is aborted for."""
+    try:
+        with on_abort(end):
+            yield
+    except BaseException as error:  # broad: however the attempt ends, Ctrl-C too, its end is recorded; raised again
+        end(error)
+        raise
+    end(None)
+
+
+@contextlib.contextmanager
+def _ends_when_superseded(folder: StepFolder, own: AttemptFolder) -> Iterator[None]:
+    """While this is open, the process ends soon after a newer attempt has taken the step over."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(SECONDS_BETWEEN_FENCE_CHECKS):
+            with contextlib.suppress(OSError):  # a file server that is away for a while
+                try:
+                    folder.check_holds(own)
+                except LeaseHeldError as error:
+                    abort(error)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()

@@ -1,0 +1,138 @@
+"""Finds, and checks, what a step reads: the results of other steps, and files from outside.
+
+Every file of a result that is read is hashed first. A damaged one would change numbers without a word. To read it twice
+costs little: the second time it comes from the page cache. What is damaged is withdrawn, so that the next ``msm run``
+makes it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.external_inputs import identity_of, stamp_of
+from msm_hpc.graph.kinds import KINDS
+from msm_hpc.store.records import Record, flat
+from msm_hpc.store.store import Store
+
+
+class UpstreamMissingError(UserError):
+    """An input of the step is not there: the step that makes it failed or never ran, or its result is damaged."""
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """What a step reads.
+
+    Attributes:
+        roles: where each input lies, without those that are not made.
+        shares: where the shares lie that it is gathered from, if any.
+        missing: the ids of steps that are not made.
+        damaged: what was found wrong with results that were made.
+        stamps: what each file from outside is known by without reading it.
+    """
+
+    record: Record
+    roles: Mapping[str, Path | Mapping[str, Path]]
+    shares: tuple[Path, ...]
+    missing: tuple[str, ...]
+    damaged: tuple[str, ...]
+    stamps: Mapping[Path, str | None]
+
+    def typed(self) -> Any:
+        """The inputs as the dataclass that the stage takes."""
+        kind = KINDS[self.record.kind]
+        if self.record.shares:
+            assert kind.gather_inputs is not None
+            return kind.gather_inputs(shares=self.shares)
+        return kind.inputs(**self.roles)
+
+    def refuse_missing(self) -> None:
+        """Refuse to go on without the inputs that are not made.
+
+        Raises:
+            UpstreamMissingError: there are some.
+        """
+        if self.damaged:
+            raise UpstreamMissingError(f"{'; '.join(self.damaged)}: `msm run` makes it again")
+        if self.missing:
+            raise UpstreamMissingError(f"make its inputs first: {', '.join(self.missing)}")
+
+    def refuse_changed(self) -> None:
+        """Refuse a result of files from outside that changed while they were read.
+
+        Raises:
+            UserError: some did.
+        """
+        after = _stamps(self.record)
+        if changed := [str(path) for path in self.stamps if after[path] != self.stamps[path]]:
+            raise UserError(
+                f"{', '.join(changed)} changed while {self.record.name} read it, so that its result may mix both; "
+                "leave it alone and run `msm run` again"
+            )
+
+
+def find_inputs(store: Store, record: Record, verify: bool) -> StepInputs:
+    """Where the inputs of a step lie; with ``verify`` all files of results are read and compared with their hashes.
+
+    Raises:
+        UserError: a file from outside changed since the campaign was planned.
+    """
+    search = _Search(store, f"{record.name} ({record.id})", verify)
+    if record.shares:
+        shares = tuple(path for share in record.shares if (path := search.find(share, "")))
+        return StepInputs(record, {}, shares, tuple(search.missing), tuple(search.damaged), {})
+    stamps = _stamps(record)
+    roles: dict[str, Path | dict[str, Path]] = {}
+    for role, given in record.inputs.items():
+        identities = record.identities[role]
+        if isinstance(given, str):
+            assert isinstance(identities, str)
+            if path := search.find(given, identities):
+                roles[role] = path
+        else:
+            assert not isinstance(identities, str)
+            several = {name: search.find(each, identities[name]) for name, each in given.items()}
+            roles[role] = {name: path for name, path in several.items() if path}
+    return StepInputs(record, roles, (), tuple(search.missing), tuple(search.damaged), stamps)
+
+
+@dataclass
+class _Search:
+    store: Store
+    reader: str
+    verify: bool
+    missing: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+
+    def find(self, source: str, identity: str) -> Path | None:
+        """The output folder of a step, or a file from outside that has not changed."""
+        if Path(source).is_absolute():
+            return _unchanged(Path(source), identity)
+        folder = self.store.folder(source)
+        if not folder.done:
+            wrong = folder.damage()
+        else:
+            wrong = folder.verify(self.reader) if self.verify else None
+            if wrong is None:
+                return folder.out
+        self.damaged += [wrong] if wrong else []
+        self.missing.append(source)
+        return None
+
+
+def _stamps(record: Record) -> dict[Path, str | None]:
+    """What each file from outside is known by without reading it; None where it is gone."""
+    files = [Path(source) for source in flat(record.inputs).values() if Path(source).is_absolute()]
+    return {file: stamp_of(file) if file.exists() else None for file in files}
+
+
+def _unchanged(path: Path, identity: str) -> Path:
+    if not path.exists():
+        raise UserError(f"{path} is gone since the campaign was planned; put it back, or run `msm run` again")
+    if identity_of(path) != identity:
+        raise UserError(f"{path} changed since the campaign was planned; run `msm run` again to use the new content")
+    return path

@@ -1,0 +1,98 @@
+"""The folder of one attempt at a step."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from msm_hpc.base.files import write_json
+from msm_hpc.base.hashes import each, hashes_of, sync
+from msm_hpc.base.typed_json import read_if_whole
+from msm_hpc.launch.job import JobRef
+from msm_hpc.store.records import ATTEMPT, PUBLISHED, Attempt, Published, now
+
+_TAKEN = frozenset({errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT})
+"""Of a rename: there is such a folder, or a file server did it, its answer was lost, and it was asked again."""
+
+
+@dataclass(frozen=True)
+class AttemptFolder:
+    """``attempts/NNN/`` of a step, in which this attempt alone writes."""
+
+    path: Path
+
+    @property
+    def number(self) -> int:
+        """The fencing token: the highest number of a step holds it."""
+        return int(self.path.name)
+
+    @property
+    def out(self) -> Path:
+        """Where its output is, until that is the result."""
+        return self.path / "out"
+
+    @property
+    def unready(self) -> Path:
+        """``out`` as long as earlier work is being brought into it."""
+        return self.path / ".out"
+
+    @property
+    def done_file(self) -> Path:
+        """The hashes of its output, until that is the result."""
+        return self.path / "done.json"
+
+    def take(self, attempt: Attempt) -> bool:
+        """Take this number for ``attempt``; False where another has it.
+
+        The folder appears by a rename, which fails if there is one, with its record in it.
+        """
+        made = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
+        write_json(made / "attempt.json", asdict(attempt))
+        try:
+            os.rename(made, self.path)
+        except OSError as error:
+            if error.errno not in _TAKEN:
+                raise
+            shutil.rmtree(made, ignore_errors=True)
+        return self.read() == attempt
+
+    def read(self) -> Attempt:
+        """Its record; where that is torn, one that says so."""
+        file = self.path / "attempt.json"
+        damaged = f"{file} is damaged, so where it ran and how it ended is not known"
+        nobody = Attempt(JobRef("local", ""), "", 1, None, log="", start=now(), end=now(), message=damaged)
+        return read_if_whole(file, ATTEMPT) or nobody
+
+    def write(self, attempt: Attempt) -> None:
+        """Write its record."""
+        write_json(self.path / "attempt.json", asdict(attempt))
+
+    def begin(self) -> None:
+        """Let ``out`` appear, as it was prepared in ``unready``."""
+        self.unready.mkdir(exist_ok=True)
+        os.rename(self.unready, self.out)
+
+    def seal(self) -> None:
+        """Hash every file of the output and make sure that it is on disk; from then on it can become the result."""
+        files = sorted(path for path in self.out.rglob("*") if path.is_file())
+        names = [str(file.relative_to(self.out)) for file in files]
+        hashes = dict(zip(names, each(hashes_of, files), strict=True))
+        for folder in (*(path for path in self.out.rglob("*") if path.is_dir()), self.out):
+            sync(folder)
+        write_json(self.done_file, asdict(Published(hashes, self.number, now())))
+
+    @property
+    def sealed(self) -> Published | None:
+        """What its result is, if it was finished but not published."""
+        return read_if_whole(self.done_file, PUBLISHED)
+
+    def discard(self) -> None:
+        """Delete its output, which nobody needs; its record stays."""
+        self.done_file.unlink(missing_ok=True)
+        for path in self.path.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)  # a process that was given up may still write into it

@@ -1,0 +1,126 @@
+"""A node is lost and comes back with its processes, while Slurm runs their job elsewhere under the same id."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from msm_hpc.base.progress import read_progress
+from msm_hpc.campaign.runner import run_step
+from msm_hpc.config.cluster import Cluster, Resources, WorkClasses
+from msm_hpc.config.stages import GenerateConfig
+from msm_hpc.config.training import Layout, TrainInputs
+from msm_hpc.graph.steps import Step
+from msm_hpc.launch.job import JobRef
+from msm_hpc.launch.launcher import launcher_of
+from msm_hpc.launch.request import ArrayRequest
+from msm_hpc.store.folder import StepFolder
+from msm_hpc.store.records import Attempt, now
+from msm_hpc.store.store import Store
+from msm_hpc.training.stage import run
+from tests.slurm_tools import Slurm, why_no_cluster
+from tests.training.toy import TWO_RANKS, Corpus, read_checkpoint, read_exact, write_inputs
+
+CONFIG = replace(TWO_RANKS, layout=Layout(), epochs=10, save_every=10, micro_batch_size=8)
+SECONDS = 300
+
+
+def published(store: Store, name: str, result: Path) -> Step:
+    """A step whose result is a copy of ``result``."""
+    step = Step("generate", name, GenerateConfig(product=name), {})
+    folder = store.of(step)
+    store.register((step,))
+    folder.write_attempt(1, Attempt(JobRef("local", "1"), "host", 1, None, "", now(), now(), "done"))
+    shutil.copytree(result, folder.attempt(1).unready)
+    folder.attempt(1).begin()
+    folder.publish(folder.attempt(1))
+    return step
+
+
+def training(store: Store, inputs: TrainInputs) -> Step:
+    given = {"model": inputs.model, "plan": inputs.plan, "shards": inputs.shards["chats"]}
+    steps = {name: published(store, name, folder) for name, folder in given.items()}
+    return Step("train", "x", CONFIG, {**steps, "shards": {"chats": steps["shards"]}}, recipe="aft")
+
+
+def processes(**variables: str) -> list[psutil.Process]:
+    """Those of this cluster with such variables; other clusters here have jobs and nodes of the same names."""
+    variables["SLURM_CONF"] = os.environ["SLURM_CONF"]
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if variables.items() <= process.environ().items():
+                found.append(process)
+    return found
+
+
+@contextlib.contextmanager
+def lost(node: str, ranks: list[psutil.Process]) -> Iterator[None]:
+    """The node's daemon stands still while this is open, and Slurm takes it to be down; so do ``ranks``, at first."""
+    (daemon,) = (each for each in processes() if each.cmdline() == ["slurmd", "-D", "-N", node])
+    for process in (daemon, *ranks):
+        process.send_signal(signal.SIGSTOP)
+    try:
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=lost"], check=True)
+        yield
+    finally:
+        daemon.send_signal(signal.SIGCONT)
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"])  # refused where it has come back
+
+
+def wait_until(happened: Callable[[], object], folder: StepFolder) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not happened():
+        assert time.monotonic() < deadline, folder.attempts()
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_a_training_whose_node_is_lost_ends_elsewhere_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    if reason := why_no_cluster():
+        pytest.skip(reason)
+    inputs, store = write_inputs(tmp_path / "inputs", Corpus(documents=700)), Store(tmp_path / "runs")
+    step = training(store, inputs)
+    store.register((step,))
+    folder = store.of(step)
+    resources = WorkClasses(cpu=Resources(memory_gb=2, time_minutes=20))
+    request = ArrayRequest("x", "gpu_train", elements=1, nodes=1, ranks_per_node=1)
+    launcher = launcher_of(Cluster(launcher="slurm", resources=resources))
+    (job,) = launcher.submit(store.jobs, request, run_step, [(str(store.root), step.id)])
+    folder.write_lease(job)
+
+    wait_until(lambda: (progress := read_progress(folder.attempt(1).out)) and progress.done > 20, folder)
+    first = folder.attempt(1).read()
+    ranks = [each for each in processes(SLURM_JOB_ID=job.id, SLURM_PROCID="0") if "python" in each.name()]
+    assert ranks
+    with lost(first.host, ranks):
+        wait_until(lambda: (progress := read_progress(folder.attempt(2).out)) and progress.done > 20, folder)
+        for rank in ranks:
+            rank.send_signal(signal.SIGCONT)
+        wait_until(lambda: folder.attempt(1).read().end, folder)
+        assert not folder.done, "both ran at once"
+        wait_until(lambda: folder.done, folder)
+    first, second = folder.attempts()
+    assert (first.cause, second.cause) == ("superseded", "done"), (first, second)
+    assert first.job.id == second.job.id == job.id and first.host != second.host
+    assert Slurm(tmp_path).wait([job.id]) == {job.id: "COMPLETED"}
+    assert folder.verify("the test") is None
+
+    unbroken = tmp_path / "unbroken"
+    unbroken.mkdir()
+    run(CONFIG, inputs, unbroken)
+    assert read_exact(folder.out) == read_exact(unbroken)
+    expected, found = (read_checkpoint(out / "checkpoint") for out in (unbroken, folder.out))
+    assert expected.keys() == found.keys() and all(torch.equal(expected[key], found[key]) for key in expected)
