@@ -107,7 +107,6 @@ def test_a_run_is_step_by_step_that_of_peft(tmp_path: Path) -> None:
 
         data = open_data(CONFIG, model, inputs)
         batches = [data.read(step, CONFIG.micro_batch_size) for step in range(len(metrics))]
-    # Outside of the process groups: inside, the losses of transformers 5.23 were off by 1e-4, for a reason not found.
     rates = [step.learning_rate for step in metrics]
     expected = list(_peft(base, exported, batches, rates))
     found = [(step.loss, step.grad_norm) for step in metrics]
