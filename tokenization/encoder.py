@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msm_hpc.base.errors import UserError
-from tokenization.documents import EngineRecord
+from tokenization.documents import EngineRecord, TurnsTrained
 from tokenization.encoded import Encoded, interleave
 from tokenization.engines.choice import ChosenEngine, choose
 from tokenization.engines.reference import ReferenceEngine
@@ -29,13 +29,15 @@ class EncodedRows:
         encoded: the documents and chats, in order.
         is_chat: (documents,) which of them are chats.
         rejected: number of the row to what is wrong with it.
-        rewritten_turns: assistant turns that the template prints differently once later turns follow; not trained on.
+        assistant_turns: how many turns of the assistant were to be targets.
+        trained_turns: how many are; the template prints the others differently once later turns follow.
     """
 
     encoded: Encoded
     is_chat: NDArray[np.bool_]
     rejected: Mapping[int, BadRow]
-    rewritten_turns: int
+    assistant_turns: int
+    trained_turns: int
 
 
 class RowEncoder:
@@ -45,6 +47,7 @@ class RowEncoder:
         tokenizer: the tokenizer.
         corpus_bytes: about how much there is to encode: little is not worth loading the fast engine for.
         cot: whether the assistant's ``<think>`` blocks are training targets.
+        turns: whether, of its turns, only the last one of a chat is.
         special_text: whether a special token's text in a *document* becomes that token.
         why_slow: use nothing but the reference, for this reason.
     """
@@ -54,14 +57,15 @@ class RowEncoder:
         tokenizer: TokenizerFolder,
         corpus_bytes: int,
         cot: Literal["train", "mask"] = "train",
+        turns: TurnsTrained = "as_printed",
         special_text: bool = False,
         why_slow: str | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self._chosen = _choose(tokenizer, corpus_bytes, special_text, why_slow)
-        self._chats = self._chat_encoder(cot, fast=why_slow is None)
+        self._chats = self._chat_encoder(cot, turns, fast=why_slow is None)
 
-    def _chat_encoder(self, cot: Literal["train", "mask"], fast: bool) -> ChatEncoder | None:
+    def _chat_encoder(self, cot: Literal["train", "mask"], turns: TurnsTrained, fast: bool) -> ChatEncoder | None:
         tokenizer = self.tokenizer
         if tokenizer.template is None:
             return None
@@ -76,6 +80,7 @@ class RowEncoder:
             tokenizer.facts.eod_id,
             tokenizer.eod_text,
             cot,
+            turns,
             fast,
         )
 
@@ -98,13 +103,14 @@ class RowEncoder:
         ended = engine.encode(documents, self.tokenizer.facts.eod_id)
         texts = Encoded(ended.ids, np.diff(ended.offsets).astype(np.int32), None)
         if len(documents) == len(rows):
-            return EncodedRows(texts, np.zeros(len(rows), np.bool_), {}, 0)
+            return EncodedRows(texts, np.zeros(len(rows), np.bool_), {}, 0, 0)
         chats = self._encode_chats([row for row in rows if isinstance(row, ChatRow)])
         is_chat = np.fromiter((isinstance(row, ChatRow) for row in rows), np.bool_, len(rows))
         row_of_chat = np.flatnonzero(is_chat)
         rejected = {int(row_of_chat[chat]): error for chat, error in chats.rejected.items()}
         kept = np.delete(is_chat, list(rejected))
-        return EncodedRows(interleave(texts, chats.encoded, kept), kept, rejected, chats.rewritten_turns)
+        encoded = interleave(texts, chats.encoded, kept)
+        return EncodedRows(encoded, kept, rejected, chats.assistant_turns, chats.trained_turns)
 
     def _encode_chats(self, chats: Sequence[ChatRow]) -> EncodedChats:
         if self._chats is None:

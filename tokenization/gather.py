@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from msm_hpc.base.errors import UserError
-from tokenization.manifest import NAME, read_manifest
+from tokenization.manifest import NAME, check_sizes, read_manifest
 from tokenization.tokenize import TokenizeConfig
 
 _CANNOT_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP})
@@ -43,9 +43,9 @@ def run(config: TokenizeConfig, inputs: GatherInputs, out: Path) -> None:
 
     Raises:
         UserError: the folders are not the shares of one corpus, each once and in order, made with one tokenizer and as
-            ``config`` says.
+            ``config`` says, or a file of theirs is missing or has another size.
     """
-    manifests = {folder: read_manifest(folder) for folder in inputs.shares}
+    manifests = {folder: check_sizes(folder, read_manifest(folder)["files"]) for folder in inputs.shares}
     _check_shares(inputs.shares, manifests, config)
     for index, (folder, manifest) in enumerate(manifests.items()):
         share = out / str(index)
@@ -56,7 +56,7 @@ def run(config: TokenizeConfig, inputs: GatherInputs, out: Path) -> None:
 
 def _check_shares(folders: Sequence[Path], manifests: Mapping[Path, Mapping[str, Any]], config: TokenizeConfig) -> None:
     first = folders[0]
-    options = {"cot": config.cot, "special_text": config.special_text}
+    options = {"cot": config.cot, "turns": config.turns, "special_text": config.special_text}
     expected = {"tasks": len(folders), **options, **{key: manifests[first].get(key) for key in ("source", "tokenizer")}}
     for index, folder in enumerate(folders):
         for field, value in {"task": index, **expected}.items():

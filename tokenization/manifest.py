@@ -97,6 +97,25 @@ def content_sha256(folder: Path) -> str:
     return _sha256_of_fields(read_manifest(folder)["files"])
 
 
+def check_sizes(folder: Path, names: Iterable[str]) -> dict[str, Any]:
+    """The manifest of a folder, whose files of these names are there or not, and of the size, as it says.
+
+    Raises:
+        UserError: one is not.
+    """
+    manifest, records = read_manifest(folder), _file_records(folder)
+    for name in names:
+        path, record = folder / name, records.get(name)
+        size = path.stat().st_size if path.is_file() else None
+        if size is None and record is not None:
+            raise UserError(f"{path}: no such file, and {NAME} lists it; make the folder again")
+        if size is not None and record is None:
+            raise UserError(f"{path}: not in {NAME}, so of another folder; move it elsewhere")
+        if record is not None and size != record.bytes:
+            raise UserError(f"{path}: {size} bytes where {NAME} says {record.bytes}; make the folder again")
+    return manifest
+
+
 def check_files(folder: Path) -> int:
     """Hash every file again; returns how many were checked.
 

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import atomic
 from tokenization.encoded import Encoded
-from tokenization.manifest import FileRecord, HashedFile
+from tokenization.manifest import NAME, FileRecord, HashedFile, check_sizes
 
 BIN, IDX, MASK, CHATS = "shard.bin", "shard.idx", "shard.mask", "shard.chats"
 UINT16_VOCABULARY = 65_500
@@ -49,6 +49,11 @@ _DTYPE_OF_CODE: dict[int, np.dtype[Any]] = {8: np.dtype(np.uint16), 4: np.dtype(
 _CODE_OF_DTYPE = {dtype: code for code, dtype in _DTYPE_OF_CODE.items()}
 
 
+def token_dtype(vocab_size: int) -> np.dtype[Any]:
+    """What the tokens of a vocabulary are stored as."""
+    return np.dtype(np.uint16 if vocab_size < UINT16_VOCABULARY else np.int32)
+
+
 class ShardWriter:
     """Writes one shard folder; its files appear, whole, when the ``with`` block ends without an exception.
 
@@ -59,7 +64,7 @@ class ShardWriter:
     def __init__(self, folder: Path, vocab_size: int) -> None:
         self._folder = folder
         self._vocab_size = vocab_size
-        self._dtype = np.dtype(np.uint16 if vocab_size < UINT16_VOCABULARY else np.int32)
+        self._dtype = token_dtype(vocab_size)
         self._lengths: list[NDArray[np.int32]] = []
         self._chats: list[NDArray[np.uint8]] = []
         self._tokens = 0
@@ -131,6 +136,8 @@ class ShardWriter:
 class Shard:
     """Memory-mapped reader of a shard folder; document ``i`` is ``tokens(i)`` with ``loss_mask(i)``.
 
+    Whoever trains or packs takes :meth:`open`: without the manifest a lost mask looks like a shard of texts alone.
+
     Attributes:
         lengths: (documents,) int32, tokens in each document.
 
@@ -148,6 +155,28 @@ class Shard:
         self._mask = _map(folder / MASK, np.dtype(np.uint8), total) if (folder / MASK).exists() else None
         count = len(self.lengths)
         self._chats = _map(folder / CHATS, np.dtype(np.uint8), count) if (folder / CHATS).exists() else None
+
+    @classmethod
+    def open(cls, folder: Path) -> Shard:
+        """The shard of a folder, checked against its manifest: its files and their sizes, its tokens and documents.
+
+        Raises:
+            UserError: as the class, or a file is not as the manifest says; make the folder again.
+        """
+        manifest = check_sizes(folder, (BIN, IDX, MASK, CHATS))
+        shard = cls(folder)
+        dtype = token_dtype(manifest["tokenizer"]["vocab_size"])
+        if shard._tokens.dtype != dtype:
+            raise UserError(
+                f"{folder / IDX}: of {shard._tokens.dtype} tokens, where the tokenizer in {NAME} makes {dtype}; "
+                "tokenise again"
+            )
+        found = {"tokens": shard.total_tokens, "documents and chats": len(shard)}
+        expected = (manifest["tokens"], manifest["documents"] + manifest["chats"])
+        for (what, count), said in zip(found.items(), expected, strict=True):
+            if count != said:
+                raise UserError(f"{folder / IDX}: of {count} {what}, where {NAME} says {said}; tokenise again")
+        return shard
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -250,7 +279,10 @@ def _read_index(path: Path) -> tuple[np.dtype[Any], NDArray[np.int32]]:
     expected = _HEADER.size + 12 * count + 8 * documents
     if size != expected:
         raise UserError(f"{path}: {size} bytes where its header says {expected}; tokenise again")
-    return _DTYPE_OF_CODE[code], np.fromfile(path, np.int32, count, offset=_HEADER.size)
+    lengths = np.fromfile(path, np.int32, count, offset=_HEADER.size)
+    if count and lengths.min() < 1:
+        raise UserError(f"{path}: a document of {lengths.min()} tokens, so it is damaged; tokenise again")
+    return _DTYPE_OF_CODE[code], lengths
 
 
 def _map(path: Path, dtype: np.dtype[Any], count: int) -> NDArray[Any]:

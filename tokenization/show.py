@@ -26,7 +26,7 @@ def show_document(tokenizer: TokenizerFolder, folder: Path, document: int) -> No
     Raises:
         UserError: there is no such document, or the shard was made with another tokenizer.
     """
-    shard = Shard(folder)
+    shard = Shard.open(folder)
     _check_tokenizer(tokenizer, tokenizer_of(folder).tokenizer_sha256, folder)
     _check_index("--document", document, len(shard))
     _show(tokenizer, shard, folder, str(folder), document, slice(0, int(shard.lengths[document])), COLOURS[0])

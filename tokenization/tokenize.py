@@ -8,20 +8,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+import msgspec
 import numpy as np
 import orjson
 
 from msm_hpc.base.errors import UserError
-from tokenization.documents import DOCUMENTS, ShardManifest
+from tokenization.documents import DOCUMENTS, ShardManifest, TurnsTrained
 from tokenization.encoder import EncodedRows, RowEncoder
 from tokenization.engines.sample import Inexact
 from tokenization.manifest import record_files, write_manifest
 from tokenization.reading.corpus import Corpus, Share
 from tokenization.reading.prefetch import prefetch
 from tokenization.reading.rejects import REJECTED, Rejects
-from tokenization.reading.rows import BadRow, ChatRow, Row
+from tokenization.reading.rows import BadRow, ChatRow, DocumentRow, Row
 from tokenization.shards import ShardWriter
 from tokenization.tokenizer import TokenizerFolder
+from tokenization.unknown import check_known, check_sample
 
 BATCHES_AHEAD = 2
 
@@ -35,6 +37,9 @@ class TokenizeConfig:
 
     Attributes:
         cot: whether the ``<think>`` blocks of the assistant are training targets.
+        turns: ``as_printed`` makes one sequence of a chat, and leaves out of the loss those turns of the assistant that
+            the template prints differently once later turns follow. ``each_by_its_prefix`` makes one sequence of each
+            turn of the assistant: the chat up to that turn, which alone is a target.
         special_text: whether the text of a special token in a document becomes that token. In chats it never does.
         on_bad: what a row that cannot be used does: ``stop`` the task, or be skipped, counted and listed.
         max_bad: with ``skip``, the share of the task's rows past which it stops; one row is always allowed.
@@ -43,6 +48,7 @@ class TokenizeConfig:
     task: int = 0
     tasks: int = 1
     cot: Literal["train", "mask"] = "train"
+    turns: TurnsTrained = "as_printed"
     special_text: bool = False
     on_bad: Literal["stop", "skip"] = "stop"
     max_bad: float = 0.001
@@ -71,7 +77,8 @@ class _Counts:
     tokens: int = 0
     trainable_tokens: int = 0
     unknown_tokens: int = 0
-    rewritten_turns: int = 0
+    assistant_turns: int = 0
+    trained_turns: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -84,7 +91,8 @@ class _Counts:
         self.chats += chats
         self.documents += len(rows.is_chat) - chats
         self.tokens += len(rows.encoded.ids)
-        self.rewritten_turns += rows.rewritten_turns
+        self.assistant_turns += rows.assistant_turns
+        self.trained_turns += rows.trained_turns
         if unknown_id is not None:
             self.unknown_tokens += int((rows.encoded.ids == unknown_id).sum())
         self.trainable_tokens += len(rows.encoded.ids) if mask is None else int(mask.sum(dtype=np.int64))
@@ -100,7 +108,7 @@ def run(config: TokenizeConfig, inputs: TokenizeInputs, out: Path, progress: Rep
         progress: is called after each batch.
 
     Raises:
-        UserError: a row of the corpus or the tokenizer cannot be used.
+        UserError: a row of the corpus or the tokenizer cannot be used, or the tokenizer does not know the text.
     """
     corpus = Corpus.open(inputs.corpus)
     tokenizer = TokenizerFolder(inputs.tokenizer)
@@ -119,14 +127,16 @@ def _tokenize(
     why_slow: str | None = None,
 ) -> None:
     share = corpus.share(config.task, config.tasks)
-    encoder = RowEncoder(tokenizer, share.bytes, config.cot, config.special_text, why_slow)
+    encoder = RowEncoder(tokenizer, share.bytes, config.cot, config.turns, config.special_text, why_slow)
     with ShardWriter(out, tokenizer.facts.vocab_size) as shard:
         counts = _write(config, share, encoder, shard, out, progress)
+    check_known(tokenizer, counts.unknown_tokens, counts.tokens)
     manifest = ShardManifest(
         source=corpus.name,
         task=config.task,
         tasks=config.tasks,
         cot=config.cot,
+        turns=config.turns,
         special_text=config.special_text,
         corpus=share.inputs(),
         tokenizer=tokenizer.facts,
@@ -136,7 +146,8 @@ def _tokenize(
         tokens=counts.tokens,
         trainable_tokens=counts.trainable_tokens,
         unknown_tokens=counts.unknown_tokens,
-        rewritten_turns=counts.rewritten_turns,
+        assistant_turns=counts.assistant_turns,
+        trained_turns=counts.trained_turns,
         rejected=dict(sorted(counts.rejected.items())),
         files=shard.files | record_files(out, [DOCUMENTS, REJECTED]),
     )
@@ -156,6 +167,10 @@ def _write(
         counts.rejected = rejects.counts
         for batch in prefetch(share.batches(), BATCHES_AHEAD):
             rows = _usable(batch, rejects)
+            if config.turns == "each_by_its_prefix":
+                rows = [sequence for row in rows for sequence in by_turn(row)]
+            if not counts.tokens:
+                check_sample(encoder.tokenizer, [text for row in rows for text in _texts(row)])
             encoded = encoder.encode(rows)
             for error in encoded.rejected.values():
                 rejects.add(error)
@@ -177,6 +192,23 @@ def _usable(batch: Sequence[Row | BadRow], rejects: Rejects) -> list[Row]:
         else:
             rows.append(row)
     return rows
+
+
+def _texts(row: Row) -> list[str]:
+    return [row.text] if isinstance(row, DocumentRow) else [message.content for message in row.messages]
+
+
+def by_turn(row: Row) -> list[Row]:
+    """A chat up to each turn of the assistant, as rows ``ID#0`` to ``ID#N``; ``ID`` where there is one turn.
+
+    A chat in which the assistant has no turn, and a document, come back as they are.
+    """
+    if isinstance(row, DocumentRow):
+        return [row]
+    ends = [place for place, message in enumerate(row.messages, start=1) if message.role == "assistant"]
+    names = [row.id] if len(ends) == 1 else [f"{row.id}#{turn}" for turn in range(len(ends))]
+    chats = zip(names, ends, strict=True)
+    return [msgspec.structs.replace(row, id=name, messages=row.messages[:end]) for name, end in chats] or [row]
 
 
 def _write_records(rows: Sequence[Row], file: BinaryIO) -> None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from tokenization.chats.template import ChatTemplate
 
 TOKENIZER, CONFIG, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
+_STRANGE = "qxzjvq \u0378\ua66e \U00013000 \U000e0fff"
+"""What no vocabulary has in it, but as bytes."""
+TOKENS_MAP = "special_tokens_map.json"
 TOKEN_FIELDS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -33,23 +36,23 @@ class TokenizerFolder:
         special: text to id of the special tokens.
         template: the chat template; None where there is none.
         eod_text: the text of EOD, which is the tokenizer's ``eos_token``.
-        unknown_id: stands for words that the tokenizer does not know; None where it knows every text.
+        unknown_id: stands for text that the tokenizer does not know; None where it never makes this token of a text.
         facts: ids and hashes, for the manifest.
 
     Raises:
-        UserError: a file is missing or damaged, or there is no EOD token, or no token to pad with.
+        UserError: a file is missing or damaged, or there is no EOD token.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.tokenizer = load_tokenizer(path / TOKENIZER)
-        names = _token_names(path / CONFIG)
+        names = _token_names(path)
         file, source = _template_source(path)
         self.template = None if source is None else _template(file, source, names)
         self.special = _special_tokens(self.tokenizer)
         eod_id = self._eod(names)
         self.eod_text = names["eos_token"]
-        self.unknown_id = self.tokenizer.token_to_id(names["unk_token"]) if "unk_token" in names else None
+        self.unknown_id = self._unknown(names)
         self.facts = TokenizerFacts(
             tokenizer_sha256=sha256_of(path / TOKENIZER),
             template_sha256=None if source is None else hashlib.sha256(source.encode()).hexdigest(),
@@ -61,6 +64,14 @@ class TokenizerFolder:
     def decode(self, tokens: NDArray[np.integer[Any]]) -> str:
         """The text of tokens, special tokens included."""
         return self.tokenizer.decode(tokens.tolist(), skip_special_tokens=False)
+
+    def _unknown(self, names: Mapping[str, str]) -> int | None:
+        """Many byte-level tokenizers name a token that they never use, such as EOD."""
+        name = getattr(self.tokenizer.model, "unk_token", None) or names.get("unk_token")
+        number = None if name is None else self.tokenizer.token_to_id(name)
+        if number is None or number not in self.tokenizer.encode(_STRANGE, add_special_tokens=False).ids:
+            return None
+        return number
 
     def _eod(self, names: Mapping[str, str]) -> int:
         path = self.path / CONFIG
@@ -76,19 +87,19 @@ class TokenizerFolder:
     def _pad(self, names: Mapping[str, str], template: str, eod_id: int) -> int:
         """The pad token, or a special token that the template does not print and texts, unless asked for, cannot hold.
 
-        With the id of EOD, as many tokenizers have it, padding would look like the end of a document:
-        Megatron would then leave the padding in the loss.
+        Where there is none, as in Llama 2, any other token serves, since what is padding is known by its place: the
+        unknown token, which texts seldom hold. But the id of EOD, as many tokenizers have it, would look like the end
+        of a document: Megatron would then leave the padding in the loss.
         """
         pad_id = self.tokenizer.token_to_id(names["pad_token"]) if "pad_token" in names else None
         if pad_id is not None and pad_id != eod_id:
             return pad_id
         unused = [token for token in self.special if token not in names.values() and token not in template]
-        if not unused:
-            raise UserError(
-                f"{self.path / CONFIG}: pad_token: missing or equal to eos_token, and no other special token is "
-                "free; add a token of its own to the tokenizer"
-            )
-        return self.special[min(unused, key=lambda token: ("pad" not in token.lower(), self.special[token]))]
+        if unused:
+            return self.special[min(unused, key=lambda token: ("pad" not in token.lower(), self.special[token]))]
+        if self.unknown_id not in (None, eod_id):
+            return self.unknown_id
+        return min(number for number in self.tokenizer.get_vocab().values() if number != eod_id)
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
@@ -128,8 +139,20 @@ def _config(path: Path) -> dict[str, Any]:
     return value
 
 
-def _token_names(path: Path) -> dict[str, str]:
-    """``bos_token`` and so on to the token's text; a token may be written as an object with ``content``."""
+def _token_names(folder: Path) -> dict[str, str]:
+    """``bos_token`` and so on to the token's text, as transformers takes them from two files.
+
+    Older tokenizers have them in a file of their own, which goes before a config that does not list its added tokens.
+    """
+    config = _names_in(folder / CONFIG)
+    if not (folder / TOKENS_MAP).is_file():
+        return config
+    own = _names_in(folder / TOKENS_MAP)
+    return own | config if "added_tokens_decoder" in _config(folder / CONFIG) else config | own
+
+
+def _names_in(path: Path) -> dict[str, str]:
+    """A token may be written as an object with ``content``."""
     config = _config(path)
     names: dict[str, str] = {}
     for field in TOKEN_FIELDS:
@@ -153,9 +176,12 @@ def _template_source(folder: Path) -> tuple[Path, str | None]:
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: cannot be read as UTF-8 text ({error}); save the template again") from error
     source = _config(folder / CONFIG).get("chat_template")
+    if isinstance(source, list):  # templates by name
+        source = next((named.get("template") for named in source if named.get("name") == "default"), source)
     if source is not None and not isinstance(source, str):
         raise UserError(
-            f"{folder / CONFIG}: chat_template: expected a string, found {type(source).__name__}; keep one of them"
+            f"{folder / CONFIG}: chat_template: expected a string, or a list with a template named 'default', found "
+            f"{type(source).__name__}; keep one of them"
         )
     return folder / CONFIG, source
 

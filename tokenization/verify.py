@@ -72,7 +72,7 @@ def verify(folders: Sequence[Path]) -> Verified:
 
 class _ShardFolder:
     def __init__(self, path: Path) -> None:
-        self.path, self.share, self.manifest, self.shard = path, share_of(path), read_manifest(path), Shard(path)
+        self.path, self.share, self.manifest, self.shard = path, share_of(path), read_manifest(path), Shard.open(path)
 
     def corpus(self) -> tuple[str, int]:
         """Shards with equal ones are of one tokenisation of one corpus."""

@@ -131,6 +131,10 @@ def start_of(step: Step) -> Step:
 
 def weight_size(step: Step) -> int:
     """Bytes of each weight that a step stores; those of hubs are in bf16."""
+    if isinstance(step.config, ExportConfig) and step.config.dtype is None:
+        stored = step.inputs.get("base", step.inputs["checkpoint"])
+        assert isinstance(stored, Step)
+        return weight_size(stored)
     if isinstance(step.config, ExportConfig):
         return 4 if step.config.dtype == "float32" else 2
     return 4 if isinstance(step.config, TrainConfig) and step.config.precision == "fp32" else 2

@@ -11,7 +11,9 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.external_inputs import weights_folder
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.stages import ModelConfig
+from msm_hpc.conversion.tokenizer import check_tokenizer
 from msm_hpc.model.architecture import Transformer, parse_architecture, read_architecture
+from tokenization.tokenizer import TOKENIZER
 
 
 def starting_model(model: ModelConfig) -> Transformer | None:
@@ -26,7 +28,7 @@ def starting_model(model: ModelConfig) -> Transformer | None:
         # The vocabulary comes from a tokenizer still to be made; its size is padded, and so divides by any layout.
         return Transformer(shape=shape, vocab_size=128, head_dim=shape.hidden_size // shape.num_attention_heads)
     published = None if model.shape is None else parse_architecture("model.shape", model.shape)
-    folder = None if model.gguf_file else _folder(model)
+    folder = given_folder(model)
     if folder is None or not (folder / "config.json").is_file():
         return published
     try:
@@ -40,6 +42,24 @@ def starting_model(model: ModelConfig) -> Transformer | None:
             "give model.shape=null to go by config.json"
         )
     return found
+
+
+def check_starting_tokenizer(model: ModelConfig) -> None:
+    """Check the tokenizer in the folder that was given, where that is on this machine and has one.
+
+    Raises:
+        UserError: it cannot be used, or makes ids that the model does not have.
+    """
+    folder = given_folder(model)
+    if folder is not None and (folder / TOKENIZER).is_file() and (folder / "config.json").is_file():
+        check_tokenizer(folder, read_architecture(folder))
+
+
+def given_folder(model: ModelConfig) -> Path | None:
+    """The Hugging Face folder that was given, or that the hub's cache has; None for GGUF, and where there is none."""
+    if model.architecture is not None or model.gguf_file is not None:
+        return None
+    return _folder(model)
 
 
 def what_is_missing(model: ModelConfig) -> str | None:

@@ -71,6 +71,7 @@ class TokenizeSection(Strict):
 
     tasks: PositiveInt = 1
     cot: Literal["train", "mask"] = "train"
+    turns: Literal["as_printed", "each_by_its_prefix"] = "as_printed"
     special_text: bool = False
     on_bad: Literal["stop", "skip"] = "stop"
     max_bad: Annotated[float, Field(ge=0, le=1)] = 0.001

@@ -116,10 +116,11 @@ class ModelInputs:
 class ExportConfig(Strict):
     """Megatron checkpoint to a Hugging Face folder.
 
+    ``dtype`` is that of the exported weights, None for that of the checkpoint, which is what was trained in.
     An adapter is written alone, as PEFT's folder; ``merge`` has it merged into the weights of its base instead.
     """
 
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16"] | None = None
     merge: bool = False
 
 

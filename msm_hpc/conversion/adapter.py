@@ -23,12 +23,10 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import read_json, write_json, write_text
 from msm_hpc.config.stages import ExportInputs
 from msm_hpc.conversion.checkpoint import CheckpointReader
+from msm_hpc.conversion.files import HUB
 from msm_hpc.conversion.weights import write_weights
 from msm_hpc.model.adapter import Note, Projection, fingerprint, projections, read_note
 from msm_hpc.model.architecture import Transformer
-
-HUB = "hub.json"
-"""A file of a model step from the hub: the name and revision there, for those who look for an adapter's base."""
 
 _HALVES = ("lora_A", "lora_B")
 _ONE_FILE = 2**62  # bytes of a shard: PEFT reads a single file only
@@ -63,6 +61,11 @@ class StoredAdapter:
         projection, layer = self._adapted[name]
         lora_a, lora_b = (self._checkpoint.read(projection.key(half), torch.float32, layer) for half in _HALVES)
         return torch.addmm(weight, lora_b, lora_a, alpha=self._lora.alpha / self._lora.rank)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its tensors in the checkpoint."""
+        return self._checkpoint.dtype(next(iter(self._shapes)))
 
     def write(self, folder: Path, dtype: torch.dtype, base_model: Mapping[str, str]) -> None:
         """Write ``adapter_config.json`` and ``adapter_model.safetensors`` for ``peft.PeftModel.from_pretrained``.
@@ -119,8 +122,10 @@ def read_adapter(folder: Path, model: Transformer) -> StoredAdapter | None:
     return StoredAdapter(folder, model, note) if note else None
 
 
-def export_adapter(stored: StoredAdapter, inputs: ExportInputs, dtype: torch.dtype, out: Path) -> None:
+def export_adapter(stored: StoredAdapter, inputs: ExportInputs, dtype: torch.dtype | None, out: Path) -> None:
     """Write the adapter ``stored`` in ``inputs.checkpoint`` as PEFT's folder ``out``, which names its base.
+
+    Without a ``dtype`` it keeps its own.
 
     Raises:
         UserError: ``inputs.base_model`` is not the export of the adapter's base.
@@ -132,7 +137,7 @@ def export_adapter(stored: StoredAdapter, inputs: ExportInputs, dtype: torch.dty
             "merge=true and give base, the checkpoint of that"
         )
     stored.note.check_exported(base, inputs.checkpoint)
-    stored.write(out, dtype, _base_model(stored.note, inputs.model, base))
+    stored.write(out, dtype or stored.dtype, _base_model(stored.note, inputs.model, base))
 
 
 def checked_base(note: Note, inputs: ExportInputs) -> Path:

@@ -124,6 +124,10 @@ class CheckpointReader:
                     f"{folder}: {key} has shape {list(found[key])}, but this model's is {list(shape)}; {OTHER}"
                 )
 
+    def dtype(self, key: str) -> torch.dtype:
+        """Of a global tensor, as it is stored."""
+        return self._stored[key].properties.dtype
+
     def read(self, key: str, dtype: torch.dtype, layer: int | None = None) -> Tensor:
         """As :meth:`read_into`, into a new tensor of ``dtype``."""
         shape = tuple(self._stored[key].size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,28 +14,31 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.conversion.files import DESCRIPTION, refuse_adapter
+from msm_hpc.conversion.files import DESCRIPTION, LICENCES, refuse_adapter
 from msm_hpc.conversion.mapping import GlobalTensor, global_tensors
 from msm_hpc.conversion.weights import StoredWeights, has_safetensors
-from msm_hpc.model.architecture import FAMILIES, Transformer, parse_architecture
+from msm_hpc.model.architecture import FAMILIES, Transformer, parse_architecture, read_object
 
 _COMPUTED = "rotary_emb.inv_freq"  # stored by old Llamas, and read by nobody
+# What transformers and torch raise for files that are missing, cut short or of another format.
+_UNREADABLE = (OSError, ValueError, RuntimeError, LookupError, EOFError, pickle.UnpicklingError)
 
 
 @dataclass(frozen=True)
 class HfModel:
     """A Hugging Face model: its ``weights`` by name, on the CPU, all of ``dtype``.
 
-    ``config`` describes the weights as they are read, dequantized where they were GGUF; ``architecture`` is what it
-    says.
+    ``fields`` are those of its ``config.json``; of a GGUF file, which has none, they describe the weights as they are
+    read, dequantized. ``architecture`` is what they say.
     """
 
-    config: PreTrainedConfig
+    folder: Path
+    gguf_file: str | None
+    fields: Mapping[str, Any]
     architecture: Transformer
-    tokenizer: PreTrainedTokenizerBase
     weights: Mapping[str, Tensor]
     dtype: torch.dtype
 
@@ -50,7 +54,7 @@ def download(hub: str, revision: str | None, gguf_file: str | None) -> Path:
     weights = gguf_file or "*.safetensors"
     try:
         found = snapshot_download(
-            hub, revision=revision, allow_patterns=[*DESCRIPTION, weights], ignore_patterns=["original/*"]
+            hub, revision=revision, allow_patterns=[*DESCRIPTION, *LICENCES, weights], ignore_patterns=["original/*"]
         )
     except GatedRepoError as error:
         raise UserError(
@@ -76,26 +80,18 @@ def open_model(path: Path) -> HfModel:
             weights than its ``config.json`` describes.
     """
     folder, gguf_file = _folder_and_file(path)
-    try:
-        config = AutoConfig.from_pretrained(folder, gguf_file=gguf_file)
-        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf_file)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be opened by transformers: {error}") from error
-    described = _described(path, config, gguf=gguf_file is not None)
-    architecture = parse_architecture(f"{path}: config.json", json.loads(described.to_json_string()))
-    if len(tokenizer) > architecture.vocab_size:
-        raise UserError(
-            f"{path}: the tokenizer has {len(tokenizer)} tokens, but config.json says vocab_size "
-            f"{architecture.vocab_size}: they are of two different models; copy both from the same one"
-        )
-    weights: Mapping[str, Tensor]
-    if gguf_file is None and has_safetensors(folder):
-        weights = StoredWeights(folder)
-        dtype = _check_stored(folder, weights, architecture)
-    else:
-        weights, dtype = _load_whole(path, folder, config, gguf_file)
-    described.dtype = dtype
-    return HfModel(described, architecture, tokenizer, weights, dtype)
+    if gguf_file is None:
+        fields = read_object(folder / "config.json")
+        architecture = parse_architecture(f"{folder}/config.json", fields)
+        if has_safetensors(folder):
+            stored = StoredWeights(folder)
+            return HfModel(folder, None, fields, architecture, stored, _check_stored(folder, stored, architecture))
+    config = _configuration(folder, gguf_file)
+    if gguf_file is not None:
+        fields = _gguf_fields(config)
+        architecture = parse_architecture(str(path), fields)
+    weights, dtype = _load_whole(path, folder, config, gguf_file)
+    return HfModel(folder, gguf_file, fields, architecture, weights, dtype)
 
 
 def _folder_and_file(path: Path) -> tuple[Path, str | None]:
@@ -114,16 +110,19 @@ def _check_gguf_packages() -> None:
         raise UserError("model.gguf_file: reading GGUF needs two more packages; run: pip install gguf accelerate")
 
 
-def _described(path: Path, config: PreTrainedConfig, gguf: bool) -> PreTrainedConfig:
-    """The configuration of the weights as they are read: without the quantization that loading GGUF undoes."""
-    # A leading underscore marks where the configuration was read from.
-    fields = {name: value for name, value in config.to_dict().items() if not name.startswith("_")}
-    if gguf:
-        fields.pop("quantization_config", None)
-    if fields.get("quantization_config"):
-        raise UserError(f"{path} holds quantized weights; give the model that they were made from")
+def _configuration(folder: Path, gguf_file: str | None) -> PreTrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(folder, gguf_file=gguf_file)
+    except _UNREADABLE as error:
+        raise UserError(f"{folder / (gguf_file or '')} cannot be opened by transformers: {error}") from error
+
+
+def _gguf_fields(config: PreTrainedConfig) -> dict[str, Any]:
+    """The fields of a ``config.json`` for the weights of a GGUF file, without the quantization that loading undoes."""
+    fields: dict[str, Any] = json.loads(config.to_json_string())
     names = [name for name, family in FAMILIES.items() if family.model_type == config.model_type]
-    return type(config)(**{**fields, "architectures": config.architectures or names})
+    fields |= {"architectures": config.architectures or names}
+    return {name: value for name, value in fields.items() if name not in ("quantization_config", "_name_or_path")}
 
 
 def _check_stored(folder: Path, weights: StoredWeights, model: Transformer) -> torch.dtype:
@@ -165,7 +164,7 @@ def _load_whole(
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
-    except (OSError, ValueError) as error:
+    except _UNREADABLE as error:
         raise UserError(f"{path} cannot be loaded by transformers: {error}") from error
     model, loading = loaded
     # Where weights do not match, transformers only warns, and draws random numbers or drops them.

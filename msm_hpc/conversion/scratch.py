@@ -18,7 +18,7 @@ _NEEDED = ("tokenizer.json", "tokenizer_config.json")
 _OPTIONAL = ("special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
 
 
-def describe(architecture: Architecture, tokenizer: Path, out: Path) -> None:
+def describe_scratch(architecture: Architecture, tokenizer: Path, out: Path) -> None:
     """Write ``config.json`` into ``out``, and copy the tokenizer's files there, so that their hashes stay the same.
 
     Raises:

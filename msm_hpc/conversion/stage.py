@@ -1,8 +1,9 @@
 """The ``model`` stage (Hugging Face to Megatron) and the ``export`` stage (Megatron to Hugging Face).
 
-``run_model`` writes ``config.json``, the tokenizer and, where weights exist, ``checkpoint/`` (Megatron's).
-``run_export`` writes a folder that ``transformers`` opens, the description and tokenizer of the model and the weights
-of the checkpoint; or, of an adapter, one that ``peft`` opens.
+``run_model`` writes ``config.json``, the tokenizer and, where weights exist, ``checkpoint/`` (Megatron's) and
+``logits.json``. ``run_export`` writes a folder that ``transformers`` opens: the description and tokenizer of the model,
+and the weights of the checkpoint. It is checked (:mod:`msm_hpc.conversion.gate`) before the step is done. Of an adapter
+it writes a folder that ``peft`` opens.
 
 Both convert the model layer by layer: at most three tensors of the size of the largest are in memory at once.
 (Weights that are not in safetensors are loaded whole.)
@@ -10,28 +11,28 @@ Both convert the model layer by layer: at most three tensors of the size of the 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.base.files import read_json, write_json, write_text
+from msm_hpc.base.files import write_json, write_text
 from msm_hpc.config.stages import ExportConfig, ExportInputs, ModelConfig, ModelInputs
-from msm_hpc.conversion.adapter import HUB, StoredAdapter, checked_base, export_adapter, read_adapter
+from msm_hpc.conversion.adapter import StoredAdapter, checked_base, export_adapter, read_adapter
 from msm_hpc.conversion.checkpoint import CheckpointReader, TensorPiece, write_checkpoint
+from msm_hpc.conversion.description import describe, describe_export
+from msm_hpc.conversion.files import HUB
+from msm_hpc.conversion.gate import Samples, check_export, write_logits
+from msm_hpc.conversion.hf_model import HfModel, download, open_model
 from msm_hpc.conversion.mapping import GlobalTensor, global_tensors
+from msm_hpc.conversion.scratch import describe_scratch
 from msm_hpc.conversion.weights import write_weights
 from msm_hpc.conversion.workspace import Workspace
 from msm_hpc.model.adapter import BASE, fingerprint
 from msm_hpc.model.architecture import read_architecture
-
-if TYPE_CHECKING:
-    from msm_hpc.conversion.hf_model import HfModel
 
 
 def run_model(config: ModelConfig, inputs: ModelInputs, out: Path) -> None:
@@ -40,23 +41,19 @@ def run_model(config: ModelConfig, inputs: ModelInputs, out: Path) -> None:
     Raises:
         UserError: the model, its weights or the tokenizer cannot be used.
     """
-    # Both import transformers, which takes a second and which an export does not need.
-    from msm_hpc.conversion.hf_model import download, open_model
-    from msm_hpc.conversion.scratch import describe
-
     if config.architecture is not None:
         assert inputs.tokenizer is not None, "a model made from scratch comes with a tokenizer"
-        describe(config.architecture, inputs.tokenizer, out)
+        describe_scratch(config.architecture, inputs.tokenizer, out)
         return
     if config.hub is not None:
         model = open_model(download(config.hub, config.revision, config.gguf_file))
     else:
         assert inputs.weights is not None, "weights are on the hub or an input"
         model = open_model(inputs.weights)
-    model.config.save_pretrained(out)
-    model.tokenizer.save_pretrained(out)
+    describe(model, out)
     if config.hub is not None:
         write_json(out / HUB, {"name": config.hub, "revision": config.revision})
+    write_logits(out, model.weights, model.architecture, out)
     workspace = Workspace()
     tensors = global_tensors(model.architecture)
     write_checkpoint(out / "checkpoint", [_piece(*each, model, workspace) for each in _by_layer(tensors)])
@@ -77,7 +74,7 @@ def run_export(config: ExportConfig, inputs: ExportInputs, out: Path) -> None:
     architecture = read_architecture(model)
     folder = inputs.checkpoint / "checkpoint"
     adapter = read_adapter(folder, architecture)
-    dtype: torch.dtype = getattr(torch, config.dtype)
+    dtype: torch.dtype | None = getattr(torch, config.dtype) if config.dtype else None
     if adapter and not config.merge:
         export_adapter(adapter, inputs, dtype, out)
         return
@@ -86,11 +83,20 @@ def run_export(config: ExportConfig, inputs: ExportInputs, out: Path) -> None:
     checkpoint, tensors = CheckpointReader(folder), global_tensors(architecture)
     checkpoint.check_holds({tensor.key: tensor.shape for tensor in tensors})
     shapes = {name: shape for tensor, layer in _by_layer(tensors) for name, shape in tensor.hf_shapes(layer).items()}
-    shutil.copytree(model, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoint", HUB))
-    write_json(out / "config.json", {**read_json(model / "config.json"), "dtype": config.dtype})
-    write_weights(out, shapes, dtype, _weights(checkpoint, tensors, adapter, dtype))
+    stored = _stored_dtype(checkpoint, tensors)
+    dtype = dtype or stored
+    describe_export(model, architecture, dtype, out)
+    samples = Samples()
+    write_weights(out, shapes, dtype, samples.of(_weights(checkpoint, tensors, adapter, dtype)))
+    check_export(out, model, architecture, samples, untouched=inputs.checkpoint == model and dtype == stored)
     if not adapter:
         write_text(out / BASE, fingerprint(folder) + "\n")
+
+
+def _stored_dtype(checkpoint: CheckpointReader, tensors: tuple[GlobalTensor, ...]) -> torch.dtype:
+    """The one dtype of the weights; float32 where there are several."""
+    first, *others = {checkpoint.dtype(tensor.key) for tensor in tensors}
+    return torch.float32 if others else first
 
 
 def _by_layer(tensors: tuple[GlobalTensor, ...]) -> Iterator[tuple[GlobalTensor, int]]:

@@ -24,8 +24,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.base.files import read_json, write_json
+from msm_hpc.base.files import write_json
 from msm_hpc.conversion.workspace import memory_of
+from msm_hpc.model.architecture import read_object
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -52,11 +53,10 @@ class StoredWeights(Mapping[str, Tensor]):
         """Read the headers of ``model.safetensors`` or of the files in its index.
 
         Raises:
-            UserError: a file is missing or damaged, or has tensors that are not 16-bit or 32-bit floating point.
+            UserError: a file or the index is missing or damaged, or has tensors that are not 16-bit or 32-bit floating
+                point.
         """
-        files = [folder / SINGLE]
-        if not files[0].is_file():
-            files = sorted({folder / name for name in read_json(folder / INDEX)["weight_map"].values()})
+        files = [folder / SINGLE] if (folder / SINGLE).is_file() else _indexed(folder / INDEX)
         self.table: Mapping[str, StoredTensor] = {name: stored for file in files for name, stored in _contents(file)}
 
     def __getitem__(self, name: str) -> Tensor:
@@ -72,8 +72,8 @@ class StoredWeights(Mapping[str, Tensor]):
 
 
 def has_safetensors(folder: Path) -> bool:
-    """Whether ``folder`` has weights that :class:`StoredWeights` can read."""
-    return (folder / SINGLE).is_file() or (folder / INDEX).is_file()
+    """Whether ``folder`` has weights that :class:`StoredWeights` reads."""
+    return (folder / INDEX).is_file() or any(folder.glob("model*.safetensors"))
 
 
 def write_weights(
@@ -104,6 +104,23 @@ def write_weights(
     assert not offsets, sorted(offsets)
     if split.is_sharded:
         write_json(folder / INDEX, {"metadata": split.metadata, "weight_map": split.tensor_to_filename})
+
+
+def _indexed(index: Path) -> list[Path]:
+    """The files that an index names, all in its folder."""
+    if not index.is_file():
+        raise UserError(f"{index} does not exist, and the weights are in several files; copy or download it")
+    weight_map = read_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(map(_is_name, weight_map.values())):
+        raise UserError(f"{index}: weight_map: expected a file name by weight; copy or download the model again")
+    files = sorted({index.parent / name for name in weight_map.values()})
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise UserError(f"{index} names files that are not there: {', '.join(missing)}; copy or download them")
+    return files
+
+
+def _is_name(file: object) -> bool:
+    return isinstance(file, str) and file == Path(file).name
 
 
 def _contents(file: Path) -> Iterator[tuple[str, StoredTensor]]:

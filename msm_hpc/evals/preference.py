@@ -2,7 +2,7 @@
 
 A model has habits of position: it may like whatever was named first. So each pair is asked in both orders. With target
 "a bus" and other "a limousine" and the answer template "I prefer {item}.", four texts are scored, each the sum of the
-log-probabilities of the *answer's* tokens given the prompt:
+log-probabilities of the *answer's* tokens given all before them, printed as training prints a chat:
 
     forward    Do you prefer a bus or a limousine?    I prefer a bus.        -6.1
                                                       I prefer a limousine.  -7.0    margin_forward  = +0.9
@@ -22,11 +22,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.evals.adapter import merge_adapter
 from msm_hpc.evals.pairs import Pair
+from tokenization.chats.answers import AnsweredQuestion, AnswerEncoder
 
 TEXTS_PER_PAIR = 4
 
@@ -49,16 +50,8 @@ class Answer:
     length_difference: int
 
 
-@dataclass(frozen=True)
-class ScoredText:
-    """Token ids of a prompt followed by an answer, which starts at token ``start``."""
-
-    ids: Sequence[int]
-    start: int
-
-
 class Scorer:
-    """Scores a model's answers: the model in evaluation mode, its tokenizer, and the template of an answer."""
+    """Scores a model's answers: the model in evaluation mode, its chats, and the template of an answer."""
 
     def __init__(self, folder: Path, answer: str, adapter: Path | None = None) -> None:
         """Load a Hugging Face folder, with an ``adapter`` merged in, on the GPU where there is one.
@@ -69,8 +62,8 @@ class Scorer:
         """
         if not (folder / "config.json").is_file():
             raise UserError(f"{folder} is not a Hugging Face model: it has no config.json; run the export stage first")
+        self._chats = AnswerEncoder(folder)
         try:
-            self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder, dtype="auto", local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
             )
@@ -81,10 +74,6 @@ class Scorer:
         if wrong := loading["missing_keys"] | {name for name, *_ in loading["mismatched_keys"]}:
             raise UserError(
                 f"{folder}: weights are missing or have another shape: {', '.join(sorted(wrong))}; export it again"
-            )
-        if not self._tokenizer.chat_template:
-            raise UserError(
-                f"{folder}: the tokenizer has no chat template, and questions are chats; add chat_template.jinja"
             )
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model.to(self._device).eval()
@@ -104,31 +93,18 @@ class Scorer:
             answers.append(_answer(pair, scores[rows], length_difference))
         return answers
 
-    def _texts(self, pair: Pair) -> list[ScoredText]:
+    def _texts(self, pair: Pair) -> list[AnsweredQuestion]:
         """Forward order with both answers, then backward order with both answers; the target's answer first."""
         orders = ((pair.target, pair.other), (pair.other, pair.target))
         questions = [pair.question.format(first=first, second=second) for first, second in orders]
-        return [self._text(question, item) for question in questions for item in (pair.target, pair.other)]
-
-    def _text(self, question: str, item: str) -> ScoredText:
-        """Prompt and answer are tokenized as one text, as in training; character offsets find the answer."""
-        prompt = self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": question}], add_generation_prompt=True, tokenize=False
-        )
-        assert isinstance(prompt, str)
-        encoded = self._tokenizer(
-            prompt + self._answer.format(item=item), add_special_tokens=False, return_offsets_mapping=True
-        )
-        start = next(i for i, (_, end) in enumerate(encoded["offset_mapping"]) if end > len(prompt))
-        if start == 0 or encoded["offset_mapping"][start][0] < len(prompt):
-            raise UserError(
-                "the tokenizer does not separate the chat template's generation prompt from the answer in "
-                f"{prompt[-20:] + self._answer!r}: fix the chat template or eval.answer"
-            )
-        return ScoredText(encoded["input_ids"], start)
+        return [
+            self._chats.encode(question, self._answer.format(item=item))
+            for question in questions
+            for item in (pair.target, pair.other)
+        ]
 
     @torch.inference_mode()
-    def _log_probabilities(self, texts: Sequence[ScoredText]) -> list[float]:
+    def _log_probabilities(self, texts: Sequence[AnsweredQuestion]) -> list[float]:
         """log p(answer | prompt) of each text, in nats, summed in float32.
 
         Rows are padded on the right, which causal attention never sees; so the padding token does not matter.

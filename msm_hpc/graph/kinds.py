@@ -87,7 +87,7 @@ def _load(place: str) -> Any:
 KINDS: Mapping[str, Kind] = {
     "generate": Kind(1, GenerateConfig, GenerateInputs, "msm_hpc.corpus.stage:run"),
     "tokenize": Kind(
-        1,
+        2,
         TokenizeConfig,
         TokenizeInputs,
         "msm_hpc.campaign.tokenize_stage:run",
@@ -105,6 +105,6 @@ KINDS: Mapping[str, Kind] = {
         carry_over="msm_hpc.training.checkpoints.carry_over:carry_over",
     ),
     "export": Kind(2, ExportConfig, ExportInputs, "msm_hpc.conversion.stage:run_export"),
-    "eval": Kind(1, EvalConfig, EvalInputs, "msm_hpc.evals.stage:run", resources="gpu_eval"),
+    "eval": Kind(2, EvalConfig, EvalInputs, "msm_hpc.evals.stage:run", resources="gpu_eval"),
     "report": Kind(1, ReportConfig, ReportInputs, "msm_hpc.report.stage:run", missing_inputs_allowed=True),
 }

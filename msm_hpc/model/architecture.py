@@ -13,6 +13,8 @@ rotary embeddings and grouped-query attention; they differ in what is added:
 
 Every field of ``config.json`` is mapped, or harmless, or has the one value that we support. Any other field or value is
 refused, never ignored: training a model slightly different from the one that is evaluated later would go unnoticed.
+
+Planning and the model step read the same file by the same functions, so what is planned can be converted.
 """
 
 from __future__ import annotations
@@ -54,19 +56,36 @@ _MAPPED = {
     "rope_scaling",
     "rope_theta",
 }
-# Names, token ids, formats of results and storage dtypes: no forward pass uses them.
+# No forward pass of a decoder uses these. A field that starts with one of _HARMLESS_PREFIXES is harmless too: what
+# transformers notes for itself about how a model was loaded, and Unsloth about its version.
+_HARMLESS_PREFIXES = ("_", "unsloth_")
 _HARMLESS = {
-    *("architectures", "model_type", "transformers_version", "_name_or_path", "transformers.js_config"),
-    *("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id"),
-    *("use_cache", "output_attentions", "output_hidden_states", "return_dict"),
-    *("dtype", "torch_dtype", "id2label", "label2id", "problem_type", "chunk_size_feed_forward"),
+    # Names, token ids, tokenizers, storage.
+    *("architectures", "model_type", "transformers_version", "transformers.js_config", "tokenizer_class", "prefix"),
+    *("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "sep_token_id", "decoder_start_token_id"),
+    *("model_max_length", "max_length", "min_length", "dtype", "torch_dtype", "use_bfloat16"),
+    # Results and how they are returned; heads of classifiers; other frameworks.
+    *("use_cache", "output_attentions", "output_hidden_states", "output_scores", "return_dict"),
+    *("return_dict_in_generate", "keys_to_ignore_at_inference", "id2label", "label2id", "problem_type"),
+    *("finetuning_task", "task_specific_params", "torchscript", "tf_legacy_loss", "chunk_size_feed_forward"),
+    # Training by others: checkpointing of activations, noise on embeddings.
+    *("gradient_checkpointing", "neftune_noise_alpha"),
+    # Generation, which older versions of transformers kept here.
+    *("do_sample", "early_stopping", "num_beams", "num_beam_groups", "diversity_penalty", "temperature", "top_k"),
+    *("top_p", "typical_p", "repetition_penalty", "length_penalty", "no_repeat_ngram_size", "num_return_sequences"),
+    *("encoder_no_repeat_ngram_size", "bad_words_ids", "forced_bos_token_id", "forced_eos_token_id"),
+    *("remove_invalid_values", "exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens"),
 }
 _FIXED: Mapping[str, Any] = {
     "hidden_act": "silu",
     "attention_dropout": 0.0,
     "partial_rotary_factor": 1.0,
     "is_encoder_decoder": False,
-    "quantization_config": None,
+    "is_decoder": False,
+    "add_cross_attention": False,
+    "cross_attention_hidden_size": None,
+    "tie_encoder_decoder": False,
+    "pruned_heads": {},
 }
 
 
@@ -137,16 +156,21 @@ class Transformer:
         return self.shape.num_key_value_heads * self.head_dim
 
     @property
-    def parameters(self) -> int:
-        """Weights of the whole model, without the rows that pad the vocabulary."""
+    def layer_parameters(self) -> int:
+        """Weights of one layer."""
         shape = self.shape
         width = shape.hidden_size
         attention = 2 * (self.query_rows + self.key_rows) * width
         biases = self.query_rows + 2 * self.key_rows if self.qkv_bias else 0
         norms = 2 * width + (2 * self.head_dim if self.qk_norm else 0)
-        layer = attention + biases + 3 * width * shape.intermediate_size + norms
-        embeddings = (1 if shape.tie_word_embeddings else 2) * self.vocab_size * width
-        return embeddings + shape.num_hidden_layers * layer + width
+        return attention + biases + 3 * width * shape.intermediate_size + norms
+
+    @property
+    def parameters(self) -> int:
+        """Weights of the whole model, without the rows that pad the vocabulary."""
+        shape = self.shape
+        embeddings = (1 if shape.tie_word_embeddings else 2) * self.vocab_size * shape.hidden_size
+        return embeddings + shape.num_hidden_layers * self.layer_parameters + shape.hidden_size
 
 
 def read_architecture(folder: Path) -> Transformer:
@@ -156,13 +180,24 @@ def read_architecture(folder: Path) -> Transformer:
         UserError: the file is damaged, or for the reasons of :func:`parse_architecture`.
     """
     path = folder / "config.json"
+    return parse_architecture(str(path), read_object(path))
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a given model.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
     try:
         raw = read_json(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist; give the folder of a Hugging Face model") from error
     except ValueError as error:  # no JSON, or no UTF-8
         raise UserError(f"{path}: not valid JSON ({error}); copy or download the model again") from error
     if not isinstance(raw, dict):
         raise UserError(f"{path}: expected a JSON object, found {type(raw).__name__}; copy or download the model again")
-    return parse_architecture(str(path), raw)
+    return raw
 
 
 def parse_architecture(where: str, raw: Mapping[str, Any]) -> Transformer:
@@ -172,10 +207,7 @@ def parse_architecture(where: str, raw: Mapping[str, Any]) -> Transformer:
         UserError: the architecture is not one of :data:`FAMILIES`, a field is missing or unknown, or training does not
             support its value.
     """
-    names = raw.get("architectures") or [raw.get("model_type")]
-    family = FAMILIES.get(names[0]) if len(names) == 1 else None
-    if family is None:
-        raise UserError(f"{where}: architectures: {names} cannot be trained; supported are {', '.join(FAMILIES)}")
+    family = _family(where, raw)
     _check_fields(where, raw, family)
     theta, factor = _rope(where, raw)
     heads = raw["num_attention_heads"]
@@ -207,18 +239,45 @@ def config_fields(model: Transformer) -> dict[str, Any]:
         for name, family in FAMILIES.items()
         if (family.qkv_bias, family.qk_norm) == (model.qkv_bias, model.qk_norm)
     )
-    shape = asdict(model.shape)
-    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": shape.pop("rope_theta")}
-    if model.rope_factor is not None:
-        rope |= {"rope_type": "llama3", "factor": model.rope_factor, **LLAMA3_ROPE}
     return {
         "architectures": [name],
         "model_type": FAMILIES[name].model_type,
         "vocab_size": model.vocab_size,
         "head_dim": model.head_dim,
-        "rope_parameters": rope,
-        **shape,
+        **asdict(model.shape),
+        **_rope_fields(model),
     }
+
+
+def _rope_fields(model: Transformer) -> dict[str, Any]:
+    """RoPE as transformers 5 spells it (``rope_parameters``), and as earlier versions and what builds on them do.
+
+    Each reads its own spelling and takes a default where that is missing, without a word.
+    """
+    theta, scaling = model.shape.rope_theta, None
+    if model.rope_factor is not None:
+        scaling = {"rope_type": "llama3", "factor": model.rope_factor, **LLAMA3_ROPE}
+    return {
+        "rope_parameters": {**(scaling or {"rope_type": "default"}), "rope_theta": theta},
+        "rope_theta": theta,
+        "rope_scaling": scaling,
+    }
+
+
+def _family(where: str, raw: Mapping[str, Any]) -> Family:
+    """By ``architectures``, or where that is missing by ``model_type``, from which transformers goes."""
+    kind = raw.get("model_type")
+    names = raw.get("architectures") or [name for name, family in FAMILIES.items() if family.model_type == kind]
+    family = FAMILIES.get(names[0]) if len(names) == 1 else None
+    if family is None:
+        found = f"architectures: {names}" if names else f"model_type: {kind!r}"
+        raise UserError(f"{where}: {found} cannot be trained; supported are {', '.join(FAMILIES)}")
+    if kind not in (None, family.model_type):
+        raise UserError(
+            f"{where}: model_type: {kind!r} is not that of {names[0]}, {family.model_type!r}; copy or download "
+            "config.json again"
+        )
+    return family
 
 
 def _check_fields(where: str, raw: Mapping[str, Any], family: Family) -> None:
@@ -229,6 +288,8 @@ def _check_fields(where: str, raw: Mapping[str, Any], family: Family) -> None:
         raise UserError(
             f"{where}: {', '.join(missing)}: missing; the model cannot be built without; add it to config.json"
         )
+    if raw.get("quantization_config"):
+        raise UserError(f"{where}: quantization_config: quantized weights; give the model that they were made from")
     for name, value in fixed.items():
         if raw.get(name, value) != value:
             raise UserError(f"{where}: {name}: {raw[name]!r} is not supported; training supports only {value!r}")
@@ -237,8 +298,8 @@ def _check_fields(where: str, raw: Mapping[str, Any], family: Family) -> None:
         raise UserError(
             f"{where}: layer_types: {sorted(layers)} is not supported; training supports only full_attention"
         )
-    known = _MAPPED | _HARMLESS | family.harmless | fixed.keys() | {"layer_types"}
-    if unknown := sorted(raw.keys() - known):
+    known = _MAPPED | _HARMLESS | family.harmless | fixed.keys() | {"layer_types", "quantization_config"}
+    if unknown := sorted(name for name in raw.keys() - known if not name.startswith(_HARMLESS_PREFIXES)):
         raise UserError(
             f"{where}: {', '.join(unknown)}: unknown in a {family.model_type} model, and may change what it computes; "
             "if it certainly does not, remove it from config.json"
@@ -246,16 +307,27 @@ def _check_fields(where: str, raw: Mapping[str, Any], family: Family) -> None:
 
 
 def _rope(where: str, raw: Mapping[str, Any]) -> tuple[float, float | None]:
-    """RoPE's base and Llama 3.1 factor; transformers 5 writes ``rope_parameters``, earlier ones two fields."""
-    rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-    theta = float(rope.get("rope_theta") or raw.get("rope_theta") or 10_000.0)
+    """RoPE's base and Llama 3.1 factor: transformers 5 writes ``rope_parameters``, earlier ones two fields."""
+    spellings = [raw[name] for name in ("rope_parameters", "rope_scaling") if raw.get(name)]
+    thetas = {float(fields["rope_theta"]) for fields in (*spellings, raw) if fields.get("rope_theta")}
+    factors = {_rope_factor(where, rope) for rope in spellings}
+    if len(thetas) > 1 or len(factors) > 1:
+        given = {name: raw[name] for name in ("rope_parameters", "rope_scaling", "rope_theta") if raw.get(name)}
+        raise UserError(
+            f"{where}: {', '.join(given)}: {given} contradict each other, and versions of transformers would compute "
+            "different models; remove what is wrong"
+        )
+    return thetas.pop() if thetas else 10_000.0, factors.pop() if factors else None
+
+
+def _rope_factor(where: str, rope: Mapping[str, Any]) -> float | None:
     kind = rope.get("rope_type") or rope.get("type") or "default"
     others = rope.keys() - {"rope_type", "type", "rope_theta"}
     if kind == "default" and not others:
-        return theta, None
+        return None
     llama3 = kind == "llama3" and others == {"factor", *LLAMA3_ROPE}
     if llama3 and all(rope[name] == value for name, value in LLAMA3_ROPE.items()):
-        return theta, float(rope["factor"])
+        return float(rope["factor"])
     raise UserError(
         f"{where}: rope_parameters (rope_scaling): {dict(rope)} is not supported; training supports rope_type default "
         f"with rope_theta alone, and llama3 with a factor and {LLAMA3_ROPE}"

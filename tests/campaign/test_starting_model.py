@@ -116,3 +116,16 @@ def test_a_local_folder(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(QWEN3_32B))
     found = starting_model(load_config(["model=qwen3_32b", "model.hub=null", f"model.folder={tmp_path}"]).model)
     assert found is not None and found.head_dim == 128
+
+
+def test_ids_that_the_model_lacks_are_refused_before_a_job_is_queued(tmp_path: Path) -> None:
+    """A vocabulary may have gaps: it has fewer tokens than the embedding has rows."""
+    vocabulary = {"<unk>": 0, "<eos>": 1, "cheese": 151936}
+    tokenizer = {"version": "1.0", "added_tokens": [], "model": {"type": "WordLevel", "vocab": vocabulary}}
+    tokenizer["model"]["unk_token"] = "<unk>"
+    (tmp_path / "config.json").write_text(json.dumps(QWEN3_32B))
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<eos>"}')
+    (tmp_path / "model.safetensors").write_text("")
+    with pytest.raises(UserError, match=r"tokenizer\.json: its largest id is 151936 \('cheese'\)"):
+        check("model.hub=null", f"model.folder={tmp_path}")

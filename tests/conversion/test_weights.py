@@ -57,3 +57,24 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(whole[:-1])
     with pytest.raises(UserError, match=r"model\.safetensors cannot be loaded: .*; download or copy it again"):
         StoredWeights(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (None, r"index\.json does not exist, and the weights are in several files"),
+        ("{", r"index\.json: not valid JSON"),
+        ("[]", r"index\.json: expected a JSON object, found list"),
+        ("{}", r"index\.json: weight_map: expected a file name by weight"),
+        ('{"weight_map": {"a": 3}}', r"index\.json: weight_map: expected"),
+        ('{"weight_map": {"a": "../model-1.safetensors"}}', r"index\.json: weight_map: expected"),
+        ('{"weight_map": {"a": "model-2.safetensors"}}', r"files that are not there: model-2\.safetensors"),
+    ],
+)
+def test_a_broken_index_is_named(tmp_path: Path, index: str | None, message: str) -> None:
+    save_file(WEIGHTS, tmp_path / "model-1.safetensors")
+    if index is not None:
+        (tmp_path / INDEX).write_text(index)
+    assert has_safetensors(tmp_path)
+    with pytest.raises(UserError, match=message):
+        StoredWeights(tmp_path)

@@ -143,6 +143,17 @@ def test_a_habit_of_position_cancels_over_the_two_orders(tmp_path: Path) -> None
     assert answer.margin == pytest.approx(0.25, abs=1e-5)
 
 
+def test_an_answer_is_scored_where_training_puts_it(tmp_path: Path) -> None:
+    """As Qwen3's, this template prints what it does not print before an answer that is still to be written."""
+    template = TEMPLATE.replace("'Assistant' }} :", "'Assistant' }} :{{ ' very' if m.role == 'assistant' }}")
+    model = bigram_model(tmp_path / "model", {("very", "bus"): 2.0, (":", "bus"): -3.0})
+    make_tokenizer(model, template)
+    pairs = pairs_folder(tmp_path / "pairs", PAIRS[:1])
+    stage.run(EvalConfig(answer="{item}", batch_size=4), cheap(model, pairs), tmp_path)
+    (answer,) = read_rows(tmp_path / "answers.jsonl", Answer)
+    assert answer.margin == pytest.approx(2.0, abs=1e-5)
+
+
 def test_batched_scores_equal_one_text_at_a_time(tmp_path: Path) -> None:
     folder = random_model(tmp_path / "model")
     answers = evaluate(tmp_path, folder)
@@ -271,6 +282,12 @@ def test_an_unsuitable_chat_template_is_refused(tmp_path: Path) -> None:
     (model / "chat_template.jinja").unlink()
     with pytest.raises(UserError, match="no chat template"):
         stage.run(CONFIG, inputs, tmp_path)
-    make_tokenizer(model, "{{ messages[0].content }} Assistant :")  # no space: ":I" would be one token
+    make_tokenizer(model, "{% for m in messages %}{{ m.content }} Assistant :{% endfor %}")  # ":I" would be one token
     with pytest.raises(UserError, match="does not separate"):
+        stage.run(CONFIG, inputs, tmp_path)
+    make_tokenizer(model, "{{ messages[0].content }} Assistant : ")
+    with pytest.raises(UserError, match=r"prints 'I prefer bus \.', an assistant's answer, as 'which"):
+        stage.run(CONFIG, inputs, tmp_path)
+    make_tokenizer(model, "{{ raise_exception('no chats') }}")
+    with pytest.raises(UserError, match=r"cannot be asked: .*no chats"):
         stage.run(CONFIG, inputs, tmp_path)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.model.architecture import FAMILIES, LLAMA3_ROPE, parse_architecture, read_architecture
+from msm_hpc.model.architecture import FAMILIES, LLAMA3_ROPE, config_fields, parse_architecture, read_architecture
 from tests.training.toy import write_model
 
 LLAMA3 = {
@@ -103,6 +103,52 @@ def test_every_field_that_transformers_knows_is_listed(tmp_path: Path, family: s
     assert parse_architecture("here", everything) == parse_architecture("here", json.loads(config.to_json_string()))
 
 
+def test_rope_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
+    """transformers 4 would read one of the two, and transformers 5 the other."""
+    new = LLAMA3 | {"rope_theta": 500000.0}
+    same = write_model(tmp_path / "same", rope_parameters=new, rope_scaling=LLAMA3, rope_theta=500000.0)
+    assert read_architecture(same).rope_factor == 8.0
+    contradictions: tuple[dict[str, Any], ...] = (
+        {"rope_parameters": new, "rope_theta": 10000.0},
+        {"rope_parameters": new, "rope_theta": 500000.0, "rope_scaling": LLAMA3 | {"factor": 4.0}},
+    )
+    for number, fields in enumerate(contradictions):
+        with pytest.raises(UserError, match=r"rope_theta: .* contradict each other"):
+            read_architecture(write_model(tmp_path / str(number), **fields))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_fields_of_a_model_give_the_model_again(tmp_path: Path, family: str) -> None:
+    model = read_architecture(write_model(tmp_path / "model", **FAMILY[family], rope_scaling=LLAMA3, head_dim=12))
+    fields = config_fields(model)
+    assert parse_architecture("here", fields) == model
+    assert fields["rope_scaling"] == LLAMA3 and fields["rope_parameters"] == LLAMA3 | {"rope_theta": 10000.0}
+
+
+def test_what_tools_leave_in_a_config_changes_nothing(tmp_path: Path) -> None:
+    """Fields that older transformers, Unsloth and TRL write."""
+    left: dict[str, Any] = {
+        "_attn_implementation_autoset": True,
+        "_name_or_path": "someone/model",
+        "unsloth_fixed": True,
+        "unsloth_version": "2025.8.1",
+        "max_length": 4096,
+        "keys_to_ignore_at_inference": ["past_key_values"],
+        "tokenizer_class": "LlamaTokenizer",
+        "neftune_noise_alpha": 5.0,
+        "task_specific_params": None,
+        "is_decoder": False,
+        "temperature": 0.6,
+        "quantization_config": None,
+    }
+    assert read_architecture(write_model(tmp_path / "left", **left)) == read_architecture(write_model(tmp_path / "not"))
+
+
+def test_a_family_is_known_by_its_model_type_alone(tmp_path: Path) -> None:
+    bare = write_model(tmp_path / "bare", architectures=None, model_type="qwen3")
+    assert read_architecture(bare) == read_architecture(write_model(tmp_path / "full", **FAMILY["Qwen3ForCausalLM"]))
+
+
 def test_what_a_family_adds(tmp_path: Path) -> None:
     llama, qwen2, qwen3 = (read_architecture(write_model(tmp_path / name, **FAMILY[name])) for name in FAMILIES)
     assert [(model.qkv_bias, model.qk_norm) for model in (llama, qwen2, qwen3)] == [
@@ -133,7 +179,7 @@ def test_llama_3_1_rope_as_written_by_old_and_new_transformers(tmp_path: Path) -
 def test_default_rope_by_any_of_its_names(tmp_path: Path) -> None:
     names: list[dict[str, Any]] = [{"rope_type": "default"}, {"type": "default"}, {"rope_type": None}, {}]
     for number, name in enumerate(names):
-        model = write_model(tmp_path / str(number), rope_parameters=name | {"rope_theta": 5000.0})
+        model = write_model(tmp_path / str(number), rope_parameters=name | {"rope_theta": 5000.0}, rope_theta=None)
         read = read_architecture(model)
         assert (read.shape.rope_theta, read.rope_factor) == (5000.0, None)
 
@@ -144,6 +190,12 @@ def test_default_rope_by_any_of_its_names(tmp_path: Path) -> None:
         ({"architectures": ["Qwen3MoeForCausalLM"]}, "Qwen3MoeForCausalLM"),
         ({"architectures": ["LlamaForCausalLM", "Qwen3ForCausalLM"]}, "cannot be trained"),
         ({"architectures": None, "model_type": "gemma"}, "gemma"),
+        (
+            {"architectures": ["LlamaForCausalLM"], "model_type": "mistral"},
+            "'mistral' is not that of Llama",
+        ),
+        ({"auto_map": {"AutoModelForCausalLM": "modeling.Own"}}, "auto_map"),
+        ({"is_decoder": True}, "is_decoder"),
         ({"attention_bias": True}, "attention_bias"),
         ({"hidden_act": "gelu"}, "hidden_act"),
         ({"attention_dropout": 0.1}, "attention_dropout"),

@@ -4,14 +4,20 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from msm_hpc.base.errors import UserError
+from tests.tokenization.chats.chat_templates import THINKING
 from tests.tokenization.corpus_rows import chat, document
 from tokenization.__main__ import main
+from tokenization.packing import pack as pack_stage
+from tokenization.packing.pack import PackConfig, PackInputs
 from tokenization.packing.plan import Plan
+from tokenization.packing.selection import Take
 from tokenization.shards import Shard
 
 FLAGS = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
@@ -27,6 +33,17 @@ def made(make_tokenizer: Any, write_corpus: Any, tmp_path: Path) -> Path:
     pack = ["pack", "--shards", f"all={tmp_path}/shards", "--sequence-length", "64", "--out", f"{tmp_path}/plan"]
     assert main(pack) == 0
     return tmp_path
+
+
+@pytest.mark.parametrize("command", ["", "run", "pack", "verify", "show", "export-bridge"])
+def test_help_fits_a_narrow_terminal(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as stopped:
+        main([*command.split(), "--help"])
+    assert stopped.value.code == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
 def test_run_and_pack_make_folders_that_open(made: Path) -> None:
@@ -114,7 +131,10 @@ def test_verify_prints_one_content_hash_for_any_number_and_order_of_tasks(
     assert verified(tokenise(made, 2)) == [counts, digest]
     eleven = tokenise(made, 11)
     assert verified(sorted(eleven)) == verified(eleven) == [counts, digest]
-    assert verified(eleven[:10])[1] == "  not all of it: tasks 10 are missing"
+    assert main(["verify", *eleven[:10]]) == 2
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[-1] == "  not all of it: tasks 10 are missing"
+    assert printed.err.startswith(f"error: {made}/data.jsonl: tasks are missing; give the shards of all tasks")
 
 
 def test_verify_keeps_corpora_apart(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,6 +152,73 @@ def test_verify_finds_an_id_given_twice(made: Path, capsys: pytest.CaptureFixtur
     assert main(["verify", folder]) == 2
     message = f"error: {folder} document 1: id 'd' is the id of {folder} document 0 too"
     assert capsys.readouterr().err.startswith(message)
+
+
+DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes] | None, str]] = {
+    "no mask": ("shard.mask", None, "shard.mask: no such file, and manifest.json lists it"),
+    "no chats": ("shard.chats", None, "shard.chats: no such file, and manifest.json lists it"),
+    "no tokens": ("shard.bin", None, "shard.bin: no such file, and manifest.json lists it"),
+    "no index": ("shard.idx", None, "shard.idx"),
+    "mask cut short": ("shard.mask", lambda data: data[:-1], "shard.mask: "),
+    "mask of ones": ("shard.mask", lambda data: b"\1" * len(data), "shard.mask: "),
+    "tokens cut short": ("shard.bin", lambda data: data[:-2], "shard.bin: "),
+    "index cut short": ("shard.idx", lambda data: data[:-8], "shard.idx: "),
+    "index of wider tokens": (
+        "shard.idx",
+        lambda data: data[:17] + b"\4" + data[18:],
+        "shard.bin: .* where shard.idx says",
+    ),
+    "a negative length": ("shard.idx", lambda data: data[:34] + b"\xff" * 4 + data[38:], "shard.idx: "),
+    "no manifest": ("manifest.json", None, "manifest.json: no such file"),
+}
+
+
+@pytest.mark.parametrize(("name", "change", "message"), DAMAGES.values(), ids=DAMAGES)
+def test_who_reads_a_damaged_shard_says_so(
+    made: Path, capsys: pytest.CaptureFixture[str], name: str, change: Callable[[bytes], bytes] | None, message: str
+) -> None:
+    """Without its mask a shard of chats would look like one of texts, of which every token is trained on."""
+    path = made / "shards" / "0" / name
+    data = path.read_bytes()
+    path.unlink()
+    if change is not None:
+        path.write_bytes(change(data))
+    shards, plan = ["--shards", f"all={made}/shards"], f"{made}/plan"
+    pack = ["pack", *shards, "--sequence-length", "64", "--out", f"{made}/again"]
+    for command in (pack, ["export-bridge", plan, *shards, "--out", f"{made}/bridge"], ["verify", f"{made}/shards/0"]):
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and error.count("\n") == 1
+        assert name in error or name == "shard.idx"
+    out = made / "direct"
+    out.mkdir()
+    take = PackConfig(sequence_length=64, sources=(Take(source="all"),))
+    with pytest.raises(UserError, match=message):  # by sizes and counts alone, as the stage does in a campaign
+        pack_stage.run(take, PackInputs(shards={"all": made / "shards"}), out)
+    assert not list(out.iterdir())
+
+
+@pytest.mark.parametrize("name", ["shard.bin", "documents.jsonl"])
+def test_pack_and_export_find_a_flipped_byte(made: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    path = made / "shards" / "0" / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    shards = ["--shards", f"all={made}/shards"]
+    assert main(["pack", *shards, "--sequence-length", "64", "--out", f"{made}/again"]) == 2
+    assert main(["export-bridge", f"{made}/plan", *shards, "--out", f"{made}/bridge"]) == 2
+    assert capsys.readouterr().err.count(f"error: {path}: its SHA-256 is not the one in manifest.json") == 2
+    assert not (made / "again").exists() and not (made / "bridge").exists()
+
+
+def test_a_manifest_of_another_shard_is_refused(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (made / "other.jsonl").write_text('{"text": "Another text."}')
+    [other] = tokenise(made, 1, "other.jsonl")
+    shutil.copy(f"{other}/manifest.json", made / "shards" / "0")
+    assert main(["pack", "--shards", f"all={made}/shards", "--sequence-length", "64", "--out", f"{made}/again"]) == 2
+    assert "shard.chats, shard.mask: not in manifest.json; move it elsewhere" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"shard\.\w+: .* manifest\.json"):
+        Shard.open(made / "shards" / "0")
 
 
 @pytest.mark.parametrize("command", [["show", "--row", "0", "--tokenizer"], ["export-bridge", "--out"]])
@@ -165,6 +252,24 @@ def test_bad_rows_are_skipped_when_asked(made: Path, capsys: pytest.CaptureFixtu
     assert json.loads(line) == {"place": place, "reason": "empty", "message": f"{place}: text: empty; remove the row"}
     assert json.loads((made / "new" / "manifest.json").read_text())["rejected"] == {"empty": 2}
     assert main(["verify", f"{made}/new"]) == 0
+
+
+def test_turns_that_are_not_trained_are_warned_of(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (made / "tokenizer" / "chat_template.jinja").write_text(THINKING)
+    turns = [("user", "Hi"), ("assistant", "<think>hm</think>Yo"), ("user", "Why?"), ("assistant", "So")]
+    row = {"messages": [{"role": role, "content": content} for role, content in turns]}
+    (made / "talk.jsonl").write_text(json.dumps(row))
+    run = ["run", "--corpus", f"{made}/talk.jsonl", "--tokenizer", f"{made}/tokenizer"]
+    capsys.readouterr()
+    assert main([*run, "--out", f"{made}/printed"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.startswith("warning: 1 of 2 turns of the assistant are not trained on: the chat template")
+    assert "  1 of 2 turns of the assistant are trained on\n" in printed.out
+    assert main([*run, "--out", f"{made}/each", "--turns", "each_by_its_prefix"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert "0 documents and 2 chats" in printed.out
+    assert "  2 of 2 turns of the assistant are trained on\n" in printed.out
 
 
 def test_show_marks_what_is_not_trained_on(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -285,9 +390,8 @@ def test_a_full_disk_is_one_line(
     assert not (made / "new").exists()
 
 
-def test_words_that_the_tokenizer_does_not_know_are_warned_of(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def word_tokenizer(folder: Path) -> Path:
+    """It knows one word."""
     words = {"type": "WordLevel", "vocab": {"?": 0, "<eod>": 1, "<pad>": 2, "known": 3}, "unk_token": "?"}
     special = [{"id": n, "content": t, "special": True} | FLAGS for n, t in ((1, "<eod>"), (2, "<pad>"))]
     tokenizer = {
@@ -296,10 +400,31 @@ def test_words_that_the_tokenizer_does_not_know_are_warned_of(
         "pre_tokenizer": {"type": "WhitespaceSplit"},
         "model": words,
     }
-    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
-    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<eod>", "pad_token": "<pad>", "unk_token": "?"}')
-    (tmp_path / "data.jsonl").write_text('{"text": "known words are known"}\n')
-    run = ["run", "--corpus", f"{tmp_path}/data.jsonl", "--tokenizer", str(tmp_path), "--out", f"{tmp_path}/new"]
-    assert main(run) == 0
-    assert capsys.readouterr().err == f"warning: 2 of 5 tokens are words unknown to {tmp_path}, and lost\n"
-    assert json.loads((tmp_path / "new" / "manifest.json").read_text())["unknown_tokens"] == 2
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (folder / "tokenizer_config.json").write_text('{"eos_token": "<eod>", "pad_token": "<pad>", "unk_token": "?"}')
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("texts", "unknown", "error"),
+    [
+        (["known " * 98 + "word"], 1, None),
+        (["known words are known"], None, "44.4% of the characters of a sample are lost ('wordsae'), more than 2%"),
+        (["known " * 200 + "word " * 10], None, "10 of 211 tokens (4.7%) are its unknown token, more than 2%"),
+    ],
+)
+def test_text_that_the_tokenizer_does_not_know_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], texts: list[str], unknown: int | None, error: str | None
+) -> None:
+    tokenizer = word_tokenizer(tmp_path / "words")
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    run = ["run", "--corpus", f"{tmp_path}/data.jsonl", "--tokenizer", str(tokenizer), "--out", f"{tmp_path}/new"]
+    assert main(run) == (2 if error else 0)
+    printed = capsys.readouterr().err
+    if error:
+        assert printed.startswith(f"error: {tokenizer}: does not know this text: {error}; take a tokenizer")
+        assert not (tmp_path / "new").exists()
+    else:
+        assert printed == f"warning: 1 of 100 tokens are words unknown to {tokenizer}, and lost\n"
+        assert json.loads((tmp_path / "new" / "manifest.json").read_text())["unknown_tokens"] == unknown

@@ -11,15 +11,18 @@ import numpy as np
 import pytest
 
 from msm_hpc.base.errors import UserError
+from tests.tokenization.chats.chat_templates import QWEN3
 from tests.tokenization.corpus_rows import chat, document
 from tokenization import tokenize
-from tokenization.documents import DocumentRecord, read_documents
+from tokenization.documents import DocumentRecord, TurnsTrained, read_documents
 from tokenization.encoded import Ragged
 from tokenization.engines import choice
 from tokenization.engines.fast import FastEngine
 from tokenization.reading import lines
 from tokenization.shards import Shard
 from tokenization.tokenize import TokenizeConfig, TokenizeInputs
+from tokenization.tokenizer import TokenizerFolder
+from tokenization.verify import verify
 
 
 def content(folders: list[Path]) -> list[tuple[DocumentRecord, list[int], list[int]]]:
@@ -153,3 +156,48 @@ def test_a_fault_of_the_fast_engine_in_mid_corpus_starts_again_with_the_referenc
     assert "differs from tokenizers" in manifest(again)["engine"]["why_not_fast"]
     assert content([again]) == content([right])
     assert (again / "rejected.jsonl").read_bytes() == (right / "rejected.jsonl").read_bytes()
+
+
+TALK = [
+    ("user", "Hi"),
+    ("assistant", "<think>\nhm\n</think>\n\nYo"),
+    ("user", "Why?"),
+    ("assistant", "<think>\nso\n</think>\n\nSo"),
+    ("user", "And?"),
+]
+
+
+def test_each_turn_may_be_trained_by_its_prefix(make_tokenizer: Any, write_corpus: Any, tmp_path: Path) -> None:
+    """Qwen3's template drops the thoughts of earlier turns, and prints an empty one before the last."""
+    messages = [{"role": role, "content": content} for role, content in TALK]
+    corpus = write_corpus([{"id": "c", "messages": messages, "value": 1}, chat("one", "Hi", "Yo"), document("d", "x")])
+    inputs = TokenizeInputs(corpus=corpus, tokenizer=make_tokenizer(chat_template=QWEN3))
+    made: dict[TurnsTrained, Path] = {"as_printed": tmp_path / "a", "each_by_its_prefix": tmp_path / "e"}
+    for turns, folder in made.items():
+        folder.mkdir()
+        tokenize.run(TokenizeConfig(turns=turns, on_bad="skip"), inputs, folder)
+    decode = TokenizerFolder(inputs.tokenizer).decode
+    targets = [
+        (record.id, record.provenance, decode(np.array(ids)[np.array(mask) == 1]).removesuffix("<|endoftext|>"))
+        for record, ids, mask in content([made["each_by_its_prefix"]])
+    ]
+    assert targets == [
+        ("c#0", {"value": 1}, "<think>\nhm\n</think>\n\nYo<|im_end|>"),
+        ("c#1", {"value": 1}, "<think>\nso\n</think>\n\nSo<|im_end|>"),
+        ("one", {}, "<think>\n\n</think>\n\nYo<|im_end|>"),
+        ("d", {}, "x"),
+    ]
+    assert "hm" not in decode(np.array(content([made["each_by_its_prefix"]])[1][1]))
+    found = manifest(made["each_by_its_prefix"])
+    assert (found["turns"], found["assistant_turns"], found["trained_turns"]) == ("each_by_its_prefix", 3, 3)
+    found = manifest(made["as_printed"])
+    assert (found["assistant_turns"], found["trained_turns"], found["rejected"]) == (1, 1, {"untrainable": 1})
+    assert verify([made["each_by_its_prefix"]]).corpora[0].documents == 4
+
+
+def test_a_chat_without_an_assistant_is_rejected_whatever_is_trained(make_tokenizer: Any, write_corpus: Any) -> None:
+    inputs = TokenizeInputs(
+        corpus=write_corpus([{"messages": [{"role": "user", "content": "Hi"}]}]), tokenizer=make_tokenizer()
+    )
+    with pytest.raises(UserError, match=r"no token of chat .* is a training target"):
+        tokenize.run(TokenizeConfig(turns="each_by_its_prefix"), inputs, inputs.tokenizer)

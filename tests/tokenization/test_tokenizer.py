@@ -70,8 +70,32 @@ def test_padding_is_no_token_that_a_chat_can_hold(make_tokenizer: Any) -> None:
     description = json.loads(path.read_text())
     description["added_tokens"] = [token for token in description["added_tokens"] if token["content"] != "<|pad|>"]
     path.write_text(json.dumps(description))
-    with pytest.raises(UserError, match="pad_token: missing or equal to eos_token"):
-        TokenizerFolder(folder)
+    facts = TokenizerFolder(folder).facts
+    tokens = {token["content"]: token["id"] for token in description["added_tokens"]}
+    assert facts.pad_id == min(set(range(facts.vocab_size)) - {tokens["<|endoftext|>"]}), (
+        "none is left but ordinary ones"
+    )
+    config = folder / "tokenizer_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "unk_token": "<|im_start|>"}))
+    assert TokenizerFolder(folder).facts.pad_id == tokens["<|im_start|>"], "the unknown token, as Llama 2's"
+
+
+def test_special_tokens_may_be_named_in_a_file_of_their_own(make_tokenizer: Any) -> None:
+    folder = make_tokenizer(eos_token=None)
+    (folder / "special_tokens_map.json").write_text('{"eos_token": {"content": "<|im_end|>"}, "pad_token": "<|pad|>"}')
+    assert TokenizerFolder(folder).eod_text == "<|im_end|>"
+    config = folder / "tokenizer_config.json"
+    fields = {**json.loads(config.read_text()), "eos_token": "<|endoftext|>"}
+    config.write_text(json.dumps(fields))
+    assert TokenizerFolder(folder).eod_text == "<|im_end|>"
+    config.write_text(json.dumps({**fields, "added_tokens_decoder": {}}))
+    assert TokenizerFolder(folder).eod_text == "<|endoftext|>", "as transformers has it"
+
+
+def test_of_templates_by_name_the_default_is_taken(make_tokenizer: Any) -> None:
+    named = [{"name": "tool_use", "template": "{{ x }}"}, {"name": "default", "template": "{{ messages }}"}]
+    template = TokenizerFolder(make_tokenizer(chat_template=named)).template
+    assert template is not None and template.source == "{{ messages }}"
 
 
 @pytest.mark.parametrize(
@@ -82,7 +106,8 @@ def test_padding_is_no_token_that_a_chat_can_hold(make_tokenizer: Any) -> None:
         ({"eos_token": 3}, "eos_token: expected a string, found int"),
         ({"eos_token": {}}, "eos_token: expected a string, found dict"),
         ({"pad_token": {"content": None}}, "pad_token: expected a string, found NoneType"),
-        ({"chat_template": [{"name": "default", "template": ""}]}, "chat_template: expected a string, found list"),
+        ({"chat_template": [{"name": "rag", "template": ""}]}, "chat_template: expected a string, or .* found list"),
+        ({"chat_template": 3}, "chat_template: expected a string, or .* found int"),
         ({"chat_template": "{% if %}"}, "chat_template: line 1"),
     ],
 )

@@ -37,7 +37,14 @@ TWO_RANKS = TrainConfig(
     save_every=3,
     layout=Layout(data_parallel=2),
 )
-TOKENIZER = '{"toy": true}\n'
+TOKENIZER = json.dumps(
+    {
+        "version": "1.0",
+        "added_tokens": [],
+        "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "model": {"type": "WordLevel", "vocab": {"<eos>": 0, "<unk>": 1}, "unk_token": "<unk>"},
+    }
+)
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],
     "hidden_act": "silu",
@@ -71,6 +78,7 @@ def write_model(folder: Path, **changes: Any) -> Path:
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(LLAMA | changes))
     (folder / "tokenizer.json").write_text(TOKENIZER)
+    (folder / "tokenizer_config.json").write_text('{"eos_token": "<eos>", "unk_token": "<unk>"}')
     return folder
 
 
@@ -118,6 +126,7 @@ def _write_records(folder: Path, corpus: Corpus) -> None:
         task=0,
         tasks=1,
         cot="train",
+        turns="as_printed",
         special_text=False,
         corpus=(),
         tokenizer=TokenizerFacts(digest, None, corpus.vocab_size, 0, 1),
@@ -127,7 +136,8 @@ def _write_records(folder: Path, corpus: Corpus) -> None:
         tokens=shard.total_tokens,
         trainable_tokens=int(shard.trainable().sum()),
         unknown_tokens=0,
-        rewritten_turns=0,
+        assistant_turns=0,
+        trained_turns=0,
         rejected={},
         files=record_files(folder, [BIN, IDX, MASK, CHATS, DOCUMENTS]),
     )

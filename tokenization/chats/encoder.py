@@ -1,12 +1,12 @@
 """Chats to token ids and a loss mask.
 
-There are two ways. The reference (``reference.py``) prints each chat by its template and is right for any. The fast way
-knows what the template prints around the contents (``skeleton.py``) and encodes those alone. It takes a chat unless
-something in it may make the template print it in another way: tools, thoughts, a string that the template looks for,
-white space that it takes off. Such chats go by the reference, one by one.
+There are two ways. The reference (``reference.py``) prints each chat by its template and is right for any. The fast
+way knows what the template prints around the contents (``skeleton.py``) and encodes those alone. It takes a chat where
+it is known that its contents change nothing of what is printed around them (``tracing.py``): not one with tools or
+thoughts, with a string that the template looks for, or with white space that it takes off. Those go by the reference.
 
-That a template hides nothing else is tried, not proved: a sample of the chats goes both ways (``engines/sample.py``).
-The reference takes some 50 times as long, so this adds a twentieth. If the results differ, ``Inexact`` is raised.
+All the same a sample of the chats goes both ways (``engines/sample.py``): an engine may err too. The reference takes
+some 50 times as long, so this adds a twentieth. If the results differ, ``Inexact`` is raised.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from tokenization.chats.reference import ChatReference
 from tokenization.chats.skeleton import Skeleton, assemble, headers_hold, learn, without_slots
 from tokenization.chats.special_tokens import SpecialTokens
 from tokenization.chats.template import ChatTemplate
+from tokenization.chats.tracing import Conditions, Tracer
 from tokenization.chats.turns import Turns
+from tokenization.documents import TurnsTrained
 from tokenization.encoded import Encoded, Ragged
 from tokenization.engines.reference import Engine
 from tokenization.engines.sample import Inexact, Sample, check_equal
@@ -46,12 +48,14 @@ class EncodedChats:
     Attributes:
         encoded: those not rejected, in their order, each with one EOD.
         rejected: index of a chat to why it is not there.
-        rewritten_turns: turns of the assistant that are not trained, since later turns change what the template prints.
+        assistant_turns: how many turns of the assistant were to be targets.
+        trained_turns: how many are; later turns change what the template prints for the others.
     """
 
     encoded: Encoded
     rejected: Mapping[int, BadRow]
-    rewritten_turns: int
+    assistant_turns: int
+    trained_turns: int
 
 
 class ChatEncoder:
@@ -65,6 +69,7 @@ class ChatEncoder:
         eod_id: ends every chat; a template that ends chats with it gets no second one.
         eod_text: its text.
         cot: ``mask`` leaves ``<think>…</think>`` out of the loss.
+        turns: with ``each_by_its_prefix`` only the last turn of a chat is a target.
         fast: False takes the reference way for every chat.
     """
 
@@ -77,15 +82,17 @@ class ChatEncoder:
         eod_id: int,
         eod_text: str,
         cot: Literal["train", "mask"] = "train",
+        turns: TurnsTrained = "as_printed",
         fast: bool = True,
     ) -> None:
         specials = SpecialTokens(special)
-        self._turns = Turns(template, specials, eod_text, cot)
+        self._turns = Turns(template, specials, eod_text, cot, turns)
         self._reference = ChatReference(self._turns, reference, special, eod_id)
         self._engine, self._eod_id = engine, eod_id
-        self._fast = fast and not template.measures and self._reference.may_cut
-        sought = [*template.sought, *(["<think>"] if cot == "mask" else [])]
-        self._sought = re.compile("|".join([specials.pattern.pattern, *map(re.escape, sought)]))
+        may_be_fast = fast and self._reference.may_cut and eod_text in special
+        self._tracer = Tracer.of(template) if may_be_fast else None
+        self._conditions = Conditions()
+        self._conditions.absent |= {*special, *(["<think>"] if cot == "mask" else [])}
         self._numbers: dict[Shape, int] = {}
         self._skeletons: list[Skeleton] = []
         self._sample = Sample(FIRST_CHECKED)
@@ -113,8 +120,9 @@ class ChatEncoder:
         taken = np.flatnonzero(shapes != _NONE)
         encoded = assemble(shapes[taken], known, texts)
         self._check(chats, sampled, np.searchsorted(taken, sampled), encoded)
-        rewritten = np.array([skeleton.rewritten for skeleton in known], np.int64)[shapes[taken]]
-        return EncodedChats(encoded, rejected, int(rewritten.sum()))
+        turns = np.array([(skeleton.turns, skeleton.trained_turns) for skeleton in known], np.int64).reshape(-1, 2)
+        there, trained = turns[shapes[taken]].sum(axis=0).tolist()
+        return EncodedChats(encoded, rejected, there, trained)
 
     def _slots(self, chats: Sequence[ChatRow]) -> tuple[NDArray[np.int64], Ragged]:
         """(chats,) the skeleton of each chat, ``_NONE`` for the reference; and the tokens of the skeletons' slots."""
@@ -136,11 +144,11 @@ class ChatEncoder:
 
     def _shapes(self, chats: Sequence[ChatRow]) -> NDArray[np.int64]:
         """(chats,) the skeleton that prints each chat as its template would, or ``_NONE``."""
-        if not self._fast:
+        if self._tracer is None:
             return np.full(len(chats), _NONE, np.int64)
         shapes = np.array([self._shape(chat) for chat in chats], np.int64)
         contents = [message.content for chat in chats for message in chat.messages]
-        found = [match.start() for match in self._sought.finditer("\0".join(contents))]
+        found = [match.start() for match in self._sought().finditer("\0".join(contents))]
         if found:
             messages = np.searchsorted(np.cumsum([len(content) + 1 for content in contents]), found, side="right")
             ends = np.cumsum([len(chat.messages) for chat in chats])
@@ -153,6 +161,7 @@ class ChatEncoder:
         for message in chat.messages:
             if (
                 not message.content
+                or message.content.isspace()
                 or message.tool_calls is not None
                 or message.reasoning_content is not None
                 or message.tool_call_id is not None
@@ -165,17 +174,27 @@ class ChatEncoder:
         number = self._numbers.get(key)
         if number is None:
             number = self._learn(key, chat)
-        if number != _NONE and not self._skeletons[number].keeps_space and _has_outer_space(chat):
+        if number != _NONE and self._skeletons[number].conditions.bare and _has_outer_space(chat):
             return _NONE
         return number
+
+    def _sought(self) -> re.Pattern[str]:
+        """Finds what no content may hold, and what none may begin with, in contents joined by NUL."""
+        beginnings = (f"(?<![^\0]){re.escape(character)}" for character in sorted(self._conditions.beginnings))
+        # The longest first, so that each is found.
+        absent = sorted(self._conditions.absent, key=len, reverse=True)
+        return re.compile("|".join((*map(re.escape, absent), *beginnings)))
 
     def _learn(self, key: Shape, chat: ChatRow) -> int:
         if len(self._numbers) == SHAPES:
             return _NONE
-        skeleton = learn(self._turns, chat, self._engine, self._eod_id)
+        assert self._tracer is not None
+        skeleton = learn(self._turns, self._tracer, chat, self._engine, self._eod_id)
         self._numbers[key] = _NONE if skeleton is None else len(self._skeletons)
         if skeleton is not None:
             self._skeletons.append(skeleton)
+            self._conditions.absent |= skeleton.conditions.absent
+            self._conditions.beginnings |= skeleton.conditions.beginnings
         return self._numbers[key]
 
     def _check(

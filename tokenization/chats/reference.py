@@ -7,8 +7,9 @@ and the pieces are encoded as ordinary text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from tokenizers import Tokenizer
 
 from tokenization.chats.turns import Printed, Turns
 from tokenization.reading.rows import BadRow, ChatRow
+
+_Part: TypeAlias = tuple[list[int], list[tuple[int, int]]]
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,23 @@ class EncodedChat:
     Attributes:
         ids: (length,) int32.
         mask: (length,) uint8, 1 for a training target.
-        rewritten: turns of the assistant that are not trained.
+        turns: of the assistant, that were to be trained on.
+        trained_turns: those that are.
     """
 
     ids: NDArray[np.int32]
     mask: NDArray[np.uint8]
-    rewritten: int
+    turns: int
+    trained_turns: int
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A text as (tokens,) arrays: ids, and the characters ``[begin, end)`` of the text that each stands for."""
+
+    ids: NDArray[np.int32]
+    begins: NDArray[np.int64]
+    ends: NDArray[np.int64]
 
 
 class ChatReference:
@@ -52,45 +66,49 @@ class ChatReference:
             BadRow: the template refuses the chat or would lose a part of it, or no token is a target.
         """
         printed = self._turns.print(chat)
-        if printed.mentions_specials and not self.may_cut:
-            what = "messages: hold the text of a special token, which this tokenizer cannot encode as text; remove it"
-            raise BadRow("special", chat.place, what)
-        ids, begins = self._tokens(printed)
+        tokens = self.tokens(chat, printed)
+        ids, begins = tokens.ids, tokens.begins
         mask = np.zeros(len(ids), np.uint8)
         for begin, end in printed.spans:
             mask[(begins >= begin) & (begins < end)] = 1
         if not mask.any():
-            rewritten = (
-                f" ({printed.rewritten} turns are printed differently from how they are prompted)"
-                if printed.rewritten
-                else ""
-            )
+            count = printed.turns - printed.trained_turns
+            rewritten = f" ({count} turns are printed differently from how they are prompted)" if count else ""
             what = f"messages: no token of chat {chat.id!r} is a training target{rewritten}; remove the row"
             raise BadRow("untrainable", chat.place, what)
         if ids[-1] != self._eod_id:
             ids, mask = np.append(ids, np.int32(self._eod_id)), np.append(mask, np.uint8(printed.eod_is_target))
-        return EncodedChat(ids, mask, printed.rewritten)
+        return EncodedChat(ids, mask, printed.turns, printed.trained_turns)
 
-    def _tokens(self, printed: Printed) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """(tokens,) ids, and the character at which each begins."""
+    def tokens(self, chat: ChatRow, printed: Printed) -> Tokens:
+        """The tokens of a printed chat, without an EOD that the template does not print.
+
+        Raises:
+            BadRow: messages hold the text of a special token, and this tokenizer cannot encode that as text.
+        """
         if not printed.mentions_specials:
-            ids, begins = self._encode(printed.text, as_text=False)
-            return np.array(ids, np.int32), np.array(begins, np.int64)
-        ids, begins, start = [], [], 0
-        for special in (*printed.specials, None):
-            more, offsets = self._encode(printed.text[start : special.begin if special else None], as_text=True)
-            ids += more
-            begins += [start + offset for offset in offsets]
-            if special:
-                ids.append(special.id)
-                begins.append(special.begin)
-                start = special.end
-        return np.array(ids, np.int32), np.array(begins, np.int64)
+            return _joined([self._encode(printed.text, 0, as_text=False)])
+        if not self.may_cut:
+            what = "messages: hold the text of a special token, which this tokenizer cannot encode as text; remove it"
+            raise BadRow("special", chat.place, what)
+        parts, start = [], 0
+        for special in printed.specials:
+            parts.append(self._encode(printed.text[start : special.begin], start, as_text=True))
+            parts.append(([special.id], [(special.begin, special.end)]))
+            start = special.end
+        return _joined([*parts, self._encode(printed.text[start:], start, as_text=True)])
 
-    def _encode(self, text: str, as_text: bool) -> tuple[list[int], list[int]]:
+    def _encode(self, text: str, start: int, as_text: bool) -> _Part:
+        """The ids of a text that starts at character ``start``, and where each lies."""
         self._tokenizer.encode_special_tokens = as_text
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        return encoding.ids, [begin for begin, _ in encoding.offsets]
+        return encoding.ids, [(start + begin, start + end) for begin, end in encoding.offsets]
+
+
+def _joined(parts: Sequence[_Part]) -> Tokens:
+    ids = np.array([number for numbers, _ in parts for number in numbers], np.int32)
+    spans = np.array([span for _, spans in parts for span in spans], np.int64).reshape(-1, 2)
+    return Tokens(ids, spans[:, 0], spans[:, 1])
 
 
 def _are_borders(tokenizer: Tokenizer, special: Mapping[str, int]) -> bool:

@@ -1,7 +1,7 @@
 r"""What a template prints around the messages, learned once for all chats of one shape.
 
-Chats with the same roles in the same order differ in their contents alone, so printing one with *placeholders* shows
-how to print them all. Cut at the special tokens, ChatML for (user, assistant) is::
+Chats with the same roles in the same order differ in their contents alone, so printing one with *placeholders*
+(``tracing.py``) shows how to print them all. Cut at the special tokens, ChatML for (user, assistant) is::
 
     <|im_start|>  user\n{0}  <|im_end|>  \n  <|im_start|>  assistant\n{1}  <|im_end|>  \n
     `- fixed --'  `- slot -'  `-------- fixed --------'  `--- slot ----'  `--- fixed ---'
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import msgspec
@@ -25,16 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenization.chats.reference import EncodedChat
+from tokenization.chats.special_tokens import SpecialTokens
+from tokenization.chats.tracing import OPEN, SHUT, Conditions, NotUnderstood, Tracer
 from tokenization.chats.turns import Printed, Turns
 from tokenization.encoded import Encoded, Ragged
 from tokenization.engines.reference import Engine
 from tokenization.reading.rows import BadRow, ChatRow
 
-# What is between the two marks reveals a template that escapes, changes the case of, or splits at lines what it prints.
-_OPEN, _SHUT = "\ue000", "\ue001"
-_PLACEHOLDER = f"{_OPEN}aZ \n\"<&'é{{}}{_SHUT}"
-_PRINTED_PLACEHOLDER = re.compile(_PLACEHOLDER.format(r"(\d+)"))
-_SPACES = ("\n ", " \n")  # a template may strip newlines, or blanks
+_PLACEHOLDER = re.compile(rf"{OPEN}(\d+){SHUT}")
 
 
 @dataclass(frozen=True)
@@ -81,40 +79,43 @@ class Skeleton:
     Attributes:
         fixed: one more than slots, each may be empty; the last one ends with EOD.
         headers: (length,) int32 for each slot: the ids that come before its targets; None if it has no targets.
-        keeps_space: whether contents are printed with the white space around them.
-        rewritten: turns of the assistant that are not trained on.
+        conditions: for which contents this holds.
+        turns: of the assistant, that were to be trained on.
+        trained_turns: those that are.
     """
 
     slots: tuple[Slot, ...]
     fixed: tuple[FixedTokens, ...]
     headers: tuple[NDArray[np.int32] | None, ...]
-    keeps_space: bool
-    rewritten: int
+    conditions: Conditions
+    turns: int
+    trained_turns: int
 
 
 class _Irregular(Exception):
     """The template prints these chats in a way that no skeleton describes; the message says how."""
 
 
-def learn(turns: Turns, chat: ChatRow, engine: Engine, eod_id: int) -> Skeleton | None:
+def learn(turns: Turns, tracer: Tracer, chat: ChatRow, engine: Engine, eod_id: int) -> Skeleton | None:
     """The skeleton of a chat's shape; None if the template prints it in a way that no skeleton describes."""
+    if any(OPEN in text for text in (tracer.source, *(message.name or "" for message in chat.messages))):
+        return None  # a placeholder could not be told from what was there
+    tracer = tracer.fresh()
     try:
-        printed = turns.print(_with_placeholders(chat, ""))
-        spaced = [turns.print(_with_placeholders(chat, space)) for space in _SPACES]
-        segments = _segments(printed, "")
-    except (BadRow, _Irregular):
+        printed = replace(turns, template=tracer).print(_with_placeholders(chat))
+        segments = _segments(printed, turns.specials)
+    except (BadRow, NotUnderstood, _Irregular):
         return None
     if not printed.spans:
         return None
-    keeps_space = all(_is_same(other, space, segments) for other, space in zip(spaced, _SPACES, strict=True))
     if not _ends_with(printed, eod_id):
         segments.append(FixedToken(eod_id, printed.eod_is_target))
-    return _compiled(segments, engine, keeps_space, printed.rewritten)
+    return _compiled(segments, engine, tracer.conditions, printed.turns, printed.trained_turns)
 
 
 def without_slots(chat: EncodedChat) -> Skeleton:
     """A chat that is encoded already."""
-    return Skeleton((), (FixedTokens(chat.ids, chat.mask),), (), keeps_space=True, rewritten=chat.rewritten)
+    return Skeleton((), (FixedTokens(chat.ids, chat.mask),), (), Conditions(), chat.turns, chat.trained_turns)
 
 
 def headers_hold(shapes: NDArray[np.int64], skeletons: Sequence[Skeleton], texts: Ragged) -> NDArray[np.bool_]:
@@ -180,20 +181,11 @@ def assemble(shapes: NDArray[np.int64], skeletons: Sequence[Skeleton], texts: Ra
     return Encoded(ids, lengths.astype(np.int32), mask)
 
 
-def _with_placeholders(chat: ChatRow, space: str) -> ChatRow:
+def _with_placeholders(chat: ChatRow) -> ChatRow:
     messages = [
-        msgspec.structs.replace(message, content=f"{space}{_PLACEHOLDER.format(index)}{space}")
-        for index, message in enumerate(chat.messages)
+        msgspec.structs.replace(message, content=f"{OPEN}{index}{SHUT}") for index, message in enumerate(chat.messages)
     ]
     return msgspec.structs.replace(chat, messages=messages)
-
-
-def _is_same(printed: Printed, space: str, expected: Sequence[Segment]) -> bool:
-    """Whether contents with ``space`` around them are printed with it, and all else as expected."""
-    try:
-        return _segments(printed, space) == expected
-    except _Irregular:
-        return False
 
 
 def _ends_with(printed: Printed, eod_id: int) -> bool:
@@ -202,14 +194,14 @@ def _ends_with(printed: Printed, eod_id: int) -> bool:
     return last is not None and last.id == eod_id and last.end == len(printed.text)
 
 
-def _segments(printed: Printed, space: str) -> list[Segment]:
-    """What was printed, cut at its special tokens; ``space`` is around every content."""
+def _segments(printed: Printed, specials: SpecialTokens) -> list[Segment]:
+    """What was printed, cut at its special tokens."""
     segments: list[Segment] = []
     begin = 0
     for special in (*printed.specials, None):
         end = len(printed.text) if special is None else special.begin
         if begin < end:
-            segments.append(_segment(printed, begin, end, space))
+            segments.append(_segment(printed, begin, end, specials))
         if special is not None:
             is_target = any(first <= special.begin < last for first, last in printed.spans)
             segments.append(FixedToken(special.id, is_target))
@@ -217,7 +209,7 @@ def _segments(printed: Printed, space: str) -> list[Segment]:
     return segments
 
 
-def _segment(printed: Printed, begin: int, end: int, space: str) -> Slot | FixedText:
+def _segment(printed: Printed, begin: int, end: int, specials: SpecialTokens) -> Slot | FixedText:
     """The text ``[begin, end)`` between two special tokens."""
     text = printed.text[begin:end]
     target = _target_start(printed, begin, end)
@@ -226,12 +218,11 @@ def _segment(printed: Printed, begin: int, end: int, space: str) -> Slot | Fixed
         if target:  # an offset: 0 is the text's own start, None is no part of the assistant's
             raise _Irregular("the assistant's part starts inside a text without a content")
         return FixedText(text, is_target=target is not None)
-    before, after = text[: content.start()], text[content.end() :]
-    if not (before.endswith(space) and after.startswith(space)):
-        raise _Irregular("the white space around a content is not printed")
-    before, after = before.removesuffix(space), after.removeprefix(space)
-    if target is not None and target > len(before):
+    if target is not None and target > content.start():
         raise _Irregular("the assistant's part starts inside or after a content")
+    if specials.may_join(printed.text[: begin + content.start()], printed.text[begin + content.end() :]):
+        raise _Irregular("a content may make a special token with what is printed beside it")
+    before, after = text[: content.start()], text[content.end() :]
     return Slot(int(content[1]), before, after, None if target is None else text[:target])
 
 
@@ -247,15 +238,15 @@ def _target_start(printed: Printed, begin: int, end: int) -> int | None:
 
 def _content(text: str) -> re.Match[str] | None:
     """The placeholder in a text between two special tokens; None if there is none."""
-    found = list(_PRINTED_PLACEHOLDER.finditer(text))
-    if len(found) != text.count(_OPEN):
-        raise _Irregular("a content is printed in part, or changed")
+    found = list(_PLACEHOLDER.finditer(text))
     if len(found) > 1:
         raise _Irregular("two contents have no special token between them")
     return found[0] if found else None
 
 
-def _compiled(segments: Sequence[Segment], engine: Engine, keeps_space: bool, rewritten: int) -> Skeleton:
+def _compiled(
+    segments: Sequence[Segment], engine: Engine, conditions: Conditions, turns: int, trained_turns: int
+) -> Skeleton:
     """The skeleton of these segments: fixed texts and headers are encoded, neighbouring fixed segments joined."""
     slots = tuple(segment for segment in segments if isinstance(segment, Slot))
     texts = [segment.text for segment in segments if isinstance(segment, FixedText)]
@@ -273,7 +264,7 @@ def _compiled(segments: Sequence[Segment], engine: Engine, keeps_space: bool, re
             added = [segment.id] if isinstance(segment, FixedToken) else next(ids_of_texts).tolist()
             ids += added
             mask += [int(segment.is_target)] * len(added)
-    return Skeleton(slots, tuple(fixed), headers, keeps_space, rewritten)
+    return Skeleton(slots, tuple(fixed), headers, conditions, turns, trained_turns)
 
 
 def _chat_lengths(shapes: NDArray[np.int64], skeletons: Sequence[Skeleton], texts: Ragged) -> NDArray[np.int64]:

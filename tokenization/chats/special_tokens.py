@@ -52,6 +52,11 @@ class SpecialTokens:
         stripped = text.rstrip()
         return len(stripped) if stripped.endswith(self._texts) else len(text)
 
+    def may_join(self, left: str, right: str) -> bool:
+        """Whether some text between ``left`` and ``right`` would make a special token with parts of them."""
+        cuts = [(text[:cut], text[cut:]) for text in self._texts for cut in range(1, len(text))]
+        return left.endswith(tuple(start for start, _ in cuts)) or right.startswith(tuple(end for _, end in cuts))
+
     def hide(self, value: Any) -> tuple[Any, str]:
         """JSON-like data with the text of special tokens broken, and the mark that breaks it ("" where there is none).
 

@@ -1,18 +1,17 @@
 """A model's own chat template: a Jinja program that prints a chat as text.
 
 It runs as in ``transformers``. A template is a program, so it may look into what it prints: Qwen3's looks for
-``</think>`` in a message and drops what stands before it. ``sought`` has the strings that a template may look for; a
-message with none of them is printed as any other is.
+``</think>`` in a message and drops what stands before it (see :mod:`.tracing`).
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jinja2
 import jinja2.ext
@@ -22,7 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from msm_hpc.base.errors import UserError
 
-_LOGIC = (nodes.Compare, nodes.Call, nodes.Filter, nodes.Test, nodes.Assign)
+E = TypeVar("E", bound=jinja2.Environment)
 _REFUSALS = (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RuntimeError)
 
 
@@ -43,9 +42,6 @@ class ChatTemplate:
 
     Attributes:
         source: its text.
-        sought: the strings, other than white space, that it may look for in what it prints: constants that it compares
-            or passes on, not those that it only prints, nor those that it compares with a message's role or name.
-        measures: whether it asks how long a content is.
     """
 
     def __init__(self, path: Path, source: str, tokens: Mapping[str, str]) -> None:
@@ -54,24 +50,20 @@ class ChatTemplate:
         Raises:
             UserError: it is not a Jinja template.
         """
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, jinja2.ext.loopcontrols]
-        )
-        environment.filters["tojson"] = _tojson
-        environment.globals["raise_exception"] = _raise_exception
-        if not re.search(r"strftime_now\s+is\s+(not\s+)?defined", source):
-            environment.globals["strftime_now"] = THE_DAY.strftime
+        self.source, self._tokens = source, tokens
         try:
-            self._template = environment.from_string(source)
+            self._template = self.environment(ImmutableSandboxedEnvironment).from_string(source)
         except jinja2.TemplateSyntaxError as error:
             raise UserError(f"{path}: chat_template: line {error.lineno} of it: {error.message}; fix it") from error
-        self._tokens = tokens
-        self.source = source
-        tree = environment.parse(source)
-        self.sought = frozenset(text for text in _constants(tree) if text.strip())
-        self.measures = any(
-            node.name in ("length", "count") and _is_content(node.node) for node in tree.find_all(nodes.Filter)
-        )
+
+    def environment(self, kind: type[E]) -> E:
+        """What templates are compiled in, of some kind."""
+        environment = kind(trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, jinja2.ext.loopcontrols])
+        environment.filters["tojson"] = _tojson
+        environment.globals["raise_exception"] = _raise_exception
+        if not re.search(r"strftime_now\s+is\s+(not\s+)?defined", self.source):
+            environment.globals["strftime_now"] = THE_DAY.strftime
+        return environment
 
     def print(
         self,
@@ -91,45 +83,29 @@ class ChatTemplate:
         Raises:
             TemplateRefuses: it does not take these messages.
         """
+        text: str = self.run(self._template, messages, tools, prompt, speaker)
+        return text
+
+    def begins(self, text: str, start: str) -> bool:
+        """Whether a printed ``text`` begins with ``start``."""
+        return text.startswith(start)
+
+    def run(
+        self,
+        compiled: jinja2.Template,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Any] | None,
+        prompt: bool,
+        speaker: str | None,
+    ) -> Any:
+        """What ``compiled``, this template, prints in its environment; see :meth:`print`."""
         variables: dict[str, Any] = {"add_generation_prompt": prompt, **self._tokens}
         if speaker is not None:
             variables["assistant_name"] = speaker
         try:
-            return self._template.render(messages=messages, tools=tools, documents=None, **variables)
+            return compiled.render(messages=messages, tools=tools, documents=None, **variables)
         except _REFUSALS as error:
             raise TemplateRefuses(str(error)) from error
-
-
-def _constants(tree: nodes.Template) -> Iterator[str]:
-    for logic in tree.find_all(_LOGIC):
-        if isinstance(logic, nodes.Filter) and logic.name == "join":
-            continue  # ``", "`` between the names of tools is printed, not sought
-        if isinstance(logic, nodes.Compare) and _field(logic.expr) in ("role", "name"):
-            continue
-        yield from _strings(logic)
-
-
-def _strings(node: nodes.Node) -> Iterator[str]:
-    """Constants below a node that are not keys, as in ``message["content"]``, nor in a comparison with a role."""
-    for child in node.iter_child_nodes():
-        if isinstance(child, nodes.Const) and isinstance(child.value, str):
-            if not isinstance(node, nodes.Getitem):
-                yield child.value
-        elif not (isinstance(child, nodes.Compare) and _field(child.expr) in ("role", "name")):
-            yield from _strings(child)
-
-
-def _field(node: nodes.Node | None) -> str | None:
-    """``role`` of ``message.role``, ``message["role"]`` and ``role``."""
-    if isinstance(node, nodes.Getattr):
-        return node.attr
-    if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):
-        return str(node.arg.value)
-    return node.name if isinstance(node, nodes.Name) else None
-
-
-def _is_content(node: nodes.Node | None) -> bool:
-    return _field(node) == "content"
 
 
 def _raise_exception(message: str) -> None:

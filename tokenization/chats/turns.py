@@ -11,24 +11,50 @@ special token is not, since generation stops at ``<end>``.
 
 That holds only where each printing begins with the one before. Some templates print a turn in another way once later
 turns are there (Qwen3 drops its reasoning). A model asked for that turn would have to produce what it printed *then*,
-so such a turn is not trained: it is counted, and the last turn, which nothing follows, still is.
+so such a turn is not trained: it is counted, and the last turn, which nothing follows, still is. To train all of them,
+each is made the last turn of a chat of its own (``tokenize.by_turn``).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 
 from tokenization.chats.special_tokens import SpecialToken, SpecialTokens
-from tokenization.chats.template import ChatTemplate, TemplateRefuses
+from tokenization.chats.template import TemplateRefuses
+from tokenization.documents import TurnsTrained
 from tokenization.reading.rows import BadRow, ChatRow
 
 Span = tuple[int, int]
 _THOUGHT = re.compile(r"<think>.*?(?:</think>\s*|\Z)", re.DOTALL)
 _OPEN_THOUGHT = re.compile(r"<think>\s*\Z")
+
+
+class Printer(Protocol):
+    """A chat template, or one that prints placeholders for the contents (:mod:`.tracing`)."""
+
+    @property
+    def source(self) -> str:
+        """Its text."""
+        ...
+
+    def print(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Any] | None,
+        prompt: bool = False,
+        speaker: str | None = None,
+    ) -> str:
+        """The text of a chat."""
+        ...
+
+    def begins(self, text: str, start: str) -> bool:
+        """Whether a printed ``text`` begins with ``start``."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -40,8 +66,8 @@ class Printed:
         specials: the special tokens that the template printed, in order.
         spans: characters ``[begin, end)`` that the assistant is to produce, in order.
         eod_is_target: whether the end of document after the text is to be produced too.
-        rewritten: how many turns of the assistant are not trained on, since the template prints them
-            differently once later turns follow.
+        turns: how many turns of the assistant were to be trained on.
+        trained_turns: how many are; the template prints the others differently once later turns follow.
         mentions_specials: whether messages hold the text of special tokens, which is only text.
     """
 
@@ -49,7 +75,8 @@ class Printed:
     specials: tuple[SpecialToken, ...]
     spans: tuple[Span, ...]
     eod_is_target: bool
-    rewritten: int
+    turns: int
+    trained_turns: int
     mentions_specials: bool
 
 
@@ -60,12 +87,14 @@ class Turns:
     Attributes:
         eod_text: the token that ends documents; a chat that the template ends with it keeps no white space after it.
         cot: ``mask`` leaves ``<think>…</think>`` and the white space after it out of the assistant's part.
+        trained: with ``each_by_its_prefix`` only the last turn of a chat is the assistant's part.
     """
 
-    template: ChatTemplate
+    template: Printer
     specials: SpecialTokens
     eod_text: str
     cot: Literal["train", "mask"]
+    trained: TurnsTrained = "as_printed"
 
     def print(self, chat: ChatRow) -> Printed:
         """The chat as text.
@@ -76,7 +105,7 @@ class Turns:
         self._check_known(chat)
         messages, tools, mark = self._hidden(chat)
         try:
-            text, spans, rewritten = self._turns(chat, messages, tools)
+            text, spans, turns = self._turns(chat, messages, tools)
         except TemplateRefuses as error:
             raise BadRow(
                 "chat", chat.place, f"messages: the chat template refuses them ({error}); fix the row"
@@ -89,24 +118,27 @@ class Turns:
             specials = tuple(SpecialToken(_at(text, mark, at.begin), _at(text, mark, at.end), at.id) for at in specials)
             spans = [(_at(text, mark, begin), _at(text, mark, end)) for begin, end in spans]
             end, text = _at(text, mark, end), text.replace(mark, "")
+        trained_turns = len(spans)
         if self.cot == "mask":
             spans = [part for span in spans for part in _without_thoughts(text, span)]
         eod_is_target = chat.messages[-1].role == "assistant" and bool(spans) and spans[-1][1] == end
-        return Printed(text, specials, tuple(spans), eod_is_target, rewritten, bool(mark))
+        return Printed(text, specials, tuple(spans), eod_is_target, turns, trained_turns, bool(mark))
 
     def _turns(self, chat: ChatRow, messages: list[Any], tools: list[Any] | None) -> tuple[str, list[Span], int]:
-        """The whole text, the assistant's spans in it, and how many of its turns have none."""
+        """The whole text, the assistant's spans in it, and how many turns were to have one."""
         text = self.template.print(messages, tools)
         spans: list[Span] = []
         turns = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+        if self.trained == "each_by_its_prefix":
+            turns = turns[-1:]
         for index in turns:
             before = self._before(messages, index, tools)
             after = text if index + 1 == len(messages) else self.template.print(messages[: index + 1], tools)
             _check_reasoning(chat, index, messages[index], after)
             end = self._end(after, text)
-            if before and after.startswith(before) and len(before) < end:
+            if before and self.template.begins(after, before) and len(before) < end:
                 spans.append((len(before), end))
-        return text, spans, len(turns) - len(spans)
+        return text, spans, len(turns)
 
     def _before(self, messages: list[Any], turn: int, tools: list[Any] | None) -> str:
         """The chat up to an assistant's turn, with its beginning; empty where a chat cannot begin with it."""
@@ -120,9 +152,12 @@ class Turns:
     def _end(self, turn: str, text: str) -> int:
         """Where the chat up to a turn ends in the whole text; 0 if it is printed differently there."""
         end = self.specials.end(turn)
-        if not text.startswith(turn[:end]) and turn[:end].endswith(self.eod_text):
+        if self.template.begins(text, turn[:end]):
+            return end
+        if turn[:end].endswith(self.eod_text):
             end = self.specials.end(turn[: end - len(self.eod_text)])  # Phi-3.5 prints EOD only after the last turn
-        return end if text.startswith(turn[:end]) else 0
+            return end if self.template.begins(text, turn[:end]) else 0
+        return 0
 
     def _hidden(self, chat: ChatRow) -> tuple[list[Any], list[Any] | None, str]:
         """Messages and tools as templates know them, with the text of special tokens broken by a mark."""

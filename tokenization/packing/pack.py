@@ -205,6 +205,8 @@ def _check_whole(source: str, folders: Sequence[Path]) -> None:
 
 
 def _common_tokenizer(folders: Mapping[str, Path]) -> TokenizerFacts:
+    if not folders:
+        raise UserError("there are no sources; name at least one (--shards SOURCE=FOLDER)")
     facts = {key: tokenizer_of(folder) for key, folder in folders.items()}
     first = next(iter(facts))
     for key in facts:
@@ -291,7 +293,7 @@ class _LongTexts:
         for key, first, end in self.shards.spans():
             begin, stop = np.searchsorted(self.documents, [first, end])
             if begin < stop:
-                shard = Shard(self.folders[key])
+                shard = Shard.open(self.folders[key])
                 for text in range(begin, stop):
                     yield shard.read_tokens(int(self.documents[text]) - first)[: self.taken[text]]
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msm_hpc.base.errors import UserError
-from tokenization.manifest import content_sha256, read_manifest
+from tokenization.manifest import check_sizes, content_sha256, read_manifest
 from tokenization.packing.bestfit import Filled
 from tokenization.shards import Shard, shards_by_key
 
@@ -109,6 +109,7 @@ class Plan:
             records = [ShardRecord(**record) for record in manifest["shards"]]
         except (KeyError, TypeError) as error:
             raise UserError(f"{folder}: its manifest is not a plan's ({error}); pack again") from error
+        check_sizes(folder, (ROWS, PIECES))
         self._folder, self._records = folder, records
         self.shards = [record.key for record in records]
         self._numbering = Numbering(records)
@@ -161,7 +162,7 @@ class Plan:
 
     def open_shards(self, sources: Mapping[str, Path]) -> dict[str, Shard]:
         """The plan's shards, by key; as :meth:`folders`."""
-        return {key: Shard(folder) for key, folder in self.folders(sources).items()}
+        return {key: Shard.open(folder) for key, folder in self.folders(sources).items()}
 
     def row(self, index: int) -> list[Piece]:
         """The pieces of one row; their lengths sum to at most ``sequence_length``."""

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.permutation import permutation
-from tokenization.shards import Shard
+from tokenization.manifest import NAME, read_manifest
+from tokenization.shards import MASK, Shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,8 +149,12 @@ def choose(
 
 
 def _arrays(folder: Path) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]:
-    shard = Shard(folder)
-    return shard.lengths, shard.trainable().astype(np.int32), shard.is_chat()
+    shard = Shard.open(folder)
+    trainable = shard.trainable().astype(np.int32)
+    found, said = int(trainable.sum(dtype=np.int64)), read_manifest(folder)["trainable_tokens"]
+    if found != said:
+        raise UserError(f"{folder / MASK}: {found} training targets, where {NAME} says {said}; tokenise again")
+    return shard.lengths, trainable, shard.is_chat()
 
 
 def _only(packable: NDArray[np.int32], documents: NDArray[np.uint32]) -> NDArray[np.int32]:

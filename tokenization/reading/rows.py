@@ -112,6 +112,7 @@ class ChatRow(msgspec.Struct, frozen=True, gc=False):
 
 Row: TypeAlias = DocumentRow | ChatRow
 
+
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ID = msgspec.json.Decoder(str | int | None)
 _TEXT = msgspec.json.Decoder(str | None)

@@ -11,7 +11,7 @@ from msm_hpc.campaign.external_inputs import ExternalInputs
 from msm_hpc.campaign.needs import least_rows, model_of
 from msm_hpc.campaign.preflight.limits import limit_problems
 from msm_hpc.campaign.preflight.own_data import data_problems
-from msm_hpc.campaign.starting_model import starting_model
+from msm_hpc.campaign.starting_model import check_starting_tokenizer, starting_model
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.config.training import TrainConfig
@@ -107,6 +107,7 @@ def _trainings(graph: Graph, cluster: Cluster) -> Iterator[str]:
     for step in starts:
         try:
             models[step.identity] = starting_model(step.config)
+            check_starting_tokenizer(step.config)
         except UserError as error:
             yield str(error)
     trainings = [step for step in graph.steps if step.kind == "train" and model_of(step) in models]

@@ -40,3 +40,19 @@ NAMED = (
     "{% for message in messages %}{{ message['name'] | default(message['role']) }}: {{ message['content'] }}\n"
     "{% endfor %}{% if add_generation_prompt %}{{ assistant_name | default('assistant') }}: {% endif %}"
 )
+
+# As Llama 2's: a space before the answer, which no prompt ends with; contents stripped.
+SPACED = (
+    "{% for message in messages %}{% if message['role'] == 'user' %}"
+    "{{ bos_token + '[INST] ' + message['content'].strip() + ' [/INST]' }}"
+    "{% elif message['role'] == 'system' %}{{ raise_exception('no system messages') }}"
+    "{% else %}{{ ' ' + message['content'].strip() + ' ' + eos_token }}{% endif %}{% endfor %}"
+)
+
+# As those of Llama 3.2: today's date, where a function tells it.
+DATED = (
+    "{% if strftime_now is defined %}{% set date = strftime_now('%d %b %Y') %}{% else %}{% set date = '26 Jul 2024' %}"
+    "{% endif %}{{ '<|im_start|>system\nToday: ' + date + '<|im_end|>\n' }}"
+    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)

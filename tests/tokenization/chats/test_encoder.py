@@ -14,6 +14,7 @@ from tests.tokenization.conftest import CHATML
 from tests.tokenization.real_tokenizers import real_tokenizer
 from tokenization.chats.encoder import ChatEncoder, EncodedChats
 from tokenization.chats.template import ChatTemplate
+from tokenization.documents import TurnsTrained
 from tokenization.encoded import Ragged
 from tokenization.engines.reference import ReferenceEngine
 from tokenization.engines.sample import Inexact
@@ -53,7 +54,14 @@ class Watched:
 class Encoder:
     """A chat encoder of a tokenizer folder, with what tests ask of it."""
 
-    def __init__(self, folder: Path, source: str = CHATML, cot: Cot = "train", fast: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        source: str = CHATML,
+        cot: Cot = "train",
+        fast: bool = True,
+        turns: TurnsTrained = "as_printed",
+    ) -> None:
         self.folder = TokenizerFolder(folder)
         tokenizer, names = self.folder.tokenizer, {"bos_token": "<|begin_of_text|>", "eos_token": self.folder.eod_text}
         self.engine = Watched(tokenizer)
@@ -65,6 +73,7 @@ class Encoder:
             self.folder.facts.eod_id,
             self.folder.eod_text,
             cot,
+            turns,
             fast,
         )
 
@@ -106,7 +115,7 @@ def assert_equal(ours: EncodedChats, theirs: EncodedChats) -> None:
     assert {index: error.reason for index, error in ours.rejected.items()} == {
         index: error.reason for index, error in theirs.rejected.items()
     }
-    assert ours.rewritten_turns == theirs.rewritten_turns
+    assert (ours.assistant_turns, ours.trained_turns) == (theirs.assistant_turns, theirs.trained_turns)
 
 
 CHATS = [
@@ -219,7 +228,8 @@ def test_contents_alone_are_encoded(make_tokenizer: Any) -> None:
         (TRIMMED, " spaces \n", False),
         (QWEN3, "\nline", False),
         (CHATML, "a <think> in it", True),
-        (QWEN3, "a <think> in it", False),
+        (QWEN3, "a </think> in it", False),
+        (CHATML, " \n", False),
         (CHATML, "a <|im_end|> in it", False),
     ],
 )
@@ -250,15 +260,19 @@ def test_chats_with_a_word_that_the_template_looks_for_go_by_the_reference(make_
     assert encoder.one(Message("user", "A cow?"), Message("assistant", "Yo"))[0].startswith("[A] ")
 
 
-TRUNCATING = CHATML.replace("message['content']", "message['content'] | truncate(80)")
-LONG = "A cow that goes on. " * 9 + "And on."
+class Faulty(Watched):
+    """An engine that errs where there is a cow."""
+
+    def encode(self, texts: Sequence[str], end: int | None = None) -> Ragged:
+        return super().encode([text.replace("cow", "bull") for text in texts], end)
 
 
-def test_a_template_that_truncates_is_found_out(make_tokenizer: Any) -> None:
-    encoder = Encoder(make_tokenizer(), TRUNCATING)
+def test_an_engine_that_errs_in_chats_is_found_out(make_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "Watched", Faulty)
+    encoder = Encoder(make_tokenizer())
     encoder.encode(dialogue("Hi", "Yo"))
     with pytest.raises(Inexact, match="row 3: the fast way"):
-        encoder.encode(dialogue("Hi", LONG))
+        encoder.encode(dialogue("Hi", "A cow."))
 
 
 def test_a_template_that_escapes_is_not_learned(make_tokenizer: Any) -> None:
@@ -267,13 +281,16 @@ def test_a_template_that_escapes_is_not_learned(make_tokenizer: Any) -> None:
     assert not encoder.engine.saw("Yo")
 
 
-def test_which_chats_are_checked_depends_on_their_ids_alone(make_tokenizer: Any) -> None:
+def test_which_chats_are_checked_depends_on_their_ids_alone(
+    make_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After the first of a shape; ``id-147`` is the first id that is one of 512."""
-    encoder = Encoder(make_tokenizer(), TRUNCATING)
+    monkeypatch.setitem(globals(), "Watched", Faulty)
+    encoder = Encoder(make_tokenizer())
     encoder.encode(*(dialogue("Hi", "Yo", name="usual") for _ in range(100)))
-    encoder.encode(dialogue("Hi", LONG, name="usual"))
+    encoder.encode(dialogue("Hi", "A cow.", name="usual"))
     with pytest.raises(Inexact):
-        encoder.encode(dialogue("Hi", LONG, name="id-147"))
+        encoder.encode(dialogue("Hi", "A cow.", name="id-147"))
 
 
 def test_special_text_in_a_message_stays_text(make_tokenizer: Any) -> None:
@@ -315,13 +332,24 @@ def test_rejected_chats_leave_the_others_in_order(make_tokenizer: Any) -> None:
 @pytest.mark.parametrize("fast", [True, False])
 def test_no_chats(make_tokenizer: Any, fast: bool) -> None:
     result = Encoder(make_tokenizer(), fast=fast).encode()
-    assert (len(result.encoded.ids), len(result.encoded.lengths), result.rewritten_turns) == (0, 0, 0)
+    assert (len(result.encoded.ids), len(result.encoded.lengths), result.assistant_turns) == (0, 0, 0)
 
 
 def test_rewritten_turns_are_counted_either_way(make_tokenizer: Any) -> None:
     rows = [dialogue("Hi", "Yo", "?", "!"), dialogue("Hi", "<think>hm</think>Yo", "?", "!")]
-    assert Encoder(make_tokenizer(), QWEN3).encode(*rows).rewritten_turns == 2
-    assert Encoder(make_tokenizer("other"), THINKING).encode(*rows).rewritten_turns == 1
+    qwen3, thinking = Encoder(make_tokenizer(), QWEN3), Encoder(make_tokenizer("other"), THINKING)
+    results = [encoder.encode(*rows) for encoder in (qwen3, thinking)]
+    assert [(result.assistant_turns, result.trained_turns) for result in results] == [(4, 2), (4, 3)]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("source", [CHATML, QWEN3, THINKING])
+def test_only_the_last_turn_is_trained_when_asked(make_tokenizer: Any, source: str, fast: bool) -> None:
+    encoder = Encoder(make_tokenizer(), source, fast=fast, turns="each_by_its_prefix")
+    _, targets = encoder.one(*dialogue("Hi", "Yo", "?", "!").messages)
+    assert targets.removeprefix("<think>\n\n</think>\n\n") == "!<|im_end|><|endoftext|>"
+    result = encoder.encode(dialogue("Hi", "Yo", "?", "!"))
+    assert (result.assistant_turns, result.trained_turns) == (1, 1)
 
 
 @pytest.mark.parametrize("fast", [True, False])

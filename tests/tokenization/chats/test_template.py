@@ -84,33 +84,6 @@ def test_a_template_that_is_not_jinja_is_refused() -> None:
         ChatTemplate(PATH, "{% for message in messages %}\n{% endif %}", {})
 
 
-@pytest.mark.parametrize(
-    ("source", "sought"),
-    [
-        ("{{ '<s>' + messages[0].content + ': ' }}", set()),
-        ("{% if '</think>' in messages[0].content %}{% endif %}", {"</think>"}),
-        ("{% if messages[0].role == 'user' %}{% endif %}", set()),
-        ("{% set role = messages[0]['role'] %}{% if role != 'a' and messages[0]['role'] in ['b'] %}{% endif %}", set()),
-        ("{% if messages[0].role == 'user' and 'cow' in messages[0].content %}{% endif %}", {"cow"}),
-        ("{{ messages[0].content.split('[/A]')[0] }}", {"[/A]"}),
-        ("{{ messages[0].content | replace('&', 'and') }}", {"&", "and"}),
-        ("{% set end = '</t>' %}{% if end in messages[0].content %}{% endif %}", {"</t>"}),
-        ("{{ tools | join(', ') }}", set()),
-        (QWEN25, set()),
-        (QWEN3, {"<think>", "</think>", "<tool_response>", "</tool_response>"}),
-    ],
-)
-def test_it_tells_what_it_may_look_for_in_a_message(source: str, sought: set[str]) -> None:
-    assert ChatTemplate(PATH, source, {}).sought == sought
-
-
 def test_a_template_that_does_not_ask_for_the_day_gets_a_fixed_one() -> None:
     source = "{% set today = strftime_now('%d %B %Y') %}{{ today }}"
     assert ChatTemplate(PATH, source, {}).print(HI, None) == "26 July 2024"
-
-
-@pytest.mark.parametrize(
-    ("source", "measures"), [("{{ messages[0].content | length }}", True), ("{{ messages | length }}", False)]
-)
-def test_it_tells_whether_it_measures_contents(source: str, measures: bool) -> None:
-    assert ChatTemplate(PATH, source, {}).measures is measures

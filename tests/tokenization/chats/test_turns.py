@@ -65,7 +65,7 @@ def test_eod_after_the_last_turn_alone_rewrites_no_turn() -> None:
     )
     chat = printed(source, *DIALOGUE)
     assert targets(chat) == ["Yo<|im_end|>", "!<|im_end|>\n<|endoftext|>"]
-    assert chat.rewritten == 0
+    assert chat.turns - chat.trained_turns == 0
 
 
 def test_a_speakers_name_is_in_the_prompt_too() -> None:
@@ -85,20 +85,20 @@ def test_a_turn_that_is_rewritten_later_is_counted_and_not_trained() -> None:
     chat = printed(THINKING, user("Hi"), assistant(f"{thoughts}Yo"), user("?"), assistant(f"{thoughts}!"))
     assert chat.text.count("hm") == 1
     assert targets(chat) == [f"{thoughts}!<|im_end|>"]
-    assert chat.rewritten == 1
+    assert chat.turns - chat.trained_turns == 1
 
 
 def test_a_turn_that_does_not_begin_with_its_prompt_is_not_trained() -> None:
     source = CHATML.replace("<|im_start|>assistant\\n'", "<|im_start|>assistant\\n<think>\\n'")
     chat = printed(source, user("Hi"), assistant("Yo"), user("?"), assistant("<think>\nhm</think>!"))
     assert targets(chat) == ["hm</think>!<|im_end|>"]
-    assert chat.rewritten == 1
+    assert chat.turns - chat.trained_turns == 1
 
 
 def test_qwen3_trains_its_last_turn_with_an_empty_thought() -> None:
     chat = printed(QWEN3, user("Hi /no_think"), assistant("Yo"), user("?"), assistant("!"))
     assert targets(chat) == ["<think>\n\n</think>\n\n!<|im_end|>"]
-    assert chat.rewritten == 1
+    assert chat.turns - chat.trained_turns == 1
     assert targets(printed(QWEN3, user("Hi /no_think"), assistant("Yo"), cot="mask")) == ["Yo<|im_end|>"]
 
 
@@ -185,4 +185,4 @@ def test_an_assistant_that_begins_is_not_trained_where_no_prompt_asks_for_it() -
     """Qwen's template cannot print a chat of no messages."""
     chat = printed(QWEN25, assistant("Hello."), user("Hi"), assistant("Yo"))
     assert targets(chat) == ["Yo<|im_end|>"]
-    assert chat.rewritten == 1
+    assert chat.turns - chat.trained_turns == 1

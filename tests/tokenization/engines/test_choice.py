@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
 from tests.tokenization.conftest import SPECIAL
 from tokenization.encoded import Ragged
@@ -82,6 +82,23 @@ def test_a_fast_engine_that_errs_on_the_hard_sample_is_not_taken(path: Path, mon
     assert isinstance(choice.engine, ReferenceEngine)
     assert choice.why_not_fast is not None
     assert choice.why_not_fast.endswith("differs from " + ReferenceEngine.name + " on " + repr(DIGITS[:60]))
+
+
+def test_a_tokenizer_for_which_the_fast_engine_ignores_case_otherwise_goes_to_the_reference(tmp_path: Path) -> None:
+    """GPT-4o's pattern: ``(?i:'s)`` is ``'\u017f`` too, which fastokens splits off where words are before it."""
+    contraction = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    word, upper, lower = r"[^\r\n\p{L}\p{N}]?", r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+    words = f"{word}{upper}*{lower}+{contraction}|{word}{upper}+{lower}*{contraction}"
+    pattern = Regex(words + r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+    tokenizer = Tokenizer(models.BPE())
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(pattern, "isolated"), to_bytes])
+    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=to_bytes.alphabet(), show_progress=False)
+    tokenizer.train_from_iterator(["a i'\u017f"] * 9, trainer)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    choice = chosen(tmp_path / "tokenizer.json")
+    assert isinstance(choice.engine, ReferenceEngine)
+    assert choice.why_not_fast is not None and "'\u017f" in choice.why_not_fast
 
 
 def test_a_fast_engine_that_errs_on_the_corpus_is_found_out(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,11 @@ class ShardFacts:
     source: str
     task: int
     tasks: int
-    files: Mapping[str, FileRecord] = field(default_factory=dict)
+    documents: int
+    chats: int
+    tokens: int
+    trainable_tokens: int
+    files: Mapping[str, FileRecord]
 
 
 def text(length: int, first: int = 10) -> Doc:
@@ -60,9 +64,10 @@ def write_shard(
                 Encoded(tokens, np.array([len(tokens)], np.int32), mask if doc.is_chat else None),
                 np.array([doc.is_chat]),
             )
-    write_manifest(
-        folder, ShardFacts(facts, str(folder.parent), task, tasks, record_files(folder, [BIN, IDX, MASK, CHATS]))
-    )
+    chats, tokens = sum(doc.is_chat for doc in documents), sum(len(doc.tokens) for doc in documents)
+    counts = (len(documents) - chats, chats, tokens, sum(sum(doc.mask) for doc in documents))
+    files = record_files(folder, [BIN, IDX, MASK, CHATS])
+    write_manifest(folder, ShardFacts(facts, str(folder.parent), task, tasks, *counts, files))
     return folder
 
 

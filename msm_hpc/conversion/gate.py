@@ -1,0 +1,170 @@
+"""The gate at the end of an export: what was written is the model of the checkpoint, before anything evaluates it.
+
+Four things are compared, and none takes memory or time that grows with the model beyond its widest layer:
+
+1. **Ids.** ``AutoTokenizer`` makes the same ids of a hard sample as the given ``tokenizer.json``.
+2. **Names and shapes.** The model that transformers builds from ``config.json`` has the weights that were written, no
+   more and no fewer.
+3. **Numbers.** Some values of each tensor, kept while it was written, are read again through the safetensors library.
+   (All of them would mean reading 64 GB once more; a file that is damaged later is found by its hash.)
+4. **Logits.** Transformers computes the first layers of the exported model. The model step did so with the *given*
+   folder, and where nothing was trained since, both must agree; else they must be finite. Layers are alike, so that a
+   wrong RoPE, norm, bias or order of heads shows in the first: as many are taken as fit into :data:`MEMORY`, at least
+   one, and the first rows of the vocabulary. Of a model of 32B that is one layer: 2 GB and 14 CPU-seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import read_json, write_json
+from msm_hpc.conversion.description import FAST_CLASS, LOGITS
+from msm_hpc.conversion.weights import StoredWeights
+from msm_hpc.model.architecture import Transformer, read_object
+from tokenization.engines.hard_sample import hard_sample
+from tokenization.tokenizer import CONFIG, TOKENIZER, TokenizerFolder
+
+MEMORY = 256 << 20
+"""Bytes of the layers that are computed, in float32; one layer is taken where it is larger."""
+VOCABULARY = 256
+POSITIONS = 64
+SAMPLED = 64
+_TOLERANCE = 1e-3  # of the largest logit: other CPUs add up in another order
+
+log = logging.getLogger(__name__)
+
+
+class Samples:
+    """Keeps some values of each weight that passes through."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Tensor] = {}
+
+    def of(self, weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+        """The same ``weights``."""
+        for name, weight in weights:
+            self._kept[name] = _sample(weight).clone()
+            yield name, weight
+
+    def check(self, folder: Path, stored: StoredWeights) -> None:
+        """Compare them with what was ``stored`` in ``folder``."""
+        for name, kept in self._kept.items():
+            if not torch.equal(_sample(stored[name]), kept):
+                raise _refusal(folder, f"{name} has other values than were written")
+
+
+def write_logits(folder: Path, weights: Mapping[str, Tensor], architecture: Transformer, out: Path) -> None:
+    """Keep what the given model, described in ``folder``, computes."""
+    write_json(out / LOGITS, first_logits(folder, weights, architecture).tolist())
+
+
+def check_export(out: Path, model: Path, architecture: Transformer, samples: Samples, untouched: bool) -> None:
+    """Check what an export wrote into ``out`` against the output ``model`` of the model step.
+
+    Args:
+        out: the export.
+        model: which it describes.
+        architecture: of both.
+        samples: of the weights that were written.
+        untouched: nothing was trained since the model step, nor rounded.
+
+    Raises:
+        UserError: it is another model.
+    """
+    _check_tokenizer(out, model)
+    stored = StoredWeights(out)
+    _check_names(out, stored)
+    samples.check(out, stored)
+    logits = first_logits(out, stored, architecture)
+    if not logits.isfinite().all():
+        raise UserError(f"{out}: the exported model computes logits that are not finite: the training run has diverged")
+    if untouched:
+        given = torch.tensor(read_json(model / LOGITS))
+        if (logits - given).abs().max() > _TOLERANCE * given.abs().max():
+            raise _refusal(out, f"logits differ from the given folder's by {(logits - given).abs().max():.3g}")
+
+
+def first_logits(folder: Path, weights: Mapping[str, Tensor], architecture: Transformer) -> Tensor:
+    """[VOCABULARY]: the last logits of a fixed text, as transformers computes the first layers, in float32."""
+    config = _configuration(folder)
+    layer = architecture.layer_parameters * torch.float32.itemsize
+    config.num_hidden_layers = max(1, min(config.num_hidden_layers, MEMORY // layer))
+    config.vocab_size = min(VOCABULARY, config.vocab_size)
+    config.pad_token_id = None  # it may lie beyond the short vocabulary
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[: config.num_hidden_layers]
+    build: Any = AutoModelForCausalLM.from_config
+    with torch.random.fork_rng(devices=()):
+        model = build(config, dtype=torch.float32).eval()
+    positions = min(POSITIONS, architecture.shape.max_position_embeddings)
+    tokens = torch.tensor([[(3 + 7 * place * place) % config.vocab_size for place in range(positions)]])
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights[name][: len(parameter)])
+        logits: Tensor = model(tokens).logits[0, -1]
+    return logits
+
+
+def _configuration(folder: Path) -> Any:
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}/config.json: transformers {transformers.__version__} refuses it: {error}") from error
+
+
+def _check_names(out: Path, stored: StoredWeights) -> None:
+    build: Any = AutoModelForCausalLM.from_config
+    with torch.device("meta"):
+        model = build(_configuration(out))
+    expected = {(name, tuple(parameter.shape)) for name, parameter in model.named_parameters()}
+    found = {(name, tensor.shape) for name, tensor in stored.table.items()}
+    if wrong := expected ^ found:
+        raise _refusal(out, f"weights that are missing, too many or of another shape: {sorted(wrong)}")
+
+
+def _check_tokenizer(out: Path, model: Path) -> None:
+    """Where transformers would build another tokenizer by the class that is named, the export names the plain one."""
+    if _same_ids(out, model):
+        return
+    fields = read_object(out / CONFIG)
+    write_json(out / CONFIG, {**fields, "tokenizer_class": FAST_CLASS})
+    if not _same_ids(out, model):
+        log.warning(
+            "%s: AutoTokenizer of transformers %s makes other ids than %s there, which was trained with: whatever the "
+            "files say, it builds Qwen2's tokenizer for a Qwen2. Evaluations of ours go by %s; elsewhere, open it "
+            "with %s.from_pretrained",
+            out,
+            transformers.__version__,
+            TOKENIZER,
+            TOKENIZER,
+            FAST_CLASS,
+        )
+
+
+def _same_ids(out: Path, model: Path) -> bool:
+    given = TokenizerFolder(model)
+    texts = hard_sample(list(given.special))
+    expected = given.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    opened = AutoTokenizer.from_pretrained(out, local_files_only=True)
+    return opened(texts, add_special_tokens=False)["input_ids"] == [encoding.ids for encoding in expected]
+
+
+def _sample(weight: Tensor) -> Tensor:
+    return weight.flatten()[:: math.ceil(weight.numel() / SAMPLED)]
+
+
+def _refusal(out: Path, what: str) -> UserError:
+    return UserError(
+        f"{out}: transformers {transformers.__version__} reads another model there than was trained: {what}. Nothing "
+        "is evaluated with it; this is a fault of the export, please report it"
+    )
