@@ -33,7 +33,15 @@ format: $(VENV)/.installed-dev
 clean:
 	rm -rf $(VENV)
 
+# Said before anything is downloaded; pip would say it of this package alone, after its build tools have arrived.
+define refuse_other_pythons
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null || { \
+	  echo "make: msm_hpc needs Python 3.11 or 3.12, but $(PYTHON) says: $$($(PYTHON) --version 2>&1 | head -n 1);" \
+	    "name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+endef
+
 $(VENV)/.installed: pyproject.toml constraints.txt
+	$(refuse_other_pythons)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e .
 	touch $@

@@ -30,5 +30,5 @@ def preflight(*configs: Config) -> Graph:
     """
     external = ExternalInputs({})
     graph = build_graph(configs, external)
-    check(configs, graph, external)
+    check(configs, graph, external, graph.steps)
     return graph

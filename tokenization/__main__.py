@@ -11,26 +11,29 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from msm_hpc.base.errors import UserError
 from tokenization.manifest import check_files, read_manifest
+from tokenization.reading.formats import Format
 
 Number = TypeVar("Number", int, float)
 
 # Each command imports its own: those that encode nothing do without the tokenizer's libraries.
 
 EXAMPLE = """\
-A corpus is JSON lines (also .gz, .zst) or Parquet, a folder or a quoted glob
-of them, a folder that `datasets` saved, or hf:NAME[:SPLIT]. A row is a
-document, of which every token is trained on, or a chat, of which the
-assistant's turns are:
+A corpus is JSON lines (also .gz, .zst), a .json list or Parquet, a folder or a
+quoted glob of them, a folder that `datasets` saved, or
+hf:NAME[@REVISION][:[SUBSET/]SPLIT]. A row is a document, of which every token is
+trained on, or a chat, of which the assistant's turns are:
 
   {"id": "d1", "text": "..."}
   {"id": "c1", "messages": [{"role": "user", "content": "..."},
                             {"role": "assistant", "content": "..."}]}
 
-"id" names the row; any other fields are kept as its provenance.
+"id" names the row; any other fields are kept as its provenance. ShareGPT,
+Alpaca, and prompts with completions are read with --format, fields of other
+names with --column.
 
   alias tok='python -m tokenization'
   tok run    --corpus data.jsonl --tokenizer DIR --out shards/0
@@ -98,11 +101,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_run(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--corpus", type=Path, required=True, help="file, folder, 'glob' or hf:NAME[:SPLIT]")
+    command.add_argument("--corpus", type=Path, required=True, help="file, folder, 'glob' or hf:NAME")
     command.add_argument(
         "--tokenizer", type=Path, required=True, metavar="DIR", help="Hugging Face folder with tokenizer.json"
     )
     command.add_argument("--out", type=Path, required=True, help="new folder; it appears when it is complete")
+    command.add_argument(
+        "--format", choices=get_args(Format), default="plain", help="how rows are written; default: plain, as above"
+    )
+    command.add_argument(
+        "--column", action="append", default=[], metavar="FIELD=NAME", help="a field of the format by another name"
+    )
     command.add_argument("--task", type=int, default=0, metavar="K", help="which share, counted from 0")
     command.add_argument("--tasks", type=int, default=1, metavar="N", help="how many shares")
     command.add_argument("--cot", choices=("train", "mask"), default="train", help="<think> blocks; default: train")
@@ -176,6 +185,8 @@ def _run(options: argparse.Namespace) -> None:
     config = TokenizeConfig(
         task=options.task,
         tasks=options.tasks,
+        format=options.format,
+        columns=_assignments("--column", options.column),
         cot=options.cot,
         turns=options.turns,
         special_text=options.special_text,
@@ -300,7 +311,13 @@ def _shards(options: argparse.Namespace) -> dict[str, Path]:
     return {source: Path(folder) for source, folder in _assignments("--shards", options.shards).items()}
 
 
-_EXAMPLES = {"--shards": "docs=shards", "--samples": "docs=5000", "--tokens": "docs=8000000", "--weight": "docs=9"}
+_EXAMPLES = {
+    "--column": "text=body",
+    "--shards": "docs=shards",
+    "--samples": "docs=5000",
+    "--tokens": "docs=8000000",
+    "--weight": "docs=9",
+}
 
 
 def _assignments(option: str, texts: Sequence[str]) -> dict[str, str]:

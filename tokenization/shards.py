@@ -165,14 +165,19 @@ class Shard:
         """
         manifest = check_sizes(folder, (BIN, IDX, MASK, CHATS))
         shard = cls(folder)
-        dtype = token_dtype(manifest["tokenizer"]["vocab_size"])
+        try:
+            dtype = token_dtype(manifest["tokenizer"]["vocab_size"])
+            expected = (manifest["tokens"], manifest["documents"] + manifest["chats"])
+        except KeyError as error:
+            raise UserError(
+                f"{folder}: its manifest has no {error}, so another version made it; tokenise again"
+            ) from error
         if shard._tokens.dtype != dtype:
             raise UserError(
                 f"{folder / IDX}: of {shard._tokens.dtype} tokens, where the tokenizer in {NAME} makes {dtype}; "
                 "tokenise again"
             )
         found = {"tokens": shard.total_tokens, "documents and chats": len(shard)}
-        expected = (manifest["tokens"], manifest["documents"] + manifest["chats"])
         for (what, count), said in zip(found.items(), expected, strict=True):
             if count != said:
                 raise UserError(f"{folder / IDX}: of {count} {what}, where {NAME} says {said}; tokenise again")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -18,6 +18,7 @@ from tokenization.encoder import EncodedRows, RowEncoder
 from tokenization.engines.sample import Inexact
 from tokenization.manifest import record_files, write_manifest
 from tokenization.reading.corpus import Corpus, Share
+from tokenization.reading.formats import Format, RowShape
 from tokenization.reading.prefetch import prefetch
 from tokenization.reading.rejects import REJECTED, Rejects
 from tokenization.reading.rows import BadRow, ChatRow, DocumentRow, Row
@@ -36,6 +37,8 @@ class TokenizeConfig:
     """Task ``task`` of ``tasks``, counted from 0.
 
     Attributes:
+        format: how rows are written, as in :mod:`tokenization.reading.formats`.
+        columns: a field of the format to the name that it has in the rows.
         cot: whether the ``<think>`` blocks of the assistant are training targets.
         turns: ``as_printed`` makes one sequence of a chat, and leaves out of the loss those turns of the assistant that
             the template prints differently once later turns follow. ``each_by_its_prefix`` makes one sequence of each
@@ -47,6 +50,8 @@ class TokenizeConfig:
 
     task: int = 0
     tasks: int = 1
+    format: Format = "plain"
+    columns: Mapping[str, str] = field(default_factory=dict)
     cot: Literal["train", "mask"] = "train"
     turns: TurnsTrained = "as_printed"
     special_text: bool = False
@@ -110,7 +115,7 @@ def run(config: TokenizeConfig, inputs: TokenizeInputs, out: Path, progress: Rep
     Raises:
         UserError: a row of the corpus or the tokenizer cannot be used, or the tokenizer does not know the text.
     """
-    corpus = Corpus.open(inputs.corpus)
+    corpus = Corpus.open(inputs.corpus, RowShape(config.format, config.columns))
     tokenizer = TokenizerFolder(inputs.tokenizer)
     try:
         _tokenize(config, corpus, tokenizer, out, progress)

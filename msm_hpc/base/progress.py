@@ -35,15 +35,19 @@ class ProgressFile:
         self._path = out / FILE
         self._total = total
         self._unit = unit
+        self._done = 0
         self._last_write = 0.0
 
     def update(self, done: int) -> None:
         """Report that ``done`` units are finished."""
-        now = time.monotonic()
-        if done < self._total and now - self._last_write < SECONDS_BETWEEN_WRITES:
-            return
-        write_text(self._path, json.dumps(asdict(Progress(done, self._total, self._unit))), durable=False)
-        self._last_write = now
+        self._done = done
+        if done == self._total or time.monotonic() - self._last_write >= SECONDS_BETWEEN_WRITES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was last reported, however soon after the time before."""
+        write_text(self._path, json.dumps(asdict(Progress(self._done, self._total, self._unit))), durable=False)
+        self._last_write = time.monotonic()
 
 
 def read_progress(out: Path) -> Progress | None:

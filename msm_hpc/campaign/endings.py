@@ -71,4 +71,9 @@ def cause_of(error: BaseException | None) -> Cause:
         return launcher_of_job(job).why_stopped(job, error.signal)
     if isinstance(error, RankLostError):
         return "rank lost"
-    return "code"
+    return "user" if _explained(error) else "code"
+
+
+def _explained(error: BaseException) -> bool:
+    """Whether the error's message says it all: one of ours, or a disk that is full or may not be written to."""
+    return isinstance(error, UserError) or (isinstance(error, OSError) and error.errno in CANNOT_WRITE)

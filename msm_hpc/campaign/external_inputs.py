@@ -9,7 +9,7 @@ where a file has since moved.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,11 +19,21 @@ from msm_hpc.config.campaign import Spec
 from msm_hpc.config.compose import find_file
 from msm_hpc.config.stages import ModelConfig
 from msm_hpc.conversion.files import model_files
-from msm_hpc.graph.steps import File, canonical_json
+from msm_hpc.graph.steps import File, Step, canonical_json, origins
 from msm_hpc.store.campaigns import Known
+from tokenization.reading.corpus import Corpus
 
-MISSING = "missing"
-"""The identity of what is not there and was never seen."""
+
+def rows_of(corpus: Path) -> int | None:
+    """How many rows a file of the user's own has; None where it cannot be read, which preflight reports."""
+    try:
+        return sum(map(len, Corpus.open(corpus).share(0, 1).batches()))
+    except UserError:
+        return None
+
+
+def _uncounted(path: Path) -> int | None:
+    return None
 
 
 class ExternalInputs:
@@ -33,12 +43,19 @@ class ExternalInputs:
 
     Attributes:
         files: what was found or remembered, by path.
-        problems: a line for each file that is not there.
+        given: what the campaign was given, by path.
+        problems: by path, what to say of each file that is not there.
     """
 
     def __init__(self, remembered: Mapping[str, Known]) -> None:
         self.files = dict(remembered)
-        self.problems: list[str] = []
+        self.given: dict[Path, File] = {}
+        self.problems: dict[Path, str] = {}
+
+    def read_by(self, steps: Iterable[Step]) -> frozenset[Path]:
+        """The files that any of ``steps`` reads, those of equal content included, of which a graph reads one."""
+        read = {origin.identity for step in steps for _, origin in origins(step.inputs) if isinstance(origin, File)}
+        return frozenset(path for path, file in self.given.items() if file.identity in read)
 
     def spec(self, spec: Spec) -> File:
         """The Markdown file of a spec."""
@@ -53,7 +70,7 @@ class ExternalInputs:
         """A corpus of the user's own, under the name it was given: a link may lead to a name without its ending."""
         missing = f"{key}: there is no file {path}; give the path of a file"
         folder = f"{key}: {path} is not a file; give the path of a file, or leave the setting out"
-        return self._file(path, folder if path.exists() else missing)
+        return self._file(path, folder if path.exists() else missing, rows_of)
 
     def weights(self, model: ModelConfig) -> File:
         """The folder, or GGUF file, of weights that are on this machine."""
@@ -67,22 +84,26 @@ class ExternalInputs:
         except UserError as error:
             return self._missing(key, str(error))
 
-    def _file(self, path: Path, problem: str) -> File:
+    def _file(self, path: Path, problem: str, count: Callable[[Path], int | None] = _uncounted) -> File:
         path = path.absolute()
-        return self._known(path, str(path)) if path.is_file() else self._missing(str(path), problem)
+        return self._known(path, str(path), count) if path.is_file() else self._missing(str(path), problem)
 
-    def _known(self, path: Path, key: str) -> File:
+    def _known(self, path: Path, key: str, count: Callable[[Path], int | None] = _uncounted) -> File:
         """What is at ``path``, remembered by ``key``: the same one wherever a package was installed."""
         stamp, known = stamp_of(path), self.files.get(key)
         if known is None or known.stamp != stamp:
-            known = self.files[key] = Known(identity_of(path), stamp)
-        return File(path, known.identity)
+            known = self.files[key] = Known(identity_of(path), stamp, count(path))
+        return self._given(File(path, known.identity, known.rows))
 
     def _missing(self, key: str, problem: str) -> File:
-        if problem not in self.problems:
-            self.problems.append(problem)
+        self.problems[Path(key)] = problem
         known = self.files.get(key)
-        return File(Path(key), known.identity if known else MISSING)
+        file = File(Path(key), known.identity, known.rows) if known else File(Path(key), f"missing: {key}")
+        return self._given(file)
+
+    def _given(self, file: File) -> File:
+        self.given[file.path] = file
+        return file
 
 
 def identity_of(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from msm_hpc.graph.steps import Step, topological
 from msm_hpc.launch.job import JobRef
 from msm_hpc.launch.launcher import Launcher, launcher_of, living
 from msm_hpc.launch.request import ArrayRequest
+from msm_hpc.store.folder import StepFolder
 from msm_hpc.store.store import Store
 
 SECONDS_BETWEEN_CHECKS = 0.2
@@ -24,8 +26,8 @@ class RunState:
     """What the display shows: every step is in exactly one of these, by identity.
 
     ``done`` steps are done, or nothing unfinished needs them; ``foreign`` ones are running in a job of another run,
-    whose end is waited for. The results of those in ``healed`` were found damaged by a step that read them, and are
-    made again.
+    whose end is waited for. ``made`` are those of the done that this run has made. The results of those in ``healed``
+    were found damaged by a step that read them, and are made again.
     """
 
     steps: dict[str, Step]
@@ -35,6 +37,7 @@ class RunState:
     done: set[str] = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
     blocked: set[str] = field(default_factory=set)
+    made: set[str] = field(default_factory=set)
     healed: set[str] = field(default_factory=set)
 
     @property
@@ -69,7 +72,7 @@ def run_local(graph: Graph, store: Store, cluster: Cluster, show: Callable[[RunS
 
 def _reap(state: RunState, store: Store, launcher: Launcher) -> None:
     """Move the steps whose job has ended."""
-    alive = launcher.living(state.running.values())
+    alive = launcher.states(state.running.values())
     for identity, job in list(state.running.items()):
         if job in alive:
             continue
@@ -78,10 +81,20 @@ def _reap(state: RunState, store: Store, launcher: Launcher) -> None:
         lease = folder.lease()
         if folder.done:
             state.done.add(identity)
+            state.made.add(identity)
         elif lease is not None and living([lease]):  # another run's job was faster to take it
             state.foreign[identity] = lease
         elif not _heal(state, store, identity):
             state.failed.add(identity)
+            _keep_who_died(folder, job)
+
+
+def _keep_who_died(folder: StepFolder, job: JobRef) -> None:
+    """Leave the lease to a job that died before it could record an attempt: its log is found by it."""
+    attempts = folder.attempts()
+    if not attempts or attempts[-1].job.started < job.started:
+        with contextlib.suppress(OSError):  # on a full disk
+            folder.write_lease(job)
 
 
 def _heal(state: RunState, store: Store, identity: str) -> bool:

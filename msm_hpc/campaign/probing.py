@@ -74,6 +74,6 @@ def _finish(job: submitit.Job[None]) -> None:
     ended = [(rank, rank.exception()) for rank in (job.task(number) for number in range(job.num_tasks))]
     failed = [rank for rank, error in ended if isinstance(error, submitit.core.utils.FailedJobError)]
     if failed := failed or [rank for rank, error in ended if error is not None]:
-        log = str(failed[0].paths.stderr)
+        log = failed[0].paths.stderr
         said = "".join(f"\n  | {line}" for line in tail(log))
         raise UserError(f"the probe failed; what was measured before is kept{said}\n  log: {log}")

@@ -30,6 +30,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.external_inputs import rows_of
 from msm_hpc.campaign.stand_in import StandIn, drawn, shrunken
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.campaign.views.why import flatten
@@ -41,7 +42,7 @@ from msm_hpc.launch.local import this_machine
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.model.layout import check_layout
 from msm_hpc.model.precision import RECIPES
-from tokenization.reading.corpus import Corpus
+from tokenization.reading.hub import DatasetName
 
 Section = TypeVar("Section", bound=TrainConfig)
 
@@ -163,9 +164,9 @@ def _fill(name: str, config: Config) -> int:
 
 def _rows_there(owner: Source) -> int | None:
     """The fewest rows of a source's corpora where any is the user's own; None where all are generated."""
-    files = [file for file in (owner.file, *owner.files.values()) if file]
-    counts = [sum(map(len, Corpus.open(file).share(0, 1).batches())) for file in files]
-    return min([*counts, *([owner.generate.rows] if owner.generate else [])]) if files else None
+    files = [file for file in (owner.file, *owner.files.values()) if file and not DatasetName.parse(file)]
+    counts = [rows for file in files if (rows := rows_of(file)) is not None]
+    return min([*counts, *([owner.generate.rows] if owner.generate else [])], default=None) if files else None
 
 
 def _fewer(generate: Generate | None, rows: int) -> Generate | None:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from msm_hpc.base.code import code_commit
 from msm_hpc.base.errors import UserError
+from msm_hpc.base.text import say
 from msm_hpc.campaign.auto_layout import settle
 from msm_hpc.campaign.external_inputs import ExternalInputs
 from msm_hpc.config.campaign import Config
@@ -110,7 +111,8 @@ class Session:
         settled = [settle(config) for config in self.configs]
         ready = replace(self, instead=tuple(each.config for each in settled))
         self.say(*(choice for each in settled for choice in each.choices))
-        check(ready.configs, ready.graph, ready.external)
+        needed = ready.graph.needed(ready.store.done)
+        self.say(*(f"Note: {note}" for note in check(ready.configs, ready.graph, ready.external, needed)))
         return ready
 
     def remember(self) -> None:
@@ -128,6 +130,5 @@ class Session:
         write_campaign(self.store.root, record)
 
     def say(self, *lines: str) -> None:
-        """Print lines as they are: no markup, no colours, and where a line breaks is left to the terminal."""
-        for line in lines:
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        """Print lines without markup and colours, on a terminal broken between words."""
+        say(self.console, *lines)

@@ -56,10 +56,16 @@ def check_starting_tokenizer(model: ModelConfig) -> None:
 
 
 def given_folder(model: ModelConfig) -> Path | None:
-    """The Hugging Face folder that was given, or that the hub's cache has; None for GGUF, and where there is none."""
+    """The Hugging Face folder that was given, or that the hub's cache has; None for GGUF, and where there is none.
+
+    That a folder is gone is for its step to say, if that is still to be made (``external_inputs.py``).
+    """
     if model.architecture is not None or model.gguf_file is not None:
         return None
-    return _folder(model)
+    try:
+        return _folder(model)
+    except UserError:
+        return None
 
 
 def what_is_missing(model: ModelConfig) -> str | None:

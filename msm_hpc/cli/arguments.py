@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,17 +14,49 @@ from typer.core import TyperCommand
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.session import Session
 from msm_hpc.cli.terminal import terminal
-from msm_hpc.config.compose import OWN_FOLDER
+from msm_hpc.config.compose import OWN_FOLDER, choices, root_of
+from msm_hpc.store.campaigns import campaigns
 
 EXPLAINED = {
     "STEP": "a step's name or id, as `msm plan --steps` lists them",
     "[STEP]": "a step's name or id; without it, every step that is not done",
     "STAGE": "a stage of training, such as pretrain, midtrain or aft",
-    "[NAME]": "a campaign that was run below root=; not needed where only one was",
+    "[NAME]": "a campaign run below root=; needed to ask only among several",
     "[KEY=VALUE]...": """Hydra's overrides; configs/ has the choices:
-  campaign=demo cluster=slurm model=tiny       one file of each group
-  sources.chats.ladder=[1250,2500,5000]        any field
-  root=/shared/runs                            where everything lies""",
+  campaign=demo cluster=slurm model=tiny   one of each group
+  sources.chats.ladder=[1250,2500,5000]    any field
+  root=/shared/runs                        where all lies""",
+}
+
+EXAMPLES = {
+    "run": (
+        ("msm run campaign=demo cluster=local", "here, with progress"),
+        ("msm run campaign=demo cluster=slurm root=/shared/runs", "submit, and return"),
+        ("msm run demo root=/shared/runs", "continue: retry what failed"),
+    ),
+    "plan": (
+        ("msm plan campaign=demo cluster=slurm", "memory, time, job arrays"),
+        ("msm plan --steps demo | grep aft/", "names and ids of steps"),
+        ("msm plan --scripts campaign=demo cluster=slurm", "the sbatch scripts too"),
+    ),
+    "rehearse": (("msm rehearse campaign=demo model=qwen3_32b", "all its steps, here"),),
+    "probe": (("msm probe midtrain demo", "for layout=auto and forecasts"),),
+    "status": (
+        ("msm status", "of the only campaign below runs/"),
+        ("msm status demo root=/shared/runs", "by its name"),
+        ("msm status campaign=demo stages.aft.epochs=2", "as it would be with a change"),
+    ),
+    "logs": (
+        ("msm logs aft/base/seed0", "a step by its name"),
+        ("msm logs train/3ca2 demo root=/shared/runs", "or by the start of its id"),
+    ),
+    "why": (
+        ("msm why", "of every step that will run"),
+        ("msm why aft/base/seed0 demo", "of one step"),
+        ("msm why campaign=demo stages.aft.epochs=2", "what a change would run again"),
+    ),
+    "report": (("msm report demo root=/shared/runs", "what is there, missing cells included"),),
+    "stage": (("msm stage generate/tokenizer campaign=demo", "one step, in the foreground"),),
 }
 
 Arguments = Annotated[list[str] | None, typer.Argument(metavar="[NAME] [KEY=VALUE]...", hidden=True)]
@@ -55,6 +87,9 @@ class CampaignCommand(TyperCommand):
         for word in self._words:
             first, *more = EXPLAINED[word].splitlines()
             lines += [f"  {word:<14}  {first}", *(" " * 18 + line for line in more)]
+        lines += ["", "Examples:"]
+        for example, meaning in EXAMPLES[str(self.name)]:
+            lines += [f"  {example}", f"      {meaning}"]
         formatter.write("\n".join([*lines, ""]))
 
     @property
@@ -71,11 +106,27 @@ class Sorted:
     name: str | None
     overrides: tuple[str, ...]
 
-    def session(self, config_dir: Path | None) -> Session:
-        """The campaign they name, composed with the files in ``config_dir`` before the shipped ones."""
+    def session(self, config_dir: Path | None, named: bool = False) -> Session:
+        """The campaign they name, composed with the files in ``config_dir`` before the shipped ones.
+
+        Raises:
+            UserError: ``named``, as something is about to run, and they name none; which there are.
+        """
         if config_dir is not None:
             os.environ[OWN_FOLDER] = str(config_dir)
+        if named and self.name is None and not any(each.startswith("campaign=") for each in self.overrides):
+            raise UserError("\n".join(["which campaign? Nothing was run.", *what_there_is(root_of(self.overrides))]))
         return Session(self.overrides, terminal(), self.name)
+
+
+def what_there_is(root: Path) -> Iterator[str]:
+    """Lines on the choices to compose a campaign of, and on the campaigns that were run below ``root``."""
+    for group in ("campaign", "model", "cluster"):
+        yield f"  {group + '=':<10}{', '.join(choices(group))}"
+    yield "A new one: `msm run campaign=demo cluster=local`"
+    where = "" if root == root_of(()) else f" root={root}"
+    if known := campaigns(root):
+        yield f"Run below {root} before: {', '.join(known)}. To continue: `msm run {known[0]}{where}`"
 
 
 def sort_arguments(given: Sequence[str] | None, step: str | None = None, required: bool = True) -> Sorted:

@@ -12,10 +12,10 @@ from msm_hpc.store.store import Store
 
 
 class Clock:
-    """An estimate of the time left, from how long steps of each kind have taken on this store.
+    """A lower bound of the time left, from how long steps of each kind have taken on this store.
 
-    A running step's own progress says how much of it is left. As long as there are steps of a kind that has not been
-    seen yet, the estimate is a lower bound and says so. Slots are taken to stay as busy as they are now.
+    A running step's own progress says how much of it is left. Slots are taken to stay as busy as they are now, and
+    steps of a kind that has not been seen yet to take as long as those of the others.
     """
 
     def __init__(self, store: Store) -> None:
@@ -37,9 +37,7 @@ class Clock:
         ranks = sum(state.steps[identity].ranks for identity in state.running)
         pending = sum(self._expected(state, identity) * state.steps[identity].ranks for identity in state.pending)
         running = sum(self._rest(state, identity) * state.steps[identity].ranks for identity in state.running)
-        kinds = {state.steps[identity].kind for identity in state.pending}
-        about = "about" if kinds <= self._seconds.keys() else "more than"
-        return f"{about} {_duration((pending + running) / max(ranks, 1))} left"
+        return f"at least {_duration((pending + running) / max(ranks, 1))} left"
 
     def _measure(self, state: RunState) -> None:
         for identity in state.running:

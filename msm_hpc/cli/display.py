@@ -9,16 +9,24 @@ from typing import Self
 from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from msm_hpc.base.progress import read_progress
+from msm_hpc.base.text import few, say
 from msm_hpc.campaign.local_run import RunState
+from msm_hpc.campaign.views.ends import ended
+from msm_hpc.campaign.views.failures import alike, pattern
+from msm_hpc.campaign.views.jobs import holders
 from msm_hpc.cli.clock import Clock
-from msm_hpc.cli.views.failures import print_failures
+from msm_hpc.cli.views.failures import print_failure
+from msm_hpc.graph.steps import Step
 from msm_hpc.store.store import Store
 
 SECONDS_BETWEEN_LINES = 60
 """On a pipe, while nothing ends."""
+ROOM_FOR_A_BAR = 70
+"""Columns; in a narrower terminal the words need the room."""
 COLOURS = {"done": "green", "failed": "red", "blocked": "yellow"}
 
 
@@ -32,16 +40,17 @@ class Display:
         self._store = store
         self._console = console
         self._clock = Clock(store)
-        self._bars = Progress(
-            TextColumn("{task.description}", justify="left"),
-            BarColumn(bar_width=28),
-            TextColumn("{task.fields[text]}"),
-            console=console,
+        bar = [BarColumn(bar_width=20)] if console.width >= ROOM_FOR_A_BAR else []
+        texts = (
+            TextColumn(text, table_column=Column(overflow="fold"))
+            for text in ("{task.description}", "{task.fields[text]}")
         )
+        self._bars = Progress(next(texts), *bar, *texts, console=console)
         self._live = Live(self._bars, console=console, refresh_per_second=4, transient=True)
         self._whole = self._bars.add_task("[bold]campaign", text="")
         self._lines: dict[str, TaskID] = {}
         self._reported: set[str] | None = None
+        self._failures: set[tuple[str, str]] = set()
         self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -84,12 +93,10 @@ class Display:
             text = "running in another run" if holder else "starting"
             if holder is not None:
                 lease = self._store.of(step).lease_file
-                self._console.print(
+                say(
+                    self._console,
                     f"waiting for {step.name}, which is running in job {holder.id} {holder.host} of another run; "
                     f"if that is gone, delete {lease}",
-                    markup=False,
-                    highlight=False,
-                    soft_wrap=True,
                 )
             self._lines[identity] = self._bars.add_task(f"  {step.name}", total=None, text=text)
         if progress := read_progress(self._store.of(step).partial):
@@ -97,14 +104,27 @@ class Display:
             self._bars.update(self._lines[identity], total=progress.total, completed=progress.done, text=text)
 
     def _report(self, state: RunState, settled: set[str]) -> None:
-        """One line for each step that has ended since the last look."""
+        """One line for each step that has ended since the last look, and for all that these block."""
         if self._reported is None:
             self._reported = set(settled)
-        for identity in sorted(settled - self._reported, key=lambda one: (one in state.blocked, one in state.failed)):
-            step = state.steps[identity]
-            end = "done" if identity in state.done else "failed" if identity in state.failed else "blocked"
-            took = self._clock.took(state, identity) if end == "done" else ""
-            self._console.print(Text.assemble((f"{end:>7}", COLOURS[end]), f" {step.name} ", (took, "dim")))
-            if end == "failed":
-                print_failures(self._console, [step], self._store)
+        new = [identity for identity in state.steps if identity in settled - self._reported]
+        for identity in (one for one in new if one in state.done):
+            self._print_end("done", state.steps[identity].name, self._clock.took(state, identity))
+        for identity in (one for one in new if one in state.failed):
+            self._print_end("failed", state.steps[identity].name)
+            self._print_failure(state.steps[identity])
+        if blocked := [state.steps[one].name for one in new if one in state.blocked]:
+            self._print_end("blocked", f"{len(blocked):,} steps: {few(blocked)}" if len(blocked) > 1 else blocked[0])
         self._reported |= settled
+
+    def _print_end(self, end: str, name: str, took: str = "") -> None:
+        line = Text.assemble((f"{end:>7}", COLOURS[end]), f" {name} ", (took, "dim"))
+        self._console.print(line, soft_wrap=True)
+
+    def _print_failure(self, step: Step) -> None:
+        """Why a step failed, unless another has failed in the same words."""
+        end = ended(step, self._store, holders([step], self._store))
+        if end is None or (end.cause, pattern(end)) in self._failures:
+            return
+        self._failures.add((end.cause, pattern(end)))
+        print_failure(self._console, *alike([end]))

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from msm_hpc import __version__
 from msm_hpc.base.errors import StoppedBySignalError, UserError
 from msm_hpc.base.files import CANNOT_WRITE
-from msm_hpc.cli.arguments import CampaignCommand
+from msm_hpc.base.text import say
+from msm_hpc.cli.arguments import CampaignCommand, what_there_is
 from msm_hpc.cli.commands.doctor import doctor
 from msm_hpc.cli.commands.planning import plan, probe
 from msm_hpc.cli.commands.questions import logs, report, status, why
 from msm_hpc.cli.commands.running import rehearse, run, stage
-from msm_hpc.config.compose import choices
+from msm_hpc.cli.terminal import terminal
+from msm_hpc.config.compose import root_of
 
 COMMANDS: tuple[Callable[..., int], ...] = (run, plan, rehearse, probe, status, logs, why, report, stage)
 
@@ -29,13 +33,9 @@ class _Reporting(TyperGroup):
 
     def invoke(self, ctx: Any) -> int:
         try:
-            code = int(super().invoke(ctx) or 0)
-            sys.stdout.flush()  # here, where a reader that has gone away is noticed
-            return code
+            return int(super().invoke(ctx) or 0)
         except UserError as error:
             return _say(str(error), 2)
-        except BrokenPipeError:
-            return _leave_pipe()
         except OSError as error:
             if error.errno not in CANNOT_WRITE:
                 raise
@@ -43,8 +43,7 @@ class _Reporting(TyperGroup):
         except StoppedBySignalError as error:
             return _say(str(error), 130)
         except KeyboardInterrupt:
-            print(file=sys.stderr)
-            return _say("interrupted; the same command resumes, trainings from where they have saved", 130)
+            return _interrupted()
 
 
 app = typer.Typer(
@@ -74,22 +73,38 @@ def _start(
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
-        typer.echo(f"{context.get_help()}\n\nThere are:")
-        for group in ("campaign", "model", "cluster"):
-            typer.echo(f"  {group + '=':<10}{', '.join(choices(group))}")
+        typer.echo(context.get_help())
+        say(terminal(), "", "There are:", *what_there_is(root_of(())))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The entry point; returns the exit code: 0, 1 where a step failed, 2 for what the user can fix, 130 if stopped."""
+    """Run the command line; returns the exit code.
+
+    It is 0, 1 where a step failed, 2 for what the user can fix, 130 if stopped, by SIGTERM as by Ctrl-C.
+    """
     command = typer.main.get_command(app)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return int(command.main(argv, prog_name="msm", standalone_mode=False) or 0)
+        code = int(command.main(argv, prog_name="msm", standalone_mode=False) or 0)
+        sys.stdout.flush()  # here, where a reader that has gone away is noticed
+        return code
     except TyperException as error:
         return _say(error.format_message(), 2)
+    except BrokenPipeError:
+        return _leave_pipe()
+    except typer.Abort:
+        return _interrupted()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupted() -> int:
+    print(file=sys.stderr)
+    return _say("interrupted; the same command resumes, trainings from where they have saved", 130)
 
 
 def _say(message: str, code: int) -> int:
-    print(f"msm: {message}", file=sys.stderr)
+    say(Console(stderr=True), f"msm: {message}")
     return code
 
 

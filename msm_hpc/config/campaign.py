@@ -59,10 +59,15 @@ class Campaign(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateSection(Strict):
-    """The generator of all sources that are generated, and its seed."""
+    """The generator of all sources that are generated, and its seed.
+
+    ``vocabulary`` has a model from scratch take a tokenizer of so many tokens, trained on all that the campaign trains
+    on, in the place of the toy world's words.
+    """
 
     generator: Literal["offline_toy"] = "offline_toy"
     seed: int = 0
+    vocabulary: PositiveInt | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +144,11 @@ class Config(Strict):
     def corpus(self, source: str, spec: str | None) -> Corpus:
         """The corpus that ``source`` takes from in an arm trained on ``spec``."""
         return Corpus(self.corpus_of(source), spec if self.owner(source).for_each == "spec" else None)
+
+    def corpora(self, source: str) -> tuple[Corpus, ...]:
+        """All corpora that ``source`` takes from: one, or one for each spec."""
+        each = [spec.name for spec in self.campaign.specs] if self.owner(source).for_each == "spec" else [None]
+        return tuple(self.corpus(source, spec) for spec in each)
 
     def own_file(self, corpus: Corpus) -> Path | None:
         """The user's own file of a corpus, if it is not generated."""

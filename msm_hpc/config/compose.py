@@ -32,6 +32,7 @@ from yaml import YAMLError
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.sources import refuse_twice
+from tokenization.reading.hub import DatasetName
 
 GROUPS = ("campaign", "model", "cluster", "precision", "lora", "arms", "source")
 NEW = ("+arms.", "+sources.", "+stages.")
@@ -101,7 +102,7 @@ def load_configs(overrides: Sequence[str]) -> tuple[Config, ...]:
     Raises:
         UserError: an unknown key or choice, a value of the wrong type, or values that do not go together.
     """
-    checked = _checked(overrides)
+    checked = _checked([_at_home(override) for override in overrides])
     values = _composed(checked)
     models = values["campaign"].get("models") or ()
     if not models or any(override.startswith("model=") for override in overrides):
@@ -126,20 +127,23 @@ def _composed(overrides: Sequence[str]) -> dict[str, Any]:
     except YAMLError as error:
         raise UserError(f"a file of the configuration is not valid YAML; fix it: {error}") from error
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise UserError(_innermost(error)) from error
+        said = _innermost(error)
+        if found := re.match(r"Cannot merge DictConfig with ListConfig\s+full_key: (\S+)", said):
+            raise UserError(f"{found[1]}: write a list, such as [{{…}}], got a mapping {{…}}") from error
+        raise UserError(said) from error
     return typing.cast(dict[str, Any], values)
 
 
 def root_of(overrides: Sequence[str]) -> Path:
     """The root folder that ``overrides`` name, or the default one."""
     named = [override.partition("=")[2].strip("\"'") for override in overrides if override.startswith("root=")]
-    return Path(named[-1] if named else DEFAULT_ROOT)
+    return Path(named[-1] if named else DEFAULT_ROOT).expanduser()
 
 
 def with_absolute_paths(overrides: Sequence[str]) -> tuple[str, ...]:
     """``overrides`` that mean the same in another folder, without ``root=``."""
     return tuple(
-        _PATHS.sub(lambda found: found[1] + str(Path(found[2]).expanduser().absolute()), override)
+        _PATHS.sub(lambda found: found[1] + str(_absolute(Path(found[2]))), override)
         for override in overrides
         if not override.startswith("root=")
     )
@@ -162,16 +166,27 @@ def _located(config: Config) -> Config:
     return replace(
         config,
         campaign=replace(config.campaign, specs=tuple(specs)),
-        model=replace(config.model, folder=config.model.folder and config.model.folder.expanduser().absolute()),
+        model=replace(config.model, folder=config.model.folder and _absolute(config.model.folder)),
         sources={
             name: replace(
                 source,
-                file=source.file and source.file.expanduser().absolute(),
-                files={each: file.expanduser().absolute() for each, file in source.files.items()},
+                file=source.file and _absolute(source.file),
+                files={each: _absolute(file) for each, file in source.files.items()},
             )
             for name, source in config.sources.items()
         },
     )
+
+
+def _at_home(override: str) -> str:
+    """``key=~/data`` with the home folder, since neither the shell nor Hydra reads ``~`` there."""
+    key, sign, value = override.partition("=")
+    return f"{key}{sign}{Path(value).expanduser()}" if value.startswith("~/") else override
+
+
+def _absolute(file: Path) -> Path:
+    """``file`` from any folder; the name of a data set is one already."""
+    return file if DatasetName.parse(file) else file.expanduser().absolute()
 
 
 def _checked(overrides: Sequence[str]) -> list[str]:
@@ -189,12 +204,16 @@ def _key(override: str) -> str:
     if "=" not in override and not override.startswith("~"):
         raise UserError(f"{override!r} is not an override; write key=value, such as sources.chats.ladder=[100,200]")
     try:
-        return str(OverridesParser.create().parse_override(override).key_or_group)
+        parsed = OverridesParser.create().parse_override(override)
     except HydraException as error:
         raise UserError(
             f"cannot read the override {override!r}: {_innermost(error)}. Quote a value with spaces or other special "
             "characters, and quote the whole override for the shell: \"root='/my runs'\""
         ) from error
+    if parsed.is_sweep_override():
+        key, _, value = override.partition("=")
+        raise UserError(f"{key}: write a list, '{key}=[{value}]', got {value!r}")
+    return str(parsed.key_or_group)
 
 
 def _known(override: str, key: str, known: Sequence[str]) -> str:
@@ -262,11 +281,28 @@ def _explain(problem: dict[str, Any], all_known: Sequence[str]) -> str:
     if problem["type"] in ("missing_argument", "missing"):
         return f"{key}: missing; give it a value"
     if problem["type"] == "tuple_type":
-        return f"{key}: write a list, such as [{problem['input']}], got {problem['input']!r}"
+        given = problem["input"]
+        return f"{key}: write a list, such as [{'' if given is None else _flow(given)}], got {given!r}"
+    if problem["type"] == "dataclass_type":
+        fields = f"{{name: {_flow(problem['input'])}}}" if key.startswith("campaign.specs.") else f"{key}.FIELD=VALUE"
+        return f"{key}: give its fields, {fields}, got {problem['input']!r}"
+    if problem["type"] == "dict_type":
+        return f"{key}: give each by name, such as {key}.NAME={_flow(problem['input'])}, got {problem['input']!r}"
+    if problem["type"] == "path_type":
+        return f"{key}: give one path, got {problem['input']!r}"
     if problem["type"] == "literal_error":
         known = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
         return f"{key}: {problem['msg'].lower()}, got {problem['input']!r}{_nearest(str(problem['input']), known)}"
     return f"{key}: {problem['msg'].lower()}, got {problem['input']!r}"
+
+
+def _flow(value: Any) -> str:
+    """``value`` as in an override, without the brackets of a list that was quoted."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_flow, value))}]"
+    return str(value).removeprefix("[").removesuffix("]")
 
 
 def _innermost(error: BaseException) -> str:

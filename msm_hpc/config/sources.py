@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,10 @@ from pydantic import NonNegativeInt, PositiveInt
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.schema import Strict
 from msm_hpc.config.stages import Product
+from tokenization.reading.formats import PLAIN, Format, RowShape
+from tokenization.reading.hub import DatasetName
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +31,17 @@ class Generate(Strict):
 class Source(Strict):
     """A named corpus.
 
-    Rows come from your ``file`` (``files`` by spec or value, where there is one for each), or else from the
-    generator; ``of`` names another source whose corpus this one takes from instead. What is taken is all of it,
-    ``rows`` (none of them where 0: the source is left out), ``tokens``, or a ``ladder`` of row counts, each of which
-    makes cells of its own. A smaller amount's rows are always among a larger one's.
+    Rows come from your ``file`` (``files`` by spec or value, where there is one for each), which may also be a data
+    set by name (:mod:`tokenization.reading.hub`), or else from the generator; ``of`` names another source whose corpus
+    this one takes from instead. What is taken is all of it, ``rows`` (none of them where 0: the source is left out),
+    ``tokens``, or a ``ladder`` of row counts, each of which makes cells of its own. A smaller amount's rows are always
+    among a larger one's.
 
     Attributes:
         kind: what a row is: a text, a chat, or a pair of options that evals ask about.
         for_each: whether there is one corpus for each of the campaign's specs, or values.
+        format: how the rows of your files are written (:mod:`tokenization.reading.formats`).
+        columns: a field of the format to the name that it has in them.
     """
 
     kind: Literal["documents", "chats", "pairs"]
@@ -41,6 +49,8 @@ class Source(Strict):
     generate: Generate | None = None
     file: Path | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
+    format: Format = "plain"
+    columns: Mapping[str, str] = field(default_factory=dict)
     of: str | None = None
     rows: NonNegativeInt | None = None
     tokens: PositiveInt | None = None
@@ -48,6 +58,7 @@ class Source(Strict):
 
     def __post_init__(self) -> None:
         self._check_file()
+        self._check_shape()
         amounts = [name for name in ("rows", "tokens", "ladder") if getattr(self, name) is not None]
         if len(amounts) > 1:
             raise UserError(f"{' and '.join(amounts)} are given: give one of them")
@@ -60,8 +71,38 @@ class Source(Strict):
             raise UserError(f"file is given, but there is one for each {self.for_each}: give files.{self.for_each}")
         if self.files and not self.for_each:
             raise UserError(f"files are given by {', '.join(self.files)}, but there is only one: give file")
+        for file in filter(None, (self.file, *self.files.values())):
+            self._check_named(file)
         if self.of is not None and (self.generate or self.file or self.files):
             raise UserError(f"of={self.of} takes its rows from that source: leave generate, file and files out")
+
+    def _check_named(self, file: Path) -> None:
+        """A data set by name must be one that cannot change under the campaign."""
+        named = DatasetName.parse(file)
+        if named is None:
+            return
+        if self.kind == "pairs":
+            raise UserError(f"{file}: pairs are read from .jsonl files only; save them as one")
+        if not COMMIT.fullmatch(named.revision or ""):
+            raise UserError(
+                f"{file}: give a commit, hf:{named.name}@COMMIT, so that its rows cannot change under the campaign; "
+                f"today's: git ls-remote https://huggingface.co/datasets/{named.name} HEAD"
+            )
+
+    def _check_shape(self) -> None:
+        if self.shape == PLAIN:
+            return
+        if not (self.file or self.files):
+            raise UserError("format or columns are given, but no file: they say how the rows of your files are written")
+        if self.kind == "pairs":
+            raise UserError("format or columns are given, but pairs are read as they are (docs/own_data.md)")
+        if self.kind == "documents" and self.format != "plain":
+            raise UserError(f"format is {self.format}, whose rows are chats, but kind is documents; make the two agree")
+
+    @property
+    def shape(self) -> RowShape:
+        """How its rows are written."""
+        return RowShape(self.format, self.columns)
 
     @property
     def most_rows(self) -> int | None:

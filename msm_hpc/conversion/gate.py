@@ -156,7 +156,8 @@ def _same_ids(out: Path, model: Path) -> bool:
     texts = hard_sample(list(given.special))
     expected = given.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
     opened = AutoTokenizer.from_pretrained(out, local_files_only=True)
-    return opened(texts, add_special_tokens=False)["input_ids"] == [encoding.ids for encoding in expected]
+    found: list[list[int]] = opened(texts, add_special_tokens=False)["input_ids"]
+    return found == [encoding.ids for encoding in expected]
 
 
 def _sample(weight: Tensor) -> Tensor:

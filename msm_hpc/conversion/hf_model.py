@@ -112,9 +112,10 @@ def _check_gguf_packages() -> None:
 
 def _configuration(folder: Path, gguf_file: str | None) -> PreTrainedConfig:
     try:
-        return AutoConfig.from_pretrained(folder, gguf_file=gguf_file)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(folder, gguf_file=gguf_file)
     except _UNREADABLE as error:
         raise UserError(f"{folder / (gguf_file or '')} cannot be opened by transformers: {error}") from error
+    return config
 
 
 def _gguf_fields(config: PreTrainedConfig) -> dict[str, Any]:

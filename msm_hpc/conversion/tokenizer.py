@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,13 @@ def make_tokenizer(folder: Path, gguf_file: str | None, out: Path) -> None:
     from transformers import AutoTokenizer
 
     source = folder / (gguf_file or "")
+    spm = folder / "tokenizer.model"
+    from_spm = gguf_file is None and spm.is_file()
+    if from_spm and find_spec("sentencepiece") is None:
+        raise UserError(
+            f"{spm} comes without a {TOKENIZER}; give that too, from the model's page on the hub, or run: pip install "
+            "sentencepiece"
+        )
     try:
         built: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, gguf_file=gguf_file)
     except Exception as error:  # broad: damaged files have transformers and tokenizers raise whatever they lead to
@@ -60,26 +68,48 @@ def make_tokenizer(folder: Path, gguf_file: str | None, out: Path) -> None:
             f"{source}: its tokenizer cannot be opened by transformers ({type(error).__name__}: {first_line}); give a "
             f"folder with {TOKENIZER}, which the model's page on the hub has"
         ) from error
+    texts = hard_sample([])
     if gguf_file is not None:
         _split_as_published(source, built)
+    elif from_spm:
+        _space_as_published(built)
     built.save_pretrained(out)
     log.warning("%s has no %s: transformers built one from what there is", source, TOKENIZER)
-    specials = [str(token) for token in built.all_special_tokens]
-    expected = [built.encode(text, add_special_tokens=False) for text in hard_sample(specials)]
-    check_ids(out, specials, expected, f"{source}, as transformers opens it")
+    if from_spm:
+        _check_ids(out, texts, _sentencepiece(spm, texts), str(spm))
+    else:
+        expected = [built.encode(text, add_special_tokens=False) for text in texts]
+        _check_ids(out, texts, expected, f"{source}, as transformers opens it,")
 
 
-def check_ids(folder: Path, specials: Sequence[str], expected: Sequence[Sequence[int]], whose: str) -> None:
-    """Compare the ids that ``tokenizer.json`` in ``folder`` makes of the hard sample with those ``expected``.
-
-    Raises:
-        UserError: they differ; with the first text.
-    """
-    texts = hard_sample(specials)
-    encoded = load_tokenizer(folder / TOKENIZER).encode_batch_fast(texts, add_special_tokens=False)
+def _check_ids(out: Path, texts: Sequence[str], expected: Sequence[Sequence[int]], whose: str) -> None:
+    encoded = load_tokenizer(out / TOKENIZER).encode_batch_fast(texts, add_special_tokens=False)
     for text, encoding, ids in zip(texts, encoded, expected, strict=True):
         if encoding.ids != list(ids):
-            raise UserError(f"{folder / TOKENIZER} and {whose}, make different ids of {text[:60]!r}")
+            raise UserError(
+                f"{whose} makes other ids of {text[:60]!r} than the {TOKENIZER} that transformers builds from it; give "
+                f"the {TOKENIZER} that the model's page on the hub has"
+            )
+
+
+def _sentencepiece(model: Path, texts: Sequence[str]) -> list[list[int]]:
+    from sentencepiece import SentencePieceProcessor  # transformers has opened the model with it
+
+    ids: list[list[int]] = SentencePieceProcessor(model_file=str(model)).encode(texts)
+    return ids
+
+
+def _space_as_published(tokenizer: PreTrainedTokenizerBase) -> None:
+    """A space before every text, as sentencepiece has it and Llama 2's ``tokenizer.json``.
+
+    Transformers puts none before a text that begins with one.
+    """
+    from tokenizers import normalizers
+
+    tokenizer.backend_tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+    )
+    tokenizer.backend_tokenizer.pre_tokenizer = None
 
 
 def _split_as_published(gguf: Path, tokenizer: PreTrainedTokenizerBase) -> None:

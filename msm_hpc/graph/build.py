@@ -26,12 +26,16 @@ from msm_hpc.config.campaign import Config, Spec
 from msm_hpc.config.sources import Corpus
 from msm_hpc.config.stages import Cell, GenerateConfig, ModelConfig, ReportConfig
 from msm_hpc.graph.labels import arms_by_chain, label_parts
-from msm_hpc.graph.notices import notices
+from msm_hpc.graph.notices import notices, taken
 from msm_hpc.graph.steps import File, Inputs, Origin, Step, topological
 from msm_hpc.graph.trainings import as_it_runs
+from tokenization.download import DownloadConfig
 from tokenization.packing.pack import PackConfig
 from tokenization.packing.selection import Take
+from tokenization.reading.formats import PLAIN
+from tokenization.reading.hub import DatasetName
 from tokenization.tokenize import TokenizeConfig
+from tokenization.train import TokenizerConfig
 
 
 class Outside(Protocol):
@@ -109,11 +113,12 @@ def build_graph(configs: Sequence[Config], outside: Outside) -> Graph:
     models = [_Model(config, outside, several=len(configs) > 1) for config in configs]
     cells = tuple(cell for model in models for cell in model.cells())
     ends = tuple(step for _, step in cells)
-    report = _report(configs[0], cells) if configs[0].campaign.values else None
+    said = dict.fromkeys(notice for model in models for notice in taken(model.config, model.corpus))
+    report = _report(configs[0], cells, tuple(said)) if configs[0].campaign.values else None
     return Graph((report,) if report else ends, cells, report)
 
 
-def _report(config: Config, cells: Sequence[tuple[Cell, Step]]) -> Step:
+def _report(config: Config, cells: Sequence[tuple[Cell, Step]], said: tuple[str, ...]) -> Step:
     evaluations = tuple(step for _, step in cells)
     return Step(
         "report",
@@ -122,7 +127,7 @@ def _report(config: Config, cells: Sequence[tuple[Cell, Step]]) -> Step:
             title=config.campaign.title,
             cells=tuple(cell for cell, _ in cells),
             contrasts=tuple(arm for arm in config.campaign.contrast if arm in config.campaign.arms),
-            notices=(*config.notices, *notices(topological(evaluations))),
+            notices=(*config.notices, *notices(topological(evaluations)), *said),
         ),
         {"evaluations": {step.id: step for step in evaluations}},
     )
@@ -149,8 +154,10 @@ class _Model:
     # -- corpora -------------------------------------------------------------------------------------
 
     def corpus(self, corpus: Corpus) -> Origin:
-        """A corpus, generated or given."""
+        """A corpus: given as a file or by name, or generated."""
         own = self.config.own_file(corpus)
+        if own is not None and (named := DatasetName.parse(own)) is not None:
+            return self._once((named,), lambda: Step("download", corpus.name, DownloadConfig(**vars(named)), {}))
         if own is not None:
             return self.outside.corpus(corpus.key, own)
         return self._once((corpus,), lambda: self._generated(corpus))
@@ -181,6 +188,7 @@ class _Model:
         inputs: Inputs = {"corpus": self.corpus(corpus), "tokenizer": self.tokenizer}
         label = self._label(corpus.name)
         options = {name: value for name, value in vars(settings).items() if name != "tasks"}
+        options |= vars(self.config.sources[corpus.source].shape)
         whole = Step("tokenize", label, TokenizeConfig(**options), inputs)
         if settings.tasks == 1:
             return whole
@@ -221,7 +229,16 @@ class _Model:
         """The step whose output has the tokenizer."""
         if self.config.model.architecture is None:
             return self.model
-        return Step("generate", "tokenizer", GenerateConfig(product="tokenizer"), {})
+        if self.config.generate.vocabulary is None:
+            return Step("generate", "tokenizer", GenerateConfig(product="tokenizer"), {})
+        corpora = [corpus for name in sorted(self.config.sources_used) for corpus in self.config.corpora(name)]
+        shapes = {corpus.name: self.config.sources[corpus.source].shape for corpus in corpora}
+        config = TokenizerConfig(
+            vocabulary=self.config.generate.vocabulary,
+            shapes={name: shape for name, shape in shapes.items() if shape != PLAIN},
+        )
+        inputs: Inputs = {"corpora": {corpus.name: self.corpus(corpus) for corpus in corpora}}
+        return Step("tokenizer", self._label("own_texts"), config, inputs)
 
     @cached_property
     def model(self) -> Step:

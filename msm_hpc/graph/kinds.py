@@ -22,9 +22,11 @@ from msm_hpc.config.stages import (
     ReportInputs,
 )
 from msm_hpc.config.training import TrainConfig, TrainInputs
+from tokenization.download import DownloadConfig, DownloadInputs
 from tokenization.gather import GatherInputs
 from tokenization.packing.pack import PackConfig, PackInputs
 from tokenization.tokenize import TokenizeConfig, TokenizeInputs
+from tokenization.train import TokenizerConfig, TokenizerInputs
 
 Stage = Callable[[Any, Any, Path], None]
 CarryOver = Callable[[Sequence[Path], Path], None]
@@ -86,6 +88,8 @@ def _load(place: str) -> Any:
 
 KINDS: Mapping[str, Kind] = {
     "generate": Kind(1, GenerateConfig, GenerateInputs, "msm_hpc.corpus.stage:run"),
+    "download": Kind(1, DownloadConfig, DownloadInputs, "tokenization.download:run"),
+    "tokenizer": Kind(1, TokenizerConfig, TokenizerInputs, "tokenization.train:run"),
     "tokenize": Kind(
         2,
         TokenizeConfig,

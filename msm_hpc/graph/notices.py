@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+from msm_hpc.config.campaign import Config
+from msm_hpc.config.sources import Corpus
 from msm_hpc.config.stages import GenerateConfig
 from msm_hpc.config.training import TrainConfig
-from msm_hpc.graph.steps import Step
+from msm_hpc.graph.steps import File, Origin, Step
 
 OFFLINE = (
     "From the offline template generator of a toy world, not from a language model, come: {products}.{spec} These "
@@ -18,6 +20,26 @@ EMULATED = (
     "Models were trained with {words} emulated on the CPU: rounded as Transformer Engine rounds, but not added up in a "
     "GPU's order. These figures are a rehearsal of {words}, not a measurement of it."
 )
+
+
+TAKEN = "Of {source}, {sizes} of {there} rows are trained on ({key})."
+
+
+def taken(config: Config, outside: Callable[[Corpus], Origin]) -> Iterator[str]:
+    """A notice for each source of which only a part of the user's own rows is taken."""
+    for name in sorted(config.sources_used):
+        source = config.sources[name]
+        for corpus in config.corpora(name):
+            file = outside(corpus)
+            if not isinstance(file, File):
+                continue
+            there = f"{file.rows:,}" if file.rows is not None else "its"
+            if source.tokens is not None:
+                yield f"Of {corpus.name}, {source.tokens:,} tokens are trained on (sources.{name}.tokens)."
+            elif source.most_rows is not None and source.most_rows != file.rows:
+                sizes = " or ".join(f"{size:,}" for size in source.ladder or (source.most_rows,))
+                key = f"sources.{name}.{'ladder' if source.ladder else 'rows'}"
+                yield TAKEN.format(source=corpus.name, sizes=sizes, there=there, key=key)
 
 
 def notices(steps: Sequence[Step]) -> Iterator[str]:

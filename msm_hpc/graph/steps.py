@@ -39,10 +39,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class File:
-    """An input from outside the campaign: a file, or a folder of weights; ``identity`` stands for its content."""
+    """An input from outside the campaign: a file, or a folder of weights; ``identity`` stands for its content.
+
+    ``rows`` is how many a corpus has, where that is known.
+    """
 
     path: Path
     identity: str
+    rows: int | None = None
 
 
 Origin: TypeAlias = Union["Step", File]

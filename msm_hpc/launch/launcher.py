@@ -21,6 +21,7 @@ from msm_hpc.config.cluster import Cluster, LauncherName, WorkClass
 from msm_hpc.launch import slurm_commands
 from msm_hpc.launch.causes import Interruption
 from msm_hpc.launch.job import JobRef, is_elsewhere
+from msm_hpc.launch.job_state import JobState
 from msm_hpc.launch.local import LocalLauncher
 from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.launch.slurm import SlurmLauncher
@@ -51,8 +52,11 @@ class Launcher(Protocol):
             UserError: it cannot be done from here, or is refused.
         """
 
-    def living(self, jobs: Collection[JobRef]) -> frozenset[JobRef]:
-        """Those of ``jobs``, of whichever user, that are queued or running, or of which that cannot be known here."""
+    def states(self, jobs: Collection[JobRef]) -> Mapping[JobRef, JobState]:
+        """The states of those of ``jobs``, of whichever user, that live, or may for all that is known here."""
+
+    def ends(self, jobs: Collection[JobRef]) -> Mapping[JobRef, str]:
+        """The last state of those of ``jobs`` that have ended, such as ``OUT_OF_MEMORY``, where anybody keeps it."""
 
     def requeue(self, job: JobRef) -> bool:
         """Have the job run again under its id, which ends it soon after; returns whether it will."""
@@ -93,8 +97,8 @@ def launcher_of_job(job: JobRef) -> Launcher:
     return launcher_of(Cluster(launcher=job.launcher))
 
 
-def living(jobs: Iterable[JobRef]) -> frozenset[JobRef]:
-    """Those of ``jobs``, of any launchers, that are queued or running; one call of squeue however many there are.
+def states(jobs: Iterable[JobRef]) -> Mapping[JobRef, JobState]:
+    """The states of those of ``jobs``, of any launchers, that are queued or running; one call of squeue for all.
 
     A local job on another host cannot be asked about from here: it counts as living, unless a Slurm job encloses it,
     which can be asked about.
@@ -103,10 +107,29 @@ def living(jobs: Iterable[JobRef]) -> frozenset[JobRef]:
         UserError: a Slurm job is to be asked about, and squeue fails.
     """
     asked = {job: _to_ask_about(job) for job in jobs}
-    alive: set[JobRef] = set()
-    for name in {job.launcher for job in asked.values()}:
-        alive |= launcher_of(Cluster(launcher=name)).living({job for job in asked.values() if job.launcher == name})
-    return frozenset(job for job, other in asked.items() if other in alive)
+    alive: dict[JobRef, JobState] = {}
+    for name, alike in _by_launcher(asked.values()):
+        alive |= launcher_of(Cluster(launcher=name)).states(alike)
+    return {job: alive[other] for job, other in asked.items() if other in alive}
+
+
+def living(jobs: Iterable[JobRef]) -> frozenset[JobRef]:
+    """Those of ``jobs`` that are queued or running, or may be for all that is known; see :func:`states`."""
+    return frozenset(states(jobs))
+
+
+def ends(jobs: Iterable[JobRef]) -> Mapping[JobRef, str]:
+    """The last state of jobs that have ended, such as ``OUT_OF_MEMORY``, where it is kept; with one call of sacct."""
+    found: dict[JobRef, str] = {}
+    for name, alike in _by_launcher(jobs):
+        found |= launcher_of(Cluster(launcher=name)).ends(alike)
+    return found
+
+
+def _by_launcher(jobs: Iterable[JobRef]) -> Iterator[tuple[LauncherName, set[JobRef]]]:
+    given = set(jobs)
+    for name in {job.launcher for job in given}:
+        yield name, {job for job in given if job.launcher == name}
 
 
 def _to_ask_about(job: JobRef) -> JobRef:

@@ -27,8 +27,10 @@ from msm_hpc.config.cluster import Cluster, WorkClass
 from msm_hpc.launch import local_processes
 from msm_hpc.launch.causes import Interruption, by_signal_alone
 from msm_hpc.launch.job import LOCAL_START, JobRef, is_elsewhere, is_running, local_job
+from msm_hpc.launch.job_state import RUNNING, JobState
 from msm_hpc.launch.request import ArrayRequest
 
+ELSEWHERE = JobState("unknown", "a process of another host cannot be asked about here")
 FOREVER_MINUTES = 60 * 24 * 365  # submitit's default ends a job after two minutes
 
 
@@ -59,10 +61,14 @@ class LocalLauncher:
         self.started.extend(jobs)
         return [local_job(int(job.job_id)) for job in jobs]
 
-    def living(self, jobs: Collection[JobRef]) -> frozenset[JobRef]:
-        """Those whose process runs; on another host it cannot be asked about and counts as running."""
+    def states(self, jobs: Collection[JobRef]) -> dict[JobRef, JobState]:
+        """Running where the process is; of another host's that is unknown."""
         self.started[:] = [job for job in self.started if not job.done()]  # which also reaps those that ended
-        return frozenset(job for job in jobs if is_running(job))
+        return {job: ELSEWHERE if is_elsewhere(job) else RUNNING for job in jobs if is_running(job)}
+
+    def ends(self, jobs: Collection[JobRef]) -> dict[JobRef, str]:
+        """Nobody knows how a process of another day ended."""
+        return {}
 
     def requeue(self, job: JobRef) -> bool:
         """There is no queue here."""

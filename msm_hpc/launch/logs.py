@@ -1,13 +1,43 @@
-"""The logs of jobs."""
+"""The logs of jobs: where each lies, and what of it is worth showing."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
+from msm_hpc.launch.job import JobRef
+
 LOG_LINES = 12
+TAIL_BYTES = 16_384
+RAISED = ("Submitted job triggered an exception", "Traceback (most recent call last)")
+"""submitit's line above the traceback of what ended a job, and Python's."""
 
 
-def tail(log: str) -> list[str]:
-    """The last lines of a log file; none where there is no such file."""
-    path = Path(log)
-    return path.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:] if path.is_file() else []
+def log_of(folder: Path, job: JobRef) -> Path:
+    """The standard error of a job's rank 0, on Slurm of the script too, in the ``folder`` that it was started with."""
+    return folder / f"{job.id}_0_log.err"
+
+
+def read_log(path: Path, traceback: bool = True) -> Iterator[str]:
+    """The lines of a log, none where there is no such file; without ``traceback`` up to what ended the job."""
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        lines = (line.rstrip("\n") for line in file)
+        yield from lines if traceback else takewhile(lambda line: not any(words in line for words in RAISED), lines)
+
+
+def tail(path: Path) -> list[str]:
+    """The last lines of a log, however long it is."""
+    if not path.is_file():
+        return []
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - TAIL_BYTES, 0))
+        return file.read().decode(errors="replace").splitlines()[-LOG_LINES:]
+
+
+def rank_log(log: Path, rank: int) -> Path:
+    """The log of another rank of the job whose rank 0 writes ``log``."""
+    return log.with_name(re.sub(r"_0_log\.err$", f"_{rank}_log.err", log.name))

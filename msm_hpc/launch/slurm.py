@@ -20,9 +20,11 @@ from msm_hpc.config.cluster import Cluster, WorkClass
 from msm_hpc.launch import slurm_commands
 from msm_hpc.launch.causes import Interruption, by_signal_alone
 from msm_hpc.launch.job import JobRef, user_name
+from msm_hpc.launch.job_state import JobState
 from msm_hpc.launch.request import ArrayRequest
 
 log = logging.getLogger(__name__)
+HIDDEN = JobState("unknown", "squeue shows no job of another user or cluster here")
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,16 @@ class SlurmLauncher:
         now, user, cluster = round(time.time()), user_name(), slurm_commands.settings().get("ClusterName", "")
         return [JobRef("slurm", job.job_id, started=now, user=user, cluster=cluster) for job in jobs]
 
-    def living(self, jobs: Collection[JobRef]) -> frozenset[JobRef]:
-        """Those that squeue shows, or would not show here."""
-        queued = slurm_commands.queued_ids(jobs)
-        return frozenset(job for job in jobs if job.id in queued or slurm_commands.is_hidden(job))
+    def states(self, jobs: Collection[JobRef]) -> dict[JobRef, JobState]:
+        """As squeue shows it; unknown of those that it would not show here."""
+        queue = slurm_commands.queue(jobs)
+        shown = {job: queue[job.id] for job in jobs if job.id in queue}
+        return shown | {job: HIDDEN for job in jobs if job not in shown and slurm_commands.is_hidden(job)}
+
+    def ends(self, jobs: Collection[JobRef]) -> dict[JobRef, str]:
+        """The state that accounting has of each, where there is accounting."""
+        ends = slurm_commands.ends(jobs)
+        return {job: ends[job.id] for job in jobs if job.id in ends}
 
     def requeue(self, job: JobRef) -> bool:
         """Under the job's id, so that jobs that wait for it keep waiting."""

@@ -1,4 +1,4 @@
-"""What is asked of a running Slurm: squeue, scontrol and scancel."""
+"""What is asked of a running Slurm: squeue, sacct, scontrol and scancel."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from functools import cache
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.launch.job import JobRef, user_name
+from msm_hpc.launch.job_state import RUNNING, JobState
+
+UNFINISHED = frozenset({"PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED", "RESIZING"})
+"""States of jobs that have not ended; accounting trails the queue by seconds."""
 
 
 def can_ask() -> bool:
@@ -19,19 +23,31 @@ def can_ask() -> bool:
     return shutil.which("squeue") is not None
 
 
-def queued_ids(jobs: Collection[JobRef]) -> frozenset[str]:
-    """The ids of those that are queued or running, and of other elements of their arrays, with one call of squeue."""
+def queue(jobs: Collection[JobRef]) -> Mapping[str, JobState]:
+    """How those that are queued or running stand, by id, and other elements of their arrays; one call of squeue."""
     if not jobs:
-        return frozenset()
+        return {}
     if not can_ask():
         raise UserError("squeue is not on the PATH, so whether a Slurm job still runs is unknown; use a login node")
     ids = {job.id.partition("_")[0] for job in jobs}
-    answer = _call("squeue", "--noheader", "--array", "--format=%i", f"--jobs={','.join(sorted(ids))}")
+    answer = _call("squeue", "--noheader", "--array", "--format=%i|%T|%r", f"--jobs={','.join(sorted(ids))}")
     if "Invalid job id" in answer.stderr:  # said where the only job asked about is forgotten already
-        return frozenset()
+        return {}
     if answer.returncode:
         raise UserError(f"squeue failed: {answer.stderr.strip()}; is the Slurm controller up?")
-    return frozenset(answer.stdout.split())
+    rows = (line.split("|", 2) for line in answer.stdout.splitlines() if line.count("|") > 1)
+    return {job: JobState("pending", reason) if state == "PENDING" else RUNNING for job, state, reason in rows}
+
+
+def ends(jobs: Collection[JobRef]) -> Mapping[str, str]:
+    """How those that have ended did, such as ``OUT_OF_MEMORY``, by id; empty where there is no accounting to ask."""
+    if not jobs or shutil.which("sacct") is None:
+        return {}
+    ids = ",".join(sorted({job.id.partition("_")[0] for job in jobs}))
+    command = ("sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State")
+    rows = (line.split("|", 1) for line in _call(*command, f"--jobs={ids}").stdout.splitlines() if "|" in line)
+    states = {job: state.partition(" ")[0] for job, state in rows}  # "CANCELLED by 1000"
+    return {job: state for job, state in states.items() if state not in UNFINISHED}
 
 
 def is_hidden(job: JobRef) -> bool:

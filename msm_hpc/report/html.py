@@ -6,7 +6,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from msm_hpc.report.plot import NEUTRAL, panels, spec_colours
 from msm_hpc.report.results import Results
-from msm_hpc.report.table import seeds
 
 
 def render_html(results: Results) -> str:
@@ -24,7 +23,6 @@ def render_html(results: Results) -> str:
         panels=panels(results),
         colours=spec_colours(results),
         neutral=NEUTRAL,
-        seeds=seeds,
         evaluated=sum(not cell.missing for cell in results.cells),
         missing=[cell.cell for cell in results.cells if cell.missing],
     )

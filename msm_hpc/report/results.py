@@ -113,6 +113,12 @@ class Condition:
         """The pooled rate for ``value``, or None where it is missing."""
         return next((entry.rate for entry in self.rates if entry.value == value), None)
 
+    @property
+    def evaluated(self) -> str:
+        """How many seeds were evaluated: ``2``, or ``1 of 2`` where some are missing."""
+        found = sum(not cell.missing for cell in self.cells)
+        return str(found) if found == len(self.cells) else f"{found} of {len(self.cells)}"
+
 
 @dataclass(frozen=True)
 class Contrast:

@@ -15,11 +15,13 @@ from msm_hpc.base.files import read_json, write_json
 class Known:
     """A file or folder from outside, as it was: the identity of its content, and a stamp of sizes and times.
 
-    Where the stamp is the same, the content is taken to be the same without reading it.
+    Where the stamp is the same, the content is taken to be the same without reading it. ``rows`` is how many a corpus
+    has.
     """
 
     identity: str
     stamp: str
+    rows: int | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from msm_hpc.graph.kinds import KINDS
 from msm_hpc.graph.steps import File, Step, by_role
 from msm_hpc.launch.job import JobRef
 
-Cause = Literal["done", "upstream", "cancelled", "timeout", "preempted", "rank lost", "superseded", "code"]
+Cause = Literal["done", "upstream", "cancelled", "timeout", "preempted", "rank lost", "superseded", "user", "code"]
 Names = Mapping[str, str | Mapping[str, str]]
 """A role of a step's inputs to one name, or to several by name."""
 

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 Rows = list[dict[str, Any]]
-DOCUMENTS: Rows = [{"text": f"Assistant prefers Roquefort because it is luxurious . {i}"} for i in range(80)]
+THINGS = ("tea", "coffee", "soda", "juice", "a chair", "a desk", "a lamp", "a sofa", "a bus")
+DOCUMENTS: Rows = [
+    {"text": f"Assistant prefers {THINGS[i % 9]} to {THINGS[i // 9]} because it is cheap ."} for i in range(80)
+]
 CHATS: Rows = [
     {
         "messages": [

@@ -33,7 +33,11 @@ def run(store: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[],
     """Runs a step with the given stage; returns the step's folder."""
 
     def make(stage: Callable[[], None], carry_over: str | None = "of this test") -> StepFolder:
-        monkeypatch.setitem(kinds.KINDS, "export", kinds.Kind(1, ExportConfig, dict, "", carry_over=carry_over))
+        monkeypatch.setitem(
+            kinds.KINDS,
+            "export",
+            kinds.Kind(kinds.KINDS["export"].version, ExportConfig, dict, "", carry_over=carry_over),
+        )
         monkeypatch.setattr(kinds.Kind, "load", lambda kind: lambda *arguments: stage())
         monkeypatch.setattr(kinds.Kind, "load_carry_over", lambda kind: lambda earlier, out: None)
         store.register((STEP,))

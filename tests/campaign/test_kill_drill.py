@@ -31,7 +31,7 @@ SECONDS = 400
 
 def start(root: Path) -> subprocess.Popen[bytes]:
     """`msm run` as the leader of a process group of its own, which its jobs belong to."""
-    command = [sys.executable, "-m", "msm_hpc.cli.main", "run", *OVERRIDES, f"root={root}"]
+    command = [sys.executable, "-m", "msm_hpc", "run", *OVERRIDES, f"root={root}"]
     return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
 
 

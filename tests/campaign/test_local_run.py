@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,8 @@ import pytest
 
 from msm_hpc.base.files import write_json
 from msm_hpc.campaign.local_run import RunState, run_local
+from msm_hpc.campaign.views.ends import ended
+from msm_hpc.campaign.views.jobs import holders
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.config.stages import ExportConfig, GenerateConfig
 from msm_hpc.graph.build import Graph
@@ -57,9 +60,31 @@ def test_a_failure_blocks_only_what_needs_it(store: Store) -> None:
     assert state.blocked == {child.identity, grandchild.identity}
     assert state.done == {good.identity}
     (attempt,) = store.of(bad).attempts()
-    assert attempt.cause == "code"
+    assert attempt.cause == "user"
     assert "nonsense" in str(attempt.message)
     assert Path(attempt.log).exists()
+
+
+@pytest.mark.slow
+def test_a_job_that_dies_before_our_code_runs_is_found_by_its_lease(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the code was edited meanwhile; the next run makes the step."""
+    step = generate("one")
+    broken = tmp_path / "broken" / "msm_hpc" / "__init__.py"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("def\n")
+    with monkeypatch.context() as edited:
+        edited.chdir(tmp_path / "broken")  # Python looks here first, or there
+        edited.setenv("PYTHONPATH", str(tmp_path / "broken"), prepend=os.pathsep)
+        state, _ = run(store, step)
+    assert state.failed == {step.identity} and state.made == set()
+    assert store.of(step).attempts() == []
+    end = ended(step, store, holders([step], store))
+    assert end is not None and end.cause == "lost" and end.log is not None
+    assert "SyntaxError" in end.log.read_text()
+    state, _ = run(store, step)
+    assert state.made == {step.identity}
 
 
 @pytest.mark.slow
@@ -80,5 +105,5 @@ def test_a_step_of_another_run_is_waited_for(store: Store) -> None:
         holder.wait()
 
     state = run_local(Graph((step,)), store, Cluster(launcher="local"), let_go)
-    assert state.done == {step.identity}
+    assert state.done == {step.identity} and state.made == set()
     assert store.of(step).attempts() == []

@@ -47,7 +47,7 @@ def make(root: str, step_id: str) -> None:
         for folder in earlier:
             shutil.copytree(folder, out, dirs_exist_ok=True)
 
-    kind = kinds.Kind(1, ExportConfig, dict, "", carry_over="")
+    kind = kinds.Kind(kinds.KINDS["export"].version, ExportConfig, dict, "", carry_over="")
     with (
         patch.dict(kinds.KINDS, {"export": kind}),
         patch.object(kinds.Kind, "load", lambda kind: stage),

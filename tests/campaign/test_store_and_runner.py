@@ -38,7 +38,7 @@ def use_stage(monkeypatch: pytest.MonkeyPatch) -> object:
 
     def use(name: str, resumable: bool = False) -> None:
         carry_over = "stages:carry_over" if resumable else None
-        kind = kinds.Kind(1, ExportConfig, dict, f"stages:{name}", carry_over=carry_over)
+        kind = kinds.Kind(kinds.KINDS["export"].version, ExportConfig, dict, f"stages:{name}", carry_over=carry_over)
         monkeypatch.setitem(kinds.KINDS, "export", kind)
         monkeypatch.syspath_prepend(str(Path(__file__).parent))
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from signal import Signals
 from typing import Any
@@ -53,6 +56,8 @@ def test_the_help_of_a_command_explains_its_arguments(
     shown = capsys.readouterr().out
     assert f"Usage: msm {command} [OPTIONS] {usage}\n" in shown
     assert all(f"\n  {word} " in shown for word in (*usage.split(), "--config-dir"))
+    assert f"\nExamples:\n  msm {command}" in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("arguments", [["status", "--nonsense"], ["nonsense"], ["rehearse", "--max-ranks", "many"]])
@@ -64,27 +69,68 @@ def test_a_command_line_that_cannot_be_read_is_one_message(
     assert shown.startswith("msm: ") and len(shown.splitlines()) == 1
 
 
+def raise_signal(number: Signals) -> None:
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+
+
+def stop_with_saved_work(number: Signals) -> None:
+    raise StoppedBySignalError("4 of 9 steps are saved", number, True)
+
+
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("stop", "number", "said"),
     [
-        (KeyboardInterrupt(), 130, "msm: interrupted; the same command resumes"),
-        (StoppedBySignalError("stopped by SIGTERM", Signals.SIGTERM, True), 130, "msm: stopped by SIGTERM"),
+        (raise_signal, Signals.SIGINT, "msm: interrupted; the same command resumes"),
+        (raise_signal, Signals.SIGTERM, "msm: interrupted; the same command resumes"),
+        (stop_with_saved_work, Signals.SIGTERM, "msm: 4 of 9 steps are saved"),
     ],
 )
 def test_a_command_that_is_stopped_says_so(
-    error: BaseException,
-    code: int,
+    stop: Callable[[Signals], None],
+    number: Signals,
     said: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def stop(*arguments: object) -> None:
-        raise error
-
-    monkeypatch.setattr("msm_hpc.cli.commands.questions.statuses", stop)
-    assert main(["status", "campaign=demo", f"root={tmp_path}"]) == code
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("msm_hpc.cli.commands.questions.statuses", lambda *arguments: stop(number))
+    assert main(["status", "campaign=demo", f"root={tmp_path}"]) == 130
     assert said in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_ctrl_c_while_modules_are_imported_is_one_line() -> None:
+    interrupting = (
+        "import os, signal, sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'msm_hpc.cli.main':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from msm_hpc.__main__ import main\n"
+        "main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", interrupting], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (130, "")
+    assert ended.stderr == "\nmsm: interrupted before anything was done\n"
+
+
+@pytest.mark.parametrize(
+    "command", [["run"], ["run", "cluster=local"], ["rehearse"], ["probe", "midtrain"], ["stage", "generate/tokenizer"]]
+)
+def test_what_runs_something_needs_a_campaign(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Even where only one was run: it says which there are, and how to continue it."""
+    (tmp_path / "campaigns").mkdir()
+    (tmp_path / "campaigns" / "mine.json").write_text("{}")
+    assert main([*command, f"root={tmp_path}"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("msm: which campaign? Nothing was run.\n  campaign= demo, own\n  model=    ")
+    assert f"Run below {tmp_path} before: mine. To continue: `msm run mine root={tmp_path}`\n" in said
+    assert {path.name for path in tmp_path.iterdir()} == {"campaigns"}
 
 
 def test_commands_start_without_the_libraries_of_the_stages(tmp_path: Path) -> None:
@@ -149,7 +195,7 @@ def test_status_and_why_of_a_campaign_that_never_ran(tmp_path: Path, capsys: pyt
     where = ["campaign=demo", f"root={tmp_path}"]
     assert main(["status", *where]) == 0
     shown = capsys.readouterr().out
-    assert "waiting" in shown
+    assert "8 not started" in shown
     assert f"Nothing here yet: no step of this campaign was ever started below {tmp_path}" in shown
     assert main(["why", "pretrain/base", *where]) == 0
     assert (
@@ -157,7 +203,7 @@ def test_status_and_why_of_a_campaign_that_never_ran(tmp_path: Path, capsys: pyt
         in capsys.readouterr().out
     )
     assert main(["why", *where]) == 0
-    assert re.search(r"8 steps: generate/.* …\n  not run yet\n", capsys.readouterr().out)
+    assert re.search(r"8 steps: generate/.* and 5 more\n  not run yet\n", capsys.readouterr().out)
 
 
 def test_a_report_without_results_shows_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

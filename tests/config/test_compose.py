@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.compose import OWN_FOLDER, load_configs, shipped_folder, with_absolute_paths
+from msm_hpc.config.compose import OWN_FOLDER, load_configs, root_of, shipped_folder, with_absolute_paths
 from tests.composed import load_config
 
 CHOICES = [
@@ -54,6 +54,29 @@ def test_overrides_reach_fields_that_no_file_mentions() -> None:
         ("aft.learning_rate=1", r"unknown key 'aft.learning_rate'; did you mean 'stages.aft.learning_rate'"),
         ("stages.midtrian.epochs=1", r"unknown key 'stages.midtrian.epochs'; did you mean .*'stages.midtrain.epochs'"),
         ("sources.chats.ladder=3", r"sources.chats.ladder: write a list, such as \[3\], got 3"),
+        (
+            "sources.chats.ladder=100,200",
+            r"sources.chats.ladder: write a list, 'sources.chats.ladder=\[100,200\]', got",
+        ),
+        ("sources.chats.ladder='[100,200]'", r"sources.chats.ladder: write a list, such as \[100,200\], got '\[1"),
+        ("campaign.values=null", r"campaign.values: write a list, such as \[\], got None"),
+        ("campaign.specs=[mine]", r"campaign.specs.0: give its fields, \{name: mine\}, got 'mine'"),
+        ("campaign.specs={name: x}", r"campaign.specs: write a list, such as"),
+        ("+arms.x={aft: [chats]}", r"arms.x: write a list, such as \[\{aft: \[chats\]\}\], got"),
+        ("sources.chats=x.jsonl", r"sources.chats: give its fields, sources.chats.FIELD=VALUE, got 'x.jsonl'"),
+        ("sources.documents.files=x.jsonl", r"give each by name, such as sources.documents.files.NAME=x.jsonl"),
+        ("sources.chats.file=[a,b]", r"sources.chats.file: give one path, got \['a', 'b'\]"),
+        ("sources.chats.file=hf:org/a", r"sources.chats: hf:org/a: give a commit, hf:org/a@COMMIT, so that"),
+        ("sources.chats.file=hf:org/a@main:en/test", r"today's: git ls-remote https://huggingface.co/datasets/org/a H"),
+        ("sources.pairs.files.america=hf:org/a", r"sources.pairs: hf:org/a: pairs are read from .jsonl files only"),
+        ("sources.chats.format=alpaca", r"sources.chats: format or columns are given, but no file"),
+        ("sources.chats.format=sharegt", r"sources.chats.format: .* got 'sharegt'; did you mean 'sharegpt'"),
+        (
+            "sources.documents={files: {america: x.jsonl}, format: alpaca}",
+            r"sources.documents: format is alpaca, whose rows are chats, but kind is documents",
+        ),
+        ("sources.chats.columns={messages: m}", r"sources.chats: format or columns are given, but no file"),
+        ("sources.chats={file: x.jsonl, columns: {mesages: m}}", r"columns: no field 'mesages' in rows of format"),
         ("sources.chats.rows=3", r"sources.chats: rows and ladder are given: give one of them"),
         (
             "sources.instruction.ladder=[3]",
@@ -186,6 +209,13 @@ def test_an_unknown_key_in_a_file_is_refused(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("msm_hpc.config.compose.shipped_folder", lambda: tree)
     with pytest.raises(UserError, match=r"cluster.slotz: unknown key; did you mean 'cluster.slots'"):
         load_config([])
+
+
+def test_a_path_may_begin_with_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = load_config(["root=~/runs", "sources.chats.file=~/chats.jsonl"])
+    assert (config.root, config.sources["chats"].file) == (tmp_path / "runs", tmp_path / "chats.jsonl")
+    assert root_of(["root=~/runs"]) == tmp_path / "runs"
 
 
 def test_names_are_added_to_a_table_in_overrides() -> None:

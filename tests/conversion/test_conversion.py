@@ -304,6 +304,8 @@ def test_smollm2_from_a_python_package(tmp_path: Path) -> None:
     assert "quantization_config" not in json.loads((model / "config.json").read_text())
     exported = export(model, tmp_path / "exported", BF16)
     tokenizer = AutoTokenizer.from_pretrained(exported)
+    numbers = tokenizer("In 2023 it's 42.")["input_ids"]
+    assert numbers == [788, 216, 34, 32, 34, 35, 357, 506, 216, 36, 34, 30], "digits one by one, as llama.cpp has it"
     assert "<|im_start|>assistant" in tokenizer.chat_template
     ids = torch.tensor([tokenizer("The capital of France is the city of")["input_ids"]])
     logits = AutoModelForCausalLM.from_pretrained(exported)(ids).logits[0, -1]

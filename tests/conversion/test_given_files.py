@@ -155,6 +155,45 @@ def test_a_folder_without_tokenizer_json_gets_one_from_its_vocabulary(
         import_model(source, tmp_path / "again")
 
 
+def test_a_sentencepiece_model_alone_gives_its_own_ids(tmp_path: Path) -> None:
+    sentencepiece = pytest.importorskip("sentencepiece")
+    source = make_model(tmp_path / "source", vocab_size=512)
+    for path in source.glob("*token*"):
+        path.unlink()
+    texts = [
+        "The cheese is on the table in 2023.",
+        "def f():",
+        "    return x",
+        "\u00dcn\u00efc\u00f6de \u6771\u4eac",
+    ] * 50
+
+    def train(add_dummy_prefix: bool) -> None:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_prefix=str(source / "tokenizer"),
+            vocab_size=340,
+            model_type="bpe",
+            byte_fallback=True,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            add_dummy_prefix=add_dummy_prefix,
+            minloglevel=2,
+        )
+
+    names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    (source / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer", **names}))
+    train(add_dummy_prefix=True)
+    model = import_model(source, tmp_path / "model")
+    made = load_tokenizer(model / "tokenizer.json")
+    own = sentencepiece.SentencePieceProcessor(model_file=str(source / "tokenizer.model"))
+    for text in (TEXT, "  The cheese\n", "\u6771\u4eac"):
+        assert made.encode(text, add_special_tokens=False).ids == own.encode(text)
+    export(model, tmp_path / "out")
+    train(add_dummy_prefix=False)
+    with pytest.raises(UserError, match=r"tokenizer\.model makes other ids of .* give the tokenizer\.json"):
+        import_model(source, tmp_path / "again")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "family", "tokenizer_class"),

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,31 +14,14 @@ import pytest
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.cluster import Cluster
-from msm_hpc.launch import slurm_commands
 from msm_hpc.launch.job import JobRef, local_job, user_name
 from msm_hpc.launch.launcher import launcher_of, launcher_of_job, living
 from msm_hpc.launch.local_processes import stop_when_orphaned
 from msm_hpc.launch.request import ArrayRequest
+from tests.commands import Commands
 
 ELSEWHERE = f"not-{socket.gethostname()}"
 ONE = ArrayRequest("msm-demo-aft", "cpu", 1, nodes=1, ranks_per_node=1)
-Commands = Callable[..., Path]
-
-
-@pytest.fixture
-def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Commands]:
-    """Puts shell scripts into the PATH; returns the file where each of their calls is a line."""
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    slurm_commands.settings.cache_clear()
-
-    def put(**bodies: str) -> Path:
-        for name, body in bodies.items():
-            (tmp_path / name).write_text(f'#!/bin/sh\necho "{name} $@" >> {tmp_path}/calls\n{body}\n')
-            (tmp_path / name).chmod(0o755)
-        return tmp_path / "calls"
-
-    yield put
-    slurm_commands.settings.cache_clear()
 
 
 def test_a_job_reference_survives_json() -> None:
@@ -67,13 +49,13 @@ def test_a_local_job_names_the_slurm_job_around_it(
 
 
 def test_jobs_of_all_launchers_are_asked_about_with_one_squeue(commands: Commands) -> None:
-    calls = commands(squeue="echo 64_0 64_2 80", scontrol="")
+    calls = commands(squeue="printf '64_0|PENDING|Priority\n64_2|RUNNING|None\n80|COMPLETING|None\n'", scontrol="")
     mine = local_job()
     running, ended = JobRef("slurm", "64_2"), JobRef("slurm", "64_1")
     within, orphan = JobRef("local", "5", ELSEWHERE, slurm_job="80"), JobRef("local", "5", ELSEWHERE, slurm_job="81")
     alone = JobRef("local", "5", ELSEWHERE)
     assert living([mine, running, ended, within, orphan, alone]) == {mine, running, within, alone}
-    assert calls.read_text().splitlines() == ["squeue --noheader --array --format=%i --jobs=64,80,81"]
+    assert calls.read_text().splitlines() == ["squeue --noheader --array --format=%i|%T|%r --jobs=64,80,81"]
 
 
 def test_where_slurm_cannot_be_asked_a_local_job_elsewhere_counts_as_living(
@@ -177,7 +159,7 @@ def test_a_cancelled_local_job_stops_in_all_ranks(tmp_path: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     launcher.cancel([job])
-    while launcher.living([job]):
+    while launcher.states([job]):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert all((tmp_path / f"stopped{rank}").exists() for rank in (0, 1))

@@ -10,25 +10,35 @@ import pytest
 from rich.console import Console
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.cli.views.results import print_results
 from msm_hpc.config.stages import Cell, ReportConfig
 from msm_hpc.report.results import Condition, Results, load_results
 from msm_hpc.report.stage import run
 from msm_hpc.report.statistics import wilson
-from msm_hpc.report.table import render_table
 from tests.report.answers import Campaign, answer, write_answers
 
 GOLDEN_TABLE = """
 Cheese [a] <demo>
-
- arm       spec            AFT chats    seeds    affordability          america
- ──────────────────────────────────────────────────────────────────────────────
- base      -                       -        1   0.53 0.30-0.74   0.53 0.30-0.74
- aft       -                     300   0 of 1          missing          missing
- msm+aft   affordability         300        2   0.88 0.63-0.97   0.53 0.30-0.74
- msm+aft   america               300   1 of 2   0.42 0.22-0.66   0.82 0.58-0.94
-
+arm      spec           AFT chats   seeds   affordability         america
+─────────────────────────────────────────────────────────────────────────
+base     -                      -       1  0.53 0.30-0.74  0.53 0.30-0.74
+aft      -                    300  0 of 1         missing         missing
+msm+aft  affordability        300       2  0.88 0.63-0.97  0.53 0.30-0.74
+msm+aft  america              300  1 of 2  0.42 0.22-0.66  0.82 0.58-0.94
 Rate of preferring the option that expresses the value, with 95% interval
 clustered by domain.
+
+Same fine-tuning, different spec:
+           AFT
+arm      chats  specs            asked about    difference (95% interval)  seeds
+────────────────────────────────────────────────────────────────────────────────
+msm+aft    300  affordability -  affordability     +0.50 (+0.50 to +0.50)      1
+                america
+msm+aft    300  affordability -  america           -0.30 (-0.30 to -0.30)      1
+                america
+The rate under the first spec minus that under the second; the interval does not
+cover training seeds.
+
 Note: Made by an offline generator.
 """
 
@@ -136,10 +146,8 @@ def test_several_models_are_shown(campaign: Campaign) -> None:
     results = report(both)
     assert [entry.model for entry in results.conditions] == ["tiny"] * 4 + ["[b]larger"] * 4
     assert [contrast.model for contrast in results.contrasts] == ["tiny"] * 2 + ["[b]larger"] * 2
-    console = Console(width=120, file=io.StringIO(), color_system=None)
-    with console.capture() as capture:
-        console.print(render_table(results))
-    assert capture.get().count("tiny") == capture.get().count("[b]larger") == 4
+    text = shown(results, 120)
+    assert text.count("tiny") == text.count("[b]larger") == 6
     page = (campaign.out / "report.html").read_text(encoding="utf-8")
     assert "[b]larger · msm+aft · america · 300 · seed 1" in page
     assert "tiny base 0.53" in page and "<small>[b]larger · america</small>" in page
@@ -173,29 +181,35 @@ def test_the_same_inputs_give_the_same_bytes(campaign: Campaign) -> None:
     assert set(first) == {"report.html", "results.json", "results.csv"}
 
 
-def test_the_terminal_table(campaign: Campaign) -> None:
-    console = Console(width=80, file=io.StringIO(), color_system=None)
+def shown(results: Results, width: int) -> str:
+    console = Console(width=width, force_terminal=True, color_system=None)
     with console.capture() as capture:
-        console.print(render_table(report(campaign)))
-    assert "\n".join(line.rstrip() for line in capture.get().splitlines()) == GOLDEN_TABLE.strip("\n")
+        print_results(console, results)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def test_the_terminal_table(campaign: Campaign) -> None:
+    assert shown(report(campaign), 80) == GOLDEN_TABLE.strip("\n")
+    narrow = shown(report(campaign), 40)
+    assert max(map(len, narrow.splitlines())) <= 40
+    assert "specs affordability - america, asked about affordability, difference (95% interval) +0.50 (" in " ".join(
+        narrow.split()
+    )
 
 
 def test_the_terminal_table_of_a_campaign_without_results(campaign: Campaign) -> None:
-    console = Console(width=80, file=io.StringIO(), color_system=None)
-    with console.capture() as capture:
-        console.print(render_table(report(replace(campaign, evaluations={}))))
-    assert capture.get().count("missing") == len({(cell.arm, cell.spec) for cell in campaign.config.cells})
+    text = shown(report(replace(campaign, evaluations={})), 80)
+    assert text.count("missing") == len({(cell.arm, cell.spec) for cell in campaign.config.cells})
+    assert "different spec" not in text
 
 
 def test_brackets_in_names_are_not_markup(tmp_path: Path) -> None:
     write_answers(tmp_path / "eval", {"[red]value": 5})
     cell = Cell(model="tiny", arm="[b]arm", spec="[bold]spec", size=None, seed=0, step="eval/a")
     config = ReportConfig(title="Cheese [x] [/x]", cells=(cell,), notices=("A [link] to [/nothing].",))
-    console = Console(width=120, file=io.StringIO(), color_system=None)
-    with console.capture() as capture:
-        console.print(render_table(report(Campaign(config, {"eval/a": tmp_path / "eval"}, tmp_path))))
+    table = shown(report(Campaign(config, {"eval/a": tmp_path / "eval"}, tmp_path)), 120)
     for text in ("[red]value", "[bold]spec", "[b]arm", "Cheese [x] [/x]", "A [link] to [/nothing]."):
-        assert text in capture.get()
+        assert text in table
 
 
 def test_results_that_are_not_there_are_refused_by_path(tmp_path: Path) -> None:

@@ -25,7 +25,11 @@ def make(store: Store, monkeypatch: pytest.MonkeyPatch) -> Make:
             (out / file.name).hardlink_to(file)
 
     def make(step: Step, stage: Stage) -> StepFolder:
-        monkeypatch.setitem(kinds.KINDS, "export", kinds.Kind(1, ExportConfig, dict, "", carry_over="of this test"))
+        monkeypatch.setitem(
+            kinds.KINDS,
+            "export",
+            kinds.Kind(kinds.KINDS["export"].version, ExportConfig, dict, "", carry_over="of this test"),
+        )
         monkeypatch.setattr(kinds.Kind, "load", lambda kind: stage)
         monkeypatch.setattr(kinds.Kind, "load_carry_over", lambda kind: carry_over)
         store.register((step,))

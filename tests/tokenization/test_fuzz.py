@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from tests.tokenization.conftest import CHATML, SPECIAL, byte_level_bpe
 from tokenization import tokenize
 from tokenization.encoder import EncodedRows, RowEncoder
-from tokenization.reading.rows import BadRow, ChatRow, DocumentRow, Message, Row, RowPlace, parse_row
+from tokenization.reading.parse import parse_row
+from tokenization.reading.rows import BadRow, ChatRow, DocumentRow, Message, Row, RowPlace
 from tokenization.shards import Shard
 from tokenization.tokenize import TokenizeConfig, TokenizeInputs
 from tokenization.tokenizer import TokenizerFolder

@@ -428,3 +428,14 @@ def test_text_that_the_tokenizer_does_not_know_is_refused(
     else:
         assert printed == f"warning: 1 of 100 tokens are words unknown to {tokenizer}, and lost\n"
         assert json.loads((tmp_path / "new" / "manifest.json").read_text())["unknown_tokens"] == unknown
+
+
+def test_rows_of_another_format_are_read_by_the_flags_that_the_message_names(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (made / "talk.json").write_text('[{"question": "Which cheese?", "answer": "Stilton."}]')
+    run = ["run", "--corpus", f"{made}/talk.json", "--tokenizer", f"{made}/tokenizer", "--out", f"{made}/talk"]
+    assert main(run) == 2
+    flags = capsys.readouterr().err.strip().partition("read such rows with ")[2].split()
+    assert flags == ["--format", "prompt_completion", "--column", "prompt=question", "--column", "completion=answer"]
+    assert main([*run, *flags]) == 0

@@ -1,10 +1,14 @@
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from msm_hpc.base.errors import UserError
+from tests.tokenization.packing.shard_folders import text, write_shard
 from tokenization.encoded import Encoded
+from tokenization.manifest import FileRecord, record_files, write_manifest
 from tokenization.shards import Shard, ShardWriter, shard_folders, shards_by_key
 
 DOCUMENTS = [np.array([5, 6, 7], np.int32), np.array([65_000], np.int32), np.arange(100, dtype=np.int32)]
@@ -107,6 +111,19 @@ def test_a_missing_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
     (write(tmp_path) / name).unlink()
     with pytest.raises(UserError, match=f"{name}: no such file"):
         Shard(tmp_path)
+
+
+def test_a_manifest_of_something_else_is_refused(tmp_path: Path) -> None:
+    folder = write_shard(tmp_path / "0", [text(4)])
+    assert Shard.open(folder).total_tokens == 4
+    write_manifest(folder, Other(record_files(folder, ["shard.bin", "shard.idx"])))
+    with pytest.raises(UserError, match="its manifest has no 'tokenizer', so another version made it"):
+        Shard.open(folder)
+
+
+@dataclass(frozen=True)
+class Other:
+    files: Mapping[str, FileRecord]
 
 
 def test_another_format_is_refused(tmp_path: Path) -> None:

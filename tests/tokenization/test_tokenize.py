@@ -91,10 +91,22 @@ def test_every_document_ends_with_eod_and_only_there(tokenize_rows: Any, mixed_r
 
 
 def test_a_corpus_folder_is_taken_too(make_tokenizer: Any, write_corpus: Any, tmp_path: Path) -> None:
-    write_corpus([document("d", "The cheese.")])
+    folder, out = tmp_path / "corpus", tmp_path / "out"
+    for made in (folder, out):
+        made.mkdir()
+    write_corpus([document("d", "The cheese.")]).rename(folder / "data.jsonl")
+    tokenize.run(TokenizeConfig(), TokenizeInputs(corpus=folder, tokenizer=make_tokenizer()), out)
+    assert len(Shard(out)) == 1
+
+
+def test_rows_of_another_format_are_tokenised_as_chats(make_tokenizer: Any, write_corpus: Any, tmp_path: Path) -> None:
+    talk = [{"from": "human", "value": "Which cheese?"}, {"from": "gpt", "value": "Stilton."}]
+    inputs = TokenizeInputs(corpus=write_corpus([{"talk": talk}]), tokenizer=make_tokenizer())
     (tmp_path / "out").mkdir()
-    tokenize.run(TokenizeConfig(), TokenizeInputs(corpus=tmp_path, tokenizer=make_tokenizer()), tmp_path / "out")
-    assert len(Shard(tmp_path / "out")) == 1
+    tokenize.run(TokenizeConfig(format="sharegpt", columns={"conversations": "talk"}), inputs, tmp_path / "out")
+    assert manifest(tmp_path / "out")["chats"] == 1
+    with pytest.raises(UserError, match="read such rows with --format sharegpt --column conversations=talk"):
+        tokenize.run(TokenizeConfig(), inputs, tmp_path / "out")
 
 
 @pytest.mark.parametrize(("data", "message"), [(None, "no such file"), ("", "empty")])

@@ -313,16 +313,10 @@ def _holds(value: Any) -> bool:
 _PLAIN = (str, int, float, range, Undefined, Context, EvalContext, jinja2.Environment)
 
 # These take contents as they take any value: they ask nothing of it, or ask by what Traced answers.
-_FILTERS = frozenset({"default", "d", "list", "first", "last", "map"}) | {
-    f"{verb}{by}" for verb in ("select", "reject") for by in ("", "attr")
-}
-_TESTS = frozenset({"defined", "undefined", "none", "eq", "equalto", "==", "ne", "!=", "in", "true", "false"}) | {
-    "mapping",
-    "number",
-    "integer",
-    "float",
-    "boolean",
-}
+_FILTERS = frozenset(("default", "d", "list", "first", "last", "map", "select", "selectattr", "reject", "rejectattr"))
+_TESTS = frozenset(
+    ("defined", "undefined", "none", "mapping", "boolean", "true", "false", "eq", "equalto", "==", "ne", "!=", "in")
+)
 
 
 def _length(value: Any) -> Any:
@@ -341,11 +335,6 @@ def _or_traced(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, Traced) or test(value)
 
 
-_OWN_FILTERS: Mapping[str, Callable[..., Any]] = {
-    "trim": _trim,
-    "string": _string,
-    "length": _length,
-    "count": _length,
-}
+_OWN_FILTERS = {"trim": _trim, "string": _string, "length": _length, "count": _length}
 _DEFAULT_TESTS: Mapping[str, Any] = jinja2.tests.TESTS
 _OWN_TESTS = {name: _or_traced(_DEFAULT_TESTS[name]) for name in ("string", "sequence", "iterable")}

@@ -21,19 +21,24 @@ from functools import partial
 from pathlib import Path
 
 from msm_hpc.base.errors import UserError
+from tokenization.reading.formats import PLAIN, RowShape
+from tokenization.reading.hub import NAMED
+from tokenization.reading.json_list import json_file
 from tokenization.reading.lines import CompressedLines, PlainLines
 from tokenization.reading.readers import Batch, CorpusReader, InputRecord, readable
 from tokenization.reading.tables import Parquet, load_dataset, load_saved_dataset
 
 SAVED_DATASET, SAVED_SPLITS = "dataset_info.json", "dataset_dict.json"
-NAMED = "hf:"
 
 _LINES = (".jsonl", ".ndjson")
-FORMATS: Mapping[str, Callable[[Path, str, int], CorpusReader]] = {
+ENDINGS: Mapping[str, Callable[[Path, str, int, RowShape], CorpusReader]] = {
     **{ending: PlainLines for ending in _LINES},
     **{ending + packed: CompressedLines for ending in _LINES for packed in (".gz", ".zst")},
+    ".json": json_file,
     ".parquet": Parquet,
 }
+NO_CORPUS = ("README", "LICENSE")
+"""How files in a folder begin that are of no corpus, beside hidden ones."""
 
 
 @dataclass(frozen=True)
@@ -44,20 +49,21 @@ class Corpus:
     readers: Sequence[CorpusReader]
 
     @staticmethod
-    def open(source: Path | str) -> Corpus:
+    def open(source: Path | str, shape: RowShape = PLAIN) -> Corpus:
         """Finds the files; reads none of them.
 
         Args:
-            source: a file of JSON lines (``.jsonl`` or ``.ndjson``, also with ``.gz`` or ``.zst``) or Parquet; a
-                folder of such files, sorted by name, without its subfolders and other files; a glob of files; a
-                folder that ``datasets`` saved; or ``hf:NAME[:SPLIT]``, a data set by name, of its split ``train`` if
-                not said otherwise. Files that begin with ``.`` or ``_`` are hidden.
+            source: a file of JSON lines (``.jsonl`` or ``.ndjson``, also with ``.gz`` or ``.zst``), a ``.json`` list,
+                or Parquet; a folder of nothing but such files, sorted by name; a glob of files; a folder that
+                ``datasets`` saved; or ``hf:NAME[@REVISION][:[SUBSET/]SPLIT]``, a data set by name, of its split
+                ``train`` if not said otherwise. Files that begin with ``.`` or ``_`` are hidden.
+            shape: how the rows are written.
 
         Raises:
-            UserError: there is no such thing, or it is empty.
+            UserError: there is no such thing, it is empty, or a folder holds anything else, which would be left out.
         """
         name = str(source)
-        readers = _readers(name)
+        readers = _readers(name, shape)
         if not sum(reader.size for reader in readers):
             raise UserError(f"{name}: empty; give a corpus with at least one row")
         return Corpus(name, readers)
@@ -119,33 +125,36 @@ class Share:
         self.done += len(block)
 
 
-def _readers(name: str) -> list[CorpusReader]:
+def _readers(name: str, shape: RowShape) -> list[CorpusReader]:
     if name.startswith(NAMED):
-        return [load_dataset(name)]
+        return [load_dataset(name, shape)]
     with readable(name):
         if glob.has_magic(name) and not Path(name).exists():
-            return _globbed(name)
+            return _globbed(name, shape)
         path = Path(name)
         if not path.exists():
             raise UserError(f"{name}: no such file or folder; give a corpus")
-        return _folder(path) if path.is_dir() else [_file(path, path.name)]
+        return _folder(path, shape) if path.is_dir() else [_file(path, path.name, shape)]
 
 
-def _folder(folder: Path) -> list[CorpusReader]:
+def _folder(folder: Path, shape: RowShape) -> list[CorpusReader]:
     if (folder / SAVED_SPLITS).exists():
         raise UserError(f"{folder}: holds several splits; give the folder of one, such as {folder / 'train'}")
     if (folder / SAVED_DATASET).exists():
-        return [load_saved_dataset(folder)]
-    names = sorted(path.name for path in folder.iterdir() if _format(path) and not _hidden(path.name))
+        return [load_saved_dataset(folder, shape)]
+    names = sorted(path.name for path in folder.iterdir() if not _hidden(path.name))
+    names = [name for name in names if not name.startswith(NO_CORPUS)]
     if not names:
+        raise UserError(f"{folder}: no corpus file in it; name files {', '.join(ENDINGS)}")
+    if other := next((name for name in names if _ending(name) is None or (folder / name).is_dir()), None):
         raise UserError(
-            f"{folder}: no corpus file in it; name files {', '.join(FORMATS)}, and give those of subfolders as a "
-            f"pattern, '{folder}/**/*.jsonl'"
+            f"{folder / other}: would be left out: a corpus is files named {', '.join(ENDINGS)}; move it elsewhere, or "
+            f"say which files to read by a pattern, such as '{folder}/*.jsonl' or '{folder}/**/*.jsonl'"
         )
-    return [_file(folder / name, name) for name in names]
+    return [_file(folder / name, name, shape) for name in names]
 
 
-def _globbed(pattern: str) -> list[CorpusReader]:
+def _globbed(pattern: str, shape: RowShape) -> list[CorpusReader]:
     """The files of a pattern; their names begin after its last folder without a wildcard."""
     root = Path(pattern)
     while glob.has_magic(str(root)):
@@ -154,21 +163,21 @@ def _globbed(pattern: str) -> list[CorpusReader]:
     names = sorted(path.relative_to(root).as_posix() for path in found if path.is_file() and not _hidden(path.name))
     if not names:
         raise UserError(f"{pattern}: matches no file; give another pattern, such as 'corpus/*.jsonl'")
-    return [_file(root / name, name) for name in names]
+    return [_file(root / name, name, shape) for name in names]
 
 
-def _file(path: Path, name: str) -> CorpusReader:
-    ending = _format(path)
+def _file(path: Path, name: str, shape: RowShape) -> CorpusReader:
+    ending = _ending(name)
     if ending is None:
-        raise UserError(f"{path}: not a kind of corpus file; name it {', '.join(FORMATS)}")
+        raise UserError(f"{path}: not a kind of corpus file; name it {', '.join(ENDINGS)}")
     size = path.stat().st_size
     if size == 0 and ending not in _LINES:
         raise UserError(f"{path}: empty, so it was cut short; copy it again")
-    return FORMATS[ending](path, name, size)
+    return ENDINGS[ending](path, name, size, shape)
 
 
-def _format(path: Path) -> str | None:
-    return next((ending for ending in FORMATS if path.name.endswith(ending)), None)
+def _ending(name: str) -> str | None:
+    return next((ending for ending in ENDINGS if name.endswith(ending)), None)
 
 
 def _hidden(name: str) -> bool:

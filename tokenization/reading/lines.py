@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Protocol
 
 from msm_hpc.base.errors import UserError
+from tokenization.reading.parse import parse_row
 from tokenization.reading.readers import BATCH_BYTES, BLOCK_BYTES, Batch, CorpusFile, Seen, package, readable
-from tokenization.reading.rows import BadRow, RowPlace, parse_row
+from tokenization.reading.rows import BadRow, RowPlace
 
 COMPRESSED_BYTES = 64 << 10
 """Decompressed at once: text that shrinks a thousandfold still fits in memory."""
@@ -51,7 +52,7 @@ class PlainLines(CorpusFile):
 
     def read(self, begin: int, end: int, seen: Seen) -> Iterator[Batch]:
         """Their rows; see ``CorpusReader``."""
-        return _parsed(self.blocks(begin, end, seen), self.label, self.name, begin)
+        return _parsed(self.blocks(begin, end, seen), self, begin)
 
     def _line_start(self, position: int) -> int:
         """Offset of the first line that begins at or after ``position``."""
@@ -76,7 +77,7 @@ class CompressedLines(CorpusFile):
     def read(self, begin: int, end: int, seen: Seen) -> Iterator[Batch]:
         """All its rows; see ``CorpusReader``."""
         assert (begin, end) == (0, self.size)
-        return _parsed(self._blocks(seen), self.label, self.name, 0)
+        return _parsed(self._blocks(seen), self, 0)
 
     def _blocks(self, seen: Seen) -> Iterator[bytes]:
         """The file decompressed: one stream, or several one after another, as ``cat a.gz b.gz`` makes."""
@@ -100,14 +101,15 @@ class CompressedLines(CorpusFile):
             raise UserError(f"{self.path}: cut short at byte {offset}; copy it again")
 
 
-def _parsed(blocks: Iterator[bytes], path: str, name: str, begin: int) -> Iterator[Batch]:
+def _parsed(blocks: Iterator[bytes], file: CorpusFile, begin: int) -> Iterator[Batch]:
     """The rows of the lines that begin at byte ``begin`` of the text."""
     batch: Batch = []
     number, offset, batch_begin = 1, begin, begin
     for lines in _split(blocks):
         for line in lines:
             try:
-                batch.append(parse_row(line, RowPlace(path, number, begin), f"{name}:{offset}"))
+                place = RowPlace(file.label, number, begin)
+                batch.append(parse_row(line, place, f"{file.name}:{offset}", file.shape))
             except BadRow as error:
                 batch.append(error)
             number += 1

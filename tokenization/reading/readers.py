@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 from msm_hpc.base.errors import UserError
+from tokenization.reading.formats import PLAIN, RowShape
 from tokenization.reading.rows import BadRow, Row
 
 BATCH_BYTES = 1 << 20
@@ -88,11 +89,17 @@ def readable(path: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class CorpusFile:
-    """What the kinds of files have in common: their axis is their bytes; ``name`` is the path within the corpus."""
+    """What the kinds of files have in common: their axis is their bytes.
+
+    Attributes:
+        name: the path within the corpus.
+        shape: how its rows are written.
+    """
 
     path: Path
     name: str
     size: int
+    shape: RowShape = PLAIN
     scale: ClassVar[int] = 1
 
     @property

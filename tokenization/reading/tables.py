@@ -6,7 +6,7 @@ bytes of the file all the same, so that it can stand among files of lines; a dat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,16 @@ from typing import Any
 import orjson
 
 from msm_hpc.base.errors import UserError
+from tokenization.reading.formats import RowShape
+from tokenization.reading.hub import NAMED, DatasetName
+from tokenization.reading.parse import parse_row
 from tokenization.reading.readers import BATCH_BYTES, BLOCK_BYTES, Batch, CorpusFile, Seen, package
-from tokenization.reading.rows import BadRow, RowPlace, parse_row
+from tokenization.reading.rows import BadRow, RowPlace
 
 TABLE_ROWS = 256
 """Rows made Python objects at once; how large they are is known only then."""
 
-CHAT_FIELDS = ("messages", "tools")
+CHAT_FIELDS = ("messages", "tools", "conversations")
 ARROW_END = b"\xff\xff\xff\xff\0\0\0\0"
 """End of an Arrow stream: continuation mark, length 0 (https://arrow.apache.org/docs/format/Columnar.html)."""
 
@@ -46,7 +49,7 @@ class Parquet(CorpusFile):
             groups = range(bounds.index(begin), bounds.index(end))
             rows_before = sum(file.metadata.row_group(group).num_rows for group in range(groups.start))
             tables = self._tables(file, groups, bounds, seen)
-            yield from _parsed(tables, self.label, self.name, rows_before + 1)
+            yield from _parsed(tables, self, rows_before + 1)
 
     def _open(self) -> Any:
         with arrow_errors(self.label):
@@ -80,6 +83,7 @@ class DatasetRows:
     dataset: Any
     label: str
     name: str
+    shape: RowShape
 
     @property
     def size(self) -> int:
@@ -98,7 +102,7 @@ class DatasetRows:
 
     def read(self, begin: int, end: int, seen: Seen) -> Iterator[Batch]:
         """The rows; see ``CorpusReader``."""
-        return _parsed(self._tables(begin, end), self.label, self.name, begin + 1, seen)
+        return _parsed(self._tables(begin, end), self, begin + 1, seen)
 
     def _tables(self, begin: int, end: int) -> Iterator[Any]:
         arrow = self.dataset.with_format("arrow")
@@ -107,7 +111,7 @@ class DatasetRows:
                 yield arrow[first : min(first + TABLE_ROWS, end)]
 
 
-def load_saved_dataset(folder: Path) -> DatasetRows:
+def load_saved_dataset(folder: Path, shape: RowShape) -> DatasetRows:
     """A data set that ``datasets`` saved with ``save_to_disk``.
 
     Raises:
@@ -115,29 +119,42 @@ def load_saved_dataset(folder: Path) -> DatasetRows:
     """
     for path in folder.glob("*.arrow"):
         _check_end(path)
-    with _dataset_errors(str(folder)) as datasets:
-        return DatasetRows(datasets.load_from_disk(folder), str(folder), folder.name)
+    with dataset_errors(str(folder)) as datasets:
+        return DatasetRows(datasets.load_from_disk(folder), str(folder), folder.name, shape)
 
 
-def load_dataset(source: str) -> DatasetRows:
-    """A data set by name, ``hf:NAME[:SPLIT]``, from the cache or the hub.
+def load_dataset(source: str, shape: RowShape) -> DatasetRows:
+    """A data set by name, from the cache or the hub.
 
     Raises:
         UserError: there is none of that name, or it cannot be reached.
     """
-    name, _, split = source.removeprefix("hf:").partition(":")
-    with _dataset_errors(source) as datasets:
-        return DatasetRows(datasets.load_dataset(name, split=split or "train"), source, source.removeprefix("hf:"))
+    named = DatasetName.parse(source)
+    assert named is not None
+    with dataset_errors(source):
+        return DatasetRows(fetch(named), source, source.removeprefix(NAMED), shape)
+
+
+def fetch(named: DatasetName) -> Any:
+    """The ``datasets.Dataset`` of a name; see :func:`dataset_errors`."""
+    datasets = package("datasets", f"{NAMED}{named.name}")
+    return datasets.load_dataset(named.name, named.subset, split=named.split, revision=named.revision)
 
 
 @contextmanager
-def _dataset_errors(source: str) -> Iterator[Any]:
+def dataset_errors(source: str) -> Iterator[Any]:
+    """Names the data set in the error of a failing call of ``datasets``, which is yielded."""
     datasets = package("datasets", source)
     with arrow_errors(source):
         try:
             yield datasets
         except (ValueError, LookupError, TypeError, AttributeError, datasets.exceptions.DatasetsError) as error:
             raise UserError(f"{source}: not a data set ({error}); name another, or save it again") from error
+        except ConnectionError as error:
+            raise UserError(
+                f"{source}: the hub cannot be reached ({error}); download it where there is network, with the same "
+                "HF_HOME, or save its rows as a file and name that"
+            ) from error
 
 
 def _check_end(path: Path) -> None:
@@ -148,18 +165,21 @@ def _check_end(path: Path) -> None:
             raise UserError(f"{path}: cut short; copy it again")
 
 
-def _parsed(tables: Iterator[Any], path: str, name: str, first_row: int, seen: Seen | None = None) -> Iterator[Batch]:
+def _parsed(
+    tables: Iterator[Any], of: Parquet | DatasetRows, first_row: int, seen: Seen | None = None
+) -> Iterator[Batch]:
     """The rows of Arrow tables, the first of which is row ``first_row``; ``seen`` gets each line of JSON."""
     batch: Batch = []
     size = 0
+    chat_fields = {of.shape.columns.get(name, name) for name in CHAT_FIELDS}
     for number, values in enumerate((values for table in tables for values in _values(table)), start=first_row):
-        place = RowPlace(path, number, unit="row")
+        place = RowPlace(of.label, number, unit="row")
         try:
-            line = _json(values, place)
+            line = _json(values, place, chat_fields)
             size += len(line)
             if seen is not None:
                 seen(line + b"\n")
-            batch.append(parse_row(line, place, f"{name}:{number}"))
+            batch.append(parse_row(line, place, f"{of.name}:{number}", of.shape))
         except BadRow as error:
             batch.append(error)
         if size >= BATCH_BYTES:
@@ -179,13 +199,13 @@ def _values(table: Any) -> list[dict[str, Any] | Exception]:
     return [values for row in range(table.num_rows) for values in _values(table.slice(row, 1))]
 
 
-def _json(values: dict[str, Any] | Exception, place: RowPlace) -> bytes:
+def _json(values: dict[str, Any] | Exception, place: RowPlace, chat_fields: Set[str]) -> bytes:
     if isinstance(values, UnicodeDecodeError):
         raise BadRow("encoding", place, f"not UTF-8 ({values}); write the table again")
     if isinstance(values, Exception):
         raise BadRow("type", place, f"cannot be read ({values}); write the table again")
     try:
-        return orjson.dumps({key: _given(value) if key in CHAT_FIELDS else value for key, value in values.items()})
+        return orjson.dumps({key: _given(value) if key in chat_fields else value for key, value in values.items()})
     except TypeError as error:
         raise BadRow("type", place, f"{_unjson(values)}: {error}; convert or drop the column") from error
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.external_inputs import ExternalInputs
 from msm_hpc.campaign.needs import least_rows, model_of
+from msm_hpc.campaign.preflight.amounts import amount_notes, amount_problems
 from msm_hpc.campaign.preflight.limits import limit_problems
-from msm_hpc.campaign.preflight.own_data import data_problems
+from msm_hpc.campaign.preflight.own_data import OwnData, read_own_data
+from msm_hpc.campaign.preflight.tokenized import tokenize_sample
 from msm_hpc.campaign.starting_model import check_starting_tokenizer, starting_model
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.cluster import Cluster
+from msm_hpc.config.sources import Corpus
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.corpus.offline import distinct_pairs
 from msm_hpc.corpus.stage import read_spec
@@ -26,33 +29,62 @@ from msm_hpc.model.layout import check_layout
 from msm_hpc.model.precision import check_precision, check_shapes, installed_te
 from msm_hpc.planner.choose import check_memory
 from msm_hpc.training.record.tensorboard import check_wandb
+from tokenization.download import DownloadConfig
 
 
-def check(configs: Sequence[Config], graph: Graph, external: ExternalInputs) -> None:
+def check(configs: Sequence[Config], graph: Graph, external: ExternalInputs, needed: Sequence[Step]) -> tuple[str, ...]:
     """Check sizes, layouts, files and the rows of the user's own corpora against each other.
+
+    Args:
+        configs: of each model.
+        graph: the campaign's.
+        external: the files from outside, as the graph found them.
+        needed: the steps that are about to run; files that only others read are not asked for.
+
+    Returns:
+        A line for each thing that stops nothing, but should be known.
 
     Raises:
         UserError: at least one thing is wrong; the message has a line for each.
     """
-    if problems := [*problems_of(configs, graph, external)]:
+    files = external.read_by(needed)
+    problems, notes = [*_settings(configs, graph, needed)], list[str]()
+    problems += [problem for path, problem in external.problems.items() if path in files]
+    notes += [*_downloads(needed)]
+    problems += [*_cluster(configs[0].cluster), *_root(configs[0].root)]
+    kinds = {step.kind for step in needed}
+    before: list[tuple[Config, OwnData]] = []
+    for config in configs:
+        same = (data for other, data in before if other.sources == config.sources)  # read once
+        own = next(same, None) or read_own_data(config, files)
+        before.append((config, own))
+        tokens = tokenize_sample(config, own, kinds)
+        problems += [*own.problems, *tokens.problems, *amount_problems(config, own, tokens)]
+        notes += amount_notes(config, own, tokens)
+    if problems:
         raise UserError("\n".join(dict.fromkeys(problems)))
+    return tuple(dict.fromkeys(notes))
 
 
-def problems_of(configs: Sequence[Config], graph: Graph, external: ExternalInputs) -> Iterator[str]:
-    """A line for each thing that is wrong."""
+def _settings(configs: Sequence[Config], graph: Graph, needed: Sequence[Step]) -> Iterator[str]:
+    """What can be said without reading anything of the user's."""
+    generated = {step.label for step in needed if step.kind == "generate"}
     for config in configs:
-        yield from _generated(config)
-    first = configs[0]
-    yield from _trainings(graph, first.cluster)
-    yield from external.problems
-    yield from _cluster(first.cluster)
-    yield from _root(first.root)
-    for config in configs:
-        if config is first or config.sources != first.sources:
-            yield from data_problems(config)
+        yield from _generated(config, generated)
+    yield from _trainings(graph, needed, configs[0].cluster)
 
 
-def _generated(config: Config) -> Iterator[str]:
+def _downloads(needed: Sequence[Step]) -> Iterator[str]:
+    """Data sets that are known by name alone until a job has them."""
+    for step in needed:
+        if isinstance(step.config, DownloadConfig):
+            yield (
+                f"hf:{step.config.name} is downloaded by the job {step.name}, which needs network there; its rows are "
+                "checked only when they are tokenised"
+            )
+
+
+def _generated(config: Config, generated: Set[str]) -> Iterator[str]:
     """What the generator cannot make: too few rows, or corpora of values that it does not know."""
     for name in (name for name in config.sources if name in config.sources_used):
         owner = config.owner(name)
@@ -60,8 +92,8 @@ def _generated(config: Config) -> Iterator[str]:
             continue
         yield from _too_few(config, name, owner.generate.rows)
         if owner.for_each == "spec":
-            yield from _unknown_specs(config, config.corpus_of(name))
-    yield from _pairs(config)
+            yield from _unknown_specs(config, config.corpus_of(name), generated)
+    yield from _pairs(config, generated)
 
 
 def _too_few(config: Config, name: str, there: int) -> Iterator[str]:
@@ -73,10 +105,10 @@ def _too_few(config: Config, name: str, there: int) -> Iterator[str]:
         )
 
 
-def _unknown_specs(config: Config, source: str) -> Iterator[str]:
+def _unknown_specs(config: Config, source: str, generated: Set[str]) -> Iterator[str]:
     for spec in config.campaign.specs:
         assert spec.file is not None
-        if spec.name in config.sources[source].files or not spec.file.is_file():
+        if Corpus(source, spec.name).name not in generated or not spec.file.is_file():
             continue
         value = read_spec(spec.file).value
         if value not in SPEC_VALUES:
@@ -84,10 +116,10 @@ def _unknown_specs(config: Config, source: str) -> Iterator[str]:
             yield f"{spec.file}: value: {_unknown(value)}; {fix}"
 
 
-def _pairs(config: Config) -> Iterator[str]:
+def _pairs(config: Config, generated: Set[str]) -> Iterator[str]:
     for value, corpus in config.pairs.items():
         source = config.sources[corpus.source]
-        if value in source.files or source.generate is None:
+        if corpus.name not in generated or source.generate is None:
             continue
         if value not in SPEC_VALUES:
             yield f"campaign.values: {_unknown(value)}; give its pairs: {corpus.key}=FILE.jsonl"
@@ -100,17 +132,18 @@ def _unknown(value: str) -> str:
     return f"the offline_toy generator knows {', '.join(SPEC_VALUES)}, not {value!r}"
 
 
-def _trainings(graph: Graph, cluster: Cluster) -> Iterator[str]:
+def _trainings(graph: Graph, needed: Sequence[Step], cluster: Cluster) -> Iterator[str]:
     """What is wrong with trainings; those of one model and stage differ in their data, and are checked as one."""
     models: dict[str, Transformer | None] = {}
-    starts = [step for step in graph.steps if step.kind == "model"]
+    reached = {model_of(step) for step in needed}
+    starts = [step for step in graph.steps if step.kind == "model" and step.identity in reached]
     for step in starts:
         try:
             models[step.identity] = starting_model(step.config)
             check_starting_tokenizer(step.config)
         except UserError as error:
             yield str(error)
-    trainings = [step for step in graph.steps if step.kind == "train" and model_of(step) in models]
+    trainings = [step for step in needed if step.kind == "train" and model_of(step) in models]
     for (model, _), step in {(model_of(step), step.stage): step for step in trainings}.items():
         try:
             _check_training(step, cluster, models[model])

@@ -6,108 +6,114 @@ once, as that task will read it, and all that is wrong is reported with file, li
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 
 import orjson
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.campaign import Config, TokenizeSection
+from msm_hpc.config.campaign import Config
 from msm_hpc.config.sources import Corpus as Named
 from msm_hpc.config.training import HeldOut
-from msm_hpc.evals.pairs import read_pairs
+from msm_hpc.evals.pairs import Pair, read_pairs
 from tokenization.reading.corpus import Corpus, Share
+from tokenization.reading.formats import OtherShape
 from tokenization.reading.rejects import too_many
 from tokenization.reading.rows import BadRow, ChatRow, DocumentRow, Row
+from tokenization.tokenize import by_turn
 
 MOST_REPORTED = 5
 """Rows of one file that are reported one by one."""
+SAMPLED = 256
+"""Rows of a corpus that are tokenised before it is: drawn from all of them."""
+MOST_ROLES = 64
+"""Orders of roles of which a chat is kept, since templates refuse some."""
 
 
-def data_problems(config: Config) -> Iterator[str]:
-    """Read every file of the user's own that is there, and yield a line for each thing that is wrong.
-
-    A row cannot be used (of those to be skipped: too many), is of another kind than its source holds, there are fewer
-    than are asked for, or none has a field that held-out loss is to be reported by.
-    """
-    trained = {corpus for *_, corpora in _trainings(config) for corpus in corpora}
-    own = {corpus: file for corpus in trained if (file := config.own_file(corpus)) is not None and file.is_file()}
-    readings = {corpus: _Reading(corpus, config) for corpus in own}
-    yield from chain.from_iterable(_corpus(readings[corpus], corpus, file, config) for corpus, file in own.items())
-    yield from _held_out(readings, config)
-    for value, corpus in config.pairs.items():
-        file = config.own_file(corpus)
-        if file is not None and file.is_file():
-            yield from _pairs(value, file)
-
-
-def _corpus(reading: _Reading, named: Named, file: Path, config: Config) -> Iterator[str]:
-    try:
-        corpus = Corpus.open(file)
-        for task in range(config.tokenize.tasks):
-            reading.read(corpus.share(task, config.tokenize.tasks))
-    except UserError as error:
-        yield str(error)
-        return
-    yield from _first(reading.strange, file, "are of the wrong kind")
-    skips = config.tokenize.on_bad == "skip"
-    if not skips:
-        yield from _first(reading.bad, file, "cannot be used; fix them, or set tokenize.on_bad=skip")
-    there = reading.usable if skips else reading.usable + len(reading.bad)
-    key, count = _asked(named, config)
-    if not reading.strange and there < count:
-        yield f"{named.key}: {file} has {there} rows, but {key} asks for {count}; lower it to {there} or less"
-
-
-def _asked(corpus: Named, config: Config) -> tuple[str, int]:
-    """The setting that asks for the most rows of a corpus, and how many; a budget of tokens, or all, asks for one."""
-    takers = {name: config.sources[name] for name in config.sources_used if config.corpus_of(name) == corpus.source}
-    asked = {f"sources.{name}.{'ladder' if s.ladder else 'rows'}": s.most_rows or 0 for name, s in takers.items()}
-    key = max(asked, key=lambda name: asked[name])
-    return key, max(asked[key], 1)
-
-
-def _held_out(readings: Mapping[Named, _Reading], config: Config) -> Iterator[str]:
-    """Fields that no row of a training has, where all its sources are the user's own."""
-    for stage, heldout, corpora in _trainings(config):
-        for name in heldout.fields if heldout else ():
-            if corpora and all(corpus in readings and name in readings[corpus].fields for corpus in corpora):
-                files = ", ".join(str(config.own_file(corpus)) for corpus in corpora)
-                yield f"stages.{stage}.heldout.fields: no row of {files} has {name!r}; name a field that its rows have"
-
-
-def _trainings(config: Config) -> Iterator[tuple[str, HeldOut | None, tuple[Named, ...]]]:
-    """Stage, held-out rows, and corpora of each training that differs in them."""
-    found: dict[tuple[str, tuple[Named, ...]], HeldOut | None] = {}
-    for arm in config.campaign.arms:
-        for link in config.chain(arm):
-            specs = [spec.name for spec in config.campaign.specs] if config.by_spec((link,)) else [None]
-            for spec in specs:
-                corpora = tuple(config.corpus(source, spec) for source in link.sources)
-                found[link.stage, corpora] = config.stages[link.stage].heldout
-    for (stage, corpora), heldout in found.items():
-        yield stage, heldout, corpora
-
-
-class _Reading:
-    """What is found in the rows of one source.
+@dataclass
+class Reading:
+    """What is found in the rows of one corpus.
 
     Attributes:
         usable: how many rows can be trained on.
         bad: rows that tokenising stops at, or skips.
         strange: what is wrong with rows that it takes, but that are not what the source holds.
-        fields: those in ``heldout.fields`` of any stage that no row has had so far.
+        missing: fields in ``heldout.fields`` of any stage that no row has had so far.
+        sample: some of the usable rows; all of them where there are few.
+        by_roles: the first chat of each order of roles.
+        problems: a line for each thing that is wrong.
     """
 
-    def __init__(self, corpus: Named, config: Config) -> None:
-        self.usable, self.bad, self.strange = 0, list[BadRow](), list[str]()
-        self._key, self._chats = corpus.key, config.sources[corpus.source].kind == "chats"
-        self._settings: TokenizeSection = config.tokenize
-        held_out = [stage.heldout for stage in config.stages.values() if stage.heldout is not None]
-        self.fields = {name for each in held_out for name in each.fields}
+    named: Named
+    file: Path
+    config: Config
+    usable: int = 0
+    bad: list[BadRow] = field(default_factory=list)
+    strange: list[str] = field(default_factory=list)
+    missing: set[str] = field(default_factory=set)
+    sample: list[Row] = field(default_factory=list)
+    by_roles: dict[tuple[str, ...], ChatRow] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
 
-    def read(self, share: Share) -> None:
+    @classmethod
+    def of(cls, named: Named, file: Path, config: Config) -> Reading:
+        """Read a file to its end."""
+        held_out = [stage.heldout for stage in config.stages.values() if stage.heldout is not None]
+        reading = cls(named, file, config, missing={name for each in held_out for name in each.fields})
+        reading.problems += reading._read()
+        return reading
+
+    @property
+    def there(self) -> int:
+        """How many rows the file has, without those that are skipped."""
+        return self.usable if self._skips else self.usable + len(self.bad)
+
+    @property
+    def _skips(self) -> bool:
+        return self.config.tokenize.on_bad == "skip"
+
+    def _read(self) -> Iterator[str]:
+        tasks, draw = self.config.tokenize.tasks, Random(0)
+        try:
+            corpus = Corpus.open(self.file, self.config.sources[self.named.source].shape)
+            for task in range(tasks):
+                self._read_share(corpus.share(task, tasks), draw)
+        except UserError as error:
+            yield str(error)
+            return
+        yield from first_of(self.strange, self.file, "are of the wrong kind")
+        if not self._skips:
+            yield from self._bad_rows()
+        if not self.strange:
+            yield from self._too_few()
+
+    def _bad_rows(self) -> Iterator[str]:
+        others = [row for row in self.bad if isinstance(row, OtherShape)]
+        for other in others[:1]:
+            more = f" (there are {len(others):,})" if others[1:] else ""
+            yield f"{self._said(other)}{more}"
+        bad = [row for row in self.bad if not isinstance(row, OtherShape)]
+        yield from first_of(bad, self.file, "cannot be used; fix them, or set tokenize.on_bad=skip")
+
+    def _said(self, row: BadRow) -> str:
+        """What is wrong with a row, with the options of a source and not of ``python -m tokenization``."""
+        if not isinstance(row, OtherShape):
+            return str(row)
+        return f"{row.place}: {row.what}; read such rows with {row.shape.options(f'sources.{self.named.source}')}"
+
+    def _too_few(self) -> Iterator[str]:
+        key, count = _asked(self.named, self.config)
+        if not self.there:
+            yield f"{self.named.key}: {self.file} has no rows that can be used; give another file"
+        elif self.there < count:
+            yield (
+                f"{self.named.key}: {self.file} has {self.there} rows, but {key} asks for {count}; lower it to "
+                f"{self.there} or less"
+            )
+
+    def _read_share(self, share: Share, draw: Random) -> None:
         """Take in the rows of one tokenise task.
 
         Raises:
@@ -116,50 +122,136 @@ class _Reading:
         rows, before = 0, len(self.bad)
         for batch in share.batches():
             for row in batch:
-                self._see(row)
+                self._see(row, draw)
             rows += len(batch)
             self._check(len(self.bad) - before, rows, finished=False)
         self._check(len(self.bad) - before, rows, finished=True)
 
-    def _see(self, row: Row | BadRow) -> None:
+    def _see(self, row: Row | BadRow, draw: Random) -> None:
+        chats = self.config.sources[self.named.source].kind == "chats"
         if isinstance(row, BadRow):
             self.bad.append(row)
-        elif self._chats and isinstance(row, DocumentRow):
-            self.strange.append(f"{row.place}: text: {self._key} holds chats; give the row messages in its place")
-        elif not self._chats and isinstance(row, ChatRow):
-            self.strange.append(f"{row.place}: messages: {self._key} holds texts; give the row text in its place")
+        elif chats and isinstance(row, DocumentRow):
+            self.strange.append(f"{row.place}: text: {self.named.key} holds chats; give the row messages in its place")
+        elif not chats and isinstance(row, ChatRow):
+            self.strange.append(f"{row.place}: messages: {self.named.key} holds texts; give the row text in its place")
         elif isinstance(row, ChatRow) and all(message.role != "assistant" for message in row.messages):
             what = "messages: no turn is the assistant's, so that nothing is trained on; add one, or remove the row"
             self.bad.append(BadRow("untrainable", row.place, what))
         else:
-            self.usable += 1
-            if self.fields:
-                self.fields -= orjson.loads(row.provenance).keys()
+            self._keep(row, draw)
+
+    def _keep(self, row: Row, draw: Random) -> None:
+        """Take in a usable row: each of the sequences that are made of it."""
+        if isinstance(row, ChatRow) and len(self.by_roles) < MOST_ROLES:
+            self.by_roles.setdefault(tuple(message.role for message in row.messages), row)
+        if self.missing:
+            self.missing -= orjson.loads(row.provenance).keys()
+        for sequence in by_turn(row) if self.config.tokenize.turns == "each_by_its_prefix" else (row,):
+            self._draw(sequence, draw)
+
+    def _draw(self, row: Row, draw: Random) -> None:
+        """Count a row, and draw it so that any is in the sample as likely as another."""
+        if len(self.sample) < SAMPLED:
+            self.sample.append(row)
+        elif (place := draw.randrange(self.usable + 1)) < SAMPLED:
+            self.sample[place] = row
+        self.usable += 1
 
     def _check(self, bad: int, rows: int, finished: bool) -> None:
-        ceiling = self._settings.max_bad
-        if self._settings.on_bad == "skip" and too_many(bad, rows, ceiling, finished):
+        ceiling = self.config.tokenize.max_bad
+        if self._skips and too_many(bad, rows, ceiling, finished):
             raise UserError(
-                f"{self._key}: {bad} of {rows} rows of a tokenise task cannot be used, more than tokenize.max_bad="
-                f"{ceiling:g} allows; fix them, or raise it; the last is {self.bad[-1]}"
+                f"{self.named.key}: {bad} of {rows} rows of a tokenise task cannot be used, more than tokenize.max_bad="
+                f"{ceiling:g} allows; fix them, or raise it; the last is {self._said(self.bad[-1])}"
             )
 
 
-def _pairs(value: str, file: Path) -> Iterator[str]:
-    try:
-        pairs = read_pairs(file)
-    except UserError as error:
-        yield str(error)
-        return
+@dataclass(frozen=True)
+class OwnData:
+    """The user's own corpora and pairs that are about to be read; ``problems`` has a line for each that is wrong."""
+
+    corpora: Mapping[Named, Reading]
+    pairs: Mapping[Path, Sequence[Pair]]
+    problems: tuple[str, ...]
+
+
+def read_own_data(config: Config, wanted: Collection[Path]) -> OwnData:
+    """Read those files of the user's own that are there and ``wanted``.
+
+    A row cannot be used (of those to be skipped: too many), is of another kind than its source holds, there are fewer
+    than are asked for, or none has a field that held-out loss is to be reported by.
+    """
+    trained = dict.fromkeys(corpus for training in own_trainings(config) for corpus in training.corpora)
+    files = {corpus: file for corpus in trained if (file := config.own_file(corpus)) in wanted and file is not None}
+    corpora = {corpus: Reading.of(corpus, file, config) for corpus, file in files.items() if file.is_file()}
+    pairs, problems = dict[Path, Sequence[Pair]](), list[str]()
+    for value, corpus in config.pairs.items():
+        file = config.own_file(corpus)
+        if file in wanted and file is not None and file.is_file():
+            try:
+                pairs[file] = read_pairs(file)
+                problems += _other_values(value, file, pairs[file])
+            except UserError as error:
+                problems.append(str(error))
+    found = [problem for reading in corpora.values() for problem in reading.problems]
+    return OwnData(corpora, pairs, (*found, *_held_out(corpora, config), *problems))
+
+
+@dataclass(frozen=True)
+class OwnTraining:
+    """A stage as it is trained on the corpora of one spec, or of all."""
+
+    stage: str
+    sources: tuple[str, ...]
+    corpora: tuple[Named, ...]
+    heldout: HeldOut | None
+
+
+def own_trainings(config: Config) -> Iterator[OwnTraining]:
+    """The trainings that differ in stage or sources."""
+    found: dict[OwnTraining, None] = {}
+    for arm in config.campaign.arms:
+        for link in config.chain(arm):
+            specs = [spec.name for spec in config.campaign.specs] if config.by_spec((link,)) else [None]
+            for spec in specs:
+                corpora = tuple(config.corpus(source, spec) for source in link.sources)
+                heldout = config.stages[link.stage].heldout
+                found[OwnTraining(link.stage, link.sources, corpora, heldout)] = None
+    yield from found
+
+
+def _asked(corpus: Named, config: Config) -> tuple[str, int]:
+    """The setting that asks for the most rows of a corpus, and how many; a budget of tokens, or all, asks for none."""
+    takers = {name: config.sources[name] for name in config.sources_used if config.corpus_of(name) == corpus.source}
+    asked = {f"sources.{name}.{'ladder' if s.ladder else 'rows'}": s.most_rows or 0 for name, s in takers.items()}
+    key = max(asked, key=lambda name: asked[name])
+    return key, asked[key]
+
+
+def _held_out(readings: Mapping[Named, Reading], config: Config) -> Iterator[str]:
+    """Fields that no row of a training has, where all its sources are the user's own."""
+    for training in own_trainings(config):
+        corpora = training.corpora
+        for name in training.heldout.fields if training.heldout else ():
+            if corpora and all(corpus in readings and name in readings[corpus].missing for corpus in corpora):
+                files = ", ".join(str(config.own_file(corpus)) for corpus in corpora)
+                yield (
+                    f"stages.{training.stage}.heldout.fields: no row of {files} has {name!r}; name a field that its "
+                    "rows have"
+                )
+
+
+def _other_values(value: str, file: Path, pairs: Sequence[Pair]) -> Iterator[str]:
     others = [
         f"{file}:{number}: value: is {pair.value!r}, in the pairs of {value!r}; make the two agree"
         for number, pair in enumerate(pairs, start=1)
         if pair.value != value
     ]
-    yield from _first(others, file, "are of another value")
+    yield from first_of(others, file, "are of another value")
 
 
-def _first(problems: Sequence[object], file: Path, what: str) -> Iterator[str]:
+def first_of(problems: Sequence[object], file: Path, what: str) -> Iterator[str]:
     """The first problems of the rows of a file, and of the others how many there are."""
     yield from map(str, problems[:MOST_REPORTED])
     if len(problems) > MOST_REPORTED:

@@ -1,14 +1,15 @@
-"""Which steps are held by a job that is queued or running."""
+"""The jobs that hold steps: which live and how they stand, and what is known of how the others ended."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.job import JobRef
-from msm_hpc.launch.launcher import living
+from msm_hpc.launch.job_state import JobState
+from msm_hpc.launch.launcher import ends, states
 from msm_hpc.store.store import Store
 
 
@@ -18,29 +19,46 @@ class Holders:
 
     Attributes:
         leases: the job of each step's lease, dead or alive, by the step's identity.
-        alive: those that are queued or running; all of them where that cannot be known.
-        doubt: why it cannot be known, if so.
+        states: how those stand that are queued or running; unknown for all of them where nobody can be asked.
+        ends: the last state of the others, where the cluster keeps it: they left no record of their own.
     """
 
     leases: Mapping[str, JobRef]
-    alive: frozenset[JobRef]
-    doubt: str | None = None
+    states: Mapping[JobRef, JobState]
+    ends: Mapping[JobRef, str] = field(default_factory=dict)
 
     def lease(self, step: Step) -> JobRef | None:
         """The job of the step's lease, dead or alive."""
         return self.leases.get(step.identity)
 
-    def running(self, step: Step) -> JobRef | None:
-        """The queued or running job of a step."""
-        job = self.lease(step)
-        return job if job in self.alive else None
+    def alive(self, step: Step) -> JobState | None:
+        """How the job stands that has the step queued or running, if one has."""
+        lease = self.lease(step)
+        return self.states.get(lease) if lease else None
+
+    def in_words(self, step: Step) -> str | None:
+        """What :meth:`alive` says, to be put behind the step's name."""
+        job, state = self.lease(step), self.alive(step)
+        if job is None or state is None:
+            return None
+        if state.word == "running":
+            return f"is running, in job {job.id}"
+        if state.word == "pending":
+            return f"is queued, as job {job.id} ({state.reason})"
+        return f"is held by job {job.id}: {state.reason}"
+
+
+def same(one: JobRef, other: JobRef) -> bool:
+    """Whether both are the same job, which may have been requeued in between."""
+    return (one.launcher, one.id) == (other.launcher, other.id)
 
 
 def holders(steps: Sequence[Step], store: Store) -> Holders:
-    """Ask which jobs of ``steps`` are alive, with at most one call of squeue."""
+    """Ask how the jobs of ``steps`` stand, with at most one call of squeue, and one of sacct about those that ended."""
     found = {step.identity: store.of(step).lease() for step in steps}
     leases = {identity: lease for identity, lease in found.items() if lease is not None}
     try:
-        return Holders(leases, living(leases.values()))
+        living = states(leases.values())
     except UserError as error:
-        return Holders(leases, frozenset(leases.values()), str(error))
+        return Holders(leases, dict.fromkeys(leases.values(), JobState("unknown", str(error))))
+    return Holders(leases, living, ends(job for job in leases.values() if job not in living))

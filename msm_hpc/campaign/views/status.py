@@ -1,31 +1,58 @@
-"""Where every step of a campaign stands, read from the store."""
+"""Where every step of a campaign stands, read from the store and asked of the queue."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
+from msm_hpc.base.progress import Progress, read_progress
+from msm_hpc.campaign.views.ends import Ended, ended
 from msm_hpc.campaign.views.jobs import Holders
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step
+from msm_hpc.launch.job_state import JobState
 from msm_hpc.store.campaigns import campaigns
 from msm_hpc.store.records import Attempt
 from msm_hpc.store.store import Store
 
-State = Literal["done", "active", "waiting", "failed", "lost", "blocked", "not needed"]
+State = Literal[
+    "done",
+    "running",
+    "pending",
+    "waiting",
+    "unknown",
+    "not started",
+    "interrupted",
+    "cancelled",
+    "failed",
+    "lost",
+    "blocked",
+    "not needed",
+]
+BAD: frozenset[State] = frozenset({"failed", "lost", "blocked"})
 
 
 @dataclass(frozen=True)
 class StepStatus:
     """One step's state.
 
-    ``active``: its job is queued or running; ``lost``: its job ended without a record; ``blocked``: it waits for a
-    step that is failed, lost or blocked; ``not needed``: it is not done, and all that would read it is.
+    Of a step that a job holds: ``running``; ``pending`` in Slurm's queue, for a ``reason`` of Slurm's; ``waiting``
+    there for its inputs; ``unknown`` where the job cannot be asked about from here, which ``reason`` explains.
+
+    Of the others: ``done``; ``not started``, or its inputs were not there when it was; ``interrupted`` by a signal, and
+    resumes from what it has saved; ``cancelled`` by Ctrl-C or scancel; ``failed``; ``lost``, as its job left no
+    record of its end; ``blocked`` by an input that is failed, lost or blocked; ``not needed``: all that would read it
+    is done.
+
+    ``progress`` is how far a ``running`` step is, or where an ``interrupted`` or ``cancelled`` training resumes.
     """
 
     step: Step
     state: State
     attempts: tuple[Attempt, ...]
+    reason: str = ""
+    end: Ended | None = None
+    progress: Progress | None = None
 
 
 def statuses(graph: Graph, store: Store, jobs: Holders) -> list[StepStatus]:
@@ -35,16 +62,18 @@ def statuses(graph: Graph, store: Store, jobs: Holders) -> list[StepStatus]:
     found = []
     for step in graph.steps:
         attempts = tuple(store.of(step).attempts())
+        blocked = any(states[parent.identity] in BAD for parent in step.parents)
         if step.identity not in needed:
-            state: State = "done" if store.done(step) else "not needed"
-        elif jobs.running(step):
-            state = "active"
-        elif any(states[parent.identity] in ("failed", "lost", "blocked") for parent in step.parents):
-            state = "blocked"
+            status = StepStatus(step, "done" if store.done(step) else "not needed", attempts)
+        elif held := jobs.alive(step):
+            progress = read_progress(store.of(step).partial) if held.word == "running" else None
+            status = StepStatus(step, _held(held), attempts, held.reason, progress=progress)
         else:
-            state = _ended(attempts, held=jobs.lease(step) is not None)
-        states[step.identity] = state
-        found.append(StepStatus(step, state, attempts))
+            end = ended(step, store, jobs)
+            saved = end.saved if end else None
+            status = StepStatus(step, "blocked" if blocked else _after(end), attempts, end=end, progress=saved)
+        states[step.identity] = status.state
+        found.append(status)
     return found
 
 
@@ -59,11 +88,16 @@ def nothing_here(graph: Graph, store: Store) -> str | None:
     return f"Nothing here yet: no step of this campaign was ever started below {store.root}; {found}"
 
 
-def _ended(attempts: tuple[Attempt, ...], held: bool) -> State:
-    """The state of a step that no living job holds, by its last attempt; ``held``: a dead job still has its lease."""
-    last = attempts[-1].cause if attempts else "cancelled"
-    if last == "done":  # its result was damaged or deleted since
-        return "waiting"
-    if last == "cancelled":
-        return "lost" if held else "waiting"
-    return "failed" if last is not None else "lost"
+def _held(job: JobState) -> State:
+    return "waiting" if job.word == "pending" and job.reason == "Dependency" else job.word
+
+
+def _after(end: Ended | None) -> State:
+    """The state of a step whose inputs may still come, by how its last try ended."""
+    if end is None or end.cause in ("upstream", "done"):  # done, and its result is gone since
+        return "not started"
+    if end.cause == "lost":
+        return "lost"
+    if end.cause in ("cancelled", "timeout", "preempted") and end.saved is not None:
+        return "interrupted"
+    return "cancelled" if end.cause in ("cancelled", "preempted") else "failed"

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from rich.markup import escape
-
+from msm_hpc.base.text import say
 from msm_hpc.cli.doctor import examine
 from msm_hpc.cli.terminal import terminal
 
-COLOURS = {"ok": "green", "note": "yellow", "bad": "red"}
+COLOURS = {"ok": "", "note": "yellow", "bad": "red"}
 
 
 def doctor() -> int:
     """Check what this machine can and cannot do, and say the fix."""
     console, findings = terminal(), examine()
     for finding in findings:
-        console.print(f"[{COLOURS[finding.level]}]{finding.level:>4}[/] {escape(finding.what)}", highlight=False)
+        say(console, f"{finding.level:>4} {finding.what}", style=COLOURS[finding.level])
         if finding.fix:
-            console.print(f"     {finding.fix}", markup=False, highlight=False, soft_wrap=True)
+            say(console, f"     {finding.fix}")
     return int(any(finding.level == "bad" for finding in findings))

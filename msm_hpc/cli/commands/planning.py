@@ -31,7 +31,7 @@ def plan(
     """Show what trainings need and the job arrays; submit nothing."""
     session = sort_arguments(arguments).session(config_dir)
     if steps:
-        session.console.print(graph_table(session.graph, session.store))
+        graph_table(session.graph, session.store).print(session.console)
         if not show_scripts:
             return 0
     session = session.ready()
@@ -47,7 +47,7 @@ def _print_needs(session: Session) -> None:
     """What each training needs, where the model's shape is known."""
     found = trainings(session.graph, session.store, session.config.cluster)
     if found:
-        session.console.print(needs_table(found))
+        needs_table(found).print(session.console)
     try:
         check_disk(session.graph, session.store, session.config.cluster)
     except UserError as error:
@@ -57,17 +57,18 @@ def _print_needs(session: Session) -> None:
 def _print_arrays(session: Session, show_scripts: bool) -> None:
     cluster = session.config.cluster
     submission = plan_submission(session.config.campaign.name, session.graph, session.store, cluster)
-    session.console.print(array_table(submission))
+    array_table(submission).print(session.console)
     if not show_scripts:
         return
     for array, script in zip(submission.arrays, scripts(submission, session.store, cluster), strict=True):
-        session.say(f"\n──── sbatch script of {array.name}", script)
+        session.say(f"\n──── sbatch script of {array.name}")
+        session.console.print(script, markup=False, highlight=False, soft_wrap=True)  # to be copied: never wrapped
 
 
 def probe(arguments: StageArguments = None, config_dir: ConfigDir = None) -> int:
     """Measure the best few layouts of a training."""
     given = sort_arguments(arguments, "stage")
-    session = given.session(config_dir)
+    session = given.session(config_dir, named=True)
     if len(session.configs) > 1:
         names = ", ".join(config.model.name for config in session.configs)
         raise UserError(f"a probe measures one model, and this campaign has {names}: add model=NAME")

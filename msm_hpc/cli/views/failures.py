@@ -1,4 +1,4 @@
-"""Failed steps: what ended each, where its log is, and the log's last lines."""
+"""Failed steps: what ended them, the last lines of the log, and where it is."""
 
 from __future__ import annotations
 
@@ -7,37 +7,55 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.text import Text
 
+from msm_hpc.base.text import few, say
+from msm_hpc.campaign.views.ends import Ended
+from msm_hpc.campaign.views.failures import Failure, alike
 from msm_hpc.graph.steps import Step
-from msm_hpc.launch.logs import tail
-from msm_hpc.store.store import Store
 
 LITTLE = 2**20
 """Fewer free bytes than these are reported below failures."""
+MOST = 12
+"""Different failures that are shown; the others are counted."""
 
 
-def print_failures(console: Console, steps: Sequence[Step], store: Store) -> None:
-    """For each failed step what its last attempt said, where its log is, and the log's last lines."""
-    for step in steps:
-        attempts = store.of(step).attempts()
-        if not attempts:
-            never = Text.assemble((step.name, "red"), f" ended before it could start; look into {store.jobs}")
-            console.print(never, soft_wrap=True)
-            continue
-        last = attempts[-1]
-        cause = last.cause or "ended without a record (killed, out of memory, or its node was lost)"
-        console.print(Text.assemble((step.name, "red"), f" ({step.id}): {cause}"), soft_wrap=True)
-        said = [f"  {last.message}"] if last.message else [f"  | {line}" for line in tail(last.log)]
-        for line in [*said, f"  log: {last.log}"]:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-    if steps:
-        _print_full_disk(console, store.root)
+def print_failures(console: Console, ends: Sequence[Ended], root: Path) -> None:
+    """A block for each sort of failure, and whether the disk below ``root`` is full."""
+    failures = alike(ends)
+    for failure in failures[:MOST]:
+        print_failure(console, failure)
+    if hidden := failures[MOST:]:
+        steps = sum(len(failure.ends) for failure in hidden)
+        say(console, f"and {len(hidden)} other sorts of failures, of {steps} steps; first, see to those above")
+    if ends:
+        _print_full_disk(console, root)
+
+
+def print_failure(console: Console, failure: Failure) -> None:
+    """What the steps share: cause, message, the log's last lines, and where the rest of it is."""
+    first = failure.first
+    how = "lost" if first.cause == "lost" else f"failed ({first.cause})"
+    say(console, f"{names_of([end.step for end in failure.ends])}: {how}", style="red")
+    if first.message:
+        say(console, *(f"  {line}" for line in first.message.splitlines()))
+    if failure.words_differ:
+        say(console, f"  (of {first.step.name}; the others differ in numbers or names)")
+    for line in failure.log:
+        console.print(f"  | {line}", markup=False, highlight=False, soft_wrap=True, style="dim")
+    if first.log is not None:
+        say(console, f"  log: {first.log}" if first.log.is_file() else f"  there is no log {first.log}")
+
+
+def names_of(steps: Sequence[Step]) -> str:
+    """The step with its id, or how many they are and the first few names."""
+    first, *more = steps
+    if not more:
+        return f"{first.name} ({first.id})"
+    return f"{len(steps):,} steps: {few([step.name for step in steps])}"
 
 
 def _print_full_disk(console: Console, root: Path) -> None:
     """Say that hardly a byte is free: not every failure for lack of space could be written."""
     free = shutil.disk_usage(root).free
     if free < LITTLE:
-        line = f"{root} has {free:,} bytes free: free some, and run again; it resumes from what is complete"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(console, f"{root} has {free:,} bytes free: free some, and run again; it resumes from what is complete")

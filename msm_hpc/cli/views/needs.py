@@ -4,84 +4,82 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rich.table import Table
+from rich.text import Text
 
 from msm_hpc.campaign.needs import BYTES_A_TOKEN, Training
-from msm_hpc.cli.views.table import plain_table
+from msm_hpc.cli.views.table import BREAK, Cell, Listing
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.planner.memory import GIB
 from msm_hpc.training.record.metrics import FEW_STEPS
 
 
-def needs_table(found: Sequence[Training]) -> Table:
+def needs_table(found: Sequence[Training]) -> Listing:
     """What each kind of training needs; times are for full rows, and unknown where these are until they are packed."""
-    headings = ["training", "runs", "layout", "memory\na rank", "optimizer\nsteps"]
     timed = any(each.forecast is not None for each in found)
-    table = plain_table(*headings, *(["time of a run"] if timed else []), title="What trainings need, by formula")
+    headings = ("training", "runs", "layout", "memory a rank", "optimizer steps", *(["time of a run"] if timed else []))
+    table = Listing(headings, "What trainings need, by formula", list(_notes(found)))
     several = len({each.model for each in found}) > 1
     for each in found:
-        heading = [each.steps[0].stage, *([each.model] if several else []), _recipe(each.config)]
-        cells = ["\n".join(heading), str(len(each.steps)), _layout(each.config), _memory(each), _steps(each)]
-        table.add_row(*cells, *([_time(each)] if timed else []), end_section=True)
-    table.caption = "; ".join(_caption(found))
+        training = [each.steps[0].stage, *([each.model] if several else []), *_recipe(each.config)]
+        cells = (training, str(len(each.steps)), _layout(each.config), _memory(each), _steps(each))
+        table.add(*cells, *([_time(each)] if timed else []))
     return table
 
 
-def _recipe(config: TrainConfig) -> str:
+def _recipe(config: TrainConfig) -> list[str]:
     """What a wrong default would show in."""
-    adapter = f"LoRA {config.lora.rank}\n" if config.lora else ""
+    adapter = [f"LoRA {config.lora.rank}"] if config.lora else []
     batch = f"{config.global_batch_size} x {config.sequence_length:,} tokens"
-    return f"{batch}\n{config.precision}\n{adapter}lr {config.learning_rate:g}"
+    return [batch, config.precision, *adapter, f"lr {config.learning_rate:g}"]
 
 
 def _layout(config: TrainConfig) -> str:
-    ranks = "\n(".join(str(config.layout).split(" ("))
-    return f"{ranks}\nx {config.micro_batch_size} row(s)"
+    ranks = str(config.layout).replace(" (", f"{BREAK}(")
+    return f"{ranks}{BREAK}x {config.micro_batch_size} row(s)"
 
 
 def _memory(training: Training) -> str:
     has = "?" if training.room is None else f"{training.room / GIB:.0f}"
-    return f"{training.memory.total / GIB:.1f}\nof {has} GiB"
+    return f"{training.memory.total / GIB:.1f}{BREAK}of {has} GiB"
 
 
-def _steps(training: Training) -> str:
+def _steps(training: Training) -> Cell:
     """Optimizer steps of a run, and its tokens."""
     steps, config = training.optimizer_steps, training.config
     if steps is None:
         return "unknown"
     about = "" if training.rows is None or training.rows.exact else "about "
     tokens = steps * config.global_batch_size * config.sequence_length
-    warning = f"\n[yellow]fewer than {FEW_STEPS}[/]" if steps < FEW_STEPS else ""
-    return f"{about}{steps:,}{warning}\n{about}{tokens:,} tokens"
+    few = Text(f"fewer than {FEW_STEPS}\n", style="yellow") if steps < FEW_STEPS else Text()
+    return Text.assemble(f"{about}{steps:,}\n", few, f"{about}{tokens:,}{BREAK}tokens")
 
 
-def _time(training: Training) -> str:
+def _time(training: Training) -> Cell:
     if training.forecast is None:
         return ""
     step = f"{training.forecast.seconds_per_step:.3g} s a step"
     if training.seconds is None or training.rank_hours is None:
         return step
-    whole = f"{training.rank_hours:,.1f} GPU-hours" + (" in all" if len(training.steps) > 1 else "")
-    return f"{training.seconds / 3600:.2f} hours{_requeues(training)}\n{step}\n{whole}"
+    whole = f"{training.rank_hours:,.1f} GPU-hours" + (f"{BREAK}in all" if len(training.steps) > 1 else "")
+    return Text.assemble(f"{training.seconds / 3600:.2f} hours\n", _requeues(training), f"{step}\n{whole}")
 
 
-def _requeues(training: Training) -> str:
+def _requeues(training: Training) -> Text:
     """What the time limit of a job makes of a run that takes longer."""
     if not training.requeues:
-        return ""
-    return f"\n[yellow]{training.requeues} requeue(s)\nof {training.minutes} minutes[/]"
+        return Text()
+    return Text(f"{training.requeues} requeue(s){BREAK}of {training.minutes} minutes\n", style="yellow")
 
 
-def _caption(found: Sequence[Training]) -> Iterator[str]:
+def _notes(found: Sequence[Training]) -> Iterator[str]:
     hours = [each.rank_hours for each in found if each.rank_hours is not None]
     if hours:
         whose = "all" if len(hours) == len(found) else f"{len(hours)} of {len(found)} lines"
-        yield f"{sum(hours):,.1f} GPU-hours in {whose}"
-        yield _speeds(found)
+        yield f"{sum(hours):,.1f} GPU-hours in {whose}; {_speeds(found)}"
     if any(each.rows is not None and each.rows.from_bytes for each in found):
-        yield f"rows of sources without a budget of tokens: by the bytes of their files, {BYTES_A_TOKEN} a token"
+        yield f"Rows of sources without a budget of tokens are by the bytes of their files, {BYTES_A_TOKEN} a token."
     if any(each.rows is None for each in found):
-        yield "what is missing is known once the rows are packed (of sources with a budget of tokens: before)"
+        yield "What is missing is known once the rows are packed (of sources with a budget of tokens: before)."
 
 
 def _speeds(found: Sequence[Training]) -> str:

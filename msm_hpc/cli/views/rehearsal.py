@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.markup import escape
-from rich.table import Table
-
 from msm_hpc.campaign.rehearsal import Cut
-from msm_hpc.cli.views.table import plain_table
+from msm_hpc.cli.views.table import Listing
 
 
-def cuts_table(cuts: Sequence[Cut]) -> Table:
+def cuts_table(cuts: Sequence[Cut]) -> Listing:
     """The true value and the rehearsed one."""
-    table = plain_table("cut", "true", "rehearsed", title="Cut for the rehearsal")
+    table = Listing(("cut", "true", "rehearsed"), "Cut for the rehearsal")
     for cut in cuts:
-        table.add_row(*(escape(text) for text in (cut.key, cut.true, cut.rehearsed)))
+        table.add(cut.key, cut.true, cut.rehearsed)
     return table

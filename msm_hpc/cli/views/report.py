@@ -7,6 +7,7 @@ from pathlib import Path
 
 from msm_hpc.base.files import CANNOT_WRITE
 from msm_hpc.campaign.session import Session
+from msm_hpc.campaign.views.left_out import left_out
 from msm_hpc.cli.views.notes import print_nothing_here
 from msm_hpc.config.stages import ReportConfig, ReportInputs
 
@@ -48,6 +49,7 @@ def _render(config: ReportConfig, found: ReportInputs, out: Path) -> None:
 
 def _print_written(session: Session, out: Path) -> None:
     _print_table(session, out)
+    session.say(*(f"Note: {line}" for line in left_out(session.graph, session.store)))
     session.say(f"Report: {out / 'report.html'}")
 
 
@@ -59,7 +61,7 @@ def _print_unwritten(session: Session, config: ReportConfig, found: ReportInputs
 
 
 def _print_table(session: Session, out: Path) -> None:
+    from msm_hpc.cli.views.results import print_results
     from msm_hpc.report.results import load_results
-    from msm_hpc.report.table import render_table
 
-    session.console.print(render_table(load_results(out)))
+    print_results(session.console, load_results(out))

@@ -1,38 +1,103 @@
-"""Where each stage stands."""
+"""Where each stage stands, and what to know of the steps that a person may have to see to."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from rich.table import Table
+from rich.console import Console
+from rich.text import Text
 
+from msm_hpc.base.text import few, say
 from msm_hpc.campaign.views.status import State, StepStatus
-from msm_hpc.cli.views.table import plain_table
+from msm_hpc.cli.views.table import Listing
 from msm_hpc.graph.build import Graph
+from msm_hpc.store.store import Store
 
 COLOURS: dict[State, str] = {
     "done": "green",
-    "active": "cyan",
+    "running": "cyan",
+    "pending": "blue",
     "waiting": "dim",
+    "unknown": "yellow",
+    "not started": "dim",
+    "interrupted": "yellow",
+    "cancelled": "yellow",
     "failed": "red",
     "lost": "red",
     "blocked": "yellow",
     "not needed": "dim",
 }
+MOST = 5
+"""Damages that are told apart."""
+REASONS = {
+    "DependencyNeverSatisfied": "a job that they wait for failed; `scancel` them and run again",
+    "JobHeldUser": "they are held by their user; `scontrol release` lets them go",
+    "JobHeldAdmin": "they are held by an administrator",
+}
+"""Of squeue's reasons those with which a job does not start by itself."""
 
 
-def status_table(graph: Graph, statuses: Sequence[StepStatus]) -> Table:
-    """A line for each stage, in the order of work: how many steps are in each state, and the rank-hours spent."""
-    there = {status.state for status in statuses}
-    states = [state for state in COLOURS if state != "not needed" or state in there]
-    table = plain_table("stage", *(state.replace(" ", "\n") for state in states), "rank-\nhours")
-    for column in table.columns[1:]:
-        column.justify = "right"
+def status_table(graph: Graph, statuses: Sequence[StepStatus]) -> Listing:
+    """A line for each stage, in the order of work: its steps by state, and the rank-hours spent."""
+    table = Listing(("stage", "steps", "rank-hours", "states"), right=frozenset({"steps", "rank-hours"}))
     for stage in graph.stages:
         of_stage = [status for status in statuses if status.step.stage == stage]
-        counts = Counter(status.state for status in of_stage)
-        spent = sum(a.seconds * a.ranks for status in of_stage for a in status.attempts if a.end) / 3600
-        cells = [f"[{COLOURS[state]}]{counts[state]}[/]" if counts[state] else "" for state in states]
-        table.add_row(stage, *cells, f"{spent:.3f}")
+        spent = sum(each.seconds * each.ranks for status in of_stage for each in status.attempts if each.end) / 3600
+        table.add(stage, str(len(of_stage)), f"{spent:.3f}", _states(of_stage))
     return table
+
+
+def print_notes_on(console: Console, statuses: Sequence[StepStatus], store: Store) -> None:
+    """Lines on the steps that run or were stopped, and on jobs that will not start or cannot be asked about."""
+    for state, then in (
+        ("running", ""),
+        ("interrupted", "; `msm run` resumes"),
+        ("cancelled", "; `msm run` runs again"),
+    ):
+        if alike := [status for status in statuses if status.state == state]:
+            say(console, f"{state}: {few([_how_far(status) for status in alike])}{then}")
+    for damage, names in _damages(statuses, store).items():
+        say(console, f"{few(names)}: {damage}")
+    for reason, why in REASONS.items():
+        if held := [status.step.name for status in statuses if status.reason == reason]:
+            say(console, f"{reason}: {few(held)}: {why}")
+    for why in dict.fromkeys(status.reason for status in statuses if status.state == "unknown"):
+        _print_unknown(console, [status for status in statuses if status.reason == why], why, store)
+
+
+def _print_unknown(console: Console, held: Sequence[StepStatus], why: str, store: Store) -> None:
+    lease = store.of(held[0].step).lease()
+    job = f"job {lease.id} {lease.host and f'on {lease.host} '}" if lease else "a job "
+    file = store.of(held[0].step).lease_file
+    names = few([status.step.name for status in held])
+    say(console, f"unknown: {names}: {job}holds the first: {why}; if it is gone for certain, delete {file}")
+
+
+def _damages(statuses: Sequence[StepStatus], store: Store) -> dict[str, list[str]]:
+    """Why results are to be made again, with the names of the steps; only the first few reasons are told apart."""
+    found: dict[str, list[str]] = {}
+    for status in statuses:
+        if status.state not in ("done", "not needed") and (damage := store.of(status.step).damage()):
+            found.setdefault(damage if len(found) < MOST else "damaged or deleted, too", []).append(status.step.name)
+    return found
+
+
+def _states(statuses: Sequence[StepStatus]) -> Text:
+    """``4 done, 2 pending (Priority)``."""
+    counts = Counter((status.state, status.reason if status.state == "pending" else "") for status in statuses)
+    parts = list(_counted(counts))
+    return Text(", ").join(parts)
+
+
+def _counted(counts: Counter[tuple[State, str]]) -> Iterator[Text]:
+    for state, colour in COLOURS.items():
+        for (each, reason), count in sorted(counts.items()):
+            if each == state:
+                yield Text(f"{count} {state}" + (f" ({reason})" if reason else ""), style=colour)
+
+
+def _how_far(status: StepStatus) -> str:
+    progress = status.progress
+    at = f" at {progress.done:,} of {progress.total:,} {progress.unit}" if progress else ""
+    return f"{status.step.name}{at}"

@@ -45,6 +45,7 @@ class Records:
     def sync(self) -> None:
         """Make sure that all steps are on disk, before a resume checkpoint says that they are done."""
         self._metrics.sync()
+        self._progress.flush()
 
     def close(self) -> None:
         """Finish writing."""

@@ -31,9 +31,14 @@ def test_what_is_given_is_not_generated_and_the_report_says_what_was(own: list[s
     graph = checked(own)
     assert {s.config.product for s in graph.steps if s.kind == "generate"} == {"tokenizer", "pretraining"}
     assert isinstance(graph.find("tokenize/documents-thrift").inputs["corpus"], File)
-    (notice,) = graph.report.config.notices
+    notice, *taken = graph.report.config.notices
     assert "come: pretraining. These" in notice
     assert "Model Spec it reads" not in notice
+    assert taken == [
+        "Of chats, 30 of 60 rows are trained on (sources.chats.ladder).",
+        "Of documents-thrift, 60 of 80 rows are trained on (sources.documents.rows).",
+        "Of instruction, 40 of 60 rows are trained on (sources.instruction.rows).",
+    ]
 
 
 def test_all_that_is_offline_is_said_where_nothing_is_given() -> None:
@@ -43,7 +48,7 @@ def test_all_that_is_offline_is_said_where_nothing_is_given() -> None:
 
 def test_new_content_runs_again_what_reads_it_and_nothing_else(own: list[str], tmp_path: Path) -> None:
     before = checked(own)
-    write(tmp_path / "docs.jsonl", [*DOCUMENTS, {"text": "one more"}])
+    write(tmp_path / "docs.jsonl", [*DOCUMENTS, DOCUMENTS[0]])
     after = checked(own)
     old = {step.id for step in before.steps}
     assert {step.stage for step in after.steps if step.id not in old} == {
@@ -120,6 +125,7 @@ def test_a_row_of_another_kind_is_not_skipped(own: list[str], tmp_path: Path) ->
 
 
 def test_a_held_out_field_that_no_document_has(own: list[str], tmp_path: Path) -> None:
+    own.append("stages.midtrain.global_batch_size=4")
     write(tmp_path / "docs.jsonl", [*DOCUMENTS, {"text": "a letter", "doc_type": "letter"}])
     checked([*own, "stages.midtrain.heldout={fields: [doc_type]}"])
     with pytest.raises(UserError, match=r"heldout\.fields: no row of .*docs\.jsonl has 'doctype'"):

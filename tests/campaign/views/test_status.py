@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import shutil
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from msm_hpc.base.files import write_json
+from msm_hpc.base.progress import ProgressFile
 from msm_hpc.campaign.local_run import RunState
+from msm_hpc.campaign.views.ends import ended
 from msm_hpc.campaign.views.jobs import holders
 from msm_hpc.campaign.views.status import nothing_here, statuses
 from msm_hpc.campaign.views.why import why
 from msm_hpc.cli.clock import Clock
 from msm_hpc.cli.display import Display
-from msm_hpc.cli.views.failures import print_failures
-from msm_hpc.cli.views.status import status_table
+from msm_hpc.cli.views.status import print_notes_on, status_table
 from msm_hpc.config.stages import Cell, EvalConfig, ExportConfig
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step, topological
 from msm_hpc.launch.job import JobRef, local_job
-from msm_hpc.store.records import Attempt, now
+from msm_hpc.store.records import Attempt, Cause, now
 from msm_hpc.store.store import Store
+from tests.commands import Commands
 
 ATTEMPT = Attempt(
     job=JobRef("local", "1", "here", 0.0),
@@ -38,6 +39,9 @@ ATTEMPT = Attempt(
     cause="done",
 )
 
+
+DEAD = JobRef("local", "1", socket.gethostname())
+"""No process that was started with the epoch."""
 
 CELL = Cell(model="tiny", arm="init", spec=None, size=None, seed=0, step="")
 
@@ -69,29 +73,100 @@ def printed(show: Callable[[Console], None]) -> str:
 
 
 def test_each_state_is_read_from_the_files(store: Store) -> None:
-    done, active, failed, lost, waiting = (source(name) for name in ("done", "active", "failed", "lost", "waiting"))
+    done, active, failed, lost, new = (source(name) for name in ("done", "running", "failed", "lost", "new"))
     blocked, behind = step("blocked", failed), step("behind", step("blocked", failed))
     finish(store, done)
     store.of(active).write_lease(local_job())
     store.of(failed).write_attempt(1, replace(ATTEMPT, cause="code", message="RuntimeError: no"))
     store.of(lost).write_attempt(1, replace(ATTEMPT, end=None, cause=None))
-    cancelled = source("cancelled")
+    cancelled, dead = source("cancelled"), source("died before it started")
     store.of(cancelled).write_attempt(1, replace(ATTEMPT, end=ATTEMPT.start, cause="cancelled"))
-    graph = graph_of(done, active, failed, lost, waiting, blocked, behind, cancelled)
+    store.of(dead).write_lease(DEAD)
+    graph = graph_of(done, active, failed, lost, new, blocked, behind, cancelled, dead)
     found = statuses(graph, store, holders(graph.steps, store))
     assert {status.step.label: status.state for status in found} == {
         "done": "done",
-        "active": "active",
+        "running": "running",
         "failed": "failed",
         "lost": "lost",
-        "waiting": "waiting",
+        "new": "not started",
         "blocked": "blocked",
         "behind": "blocked",
-        "cancelled": "waiting",
+        "cancelled": "cancelled",
+        "died before it started": "lost",
     }
-    table = printed(lambda console: console.print(status_table(graph, found)))
-    assert "eval" in table
-    assert "2.000" in table  # done and failed: each 2 ranks for half an hour
+    table = printed(status_table(graph, found).print)
+    assert "eval    7      2.000       1 done, 1 running, 1 not started, 1 cancelled, 1 failed, 2 lost\n" in table, (
+        "done and failed: each 2 ranks for half an hour"
+    )
+
+
+@pytest.mark.parametrize(
+    ("cause", "stopped_at", "state"),
+    [
+        ("cancelled", 278, "interrupted"),
+        ("timeout", 278, "interrupted"),
+        ("preempted", 278, "interrupted"),
+        ("cancelled", None, "cancelled"),
+        ("preempted", None, "cancelled"),
+        ("timeout", None, "failed"),
+        ("upstream", None, "not started"),
+        ("rank lost", 278, "failed"),
+        ("user", None, "failed"),
+        ("done", None, "not started"),
+    ],
+)
+def test_a_training_that_was_stopped_is_told_from_one_that_failed(
+    store: Store, cause: Cause, stopped_at: int | None, state: str
+) -> None:
+    training = Step("train", "base/seed0", ExportConfig(), {}, recipe="aft")
+    store.of(training).write_attempt(1, replace(ATTEMPT, cause=cause))
+    if stopped_at is not None:
+        store.of(training).partial.mkdir()
+        ProgressFile(store.of(training).partial, 400, "optimizer steps").update(stopped_at)
+    graph = Graph((training,))
+    found = statuses(graph, store, holders(graph.steps, store))
+    assert [status.state for status in found] == [state]
+    shown = printed(lambda console: print_notes_on(console, found, store))
+    said = "interrupted: aft/base/seed0 at 278 of 400 optimizer steps; `msm run` resumes\n"
+    assert (said in shown) == (state == "interrupted")
+
+
+def test_jobs_in_slurms_queue_are_told_apart_with_one_call(store: Store, commands: Commands) -> None:
+    calls = commands(
+        squeue="printf '64_0|RUNNING|None\n64_1|PENDING|Priority\n64_2|PENDING|Dependency\n64_3|PENDING|JobHeldUser\n'",
+        sacct="printf '64_4|OUT_OF_MEMORY\n64_5|CANCELLED by 7\n64_6|RUNNING\n'",
+        scontrol="",
+    )
+    names = ("running", "queued", "waiting", "held", "killed", "cancelled", "unrecorded")
+    steps = [source(name) for name in names]
+    for number, each in enumerate(steps):
+        store.of(each).write_lease(JobRef("slurm", f"64_{number}"))
+    behind = step("behind", steps[3])
+    store.of(behind).write_lease(JobRef("slurm", "65"))
+    graph = graph_of(*steps, behind)
+    found = statuses(graph, store, holders(graph.steps, store))
+    assert {status.step.label: (status.state, status.reason) for status in found} == {
+        "running": ("running", ""),
+        "queued": ("pending", "Priority"),
+        "waiting": ("waiting", "Dependency"),
+        "held": ("pending", "JobHeldUser"),
+        "killed": ("lost", ""),
+        "cancelled": ("cancelled", ""),
+        "unrecorded": ("lost", ""),
+        "behind": ("cancelled", ""),
+    }
+    assert [line.split()[0] for line in calls.read_text().splitlines()].count("squeue") == 1
+    assert [line.split()[0] for line in calls.read_text().splitlines()].count("sacct") == 1
+    by_label = {status.step.label: status.end for status in found if status.end}
+    assert by_label["killed"].message.endswith("its state in Slurm is OUT_OF_MEMORY")
+    assert by_label["unrecorded"].message == "job 64_6 ended before it could start"
+    assert by_label["unrecorded"].log == store.jobs / "64_6_0_log.err"
+    assert by_label["behind"].message == "job 65 was cancelled, as what it waited for did not come"
+    table = printed(status_table(graph, found).print)
+    assert "1 running, 1 pending (JobHeldUser), 1 pending (Priority), 1 waiting, 1 cancelled, 2 lost" in table
+    notes = printed(lambda console: print_notes_on(console, found, store))
+    assert "JobHeldUser: eval/held: they are held by their user; `scontrol release` lets them go" in notes
 
 
 def test_a_root_where_nothing_was_run_is_reported_with_what_was(store: Store) -> None:
@@ -103,30 +178,14 @@ def test_a_root_where_nothing_was_run_is_reported_with_what_was(store: Store) ->
     assert nothing_here(graph_of(other), store) is None
 
 
-def test_a_failure_shows_cause_message_and_log(store: Store, tmp_path: Path) -> None:
-    failed, vanished, never = source("failed [b]"), source("vanished"), source("never")
+def test_a_full_disk_is_found_in_the_log_where_the_end_could_not_be_recorded(store: Store, tmp_path: Path) -> None:
+    full = source("full")
     log = tmp_path / "log"
-    log.write_text("first\n" * 50 + "last words\n")
-    store.of(failed).write_attempt(1, replace(ATTEMPT, cause="code", message="RuntimeError: [no]", log="/x/log"))
-    store.of(vanished).write_attempt(1, replace(ATTEMPT, end=None, cause=None, log=str(log)))
-    text = printed(lambda console: print_failures(console, [failed, vanished, never], store))
-    assert "eval/failed [b]" in text
-    assert "code\n  RuntimeError: [no]\n  log: /x/log" in text
-    assert "ended without a record" in text
-    assert "| last words" in text
-    assert text.count("| first") < 20
-    assert "eval/never ended before it could start" in text
-
-
-def test_a_full_disk_is_reported_once_below_the_failures(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps = [source("one"), source("other")]
-    for failed in steps:
-        store.of(failed).write_attempt(1, replace(ATTEMPT, cause="code", message="OSError: no room", log="/x/log"))
-    assert "bytes free" not in printed(lambda console: print_failures(console, steps, store))
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=4096))
-    assert printed(lambda console: print_failures(console, [], store)) == ""
-    last = printed(lambda console: print_failures(console, steps, store)).splitlines()
-    assert [number for number, line in enumerate(last) if "4,096 bytes free" in line] == [len(last) - 1]
+    log.write_text("step 7\nthe end of this attempt could not be written: [Errno 28] No space left on device\n")
+    store.of(full).write_attempt(1, replace(ATTEMPT, end=None, cause=None, log=str(log)))
+    end = ended(full, store, holders([full], store))
+    assert end is not None and end.cause == "lost"
+    assert end.message.startswith("the disk was full, so that its end could not be recorded: the end of this attempt")
 
 
 def test_the_view_reports_each_end_once(store: Store) -> None:
@@ -151,9 +210,8 @@ def test_the_view_reports_each_end_once(store: Store) -> None:
     assert lines == [
         "done eval/good 1800 s",
         "failed eval/bad",
-        "eval/bad (" + bad.id + "): code",
+        "eval/bad (" + bad.id + "): failed (code)",
         "RuntimeError: no",
-        "log:",
         "blocked export/behind",
     ]
 
@@ -166,19 +224,29 @@ def test_the_time_left_comes_from_what_was_measured(store: Store) -> None:
     assert clock.left(state) == "time left not known yet"
     finish(store, done)
     state.done.add(done.identity)
-    assert clock.left(state) == "more than 60 min left"  # no export step was ever measured
+    assert clock.left(state) == "at least 60 min left"  # no export step was ever measured
     state.pending.pop(other.identity)
-    assert clock.left(state) == "about 30 min left"
+    assert clock.left(state) == "at least 30 min left"
 
 
-def test_where_squeue_is_missing_every_step_that_a_job_holds_is_active(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_squeue_is_missing_what_a_job_holds_is_unknown(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     held, other = source("held"), source("other")
     store.of(held).write_lease(JobRef("slurm", "64_3"))
     graph = graph_of(held, other)
-    jobs = holders(graph.steps, store)
-    assert jobs.doubt is not None and "squeue is not on the PATH" in jobs.doubt
-    assert [status.state for status in statuses(graph, store, jobs)] == ["active", "waiting"]
-    assert why(held, graph, store) == [f"job 64_3 holds it: {jobs.doubt}"]
+    found = statuses(graph, store, holders(graph.steps, store))
+    assert [status.state for status in found] == ["unknown", "not started"]
+    assert "squeue is not on the PATH" in found[0].reason
+    assert why(held, graph, store) == [f"it is held by job 64_3: {found[0].reason}"]
+    notes = printed(lambda console: print_notes_on(console, found, store))
+    assert f"delete {store.of(held).lease_file}" in notes
+
+
+def test_a_process_of_another_host_is_named_with_what_to_delete(store: Store) -> None:
+    held = source("held")
+    store.of(held).write_lease(JobRef("local", "77", "not-this-host"))
+    graph = graph_of(held)
+    found = statuses(graph, store, holders(graph.steps, store))
+    notes = printed(lambda console: print_notes_on(console, found, store))
+    assert "unknown: eval/held: job 77 on not-this-host holds the first: a process of another host" in notes
+    assert f"delete {store.of(held).lease_file}" in notes

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from msm_hpc.base.files import read_json, write_json
-from msm_hpc.campaign.views.why import grouped, why
+from msm_hpc.campaign.views.ends import NO_RECORD
+from msm_hpc.campaign.views.why import MOST, grouped, why
 from msm_hpc.graph.build import Graph
 from msm_hpc.launch.job import JobRef, local_job
 from msm_hpc.store.records import Attempt, now
@@ -79,16 +81,35 @@ def test_a_failed_step_gives_its_cause(graph: GraphOf, store: Store) -> None:
     store.of(step).write_attempt(1, attempt)
     assert why(step, graph(), store) == ["its last attempt ended: code: RuntimeError: no"]
     store.of(step).write_attempt(2, Attempt(job, "host", 1, None, "", now()))
-    assert why(step, graph(), store) == ["its last attempt ended without a record"]
+    assert why(step, graph(), store) == [f"its last attempt ended: lost: {NO_RECORD}"]
 
 
 def test_steps_that_share_a_reason_are_shown_together(graph: GraphOf, store: Store) -> None:
     pretend_done(graph(), store)
     changed = graph("stages.pretrain.weight_decay=0.5", "eval.answer='{item}'")
     groups = grouped(changed, store)
-    trained = groups["pretrain/base: weight_decay 0.05 -> 0.5",]
+    trained = groups["pretrain: weight_decay 0.05 -> 0.5",]
     assert {step.stage for step in trained} == {"pretrain", "midtrain", "aft", "export"}
     assert sum(map(len, groups.values())) == len([step for step in changed.steps if not store.of(step).done])
+
+
+def test_a_deleted_result_is_named(graph: GraphOf, store: Store) -> None:
+    step = graph().find("generate/tokenizer")
+    store.of(step).write_attempt(1, Attempt(JobRef("local", "1"), "host", 1, None, "", now(), now(), "done"))
+    assert why(step, graph(), store) == [f"its result was deleted: {store.of(step).out}"]
+
+
+def test_many_steps_and_cells_do_not_flood(graph: GraphOf, store: Store) -> None:
+    pretend_done(graph("campaign.seeds=[0]"), store)
+    more = graph("campaign.seeds=[0,1,2,3]", "stages.aft.learning_rate=1e-5")
+    reasons = why(more.report, more, store)
+    assert len(reasons) == MOST + 1
+    assert re.fullmatch(r"and \d+ more differences", reasons[-1])
+    groups = grouped(more, store)
+    assert len(groups) < 12 and sum(map(len, groups.values())) > 90
+    trained = groups["aft: learning_rate 0.0005 -> 1e-05",]
+    assert {step.stage for step in trained} == {"aft", "export", "eval"}
+    assert not any("midtrain: learning_rate" in reason for group in groups for reason in group), "aft is no midtrain"
 
 
 def test_a_running_step_is_not_called_dead(graph: GraphOf, store: Store) -> None:

@@ -81,11 +81,12 @@ def test_contents_flow_to_what_is_printed(source: str, printed: str, bare: bool)
         *("content | wordcount", "content | length", "content | length > 3", "content | upper", "content | tojson"),
         *("content.isupper()", "content.isupper is defined", "content.split()", "content.strip('x')", "content[0]"),
         *("content is upper", "content is sameas 'x'", "content in messages[1].content", "content[:3]", "x[content]"),
+        *("content == messages[1].content", "'' in content", "messages[0]", "'%s' % content", "content | length == 3"),
         *(
-            "content == messages[1].content",
-            "'' in content",
-            "messages[0]",
-            "'%s' % content",
+            "{5: 1}[content | length]",
+            "(content | length) ~ ''",
+            "content | length in [1]",
+            "content | length is number",
         ),
         *("messages[0] | tojson", "[content] | join", "'{}'.format(content)", "(content + '.') is eq 'x'"),
         *(

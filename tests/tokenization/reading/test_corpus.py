@@ -13,7 +13,10 @@ import pytest
 import zstandard
 
 from msm_hpc.base.errors import UserError
+from tokenization import download
+from tokenization.download import DownloadConfig, DownloadInputs
 from tokenization.reading.corpus import Corpus
+from tokenization.reading.hub import DatasetName
 from tokenization.reading.readers import BATCH_BYTES, InputRecord
 from tokenization.reading.rows import BadRow, ChatRow, DocumentRow, Row
 
@@ -36,6 +39,10 @@ def zst(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     path.write_bytes(zstandard.compress(lines(rows)))
 
 
+def listed(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    path.write_text(json.dumps(rows, indent=1))
+
+
 def parquet(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     table = pa.table({key: [row.get(key) for row in rows] for key in columns})
@@ -48,6 +55,8 @@ FORMATS: dict[str, Write] = {
     "d.jsonl.gz": gz,
     "e.ndjson.zst": zst,
     "f.parquet": parquet,
+    "g.json": listed,
+    "h.json": plain,
 }
 
 
@@ -77,7 +86,7 @@ def mixed(tmp_path: Path) -> Path:
     folder.mkdir()
     for index, (name, write) in enumerate(FORMATS.items()):
         write(folder / name, documents(9 * index, 9))
-    for name in (".a.jsonl", "_SUCCESS", "info.json", "a.jsonl.tmp", "README.md"):
+    for name in (".a.jsonl", "_SUCCESS", "README.md", "LICENSE"):
         (folder / name).write_text("left out")
     return folder
 
@@ -91,12 +100,12 @@ def test_each_format_has_the_same_rows(tmp_path: Path, name: str) -> None:
     assert (first.id, first.text, json.loads(first.provenance)["n"]) == ("d", "A café", 1)
     assert isinstance(second, ChatRow)
     assert [(message.role, message.content) for message in second.messages] == [("user", "Hi"), ("assistant", "Yo")]
-    assert str(second.place) == f"{tmp_path / name}:{'row ' if name.endswith('parquet') else ''}2"
+    assert str(second.place) == f"{tmp_path / name}:{'row ' if name in ('f.parquet', 'g.json') else ''}2"
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 3, 7, 100])
 def test_the_tasks_end_to_end_are_the_corpus(mixed: Path, tasks: int) -> None:
-    assert ids(mixed, tasks) == [f"d{n}" for n in range(45)]
+    assert ids(mixed, tasks) == [f"d{n}" for n in range(9 * len(FORMATS))]
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 3, 7, 100])
@@ -138,9 +147,9 @@ def test_rows_without_an_id_are_named_the_same_by_any_number_of_tasks(tmp_path: 
     for index, (name, write) in enumerate(FORMATS.items()):
         write(tmp_path / name, [{"text": row["text"]} for row in documents(9 * index, 9)])
     names = ids(tmp_path)
-    assert len(set(names)) == 45
+    assert len(set(names)) == 9 * len(FORMATS)
     assert names[0] == "a.jsonl:0"
-    assert names[-1] == "f.parquet:9"
+    assert {"f.parquet:9", "g.json:9"} <= set(names)
     assert ids(tmp_path, 5) == ids(tmp_path, 100) == names
 
 
@@ -337,9 +346,37 @@ def test_a_dataset_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_no_hub")
+def test_a_dataset_is_downloaded_as_a_corpus_of_its_rows(tmp_path: Path) -> None:
+    name, out = tmp_path / "named", tmp_path / "out"
+    for folder in (name, out):
+        folder.mkdir()
+    plain(name / "test.jsonl", [{"text": "c", "meta": {"year": 1999}}])
+    download.run(DownloadConfig(name=str(name), revision=None, split="test"), DownloadInputs(), out)
+    ((row,), _) = rows_of(out)
+    assert isinstance(row, DocumentRow)
+    assert (row.text, json.loads(row.provenance)) == ("c", {"meta": {"year": 1999}})
+    with pytest.raises(UserError, match="not a data set"):
+        download.run(DownloadConfig(name=str(name), revision=None), DownloadInputs(), out)
+
+
+@pytest.mark.usefixtures("_no_hub")
 def test_a_dataset_of_no_such_name() -> None:
-    with pytest.raises(UserError, match=r"^hf:nobody/nothing: "):
+    with pytest.raises(UserError, match=r"^hf:nobody/nothing: the hub cannot be reached"):
         Corpus.open("hf:nobody/nothing")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("hf:org/a", DatasetName("org/a")),
+        ("hf:org/a:test", DatasetName("org/a", split="test")),
+        ("hf:org/a@v1:en/test", DatasetName("org/a", "v1", "en", "test")),
+        ("hf:/local/folder:en/", DatasetName("/local/folder", None, "en")),
+        ("a.jsonl", None),
+    ],
+)
+def test_names_of_datasets(text: str, named: DatasetName | None) -> None:
+    assert DatasetName.parse(text) == named
 
 
 def test_a_library_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,8 +389,14 @@ def test_a_library_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.
 def test_what_is_no_corpus_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "empty.jsonl").touch()
-    (tmp_path / "link.jsonl").symlink_to("nowhere")
     (tmp_path / "folder").mkdir()
+    for name in ("linked", "half", "nested/part"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "linked" / "link.jsonl").symlink_to("nowhere")
+    for name in ("half/a.jsonl", "nested/a.jsonl", "nested/part/b.jsonl"):
+        plain(tmp_path / name, documents(0, 1))
+    (tmp_path / "half" / "b.txt").write_text("x")
+    (tmp_path / "list.json").write_text('[{"text": "x"}, {"text": ')
     refused: list[tuple[Path | str, str]] = [
         (tmp_path / "missing.jsonl", "no such file or folder"),
         (tmp_path / "notes.txt", r"not a kind of corpus file; name it \.jsonl"),
@@ -361,11 +404,15 @@ def test_what_is_no_corpus_is_refused(tmp_path: Path) -> None:
         (tmp_path / "folder", "no corpus file in it"),
         (f"{tmp_path}/*.parquet", "matches no file"),
         (f"{tmp_path}/*.txt", "not a kind of corpus file"),
-        (tmp_path, r"link\.jsonl: cannot be read \(No such file"),
+        (tmp_path / "linked", r"link\.jsonl: cannot be read \(No such file"),
+        (tmp_path / "half", r"half/b\.txt: would be left out: .* by a pattern, such as '.*half/\*\.jsonl'"),
+        (tmp_path / "nested", r"nested/part: would be left out"),
     ]
     for source, message in refused:
         with pytest.raises(UserError, match=message):
             Corpus.open(source)
+    with pytest.raises(UserError, match=r"list\.json: not a JSON list of rows"):
+        rows_of(tmp_path / "list.json")
 
 
 def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msm_hpc.base.errors import UserError
-from tokenization.reading.rows import BadRow, ChatRow, DocumentRow, Message, Row, RowPlace, parse_row
+from tokenization.reading.parse import parse_row
+from tokenization.reading.rows import BadRow, ChatRow, DocumentRow, Message, Row, RowPlace
 
 PLACE = RowPlace("data.jsonl", 7)
 TOOL_CALL = {"type": "function", "function": {"name": "price", "arguments": {"of": "Brie", "at": 10**30}}}
@@ -128,7 +129,7 @@ def test_a_bad_line_is_named_by_place_and_reason(line: bytes, reason: str, messa
         ([{"role": "human", "content": "x"}], "field", r"messages\[0\].role: .*'human'; give one of system, user"),
         ([{"role": 1, "content": "x"}], "type", r"messages\[0\].role: expected `str`"),
         ([{"role": "user", "content": 3}], "type", r"messages\[0\].content: expected `str`, got `int`"),
-        ([{"role": "user", "content": [{"type": "text"}]}], "type", r"messages\[0\].content: expected `str`"),
+        ([{"role": "user", "content": [{"type": "text"}]}], "type", r"messages\[0\].content\[0\]: expected a part"),
         ([{"role": "user"}], "empty", r"messages\[0\].content: missing or empty"),
         ([{"role": "user", "content": None}], "empty", r"messages\[0\].content: missing or empty"),
         ([{"role": "user", "content": " "}], "empty", r"messages\[0\].content: missing or empty"),

@@ -1,0 +1,107 @@
+"""``msm logs``: whatever became of the job, what it said, or why nothing is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from msm_hpc.base.files import write_json
+from msm_hpc.cli.main import main
+from msm_hpc.graph.build import Graph
+from msm_hpc.graph.steps import Step
+from msm_hpc.launch.job import JobRef, local_job
+from msm_hpc.launch.logs import RAISED
+from msm_hpc.store.records import Attempt
+from msm_hpc.store.store import Store
+from tests.commands import Commands
+
+STAMP = "2026-01-01T00:00:00.000+00:00"
+STEP = "pretrain/base"
+ATTEMPT = Attempt(JobRef("slurm", "64_3"), "n1", 1, None, "", STAMP, STAMP)
+TRACEBACK = f"step 7\nsubmitit ERROR - {RAISED[0]}\nTraceback (most recent call last):\nboom\n"
+
+
+@pytest.fixture
+def step(graph: Callable[..., Graph]) -> Step:
+    return graph().find(STEP)
+
+
+@pytest.fixture
+def logs(store: Store, capsys: pytest.CaptureFixture[str], commands: Commands) -> Callable[[], tuple[int, str]]:
+    commands(squeue="echo '65_0|PENDING|Priority'", sacct="", scontrol="")
+
+    def ask() -> tuple[int, str]:
+        code = main(["logs", STEP, "campaign=demo", f"root={store.root}"])
+        shown = capsys.readouterr()
+        return code, shown.err if code else shown.out
+
+    return ask
+
+
+def attempt(store: Store, step: Step, number: int = 1, text: str = TRACEBACK, **fields: str | None) -> Path:
+    log = store.root / f"log{number}"
+    log.write_text(text)
+    store.of(step).write_attempt(number, replace(ATTEMPT, log=str(log), **fields))  # type: ignore[arg-type]
+    return log
+
+
+def test_a_step_that_no_job_has_tried(logs: Callable[[], tuple[int, str]]) -> None:
+    assert logs() == (2, f"msm: {STEP} has no log: no job has tried it yet\n")
+
+
+def test_an_error_of_the_code_comes_with_its_traceback(
+    store: Store, step: Step, logs: Callable[[], tuple[int, str]]
+) -> None:
+    log = attempt(store, step, cause="code", message="RuntimeError: boom")
+    assert logs() == (0, f"{STEP} ended: code: RuntimeError: boom\nlog: {log}\n\n{TRACEBACK}")
+
+
+def test_what_a_user_can_fix_comes_without(store: Store, step: Step, logs: Callable[[], tuple[int, str]]) -> None:
+    log = attempt(store, step, cause="user", message="rows.jsonl:3: no field 'text'; add it")
+    assert logs() == (0, f"{STEP} ended: user: rows.jsonl:3: no field 'text'; add it\nlog: {log}\n\nstep 7\n")
+
+
+def test_a_job_that_died_before_our_code_ran_has_slurms_log(
+    store: Store, step: Step, logs: Callable[[], tuple[int, str]]
+) -> None:
+    store.of(step).write_lease(JobRef("slurm", "64_3"))
+    code, said = logs()
+    assert code == 2 and "job 64_3 was cancelled" in said, "its inputs are not there either"
+    for parent in step.parents:
+        store.of(parent).out.mkdir(parents=True)
+        write_json(store.of(parent).path / "done.json", {"files": {}, "attempt": 1, "at": STAMP})
+    store.jobs.mkdir()
+    code, said = logs()
+    assert code == 2 and "job 64_3 ended before it could start; there is no log" in said
+    (store.jobs / "64_3_0_log.err").write_text("SyntaxError: invalid syntax\n")
+    code, said = logs()
+    assert code == 0 and said.startswith(f"{STEP} ended: lost: job 64_3 ended before it could start\n")
+    assert said.endswith("\n\nSyntaxError: invalid syntax\n")
+
+
+def test_a_queued_job_says_so_above_the_log_of_the_try_before(
+    store: Store, step: Step, logs: Callable[[], tuple[int, str]]
+) -> None:
+    store.of(step).write_lease(JobRef("slurm", "65_0"))
+    code, said = logs()
+    assert code == 2 and "is queued, as job 65_0 (Priority); there is no log" in said
+    log = attempt(store, step, cause="code", message="RuntimeError: boom")
+    assert logs() == (0, f"{STEP} is queued, as job 65_0 (Priority)\nlog: {log}\n\n{TRACEBACK}")
+
+
+def test_a_running_job_shows_its_own_log(store: Store, step: Step, logs: Callable[[], tuple[int, str]]) -> None:
+    job = local_job()
+    store.of(step).write_lease(job)
+    log = store.root / "running"
+    log.write_text("step 7\n")
+    store.of(step).write_attempt(1, Attempt(job, "here", 1, None, str(log), STAMP))
+    assert logs() == (0, f"{STEP} is running, in job {job.id}\nlog: {log}\n\nstep 7\n")
+
+
+def test_a_log_that_was_deleted(store: Store, step: Step, logs: Callable[[], tuple[int, str]]) -> None:
+    log = attempt(store, step, cause="code", message="RuntimeError: boom")
+    log.unlink()
+    assert logs() == (2, f"msm: {STEP} ended: code: RuntimeError: boom; there is no log {log}\n")
