@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.config.cluster import Cluster
+from msm_hpc.config.stages import ExportConfig
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.graph.build import Graph
-from msm_hpc.graph.steps import Step
+from msm_hpc.graph.steps import File, Origin, Step
+from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.planner.capacity import capacity
 from msm_hpc.planner.forecast import Forecast, forecast
@@ -19,22 +23,30 @@ from msm_hpc.planner.probe import folder_of, read_table
 from msm_hpc.store.store import Store
 from tokenization.packing.pack import PackConfig
 from tokenization.packing.plan import Plan
+from tokenization.packing.selection import Take
+
+BYTES_A_TOKEN = 4
+"""Assumed of a file of the user's own before it is packed: about what English text in JSON takes."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Packed rows of a training step; ``exact`` once they are packed, before that the least that hold its tokens."""
+    """Packed rows of a training step; ``exact`` once they are packed.
+
+    Before that they are the least that hold its token budgets, or ``from_bytes`` of the files of sources without one.
+    """
 
     count: int
     exact: bool
+    from_bytes: bool = False
 
 
 @dataclass(frozen=True)
 class Training:
     """Training steps of one kind and one config but for the seed, and of as many rows.
 
-    ``rows`` is None where only documents are counted until they are packed; ``forecast`` is None where the GPU is not
-    known.
+    ``rows`` is None where neither tokens nor bytes are known until they are packed; ``forecast`` is None where the GPU
+    is not known. ``minutes`` is the time limit of a job, None where there is none.
     """
 
     steps: tuple[Step, ...]
@@ -42,13 +54,12 @@ class Training:
     memory: Memory
     room: int | None
     forecast: Forecast | None
+    minutes: int | None = None
 
     @property
     def model(self) -> str:
         """The name of the starting model."""
-        start = self.steps[0].inputs["model"]
-        assert isinstance(start, Step)
-        return str(start.config.name)
+        return str(start_of(self.steps[0]).config.name)
 
     @property
     def config(self) -> TrainConfig:
@@ -70,6 +81,13 @@ class Training:
         """Of each run."""
         steps = self.optimizer_steps
         return None if steps is None or self.forecast is None else steps * self.forecast.seconds_per_step
+
+    @property
+    def requeues(self) -> int:
+        """How often the time limit ends the job of a run, which then resumes."""
+        if self.seconds is None or self.minutes is None:
+            return 0
+        return max(math.ceil(self.seconds / (60 * self.minutes)) - 1, 0)
 
     @property
     def rank_hours(self) -> float | None:
@@ -102,8 +120,24 @@ def trainings(graph: Graph, store: Store, cluster: Cluster) -> tuple[Training, .
 
 def model_of(step: Step) -> str:
     """The identity of the model step that a step's weights go back to; of one without weights its own."""
+    return start_of(step).identity
+
+
+def start_of(step: Step) -> Step:
+    """The model step that a step's weights go back to; one without weights itself."""
     model = step.inputs.get("model")
-    return step.identity if model is None or isinstance(model, Mapping) else model.identity
+    return start_of(model) if isinstance(model, Step) else step
+
+
+def weight_size(step: Step) -> int:
+    """Bytes of each weight that a step stores; those of hubs are in bf16."""
+    if isinstance(step.config, ExportConfig) and step.config.dtype is None:
+        stored = step.inputs.get("base", step.inputs["checkpoint"])
+        assert isinstance(stored, Step)
+        return weight_size(stored)
+    if isinstance(step.config, ExportConfig):
+        return 4 if step.config.dtype == "float32" else 2
+    return 4 if isinstance(step.config, TrainConfig) and step.config.precision == "fp32" else 2
 
 
 def _training(steps: tuple[Step, ...], rows: Rows | None, model: Transformer, cluster: Cluster, root: Path) -> Training:
@@ -112,17 +146,49 @@ def _training(steps: tuple[Step, ...], rows: Rows | None, model: Transformer, cl
     table = read_table(folder_of(root, config, model, cluster))
     measured = table.get((config.layout, config.micro_batch_size))
     time = forecast(config, model, cluster.gpu, measured) if cluster.gpu and cluster.trains_on_gpus else None
-    return Training(steps, rows, memory, capacity(cluster, config.layout.world_size).memory, time)
+    minutes = cluster.resources.gpu_train.time_minutes if launcher_of(cluster).queues else None
+    return Training(steps, rows, memory, capacity(cluster, config.layout.world_size).memory, time, minutes)
 
 
 def _rows(step: Step, store: Store) -> Rows | None:
-    """Packed rows of a training step: of its plan, or by its token budgets where every source has one."""
+    """Packed rows of a training step: of its plan, by its token budgets, or where there is none by bytes of files."""
     plan = step.inputs["plan"]
     assert isinstance(plan, Step)
     if store.of(plan).done:
         return Rows(len(Plan(store.of(plan).out)), exact=True)
     count = least_rows(plan.config)
-    return None if count is None else Rows(count, exact=False)
+    if count is not None:
+        return Rows(count, exact=False)
+    tokens = [_tokens(take, step.inputs["shards"]) for take in plan.config.sources]
+    known = [each for each in tokens if each is not None]
+    if len(known) < len(tokens):
+        return None
+    return Rows(-(-sum(known) // plan.config.sequence_length), exact=False, from_bytes=True)
+
+
+def _tokens(take: Take, shards: Origin | Mapping[str, Origin]) -> int | None:
+    """Tokens that are taken of a source: its budget, or by the bytes of its file; None where that is still to be made.
+
+    Of so many samples the bytes of a file are taken in proportion, by the number of its lines.
+    """
+    if take.tokens is not None:
+        return take.tokens
+    assert isinstance(shards, Mapping)
+    tokenized = shards[take.source]
+    assert isinstance(tokenized, Step)
+    corpus = tokenized.inputs["corpus"]
+    if not isinstance(corpus, File) or corpus.path.suffix not in (".jsonl", ".txt") or not corpus.path.is_file():
+        return None
+    size = corpus.path.stat().st_size
+    if take.samples is not None:
+        size = size * take.samples // max(_lines(corpus.path), take.samples)
+    return size // BYTES_A_TOKEN
+
+
+@cache
+def _lines(path: Path) -> int:
+    with path.open("rb") as opened:
+        return sum(block.count(b"\n") for block in iter(partial(opened.read, 2**20), b""))
 
 
 def least_rows(config: PackConfig) -> int | None:

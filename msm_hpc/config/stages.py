@@ -117,20 +117,28 @@ class ExportConfig(Strict):
     """Megatron checkpoint to a Hugging Face folder.
 
     ``dtype`` is that of the exported weights, None for that of the checkpoint, which is what was trained in.
-    An adapter is merged into the weights; ``adapter`` has it written beside them as well, as PEFT's folder
-    ``adapter/``, of the checkpoints that have one.
+    An adapter is written alone, as PEFT's folder; ``merge`` has it merged into the weights of its base instead.
     """
 
     dtype: Literal["float32", "bfloat16"] | None = None
-    adapter: bool = False
+    merge: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportInputs:
-    """``model``: a model step's output; ``checkpoint``: a train or model step's."""
+    """The folders that an export reads.
+
+    Attributes:
+        model: a model step's output.
+        checkpoint: a train or model step's output: weights, or an adapter.
+        base: of an adapter to be merged, the train or model step's output that it was trained on.
+        base_model: of an adapter that is not, the export of that.
+    """
 
     model: Path
     checkpoint: Path
+    base: Path | None = None
+    base_model: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,10 +155,14 @@ class EvalConfig(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class EvalInputs:
-    """``model``: a Hugging Face folder; ``pairs``: by value, a file of pairs or a folder with ``pairs.jsonl``."""
+    """``model``: a Hugging Face folder; ``pairs``: by value, a file of pairs or a folder with ``pairs.jsonl``.
+
+    ``adapter``: the export of an adapter, of which ``model`` is the base.
+    """
 
     model: Path
     pairs: Mapping[str, Path]
+    adapter: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

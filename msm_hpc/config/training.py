@@ -13,6 +13,7 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.config.schema import Fraction, Rate, Strict, placement
 
 Precision = Literal["fp32", "bf16", "fp8_delayed", "fp8_tensorwise", "fp8_blockwise", "mxfp8", "nvfp4"]
+Recompute = Literal["none", "selective", "full"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +21,10 @@ class Layout(Strict):
     """How the ranks of one training job are arranged; ``world_size`` is the product of the four.
 
     ``virtual_pipeline`` is how many chunks of layers each pipeline stage holds: with 8 layers, 2 stages and 2 chunks,
-    the first stage has layers 0-1 and 4-5 (the interleaved schedule of arXiv 2104.04473, section 2.2). ``auto``, in an
-    override ``stages.midtrain.layout=auto``, has the planner choose (``planner/choose.py``) before there are any steps.
+    the first stage has layers 0-1 and 4-5 (the interleaved schedule of arXiv 2104.04473, section 2.2). ``recompute``
+    says which activations are not kept for the backward pass, but computed again there: those of the MLP
+    (``selective``), or all of a layer but its input (``full``). ``auto``, in an override
+    ``stages.midtrain.layout=auto``, has the planner choose (``planner/choose.py``) before there are any steps.
     """
 
     tensor_parallel: PositiveInt = 1
@@ -30,6 +33,7 @@ class Layout(Strict):
     context_parallel: PositiveInt = 1
     data_parallel: PositiveInt = 1
     sequence_parallel: bool = False
+    recompute: Recompute = "none"
     nodes: PositiveInt = 1
     auto: bool = False
 
@@ -61,8 +65,10 @@ class Layout(Strict):
             "CP": self.context_parallel,
             "DP": self.data_parallel,
         }
-        parts = " ".join(f"{word}{size}" for word, size in sizes.items() if size > 1)
-        return f"{self.world_size} ranks ({parts})" if parts else "1 rank"
+        parts = [f"{word}{size}" for word, size in sizes.items() if size > 1]
+        parts += [f"{self.recompute} recomputation"] if self.recompute != "none" else []
+        ranks = f"{self.world_size} ranks" if self.world_size > 1 else "1 rank"
+        return f"{ranks} ({' '.join(parts)})" if parts else ranks
 
     @property
     def world_size(self) -> int:
@@ -173,6 +179,12 @@ class TrainConfig(Strict):
                 "Transformer Engine updates the scales of all chunks of a stage when one has run, the emulator only "
                 "those of that chunk; set it to 1, or choose precision=fp8_tensorwise"
             )
+        if self.fp8_emulated and self.precision == "fp8_delayed" and self.layout.recompute != "none":
+            raise UserError(
+                f"layout.recompute={self.layout.recompute} with fp8_delayed cannot be emulated on a CPU: what is "
+                "computed again would be rounded by newer scales, which Transformer Engine prevents; set it to none, "
+                "or choose precision=fp8_tensorwise"
+            )
         if self.heldout is not None and self.precision == "fp8_delayed":
             raise UserError(
                 "heldout is set, and precision is fp8_delayed: its scales follow every batch that is seen, so that to "
@@ -201,10 +213,13 @@ class TrainInputs:
         model: a model step's output.
         plan: a pack step's output.
         shards: by source, a tokenise step's output: a shard, or numbered folders of shards.
-        checkpoint: a train or model step's output; without it weights are drawn from the config's seed.
+        checkpoint: a train or model step's output, from which training starts; without it weights, or with ``lora``
+            those of the adapter, are drawn from the config's seed.
+        base: with ``lora``, a train or model step's output: the weights that are frozen.
     """
 
     model: Path
     plan: Path
     shards: Mapping[str, Path]
     checkpoint: Path | None = None
+    base: Path | None = None

@@ -1,6 +1,6 @@
-"""Exporting LoRA adapters: merged into the weights, and as a folder that ``peft`` loads.
+"""Exporting LoRA adapters: as a folder that ``peft`` and vLLM load, or merged into the weights of their base.
 
-A checkpoint of a LoRA run has the frozen weights and the adapter, a pair of matrices for each Hugging Face projection
+A checkpoint of a LoRA run has the adapter alone, a pair of matrices for each Hugging Face projection
 (:mod:`msm_hpc.model.adapter`). PEFT's file has the same matrices under other names, and a merged weight is
 ``W + alpha / rank * B A``::
 
@@ -19,11 +19,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from msm_hpc.base.files import write_json
-from msm_hpc.config.training import Lora
+from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import read_json, write_json, write_text
+from msm_hpc.config.stages import ExportInputs
 from msm_hpc.conversion.checkpoint import CheckpointReader
+from msm_hpc.conversion.files import HUB
 from msm_hpc.conversion.weights import write_weights
-from msm_hpc.model.adapter import Projection, projections
+from msm_hpc.model.adapter import Note, Projection, fingerprint, projections, read_note
 from msm_hpc.model.architecture import Transformer
 
 _HALVES = ("lora_A", "lora_B")
@@ -33,14 +35,19 @@ _ONE_FILE = 2**62  # bytes of a shard: PEFT reads a single file only
 class StoredAdapter:
     """Reads the adapter in a checkpoint."""
 
-    def __init__(self, checkpoint: CheckpointReader, model: Transformer, lora: Lora) -> None:
-        """Nothing is read yet."""
-        self._checkpoint, self._lora = checkpoint, lora
+    def __init__(self, folder: Path, model: Transformer, note: Note) -> None:
+        """Open the checkpoint in ``folder``; no tensor is read yet.
+
+        Raises:
+            UserError: there is none, or it is of another model.
+        """
+        self.note, self._lora, self._checkpoint = note, note.lora, CheckpointReader(folder)
         self._layers = model.shape.num_hidden_layers
         self._projections = projections(model)
+        self._checkpoint.check_holds(self._shapes)
 
     @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of its tensors in the checkpoint by key."""
         rank = self._lora.rank
         return {
@@ -55,13 +62,19 @@ class StoredAdapter:
         lora_a, lora_b = (self._checkpoint.read(projection.key(half), torch.float32, layer) for half in _HALVES)
         return torch.addmm(weight, lora_b, lora_a, alpha=self._lora.alpha / self._lora.rank)
 
-    def write(self, folder: Path, dtype: torch.dtype) -> None:
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its tensors in the checkpoint."""
+        return self._checkpoint.dtype(next(iter(self._shapes)))
+
+    def write(self, folder: Path, dtype: torch.dtype, base_model: Mapping[str, str]) -> None:
         """Write ``adapter_config.json`` and ``adapter_model.safetensors`` for ``peft.PeftModel.from_pretrained``.
 
-        The folder does not name the base model, whose path differs from machine to machine.
+        ``base_model`` are the fields that name the base there; our own note of it is written beside them.
         """
-        folder.mkdir()
-        write_json(folder / "adapter_config.json", self._peft_config())
+        write_json(folder / "adapter_config.json", {**self._peft_config(), **base_model})
+        for name, text in self.note.files.items():
+            write_text(folder / name, text)
         shapes = {
             f"base_model.model.{name}": each.shape(half, self._lora.rank)
             for layer in range(self._layers)
@@ -97,6 +110,57 @@ class StoredAdapter:
             for layer in range(self._layers)
             for each in self._projections
         }
+
+
+def read_adapter(folder: Path, model: Transformer) -> StoredAdapter | None:
+    """The adapter in the checkpoint ``folder``; None of one with all weights.
+
+    Raises:
+        UserError: as :class:`StoredAdapter`.
+    """
+    note = read_note(folder)
+    return StoredAdapter(folder, model, note) if note else None
+
+
+def export_adapter(stored: StoredAdapter, inputs: ExportInputs, dtype: torch.dtype | None, out: Path) -> None:
+    """Write the adapter ``stored`` in ``inputs.checkpoint`` as PEFT's folder ``out``, which names its base.
+
+    Without a ``dtype`` it keeps its own.
+
+    Raises:
+        UserError: ``inputs.base_model`` is not the export of the adapter's base.
+    """
+    base = inputs.base_model
+    if base is None:
+        raise UserError(
+            f"{inputs.checkpoint} holds an adapter: give base_model, the export of what it was trained on, or set "
+            "merge=true and give base, the checkpoint of that"
+        )
+    stored.note.check_exported(base, inputs.checkpoint)
+    stored.write(out, dtype or stored.dtype, _base_model(stored.note, inputs.model, base))
+
+
+def checked_base(note: Note, inputs: ExportInputs) -> Path:
+    """The checkpoint that the adapter in ``inputs.checkpoint`` is to be merged into.
+
+    Raises:
+        UserError: none is given, or it is not what the adapter was trained on.
+    """
+    if inputs.base is None:
+        raise UserError(
+            f"{inputs.checkpoint} holds an adapter to merge: give base, the checkpoint that it was trained on"
+        )
+    folder = inputs.base / "checkpoint"
+    note.check_base(fingerprint(folder), inputs.checkpoint, folder)
+    return folder
+
+
+def _base_model(note: Note, model: Path, base: Path) -> Mapping[str, str]:
+    """PEFT's fields for the base: its name on the hub where it is the model from there, else the path of its export."""
+    if (model / HUB).is_file() and fingerprint(model / "checkpoint") == note.base:
+        hub = read_json(model / HUB)
+        return {"base_model_name_or_path": hub["name"], "revision": hub["revision"]}
+    return {"base_model_name_or_path": str(base.absolute())}
 
 
 def _names(projection: Projection, layer: int) -> Iterator[tuple[str, str]]:

@@ -37,6 +37,9 @@ from torch.utils.serialization import config as serialization
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import write_json
 from msm_hpc.conversion.workspace import Workspace, memory_of
+from msm_hpc.model.architecture import MODEL_KEYS
+
+OTHER = "export it with the model that it was trained from"
 
 # megatron.core.dist_checkpointing.core.CheckpointingConfig, for the backend "torch_dist".
 _FORMAT = {
@@ -101,6 +104,25 @@ class CheckpointReader:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the global tensors by key."""
         return {key: tuple(stored.size) for key, stored in self._stored.items()}
+
+    def check_holds(self, expected: Mapping[str, tuple[int, ...]]) -> None:
+        """Check that these are the tensors of a model there, by key and shape.
+
+        Raises:
+            UserError: one is missing, is there beside them, or has another shape.
+        """
+        folder, found = self._folder, self.shapes
+        if missing := expected.keys() - found.keys():
+            raise UserError(
+                f"{folder} lacks {', '.join(sorted(missing))}: it is not a checkpoint of this model; {OTHER}"
+            )
+        if extra := {key for key in found if key.startswith(MODEL_KEYS)} - expected.keys():
+            raise UserError(f"{folder} has {', '.join(sorted(extra))}, which this model lacks; {OTHER}")
+        for key, shape in expected.items():
+            if found[key] != shape:
+                raise UserError(
+                    f"{folder}: {key} has shape {list(found[key])}, but this model's is {list(shape)}; {OTHER}"
+                )
 
     def dtype(self, key: str) -> torch.dtype:
         """Of a global tensor, as it is stored."""

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from msm_hpc.base.files import write_json
-from msm_hpc.conversion.files import copy_description
+from msm_hpc.conversion.files import HUB, copy_description
 from msm_hpc.conversion.hf_model import HfModel
 from msm_hpc.conversion.tokenizer import check_tokenizer, make_tokenizer
 from msm_hpc.model.architecture import Transformer, config_fields, read_object
@@ -55,7 +55,7 @@ def describe(model: HfModel, out: Path) -> None:
 
 def describe_export(model: Path, architecture: Transformer, dtype: torch.dtype, out: Path) -> None:
     """Write what goes with weights of ``dtype`` into ``out``, from the output ``model`` of a model step."""
-    shutil.copytree(model, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoint", LOGITS))
+    shutil.copytree(model, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoint", LOGITS, HUB))
     names = {"dtype": _name(dtype), "torch_dtype": _name(dtype)}
     # All that was trained by is said, in every spelling: versions differ in what they take where a field is missing.
     write_json(out / "config.json", {**read_object(model / "config.json"), **config_fields(architecture), **names})

@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import read_json
 
 # config.json and the index of sharded weights; tokenizers of every kind, with their vocabularies and chat templates.
 DESCRIPTION = ("*.json", "*.txt", "*.model", "*.jinja", "additional_chat_templates/*.jinja")
@@ -21,17 +22,39 @@ _COPIED = (
 )
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
+HUB = "hub.json"
+"""In a model step's output: the name and revision of a model from the hub, where an adapter's base is looked for."""
+
 
 def model_files(folder: Path) -> list[Path]:
     """The files that decide what loading ``folder`` gives, sorted; rather one too many than one missing.
 
     Raises:
-        UserError: there are no weights in ``folder``, or it does not exist.
+        UserError: there are no weights in ``folder``, it holds an adapter alone, or it does not exist.
     """
+    refuse_adapter(folder)
     weights = next((found for pattern in _WEIGHTS if (found := _matching(folder, (pattern,)))), [])
     if not weights:
         raise UserError(f"model.folder: {folder} has no weights: none of {', '.join(_WEIGHTS)}; correct the path")
     return sorted({*weights, *_matching(folder, DESCRIPTION)})
+
+
+def refuse_adapter(folder: Path) -> None:
+    """Refuse a folder with an adapter of PEFT's in the place of a model.
+
+    Raises:
+        UserError: it is one; with its base, and how to merge the two.
+    """
+    described = folder / "adapter_config.json"
+    whole = (path for pattern in _WEIGHTS for path in folder.glob(pattern) if not path.name.startswith("adapter_"))
+    if not described.is_file() or next(whole, None):
+        return
+    base = read_json(described).get("base_model_name_or_path") or "its base"
+    raise UserError(
+        f"{folder} holds an adapter of {base}, not a model: merge the two, and give the merged folder as model.folder: "
+        f"python -c \"from peft import AutoPeftModelForCausalLM as M; M.from_pretrained('{folder}').merge_and_unload()"
+        f".save_pretrained('MERGED')\", with the tokenizer of {base} beside it"
+    )
 
 
 def copy_description(folder: Path, out: Path) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.conversion.files import DESCRIPTION, LICENCES
+from msm_hpc.conversion.files import DESCRIPTION, LICENCES, refuse_adapter
 from msm_hpc.conversion.mapping import GlobalTensor, global_tensors
 from msm_hpc.conversion.weights import StoredWeights, has_safetensors
 from msm_hpc.model.architecture import FAMILIES, Transformer, parse_architecture, read_object
@@ -97,6 +97,7 @@ def open_model(path: Path) -> HfModel:
 def _folder_and_file(path: Path) -> tuple[Path, str | None]:
     """The arguments of transformers for ``path``, a folder or a GGUF file."""
     if path.is_dir():
+        refuse_adapter(path)
         return path, None
     if not path.is_file():
         raise UserError(f"{path} does not exist; correct model.folder or model.gguf_file")

@@ -2,7 +2,8 @@
 
 ``run_model`` writes ``config.json``, the tokenizer and, where weights exist, ``checkpoint/`` (Megatron's) and
 ``logits.json``. ``run_export`` writes a folder that ``transformers`` opens: the description and tokenizer of the model,
-and the weights of the checkpoint. It is checked (:mod:`msm_hpc.conversion.gate`) before the step is done.
+and the weights of the checkpoint. It is checked (:mod:`msm_hpc.conversion.gate`) before the step is done. Of an adapter
+it writes a folder that ``peft`` opens.
 
 Both convert the model layer by layer: at most three tensors of the size of the largest are in memory at once.
 (Weights that are not in safetensors are loaded whole.)
@@ -10,8 +11,7 @@ Both convert the model layer by layer: at most three tensors of the size of the 
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -19,22 +19,20 @@ import torch
 from torch import Tensor
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import write_json, write_text
 from msm_hpc.config.stages import ExportConfig, ExportInputs, ModelConfig, ModelInputs
-from msm_hpc.conversion.adapter import StoredAdapter
+from msm_hpc.conversion.adapter import StoredAdapter, checked_base, export_adapter, read_adapter
 from msm_hpc.conversion.checkpoint import CheckpointReader, TensorPiece, write_checkpoint
 from msm_hpc.conversion.description import describe, describe_export
+from msm_hpc.conversion.files import HUB
 from msm_hpc.conversion.gate import Samples, check_export, write_logits
 from msm_hpc.conversion.hf_model import HfModel, download, open_model
 from msm_hpc.conversion.mapping import GlobalTensor, global_tensors
 from msm_hpc.conversion.scratch import describe_scratch
 from msm_hpc.conversion.weights import write_weights
 from msm_hpc.conversion.workspace import Workspace
-from msm_hpc.model.adapter import read_note
-from msm_hpc.model.architecture import MODEL_KEYS, read_architecture
-
-OTHER = "export it with the model that it was trained from"
-
-log = logging.getLogger(__name__)
+from msm_hpc.model.adapter import BASE, fingerprint
+from msm_hpc.model.architecture import read_architecture
 
 
 def run_model(config: ModelConfig, inputs: ModelInputs, out: Path) -> None:
@@ -53,6 +51,8 @@ def run_model(config: ModelConfig, inputs: ModelInputs, out: Path) -> None:
         assert inputs.weights is not None, "weights are on the hub or an input"
         model = open_model(inputs.weights)
     describe(model, out)
+    if config.hub is not None:
+        write_json(out / HUB, {"name": config.hub, "revision": config.revision})
     write_logits(out, model.weights, model.architecture, out)
     workspace = Workspace()
     tensors = global_tensors(model.architecture)
@@ -62,32 +62,35 @@ def run_model(config: ModelConfig, inputs: ModelInputs, out: Path) -> None:
 def run_export(config: ExportConfig, inputs: ExportInputs, out: Path) -> None:
     """Write the weights of ``inputs.checkpoint`` as the Hugging Face model that ``inputs.model`` describes.
 
-    An adapter in the checkpoint is merged into them, and with ``config.adapter`` also written as PEFT's ``adapter/``.
+    An adapter is written as PEFT's folder or, with ``config.merge``, merged into the weights of ``inputs.base``.
 
     Raises:
-        UserError: the checkpoint is not of this model, is damaged, or has values that are not finite.
+        UserError: the checkpoint is not of this model, is damaged, or has values that are not finite; or the base is
+            not that of the adapter.
     """
     model = inputs.model
     if not (model / "config.json").is_file():
         raise UserError(f"{model}/config.json does not exist; run the model stage first")
     architecture = read_architecture(model)
-    tensors = global_tensors(architecture)
     folder = inputs.checkpoint / "checkpoint"
-    checkpoint = CheckpointReader(folder)
-    lora = read_note(folder)
-    adapter = StoredAdapter(checkpoint, architecture, lora) if lora else None
-    _check_same_model(folder, checkpoint.shapes, _expected(tensors, adapter))
+    adapter = read_adapter(folder, architecture)
+    dtype: torch.dtype | None = getattr(torch, config.dtype) if config.dtype else None
+    if adapter and not config.merge:
+        export_adapter(adapter, inputs, dtype, out)
+        return
+    if adapter:
+        folder = checked_base(adapter.note, inputs)
+    checkpoint, tensors = CheckpointReader(folder), global_tensors(architecture)
+    checkpoint.check_holds({tensor.key: tensor.shape for tensor in tensors})
     shapes = {name: shape for tensor, layer in _by_layer(tensors) for name, shape in tensor.hf_shapes(layer).items()}
-    dtype = getattr(torch, config.dtype) if config.dtype else _stored_dtype(checkpoint, tensors)
+    stored = _stored_dtype(checkpoint, tensors)
+    dtype = dtype or stored
     describe_export(model, architecture, dtype, out)
     samples = Samples()
     write_weights(out, shapes, dtype, samples.of(_weights(checkpoint, tensors, adapter, dtype)))
-    untouched = inputs.checkpoint == model and dtype == _stored_dtype(checkpoint, tensors)
-    check_export(out, model, architecture, samples, untouched)
-    if config.adapter and adapter:
-        adapter.write(out / "adapter", dtype)
-    elif config.adapter:
-        log.info("%s has no adapter: no adapter/ is written", folder)
+    check_export(out, model, architecture, samples, untouched=inputs.checkpoint == model and dtype == stored)
+    if not adapter:
+        write_text(out / BASE, fingerprint(folder) + "\n")
 
 
 def _stored_dtype(checkpoint: CheckpointReader, tensors: tuple[GlobalTensor, ...]) -> torch.dtype:
@@ -123,20 +126,3 @@ def _weights(
         checkpoint.read_into(fused, tensor.key, None if tensor.layers is None else layer)
         for name, weight in tensor.split(fused, layer):
             yield name, (adapter.merged(name, weight) if adapter else weight).to(dtype)
-
-
-def _expected(tensors: tuple[GlobalTensor, ...], adapter: StoredAdapter | None) -> dict[str, tuple[int, ...]]:
-    """Shapes of the checkpoint's tensors by key."""
-    return {tensor.key: tensor.shape for tensor in tensors} | (adapter.shapes if adapter else {})
-
-
-def _check_same_model(
-    folder: Path, found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
-) -> None:
-    if missing := expected.keys() - found.keys():
-        raise UserError(f"{folder} lacks {', '.join(sorted(missing))}: it is not a checkpoint of this model; {OTHER}")
-    if extra := {key for key in found if key.startswith(MODEL_KEYS)} - expected.keys():
-        raise UserError(f"{folder} has {', '.join(sorted(extra))}, which this model lacks; {OTHER}")
-    for key, shape in expected.items():
-        if found[key] != shape:
-            raise UserError(f"{folder}: {key} has shape {list(found[key])}, but this model's is {list(shape)}; {OTHER}")

@@ -4,6 +4,9 @@
 
     generate ─▶ tokenize ─▶ pack ─▶ train (pretrain) ─▶ train (midtrain) ─▶ train (aft) ─▶ export ─▶ eval ─▶ report
 
+With LoRA what is trained is an adapter, and its *base* the model after the last stage that trains all weights. Every
+training of an adapter reads its base, and so does every evaluation: one export of it serves all of a ladder.
+
 Nothing here asks the disk: what files there are outside, and what is in them, is asked of an :class:`Outside`.
 """
 
@@ -13,6 +16,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Protocol
 
@@ -272,11 +276,46 @@ class _Model:
             "plan": plan,
             "shards": self.shards(link, spec),
         }
-        before = links[:-1]
-        if before or self.config.model.architecture is None:  # the first stage of a model from scratch draws weights
+        before, base = links[:-1], self._base_of(links)
+        if base != links:
+            inputs["base"] = self.trained(base, spec, size, seed)
+        # The first stage of a model from scratch draws its weights, and the first one after the base its adapter.
+        if before != base and (before or self.config.model.architecture is None):
             inputs["checkpoint"] = self.trained(before, spec, size, seed)
         label = self._label(*label_parts(self.arm_of[links], spec, size, own_seed))
         return Step("train", label, config, inputs, recipe=link.stage)
+
+    def _base_of(self, links: Chain) -> Chain:
+        """The stages of a chain that train all weights: those before the first that trains an adapter."""
+        return tuple(takewhile(lambda link: self.config.stages[link.stage].lora is None, links))
+
+    def exported(self, links: Chain, spec: str | None, size: int | None, seed: int) -> Step:
+        """The Hugging Face model after a chain of stages; of an adapter that is not merged, that alone."""
+        trained = self.trained(links, spec, size, seed)
+        label = self._label_of(links, spec, size, seed)
+        return self._once(("exported", trained.id), lambda: self._exported(trained, label, links, spec, size, seed))
+
+    def _exported(self, trained: Step, label: str, links: Chain, spec: str | None, size: int | None, seed: int) -> Step:
+        base, merge = self._base_of(links), self.config.export.merge
+        inputs: dict[str, Origin] = {"model": self.model, "checkpoint": trained}
+        if base != links and merge:
+            inputs["base"] = self.trained(base, spec, size, seed)
+        elif base != links:
+            inputs["base_model"] = self.exported(base, spec, size, seed)
+        config = dataclasses.replace(self.config.export, merge=merge and base != links)
+        return Step("export", label, config, inputs)
+
+    def _label_of(self, links: Chain, spec: str | None, size: int | None, seed: int) -> str:
+        """The label of the export after a chain: as the first arm that is this chain, if there is one."""
+        arms = (arm for arm in self.config.campaign.arms if self.config.chain(arm) == links)
+        return self._label(
+            *label_parts(
+                next(arms, self.arm_of.get(links, "base")),
+                spec if self.config.by_spec(links) else None,
+                size if self.config.laddered(links) else None,
+                None if self.config.once(links) else seed,
+            )
+        )
 
     # -- cells ---------------------------------------------------------------------------------------
 
@@ -290,16 +329,14 @@ class _Model:
             for spec in specs:
                 for size in self.config.ladder(arm):
                     for seed in campaign.seeds[:1] if once else campaign.seeds:
-                        yield self._cell(arm, chain, spec, size, seed, once)
+                        yield self._cell(arm, chain, spec, size, seed)
 
-    def _cell(
-        self, arm: str, chain: Chain, spec: str | None, size: int | None, seed: int, once: bool
-    ) -> tuple[Cell, Step]:
-        label = self._label(*label_parts(arm, spec, size, None if once else seed))
-        checkpoint = self.trained(chain, spec, size, seed)
-        step = Step("export", label, self.config.export, {"model": self.model, "checkpoint": checkpoint})
+    def _cell(self, arm: str, chain: Chain, spec: str | None, size: int | None, seed: int) -> tuple[Cell, Step]:
+        step = self.exported(chain, spec, size, seed)
         if self.pairs:
-            step = Step("eval", label, self.config.eval, {"model": step, "pairs": self.pairs})
+            base = step.inputs.get("base_model")
+            read: Inputs = {"model": base, "adapter": step} if base else {"model": step}
+            step = Step("eval", step.label, self.config.eval, {**read, "pairs": self.pairs})
         cell = Cell(model=self.config.model.name, arm=arm, spec=spec, size=size, seed=seed, step=step.id)
         return cell, step
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from signal import Signals
 from typing import Protocol
 
-from msm_hpc.config.cluster import Cluster, LauncherName
+from msm_hpc.config.cluster import Cluster, LauncherName, WorkClass
 from msm_hpc.launch import slurm_commands
 from msm_hpc.launch.causes import Interruption
 from msm_hpc.launch.job import JobRef, is_elsewhere
@@ -70,8 +70,8 @@ class Launcher(Protocol):
     def at_once(self, ranks: int) -> int:
         """How many trainings of so many ranks run at the same time, at most."""
 
-    def memory_of_rank(self, ranks: int) -> tuple[str, int]:
-        """The memory of the machine, in bytes, for each rank of a training of ``ranks``; and what to call it."""
+    def memory_of_rank(self, ranks: int, work: WorkClass) -> tuple[str, int]:
+        """The memory of the machine, in bytes, for each of the ``ranks`` of a job of a class; and what to call it."""
 
     def shape_problems(self, kind: str, ranks: int, nodes: int) -> Iterator[str]:
         """What makes it impossible to run trainings of this kind and shape, each with its fix."""

@@ -87,7 +87,7 @@ class LocalLauncher:
         """As many as there are slots for, but one in any case."""
         return max(self.cluster.slots // ranks, 1)
 
-    def memory_of_rank(self, ranks: int) -> tuple[str, int]:
+    def memory_of_rank(self, ranks: int, work: WorkClass) -> tuple[str, int]:
         """A share of this machine's memory."""
         name = f"this machine over {ranks} ranks" if ranks > 1 else "this machine"
         return name, psutil.virtual_memory().total // ranks

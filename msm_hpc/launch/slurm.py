@@ -134,10 +134,10 @@ class SlurmLauncher:
         """As many as an array may run elements."""
         return self.cluster.array_parallelism
 
-    def memory_of_rank(self, ranks: int) -> tuple[str, int]:
-        """What a training asks Slurm for."""
-        memory = self.cluster.resources.gpu_train.memory_gb
-        return f"cluster.resources.gpu_train.memory_gb={memory:g}", int(memory * 2**30)
+    def memory_of_rank(self, ranks: int, work: WorkClass) -> tuple[str, int]:
+        """What a job of this class asks Slurm for."""
+        memory = self.cluster.resources.of(work).memory_gb
+        return f"cluster.resources.{work}.memory_gb={memory:g}", int(memory * 2**30)
 
     def shape_problems(self, kind: str, ranks: int, nodes: int) -> Iterator[str]:
         """More ranks on a node than it takes."""

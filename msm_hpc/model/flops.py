@@ -10,7 +10,7 @@ cost ``4 N`` operations, and each weight of the adapter ``6``.
 
 from __future__ import annotations
 
-from msm_hpc.config.training import Lora
+from msm_hpc.config.training import Lora, Recompute
 from msm_hpc.model import adapter
 from msm_hpc.model.architecture import Transformer
 
@@ -30,3 +30,16 @@ def step_flops(model: Transformer, tokens: int, pairs: int, lora: Lora | None) -
     multiplied = model.parameters - looked_up
     weights = 6 * multiplied if lora is None else 4 * multiplied + 6 * adapter.parameters(model, lora)
     return weights * tokens + attention * pairs
+
+
+def recomputed_flops(model: Transformer, tokens: int, pairs: int, recompute: Recompute) -> int:
+    """Operations of one step that recomputation adds: the forward pass of all layers, or of their MLPs, once more."""
+    shape = model.shape
+    mlp = 3 * shape.hidden_size * shape.intermediate_size
+    if recompute == "selective":
+        return 2 * shape.num_hidden_layers * mlp * tokens
+    if recompute == "none":
+        return 0
+    attention = 2 * shape.hidden_size * (model.query_rows + model.key_rows)
+    scores = 4 * shape.num_attention_heads * model.head_dim
+    return shape.num_hidden_layers * (2 * (attention + mlp) * tokens + scores * pairs)

@@ -22,4 +22,4 @@ def capacity(cluster: Cluster, ranks: int) -> Capacity:
     if cluster.trains_on_gpus:
         name = f"a {cluster.gpu}" if cluster.gpu else "a GPU"
         return Capacity(name, GPUS[cluster.gpu].memory if cluster.gpu else None)
-    return Capacity(*launcher_of(cluster).memory_of_rank(ranks))
+    return Capacity(*launcher_of(cluster).memory_of_rank(ranks, "gpu_train"))

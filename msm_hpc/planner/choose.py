@@ -1,9 +1,10 @@
 """``layout=auto``: of the layouts that fit, the one that the forecast calls fastest.
 
 Each way of splitting a model costs: tensor parallelism sums activations over its ranks twice a layer (so it stays
-within a node), context parallelism exchanges keys and values, a pipeline idles while it fills. Data parallelism costs
-least. So of the layouts that fit with a margin the one with the least model parallelism wins, unless a probe has
-measured them::
+within a node), context parallelism exchanges keys and values, a pipeline idles while it fills, and what recomputation
+does not keep is computed twice. Data parallelism costs least. So of the layouts that fit with a margin the one with the
+least model parallelism wins, unless a probe has measured them; activations are recomputed only where it fits no
+otherwise::
 
     Llama-3.1-8B, 8,192 tokens, 8 h100:   TP1 DP8 needs 16 + 32 + 12 GB and activations: too much
                                           TP2 DP4 needs  8 + 16 + 12 GB: fits, and is taken
@@ -13,14 +14,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.cluster import Cluster
-from msm_hpc.config.training import ONE_RANK, Layout, TrainConfig
+from msm_hpc.config.training import ONE_RANK, Layout, Recompute, TrainConfig
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.model.layout import check_layout, problems
@@ -112,19 +114,32 @@ def _fitting(config: TrainConfig, model: Transformer, cluster: Cluster) -> tuple
     divide = list(candidates(config, model, cluster))
     if not divide:
         _refuse_one_rank(config, model)
-    needs = [(worst_stage(each, model, cluster.trains_on_gpus), each) for each in divide]
     limits = {ranks: capacity(cluster, ranks).memory for ranks in {each.layout.world_size for each in divide}}
     if None in limits.values():
         raise UserError("layout=auto needs the type of the GPUs: set cluster.gpu (h100, a100, …)")
-    fitting = [each for memory, each in needs if memory.total <= MARGIN * (limits[each.layout.world_size] or 0)]
+
+    def fits(config: TrainConfig) -> bool:
+        limit = limits[config.layout.world_size] or 0
+        return worst_stage(config, model, cluster.trains_on_gpus).total <= MARGIN * limit
+
+    found = (next(filter(fits, _keeping_less(each)), None) for each in divide)
+    fitting = [each for each in found if each is not None]
     if not fitting:
-        least = min((memory for memory, _ in needs), key=lambda memory: memory.total)
+        needs = (worst_stage(last, model, cluster.trains_on_gpus) for each in divide for last in _keeping_less(each))
+        least = min(needs, key=lambda memory: memory.total)
         raise UserError(
             f"layout=auto: of {len(divide)} layouts that divide, none fits on {cluster.nodes} node(s) of "
             f"{ranks_a_node(cluster)} ranks; the smallest needs {least}. Raise cluster.nodes, or use other GPUs, "
             "lora=r64 or a shorter sequence_length"
         )
-    return len(divide), sorted(fitting, key=_order)
+    return len(divide), sorted(fitting, key=lambda each: _order(each, model))
+
+
+def _keeping_less(config: TrainConfig) -> Iterator[TrainConfig]:
+    """``config`` with fewer and fewer activations kept, as far as its precision allows."""
+    with suppress(UserError):
+        for recompute in get_args(Recompute):
+            yield replace(config, layout=replace(config.layout, recompute=recompute))
 
 
 def _refuse_one_rank(config: TrainConfig, model: Transformer) -> NoReturn:
@@ -200,9 +215,9 @@ def _valid(config: TrainConfig, layout: Layout, rows: int, model: Transformer) -
     return candidate
 
 
-def _order(config: TrainConfig) -> tuple[float, int, int, int, int]:
+def _order(config: TrainConfig, model: Transformer) -> tuple[float, int, int, int, int]:
     """Fastest by forecast first; among equals less model parallelism, fewer chunks, then larger micro-batches."""
     layout = config.layout
     parallel = layout.tensor_parallel * layout.pipeline_parallel * layout.context_parallel
-    seconds = 1 / (efficiency(config) * layout.world_size)
+    seconds = 1 / (efficiency(config, model) * layout.world_size)
     return round(seconds, 9), parallel, layout.pipeline_parallel, layout.virtual_pipeline, -config.micro_batch_size

@@ -15,7 +15,7 @@ from math import log2, prod
 from msm_hpc.config.cluster import Gpu
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.model.architecture import Transformer
-from msm_hpc.model.flops import step_flops
+from msm_hpc.model.flops import recomputed_flops, step_flops
 from msm_hpc.model.gpus import GPUS
 
 ASSUMED_MFU = 0.35
@@ -41,20 +41,18 @@ def forecast(config: TrainConfig, model: Transformer, gpu: Gpu, measured: float 
         gpu: what it runs on.
         measured: the seconds of a step in a probe of this layout.
     """
-    tokens = config.global_batch_size * config.sequence_length
-    flops = step_flops(model, tokens, tokens * config.sequence_length, config.lora)
-    ideal = flops / (GPUS[gpu].peak * config.layout.world_size)
+    ideal = _flops(config, model)[0] / (GPUS[gpu].peak * config.layout.world_size)
     if measured is not None:
         return Forecast(measured, ideal / measured, measured=True)
-    mfu = ASSUMED_MFU * efficiency(config)
+    mfu = ASSUMED_MFU * efficiency(config, model)
     return Forecast(ideal / mfu, mfu, measured=False)
 
 
-def efficiency(config: TrainConfig) -> float:
-    """The share of one GPU's speed that a layout keeps, by rule of thumb, to rank layouts; 1 without model parallelism.
+def efficiency(config: TrainConfig, model: Transformer) -> float:
+    """The share of one GPU's speed that a layout keeps, by rule of thumb, to rank layouts; 1 of a rank alone.
 
     A pipeline of ``p`` stages idles for ``(p - 1) / (m v)`` of the time of its ``m`` micro-batches, in ``v`` chunks
-    (Narayanan et al., arXiv 2104.04473, section 2.2).
+    (Narayanan et al., arXiv 2104.04473, section 2.2). What is computed again takes its share of the time.
     """
     layout = config.layout
     micro_batches = config.global_batch_size // (config.micro_batch_size * layout.data_parallel)
@@ -65,4 +63,13 @@ def efficiency(config: TrainConfig) -> float:
         (layout.pipeline_parallel, PIPELINE_LOSS),
         (layout.virtual_pipeline, CHUNK_LOSS),
     )
-    return prod(1 - loss * log2(parts) for parts, loss in losses) / (1 + bubble)
+    useful, again = _flops(config, model)
+    return prod(1 - loss * log2(parts) for parts, loss in losses) / (1 + bubble) * useful / (useful + again)
+
+
+def _flops(config: TrainConfig, model: Transformer) -> tuple[int, int]:
+    """Model FLOPs of a step of full rows that are one document each, and those of recomputation."""
+    tokens = config.global_batch_size * config.sequence_length
+    pairs = tokens * config.sequence_length
+    again = recomputed_flops(model, tokens, pairs, config.layout.recompute)
+    return step_flops(model, tokens, pairs, config.lora), again

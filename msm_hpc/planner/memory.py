@@ -12,9 +12,10 @@ at 8,192 tokens on one H100: 16 + 32 GB of weights and gradients, 96 GB of optim
 micro-batch. On eight, with 12 GB of optimizer each, it does not fit either, until tensor parallelism halves the rest.
 
 The terms follow Korthikanti et al. (arXiv 2205.05198, section 4), without dropout and with attention that stores no
-scores (Dao et al., arXiv 2205.14135), tensor by tensor as our layers store them. Tests compare them with what Megatron
-allocates on the CPU. The terms of a GPU (Transformer Engine's norms and attention) are from its sources and have not
-been measured.
+scores (Dao et al., arXiv 2205.14135), tensor by tensor as our layers store them. With recomputation (their section 5)
+only the input of each layer is kept, or all but the MLP's activations; those of one layer are then there while its
+backward pass runs. Tests compare the sums with what Megatron allocates on the CPU. The terms of a GPU (Transformer
+Engine's norms and attention) are from its sources and have not been measured.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ class _Stage:
             gradients=4 * trained,
             optimizer=optimizer,
             activations=activations,
-            working=max(self._backward_of_a_layer(), self._head()),
+            working=max(self.tokens * self._recomputed() + self._backward_of_a_layer(), self._head()),
             fixed=FIXED_GPU if self.on_gpu else FIXED_CPU,
         )
 
@@ -195,10 +196,25 @@ class _Stage:
 
     def _in_flight(self) -> int:
         """Bytes of all layers of all micro-batches whose backward pass is still to come."""
-        layer = 2 * self._norm() + self._attention() + self._mlp() + self._adapter()
         chunks = self.chunks_in_flight()
         layers = chunks * self.layers // self.layout.virtual_pipeline
-        return self.tokens * (layers * layer + chunks * self._ends())
+        return self.tokens * (layers * self._kept() + chunks * self._ends())
+
+    def _whole(self) -> int:
+        """All that the backward pass of a layer needs."""
+        return 2 * self._norm() + self._attention() + self._mlp() + self._adapter()
+
+    def _kept(self) -> int:
+        """What of it is kept: with full recomputation the layer's input, with selective all but the MLP's part."""
+        if self.layout.recompute == "full":
+            return self._shared(self.size)
+        return self._whole() - (self._recomputed() if self.layout.recompute == "selective" else 0)
+
+    def _recomputed(self) -> int:
+        """What is computed again in the backward pass of a layer; a fused norm's output is the MLP's."""
+        if self.layout.recompute == "selective":
+            return self._mlp() + (self._shared(self.size) if self.on_gpu else 0)
+        return self._whole() if self.layout.recompute == "full" else 0
 
     def chunks_in_flight(self) -> int:
         """The most model chunks x micro-batches that wait for their backward pass.

@@ -133,14 +133,14 @@ def _open(
 
 
 def build(config: TrainConfig, model: Transformer, inputs: TrainInputs, steps: int) -> Trainable:
-    """This rank's part of the model, with weights from ``inputs.checkpoint`` or drawn from ``config.seed``."""
+    """This rank's part of the model, with weights from ``inputs`` or drawn from ``config.seed``."""
     from msm_hpc.training.checkpoints.start import set_weights
     from msm_hpc.training.megatron.model import build_model, transformer_config
     from msm_hpc.training.megatron.optimizer import make_trainable
 
     chunks = build_model(model, transformer_config(model, config.layout, config.precision))
-    set_weights(chunks, config, model, inputs.checkpoint)
-    return make_trainable(chunks, config, steps)
+    adapter = set_weights(chunks, config, model, inputs)
+    return make_trainable(chunks, config, steps, adapter)
 
 
 def _losses_before(records: Records | None) -> list[float]:
@@ -162,7 +162,7 @@ def _write_result(
     from msm_hpc.training.megatron.optimizer import gather_weights
 
     gather_weights(trainable)
-    save_weights(trainable.chunks, out / "checkpoint", config.lora)
+    save_weights(trainable.chunks, out / "checkpoint", trainable.adapter)
     if records:
         records.close()
         write_json(out / "summary.json", asdict(summarise(config, model, data.order, records.steps)))

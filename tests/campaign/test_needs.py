@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ AUTO = (
     "cluster.resources.gpu_train.gpus_per_node=8",
     "cluster.gpu=h100",
     "cluster.nodes=2",
+    "cluster.resources.cpu.memory_gb=80",
     "stages.midtrain.layout=auto",
     "stages.aft.layout=auto",
 )
@@ -98,3 +100,29 @@ def test_a_tiny_disk_is_told_in_mib(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2**40, 0, 2**20))
     assert main(["run", "campaign=demo", f"root={tmp_path / 'runs'}"]) == 2
     assert re.search(r"1\.0 MiB free, and the campaign still writes \d+\.\d MiB", capsys.readouterr().err)
+
+
+def test_of_files_without_a_budget_rows_follow_from_their_bytes(tmp_path: Path) -> None:
+    """800 lines of 100 bytes are 20,000 tokens, and half of them are taken."""
+    chats = tmp_path / "chats.jsonl"
+    chats.write_text("".join(f"{'{}':<99}\n" for _ in range(800)))
+    files = [f"sources.{name}.file={chats}" for name in ("chats", "instruction")]
+    taken = ["sources.chats.ladder=[400]", "sources.instruction.rows=null", "stages.aft.sequence_length=1000"]
+    config = settle(load_config([*AUTO, *files, *taken, "campaign.arms=[aft]", "campaign.contrast=[]"])).config
+    (aft,) = trainings(graph_of(config), Store(tmp_path), config.cluster)
+    assert aft.rows == Rows(10 + 20, exact=False, from_bytes=True)
+    assert aft.rank_hours is not None and aft.rank_hours > 0
+
+
+def test_a_run_that_outlasts_its_time_limit_is_requeued_as_often_as_the_plan_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    budget = ["sources.replay.rows=0", "sources.documents.tokens=400_000_000", "stages.midtrain.epochs=1"]
+    overrides = [*AUTO, *budget, "cluster.resources.gpu_train.time_minutes=30", f"root={tmp_path}"]
+    config = settle(load_config(overrides)).config
+    midtrain = trainings(graph_of(config), Store(tmp_path), config.cluster)[0]
+    assert midtrain.seconds is not None and midtrain.requeues == math.ceil(midtrain.seconds / 1800) - 1 > 0
+    assert main(["plan", *overrides]) == 0
+    assert f"{midtrain.requeues} requeue(s)" in capsys.readouterr().out
+    local = replace(config.cluster, launcher="local")
+    assert trainings(graph_of(config), Store(tmp_path), local)[0].requeues == 0

@@ -41,6 +41,19 @@ def test_saved_by_transformers(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == set(found), "nothing that was saved is left out"
 
 
+def test_an_adapter_is_no_model(tmp_path: Path) -> None:
+    from msm_hpc.conversion.hf_model import open_model
+
+    fill(tmp_path, "adapter_model.safetensors", "config.json", "tokenizer.json")
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "acme/llama", "r": 64}')
+    for read in (model_files, open_model):
+        with pytest.raises(
+            UserError, match=r"holds an adapter of acme/llama, not a model: merge the two.*merge_and_unl"
+        ):
+            read(tmp_path)
+    assert "model.safetensors" in names(fill(tmp_path, "model.safetensors")), "with all weights it is one"
+
+
 def test_no_weights(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no weights: none of \*\.safetensors"):
         model_files(fill(tmp_path, "config.json", "a.gguf"))

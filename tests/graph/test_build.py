@@ -121,3 +121,44 @@ def test_without_gpus_fp8_is_emulated_which_is_another_result_and_said_in_the_re
 def test_the_order_in_which_sources_are_written_does_not_matter(graph: GraphOf) -> None:
     mixed = "arms.aft=[{aft: [chats, instruction]}]"
     assert graph(mixed).find("eval/aft/300/seed0").identity == graph().find("eval/aft/300/seed0").identity
+
+
+LADDER = ("model=qwen2_5_32b", "lora=r64", "sources.chats.ladder=[100,200,300]", "campaign.seeds=[0,1]")
+
+
+def test_a_ladder_of_adapters_shares_one_export_of_its_base(graph: GraphOf) -> None:
+    made = graph(*LADDER)
+    kinds = Counter(step.kind for step in made.steps)
+    adapters = [step for step in made.steps if step.kind == "export" and "base_model" in step.inputs]
+    (base,) = {step.inputs["base_model"] for step in adapters}
+    assert isinstance(base, Step) and base.name == "export/init" and base.inputs["checkpoint"] is made.find("model/")
+    assert len(adapters) == kinds["export"] - 1 == kinds["eval"] - 1
+    for step in (step for step in made.steps if step.kind == "eval" and step.name != "eval/init"):
+        assert step.inputs["model"] == base and step.inputs["adapter"] in adapters
+
+
+def test_an_adapter_is_trained_on_its_base_and_further_from_the_one_before(graph: GraphOf) -> None:
+    made = graph(*LADDER)
+    midtrain, aft = made.find("midtrain/america/msm/seed0"), made.find("aft/america/msm/seed0")
+    assert midtrain.inputs["base"] is aft.inputs["base"] is made.find("model/")
+    assert "checkpoint" not in midtrain.inputs and aft.inputs["checkpoint"] is midtrain
+
+
+def test_the_base_of_an_adapter_is_the_last_stage_that_trains_all_weights(graph: GraphOf) -> None:
+    made = graph(*LADDER, "stages.midtrain.lora=null")
+    midtrain, aft = made.find("midtrain/america/msm/seed0"), made.find("aft/america/msm/seed0")
+    assert "base" not in midtrain.inputs and midtrain.inputs["checkpoint"] is made.find("model/")
+    assert aft.inputs["base"] is midtrain and "checkpoint" not in aft.inputs
+    bases = {step.inputs["base_model"] for step in made.steps if step.kind == "export" and "base_model" in step.inputs}
+    assert {base.name for base in bases if isinstance(base, Step)} == {
+        "export/init",
+        *(f"export/{spec}/msm/seed{seed}" for spec in ("affordability", "america") for seed in (0, 1)),
+    }
+
+
+def test_a_merged_adapter_is_a_model_of_its_own(graph: GraphOf) -> None:
+    made = graph(*LADDER, "export.merge=true")
+    export = made.find("export/america/msm/seed0")
+    assert export.inputs["base"] is made.find("model/") and "base_model" not in export.inputs
+    assert made.find("eval/america/msm/seed0").inputs["model"] is export
+    assert made.find("export/init").identity == graph(*LADDER).find("export/init").identity, "nothing to merge there"

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from msm_hpc.base.errors import UserError
 from msm_hpc.config.training import Lora
-from msm_hpc.model.adapter import NOTE, note, parameters, read_note
+from msm_hpc.model.adapter import NOTE, Note, fingerprint, parameters, read_note
 from msm_hpc.model.architecture import parse_architecture
 
 LLAMA_8B = {
@@ -34,7 +35,36 @@ def test_sizes_are_those_of_the_papers_adapters(fields: dict[str, object], publi
     assert parameters(parse_architecture("config.json", fields), Lora()) == published
 
 
-def test_a_checkpoint_records_its_adapter(tmp_path: Path) -> None:
-    assert read_note(tmp_path) is None and note(None) == {}
-    (tmp_path / NOTE).write_text(note(Lora(rank=8, alpha=4.5))[NOTE])
-    assert read_note(tmp_path) == Lora(rank=8, alpha=4.5)
+def test_an_adapter_records_its_settings_and_its_base(tmp_path: Path) -> None:
+    assert read_note(tmp_path) is None
+    note = Note(Lora(rank=8, alpha=4.5), base="abc")
+    (tmp_path / NOTE).write_text(note.files[NOTE])
+    assert read_note(tmp_path) == note
+
+
+def test_a_fingerprint_tells_weights_apart_and_not_where_they_lie(tmp_path: Path) -> None:
+    def stored(name: str, *contents: bytes) -> str:
+        (tmp_path / name).mkdir()
+        for number, content in enumerate(contents):
+            (tmp_path / name / f"__{number}_0.distcp").write_bytes(content)
+        (tmp_path / name / "common.pt").write_text(name)
+        return fingerprint(tmp_path / name)
+
+    one = stored("one", b"a" * 9000, b"b")
+    assert stored("copy", b"a" * 9000, b"b") == one
+    others = stored("byte", b"a" * 8999 + b"x", b"b"), stored("cut", b"a" * 8999, b"b"), stored("less", b"a" * 9000)
+    assert len({one, *others}) == 4
+    with pytest.raises(UserError, match=r"none is no torch_dist checkpoint"):
+        stored("none")
+
+
+def test_of_large_files_blocks_are_read(tmp_path: Path) -> None:
+    """A sparse file of 4 GiB, of which 64 MiB are read."""
+    file = tmp_path / "__0_0.distcp"
+    with file.open("wb") as opened:
+        opened.truncate(2**32)
+    empty = fingerprint(tmp_path)
+    with file.open("r+b") as opened:
+        opened.seek(2**30)
+        opened.write(b"trained")
+    assert fingerprint(tmp_path) != empty

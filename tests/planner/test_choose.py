@@ -13,7 +13,7 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import write_text
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.config.cluster import Cluster, Gpu, Resources, WorkClasses
-from msm_hpc.config.training import Layout, Lora, TrainConfig
+from msm_hpc.config.training import Layout, Lora, Recompute, TrainConfig
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.model.gpus import GPUS
 from msm_hpc.planner.choose import MARGIN, best_few, check_memory, choose
@@ -70,6 +70,33 @@ def test_what_cannot_fit_is_refused_with_its_parts_and_what_would() -> None:
     with pytest.raises(UserError, match=r"no layout of cluster.nodes fits"):
         check_memory("stages.aft", alone, model("qwen3_32b"), replace(EIGHT_H100, ranks_per_node=1))
     check_memory("stages.aft", choose(PAPER, model("llama3_1_8b"), EIGHT_H100).config, model("llama3_1_8b"), EIGHT_H100)
+
+
+def test_activations_are_recomputed_only_where_it_fits_no_otherwise() -> None:
+    qwen, config = model("qwen2_5_32b"), replace(PAPER, lora=Lora())
+
+    def chosen(gpus: int) -> Layout:
+        few = WorkClasses(gpu_train=Resources(gpus_per_node=gpus))
+        return choose(config, qwen, replace(EIGHT_H100, ranks_per_node=gpus, resources=few)).config.layout
+
+    assert (chosen(2).recompute, chosen(8).recompute) == ("selective", "none")
+    two = replace(config, layout=replace(chosen(2), recompute="none"))
+    assert worst_stage(two, qwen, on_gpu=True).total > MARGIN * GPUS["h100"].memory
+
+
+@pytest.mark.parametrize(
+    ("word", "again"), [("none", 0), ("selective", 2 * 3 * 14336), ("full", 2 * (3 * 14336 + 10240))]
+)
+def test_what_is_recomputed_takes_its_time_and_is_no_model_flops(word: Recompute, again: int) -> None:
+    """Llama-3.1-8B: 6 operations a weight, 12 for a pair of tokens, and those of another forward pass."""
+    llama = model("llama3_1_8b")
+    plain = forecast(PAPER, llama, "h100")
+    found = forecast(replace(PAPER, layout=Layout(recompute=word)), llama, "h100")
+    scores = 12 * 32 * 4096 * 8192
+    useful = 6 * (8_030_261_248 - 128_256 * 4096) + scores
+    more = 32 * 4096 * again + (scores / 3 if word == "full" else 0)
+    assert found.seconds_per_step / plain.seconds_per_step == pytest.approx(1 + more / useful)
+    assert found.mfu / plain.mfu == pytest.approx(useful / (useful + more))
 
 
 def test_auto_needs_to_know_the_gpu() -> None:

@@ -57,6 +57,8 @@ def largest_error(trial: Trial, folder: Path) -> float:
         pytest.param(Trial(LLAMA, layout(pipeline_parallel=2)), id="pp2"),
         pytest.param(Trial(LLAMA, layout(pipeline_parallel=2, virtual_pipeline=2)), id="pp2-vpp2"),
         pytest.param(Trial(LLAMA, layout(data_parallel=2)), id="dp2"),
+        pytest.param(Trial(QWEN3, replace(layout(recompute="selective"), precision="fp32")), id="qwen3-selective"),
+        pytest.param(Trial(LLAMA, layout(pipeline_parallel=2, recompute="full")), id="pp2-full"),
     ],
 )
 def test_the_formula_is_within_a_tenth_of_what_megatron_allocates(trial: Trial, tmp_path: Path) -> None:

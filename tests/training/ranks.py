@@ -138,12 +138,13 @@ def _jobs(file: Path) -> Iterator[tuple[Job, int]]:
         yield Job(config=TrainConfig(**config), inputs=inputs, out=Path(raw.pop("out")), **raw), port
 
 
-def _inputs(model: str, plan: str, shards: dict[str, str], checkpoint: str | None) -> TrainInputs:
+def _inputs(model: str, plan: str, shards: dict[str, str], checkpoint: str | None, base: str | None) -> TrainInputs:
     return TrainInputs(
         model=Path(model),
         plan=Path(plan),
         shards={source: Path(folder) for source, folder in shards.items()},
         checkpoint=Path(checkpoint) if checkpoint else None,
+        base=Path(base) if base else None,
     )
 
 
@@ -261,9 +262,10 @@ def _inspect(job: Job) -> None:
         from msm_hpc.training.step import token_losses
 
         model = read_architecture(job.inputs.model)
-        chunks = stage.build(job.config, model, job.inputs, steps=1).chunks
+        trainable = stage.build(job.config, model, job.inputs, steps=1)
+        chunks = trainable.chunks
         if job.kind == "initial":
-            save_weights(chunks, job.out / "checkpoint", job.config.lora)
+            save_weights(chunks, job.out / "checkpoint", trainable.adapter)
             return
 
         def forward(batches: Iterator[MicroBatch], module: torch.nn.Module) -> tuple[torch.Tensor, Any]:

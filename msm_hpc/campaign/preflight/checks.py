@@ -10,6 +10,7 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.external_inputs import ExternalInputs
 from msm_hpc.campaign.needs import least_rows, model_of
 from msm_hpc.campaign.preflight.amounts import amount_notes, amount_problems
+from msm_hpc.campaign.preflight.limits import limit_problems
 from msm_hpc.campaign.preflight.own_data import OwnData, read_own_data
 from msm_hpc.campaign.preflight.tokenized import tokenize_sample
 from msm_hpc.campaign.starting_model import check_starting_tokenizer, starting_model
@@ -151,6 +152,7 @@ def _trainings(graph: Graph, needed: Sequence[Step], cluster: Cluster) -> Iterat
             yield str(error) if len(starts) == 1 else f"{step.name}: {error}"
     for step in {step.inputs["plan"]: step for step in trainings}.values():
         yield from _held_out(step)
+    yield from limit_problems(graph, cluster, {name: model for name, model in models.items() if model})
 
 
 def _check_training(step: Step, cluster: Cluster, model: Transformer | None) -> None:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.campaign.needs import model_of, shapes
+from msm_hpc.campaign.needs import model_of, shapes, weight_size
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.config.stages import ExportConfig, ModelConfig
 from msm_hpc.config.training import TrainConfig
@@ -48,17 +48,15 @@ def _bytes(count: int) -> str:
 
 
 def _result_bytes(step: Step, model: Transformer) -> int:
-    """Weights that stay: of a converted model (in bf16, as hubs have them), a trained one, and an exported one."""
-    if isinstance(step.config, ModelConfig):
-        return 0 if step.config.architecture else 2 * model.parameters
-    if isinstance(step.config, ExportConfig):
-        checkpoint = step.inputs["checkpoint"]
-        assert isinstance(checkpoint, Step)
-        if step.config.dtype is None:
-            return _result_bytes(checkpoint, model)
-        return model.parameters * (4 if step.config.dtype == "float32" else 2)
+    """Weights that stay, of a converted model, a trained one, and an exported one; with LoRA the adapter alone."""
     if isinstance(step.config, TrainConfig):
-        return model.parameters * (4 if step.config.precision == "fp32" else 2)
+        return _trained(step.config, model) * weight_size(step)
+    if isinstance(step.config, ExportConfig) and "base_model" in step.inputs:
+        trained = step.inputs["checkpoint"]
+        assert isinstance(trained, Step)
+        return _trained(trained.config, model) * weight_size(step)
+    if isinstance(step.config, ExportConfig) or (isinstance(step.config, ModelConfig) and not step.config.architecture):
+        return model.parameters * weight_size(step)
     return 0
 
 
@@ -81,5 +79,9 @@ def _largest(steps: list[tuple[Step, Transformer]], cluster: Cluster) -> list[in
 def _resume_checkpoint(config: TrainConfig, model: Transformer) -> int:
     """Of what is trained, weights and the optimizer's state (float32 weights and two moments)."""
     size, state = (4, 8) if config.precision == "fp32" else (2, 12)
-    trained = model.parameters if config.lora is None else adapter.parameters(model, config.lora)
-    return (size + state) * trained
+    return (size + state) * _trained(config, model)
+
+
+def _trained(config: TrainConfig, model: Transformer) -> int:
+    """The number of weights that are trained."""
+    return model.parameters if config.lora is None else adapter.parameters(model, config.lora)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
-from msm_hpc.campaign.needs import Training
+from msm_hpc.campaign.needs import BYTES_A_TOKEN, Training
 from msm_hpc.cli.views.table import BREAK, Cell, Listing
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.planner.memory import GIB
@@ -61,7 +61,14 @@ def _time(training: Training) -> Cell:
     if training.seconds is None or training.rank_hours is None:
         return step
     whole = f"{training.rank_hours:,.1f} GPU-hours" + (f"{BREAK}in all" if len(training.steps) > 1 else "")
-    return [f"{training.seconds / 3600:.2f} hours", step, whole]
+    return Text.assemble(f"{training.seconds / 3600:.2f} hours\n", _requeues(training), f"{step}\n{whole}")
+
+
+def _requeues(training: Training) -> Text:
+    """What the time limit of a job makes of a run that takes longer."""
+    if not training.requeues:
+        return Text()
+    return Text(f"{training.requeues} requeue(s){BREAK}of {training.minutes} minutes\n", style="yellow")
 
 
 def _notes(found: Sequence[Training]) -> Iterator[str]:
@@ -69,6 +76,8 @@ def _notes(found: Sequence[Training]) -> Iterator[str]:
     if hours:
         whose = "all" if len(hours) == len(found) else f"{len(hours)} of {len(found)} lines"
         yield f"{sum(hours):,.1f} GPU-hours in {whose}; {_speeds(found)}"
+    if any(each.rows is not None and each.rows.from_bytes for each in found):
+        yield f"Rows of sources without a budget of tokens are by the bytes of their files, {BYTES_A_TOKEN} a token."
     if any(each.rows is None for each in found):
         yield "What is missing is known once the rows are packed (of sources with a budget of tokens: before)."
 

@@ -10,27 +10,27 @@ so names and shapes show another model, and sizes show a file that was cut short
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from megatron.core.models.gpt import GPTModel
 from torch import distributed
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.model.architecture import MODEL_KEYS
-from msm_hpc.training.checkpoints.initial import local_tensors
+from msm_hpc.training.checkpoints.initial import sharded_tensors
 from msm_hpc.training.megatron.private import INDEX_FILES
 
 
-def check_loadable(chunks: Sequence[GPTModel], path: Path) -> None:
-    """Check that ``path`` holds a whole checkpoint of exactly the model of ``chunks``; every rank must call this.
+def check_loadable(weights: dict[int, dict[str, Any]], path: Path) -> None:
+    """Check that ``path`` holds a whole checkpoint of exactly these ``weights``, of all ranks; each must call this.
 
     Raises:
         UserError: it does not; raised on every rank, with the first problem of the first rank that found one.
     """
-    mine = {tensor.key: tensor.global_shape for tensor in local_tensors(chunks)}
+    mine = {tensor.key: tensor.global_shape for tensor in sharded_tensors(weights)}
     everyone: list[dict[str, tuple[int, ...]]] = [{} for _ in range(distributed.get_world_size())]
     distributed.all_gather_object(everyone, mine)
     needed = {key: shape for shapes in everyone for key, shape in shapes.items()}

@@ -14,6 +14,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from megatron.core.dist_checkpointing.dict_utils import nested_values
@@ -49,11 +50,15 @@ def initialise(chunks: Sequence[GPTModel], seed: int, only: str = "") -> None:
 def local_tensors(chunks: Sequence[GPTModel]) -> Iterator[ShardedTensor]:
     """This rank's tensors with their offsets in the global ones; each ``data`` is a view of the model's own."""
     for chunk in chunks:
-        state = chunk.sharded_state_dict()
-        apply_factories(state)
-        for value in nested_values(state):
-            if isinstance(value, ShardedTensor):
-                yield value
+        yield from sharded_tensors(chunk.sharded_state_dict())
+
+
+def sharded_tensors(state: dict[Any, Any]) -> Iterator[ShardedTensor]:
+    """The tensors of a sharded ``state``, which is changed."""
+    apply_factories(state)
+    for value in nested_values(state):
+        if isinstance(value, ShardedTensor):
+            yield value
 
 
 def _whole(tensor: ShardedTensor, config: TransformerConfig, seed: int) -> Tensor:

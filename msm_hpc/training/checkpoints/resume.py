@@ -23,15 +23,15 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.training import Layout
+from msm_hpc.model.adapter import Note, read_note
 from msm_hpc.training.checkpoints.async_save import AsyncSave
 from msm_hpc.training.checkpoints.carry_over import STEP, resume_checkpoints
 from msm_hpc.training.checkpoints.checks import check_complete
 from msm_hpc.training.checkpoints.weights import (
-    frozen,
     reasons,
     set_sharded_weights,
     sharded_scales,
-    sharded_weights,
+    trained_weights,
 )
 from msm_hpc.training.megatron.optimizer import Trainable, gather_weights
 from msm_hpc.training.megatron.private import COMMON_STATE, RESHARDABLE
@@ -67,7 +67,9 @@ class ResumeSaver:
         self.finish()
         gather_weights(self._trainable)
         state = _sharded_state(self._trainable, loading=False)
+        adapter = self._trainable.adapter
         notes = {_CONSUMED: self._consumed(step), _LAYOUT: _layout_json(self._trainable.layout)}
+        notes |= adapter.files if adapter else {}
         self._save = AsyncSave(state, self._folder / _name(step), notes)
 
     def finish(self) -> None:
@@ -95,6 +97,7 @@ class _Notes:
 
     consumed: str
     layout: str
+    adapter: Note | None
 
 
 def load_resume_checkpoint(trainable: Trainable, folder: Path, consumed: Consumed) -> int:
@@ -105,7 +108,7 @@ def load_resume_checkpoint(trainable: Trainable, folder: Path, consumed: Consume
 
     Raises:
         UserError: the checkpoint comes from other samples, or another order of them, than ``consumed`` says; or there
-            are checkpoints, and none can be read.
+            are checkpoints, and none can be read; or it holds the adapter of another base.
     """
     damages = []
     for path in on_rank0(lambda: resume_checkpoints(folder)[::-1]):
@@ -138,6 +141,11 @@ def _load(trainable: Trainable, path: Path, expected: str) -> None:
             f"of them, than this run (digest {notes.consumed[:12]}, expected {expected[:12]}): plan, shards, seed, "
             f"held-out rows or batch size changed: put them back, or delete {path.parent}"
         )
+    if notes.adapter and trainable.adapter and notes.adapter != trainable.adapter:
+        raise UserError(
+            f"{path} holds {notes.adapter}, and this run trains {trainable.adapter}: its base was made again since; "
+            f"delete {path.parent}, and training starts again from its first step"
+        )
     _warn_of_other_layout(path, notes.layout, trainable)
     try:
         loaded = dist_checkpointing.load(_sharded_state(trainable, loading=True), str(path))
@@ -164,8 +172,8 @@ def _check(path: Path) -> _Notes:
         dist_checkpointing.load_common_state_dict(str(path))
     except _UNREADABLE as error:
         raise UserError(f"{common} cannot be read ({error})") from error
-    texts = (path / name for name in (_CONSUMED, _LAYOUT))
-    return _Notes(*(text.read_text(encoding="utf-8") for text in texts))
+    consumed, layout = ((path / name).read_text(encoding="utf-8") for name in (_CONSUMED, _LAYOUT))
+    return _Notes(consumed, layout, read_note(path))
 
 
 def _warn_of_other_layout(path: Path, before: str, trainable: Trainable) -> None:
@@ -185,8 +193,8 @@ def _warn_of_other_layout(path: Path, before: str, trainable: Trainable) -> None
 
 
 def _layout_json(layout: Layout) -> str:
-    """``layout`` as JSON, without ``nodes``, which changes no sum."""
-    return json.dumps({name: value for name, value in asdict(layout).items() if name != "nodes"})
+    """``layout`` as JSON, without what changes no sum."""
+    return json.dumps({name: value for name, value in asdict(layout).items() if name not in ("nodes", "recompute")})
 
 
 def _name(step: int) -> str:
@@ -194,11 +202,8 @@ def _name(step: int) -> str:
 
 
 def _sharded_state(trainable: Trainable, loading: bool) -> dict[str, Any]:
-    """All state but frozen weights, which a resumed run has already read from the checkpoint that it started from."""
-    weights = sharded_weights(trainable.chunks)
-    for number, chunk in enumerate(trainable.chunks):
-        for name in frozen(chunk):
-            weights[number].pop(name, None)
+    """All state but frozen weights, which a resumed run has already read from the checkpoint that they are of."""
+    weights = trained_weights(trainable.chunks)
     group = parallel_state.get_data_parallel_group(with_context_parallel=True)
     with torch.no_grad():
         return {

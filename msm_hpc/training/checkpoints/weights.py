@@ -24,9 +24,8 @@ key                                                              shape
 
 The rows of ``linear_qkv`` go by key-value head: the N/K queries that share it, then its key, then its value.
 
-A run with LoRA saves the frozen weights too, so whoever reads its checkpoint needs no other, and beside them the
-adapter: ``decoder.layers.mlp.linear_fc2_adapter.down_proj.lora_A`` [L, rank, F] and so on
-(:mod:`msm_hpc.model.adapter`).
+A run with LoRA saves the adapter alone, ``decoder.layers.mlp.linear_fc2_adapter.down_proj.lora_A`` [L, rank, F] and so
+on, and beside it a note that names the weights that it belongs to (:mod:`msm_hpc.model.adapter`).
 """
 
 from __future__ import annotations
@@ -40,36 +39,42 @@ from megatron.core.models.gpt import GPTModel
 from torch.distributed.checkpoint.api import CheckpointException
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.training import Lora
-from msm_hpc.model.adapter import note
+from msm_hpc.model.adapter import Note
 from msm_hpc.training.checkpoints.async_save import AsyncSave
 from msm_hpc.training.checkpoints.checks import check_loadable
 
 _EXTRA = "_extra_state"  # torch's suffix; here the scales of delayed FP8 scaling, which are no part of the weights
 
 
-def save_weights(chunks: Sequence[GPTModel], path: Path, lora: Lora | None = None) -> None:
-    """Write the weights, with the adapter of ``lora``, as ``path``, which appears whole; every rank must call this."""
-    AsyncSave(sharded_weights(chunks), path, note(lora)).finish()
+def save_weights(chunks: Sequence[GPTModel], path: Path, adapter: Note | None = None) -> None:
+    """Write the weights that are trained as ``path``, which appears whole; every rank must call this.
+
+    ``adapter`` is noted beside them.
+    """
+    AsyncSave(trained_weights(chunks), path, adapter.files if adapter else {}).finish()
 
 
 def load_weights(chunks: Sequence[GPTModel], path: Path) -> None:
-    """Read this rank's part of the weights from ``path``; every rank must call this.
+    """Read this rank's part of the weights that are trained from ``path``; every rank must call this.
 
     Raises:
         UserError: there is no checkpoint at ``path``, it is of another model, or it is damaged.
     """
-    check_loadable(chunks, path)
+    check_loadable(trained_weights(chunks), path)
     try:
-        state = dist_checkpointing.load(sharded_weights(chunks), str(path))
+        state = dist_checkpointing.load(trained_weights(chunks), str(path))
     except CheckpointException as error:
         raise UserError(f"{path} is damaged; make it or copy it again ({reasons(error)})") from error
     set_sharded_weights(chunks, state)
 
 
-def sharded_weights(chunks: Sequence[GPTModel]) -> dict[int, dict[str, Any]]:
-    """The weights by number of the chunk; their keys in a checkpoint are those of the whole model."""
-    return _sharded(chunks, extra=False)
+def trained_weights(chunks: Sequence[GPTModel]) -> dict[int, dict[str, Any]]:
+    """The weights that are trained by number of the chunk; their keys in a checkpoint are those of the whole model."""
+    weights = _sharded(chunks, extra=False)
+    for number, chunk in enumerate(chunks):
+        for name in frozen(chunk):
+            weights[number].pop(name, None)
+    return weights
 
 
 def sharded_scales(chunks: Sequence[GPTModel]) -> dict[int, dict[str, Any]]:

@@ -162,6 +162,8 @@ def _redirect_random(patches: contextlib.ExitStack) -> None:
     _replace(patches, torch.cuda, "manual_seed", torch.manual_seed)
     module, name = private.SET_RANDOM_STATE
     _replace(patches, module, name, set_state)
+    for module, name in private.TE_CHECKPOINT:
+        _replace(patches, module, name, private.checkpoint)
     logger = logging.getLogger(module.__name__)
     logger.addFilter(unexpected)
     patches.callback(logger.removeFilter, unexpected)

@@ -255,12 +255,12 @@ def connect(model: GPTModel) -> None:
     As in Transformer Engine's ``autocast``: in the forward pass when the decoder ends, if there will be a backward
     pass; in the backward pass when the first FP8 layer of the decoder, the last to run, has its gradient.
     """
-    assert model.config.recompute_granularity is None, "a forward pass that runs twice would note its amaxes twice"
     layers = [module for module in model.decoder.modules() if isinstance(module, _Emulated)]
     inputs_and_weights = [quantiser for layer in layers for quantiser in _delayed(layer.quantisers[:2])]
     gradients = [quantiser for layer in layers for quantiser in _delayed(layer.quantisers[2:])]
     if not gradients:
         return
+    assert model.config.recompute_granularity is None, "a forward pass that runs twice would note its amaxes twice"
     group = parallel_state.get_amax_reduction_group(True, model.config.tp_only_amax_red)
 
     def after_forward(module: torch.nn.Module, inputs: Any, output: Any) -> None:

@@ -119,7 +119,9 @@ class Adapter(torch.nn.Module):
     def forward(self, input_: Tensor) -> Tensor:
         """From the layer's input, [tokens, batch, columns], what to add to its output, [tokens, batch, rows]."""
         all_a, all_b = zip(*(self.get_submodule(name)() for name in self.names), strict=True)
-        hidden = self.exchange(F.linear(input_, torch.cat(all_a)) * self.scale)
+        # As a matrix: of three axes torch may choose another product where no gradient is due, which rounds otherwise.
+        product = F.linear(input_.flatten(0, 1), torch.cat(all_a)).view(*input_.shape[:2], -1)
+        hidden = self.exchange(product * self.scale)
         parts = [
             F.linear(part, lora_b).view(*part.shape[:-1], self.groups, -1)
             for part, lora_b in zip(hidden.chunk(len(all_b), dim=-1), all_b, strict=True)

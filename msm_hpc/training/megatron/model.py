@@ -95,6 +95,7 @@ def transformer_config(model: Transformer, layout: Layout, precision: Precision)
         first_last_layers_bf16=recipe.first_last_layers_bf16,
         fp4=recipe.fp4,
         calculate_per_token_loss=True,
+        **_recompute(layout),
         # Megatron's own RoPE for packed rows reads the boundaries on the host: it waits for the GPU in each layer.
         apply_rope_fusion=_transformer_engine(bf16),
         # Batched, gloo trains an interleaved pipeline of two stages wrongly, without an error.
@@ -103,6 +104,17 @@ def transformer_config(model: Transformer, layout: Layout, precision: Precision)
         # Corrupts activations sent by gloo.
         deallocate_pipeline_outputs=torch.cuda.is_available(),
     )
+
+
+def _recompute(layout: Layout) -> dict[str, Any]:
+    """The fields of activation recomputation (Korthikanti et al., arXiv 2205.05198, sections 4 and 5).
+
+    Their selective recomputation is of the attention scores, which our attention never stores; of what is left the MLP
+    keeps most. Full recomputation keeps the input of each layer.
+    """
+    if layout.recompute == "full":
+        return {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1}
+    return {"recompute_granularity": "selective", "recompute_modules": ["mlp"]} if layout.recompute != "none" else {}
 
 
 def _transformer_engine(bf16: bool) -> bool:

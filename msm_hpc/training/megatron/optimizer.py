@@ -17,6 +17,7 @@ from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 from megatron.core.transformer.module import Float16Module
 
 from msm_hpc.config.training import Layout, TrainConfig
+from msm_hpc.model.adapter import Note
 from msm_hpc.training.megatron import private
 from msm_hpc.training.megatron.adam import FusedAdam
 
@@ -26,7 +27,8 @@ class Trainable:
     """A model with its optimizer and schedule, ready to be trained.
 
     ``chunks`` are this rank's parts of the model, one for each virtual pipeline stage; ``wrapped`` are the same in
-    Megatron's data-parallel wrapper. ``layout`` is how the ranks are arranged.
+    Megatron's data-parallel wrapper. ``layout`` is how the ranks are arranged, ``adapter`` what is noted of the adapter
+    where that alone is trained.
     """
 
     chunks: tuple[GPTModel, ...]
@@ -34,9 +36,12 @@ class Trainable:
     optimizer: MegatronOptimizer
     schedule: OptimizerParamScheduler
     layout: Layout
+    adapter: Note | None = None
 
 
-def make_trainable(chunks: tuple[GPTModel, ...], config: TrainConfig, steps: int) -> Trainable:
+def make_trainable(
+    chunks: tuple[GPTModel, ...], config: TrainConfig, steps: int, adapter: Note | None = None
+) -> Trainable:
     """Wrap ``chunks``, whose weights are set, for a run of ``steps`` optimizer steps.
 
     The distributed optimizer (each data-parallel rank updates its part of the weights) is on at any size, so that one
@@ -68,7 +73,7 @@ def make_trainable(chunks: tuple[GPTModel, ...], config: TrainConfig, steps: int
         no_sync, sync = [chunk.no_sync for chunk in wrapped], [chunk.start_grad_sync for chunk in wrapped]
         several = len(wrapped) > 1
         megatron.no_sync_func, megatron.grad_sync_func = (no_sync, sync) if several else (no_sync[0], sync[0])
-    return Trainable(chunks, wrapped, optimizer, _schedule(optimizer, config, steps), config.layout)
+    return Trainable(chunks, wrapped, optimizer, _schedule(optimizer, config, steps), config.layout, adapter)
 
 
 def overlaps() -> bool:

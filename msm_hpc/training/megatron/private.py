@@ -21,12 +21,14 @@ from megatron.core.dist_checkpointing.strategies import filesystem_async
 from megatron.core.dist_checkpointing.strategies.filesystem_async import FileSystemWriterAsync
 from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShardedStrategy
 from megatron.core.distributed import param_and_grad_buffer
+from megatron.core.extensions import transformer_engine
 from megatron.core.optimizer import MegatronOptimizer, distrib_optimizer
 from megatron.core.tensor_parallel import (
     copy_to_tensor_model_parallel_region,
     gather_from_sequence_parallel_region,
 )
 from megatron.core.tensor_parallel import random as megatron_random
+from megatron.core.transformer import transformer_block
 from torch import Tensor
 
 COMMON_STATE = "common.pt"
@@ -111,6 +113,19 @@ def update(trained: MegatronOptimizer) -> float:
     """Update the weights; returns the norm of the gradient before clipping."""
     _succeeded, norm, _zeros = trained.step()
     return float(norm)
+
+
+# -- recomputation -----------------------------------------------------------------------------------
+
+TE_CHECKPOINT = ((transformer_block, "te_checkpoint"), (transformer_engine, "te_checkpoint"))
+"""Modules and names of the function by which layers in FP8 are computed again."""
+
+
+def checkpoint(
+    function: Callable[..., Any], distribute: bool, tracker: Any, group: Any, *inputs: Any, **kw: Any
+) -> Any:
+    """In the place of that, without Transformer Engine: Megatron's own for all other precisions."""
+    return megatron_random.checkpoint(partial(function, **kw), distribute, *inputs)
 
 
 # -- layers ------------------------------------------------------------------------------------------

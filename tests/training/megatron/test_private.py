@@ -51,6 +51,8 @@ def found(path: str) -> Any:
         (f"{BUFFERS}:dist_all_gather_func", BUFFERS),
         (f"{BUFFERS}:dist_reduce_scatter_func", BUFFERS),
         (f"{RANDOM}:_set_cuda_rng_state", RANDOM),
+        ("megatron.core.transformer.transformer_block:te_checkpoint", "megatron.core.transformer.transformer_block"),
+        ("megatron.core.extensions.transformer_engine:te_checkpoint", "megatron.core.transformer.transformer_layer"),
         (f"{OPTIMIZER}:Adam", OPTIMIZER),
         (f"{OPTIMIZER}:USING_PYTORCH_OPTIMIZER", OPTIMIZER),
         (f"{DISTRIBUTED}:Adam", f"{DISTRIBUTED}:DistributedOptimizer"),

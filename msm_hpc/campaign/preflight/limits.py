@@ -1,0 +1,82 @@
+"""Whether the steps that are no trainings have the memory and time that they need; trainings: ``planner/choose.py``.
+
+A training that outlasts its time limit is requeued and resumes; these steps would start again, and never end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from itertools import chain
+
+from msm_hpc.campaign.needs import model_of, start_of, weight_size
+from msm_hpc.config.cluster import Cluster, WorkClass
+from msm_hpc.config.stages import EvalConfig, ExportConfig, ModelConfig
+from msm_hpc.graph.build import Graph
+from msm_hpc.graph.steps import Step
+from msm_hpc.launch.launcher import launcher_of
+from msm_hpc.model.architecture import Transformer
+from msm_hpc.model.gpus import GPUS
+from msm_hpc.planner.loading import SPEED, converting, evaluating, loading
+from msm_hpc.planner.memory import GIB
+
+READ_WRITTEN_HASHED = 3
+"""How often conversion moves each weight."""
+
+
+def limit_problems(graph: Graph, cluster: Cluster, models: Mapping[str, Transformer]) -> Iterator[str]:
+    """A line for each kind of step of each model that needs more than its class of work has."""
+    found = (_step_problems(step, cluster, models[model_of(step)]) for step in graph.steps if model_of(step) in models)
+    yield from dict.fromkeys(chain.from_iterable(found))
+
+
+def _step_problems(step: Step, cluster: Cluster, model: Transformer) -> Iterator[str]:
+    what = f"{step.kind} of {start_of(step).config.name}"
+    if isinstance(step.config, EvalConfig):
+        exported = step.inputs["model"]
+        assert isinstance(exported, Step)
+        yield from _evaluation(what, step.config, weight_size(exported), cluster, model)
+    elif isinstance(step.config, ModelConfig) and step.config.architecture is None:
+        yield from _conversion(what, 2, 2, cluster, model)
+        if step.config.gguf_file:
+            yield from _on_host(what, loading(model, 2), cluster, "cpu")
+    elif isinstance(step.config, ExportConfig) and "base_model" not in step.inputs:
+        size = weight_size(step)
+        yield from _conversion(what, size, 4 if step.config.merge else size, cluster, model)
+
+
+def _conversion(what: str, size: int, computed: int, cluster: Cluster, model: Transformer) -> Iterator[str]:
+    """``size`` is that of a stored weight in bytes, ``computed`` that of one in memory."""
+    yield from _on_host(what, converting(model, computed), cluster, "cpu")
+    yield from _in_time(what, READ_WRITTEN_HASHED * size * model.parameters, cluster, "cpu")
+
+
+def _evaluation(what: str, config: EvalConfig, size: int, cluster: Cluster, model: Transformer) -> Iterator[str]:
+    on_gpu = cluster.resources.gpu_eval.gpus_per_node > 0
+    needed = evaluating(model, size, config, on_gpu)
+    yield from _on_host(what, loading(model, size) if on_gpu else needed, cluster, "gpu_eval")
+    yield from _in_time(what, size * model.parameters, cluster, "gpu_eval")
+    if on_gpu and cluster.gpu and needed > GPUS[cluster.gpu].memory:
+        fix = "set export.dtype=bfloat16" if size == 4 else "set a smaller eval.batch_size"
+        yield (
+            f"{what} needs {needed / GIB:.1f} GiB of a GPU (weights {size * model.parameters / GIB:.1f}), and a "
+            f"{cluster.gpu} (cluster.gpu) has {GPUS[cluster.gpu].memory / GIB:.1f} GiB: {fix}, or use other GPUs"
+        )
+
+
+def _on_host(what: str, needed: int, cluster: Cluster, work: WorkClass) -> Iterator[str]:
+    launcher = launcher_of(cluster)
+    name, there = launcher.memory_of_rank(1, work)
+    if needed > there:
+        fix = f"raise it to {math.ceil(needed / GIB)}" if launcher.queues else "use a machine with more"
+        yield f"{what} needs {needed / GIB:.1f} GiB of host memory, and {name} has {there / GIB:.1f} GiB: {fix}"
+
+
+def _in_time(what: str, moved: int, cluster: Cluster, work: WorkClass) -> Iterator[str]:
+    limit = cluster.resources.of(work).time_minutes
+    minutes = math.ceil(moved / SPEED / 60)
+    if launcher_of(cluster).queues and minutes > limit:
+        yield (
+            f"{what} moves {moved / GIB:.0f} GiB, about {minutes} minutes at {SPEED // 10**6} MB/s (assumed), and "
+            f"cluster.resources.{work}.time_minutes is {limit}: raise it"
+        )

@@ -1,0 +1,56 @@
+"""Memory and time of the steps that convert and evaluate models, by formula, before anything runs.
+
+======== ===============================================================
+step     in memory at once
+======== ===============================================================
+model    three tensors of the size of the largest (conversion/stage.py); all weights of GGUF, which transformers reads
+export   the same, in float32 where an adapter is merged
+eval     all weights, first on the host, then on the GPU if there is one; there also a batch of texts
+======== ===============================================================
+
+So Qwen2.5-32B is exported in bf16 with 5.5 GiB, and evaluated with 61 GiB of host memory and 66 GiB of a GPU. What a
+batch takes follows from assumptions on the length of texts; none of this was measured on a GPU.
+"""
+
+from __future__ import annotations
+
+from msm_hpc.config.stages import EvalConfig
+from msm_hpc.model.architecture import Transformer
+from msm_hpc.planner.memory import FIXED_CPU, FIXED_GPU
+
+AT_ONCE = 3
+"""Tensors of the size of the largest that conversion holds at once."""
+SPEED = 200 * 10**6
+"""Assumed bytes that a node's file system reads, writes or hashes in a second; loading is most of the time."""
+TEXT, ANSWER = 256, 32
+"""Assumed tokens of a question with its answer, and of an answer."""
+
+
+def converting(model: Transformer, size: int) -> int:
+    """Host memory to read and write tensors of ``size`` bytes a weight one after another."""
+    return FIXED_CPU + AT_ONCE * size * _largest(model)
+
+
+def loading(model: Transformer, size: int) -> int:
+    """Host memory to load all weights."""
+    return FIXED_CPU + size * model.parameters
+
+
+def evaluating(model: Transformer, size: int, config: EvalConfig, on_gpu: bool) -> int:
+    """Memory to score batches with a loaded model: keys and values of all layers, and the logits of answers.
+
+    A float32 copy of the largest weight and what is added to it are there while an adapter is merged.
+    """
+    shape = model.shape
+    cache = 2 * shape.num_hidden_layers * model.key_rows * size * TEXT
+    logits = (size + 4 + 4) * model.vocab_size * ANSWER
+    merging = 2 * 4 * shape.hidden_size * shape.intermediate_size
+    fixed = FIXED_GPU if on_gpu else FIXED_CPU
+    return fixed + size * model.parameters + max(config.batch_size * (cache + logits), merging)
+
+
+def _largest(model: Transformer) -> int:
+    """Weights of the largest tensor of a layer or of the vocabulary."""
+    shape = model.shape
+    rows = max(model.padded_vocab_size, 2 * shape.intermediate_size, model.query_rows + 2 * model.key_rows)
+    return rows * shape.hidden_size

@@ -1,0 +1,64 @@
+"""What conversion and evaluation need of memory and time, refused where a class of work has less."""
+
+from __future__ import annotations
+
+import pytest
+
+from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.starting_model import starting_model
+from msm_hpc.config.stages import EvalConfig
+from msm_hpc.planner.loading import converting, evaluating, loading
+from msm_hpc.planner.memory import FIXED_CPU, GIB
+from tests.composed import load_config, preflight
+
+
+def refused(*overrides: str) -> str:
+    with pytest.raises(UserError) as error:
+        preflight(load_config(["campaign=demo", *overrides]))
+    return str(error.value)
+
+
+ON_H100 = (
+    "model=qwen2_5_32b",
+    "campaign.arms=[init]",
+    "campaign.contrast=[]",
+    "cluster=slurm",
+    "cluster.gpu=h100",
+    "cluster.resources.gpu_train.gpus_per_node=8",
+)
+
+
+def test_an_evaluation_that_no_gpu_of_the_cluster_takes_is_refused_with_the_fix() -> None:
+    enough = (*ON_H100, "cluster.resources.cpu.memory_gb=160")
+    message = refused(*enough, "export.dtype=float32")
+    assert "eval of qwen2_5_32b needs 1" in message and "a h100 (cluster.gpu) has 79.6 GiB" in message
+    assert "set export.dtype=bfloat16" in message
+    preflight(load_config(["campaign=demo", *enough, "export.dtype=bfloat16"]))
+
+
+def test_too_little_host_memory_is_refused_by_the_key_that_sets_it() -> None:
+    message = refused(*ON_H100, "export.dtype=bfloat16")
+    default = "and cluster.resources.cpu.memory_gb=4 has 4.0 GiB: raise it to 6"
+    assert f"model of qwen2_5_32b needs 5.3 GiB of host memory, {default}" in message
+    assert f"export of qwen2_5_32b needs 5.3 GiB of host memory, {default}" in message
+    assert "eval of qwen2_5_32b needs 61.9 GiB of host memory, and cluster.resources.gpu_eval.memory_gb=4" in message
+    message = refused(*ON_H100, "export.dtype=bfloat16", "cluster.resources.gpu_eval={gpus_per_node: 0, memory_gb: 64}")
+    assert "eval of qwen2_5_32b needs 6" in message and "gpu_eval.memory_gb=64 has 64.0 GiB" in message
+
+
+def test_too_little_time_for_what_does_not_resume_is_refused() -> None:
+    enough = (*ON_H100, "cluster.resources.cpu.memory_gb=160", "export.dtype=bfloat16")
+    message = refused(*enough, "cluster.resources.cpu.time_minutes=10", "cluster.resources.gpu_eval.time_minutes=5")
+    moved = "moves 183 GiB, about 17 minutes at 200 MB/s (assumed), and cluster.resources.cpu.time_minutes is 10"
+    assert f"model of qwen2_5_32b {moved}" in message and f"export of qwen2_5_32b {moved}" in message
+    assert "eval of qwen2_5_32b moves 61 GiB, about 6 minutes" in message
+
+
+def test_by_hand() -> None:
+    """32.76 billion weights; the largest tensor are the rows of 152,064 tokens."""
+    model = starting_model(load_config(["model=qwen2_5_32b"]).model)
+    assert model is not None
+    assert converting(model, 2) == FIXED_CPU + 3 * 2 * 152_064 * 5120
+    assert loading(model, 2) == FIXED_CPU + 2 * 32_763_876_352
+    batch, single = (evaluating(model, 2, EvalConfig(batch_size=size), on_gpu=True) for size in (64, 8))
+    assert 62 * GIB < single < batch < 72 * GIB
