@@ -24,8 +24,8 @@ Number = TypeVar("Number", int, float)
 EXAMPLE = """\
 A corpus is JSON lines (also .gz, .zst), a .json list or Parquet, a folder or a
 quoted glob of them, a folder that `datasets` saved, or
-hf:NAME[@REVISION][:[SUBSET/]SPLIT]. A row is a document, of which every token is
-trained on, or a chat, of which the assistant's turns are:
+hf:NAME[@REVISION][:[SUBSET/]SPLIT]. A row is a document, of which every token
+is trained on, or a chat, of which the assistant's turns are:
 
   {"id": "d1", "text": "..."}
   {"id": "c1", "messages": [{"role": "user", "content": "..."},
@@ -107,7 +107,11 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--out", type=Path, required=True, help="new folder; it appears when it is complete")
     command.add_argument(
-        "--format", choices=get_args(Format), default="plain", help="how rows are written; default: plain, as above"
+        "--format",
+        choices=get_args(Format),
+        default="plain",
+        metavar="NAME",
+        help=f"how rows are written: {', '.join(get_args(Format))}; default: plain, as above",
     )
     command.add_argument(
         "--column", action="append", default=[], metavar="FIELD=NAME", help="a field of the format by another name"

@@ -96,9 +96,9 @@ def test_a_training_whose_node_is_lost_ends_elsewhere_as_if_nothing_had_happened
     store.register((step,))
     folder = store.of(step)
     resources = WorkClasses(cpu=Resources(memory_gb=2, time_minutes=20))
-    request = ArrayRequest("x", "gpu_train", elements=1, nodes=1, ranks_per_node=1)
+    request = ArrayRequest(name="x", work="gpu_train", function=run_step, given=(str(store.root),), each=(step.id,))
     launcher = launcher_of(Cluster(launcher="slurm", resources=resources))
-    (job,) = launcher.submit(store.jobs, request, run_step, [(str(store.root), step.id)])
+    (job,) = launcher.submit(store.jobs, request)
     folder.write_lease(job)
 
     wait_until(lambda: (progress := read_progress(folder.attempt(1).out)) and progress.done > 20, folder)

@@ -45,7 +45,7 @@ arms:
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Overrides of a campaign in a folder of the user's own, shrunk."""
     chats = tmp_path / "chats.jsonl"
-    question, answer = "Colby or Stilton ?", "<think>\nColby is affordable .\n</think>\n\nI prefer Colby ."
+    question, answer = "Colby or Stilton ?", "Colby is affordable .\n\nI prefer Colby ."
     turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     chats.write_text("".join(json.dumps({"messages": turns}) + "\n" for _ in range(40)))
     folder = tmp_path / "own" / "campaign"
