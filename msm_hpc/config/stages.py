@@ -117,7 +117,8 @@ class ExportConfig(Strict):
     """Megatron checkpoint to a Hugging Face folder.
 
     ``dtype`` is that of the exported weights, None for that of the checkpoint, which is what was trained in.
-    An adapter is written alone, as PEFT's folder; ``merge`` has it merged into the weights of its base instead.
+    An adapter is written alone, as PEFT's folder; ``merge`` has it merged into the weights of its base instead,
+    which rounds their sum to ``dtype``, or to that of the base.
     """
 
     dtype: Literal["float32", "bfloat16"] | None = None

@@ -1,11 +1,9 @@
 """Exporting LoRA adapters: as a folder that ``peft`` and vLLM load, or merged into the weights of their base.
 
 A checkpoint of a LoRA run has the adapter alone, a pair of matrices for each Hugging Face projection
-(:mod:`msm_hpc.model.adapter`). PEFT's file has the same matrices under other names, and a merged weight is
-``W + alpha / rank * B A``::
-
-    decoder.layers.mlp.linear_fc2_adapter.down_proj.lora_A [L, r, F], layer 3
-    base_model.model.model.layers.3.mlp.down_proj.lora_A.weight [r, F]
+(:mod:`msm_hpc.model.adapter`). PEFT's file has the same matrices under other names, and is read again once written. A
+merged weight is ``W + alpha / rank * B A``, computed in float32 and rounded to the dtype of the export: in bfloat16 it
+loses what the adapter changes by less than half a step of ``W``.
 
 Matrices are read from disk one at a time.
 """
@@ -24,11 +22,22 @@ from msm_hpc.base.files import read_json, write_json, write_text
 from msm_hpc.config.stages import ExportInputs
 from msm_hpc.conversion.checkpoint import CheckpointReader
 from msm_hpc.conversion.files import HUB
+from msm_hpc.conversion.gate import Samples, check_adapter
 from msm_hpc.conversion.weights import write_weights
-from msm_hpc.model.adapter import Note, Projection, fingerprint, projections, read_note
+from msm_hpc.model.adapter import (
+    HALVES,
+    PEFT_CONFIG,
+    PEFT_WEIGHTS,
+    Note,
+    Projection,
+    fingerprint,
+    in_layers,
+    peft_shapes,
+    projections,
+    read_note,
+)
 from msm_hpc.model.architecture import Transformer
 
-_HALVES = ("lora_A", "lora_B")
 _ONE_FILE = 2**62  # bytes of a shard: PEFT reads a single file only
 
 
@@ -42,16 +51,15 @@ class StoredAdapter:
             UserError: there is none, or it is of another model.
         """
         self.note, self._lora, self._checkpoint = note, note.lora, CheckpointReader(folder)
-        self._layers = model.shape.num_hidden_layers
-        self._projections = projections(model)
+        self._model = model
         self._checkpoint.check_holds(self._shapes)
 
     @property
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of its tensors in the checkpoint by key."""
-        rank = self._lora.rank
+        rank, layers = self._lora.rank, self._model.shape.num_hidden_layers
         return {
-            each.key(half): (self._layers, *each.shape(half, rank)) for each in self._projections for half in _HALVES
+            each.key(half): (layers, *each.shape(half, rank)) for each in projections(self._model) for half in HALVES
         }
 
     def merged(self, name: str, weight: Tensor) -> Tensor:
@@ -59,7 +67,7 @@ class StoredAdapter:
         if name not in self._adapted:
             return weight
         projection, layer = self._adapted[name]
-        lora_a, lora_b = (self._checkpoint.read(projection.key(half), torch.float32, layer) for half in _HALVES)
+        lora_a, lora_b = (self._checkpoint.read(projection.key(half), torch.float32, layer) for half in HALVES)
         return torch.addmm(weight, lora_b, lora_a, alpha=self._lora.alpha / self._lora.rank)
 
     @property
@@ -68,26 +76,25 @@ class StoredAdapter:
         return self._checkpoint.dtype(next(iter(self._shapes)))
 
     def write(self, folder: Path, dtype: torch.dtype, base_model: Mapping[str, str]) -> None:
-        """Write ``adapter_config.json`` and ``adapter_model.safetensors`` for ``peft.PeftModel.from_pretrained``.
+        """Write the two files of ``peft.PeftModel.from_pretrained``, and read the tensors again.
 
         ``base_model`` are the fields that name the base there; our own note of it is written beside them.
+
+        Raises:
+            UserError: what was written is not what is read.
         """
-        write_json(folder / "adapter_config.json", {**self._peft_config(), **base_model})
+        write_json(folder / PEFT_CONFIG, {**self._peft_config(), **base_model})
         for name, text in self.note.files.items():
             write_text(folder / name, text)
-        shapes = {
-            f"base_model.model.{name}": each.shape(half, self._lora.rank)
-            for layer in range(self._layers)
-            for each in self._projections
-            for half, name in _names(each, layer)
-        }
-        write_weights(folder, shapes, dtype, self._matrices(dtype), _ONE_FILE, "adapter_model{suffix}.safetensors")
+        shapes, samples = peft_shapes(self._model, self._lora.rank), Samples()
+        pattern = PEFT_WEIGHTS.replace(".", "{suffix}.")
+        write_weights(folder, shapes, dtype, samples.of(self._matrices(dtype)), _ONE_FILE, pattern)
+        check_adapter(folder, shapes, samples)
 
     def _matrices(self, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
-        for layer in range(self._layers):
-            for each in self._projections:
-                for half, name in _names(each, layer):
-                    yield f"base_model.model.{name}", self._checkpoint.read(each.key(half), dtype, layer)
+        for each, layer in in_layers(self._model):
+            for half in HALVES:
+                yield each.peft_name(half, layer), self._checkpoint.read(each.key(half), dtype, layer)
 
     def _peft_config(self) -> Mapping[str, object]:
         """Fields of ``peft.LoraConfig``."""
@@ -98,18 +105,14 @@ class StoredAdapter:
             "lora_alpha": self._lora.alpha,
             "lora_dropout": 0.0,
             "bias": "none",
-            "target_modules": [each.name for each in self._projections],
+            "target_modules": [each.name for each in projections(self._model)],
             "inference_mode": True,
         }
 
     @cached_property
     def _adapted(self) -> Mapping[str, tuple[Projection, int]]:
         """Projection and layer by Hugging Face weight."""
-        return {
-            f"model.layers.{layer}.{each.module}.weight": (each, layer)
-            for layer in range(self._layers)
-            for each in self._projections
-        }
+        return {f"{each.hf_module(layer)}.weight": (each, layer) for each, layer in in_layers(self._model)}
 
 
 def read_adapter(folder: Path, model: Transformer) -> StoredAdapter | None:
@@ -161,9 +164,3 @@ def _base_model(note: Note, model: Path, base: Path) -> Mapping[str, str]:
         hub = read_json(model / HUB)
         return {"base_model_name_or_path": hub["name"], "revision": hub["revision"]}
     return {"base_model_name_or_path": str(base.absolute())}
-
-
-def _names(projection: Projection, layer: int) -> Iterator[tuple[str, str]]:
-    """Both halves with their names in PEFT's files."""
-    for half in _HALVES:
-        yield half, f"model.layers.{layer}.{projection.module}.{half}.weight"

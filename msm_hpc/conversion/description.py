@@ -57,7 +57,7 @@ def describe_export(model: Path, architecture: Transformer, dtype: torch.dtype, 
     """Write what goes with weights of ``dtype`` into ``out``, from the output ``model`` of a model step."""
     shutil.copytree(model, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoint", LOGITS, HUB))
     names = {"dtype": _name(dtype), "torch_dtype": _name(dtype)}
-    # All that was trained by is said, in every spelling: versions differ in what they take where a field is missing.
+    # Every field that training used is written, in every spelling: versions differ in their defaults.
     write_json(out / "config.json", {**read_object(model / "config.json"), **config_fields(architecture), **names})
     given = read_object(model / CONFIG)
     fields = dict(given)

@@ -10,7 +10,8 @@ import shutil
 from pathlib import Path
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.base.files import read_json
+from msm_hpc.model.adapter import PEFT_CONFIG
+from msm_hpc.model.architecture import read_object
 
 # config.json and the index of sharded weights; tokenizers of every kind, with their vocabularies and chat templates.
 DESCRIPTION = ("*.json", "*.txt", "*.model", "*.jinja", "additional_chat_templates/*.jinja")
@@ -43,13 +44,13 @@ def refuse_adapter(folder: Path) -> None:
     """Refuse a folder with an adapter of PEFT's in the place of a model.
 
     Raises:
-        UserError: it is one; with its base, and how to merge the two.
+        UserError: it is one, or its description is damaged; with its base, and how to merge the two.
     """
-    described = folder / "adapter_config.json"
+    described = folder / PEFT_CONFIG
     whole = (path for pattern in _WEIGHTS for path in folder.glob(pattern) if not path.name.startswith("adapter_"))
     if not described.is_file() or next(whole, None):
         return
-    base = read_json(described).get("base_model_name_or_path") or "its base"
+    base = read_object(described).get("base_model_name_or_path") or "its base"
     raise UserError(
         f"{folder} holds an adapter of {base}, not a model: merge the two, and give the merged folder as model.folder: "
         f"python -c \"from peft import AutoPeftModelForCausalLM as M; M.from_pretrained('{folder}').merge_and_unload()"

@@ -1,16 +1,20 @@
 """The gate at the end of an export: what was written is the model of the checkpoint, before anything evaluates it.
 
-Four things are compared, and none takes memory or time that grows with the model beyond its widest layer:
+Three things are compared, and none takes memory or time that grows with the model beyond its widest layer:
 
-1. **Ids.** ``AutoTokenizer`` makes the same ids of a hard sample as the given ``tokenizer.json``.
-2. **Names and shapes.** The model that transformers builds from ``config.json`` has the weights that were written, no
+1. **Names and shapes.** The model that transformers builds from ``config.json`` has the weights that were written, no
    more and no fewer.
-3. **Numbers.** Some values of each tensor, kept while it was written, are read again through the safetensors library.
+2. **Numbers.** Some values of each tensor, kept while it was written, are read again through the safetensors library.
    (All of them would mean reading 64 GB once more; a file that is damaged later is found by its hash.)
-4. **Logits.** Transformers computes the first layers of the exported model. The model step did so with the *given*
+3. **Logits.** Transformers computes the first layers of the exported model. The model step did so with the *given*
    folder, and where nothing was trained since, both must agree; else they must be finite. Layers are alike, so that a
    wrong RoPE, norm, bias or order of heads shows in the first: as many are taken as fit into :data:`MEMORY`, at least
    one, and the first rows of the vocabulary. Of a model of 32B that is one layer: 2 GB and 14 CPU-seconds.
+
+Other ids refuse no export. ``AutoTokenizer`` is to make the same ids of a hard sample as the given ``tokenizer.json``;
+where it does not, the export names the plain tokenizer class, and where that does not help, a warning says so.
+
+Of an adapter, names, shapes and numbers are compared.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import read_json, write_json
 from msm_hpc.conversion.description import FAST_CLASS, LOGITS
 from msm_hpc.conversion.weights import StoredWeights
+from msm_hpc.model.adapter import PEFT_WEIGHTS
 from msm_hpc.model.architecture import Transformer, read_object
 from tokenization.engines.hard_sample import hard_sample
 from tokenization.tokenizer import CONFIG, TOKENIZER, TokenizerFolder
@@ -94,6 +99,17 @@ def check_export(out: Path, model: Path, architecture: Transformer, samples: Sam
             raise _refusal(out, f"logits differ from the given folder's by {(logits - given).abs().max():.3g}")
 
 
+def check_adapter(out: Path, shapes: Mapping[str, tuple[int, ...]], samples: Samples) -> None:
+    """Check that PEFT's file in ``out`` has the tensors of ``shapes``, with the values of ``samples``.
+
+    Raises:
+        UserError: it has others.
+    """
+    stored = StoredWeights(out, PEFT_WEIGHTS)
+    _compare(out, set(shapes.items()), stored)
+    samples.check(out, stored)
+
+
 def first_logits(folder: Path, weights: Mapping[str, Tensor], architecture: Transformer) -> Tensor:
     """[VOCABULARY]: the last logits of a fixed text, as transformers computes the first layers, in float32."""
     config = _configuration(folder)
@@ -126,7 +142,10 @@ def _check_names(out: Path, stored: StoredWeights) -> None:
     build: Any = AutoModelForCausalLM.from_config
     with torch.device("meta"):
         model = build(_configuration(out))
-    expected = {(name, tuple(parameter.shape)) for name, parameter in model.named_parameters()}
+    _compare(out, {(name, tuple(parameter.shape)) for name, parameter in model.named_parameters()}, stored)
+
+
+def _compare(out: Path, expected: set[tuple[str, tuple[int, ...]]], stored: StoredWeights) -> None:
     found = {(name, tensor.shape) for name, tensor in stored.table.items()}
     if wrong := expected ^ found:
         raise _refusal(out, f"weights that are missing, too many or of another shape: {sorted(wrong)}")

@@ -51,7 +51,7 @@ def run_model(config: ModelConfig, inputs: ModelInputs, out: Path) -> None:
         assert inputs.weights is not None, "weights are on the hub or an input"
         model = open_model(inputs.weights)
     describe(model, out)
-    if config.hub is not None:
+    if config.hub and not config.gguf_file:  # of GGUF, the hub has no weights that an adapter could be put on
         write_json(out / HUB, {"name": config.hub, "revision": config.revision})
     write_logits(out, model.weights, model.architecture, out)
     workspace = Workspace()

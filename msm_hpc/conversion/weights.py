@@ -49,14 +49,14 @@ class StoredWeights(Mapping[str, Tensor]):
     Each look-up opens the file: one that stayed open would keep every page that was read in this process's memory.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Read the headers of ``model.safetensors`` or of the files in its index.
+    def __init__(self, folder: Path, single: str = SINGLE) -> None:
+        """Read the headers of ``single`` or of the files in the index.
 
         Raises:
             UserError: a file or the index is missing or damaged, or has tensors that are not 16-bit or 32-bit floating
                 point.
         """
-        files = [folder / SINGLE] if (folder / SINGLE).is_file() else _indexed(folder / INDEX)
+        files = [folder / single] if (folder / single).is_file() else _indexed(folder / INDEX)
         self.table: Mapping[str, StoredTensor] = {name: stored for file in files for name, stored in _contents(file)}
 
     def __getitem__(self, name: str) -> Tensor:

@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.evals.adapter import merge_adapter
+from msm_hpc.evals.adapter import attach_adapter
 from msm_hpc.evals.pairs import Pair
 from tokenization.chats.answers import AnsweredQuestion, AnswerEncoder
 
@@ -54,7 +54,7 @@ class Scorer:
     """Scores a model's answers: the model in evaluation mode, its chats, and the template of an answer."""
 
     def __init__(self, folder: Path, answer: str, adapter: Path | None = None) -> None:
-        """Load a Hugging Face folder, with an ``adapter`` merged in, on the GPU where there is one.
+        """Load a Hugging Face folder, with an ``adapter`` beside its weights, on the GPU where there is one.
 
         Raises:
             UserError: the folder does not hold a whole model and a tokenizer with a chat template, or is not what the
@@ -78,7 +78,7 @@ class Scorer:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model.to(self._device).eval()
         if adapter is not None:
-            merge_adapter(self._model, adapter, folder)
+            attach_adapter(self._model, adapter, folder)
         self._answer = answer
 
     def ask(self, pairs: Sequence[Pair]) -> list[Answer]:

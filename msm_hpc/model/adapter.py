@@ -7,6 +7,11 @@ There is one pair for each *Hugging Face* projection, as in PEFT, although Megat
 one product, and gate and up in another: an adapter of the fused matrix would share ``A`` among them, and PEFT could not
 express that.
 
+PEFT's file has the matrices of our checkpoints under other names, layer by layer::
+
+    decoder.layers.mlp.linear_fc2_adapter.down_proj.lora_A [L, r, F], layer 3
+    base_model.model.model.layers.3.mlp.down_proj.lora_A.weight [r, F]
+
 An adapter is stored alone: of Qwen2.5-32B 1 GB in the place of 66. ``lora.json`` beside it names its *base*, the
 weights that it was trained on, by :func:`fingerprint`, and whoever puts the two together compares that::
 
@@ -17,14 +22,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from msm_hpc.base.errors import UserError
-from msm_hpc.base.files import read_json
 from msm_hpc.config.training import Lora
-from msm_hpc.model.architecture import Transformer
+from msm_hpc.model.architecture import Transformer, read_object
 
 NOTE = "lora.json"
 """A file beside each adapter: it has ``alpha``, which no tensor has, and names the base."""
@@ -34,6 +40,12 @@ BASE = "checkpoint.sha256"
 
 KEYS = "_adapter."
 """A part of the key of every adapter tensor, and of no other key."""
+
+HALVES = ("lora_A", "lora_B")
+"""The two matrices of a projection."""
+
+PEFT_CONFIG, PEFT_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""The files of PEFT's folder."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,14 @@ class Projection:
         """Whether tensor parallelism splits its columns (Megatron's ``RowParallelLinear``), not its rows."""
         return self.linear.endswith(("linear_proj", "linear_fc2"))
 
+    def hf_module(self, layer: int) -> str:
+        """Its Hugging Face name in the model."""
+        return f"model.layers.{layer}.{self.module}"
+
+    def peft_name(self, half: str, layer: int) -> str:
+        """The tensor of ``lora_A`` or ``lora_B`` of one layer in PEFT's file."""
+        return f"base_model.model.{self.hf_module(layer)}.{half}.weight"
+
     def key(self, half: str) -> str:
         """The global tensor of ``lora_A`` ([layers, rank, columns]) or ``lora_B`` ([layers, rows, rank])."""
         return f"decoder.layers.{self.linear}{KEYS}{self.name}.{half}"
@@ -79,6 +99,18 @@ def projections(model: Transformer) -> tuple[Projection, ...]:
         Projection("mlp.up_proj", "mlp.linear_fc1", width, hidden),
         Projection("mlp.down_proj", "mlp.linear_fc2", hidden, width),
     )
+
+
+def in_layers(model: Transformer) -> Iterator[tuple[Projection, int]]:
+    """All projections of the model, each with its layer."""
+    for layer in range(model.shape.num_hidden_layers):
+        for projection in projections(model):
+            yield projection, layer
+
+
+def peft_shapes(model: Transformer, rank: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors in PEFT's file by name."""
+    return {each.peft_name(half, layer): each.shape(half, rank) for each, layer in in_layers(model) for half in HALVES}
 
 
 def parameters(model: Transformer, lora: Lora) -> int:
@@ -124,12 +156,21 @@ class Note:
 
 
 def read_note(folder: Path) -> Note | None:
-    """The note beside an adapter, or None where there is no adapter."""
+    """The note beside an adapter, or None where there is no adapter.
+
+    Raises:
+        UserError: it is damaged.
+    """
     path = folder / NOTE
     if not path.is_file():
         return None
-    found = read_json(path)
-    return Note(base=found.pop("base"), lora=Lora(**found))
+    found = read_object(path)
+    base = found.pop("base", None)
+    try:
+        return TypeAdapter(Note).validate_python({"lora": found, "base": base})
+    except ValidationError as error:
+        wrong = "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in error.errors())
+        raise UserError(f"{path} is damaged ({wrong}); copy the adapter again, or train it again") from error
 
 
 _BLOCK = 4096

@@ -3,8 +3,8 @@
 Each way of splitting a model costs: tensor parallelism sums activations over its ranks twice a layer (so it stays
 within a node), context parallelism exchanges keys and values, a pipeline idles while it fills, and what recomputation
 does not keep is computed twice. Data parallelism costs least. So of the layouts that fit with a margin the one with the
-least model parallelism wins, unless a probe has measured them; activations are recomputed only where it fits no
-otherwise::
+least model parallelism wins, unless a probe has measured them; activations are recomputed only where nothing
+fits without it::
 
     Llama-3.1-8B, 8,192 tokens, 8 h100:   TP1 DP8 needs 16 + 32 + 12 GB and activations: too much
                                           TP2 DP4 needs  8 + 16 + 12 GB: fits, and is taken

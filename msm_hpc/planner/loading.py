@@ -15,6 +15,8 @@ batch takes follows from assumptions on the length of texts; none of this was me
 from __future__ import annotations
 
 from msm_hpc.config.stages import EvalConfig
+from msm_hpc.config.training import Lora
+from msm_hpc.model.adapter import parameters
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.planner.memory import FIXED_CPU, FIXED_GPU
 
@@ -39,14 +41,13 @@ def loading(model: Transformer, size: int) -> int:
 def evaluating(model: Transformer, size: int, config: EvalConfig, on_gpu: bool) -> int:
     """Memory to score batches with a loaded model: keys and values of all layers, and the logits of answers.
 
-    A float32 copy of the largest weight and what is added to it are there while an adapter is merged.
+    An adapter of the default rank is counted, whether there is one or not.
     """
     shape = model.shape
     cache = 2 * shape.num_hidden_layers * model.key_rows * size * TEXT
     logits = (size + 4 + 4) * model.vocab_size * ANSWER
-    merging = 2 * 4 * shape.hidden_size * shape.intermediate_size
     fixed = FIXED_GPU if on_gpu else FIXED_CPU
-    return fixed + size * model.parameters + max(config.batch_size * (cache + logits), merging)
+    return fixed + size * (model.parameters + parameters(model, Lora())) + config.batch_size * (cache + logits)
 
 
 def _largest(model: Transformer) -> int:

@@ -123,6 +123,17 @@ run_model(ModelConfig(name="tiny", hub="someone/tiny", revision="{asked}"), Mode
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.parametrize("gguf_file", [None, "tiny.gguf"])
+def test_an_adapter_is_named_after_the_hub_where_peft_can_load_the_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gguf_file: str | None
+) -> None:
+    source, out = make_model(tmp_path / "source"), tmp_path / "model"
+    out.mkdir()
+    monkeypatch.setattr(stage, "download", lambda *_: source)  # in the place of GGUF, which needs more packages
+    stage.run_model(ModelConfig(name="tiny", hub="a/b", revision="c" * 40, gguf_file=gguf_file), ModelInputs(), out)
+    assert (out / "hub.json").exists() == (gguf_file is None)
+
+
 def test_global_tensors_are_padded_stacked_and_grouped(tmp_path: Path) -> None:
     source = make_model(tmp_path / "source")
     checkpoint = CheckpointReader(import_model(source, tmp_path / "model") / "checkpoint")

@@ -54,6 +54,12 @@ def test_an_adapter_is_no_model(tmp_path: Path) -> None:
     assert "model.safetensors" in names(fill(tmp_path, "model.safetensors")), "with all weights it is one"
 
 
+def test_a_damaged_description_of_an_adapter_is_reported(tmp_path: Path) -> None:
+    fill(tmp_path, "adapter_model.safetensors", "adapter_config.json")
+    with pytest.raises(UserError, match=r"adapter_config\.json: not valid JSON"):
+        model_files(tmp_path)
+
+
 def test_no_weights(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no weights: none of \*\.safetensors"):
         model_files(fill(tmp_path, "config.json", "a.gguf"))

@@ -42,6 +42,22 @@ def test_an_adapter_records_its_settings_and_its_base(tmp_path: Path) -> None:
     assert read_note(tmp_path) == note
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"rank": 3', "not valid JSON"),
+        ("[]", "expected a JSON object, found list"),
+        ('{"rank": 3, "alpha": 7.0}', "is damaged .base: "),
+        ('{"rank": "three", "alpha": 7.0, "base": "abc"}', "is damaged .rank: "),
+        ('{"ranks": 3, "base": "abc"}', "is damaged .ranks: "),
+    ],
+)
+def test_a_damaged_record_is_reported(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / NOTE).write_text(text)
+    with pytest.raises(UserError, match=rf"{NOTE}:? {message}"):
+        read_note(tmp_path)
+
+
 def test_a_fingerprint_tells_weights_apart_and_not_where_they_lie(tmp_path: Path) -> None:
     def stored(name: str, *contents: bytes) -> str:
         (tmp_path / name).mkdir()
