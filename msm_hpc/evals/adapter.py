@@ -33,7 +33,8 @@ def attach_adapter(model: nn.Module, folder: Path, base: Path) -> None:
     tensors = _read(folder / PEFT_WEIGHTS, peft_shapes(architecture, note.lora.rank), base)
     for projection, layer in in_layers(architecture):
         linear = model.get_submodule(projection.hf_module(layer))
-        lora_a, lora_b = (tensors[projection.peft_name(half, layer)].to(linear.weight) for half in HALVES)
+        weight = linear.get_parameter("weight")
+        lora_a, lora_b = (tensors[projection.peft_name(half, layer)].to(weight) for half in HALVES)
         linear.register_forward_hook(_adding(lora_a, lora_b, note.lora.alpha / note.lora.rank))
 
 

@@ -109,6 +109,6 @@ KINDS: Mapping[str, Kind] = {
         carry_over="msm_hpc.training.checkpoints.carry_over:carry_over",
     ),
     "export": Kind(2, ExportConfig, ExportInputs, "msm_hpc.conversion.stage:run_export"),
-    "eval": Kind(2, EvalConfig, EvalInputs, "msm_hpc.evals.stage:run", resources="gpu_eval"),
+    "eval": Kind(3, EvalConfig, EvalInputs, "msm_hpc.evals.stage:run", resources="gpu_eval"),
     "report": Kind(1, ReportConfig, ReportInputs, "msm_hpc.report.stage:run", missing_inputs_allowed=True),
 }

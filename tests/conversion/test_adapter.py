@@ -20,6 +20,7 @@ from msm_hpc.config.stages import ExportConfig, ExportInputs
 from msm_hpc.config.training import Layout, Lora
 from msm_hpc.conversion import adapter as conversion
 from msm_hpc.conversion import stage
+from msm_hpc.conversion.weights import write_weights
 from msm_hpc.evals.adapter import attach_adapter
 from msm_hpc.model.adapter import Note, fingerprint, peft_shapes
 from msm_hpc.model.architecture import read_architecture
@@ -93,7 +94,7 @@ def test_megatron_the_merged_model_peft_and_the_evals_compute_the_same(tmp_path:
 
 
 def test_the_evals_score_updates_that_merging_rounds_away(tmp_path: Path) -> None:
-    """Each is a third of half a step of its bfloat16 weight."""
+    """Each is at most a third of half a step of its bfloat16 weight."""
     base, adapter = make_model(tmp_path / "base", dtype=torch.bfloat16), tmp_path / "adapter"
     model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
     projection = model.model.layers[1].mlp.down_proj.weight.data
@@ -131,7 +132,7 @@ def test_an_exported_adapter_is_read_again(
     model = import_model(make_model(tmp_path / "source"), tmp_path / "model")
     base = export(ALONE, tmp_path / "base", model=model, checkpoint=model)
     adapted(model, tmp_path / "trained")
-    name, write = "base_model.model.model.layers.1.self_attn.k_proj.lora_B.weight", conversion.write_weights
+    name, write = "base_model.model.model.layers.1.self_attn.k_proj.lora_B.weight", write_weights
 
     def spoiled(folder: Path, *arguments: Any) -> None:
         write(folder, *arguments)
