@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_args
 
 from msm_hpc.base.errors import UserError
 from tokenization.appearing import appearing
+from tokenization.documents import TurnsTrained
 from tokenization.manifest import check_files, read_manifest
 from tokenization.reading.formats import Format
 
@@ -120,7 +121,7 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--cot", choices=("train", "mask"), default="train", help="<think> blocks; default: train")
     command.add_argument(
         "--turns",
-        choices=("as_printed", "each_by_its_prefix"),
+        choices=get_args(TurnsTrained),
         default="as_printed",
         help="each_by_its_prefix makes each turn of the assistant the last one of a chat of its own, for templates "
         "that print earlier turns in another way (Qwen3); default: as_printed",
