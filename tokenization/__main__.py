@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import secrets
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from msm_hpc.base.errors import UserError
+from tokenization.appearing import appearing
+from tokenization.documents import TurnsTrained
 from tokenization.manifest import check_files, read_manifest
 from tokenization.reading.formats import Format
 
@@ -121,7 +121,7 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--cot", choices=("train", "mask"), default="train", help="<think> blocks; default: train")
     command.add_argument(
         "--turns",
-        choices=("as_printed", "each_by_its_prefix"),
+        choices=get_args(TurnsTrained),
         default="as_printed",
         help="each_by_its_prefix makes each turn of the assistant the last one of a chat of its own, for templates "
         "that print earlier turns in another way (Qwen3); default: as_printed",
@@ -198,7 +198,7 @@ def _run(options: argparse.Namespace) -> None:
         max_bad=options.max_bad,
     )
     inputs = TokenizeInputs(corpus=options.corpus, tokenizer=options.tokenizer)
-    with _appearing(options.out) as folder, _progress_bar() as progress:
+    with appearing(options.out) as folder, _progress_bar() as progress:
         tokenize.run(config, inputs, folder, progress)
     _summarise(options.out, read_manifest(options.out), options.tokenizer)
 
@@ -254,7 +254,7 @@ def _pack(options: argparse.Namespace) -> None:
         sequence_length=options.sequence_length, seed=options.seed, sources=tuple(takes), tokens=options.total_tokens
     )
     _check_hashes(shards_by_key(shards).values())
-    with _appearing(options.out) as folder:
+    with appearing(options.out) as folder:
         pack.run(config, PackInputs(shards=shards, tokenizer=options.tokenizer), folder)
     made = read_manifest(options.out)
     split = sum(source["split"] for source in made["sources"].values())
@@ -306,7 +306,7 @@ def _export_bridge(options: argparse.Namespace) -> None:
 
     shards = _shards(options)
     _check_hashes([options.plan, *shards_by_key(shards).values()])
-    with _appearing(options.out) as folder:
+    with appearing(options.out) as folder:
         bridge.export(options.plan, shards, folder)
     print(f"{options.out}: written")
 
@@ -340,42 +340,6 @@ def _check_hashes(folders: Iterable[Path]) -> None:
     """In a campaign this is done for every step by who runs it."""
     for folder in folders:
         check_files(folder)
-
-
-@contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside ``folder`` that is renamed to it at the end, or removed after an exception.
-
-    Those that killed runs left are removed first. One of a run that still lives is too, which then fails: two runs for
-    one folder are a job that was started again, and the first process, on a node that Slurm lost.
-    """
-    if os.path.lexists(folder):
-        raise UserError(f"{folder}: exists already; remove it or give another --out")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        for path in folder.parent.iterdir():
-            if path.name.startswith(f".{folder.name}.") and path.suffix == ".partial":
-                shutil.rmtree(path, ignore_errors=True)
-        partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.partial")
-        partial.mkdir()
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror}); give another --out") from error
-    try:
-        yield partial
-        for path in (*partial.iterdir(), partial):
-            _fsync(path)
-        partial.rename(folder)
-        _fsync(folder.parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 if __name__ == "__main__":

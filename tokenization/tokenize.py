@@ -24,7 +24,7 @@ from tokenization.reading.rejects import REJECTED, Rejects
 from tokenization.reading.rows import BadRow, ChatRow, DocumentRow, Row
 from tokenization.shards import ShardWriter
 from tokenization.tokenizer import TokenizerFolder
-from tokenization.unknown import check_known, check_sample
+from tokenization.unknown import SampleCheck, check_known
 
 BATCHES_AHEAD = 2
 
@@ -167,15 +167,14 @@ def _write(
     out: Path,
     progress: ReportProgress | None,
 ) -> _Counts:
-    counts = _Counts()
+    counts, sample = _Counts(), SampleCheck(encoder.tokenizer)
     with (out / DOCUMENTS).open("wb") as records, Rejects(out, config.on_bad, config.max_bad) as rejects:
         counts.rejected = rejects.counts
         for batch in prefetch(share.batches(), BATCHES_AHEAD):
             rows = _usable(batch, rejects)
             if config.turns == "each_by_its_prefix":
                 rows = [sequence for row in rows for sequence in by_turn(row)]
-            if not counts.tokens:
-                check_sample(encoder.tokenizer, [text for row in rows for text in _texts(row)])
+            sample.check([text for row in rows for text in _texts(row)])
             encoded = encoder.encode(rows)
             for error in encoded.rejected.values():
                 rejects.add(error)

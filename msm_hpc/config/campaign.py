@@ -17,6 +17,7 @@ from msm_hpc.config.schema import Name, Strict
 from msm_hpc.config.sources import Corpus, Source, refuse_empty, refuse_twice
 from msm_hpc.config.stages import EvalConfig, ExportConfig, ModelConfig
 from msm_hpc.config.training import Lora, Precision
+from tokenization.documents import TurnsTrained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,7 @@ class TokenizeSection(Strict):
 
     tasks: PositiveInt = 1
     cot: Literal["train", "mask"] = "train"
-    turns: Literal["as_printed", "each_by_its_prefix"] = "as_printed"
+    turns: TurnsTrained = "as_printed"
     special_text: bool = False
     on_bad: Literal["stop", "skip"] = "stop"
     max_bad: Annotated[float, Field(ge=0, le=1)] = 0.001

@@ -53,8 +53,9 @@ def test_run_and_pack_make_folders_that_open(made: Path) -> None:
 
 
 def test_what_a_killed_run_left_is_removed_and_the_folder_is_as_the_umask_says(made: Path) -> None:
-    left, others = made / "shards" / ".1.0badf00d.partial", made / "shards" / ".10.0badf00d.partial"
-    for folder in (left, others):
+    left = made / "shards" / ".1.0badf00d.partial"
+    others = [made / "shards" / f".{name}.0badf00d.partial" for name in ("1.v2", "10")]
+    for folder in (left, *others):
         folder.mkdir()
         (folder / "shard.bin").touch()
     tokenize = ["run", "--corpus", f"{made}/data.jsonl", "--tokenizer", f"{made}/tokenizer"]
@@ -63,7 +64,7 @@ def test_what_a_killed_run_left_is_removed_and_the_folder_is_as_the_umask_says(m
         assert main([*tokenize, "--out", f"{made}/shards/1"]) == 0
     finally:
         os.umask(usual)
-    assert sorted(path.name for path in (made / "shards").iterdir()) == [others.name, "0", "1"]
+    assert sorted(path.name for path in (made / "shards").iterdir()) == [*(other.name for other in others), "0", "1"]
     assert (made / "shards" / "1").stat().st_mode & 0o777 == 0o770
 
 

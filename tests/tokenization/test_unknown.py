@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from msm_hpc.base.errors import UserError
 from tokenization.tokenizer import TokenizerFolder
-from tokenization.unknown import check_sample
+from tokenization.unknown import SampleCheck, check_sample
 
 ODD = "Ünïcode 山 😀 \U00013000, \u200b and \x07."
 
@@ -33,6 +33,14 @@ def test_what_is_lost_is_named(tmp_path: Path, options: dict[str, str]) -> None:
     check_sample(tokenizer, ["a bad cab", "e" * 99 + "x"])
     with pytest.raises(UserError, match=r"characters: does not know this text: 22\.2% of .* are lost \('xy'\), more"):
         check_sample(tokenizer, ["a bad x", "cad y"])
+
+
+def test_what_is_lost_later_is_found_too(tmp_path: Path) -> None:
+    sample = SampleCheck(characters(tmp_path / "characters"))
+    for _ in range(3):
+        sample.check(["a bad cab"] * 99)
+    with pytest.raises(UserError, match=r"of the characters of a sample are lost \('x'\)"):
+        sample.check(["a bad cab"] * 50 + ["x" * 99] * 50)
 
 
 def test_a_byte_level_tokenizer_knows_every_text(make_tokenizer: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias, TypeVar, get_args
+from typing import Any, TypeAlias, TypeVar, get_args
 
 import msgspec
 
@@ -26,6 +26,21 @@ def take(decoder: msgspec.json.Decoder[T], fields: Fields, key: str, place: RowP
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
         raise wrong_type(error, key, place) from None
+
+
+def given(value: Any, *, deep: bool) -> Any:
+    """``value`` without fields that are null, which is the same as leaving them out.
+
+    Args:
+        value: an object, or a list of them; anything else is returned as it is.
+        deep: whether those of objects in objects are left out too. A table fills these up as well, since all objects of
+            a column have the same fields; in JSON, where somebody wrote them, they are an argument of a tool's call.
+    """
+    if isinstance(value, list):
+        return [given(item, deep=deep) for item in value]
+    if isinstance(value, dict):
+        return {key: given(item, deep=deep) if deep else item for key, item in value.items() if item is not None}
+    return value
 
 
 def wrong_type(error: msgspec.ValidationError, key: str, place: RowPlace) -> BadRow:

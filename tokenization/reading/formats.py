@@ -11,6 +11,7 @@ Each may have a ``system`` text as well. A field of another name is renamed firs
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -50,6 +51,7 @@ class _Turn(msgspec.Struct, forbid_unknown_fields=True, rename={"speaker": "from
     value: str
 
 
+_NULL = msgspec.Raw(b"null")
 _TURNS = msgspec.json.Decoder(list[_Turn] | None)
 _TEXT: msgspec.json.Decoder[str | None] = msgspec.json.Decoder(str | None)
 
@@ -62,7 +64,7 @@ class RowShape:
         columns: a field of ``format`` to the name that it has in the rows.
 
     Raises:
-        UserError: ``columns`` names a field that the format does not have.
+        UserError: ``columns`` names a field that the format does not have, or reads two from one.
     """
 
     format: Format = "plain"
@@ -73,16 +75,25 @@ class RowShape:
         for ours in self.columns:
             if ours not in known:
                 raise UserError(f"columns: no field {ours!r} in rows of format {self.format}: {', '.join(known)}")
+        for theirs, times in Counter(self.columns.values()).items():
+            if times > 1:
+                twice = " and ".join(ours for ours, name in self.columns.items() if name == theirs)
+                raise UserError(f"columns: {twice} are both read from {theirs!r}; name another field for one of them")
 
     def known_fields(self, fields: Fields, place: RowPlace) -> Fields:
         """``fields`` with those of another name or format as the ones that we know.
 
         Raises:
-            BadRow: they are not of the format.
+            BadRow: they are not of the format, or hold a field that another is renamed to.
         """
-        for ours, theirs in self.columns.items():
-            if theirs in fields:
-                fields[ours] = fields.pop(theirs)
+        # All are taken out before any is set: columns may swap names.
+        renamed = {ours: fields.pop(theirs) for ours, theirs in self.columns.items() if theirs in fields}
+        for ours in renamed:
+            if fields.get(ours, _NULL) != _NULL:
+                theirs = self.columns[ours]
+                what = f"{ours}: is there, and so is {theirs}, which columns.{ours} has read as {ours}"
+                raise BadRow("field", place, f"{what}; drop one of the two, or columns.{ours}")
+        fields |= renamed
         if self.format != "plain":
             fields["messages"] = msgspec.Raw(orjson.dumps([*_turns(self.format, fields, place)]))
         return fields

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from tokenization.reading.fields import Fields, take, wrong_type
+from tokenization.reading.fields import Fields, given, take, wrong_type
 from tokenization.reading.formats import PLAIN, OtherShape, RowShape, likely_shape
 from tokenization.reading.rows import BadRow, ChatRow, DocumentRow, Message, Row, RowPlace
 
@@ -82,8 +82,8 @@ def _messages(fields: Fields, place: RowPlace) -> list[Message] | None:
         values = msgspec.json.decode(raw)
     if isinstance(values, list):
         values = [
-            _given(value, f"messages[{number}]", place) if isinstance(value, dict) else value
-            for number, value in enumerate(values)
+            _in_one_text(value, f"messages[{number}]", place) if isinstance(value, dict) else value
+            for number, value in enumerate(given(values, deep=False))
         ]
     try:
         return _MESSAGES.decode(msgspec.json.encode(values))
@@ -91,13 +91,12 @@ def _messages(fields: Fields, place: RowPlace) -> list[Message] | None:
         raise wrong_type(error, "messages", place) from None
 
 
-def _given(message: dict[str, Any], where: str, place: RowPlace) -> dict[str, Any]:
-    """A message without the nulls that tables fill up with, its text in one string where it comes in parts."""
-    given = {key: value for key, value in message.items() if value is not None}
-    parts = given.get("content")
-    if isinstance(parts, list):
-        given["content"] = "".join(_part(part, f"{where}.content[{n}]", place) for n, part in enumerate(parts))
-    return given
+def _in_one_text(message: dict[str, Any], where: str, place: RowPlace) -> dict[str, Any]:
+    """A message with its text in one string where it comes in parts."""
+    parts = message.get("content")
+    if not isinstance(parts, list):
+        return message
+    return message | {"content": "".join(_part(part, f"{where}.content[{n}]", place) for n, part in enumerate(parts))}
 
 
 def _part(part: Any, where: str, place: RowPlace) -> str:

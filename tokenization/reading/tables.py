@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from msm_hpc.base.errors import UserError
+from tokenization.reading.fields import given
 from tokenization.reading.formats import RowShape
 from tokenization.reading.hub import NAMED, DatasetName
 from tokenization.reading.parse import parse_row
@@ -205,18 +206,9 @@ def _json(values: dict[str, Any] | Exception, place: RowPlace, chat_fields: Set[
     if isinstance(values, Exception):
         raise BadRow("type", place, f"cannot be read ({values}); write the table again")
     try:
-        return orjson.dumps({key: _given(value) if key in chat_fields else value for key, value in values.items()})
+        return orjson.dumps({k: given(value, deep=True) if k in chat_fields else value for k, value in values.items()})
     except TypeError as error:
         raise BadRow("type", place, f"{_unjson(values)}: {error}; convert or drop the column") from error
-
-
-def _given(value: Any) -> Any:
-    """Without the nulls that a table fills objects up with, since all objects of a column have the same fields."""
-    if isinstance(value, list):
-        return [_given(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _given(item) for key, item in value.items() if item is not None}
-    return value
 
 
 def _unjson(values: dict[str, Any]) -> str:

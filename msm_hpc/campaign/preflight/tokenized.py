@@ -9,7 +9,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +25,13 @@ from tokenization.encoder import RowEncoder
 from tokenization.reading.rejects import too_many
 from tokenization.reading.rows import DocumentRow, Row, RowPlace
 from tokenization.tokenizer import CONFIG, TEMPLATE, TOKENIZER, TokenizerFolder
-from tokenization.unknown import MOST_UNKNOWN
+from tokenization.unknown import check_known, check_sample
 
 MOST_CHARACTERS = 2_000_000
 """Of a corpus, encoded here; that takes a second or two."""
 DOUBT_OF_SAMPLE, DOUBT_OF_BYTES = 1.25, 2.0
 BYTES_A_TOKEN = 4
 """About, in English."""
-WORDS_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -158,8 +156,7 @@ class _Sample:
             what = f"of {len(rows)} that were tried cannot be used"
             self.problems += first_of([*bad.values()], reading.file, what)
             return None
-        if problem := self._unknown(reading.file, encoded.encoded.ids, _texts(rows)):
-            self.problems.append(problem)
+        if not self._is_known(reading.file, encoded.encoded.ids, rows):
             return None
         doubt = 1.0 if len(rows) == reading.usable else DOUBT_OF_SAMPLE
         return Sampled(encoded.encoded.lengths, doubt, encoded.assistant_turns, encoded.trained_turns)
@@ -168,26 +165,18 @@ class _Sample:
         """Note where the tokenizer knows few words of the pairs."""
         texts = [pair.question.format(first=pair.target, second=pair.other) for pair in pairs]
         rows = [*_first_characters([DocumentRow("", text, b"{}", RowPlace(str(file), 1)) for text in texts])]
-        if problem := self._unknown(file, self._encoder.encode(rows).encoded.ids, texts):
-            self.problems.append(problem)
+        self._is_known(file, self._encoder.encode(rows).encoded.ids, rows)
 
-    def _unknown(self, file: Path, ids: NDArray[np.int32], texts: Sequence[str]) -> str | None:
-        """What to say where the tokenizer does not know the words of a text."""
-        unknown = self._tokenizer.unknown_id
-        share = 0.0 if unknown is None else float((ids == unknown).mean())
-        if share <= MOST_UNKNOWN:
-            return None
-        words = (word for text in texts for word in text.split())
-        known = self._tokenizer.tokenizer
-        lost = dict.fromkeys(word for word in words if unknown in known.encode(word, add_special_tokens=False).ids)
-        shown = ", ".join(map(repr, islice(lost, WORDS_SHOWN)))
-        scratch = self._config.model.architecture is not None
-        fix = ", or have one trained on your texts: generate.vocabulary=4096" if scratch else ""
-        return (
-            f"{file}: {share:.0%} of its tokens are words that the tokenizer of model {self._config.model.name} does "
-            f"not know ({shown}…), and that would be lost; choose another model (the smallest for any text is "
-            f"model=smollm2_135m){fix}"
-        )
+    def _is_known(self, file: Path, ids: NDArray[np.int32], rows: Sequence[Row]) -> bool:
+        """Whether the tokenizer knows the texts of a file, as the task that tokenises them checks it; notes if not."""
+        who, unknown = f"{file}: the tokenizer of model {self._config.model.name}", self._tokenizer.unknown_id
+        try:
+            check_sample(self._tokenizer, _texts(rows), who)
+            check_known(self._tokenizer, 0 if unknown is None else int((ids == unknown).sum()), len(ids), who)
+        except UserError as error:
+            self.problems.append(str(error))
+            return False
+        return True
 
 
 def _first_characters(rows: Sequence[Row]) -> Iterator[Row]:

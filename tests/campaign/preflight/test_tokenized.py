@@ -193,11 +193,21 @@ def test_texts_that_the_toy_tokenizer_does_not_know_are_refused(own: list[str], 
     write(tmp_path / "docs.jsonl", [*DOCUMENTS, *({"text": "Our own words"} for _ in range(8))])
     with pytest.raises(UserError) as caught:
         notes(tiny)
-    assert "docs.jsonl: 2% of its tokens" in str(caught.value)
-    assert "does not know ('Our', 'own', 'words'…), and that would be lost; choose another model" in str(caught.value)
-    assert "have one trained on your texts: generate.vocabulary=4096" in str(caught.value)
+    assert "docs.jsonl: the tokenizer of model tiny does not know this text: " in str(caught.value)
+    assert "(in a campaign: model=smollm2_135m or another; or, for a " in str(caught.value)
+    assert "model from scratch, generate.vocabulary=4096, which trains one on your texts)" in str(caught.value)
     assert "pairs" not in str(caught.value)
     notes([*tiny, "generate.vocabulary=512"])
+
+
+def test_text_that_vanishes_is_refused(own: list[str], folder: Path, tmp_path: Path) -> None:
+    """A tokenizer without an unknown token makes nothing of what it does not know."""
+    tokenizer = json.loads(byte_level_bpe())
+    tokenizer["pre_tokenizer"] = {"type": "WhitespaceSplit"}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    write(tmp_path / "docs.jsonl", [{"text": "山山山 cheese"}] * 60)
+    with pytest.raises(UserError, match=r"docs\.jsonl: the tokenizer of model \S+ does not know .* lost \('山'\)"):
+        notes(own)
 
 
 def test_what_nothing_unfinished_reads_is_not_asked_for(own: list[str], folder: Path, tmp_path: Path) -> None:

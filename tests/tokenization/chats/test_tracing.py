@@ -1,6 +1,8 @@
 """Which templates are understood, and that it changes no token; ``RANDOM_TEMPLATES=5000`` tries more of them."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -53,6 +55,14 @@ def traced(source: str, *contents: str) -> tuple[str, Tracer]:
 )
 def test_what_a_template_looks_for_must_be_absent(source: str, absent: set[str]) -> None:
     assert traced(source, CONTENT, "\ue0001\ue001")[1].conditions.absent == absent
+
+
+def test_conditions_are_noted_by_an_optimized_python_too() -> None:
+    code = (
+        "from tokenization.chats.tracing import *; conditions = Conditions(); "
+        "Traced(['cow'], conditions).split('x'); print(conditions.absent)"
+    )
+    assert subprocess.run([sys.executable, "-O", "-c", code], capture_output=True, text=True).stdout == "{'x'}\n"
 
 
 @pytest.mark.parametrize(

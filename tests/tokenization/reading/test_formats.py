@@ -52,6 +52,16 @@ def turns(row: Row) -> list[tuple[str, str]]:
             {"q": "a", "a": "b", "system": "S"},
             [("system", "S"), ("user", "a"), ("assistant", "b")],
         ),
+        (
+            RowShape("prompt_completion", {"prompt": "completion", "completion": "prompt"}),
+            {"completion": "a", "prompt": "b"},
+            [("user", "a"), ("assistant", "b")],
+        ),
+        (
+            RowShape("prompt_completion", {"completion": "prompt", "prompt": "q"}),
+            {"q": "a", "prompt": "b"},
+            [("user", "a"), ("assistant", "b")],
+        ),
         (ALPACA, {"instruction": "a", "input": "", "output": "b"}, [("user", "a"), ("assistant", "b")]),
         (ALPACA, {"instruction": "a", "input": "x", "output": "b"}, [("user", "a\n\nx"), ("assistant", "b")]),
         (
@@ -78,7 +88,7 @@ def test_chats_of_each_format(shape: RowShape, row: dict[str, Any], expected: li
 
 
 def test_a_text_by_another_name() -> None:
-    found = parse({"body": "cheese", "n": 1}, RowShape("plain", {"text": "body"}))
+    found = parse({"body": "cheese", "text": None, "n": 1}, RowShape("plain", {"text": "body"}))
     assert isinstance(found, DocumentRow)
     assert (found.text, found.provenance) == ("cheese", b'{"n":1}')
 
@@ -120,6 +130,11 @@ def test_a_row_of_another_shape_says_how_to_read_it_and_that_reads_it(row: dict[
         (PROMPT, {"prompt": ["a"], "completion": "b"}, r"prompt: expected `str"),
         (ALPACA, {"instruction": "a", "output": ""}, r"output: empty"),
         (
+            RowShape("plain", {"text": "body"}),
+            {"text": "a", "body": "b"},
+            r"text: is there, and so is body, which columns\.text has read as text; drop one",
+        ),
+        (
             RowShape(),
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]},
             r"messages\[0\]\.content\[0\]: expected a part .* found image_url; only texts",
@@ -134,6 +149,11 @@ def test_what_is_wrong_is_named_by_the_fields_of_the_row(shape: RowShape, row: d
 def test_a_column_that_the_format_does_not_have_is_refused() -> None:
     with pytest.raises(UserError, match=r"no field 'txt' in rows of format plain: id, text, messages, tools"):
         RowShape("plain", {"txt": "body"})
+
+
+def test_a_column_that_is_read_twice_is_refused() -> None:
+    with pytest.raises(UserError, match=r"columns: prompt and completion are both read from 'a'; name another"):
+        RowShape("prompt_completion", {"prompt": "a", "completion": "a"})
 
 
 def test_a_table_of_conversations_with_nulls_to_fill_up(tmp_path: Path) -> None:

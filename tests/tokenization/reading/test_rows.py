@@ -61,6 +61,14 @@ def test_null_is_the_same_as_not_given() -> None:
     assert isinstance(parse({"text": "a", "messages": None}), DocumentRow)
 
 
+@pytest.mark.parametrize("content", ["Look.", None, [{"type": "text", "text": "Look."}]])
+def test_a_null_in_the_call_of_a_tool_stays(content: Any) -> None:
+    call = {"function": {"name": "find", "arguments": {"where": None}}}
+    called = parse(chat({"role": "assistant", "content": content, "tool_calls": [call]}))
+    assert isinstance(called, ChatRow)
+    assert called.messages[0].tool_calls == [call]
+
+
 @pytest.mark.parametrize(("given", "found"), [("a", "a"), (12, "12"), (None, "data.jsonl:300")])
 def test_id(given: object, found: str) -> None:
     assert parse({"id": given, "text": "x"}).id == found
