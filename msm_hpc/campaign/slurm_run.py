@@ -150,7 +150,9 @@ def submit(
             raise UserError("\n".join(problems))
         journal.rewrite(found.known)
         found = replace(found, outdated=_withdrawn(found.outdated, launcher))
-        store.register(tuple(step for array in found.arrays for step in array.steps))
+        steps = tuple(step for array in found.arrays for step in array.steps)
+        store.register(steps)
+        _drop_local_leases(steps, store)
         ids: list[str] = []
         for array in found.arrays:
             lock.check()
@@ -164,6 +166,14 @@ def submit(
             journal.answered(intent, job)
             ids.append(job)
     return found, ids
+
+
+def _drop_local_leases(steps: Sequence[Step], store: Store) -> None:
+    """Drop the leases of processes of this machine that are gone: asked on a node, nobody could say so."""
+    for step in steps:
+        lease = store.of(step).lease()
+        if lease is not None and not launcher_of_job(lease).queues and not living([lease]):
+            store.of(step).drop_lease()
 
 
 def _let_answers_come(submissions: Sequence[Submission]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -227,7 +228,11 @@ class StepFolder:
 
 
 def _difference(file: Path, published: FileHashes) -> str | None:
-    """How a file differs from what was published, if it does."""
+    """How a file differs from what was published, if it does.
+
+    Raises:
+        UserError: this host cannot read it.
+    """
     try:
         size = file.stat().st_size
         if size != published.bytes:
@@ -235,7 +240,12 @@ def _difference(file: Path, published: FileHashes) -> str | None:
         if (found := xxh3_of(file)) != published.xxh3:
             return f"{file} is damaged: its XXH3 is {found}, {published.xxh3} was published"
     except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EIO):
+        if error.errno == errno.EIO:  # as likely this host's fault: others may read it well
+            raise UserError(
+                f"{file} cannot be read on {socket.gethostname()} ({error.strerror}); where other hosts can read it, "
+                "leave this one out, and run `msm run` again"
+            ) from error
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
             raise
         return f"{file} is damaged: {error.strerror}"
     return None

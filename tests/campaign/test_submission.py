@@ -7,6 +7,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,13 @@ def test_a_step_of_a_local_run_is_not_queued(store: Store, slurm: ToySlurm) -> N
     with pytest.raises(UserError, match=rf"process {os.getpid()} of .* is running a step .*delete .*lease\.json"):
         run(store)
     assert slurm.submitted() == []
+
+
+def test_the_lease_of_a_local_process_that_is_gone_does_not_go_to_the_nodes(store: Store, slurm: ToySlurm) -> None:
+    store.of(ONE).write_lease(replace(local_job(), id="999999999"))
+    run(store)
+    check_queued_once(store, slurm)
+    assert store.of(ONE).lease() is None, "a job on another host would take that process for living"
 
 
 def test_a_local_run_waits_for_a_step_that_is_queued(store: Store, slurm: ToySlurm) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.local_run import run_local
 from msm_hpc.campaign.step_inputs import UpstreamMissingError
 from msm_hpc.campaign.views.why import why
@@ -124,3 +125,18 @@ def test_a_local_run_makes_a_damaged_input_again_at_once(store: Store) -> None:
     assert all(store.done(reader) for reader in readers)
     again = json.loads((store.of(chats).path / "done.json").read_text())
     assert again["files"] == published["files"] and again["attempt"] == 2
+
+
+def test_a_host_that_cannot_read_a_result_condemns_nothing(
+    store: Store, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make(step(), write)
+
+    def fail(path: Path) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store_folder, "xxh3_of", fail)
+        with pytest.raises(UserError, match=r"out/result cannot be read on .* \(Input/output error\)"):
+            folder.verify("the test")
+    assert folder.done and folder.damage() is None
