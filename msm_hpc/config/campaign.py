@@ -37,7 +37,7 @@ class Campaign(Strict):
         arms: those of the table ``arms`` that are trained.
         contrast: the arms whose specs the report compares with each other, where they are trained.
         values: what evals ask about; none trains and exports only.
-        toy_recipe: whether its rates and batches are for a toy model, which is said where the model is none.
+        toy_recipe: whether its rates and batches are for a toy model, which is said where the model is not one.
     """
 
     name: Name

@@ -152,7 +152,7 @@ def _trainings(graph: Graph, needed: Sequence[Step], cluster: Cluster) -> Iterat
             yield str(error) if len(starts) == 1 else f"{step.name}: {error}"
     for step in {step.inputs["plan"]: step for step in trainings}.values():
         yield from _held_out(step)
-    yield from limit_problems(graph, cluster, {name: model for name, model in models.items() if model})
+    yield from limit_problems(needed, cluster, {name: model for name, model in models.items() if model})
 
 
 def _check_training(step: Step, cluster: Cluster, model: Transformer | None) -> None:

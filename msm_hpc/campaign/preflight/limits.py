@@ -1,4 +1,4 @@
-"""Whether the steps that are no trainings have the memory and time that they need; trainings: ``planner/choose.py``.
+"""Whether the steps other than training have the memory and time that they need; trainings: ``planner/choose.py``.
 
 A training that outlasts its time limit is requeued and resumes; these steps would start again, and never end.
 """
@@ -6,13 +6,12 @@ A training that outlasts its time limit is requeued and resumes; these steps wou
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
 from msm_hpc.campaign.needs import model_of, start_of, weight_size
 from msm_hpc.config.cluster import Cluster, WorkClass
 from msm_hpc.config.stages import EvalConfig, ExportConfig, ModelConfig
-from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.model.architecture import Transformer
@@ -24,9 +23,9 @@ READ_WRITTEN_HASHED = 3
 """How often conversion moves each weight."""
 
 
-def limit_problems(graph: Graph, cluster: Cluster, models: Mapping[str, Transformer]) -> Iterator[str]:
-    """A line for each kind of step of each model that needs more than its class of work has."""
-    found = (_step_problems(step, cluster, models[model_of(step)]) for step in graph.steps if model_of(step) in models)
+def limit_problems(needed: Sequence[Step], cluster: Cluster, models: Mapping[str, Transformer]) -> Iterator[str]:
+    """A line for each kind of the steps ``needed``, of each model, that takes more than its class of work has."""
+    found = (_step_problems(step, cluster, models[model_of(step)]) for step in needed if model_of(step) in models)
     yield from dict.fromkeys(chain.from_iterable(found))
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.external_inputs import ExternalInputs
+from msm_hpc.campaign.preflight.checks import check
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.config.stages import EvalConfig
+from msm_hpc.graph.build import build_graph
 from msm_hpc.planner.loading import converting, evaluating, loading
 from msm_hpc.planner.memory import FIXED_CPU, GIB
 from tests.composed import load_config, preflight
@@ -52,6 +55,14 @@ def test_too_little_time_for_what_does_not_resume_is_refused() -> None:
     moved = "moves 183 GiB, about 17 minutes at 200 MB/s (assumed), and cluster.resources.cpu.time_minutes is 10"
     assert f"model of qwen2_5_32b {moved}" in message and f"export of qwen2_5_32b {moved}" in message
     assert "eval of qwen2_5_32b moves 61 GiB, about 6 minutes" in message
+
+
+def test_what_is_done_needs_nothing_more() -> None:
+    """A profile with less memory than the conversion and the export took does not stop what is left."""
+    overrides = [*ON_H100, "export.dtype=bfloat16", "cluster.resources.gpu_eval.memory_gb=64"]
+    config, external = load_config(["campaign=demo", *overrides]), ExternalInputs({})
+    graph = build_graph([config], external)
+    check([config], graph, external, graph.needed(lambda step: step.kind in ("model", "export")))
 
 
 def test_by_hand() -> None:
