@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,8 +48,13 @@ def test_adapters_are_stored_alone_and_measured_on_their_base(
     pairs = {name: out(step) for name, step in cell.inputs["pairs"].items()}  # type: ignore[union-attr, arg-type]
     files = {name: folder / "pairs.jsonl" if folder.is_dir() else folder for name, folder in pairs.items()}
     evals.run(EvalConfig(**vars(cell.config)), EvalInputs(model=merged, pairs=files), again)
-    assert (again / "answers.jsonl").read_bytes() == (out(cell) / "answers.jsonl").read_bytes()
+    margins, on_its_base = ([answer["margin"] for answer in _answers(folder)] for folder in (again, out(cell)))
+    assert margins == pytest.approx(on_its_base, abs=1e-4), "the merged weights compute the same but for rounding"
 
 
 def _bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.glob("*.distcp"))
+
+
+def _answers(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
