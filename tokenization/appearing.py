@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import sync
 
 
 @contextmanager
@@ -38,16 +39,8 @@ def appearing(folder: Path) -> Iterator[Path]:
     try:
         yield partial
         for path in (*partial.iterdir(), partial):
-            _fsync(path)
+            sync(path)
         partial.rename(folder)
-        _fsync(folder.parent)
+        sync(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,6 +15,8 @@ from typing import Protocol, TypeVar
 
 import xxhash
 
+from msm_hpc.base.files import sync
+
 THREADS = 8
 _BLOCK = 1 << 20  # stays in a core's cache between the read and the hash
 S = TypeVar("S")
@@ -53,15 +55,6 @@ def each(function: Callable[[S], T], files: Sequence[S]) -> list[T]:
     """``function`` of every file, several at once."""
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as threads:
         return list(threads.map(function, files))
-
-
-def sync(path: Path) -> None:
-    """Wait until a file's content, or the names in a folder, are on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _stream(file: Path, *hashes: _Hash) -> int:

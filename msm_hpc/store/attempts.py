@@ -9,8 +9,8 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from msm_hpc.base.files import write_json
-from msm_hpc.base.hashes import each, hashes_of, sync
+from msm_hpc.base.files import sync, write_json
+from msm_hpc.base.hashes import each, hashes_of
 from msm_hpc.base.typed_json import read_if_whole
 from msm_hpc.launch.job import JobRef
 from msm_hpc.store.records import ATTEMPT, PUBLISHED, Attempt, Published, now

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.base.files import CANNOT_WRITE, write_json
-from msm_hpc.base.hashes import FileHashes, each, sync, xxh3_of
+from msm_hpc.base.files import CANNOT_WRITE, sync, write_json
+from msm_hpc.base.hashes import FileHashes, each, xxh3_of
 from msm_hpc.base.typed_json import read_if_whole
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.job import JobRef

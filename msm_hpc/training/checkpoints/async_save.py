@@ -16,7 +16,6 @@ unsafe, and on a CPU it would copy every page that training then changes.
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
 from collections.abc import Mapping
@@ -27,7 +26,7 @@ from typing import Any
 from torch.distributed.checkpoint.api import CheckpointException
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.base.files import write_text
+from msm_hpc.base.files import sync, write_text
 from msm_hpc.training.megatron.private import plan_save
 from msm_hpc.training.watch.rank0 import on_rank0
 
@@ -92,16 +91,8 @@ class AsyncSave:
         for name, text in self._notes.items():
             write_text(self._partial / name, text)
         for file in self._partial.iterdir():  # Megatron syncs only the tensors and their index
-            _sync(file)
-        _sync(self._partial)
+            sync(file)
+        sync(self._partial)
         shutil.rmtree(self.path, ignore_errors=True)
         self._partial.rename(self.path)
-        _sync(self.path.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync(self.path.parent)
