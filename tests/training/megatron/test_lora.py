@@ -187,7 +187,7 @@ def test_fine_tuning_trains_the_adapter_of_midtraining_further(tmp_path: Path) -
             r"holds an adapter of Lora\(rank=4, alpha=16(\.0)?\), but lora is None: a run continues with the same",
         ),
         (Lora(rank=8, alpha=16), r"holds an adapter of Lora\(rank=4, .* but lora is Lora\(rank=8, alpha=16\)"),
-        (Lora(rank=4, alpha=8), r"holds an adapter of Lora\(rank=4, alpha=16(\.0)?\), but lora is Lora\(rank=4, alpha=8\)"),
+        (Lora(rank=4, alpha=8), r"holds an adapter of Lora\(rank=4, .* but lora is Lora\(rank=4, alpha=8\)"),
     ],
 )
 def test_another_adapter_is_refused(tmp_path: Path, lora: Lora | None, message: str) -> None:
