@@ -16,6 +16,7 @@ import os
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 
+from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import CANNOT_WRITE
 from msm_hpc.base.progress import FILE as PROGRESS_FILE
 from msm_hpc.base.stopping import StopRequest, noticed
@@ -73,6 +74,8 @@ def _make(store: Store, folder: StepFolder, record: Record, ranks: int, request:
         request.obey("before it began")
         prepare(folder, own, kind)
         _run_stage(inputs, own.out)
+        if lacking := [name for name in kind.result if not (own.out / name).exists()]:
+            raise UserError(f"{own.out} lacks {', '.join(lacking)}, so it is no result: delete it, and `msm run` again")
         inputs.refuse_changed()
         (own.out / PROGRESS_FILE).unlink(missing_ok=True)
         folder.publish(own)

@@ -45,6 +45,7 @@ class Kind:
         resources: the class of work that it is.
         carry_over: likewise, ``carry_over(earlier, out)`` brings into an empty folder what the attempts before saved in
             theirs, oldest first, which may still be written to; without it each attempt starts from nothing.
+        result: files and folders that a result must have.
         missing_inputs_allowed: it makes what it can of the inputs there are, aside, and is not done then.
     """
 
@@ -56,6 +57,7 @@ class Kind:
     gather_inputs: type | None = None
     resources: WorkClass = "cpu"
     carry_over: str | None = None
+    result: tuple[str, ...] = ()
     missing_inputs_allowed: bool = False
 
     @property
@@ -107,6 +109,7 @@ KINDS: Mapping[str, Kind] = {
         "msm_hpc.training.stage:run",
         resources="gpu_train",
         carry_over="msm_hpc.training.checkpoints.carry_over:carry_over",
+        result=("checkpoint", "metrics.jsonl", "summary.json"),
     ),
     "export": Kind(2, ExportConfig, ExportInputs, "msm_hpc.conversion.stage:run_export"),
     "eval": Kind(3, EvalConfig, EvalInputs, "msm_hpc.evals.stage:run", resources="gpu_eval"),

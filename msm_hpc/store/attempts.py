@@ -72,9 +72,10 @@ class AttemptFolder:
         write_json(self.path / "attempt.json", asdict(attempt))
 
     def begin(self) -> None:
-        """Let ``out`` appear, as it was prepared in ``unready``."""
+        """Let ``out`` appear, as it was prepared in ``unready``; it is on disk when this returns."""
         self.unready.mkdir(exist_ok=True)
         os.rename(self.unready, self.out)
+        sync(self.path)
 
     def seal(self) -> None:
         """Hash every file of the output and make sure that it is on disk; from then on it can become the result."""

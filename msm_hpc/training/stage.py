@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import write_json
 from msm_hpc.base.stopping import StopRequest, noticed
 from msm_hpc.config.training import TrainConfig, TrainInputs
@@ -25,6 +26,7 @@ from msm_hpc.model.layout import check_layout
 from msm_hpc.training.megatron import cpu
 from msm_hpc.training.megatron.device import before_cuda, check_here
 from msm_hpc.training.megatron.groups import process_groups
+from msm_hpc.training.record.metrics import recorded_steps
 from msm_hpc.training.record.records import Records
 from msm_hpc.training.record.summary import announce, summarise
 from msm_hpc.training.record.tensorboard import check_wandb
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from msm_hpc.training.data.reader import BatchReader
     from msm_hpc.training.heldout import HeldOutLoss
     from msm_hpc.training.megatron.optimizer import Trainable
+
+log = logging.getLogger(__name__)
 
 
 def run(config: TrainConfig, inputs: TrainInputs, out: Path) -> None:
@@ -66,16 +70,23 @@ def run(config: TrainConfig, inputs: TrainInputs, out: Path) -> None:
 
 
 def _finished_before(out: Path) -> bool:
-    """Whether an earlier attempt finished and was killed before its result was published; rank 0 looks for all."""
-    import torch
+    """Whether an earlier attempt finished, with a checkpoint that is whole, and was killed before it was published."""
     from torch import distributed
 
-    finished = torch.tensor((out / "summary.json").exists(), dtype=torch.int, device=torch.cuda.current_device())
-    distributed.broadcast(finished, src=0)
-    if finished and distributed.get_rank() == 0:
-        shutil.rmtree(out / "resume", ignore_errors=True)
-    distributed.barrier()
-    return bool(finished)
+    from msm_hpc.training.checkpoints.checks import check_hashes
+    from msm_hpc.training.watch.rank0 import on_rank0
+
+    if not on_rank0((out / "summary.json").exists):
+        return False
+    try:
+        check_hashes(out / "checkpoint")
+    except UserError as error:
+        if distributed.get_rank() == 0:
+            log.warning("the result of an earlier attempt cannot be used, so it is trained again: %s", error)
+        on_rank0((out / "summary.json").unlink)
+        return False
+    on_rank0(lambda: shutil.rmtree(out / "resume", ignore_errors=True))
+    return True
 
 
 def _train(
@@ -92,7 +103,7 @@ def _train(
     data, held_out, consumed = _open(config, model, inputs)
     steps = data.order.steps
     trainable = build(config, model, inputs, steps)
-    done = load_resume_checkpoint(trainable, out / "resume", consumed)
+    done = load_resume_checkpoint(trainable, out / "resume", consumed, on_rank0(lambda: recorded_steps(out)))
     trainable.schedule.step(done)
     if asked := on_rank0(lambda: request.received):  # while all this was loading
         raise stopped(asked, done, steps, began=done)

@@ -36,9 +36,10 @@ FORK = multiprocessing.get_context("fork")
 def use_stage(monkeypatch: pytest.MonkeyPatch) -> object:
     """Lets the kind ``export`` be made by a stage of ``stages.py``."""
 
-    def use(name: str, resumable: bool = False) -> None:
+    def use(name: str, resumable: bool = False, result: tuple[str, ...] = ()) -> None:
         carry_over = "stages:carry_over" if resumable else None
-        kind = kinds.Kind(kinds.KINDS["export"].version, ExportConfig, dict, f"stages:{name}", carry_over=carry_over)
+        version = kinds.KINDS["export"].version
+        kind = kinds.Kind(version, ExportConfig, dict, f"stages:{name}", carry_over=carry_over, result=result)
         monkeypatch.setitem(kinds.KINDS, "export", kind)
         monkeypatch.syspath_prepend(str(Path(__file__).parent))
 
@@ -103,6 +104,15 @@ def test_a_failed_stage_leaves_no_result_and_records_the_cause(store: Store, use
     assert folder.lease() is None
     use_stage("write")
     assert sorted(path.name for path in make(store, step()).out.iterdir()) == ["result.txt"]
+
+
+def test_a_result_without_its_main_part_is_not_published(store: Store, use_stage) -> None:
+    use_stage("write", result=("checkpoint", "result.txt"))
+    with pytest.raises(UserError, match="lacks checkpoint, so it is no result"):
+        make(store, step())
+    assert not store.of(step()).done and not store.of(step()).out.exists()
+    use_stage("write", result=("result.txt",))
+    assert make(store, step()).done
 
 
 def test_a_killed_stage_starts_again_on_an_empty_folder(store: Store, use_stage) -> None:

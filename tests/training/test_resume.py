@@ -84,9 +84,9 @@ def test_a_run_resumes_bit_for_bit_from_the_older_checkpoint_where_the_newest_is
     newest, older = (killed.out / "resume" / f"step-00000000{step}" for step in (4, 2))
     assert older.is_dir()
     for part in newest.glob("*.distcp"):
-        part.write_bytes(part.read_bytes()[:-1000])
+        part.write_bytes(part.read_bytes()[:-1000] + bytes(1000))
     ended = do_all(tmp_path, 2, [killed])
-    assert f"{newest} cannot be read, so the one before it is tried" in ended.errors[0]
+    assert f"{newest} cannot be used, so the one before it is tried" in ended.errors[0]
     assert read_exact(killed.out) == read_exact(unbroken.out)
     expected, found = (read_checkpoint(job.out / "checkpoint") for job in (unbroken, killed))
     assert all(torch.equal(expected[key], found[key]) for key in expected)

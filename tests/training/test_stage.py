@@ -33,9 +33,9 @@ def _out(tmp_path: Path, name: str = "out") -> Path:
 
 @pytest.mark.slow
 def test_it_learns_logs_and_stays_done(tmp_path: Path, inputs: TrainInputs, caplog: pytest.LogCaptureFixture) -> None:
-    out = _out(tmp_path)
+    out, config = _out(tmp_path), replace(CONFIG, epochs=5, log_every=5)
     with caplog.at_level(logging.INFO, "msm_hpc"):
-        run(replace(CONFIG, epochs=5, log_every=5), inputs, out)
+        run(config, inputs, out)
     metrics = read_metrics(out)
     assert metrics[-1].loss < metrics[0].loss - 0.3
     rates = [step.learning_rate / CONFIG.learning_rate for step in metrics]
@@ -44,9 +44,16 @@ def test_it_learns_logs_and_stays_done(tmp_path: Path, inputs: TrainInputs, capl
     assert "OPTIMIZER STEPS" in caplog.text and "tokens/s" in caplog.text and "ETA" in caplog.text
     assert json.loads((out / "summary.json").read_text())["parameters"] == 43_808
 
-    (out / "checkpoint").rename(out / "moved")
+    before = (out / "metrics.jsonl").read_bytes()
     run(CONFIG, inputs, out)
-    assert not (out / "checkpoint").exists(), "a finished run is not run again"
+    assert (out / "metrics.jsonl").read_bytes() == before, "a finished run is not run again"
+    (part,) = (out / "checkpoint").glob("*.distcp")
+    whole = read_checkpoint(out / "checkpoint")
+    part.write_bytes(part.read_bytes().replace(b"\x3f", b"\x3e"))
+    run(config, inputs, out)
+    assert "cannot be used, so it is trained again" in caplog.text and ".distcp is damaged" in caplog.text
+    again = read_checkpoint(out / "checkpoint")
+    assert all(torch.equal(again[key], value) for key, value in whole.items())
 
 
 @pytest.mark.slow

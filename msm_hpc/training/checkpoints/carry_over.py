@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from msm_hpc.base.files import sync
 from msm_hpc.base.progress import FILE as PROGRESS_FILE
+from msm_hpc.training.checkpoints.hashes import is_whole
 
 RESUME, STEP = "resume", "step-"
 _CHECKPOINT, _SUMMARY = "checkpoint", "summary.json"
@@ -20,18 +23,14 @@ _CHECKPOINT, _SUMMARY = "checkpoint", "summary.json"
 def carry_over(earlier: Sequence[Path], out: Path) -> None:
     """Bring into the empty ``out`` what the attempt that got furthest had saved; nothing where none had.
 
-    Checkpoints come first, since what is appended to must know of all their steps.
+    Checkpoints come first, since what is appended to must know of all their steps. Only whole ones come: the others are
+    being deleted. All is on disk when this returns, since the folders of earlier attempts are deleted then.
     """
-    furthest = max(earlier, key=_progress, default=None)
-    if furthest is None or _progress(furthest) == (False, ""):
-        return
-    for folder in (furthest / _CHECKPOINT, *reversed(resume_checkpoints(furthest / RESUME))):
-        target = out / folder.relative_to(furthest)
-        if not _all_files(folder, target, _link):  # it has just been deleted, since there is a newer one
-            shutil.rmtree(target, ignore_errors=True)
-    for path in furthest.iterdir():
-        if path.name not in (_CHECKPOINT, RESUME, PROGRESS_FILE) and not path.name.startswith("."):
-            _all_files(path, out / path.name, shutil.copy2)
+    while (furthest := max(reversed(earlier), key=_progress, default=None)) and (found := _whole(furthest)):
+        brought = [each for each in found if _bring_checkpoint(each, out / each.relative_to(furthest))]
+        if brought:
+            _copy_the_rest(furthest, out, finished=furthest / _CHECKPOINT in brought)
+            return  # else all were deleted meanwhile, since there are newer ones
 
 
 def resume_checkpoints(folder: Path) -> list[Path]:
@@ -41,21 +40,47 @@ def resume_checkpoints(folder: Path) -> list[Path]:
 
 def _progress(out: Path) -> tuple[bool, str]:
     """How far an attempt got: whether the run was finished, and its newest resume checkpoint."""
-    newest = max((step.name for step in resume_checkpoints(out / RESUME)), default="")
-    return (out / _SUMMARY).exists(), newest
+    names = [path.name for path in _whole(out)]
+    return _CHECKPOINT in names, max((name for name in names if name != _CHECKPOINT), default="")
 
 
-def _all_files(source: Path, target: Path, bring: Callable[[Path, Path], object]) -> bool:
-    """``bring`` every file of a folder, or one file; whether all were still there."""
-    try:
+def _whole(out: Path) -> list[Path]:
+    """The whole checkpoints of an attempt: of a finished one its result, then its resume checkpoints, newest first."""
+    result = [out / _CHECKPOINT] if (out / _SUMMARY).exists() else []
+    return [path for path in (*result, *reversed(resume_checkpoints(out / RESUME))) if is_whole(path)]
+
+
+def _bring_checkpoint(source: Path, target: Path) -> bool:
+    """Link the files of a checkpoint; whether they all were still there."""
+    _all_files(source, target, _link)
+    if is_whole(target):
+        return True
+    shutil.rmtree(target, ignore_errors=True)
+    return False
+
+
+def _copy_the_rest(source: Path, out: Path, finished: bool) -> None:
+    left = {_CHECKPOINT, RESUME, PROGRESS_FILE} | (set() if finished else {_SUMMARY})
+    for path in source.iterdir():
+        if path.name not in left and not path.name.startswith("."):
+            _all_files(path, out / path.name, _copy)
+    for folder in (out, *(path for path in out.rglob("*") if path.is_dir())):
+        sync(folder)
+
+
+def _all_files(source: Path, target: Path, bring: Callable[[Path, Path], object]) -> None:
+    """``bring`` every file of a folder, or one file; but what is deleted meanwhile."""
+    with suppress(FileNotFoundError):
         for file in source.rglob("*") if source.is_dir() else (source,):
             if file.is_file():
                 place = target / file.relative_to(source)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 bring(file, place)
-    except FileNotFoundError:
-        return False
-    return True
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copy2(source, target)
+    sync(target)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -64,4 +89,4 @@ def _link(source: Path, target: Path) -> None:
     except FileNotFoundError:
         raise
     except OSError:  # a file system without hard links between folders
-        shutil.copy2(source, target)
+        _copy(source, target)

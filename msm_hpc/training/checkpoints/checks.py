@@ -20,6 +20,7 @@ from torch.distributed.checkpoint.metadata import Metadata
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.model.architecture import MODEL_KEYS
+from msm_hpc.training.checkpoints.hashes import damage
 from msm_hpc.training.checkpoints.initial import sharded_tensors
 from msm_hpc.training.megatron.private import INDEX_FILES
 
@@ -40,12 +41,21 @@ def check_loadable(weights: dict[int, dict[str, Any]], path: Path) -> None:
         raise UserError(problems[0])
 
 
-def check_complete(path: Path) -> Metadata:
-    """Read the index of the checkpoint at ``path``, after checking that all its files are there; reads no tensors.
+def check_hashes(path: Path) -> None:
+    """Check that the files of the checkpoint at ``path`` are as they were written; every rank reads a part of them.
 
     Raises:
-        UserError: a file is missing, cannot be read or was cut short.
+        UserError: one is not; raised on every rank.
     """
+    rank, ranks = distributed.get_rank(), distributed.get_world_size()
+    found: list[str | None] = [None] * ranks
+    distributed.all_gather_object(found, damage(path, rank, ranks))
+    if damages := [each for each in found if each]:
+        raise UserError(f"{path}: {damages[0]}")
+
+
+def _check_complete(path: Path) -> Metadata:
+    """The index of the checkpoint at ``path``, all of whose files are there in their sizes; reads no tensors."""
     for name in INDEX_FILES:
         if not (path / name).exists():
             raise UserError(f"{path}: no torch_dist checkpoint here ({name} is missing)")
@@ -62,7 +72,7 @@ def check_complete(path: Path) -> Metadata:
 
 def _problems(path: Path, needed: dict[str, tuple[int, ...]]) -> Iterator[str]:
     try:
-        yield from _other_model(path, check_complete(path), needed)
+        yield from _other_model(path, _check_complete(path), needed)
     except UserError as error:
         yield str(error)
 

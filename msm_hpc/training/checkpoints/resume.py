@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import pickle
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -26,7 +25,7 @@ from msm_hpc.config.training import Layout
 from msm_hpc.model.adapter import Note, read_note
 from msm_hpc.training.checkpoints.async_save import AsyncSave
 from msm_hpc.training.checkpoints.carry_over import STEP, resume_checkpoints
-from msm_hpc.training.checkpoints.checks import check_complete
+from msm_hpc.training.checkpoints.checks import check_hashes
 from msm_hpc.training.checkpoints.weights import (
     reasons,
     set_sharded_weights,
@@ -34,7 +33,7 @@ from msm_hpc.training.checkpoints.weights import (
     trained_weights,
 )
 from msm_hpc.training.megatron.optimizer import Trainable, gather_weights
-from msm_hpc.training.megatron.private import COMMON_STATE, RESHARDABLE
+from msm_hpc.training.megatron.private import RESHARDABLE
 from msm_hpc.training.watch.rank0 import on_rank0
 
 log = logging.getLogger(__name__)
@@ -43,7 +42,6 @@ Consumed = Callable[[int], str]
 KEPT = 2  # resume checkpoints: the older one is for a file system that loses the newer
 _CONSUMED = "consumed.sha256"
 _LAYOUT = "layout.json"
-_UNREADABLE = (OSError, EOFError, RuntimeError, pickle.UnpicklingError)  # of torch.load, by where the damage is
 
 
 class ResumeSaver:
@@ -88,7 +86,7 @@ class ResumeSaver:
 
 
 class _DamagedError(Exception):
-    """A resume checkpoint cannot be read, but an older one may be readable."""
+    """A resume checkpoint cannot be used, but an older one may be whole."""
 
 
 @dataclass(frozen=True)
@@ -100,30 +98,34 @@ class _Notes:
     adapter: Note | None
 
 
-def load_resume_checkpoint(trainable: Trainable, folder: Path, consumed: Consumed) -> int:
-    """Restore the state from the newest resume checkpoint in ``folder`` that can be read; every rank must call this.
+def load_resume_checkpoint(trainable: Trainable, folder: Path, consumed: Consumed, recorded: int) -> int:
+    """Restore the state from the newest resume checkpoint in ``folder`` that is whole; every rank must call this.
+
+    One of more than the ``recorded`` steps, of which there are metrics, is of no use.
 
     Returns:
         How many steps are done; 0 if there is no resume checkpoint.
 
     Raises:
         UserError: the checkpoint comes from other samples, or another order of them, than ``consumed`` says; or there
-            are checkpoints, and none can be read; or it holds the adapter of another base.
+            are checkpoints, and none can be used; or it holds the adapter of another base.
     """
     damages = []
     for path in on_rank0(lambda: resume_checkpoints(folder)[::-1]):
         step = int(path.name.removeprefix(STEP))
         try:
+            if step > recorded:
+                raise _DamagedError(f"the metrics of its steps after the first {recorded} are missing")
             _load(trainable, path, consumed(step))
         except _DamagedError as damage:
             damages.append(f"{path.name}: {damage}")
             if distributed.get_rank() == 0:
-                log.warning("%s cannot be read, so the one before it is tried: %s", path, damage)
+                log.warning("%s cannot be used, so the one before it is tried: %s", path, damage)
             continue
         return step
     if damages:
         raise UserError(
-            f"{folder}: no resume checkpoint can be read ({'; '.join(damages)}): delete {folder}, and training starts "
+            f"{folder}: no resume checkpoint can be used ({'; '.join(damages)}): delete {folder}, and training starts "
             "again from its first step"
         )
     return 0
@@ -132,7 +134,8 @@ def load_resume_checkpoint(trainable: Trainable, folder: Path, consumed: Consume
 def _load(trainable: Trainable, path: Path, expected: str) -> None:
     """Set the state to that of ``path``, whose samples' digest must be ``expected``; if damaged, state may be mixed."""
     try:
-        notes = on_rank0(lambda: _check(path))
+        check_hashes(path)
+        notes = on_rank0(lambda: _notes(path))
     except (OSError, UserError) as error:
         raise _DamagedError(str(error)) from error
     if notes.consumed != expected:
@@ -157,21 +160,7 @@ def _load(trainable: Trainable, path: Path, expected: str) -> None:
     trainable.optimizer.load_state_dict(loaded["optimizer"])
 
 
-def _check(path: Path) -> _Notes:
-    """The notes of a resume checkpoint of which every file is there and complete, by its size.
-
-    Raises:
-        OSError: a note cannot be read.
-        UserError: another file cannot.
-    """
-    check_complete(path)
-    common = path / COMMON_STATE
-    if not common.exists():
-        raise UserError(f"{common} is missing")
-    try:
-        dist_checkpointing.load_common_state_dict(str(path))
-    except _UNREADABLE as error:
-        raise UserError(f"{common} cannot be read ({error})") from error
+def _notes(path: Path) -> _Notes:
     consumed, layout = ((path / name).read_text(encoding="utf-8") for name in (_CONSUMED, _LAYOUT))
     return _Notes(consumed, layout, read_note(path))
 

@@ -31,9 +31,6 @@ from megatron.core.tensor_parallel import random as megatron_random
 from megatron.core.transformer import transformer_block
 from torch import Tensor
 
-COMMON_STATE = "common.pt"
-"""The file of a checkpoint with all that is not a tensor of a rank."""
-
 INDEX_FILES = (".metadata", "metadata.json")
 """The files without which a folder is no ``torch_dist`` checkpoint."""
 
@@ -65,8 +62,10 @@ class PlannedSave:
     finalize: tuple[Callable[[], None], ...]
 
 
-def plan_save(state: dict[Any, Any], folder: Path) -> PlannedSave:
+def plan_save(state: dict[Any, Any], folder: Path, then: Callable[[Path], None]) -> PlannedSave:
     """Plan to save the sharded ``state`` in ``folder``; every rank must call this.
+
+    ``then`` is called with the file of this rank once that is written, in the thread that wrote it.
 
     Megatron's own asynchronous saving forks a process that writes, and starts a manager process for its results: that
     takes seconds a rank, and imports the main script a second time. So the queue of results is ours, in this process.
@@ -85,16 +84,26 @@ def plan_save(state: dict[Any, Any], folder: Path) -> PlannedSave:
     (bucket,) = request.preload_fn()  # one, of one file, for one thread
     transforms, _use_msc = request.async_fn.args
     _rank, _uncopied_buckets, results = request.async_fn_args
-    return PlannedSave(partial(write_bucket, transforms, bucket, results), finalize)
+    return PlannedSave(partial(write_bucket, transforms, bucket, results, then), finalize)
 
 
-def write_bucket(transforms: list[Any], bucket: tuple[str, str, tuple[list[Any], list[Any]]], results: Any) -> None:
+def write_bucket(
+    transforms: list[Any],
+    bucket: tuple[str, str, tuple[list[Any], list[Any]]],
+    results: Any,
+    then: Callable[[Path], None],
+) -> None:
     """Write one file; what Megatron's ``write_preloaded_data_multiproc`` does in a child process."""
     found: Queue[tuple[int, Any]] = Queue()
     pending: Queue[int] = Queue()
     pending.put(0)
     FileSystemWriterAsync.write_preloaded_data(transforms, 0, bucket, found, pending, use_fsync=True)
     number, written = found.get()
+    try:
+        if not isinstance(written, Exception):
+            then(Path(bucket[0]))
+    except OSError as error:
+        written = error
     results.put(written if isinstance(written, Exception) else {number: written})
 
 

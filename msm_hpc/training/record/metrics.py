@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from msm_hpc.base.files import write_text
 
+METRICS, HELD_OUT = "metrics.jsonl", "heldout.jsonl"
 FEW_STEPS = 100
 """Optimizer steps of a run; fewer rarely teach a model anything."""
 
@@ -41,11 +44,11 @@ class MetricsFile:
     """Appends steps to ``path``; only rank 0 has one."""
 
     def __init__(self, path: Path, done: int) -> None:
-        """Keep the first ``done`` steps that the file holds, and drop the rest, even a torn last line."""
-        kept = path.read_text(encoding="utf-8").splitlines()[:done] if done else []
-        assert len(kept) == done, f"{path} has {len(kept)} lines, {done} steps are done"
-        self.steps = [StepMetrics(**json.loads(line)) for line in kept]
-        write_text(path, "".join(line + "\n" for line in kept))
+        """Keep the first ``done`` steps, at most :func:`recorded_steps`, and drop the rest, even a torn last line."""
+        kept = _rows(path)[:done]
+        assert len(kept) == done, f"{path} has {len(kept)} steps, {done} are done"
+        self.steps = [StepMetrics(**row) for row in kept]
+        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
         self._file = path.open("a", encoding="utf-8")
 
     def append(self, metrics: StepMetrics) -> None:
@@ -83,11 +86,30 @@ class HeldOutFile:
 
     def __init__(self, path: Path, done: int) -> None:
         """Keep what was measured up to step ``done``; if no step is done, all is measured again."""
-        lines = path.read_text(encoding="utf-8").splitlines() if done and path.exists() else []
-        losses = [FieldLoss(**json.loads(line)) for line in lines]
+        losses = [FieldLoss(**row) for row in _rows(path)] if done else []
         self._path, self._losses = path, [each for each in losses if each.step <= done]
 
     def append(self, losses: list[FieldLoss]) -> None:
         """Add what was measured after one step; it is on disk when this returns."""
         self._losses += losses
         write_text(self._path, "".join(json.dumps(asdict(each)) + "\n" for each in self._losses))
+
+
+def recorded_steps(out: Path) -> int:
+    """Of how many steps the files in ``out`` have all lines; a torn line ends a file."""
+    steps, held_out = len(_rows(out / METRICS)), out / HELD_OUT
+    if not held_out.exists():
+        return steps
+    measured = _rows(held_out)
+    if 0 < len(measured) == len(held_out.read_bytes().splitlines()):
+        return steps
+    return min(steps, max(measured[-1]["step"] - 1, 0) if measured else 0)
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file before the first that is torn; none where there is no file."""
+    rows: list[dict[str, Any]] = []
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        for line in path.read_bytes().splitlines():
+            rows.append(json.loads(line))
+    return rows

@@ -7,7 +7,14 @@ from pathlib import Path
 from msm_hpc.base.progress import ProgressFile
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.training.data.order import SampleOrder
-from msm_hpc.training.record.metrics import FieldLoss, HeldOutFile, MetricsFile, StepMetrics
+from msm_hpc.training.record.metrics import (
+    HELD_OUT,
+    METRICS,
+    FieldLoss,
+    HeldOutFile,
+    MetricsFile,
+    StepMetrics,
+)
 from msm_hpc.training.record.summary import log_held_out, log_step
 from msm_hpc.training.record.tensorboard import Curves
 
@@ -17,8 +24,8 @@ class Records:
 
     def __init__(self, config: TrainConfig, order: SampleOrder, out: Path, done: int) -> None:
         self._config, self._order = config, order
-        self._metrics = MetricsFile(out / "metrics.jsonl", done)
-        self._held_out = HeldOutFile(out / "heldout.jsonl", done)
+        self._metrics = MetricsFile(out / METRICS, done)
+        self._held_out = HeldOutFile(out / HELD_OUT, done)
         self._progress = ProgressFile(out, order.steps, "optimizer steps")
         self._curves = Curves(out, done, config)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import threading
 from collections.abc import Callable, Iterator
@@ -85,7 +86,7 @@ def test_what_changes_during_writing_is_not_in_the_checkpoint(tmp_path: Path, mo
         go.set()
         saving.finish()
     assert names(tmp_path) == ["step-000000003"] and not saving.is_writing
-    assert load_resume_checkpoint(trainable, tmp_path / "resume", str) == 3
+    assert load_resume_checkpoint(trainable, tmp_path / "resume", str, 99) == 3
     after = [*masters, *trainable.chunks[0].parameters()]
     assert before and all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
 
@@ -127,7 +128,7 @@ def test_a_writer_that_fails_is_reported_and_leaves_the_checkpoint_before(tmp_pa
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
     assert names(tmp_path) == ["step-000000003"], "what was written has made room"
-    assert load_resume_checkpoint(trainable, tmp_path / "resume", str) == 3
+    assert load_resume_checkpoint(trainable, tmp_path / "resume", str, 99) == 3
 
 
 def full_disk(*arguments: Any, **options: Any) -> None:
@@ -160,15 +161,25 @@ def overwrite(file: Path) -> None:
     file.write_bytes(b"\xff" * size)
 
 
+def flip_a_bit(file: Path) -> None:
+    """Of a weight, which torch reads without a word."""
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
 @pytest.mark.parametrize(
     ("file", "damage", "reason"),
     [
-        ("*.distcp", cut, "cut short"),
-        ("*.distcp", overwrite, "Error"),
-        (".metadata", cut, "cannot be read"),
-        ("common.pt", cut, "common.pt"),
-        ("common.pt", Path.unlink, "common.pt"),
-        ("consumed.sha256", Path.unlink, "consumed.sha256"),
+        ("*.distcp", cut, r"\.distcp has [\d,]+ bytes, [\d,]+ were written"),
+        ("*.distcp", overwrite, r"\.distcp is damaged: its XXH3 is"),
+        ("*.distcp", flip_a_bit, r"\.distcp is damaged: its XXH3 is"),
+        (".metadata", cut, ".metadata has"),
+        ("common.pt", cut, "common.pt has"),
+        ("common.pt", Path.unlink, "common.pt: No such file"),
+        ("consumed.sha256", Path.unlink, "consumed.sha256: No such file"),
+        ("hashes.json", cut, "hashes.json is missing or damaged"),
+        ("hashes.json", Path.unlink, "hashes.json is missing or damaged"),
     ],
 )
 def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_is_used(
@@ -188,14 +199,48 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_is_used(
         for each in masters:
             each.data.add_(1.0)
     damage(next((resume / "step-000000006").glob(file)))
-    assert load_resume_checkpoint(trainable, resume, str) == 3
-    assert "step-000000006 cannot be read" in caplog.text and reason in caplog.text
+    assert load_resume_checkpoint(trainable, resume, str, 99) == 3
+    assert re.search(f"step-000000006 cannot be used, so the one before it is tried: .*{reason}", caplog.text)
     after = [*masters, *trainable.chunks[0].parameters()]
     assert all(torch.equal(old, new) for old, new in zip(before[0], after, strict=True))
     with pytest.raises(UserError, match="steps used other samples"):
-        load_resume_checkpoint(trainable, resume, lambda step: "others")
+        load_resume_checkpoint(trainable, resume, lambda step: "others", 99)
     damage(next((resume / "step-000000003").glob(file)))
     with pytest.raises(
-        UserError, match=r"no resume checkpoint can be read \(step-000000006: .*3: .*\): delete .*resume, and"
+        UserError, match=r"no resume checkpoint can be used \(step-000000006: .*3: .*\): delete .*resume, and"
     ):
-        load_resume_checkpoint(trainable, resume, str)
+        load_resume_checkpoint(trainable, resume, str, 99)
+
+
+def test_a_checkpoint_of_more_steps_than_there_are_metrics_is_of_no_use(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from msm_hpc.training.checkpoints.resume import load_resume_checkpoint
+
+    write_model(tmp_path / "model")
+    trainable = build(tmp_path)
+    saving, resume = saver(trainable, tmp_path), tmp_path / "resume"
+    for step in (3, 6):
+        saving.begin(step)
+    saving.finish()
+    assert load_resume_checkpoint(trainable, resume, str, 5) == 3
+    assert "step-000000006 cannot be used" in caplog.text and "steps after the first 5 are missing" in caplog.text
+    with pytest.raises(UserError, match=r"no resume checkpoint can be used \(step-000000006: .*: delete .*resume, and"):
+        load_resume_checkpoint(trainable, resume, str, 2)
+
+
+def test_a_file_that_cannot_be_read_back_is_reported_and_the_checkpoint_does_not_appear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from msm_hpc.training.checkpoints import async_save
+
+    def broken(file: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    write_model(tmp_path / "model")
+    saving = saver(build(tmp_path), tmp_path)
+    monkeypatch.setattr(async_save, "hash_of", broken)
+    saving.begin(3)
+    with pytest.raises(UserError, match=r"step-000000003 could not be written \(.*rank 0: .*Input/output error"):
+        saving.finish()
+    assert names(tmp_path) == []

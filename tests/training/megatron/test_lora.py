@@ -232,10 +232,10 @@ def test_a_run_does_not_resume_on_a_base_that_was_made_again(tmp_path: Path) -> 
         saver = ResumeSaver(trainable, out / "resume", lambda step: "samples")
         saver.begin(1)
         saver.finish()
-        assert load_resume_checkpoint(trainable, out / "resume", lambda step: "samples") == 1
+        assert load_resume_checkpoint(trainable, out / "resume", lambda step: "samples", 99) == 1
         again = stage.build(CONFIG, model, replace(inputs, base=other), steps=9)
         with pytest.raises(UserError, match=r"its base was made again since; delete"):
-            load_resume_checkpoint(again, out / "resume", lambda step: "samples")
+            load_resume_checkpoint(again, out / "resume", lambda step: "samples", 99)
 
 
 def test_an_adapter_of_nothing_is_refused(tmp_path: Path) -> None:

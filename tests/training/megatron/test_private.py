@@ -115,12 +115,14 @@ def test_a_planned_save_is_written_by_us_and_read_by_megatron(tmp_path: Path) ->
 
     from msm_hpc.training.megatron import private
 
-    plan = private.plan_save(sharded(), tmp_path)
+    written: list[Path] = []
+    plan = private.plan_save(sharded(), tmp_path, written.append)
     assert plan.write is not None
     plan.write()
+    assert written == list(tmp_path.glob("*.distcp"))
     for finalize in plan.finalize:
         finalize()
-    for name in (private.COMMON_STATE, *private.INDEX_FILES):
+    for name in private.INDEX_FILES:
         assert (tmp_path / name).is_file(), f"a torch_dist checkpoint has no {name} any more"
     loaded = dist_checkpointing.load(sharded(value=0.0), str(tmp_path))
     assert torch.equal(loaded["tensor"], torch.ones(4)) and loaded["number"] == 5

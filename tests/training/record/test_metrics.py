@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from msm_hpc.training.record.metrics import MetricsFile, StepMetrics
+import pytest
+
+from msm_hpc.training.record.metrics import FieldLoss, HeldOutFile, MetricsFile, StepMetrics, recorded_steps
 from tests.training.toy import read_metrics
 
 
@@ -19,6 +21,7 @@ def test_resuming_drops_what_is_done_again(tmp_path: Path) -> None:
     with path.open("a") as file:
         file.write('{"step": 6, "loss"')
 
+    assert recorded_steps(tmp_path) == 5
     resumed = MetricsFile(path, done=3)
     assert resumed.steps == [_step(1), _step(2), _step(3)]
     resumed.append(_step(4))
@@ -31,3 +34,36 @@ def test_starting_again_from_nothing_empties_the_file(tmp_path: Path) -> None:
     path.write_text("torn")
     MetricsFile(path, done=0).close()
     assert path.read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "keep", "steps"),
+    [
+        ("metrics.jsonl", 1.0, 6),
+        ("metrics.jsonl", 0.6, 3),
+        ("metrics.jsonl", 0.0, 0),
+        ("heldout.jsonl", 0.9, 3),
+        ("heldout.jsonl", 0.5, 1),
+        ("heldout.jsonl", 0.0, 0),
+    ],
+)
+def test_a_torn_file_records_the_steps_before(tmp_path: Path, name: str, keep: float, steps: int) -> None:
+    metrics, held_out = MetricsFile(tmp_path / "metrics.jsonl", 0), HeldOutFile(tmp_path / "heldout.jsonl", 0)
+    for step in range(1, 7):
+        metrics.append(_step(step))
+    metrics.close()
+    for step in (0, 2, 4, 6):
+        held_out.append([FieldLoss(step, None, None, 1.0, 9)])
+    file = tmp_path / name
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(keep * len(whole))] + bytes(64) * (0 < keep < 1))
+    assert recorded_steps(tmp_path) == steps
+    assert len(MetricsFile(tmp_path / "metrics.jsonl", steps).steps) == steps
+
+
+def test_where_nothing_is_held_out_there_is_no_file_of_it(tmp_path: Path) -> None:
+    assert recorded_steps(tmp_path) == 0
+    file = MetricsFile(tmp_path / "metrics.jsonl", 0)
+    file.append(_step(1))
+    file.close()
+    assert recorded_steps(tmp_path) == 1
