@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
 from typing import Any
@@ -49,21 +50,11 @@ def train_step(
     """
     begin = time.perf_counter()
     batches = data.read(step, config.micro_batch_size)
-    for chunk in trainable.wrapped:
-        chunk.zero_grad_buffer()
-    trainable.optimizer.zero_grad()
-    losses = through_model(trainable, batches, forward_step, config.micro_batch_size * data.shape.width)
-    loss_sum, tokens, targets, pairs = _over_ranks(losses, batches)
-    loss = loss_sum / max(targets, 1.0)
-    trainable.schedule.step(1)
-    rate: float = trainable.schedule.get_lr({})
-
-    def trouble(what: str) -> str:
-        own = [float(batch.loss_mask.sum()) for batch in batches]
-        found = micro_batch_losses(losses, own, data.samples(step, config.micro_batch_size))
-        log_samples(step + 1, found)
-        return f"{what} at optimizer step {step + 1} (learning rate {rate:g}); {culprits(found)}"
-
+    losses = _gradients(trainable, batches, config.micro_batch_size * data.shape.width)
+    sums = _over_ranks(losses, batches)
+    loss = sums.loss / max(sums.targets, 1.0)
+    rate = _next_rate(trainable)
+    trouble = _Trouble(step, rate, batches, losses, partial(data.samples, step, config.micro_batch_size))
     skipped = _skips(loss, history, config, trouble)
     grad_norm = 0.0 if skipped else _update(trainable, trouble)
     torch.cuda.synchronize()  # the update is still running on the GPU, and belongs to this step's time
@@ -72,13 +63,55 @@ def train_step(
         loss=loss,
         grad_norm=grad_norm,
         learning_rate=rate,
-        tokens=int(tokens),
-        trainable_tokens=int(targets),
+        tokens=int(sums.tokens),
+        trainable_tokens=int(sums.targets),
         rows=(step + 1) * config.global_batch_size,
-        flops=step_flops(data.model, int(tokens), int(pairs), config.lora),
+        flops=step_flops(data.model, int(sums.tokens), int(sums.pairs), config.lora),
         seconds=time.perf_counter() - begin,
         skipped=skipped,
     )
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Sums over the global batch: of the loss, of tokens, trainable tokens and pairs that attend to each other."""
+
+    loss: float
+    tokens: float
+    targets: float
+    pairs: float
+
+
+@dataclass(frozen=True)
+class _Trouble:
+    """Says what is wrong with optimizer step ``step`` (counted from 0), and names the samples of its largest loss."""
+
+    step: int
+    rate: float
+    batches: Sequence[MicroBatch]
+    losses: Sequence[Tensor]
+    samples: Callable[[], Sequence[tuple[str, ...]]]
+
+    def __call__(self, what: str) -> str:
+        own = [float(batch.loss_mask.sum()) for batch in self.batches]
+        found = micro_batch_losses(self.losses, own, self.samples())
+        log_samples(self.step + 1, found)
+        return f"{what} at optimizer step {self.step + 1} (learning rate {self.rate:g}); {culprits(found)}"
+
+
+def _gradients(trainable: Trainable, batches: Sequence[MicroBatch], tokens: int) -> list[Tensor]:
+    """Set the gradients to those of ``batches``; returns the loss of each, on the last pipeline stage."""
+    for chunk in trainable.wrapped:
+        chunk.zero_grad_buffer()
+    trainable.optimizer.zero_grad()
+    return through_model(trainable, batches, forward_step, tokens)
+
+
+def _next_rate(trainable: Trainable) -> float:
+    """Set the learning rate of the next update, and return it."""
+    trainable.schedule.step(1)
+    rate: float = trainable.schedule.get_lr({})
+    return rate
 
 
 def _update(trainable: Trainable, trouble: Callable[[str], str]) -> float:
@@ -151,8 +184,8 @@ def _loss(batch: MicroBatch, losses: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return total, batch.loss_mask.sum().to(torch.int), total.detach().double()
 
 
-def _over_ranks(losses: list[Tensor], batches: list[MicroBatch]) -> tuple[float, float, float, float]:
-    """Sums over the global batch: of the loss (the last pipeline stage's), of tokens, trainable tokens and pairs."""
+def _over_ranks(losses: Sequence[Tensor], batches: Sequence[MicroBatch]) -> _Sums:
+    """Add up over all ranks; the loss is the last pipeline stage's."""
     # Context-parallel ranks hold the same batch: only the first of them counts its tokens and pairs.
     first = parallel_state.get_context_parallel_rank() == 0
     mine = [
@@ -167,8 +200,7 @@ def _over_ranks(losses: list[Tensor], batches: list[MicroBatch]) -> tuple[float,
     own = total.clone()
     distributed.broadcast(total, src=last, group=parallel_state.get_pipeline_model_parallel_group())
     assert torch.equal(own[1:], total[1:]), f"this pipeline stage read {own[1:]}, the last one {total[1:]}"
-    loss, tokens, targets, pairs = total.tolist()
-    return loss, tokens, targets, pairs
+    return _Sums(*total.tolist())
 
 
 def _skips(loss: float, history: Sequence[float], config: TrainConfig, trouble: Callable[[str], str]) -> bool:

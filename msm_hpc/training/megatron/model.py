@@ -49,61 +49,87 @@ class RMSNorm(torch.nn.RMSNorm):
 
 def transformer_config(model: Transformer, layout: Layout, precision: Precision) -> TransformerConfig:
     """Megatron's configuration of ``model``, field by field."""
+    return TransformerConfig(
+        **_architecture(model),
+        **_kernels(bf16=precision != "fp32"),
+        **_parallelism(layout),
+        **_precision(precision),
+        **_recompute(layout),
+        use_cpu_initialization=not torch.cuda.is_available(),
+        calculate_per_token_loss=True,
+    )
+
+
+def _architecture(model: Transformer) -> dict[str, Any]:
     shape = model.shape
+    return {
+        "num_layers": shape.num_hidden_layers,
+        "hidden_size": shape.hidden_size,
+        "ffn_hidden_size": shape.intermediate_size,
+        "num_attention_heads": shape.num_attention_heads,
+        "num_query_groups": shape.num_key_value_heads,
+        "kv_channels": model.head_dim,
+        "normalization": "RMSNorm",
+        "layernorm_epsilon": shape.rms_norm_eps,
+        "activation_func": F.silu,
+        "gated_linear_unit": True,
+        "add_bias_linear": False,
+        "add_qkv_bias": model.qkv_bias,
+        "qk_layernorm": model.qk_norm,
+        "hidden_dropout": 0.0,
+        "attention_dropout": 0.0,
+        "init_method_std": shape.initializer_range,
+    }
+
+
+def _kernels(bf16: bool) -> dict[str, Any]:
+    """Which function computes what."""
+    gpu = torch.cuda.is_available()
+    return {
+        "attention_backend": _attention_backend(),
+        # One kernel for SwiGLU (there is no bias), which keeps its input alone; torch.compile makes it.
+        "bias_activation_fusion": gpu,
+        # Megatron's name for an activation that the layer spec provides, here msm_hpc.training.megatron.swiglu.
+        "use_te_activation_func": not gpu,
+        # Fewer passes over the logits, by torch.compile; Megatron's kernel gives a bf16 gradient whatever they are.
+        "cross_entropy_loss_fusion": gpu and bf16,
+        # Megatron's own RoPE for packed rows reads the boundaries on the host: it waits for the GPU in each layer.
+        "apply_rope_fusion": _transformer_engine(bf16),
+    }
+
+
+def _parallelism(layout: Layout) -> dict[str, Any]:
+    interleaved = layout.virtual_pipeline > 1
+    return {
+        "tensor_model_parallel_size": layout.tensor_parallel,
+        "pipeline_model_parallel_size": layout.pipeline_parallel,
+        "virtual_pipeline_model_parallel_size": layout.virtual_pipeline if interleaved else None,
+        "context_parallel_size": layout.context_parallel,
+        "sequence_parallel": layout.sequence_parallel,
+        # Batched, gloo trains an interleaved pipeline of two stages wrongly, without an error.
+        "overlap_p2p_comm": interleaved,
+        "batch_p2p_comm": not interleaved,
+        # Corrupts activations sent by gloo.
+        "deallocate_pipeline_outputs": torch.cuda.is_available(),
+    }
+
+
+def _precision(precision: Precision) -> dict[str, Any]:
     recipe = RECIPES[precision]
     bf16 = precision != "fp32"
-    interleaved = layout.virtual_pipeline > 1
     dtype = torch.bfloat16 if bf16 else torch.float32
-    return TransformerConfig(
-        num_layers=shape.num_hidden_layers,
-        hidden_size=shape.hidden_size,
-        ffn_hidden_size=shape.intermediate_size,
-        num_attention_heads=shape.num_attention_heads,
-        num_query_groups=shape.num_key_value_heads,
-        kv_channels=model.head_dim,
-        normalization="RMSNorm",
-        layernorm_epsilon=shape.rms_norm_eps,
-        activation_func=F.silu,
-        gated_linear_unit=True,
-        # One kernel for SwiGLU (there is no bias), which keeps its input alone; torch.compile makes it.
-        bias_activation_fusion=torch.cuda.is_available(),
-        # Megatron's name for an activation that the layer spec provides, here msm_hpc.training.megatron.swiglu.
-        use_te_activation_func=not torch.cuda.is_available(),
-        # Fewer passes over the logits, by torch.compile; Megatron's kernel gives a bf16 gradient whatever they are.
-        cross_entropy_loss_fusion=torch.cuda.is_available() and bf16,
-        attention_backend=_attention_backend(),
-        add_bias_linear=False,
-        add_qkv_bias=model.qkv_bias,
-        qk_layernorm=model.qk_norm,
-        hidden_dropout=0.0,
-        attention_dropout=0.0,
-        init_method_std=shape.initializer_range,
-        use_cpu_initialization=not torch.cuda.is_available(),
-        tensor_model_parallel_size=layout.tensor_parallel,
-        pipeline_model_parallel_size=layout.pipeline_parallel,
-        virtual_pipeline_model_parallel_size=layout.virtual_pipeline if interleaved else None,
-        context_parallel_size=layout.context_parallel,
-        sequence_parallel=layout.sequence_parallel,
-        bf16=bf16,
-        params_dtype=dtype,
-        pipeline_dtype=dtype,
-        autocast_dtype=dtype,
-        fp8=recipe.fp8,
-        fp8_recipe=recipe.fp8_recipe,
-        fp8_amax_history_len=recipe.fp8_amax_history_len,
-        fp8_amax_compute_algo=recipe.fp8_amax_compute_algo,
-        first_last_layers_bf16=recipe.first_last_layers_bf16,
-        fp4=recipe.fp4,
-        calculate_per_token_loss=True,
-        **_recompute(layout),
-        # Megatron's own RoPE for packed rows reads the boundaries on the host: it waits for the GPU in each layer.
-        apply_rope_fusion=_transformer_engine(bf16),
-        # Batched, gloo trains an interleaved pipeline of two stages wrongly, without an error.
-        overlap_p2p_comm=interleaved,
-        batch_p2p_comm=not interleaved,
-        # Corrupts activations sent by gloo.
-        deallocate_pipeline_outputs=torch.cuda.is_available(),
-    )
+    return {
+        "bf16": bf16,
+        "params_dtype": dtype,
+        "pipeline_dtype": dtype,
+        "autocast_dtype": dtype,
+        "fp8": recipe.fp8,
+        "fp8_recipe": recipe.fp8_recipe,
+        "fp8_amax_history_len": recipe.fp8_amax_history_len,
+        "fp8_amax_compute_algo": recipe.fp8_amax_compute_algo,
+        "first_last_layers_bf16": recipe.first_last_layers_bf16,
+        "fp4": recipe.fp4,
+    }
 
 
 def _recompute(layout: Layout) -> dict[str, Any]:
