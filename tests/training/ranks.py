@@ -1,6 +1,7 @@
-"""Starts the ranks of a job as torchrun would, and is what they run: ``python -m tests.training.ranks JOBS.json``.
+"""Starts the ranks of a job as torchrun would, and is what they run.
 
-Starting a rank costs seconds, so the ranks do several jobs one after another, each in a fork.
+Starting a rank costs seconds, so each is a fork of a process that has imported everything, and does several jobs one
+after another, each in a fork again.
 """
 
 from __future__ import annotations
@@ -9,12 +10,10 @@ import itertools
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,8 +27,7 @@ from msm_hpc.base.progress import ProgressFile
 from msm_hpc.config.training import HeldOut, Layout, Lora, TrainConfig, TrainInputs
 from msm_hpc.training.megatron import cpu
 from msm_hpc.training.megatron.zigzag import positions
-
-TIMEOUT_SECONDS = 600
+from tests.training.warm import World, run_world
 
 
 @dataclass(frozen=True)
@@ -79,45 +77,14 @@ def start_ranks(
         stores.clear()  # and its port is free
     file.write_text(json.dumps(described, default=str))
     logs = [file.with_suffix(f".{rank}.log") for rank in range(count)]
-    with ExitStack() as stack:
-        ranks: list[subprocess.Popen[bytes]] = []
-        for rank, log in enumerate(logs):
-            environment = os.environ | {
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "WORLD_SIZE": str(count),
-                "MASTER_ADDR": "127.0.0.1",
-                "TORCHELASTIC_USE_AGENT_STORE": str(not rank_0_holds_store),
-                "OMP_NUM_THREADS": "1",
-                "PYTHONWARNINGS": "ignore",
-            }
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tests.training.ranks", str(file)],
-                env=environment,
-                stderr=stack.enter_context(log.open("wb")),
-                cwd=Path(__file__).parents[2],
-                process_group=ranks[0].pid if ranks else 0,
-            )
-            ranks.append(stack.enter_context(process))
-            stack.callback(_end, ranks[0].pid)
-        _wait(ranks, alone)
-    return Ended([rank.returncode for rank in ranks], [log.read_text() for log in logs])
-
-
-def _end(process_group: int) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process_group, signal.SIGKILL)
-
-
-def _wait(ranks: list[subprocess.Popen[bytes]], alone: bool) -> None:
-    """Until all ranks have ended, one has failed (the others would wait for it), or it takes too long."""
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    while time.monotonic() < deadline:
-        codes = [rank.poll() for rank in ranks]
-        if None not in codes or (any(codes) and not alone):
-            break
-        time.sleep(0.05)
-    time.sleep(0.2)  # a killed process group does not end in one instant, and a failed rank takes others down with it
+    common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
+    common["TORCHELASTIC_USE_AGENT_STORE"] = str(not rank_0_holds_store)
+    own = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+    environments = [dict(os.environ) | common | each for each in own]
+    for log in logs:
+        log.unlink(missing_ok=True)
+    codes = run_world(World(str(file), environments, [str(log) for log in logs], alone))
+    return Ended(codes, [log.read_text() for log in logs])
 
 
 def do_all(folder: Path, count: int, jobs: Sequence[Job]) -> Ended:
@@ -148,11 +115,9 @@ def _inputs(model: str, plan: str, shards: dict[str, str], checkpoint: str | Non
     )
 
 
-def main() -> None:
+def do_jobs(file: Path) -> None:
     """Each job but the last is a fork: Megatron never lets go of a model's groups, and gloo wakes threads for each."""
-    *jobs, last = _jobs(Path(sys.argv[1]))
-    if jobs:
-        import_all()
+    *jobs, last = _jobs(file)
     for job, port in jobs:
         child = os.fork()
         if not child:
@@ -301,7 +266,3 @@ def _whole_row(losses: torch.Tensor, batch: Any, group: Any) -> torch.Tensor:
     edges = batch.boundaries.numpy().astype(np.int64)
     places = np.concatenate([positions(edges, rank, group.size()) for rank in range(group.size())])
     return torch.cat(parts, 1)[:, np.argsort(places)]
-
-
-if __name__ == "__main__":
-    main()
