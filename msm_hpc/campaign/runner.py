@@ -63,7 +63,8 @@ def _make(store: Store, folder: StepFolder, record: Record, ranks: int, request:
     with ends_the_job():
         own = take(folder, ranks)
     with recorded(folder, own, kind.resumable), ends_the_job():  # in this order: the lease is held until they are gone
-        if folder.done or folder.adopt(own):  # by an attempt that was given up, a moment ago or just before its end
+        # By an attempt that was given up, a moment ago or just before its end; or it was never damaged.
+        if folder.done or folder.cleared(own) or folder.adopt(own):
             log.info("%s is done already", record.name)
             return
         inputs = find_inputs(store, record, verify=True)

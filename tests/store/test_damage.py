@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from msm_hpc.campaign.local_run import run_local
 from msm_hpc.campaign.step_inputs import UpstreamMissingError
 from msm_hpc.campaign.views.why import why
 from msm_hpc.config.cluster import Cluster
-from msm_hpc.config.stages import GenerateConfig
+from msm_hpc.config.stages import ExportConfig, GenerateConfig
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step
 from msm_hpc.store import folder as store_folder
@@ -59,6 +60,54 @@ def test_a_damaged_input_is_named_and_made_again(how: str, store: Store, make: M
     assert again.done and again.damage() is None and again.verify("the test") is None
     assert make(child, write).done
     assert not list((again.path / "attempts").glob("*/*/")), "the damaged files are not kept"
+
+
+def misread(file: Path) -> str:
+    return "0" * 32
+
+
+def fail_to_read(file: Path) -> str:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def fail(config: ExportConfig, inputs: dict[str, Path], out: Path) -> None:
+    (out / "saved").write_text("half")
+    raise RuntimeError("the stage broke")
+
+
+def test_a_sound_result_that_one_host_misread_stays(
+    store: Store, make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    parent, child = step(), step(step(), label="child")
+    folder = make(parent, write)
+    published = (folder.path / "done.json").read_bytes()
+    with monkeypatch.context() as bad_memory:
+        bad_memory.setattr(store_folder, "xxh3_of", misread)
+        with pytest.raises(UpstreamMissingError, match=r"its XXH3 is 0{32}"):
+            make(child, write)
+        with pytest.raises(RuntimeError):  # on that host it is begun again, too
+            make(parent, fail)
+    assert not folder.done and folder.newest() and (folder.partial / "saved").exists()
+
+    make(parent, fail)
+    assert (folder.path / "done.json").read_bytes() == published
+    assert folder.done and not (folder.path / "damaged.json").exists()
+    assert [attempt.cause for attempt in folder.attempts()] == ["done", "code", "done"]
+    assert not list((folder.path / "attempts").glob("*/*/")), "what was begun again is not kept"
+    assert f"on {socket.gethostname()} it is sound, so it stays" in caplog.text
+    assert make(child, write).done
+
+
+def test_a_damaged_result_that_cannot_be_read_is_made_again(
+    store: Store, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make(step(), write)
+    flip(folder.out / "result")
+    assert folder.verify("the test")
+    with monkeypatch.context() as bad_disk:
+        bad_disk.setattr(store_folder, "xxh3_of", fail_to_read)
+        make(step(), write)
+    assert folder.done and folder.verify("the test") is None
 
 
 def test_a_result_that_was_made_again_is_not_withdrawn_by_a_slow_reader_of_the_one_before(
@@ -132,11 +181,8 @@ def test_a_host_that_cannot_read_a_result_condemns_nothing(
 ) -> None:
     folder = make(step(), write)
 
-    def fail(path: Path) -> str:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
     with monkeypatch.context() as patched:
-        patched.setattr(store_folder, "xxh3_of", fail)
+        patched.setattr(store_folder, "xxh3_of", fail_to_read)
         with pytest.raises(UserError, match=r"out/result cannot be read on .* \(Input/output error\)"):
             folder.verify("the test")
     assert folder.done and folder.damage() is None
