@@ -17,7 +17,7 @@ from msm_hpc.base.typed_json import read_if_whole
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.job import JobRef
 from msm_hpc.store.attempts import AttemptFolder
-from msm_hpc.store.records import DAMAGE, JOB, PUBLISHED, RECORD, Attempt, Damage, Published, Record, now
+from msm_hpc.store.records import DAMAGE, JOB, PUBLISHED, RECORD, Attempt, Damage, Published, Record, Version, now
 
 log = logging.getLogger(__name__)
 
@@ -143,6 +143,12 @@ class StepFolder:
         published = self._published()
         return published is not None and self.out.exists() and not self._withdrawn(published)
 
+    @property
+    def version(self) -> Version | None:
+        """Which result was published last, if any was."""
+        published = self._published()
+        return published.version if published else None
+
     def damage(self) -> str | None:
         """Why what was published is no result any more, if so."""
         published = self._published()
@@ -165,9 +171,13 @@ class StepFolder:
         self._put_in_place(own, own)
 
     def adopt(self, own: AttemptFolder) -> bool:
-        """Publish what an earlier attempt had finished when it was killed; whether there was such a one."""
+        """Publish what an earlier attempt had finished when it was killed; whether there was such a one.
+
+        Not so where it read other results than there are now.
+        """
         for earlier in reversed(self.attempt_folders()):
-            if earlier != own and earlier.sealed and (earlier.out.exists() or self.out.exists()):
+            whole = earlier.sealed and (earlier.out.exists() or self.out.exists())
+            if earlier != own and whole and own.read_the_same(earlier):
                 self._put_in_place(earlier, own)
                 return True
         return False
@@ -265,7 +275,7 @@ class StepFolder:
     def _withdrawn(self, published: Published) -> Damage | None:
         """The damage of this very result: one that was made again since may be sound."""
         damage = read_if_whole(self._damage_file, DAMAGE)
-        return damage if damage and (damage.attempt, damage.at) == (published.attempt, published.at) else None
+        return damage if damage and (damage.attempt, damage.at) == published.version else None
 
 
 def _difference(file: Path, published: FileHashes) -> str | None:
