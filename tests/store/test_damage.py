@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import re
 import shutil
 import socket
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.campaign.local_run import run_local
+from msm_hpc.campaign import local_run
+from msm_hpc.campaign.local_run import RunState, run_local
+from msm_hpc.campaign.runner import run_step
 from msm_hpc.campaign.step_inputs import UpstreamMissingError
 from msm_hpc.campaign.views.why import why
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.config.stages import ExportConfig, GenerateConfig
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step
+from msm_hpc.launch.job import JobRef, local_job
+from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.store import folder as store_folder
 from msm_hpc.store.store import Store
 from tests.store.conftest import Make, step, write
@@ -174,6 +181,65 @@ def test_a_local_run_makes_a_damaged_input_again_at_once(store: Store) -> None:
     assert all(store.done(reader) for reader in readers)
     again = json.loads((store.of(chats).path / "done.json").read_text())
     assert again["files"] == published["files"] and again["attempt"] == 2
+
+
+class Here:
+    """A launcher whose jobs run in this process, one at a time; ``after`` is called when each has ended."""
+
+    def __init__(self, store: Store, after: Callable[[], object]) -> None:
+        self._store, self._after = store, after
+
+    def submit(self, folder: Path, request: ArrayRequest) -> list[JobRef]:
+        with contextlib.suppress(UpstreamMissingError):
+            run_step(*request.given, *request.each)
+        self._after()
+        return [local_job()]
+
+    def states(self, jobs: Iterable[JobRef]) -> dict[JobRef, str]:
+        return {}
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_reader_whose_input_another_run_has_made_again_meanwhile_is_started_again_once(
+    always: bool, store: Store, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent, child = step(), step(step(), label="child")
+    folder = make(parent, write)
+    flip(folder.out / "result")
+
+    def another_run() -> None:
+        if not folder.done:
+            make(parent, write)
+        if always:
+            flip(folder.out / "result")
+
+    monkeypatch.setattr(local_run, "launcher_of", lambda cluster: Here(store, another_run))
+    state = run_local(Graph((child,)), store, Cluster(launcher="local"), lambda state: None)
+    assert (child.identity in state.done, child.identity in state.failed) == (not always, always)
+    assert [attempt.cause for attempt in store.of(child).attempts()] == ["upstream", "upstream" if always else "done"]
+    assert not state.healed
+
+
+@pytest.mark.slow
+def test_a_step_of_another_run_that_found_damage_is_made_here(
+    store: Store, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent, child = step(), step(step(), label="child")
+    folder = make(parent, write)
+    holder = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    store.of(child).write_lease(local_job(holder.pid))
+
+    def find_damage(state: RunState) -> None:
+        if child.identity in state.foreign:
+            flip(folder.out / "result")
+            assert folder.verify("the other run")
+            holder.kill()
+            holder.wait()
+
+    monkeypatch.setattr(local_run, "SECONDS_BETWEEN_LEASE_CHECKS", 0.1)
+    monkeypatch.setattr(local_run, "launcher_of", lambda cluster: Here(store, lambda: None))
+    state = run_local(Graph((child,)), store, Cluster(launcher="local"), find_damage)
+    assert state.done == {parent.identity, child.identity} and state.healed == {parent.identity}
 
 
 def test_a_host_that_cannot_read_a_result_condemns_nothing(
