@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,15 +45,28 @@ LAYOUTS = {
     "sequence": Layout(tensor_parallel=2, sequence_parallel=True),
     "context": Layout(context_parallel=2),
 }
-QWEN3 = {"architectures": ["Qwen3ForCausalLM"], "head_dim": 12}
+QWEN3 = {"architectures": ("Qwen3ForCausalLM",), "head_dim": 12}
 
 
-def _started(root: Path, **fields: Any) -> TrainInputs:
-    """Inputs of a run on a base that was trained for a few steps, so that no weight is at its initial value."""
-    inputs = write_inputs(root / "inputs", Corpus(documents=75), **fields)
-    base = _out(root, "base")
-    stage.run(replace(CONFIG, lora=None, epochs=1), inputs, base)
-    return replace(inputs, base=base)
+Started = Callable[..., TrainInputs]
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Started:
+    """Inputs of a run on a base that was trained for a few steps, so that no weight is at its initial value.
+
+    One for each set of fields of ``config.json``; tests only read them.
+    """
+
+    @functools.cache
+    def start(**fields: Any) -> TrainInputs:
+        root = tmp_path_factory.mktemp("started")
+        inputs = write_inputs(root / "inputs", Corpus(documents=75), **fields)
+        base = _out(root, "base")
+        stage.run(replace(CONFIG, lora=None, epochs=1), inputs, base)
+        return replace(inputs, base=base)
+
+    return start
 
 
 def _out(root: Path, name: str) -> Path:
@@ -88,8 +102,8 @@ def _peft(base: Path, adapter: Path, batches: list[Any], rates: list[float]) -> 
 
 
 @pytest.mark.slow
-def test_a_run_is_step_by_step_that_of_peft(tmp_path: Path) -> None:
-    inputs = _started(tmp_path, model_type="llama")
+def test_a_run_is_step_by_step_that_of_peft(tmp_path: Path, started: Started) -> None:
+    inputs = started(model_type="llama")
     model = read_architecture(inputs.model)
     initial, base, exported, out = (_out(tmp_path, name) for name in ("initial", "exported_base", "exported", "out"))
     with process_groups(Layout()):
@@ -116,8 +130,8 @@ def test_a_run_is_step_by_step_that_of_peft(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_losses_and_gradient_norms_are_those_of_a_single_rank(tmp_path: Path) -> None:
-    llama, qwen3 = _started(tmp_path / "llama"), _started(tmp_path / "qwen3", **QWEN3)
+def test_losses_and_gradient_norms_are_those_of_a_single_rank(tmp_path: Path, started: Started) -> None:
+    llama, qwen3 = started(), started(**QWEN3)
     runs = [*((name, llama) for name in LAYOUTS), ("sequence.qwen3", qwen3)]
     layouts = {name: LAYOUTS[name.partition(".")[0]] for name, _ in runs}
     do_all(tmp_path, 2, [Job(replace(CONFIG, layout=layouts[name]), inputs, tmp_path / name) for name, inputs in runs])
@@ -135,8 +149,8 @@ def test_losses_and_gradient_norms_are_those_of_a_single_rank(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_bit_for_bit_from_its_adapter_alone(tmp_path: Path) -> None:
-    inputs = _started(tmp_path)
+def test_a_killed_run_resumes_bit_for_bit_from_its_adapter_alone(tmp_path: Path, started: Started) -> None:
+    inputs = started()
     config = replace(TWO_RANKS, lora=LORA, save_every=2)
     unbroken, killed = (Job(config, inputs, tmp_path / name) for name in ("unbroken", "killed"))
     ended = start_ranks(tmp_path, 2, [unbroken, replace(killed, kill_at=5)])
@@ -152,9 +166,9 @@ def test_a_killed_run_resumes_bit_for_bit_from_its_adapter_alone(tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_overlapping_communication_changes_no_bit(tmp_path: Path) -> None:
+def test_overlapping_communication_changes_no_bit(tmp_path: Path, started: Started) -> None:
     """Weights are gathered by hooks at the calls of modules, and an adapter's are used outside of theirs."""
-    inputs = _started(tmp_path)
+    inputs = started()
     config = replace(CONFIG, layout=Layout(data_parallel=2), epochs=1)
     plain, overlapped = (Job(config, inputs, tmp_path / name) for name in ("plain", "overlapped"))
     do_all(tmp_path, 2, [plain, replace(overlapped, overlap=True)])
@@ -164,8 +178,8 @@ def test_overlapping_communication_changes_no_bit(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_fine_tuning_trains_the_adapter_of_midtraining_further(tmp_path: Path) -> None:
-    inputs = _started(tmp_path)
+def test_fine_tuning_trains_the_adapter_of_midtraining_further(tmp_path: Path, started: Started) -> None:
+    inputs = started()
     midtrained, tuned, fresh = (_out(tmp_path, name) for name in ("midtrained", "tuned", "fresh"))
     stage.run(CONFIG, inputs, midtrained)
     stage.run(CONFIG, replace(inputs, checkpoint=midtrained), tuned)
@@ -190,8 +204,8 @@ def test_fine_tuning_trains_the_adapter_of_midtraining_further(tmp_path: Path) -
         (Lora(rank=4, alpha=8), r"holds an adapter of Lora\(rank=4, .* but lora is Lora\(rank=4, alpha=8\)"),
     ],
 )
-def test_another_adapter_is_refused(tmp_path: Path, lora: Lora | None, message: str) -> None:
-    inputs = _started(tmp_path)
+def test_another_adapter_is_refused(tmp_path: Path, started: Started, lora: Lora | None, message: str) -> None:
+    inputs = started()
     first = _out(tmp_path, "first")
     stage.run(replace(CONFIG, epochs=1), inputs, first)
     with pytest.raises(UserError, match=message):
@@ -199,8 +213,8 @@ def test_another_adapter_is_refused(tmp_path: Path, lora: Lora | None, message: 
         stage.run(replace(CONFIG, lora=lora), replace(inputs, base=base, checkpoint=first), _out(tmp_path, "second"))
 
 
-def test_an_adapter_goes_with_no_other_base_than_its_own(tmp_path: Path) -> None:
-    inputs = _started(tmp_path)
+def test_an_adapter_goes_with_no_other_base_than_its_own(tmp_path: Path, started: Started) -> None:
+    inputs = started()
     assert inputs.base is not None
     other, first, second = (_out(tmp_path, name) for name in ("other", "first", "second"))
     stage.run(replace(CONFIG, lora=None, epochs=1, seed=1), replace(inputs, base=None), other)
@@ -217,8 +231,8 @@ def test_an_adapter_goes_with_no_other_base_than_its_own(tmp_path: Path) -> None
         stage.run(replace(CONFIG, lora=None), inputs, second)
 
 
-def test_a_run_does_not_resume_on_a_base_that_was_made_again(tmp_path: Path) -> None:
-    inputs = _started(tmp_path)
+def test_a_run_does_not_resume_on_a_base_that_was_made_again(tmp_path: Path, started: Started) -> None:
+    inputs = started()
     other, out = _out(tmp_path, "other"), _out(tmp_path, "out")
     stage.run(replace(CONFIG, lora=None, epochs=1, seed=1), replace(inputs, base=None), other)
     model = read_architecture(inputs.model)
@@ -245,8 +259,8 @@ def test_an_adapter_of_nothing_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["fp8_delayed", "fp8_tensorwise"])
-def test_beside_emulated_fp8_the_adapter_stays_in_bf16(tmp_path: Path, word: Any) -> None:
-    inputs = _started(tmp_path)
+def test_beside_emulated_fp8_the_adapter_stays_in_bf16(tmp_path: Path, started: Started, word: Any) -> None:
+    inputs = started()
     out = _out(tmp_path, "out")
     config = replace(CONFIG, precision=word, fp8_emulated=True)
     stage.run(config, inputs, out)
@@ -256,8 +270,10 @@ def test_beside_emulated_fp8_the_adapter_stays_in_bf16(tmp_path: Path, word: Any
     assert len(adapter) == 14 and {value.dtype for value in adapter} == {torch.bfloat16}
 
 
-def test_delayed_scales_are_updated_backwards_though_the_first_layer_is_frozen(tmp_path: Path) -> None:
-    inputs = _started(tmp_path)
+def test_delayed_scales_are_updated_backwards_though_the_first_layer_is_frozen(
+    tmp_path: Path, started: Started
+) -> None:
+    inputs = started()
     config = replace(CONFIG, precision="fp8_delayed", fp8_emulated=True)
     with process_groups(Layout()):
         from msm_hpc.training.data.reader import open_data
@@ -273,9 +289,11 @@ def test_delayed_scales_are_updated_backwards_though_the_first_layer_is_frozen(t
     assert all(not torch.equal(old, new) for old, new in zip(before, after, strict=True)), "of output gradients"
 
 
-def test_where_a_norm_is_fused_into_the_layer_the_adapter_sees_the_normed_input(tmp_path: Path) -> None:
+def test_where_a_norm_is_fused_into_the_layer_the_adapter_sees_the_normed_input(
+    tmp_path: Path, started: Started
+) -> None:
     """As in Transformer Engine's layers, which hold ``layer_norm_weight`` and ``eps`` (stood in for here)."""
-    inputs = _started(tmp_path)
+    inputs = started()
     with process_groups(Layout()):
         from msm_hpc.training.data.reader import open_data
 
@@ -305,8 +323,8 @@ def _fused(norm: torch.nn.RMSNorm, linear: Any) -> torch.nn.Module:
     return torch.nn.Identity()
 
 
-def test_initial_adapter_is_pefts(tmp_path: Path) -> None:
-    inputs = _started(tmp_path)
+def test_initial_adapter_is_pefts(started: Started) -> None:
+    inputs = started()
     with process_groups(Layout()):
         (chunk,) = stage.build(CONFIG, read_architecture(inputs.model), inputs, steps=1).chunks
         adapter = {name: value for name, value in chunk.named_parameters() if value.requires_grad}
