@@ -222,6 +222,7 @@ def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
         "cpus_per_task": resources.cpus_per_rank,
         "mem": f"{round(resources.memory_gb * 1024) * request.ranks_per_node}MB",
         "time": resources.time_minutes,
+        "signal_delay_s": min(90, 15 * resources.time_minutes),  # Slurm may send it up to a minute earlier
         "array_parallelism": cluster.array_parallelism,
         "wckey": None,
         "additional_parameters": {"kill-on-invalid-dep": "yes", **resources.sbatch, **comment},
