@@ -19,6 +19,7 @@ from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.job import JobRef, same_job, user_name
 from msm_hpc.launch.launcher import launcher_of, launcher_of_job, living
+from msm_hpc.launch.refusals import AT_A_LIMIT
 from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.launch.slurm import SlurmLauncher
 from msm_hpc.store.journal import Journal, Submission, new_token
@@ -252,8 +253,7 @@ def _left(plan: SubmissionPlan, submitted: int) -> str:
     stays = f"the {submitted} arrays before it stay submitted" if submitted else "nothing was submitted"
     return (
         f"{stays}, {len(left)} arrays of {steps} steps are left ({', '.join(array.name for array in left)}). Fix the "
-        "profile, or at a limit of queued jobs wait until some have ended, and run again: it submits what is left. An "
-        "array counts as its elements; where that is too many for the limit, set a smaller cluster.max_array_size"
+        f"profile, or {AT_A_LIMIT}"
     )
 
 

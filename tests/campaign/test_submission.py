@@ -202,6 +202,9 @@ def test_a_limit_of_queued_jobs_says_what_is_left_and_the_next_run_submits_that(
     check_queued_once(store, slurm)
 
 
+POLICY = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+
+
 @pytest.mark.parametrize(
     ("reason", "fix"),
     [
@@ -211,6 +214,12 @@ def test_a_limit_of_queued_jobs_says_what_is_left_and_the_next_run_submits_that(
         ),
         ("allocation failure: Invalid partition name specified", r"see cluster\.resources\.cpu\.partition"),
         ("sbatch: error: Batch job submission failed: Invalid qos", r"see cluster\.resources\.cpu\.qos"),
+        (
+            f"error: AssocMaxSubmitJobLimit; allocation failure: {POLICY}",
+            r"at a limit of queued jobs wait until some have",
+        ),
+        (f"error: QOSMaxWallDurationPerJobLimit; {POLICY}", r"see cluster\.resources\.cpu\.time_minutes"),
+        (f"error: QOSMaxCpuPerJobLimit; {POLICY}", r"its account or qos does not allow that much"),
         ("allocation failure: Invalid job array specification", r"lower cluster\.max_array_size"),
         ("allocation failure: Requested node configuration is not available", r"no node has what cluster\.resources"),
         ("allocation failure: something new", r"something new; see cluster\.resources\.cpu"),

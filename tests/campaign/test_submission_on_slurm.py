@@ -150,7 +150,7 @@ def test_at_an_accounts_limit_of_queued_jobs_the_next_run_submits_what_is_left(q
         run(queue, store, cluster)
     left = jobs_of(queue)
     assert len(left) == 4
-    with pytest.raises(UserError, match=r"AssocMaxSubmitJobLimit.*; nothing was submitted, 1 arrays of 1 steps"):
+    with pytest.raises(UserError, match=r"AssocMaxSubmitJobLimit.*; at a limit of queued jobs wait until some"):
         run(queue, store, cluster)
     sacctmgr("modify user where name=root", f"account={queue}", "set", "MaxSubmitJobs=5")
     assert len(run(queue, store, cluster)) == 1
