@@ -347,7 +347,7 @@ def test_a_job_that_ended_unseen_without_a_record_is_forgotten_by_one_command(
     for name, value in {"SUBMITIT_FOLDER": store.jobs, "SLURM_JOB_ID": 99, "SLURM_PROCID": 0}.items():
         monkeypatch.setenv(name, str(value))
     with pytest.raises(LeaseHeldError, match="is running in slurm job 64_0 on n1") as held:
-        take(store.of(SOURCES[0]), 1)
+        take(store.of(SOURCES[0]), 1, {})
 
     (said,) = left_alone(plan, store, CLUSTER)
     assert "in job 64, 65, 66" in said
@@ -355,7 +355,7 @@ def test_a_job_that_ended_unseen_without_a_record_is_forgotten_by_one_command(
     subprocess.run(shlex.split(said.rpartition("forget it: ")[2]), check=True)
     assert not holders(GRAPH.steps, store).states
     assert len(run(store)[1]) == 3
-    assert take(store.of(SOURCES[0]), 1).number == 2
+    assert take(store.of(SOURCES[0]), 1, {}).number == 2
 
 
 def test_jobs_of_another_cluster_are_neither_waited_for_nor_cancelled(store: Store, slurm: ToySlurm) -> None:
