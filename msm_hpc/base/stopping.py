@@ -27,6 +27,11 @@ class StopRequest:
         """Handle a signal: take note of it."""
         self.received = number
 
+    def stop(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal: stop here."""
+        self.note(number, frame)
+        self.obey("before it had saved anything")
+
     def obey(self, while_doing: str) -> None:
         """Stop here if that was asked for; nothing is to be saved yet.
 
@@ -38,16 +43,20 @@ class StopRequest:
             raise StoppedBySignalError(f"{asked.name} asked the run to stop {while_doing}", asked, progressed=False)
 
 
+def current_request() -> StopRequest:
+    """The request that handles signals now: one that came while the job started is not lost when the stage begins."""
+    outer = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return outer if isinstance(outer, StopRequest) else StopRequest()
+
+
 @contextlib.contextmanager
 def noticed() -> Iterator[StopRequest]:
-    """While this is open, the signals that stop are noted and do nothing else; open it in the main thread.
+    """While this is open, :func:`current_request` notes the signals that stop, and they do nothing else.
 
-    Within another one it is the same: a signal that came while the job started is not lost when the stage begins. At
-    the end the handlers before are set again, such as those of `launch/entry.py`.
+    Open it in the main thread. At the end the handlers before are set again, such as those of `launch/entry.py`.
     """
     before = {each: signal.getsignal(each) for each in STOPPING}
-    outer = getattr(before[signal.SIGTERM], "__self__", None)
-    request = outer if isinstance(outer, StopRequest) else StopRequest()
+    request = current_request()
     for each in STOPPING:
         signal.signal(each, request.note)
     try:

@@ -22,10 +22,13 @@ from msm_hpc.base.stopping import StopRequest
 from msm_hpc.base.watched import touching
 from msm_hpc.campaign.endings import ended, runs_again
 from msm_hpc.graph.kinds import Kind
-from msm_hpc.launch.job import JobRef, current_job, current_log, current_start, is_elsewhere
-from msm_hpc.launch.launcher import launcher_of_job, living
+from msm_hpc.launch.job import JobRef, current_job, current_log, current_start, is_elsewhere, same_job
+from msm_hpc.launch.job_state import RUNNING, JobState
+from msm_hpc.launch.launcher import launcher_of_job
 from msm_hpc.store.attempts import AttemptFolder
 from msm_hpc.store.folder import LeaseHeldError, StepFolder
+from msm_hpc.store.journal import Journal
+from msm_hpc.store.leases import states_of
 from msm_hpc.store.records import Attempt, Version, now
 
 log = logging.getLogger(__name__)
@@ -45,9 +48,9 @@ def take(folder: StepFolder, ranks: int, inputs: Mapping[str, Version]) -> Attem
     """
     job, newest = current_job(), folder.newest()
     holders = [folder.lease(), _running(newest) if newest else None]
-    others = [holder for holder in holders if holder is not None and not _same(holder, job)]
-    for holder in living(others):
-        raise _held(folder, holder)
+    others = [holder for holder in holders if holder is not None and not same_job(holder, job)]
+    for holder, state in states_of(others, Journal(folder.root)).items():
+        raise _held(folder, holder, state)
     attempt = Attempt(
         job=job,
         host=socket.gethostname(),
@@ -68,7 +71,8 @@ def take(folder: StepFolder, ranks: int, inputs: Mapping[str, Version]) -> Attem
 def prepare(folder: StepFolder, own: AttemptFolder, kind: Kind) -> None:
     """Let the output folder appear, with what earlier attempts saved; theirs are deleted if they have surely ended.
 
-    What an attempt saved that read an input which was made again since is not brought over.
+    What an attempt saved that read an input which was made again since is not brought over. Where Slurm cannot be asked
+    about earlier attempts now, what they saved stays until the step is done.
     """
     earlier = [attempt for attempt in folder.attempt_folders() if attempt.number < own.number]
     if kind.resumable:
@@ -79,7 +83,12 @@ def prepare(folder: StepFolder, own: AttemptFolder, kind: Kind) -> None:
             log.warning("an input was made again since the last attempt, so that this one starts from the beginning")
         kind.load_carry_over()([attempt.out for attempt in resumed], own.unready)
     own.begin()
-    for attempt in _surely_ended(earlier, current_job()):
+    try:
+        over = _surely_ended(folder, earlier)
+    except UserError as error:
+        log.warning("what earlier attempts saved is kept for now: %s", error)
+        return
+    for attempt in over:
         attempt.discard()
 
 
@@ -118,7 +127,7 @@ def recorded(folder: StepFolder, own: AttemptFolder, resumable: bool) -> Iterato
         if runs_again(record, before, resumable) and launcher_of_job(record.job).requeue(record.job):
             return
         holder = folder.lease()
-        if holder is not None and _same(holder, record.job):
+        if holder is not None and same_job(holder, record.job):
             folder.drop_lease()
 
     with _ending(end), _ends_when_superseded(folder, own), _showing_life(folder):
@@ -155,23 +164,24 @@ def _running(newest: AttemptFolder) -> JobRef | None:
     return None if attempt.end is not None or unknown else attempt.job
 
 
-def _surely_ended(attempts: Sequence[AttemptFolder], job: JobRef) -> list[AttemptFolder]:
+def _surely_ended(folder: StepFolder, attempts: Sequence[AttemptFolder]) -> list[AttemptFolder]:
     """Those that recorded their end, or whose job is gone; not those of this very job, on a node that may be lost."""
-    records = {attempt: attempt.read() for attempt in attempts}
-    alive = living([each.job for each in records.values() if each.end is None and not _same(each.job, job)])
-    return [each for each, at in records.items() if at.end or not (at.job in alive or _same(at.job, job))]
+    job, records = current_job(), {attempt: attempt.read() for attempt in attempts}
+    others = {each: at.job for each, at in records.items() if at.end is None and not same_job(at.job, job)}
+    alive = states_of(others.values(), Journal(folder.root))
+    return [each for each, at in records.items() if at.end or (each in others and at.job not in alive)]
 
 
-def _same(one: JobRef, other: JobRef) -> bool:
-    """Whether both are the same job; a process is another one if it has the id of one on another host."""
-    where = ("launcher", "id", "cluster" if one.launcher == "slurm" else "host")
-    return all(getattr(one, name) == getattr(other, name) for name in where)
-
-
-def _held(folder: StepFolder, holder: JobRef) -> LeaseHeldError:
+def _held(folder: StepFolder, holder: JobRef, state: JobState = RUNNING) -> LeaseHeldError:
+    gone = ""
+    if holder.launcher == "local":
+        gone = f", or if that host is gone, delete {folder.lease_file}"
+    elif state.word == "unknown":
+        journal = Journal(folder.root)
+        gone = f". {state.reason}; if it is gone and left no record: {journal.forget(journal.of([holder]))}"
     return LeaseHeldError(
         f"{'/'.join(folder.path.parts[-2:])} is running in {holder.launcher} job {holder.id} "
-        f"{holder.host and 'on ' + holder.host}; wait for it, or if that host is gone, delete {folder.lease_file}"
+        f"{holder.host and 'on ' + holder.host}; wait for it{gone}"
     )
 
 

@@ -13,10 +13,11 @@ from msm_hpc.config.cluster import Cluster
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step, topological
 from msm_hpc.launch.job import JobRef, is_elsewhere
-from msm_hpc.launch.launcher import Launcher, launcher_of, living
+from msm_hpc.launch.launcher import Launcher, launcher_of
 from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.store.folder import StepFolder
-from msm_hpc.store.leases import leases
+from msm_hpc.store.journal import Journal
+from msm_hpc.store.leases import leases, states_of
 from msm_hpc.store.store import Store
 
 SECONDS_BETWEEN_CHECKS = 0.2
@@ -88,7 +89,7 @@ def _reap(state: RunState, store: Store, launcher: Launcher) -> None:
         if folder.done:
             state.done.add(identity)
             state.made.add(identity)
-        elif lease is not None and living([lease]):  # another run's job was faster to take it
+        elif lease is not None and states_of([lease], Journal(store.root)):  # another run's job was faster to take it
             state.foreign[identity] = lease
         elif not _heal(state, store, identity):
             state.failed.add(identity)
@@ -136,7 +137,7 @@ def _follow_foreign(state: RunState, store: Store, watched: Watched) -> None:
     """Take note of pending steps that run in a job of another run, and of those whose job has ended."""
     waiting = {**state.pending, **{identity: state.steps[identity] for identity in state.foreign}}
     found = leases(list(waiting.values()), store)
-    alive = living(found.values())
+    alive = states_of(found.values(), Journal(store.root))
     for identity in waiting:
         lease = found.get(identity)
         if lease is not None and _is_silent(lease, store.of(waiting[identity]), watched):

@@ -19,7 +19,7 @@ from signal import SIGINT, SIGTERM
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import CANNOT_WRITE
 from msm_hpc.base.progress import FILE as PROGRESS_FILE
-from msm_hpc.base.stopping import StopRequest, noticed
+from msm_hpc.base.stopping import StopRequest, current_request, noticed
 from msm_hpc.campaign.holding import follow, prepare, recorded, take, witness
 from msm_hpc.campaign.step_inputs import StepInputs, find_inputs
 from msm_hpc.graph.kinds import KINDS
@@ -51,7 +51,7 @@ def run_step(root: str, step_id: str) -> None:
     record = folder.read_record()
     resumable = KINDS[record.kind].resumable
     stop_when_orphaned(SIGTERM if resumable else SIGINT)
-    with noticed() if resumable else contextlib.nullcontext(StopRequest()) as request:
+    with noticed() if resumable else contextlib.nullcontext(current_request()) as request:
         if ranks.rank == 0:
             _make(store, folder, record, ranks.world_size, request)
         else:

@@ -7,7 +7,8 @@ sbatch it writes its intent into the journal: a run that is killed anywhere leav
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from msm_hpc.base.errors import UserError
@@ -16,12 +17,13 @@ from msm_hpc.config.cluster import Cluster
 from msm_hpc.graph.arrays import Array, Dependency, plan_arrays
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step
-from msm_hpc.launch.job import JobRef, user_name
+from msm_hpc.launch.job import JobRef, same_job, user_name
 from msm_hpc.launch.launcher import launcher_of, launcher_of_job, living
+from msm_hpc.launch.refusals import AT_A_LIMIT
 from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.launch.slurm import SlurmLauncher
 from msm_hpc.store.journal import Journal, Submission, new_token
-from msm_hpc.store.leases import jobs_of
+from msm_hpc.store.leases import jobs_of, states_of
 from msm_hpc.store.lock import submission_lock
 from msm_hpc.store.records import Attempt
 from msm_hpc.store.store import Store
@@ -40,6 +42,7 @@ class SubmissionPlan:
         outdated: the same of steps that are submitted again, because what they read is submitted now: their job waits
             for the wrong one.
         unseen: those of ``running`` that are not shown to us, so that they may have ended.
+        waiting: the steps that read what a job of another cluster makes, which no job here can wait for.
         known: the submissions that may still have a job in the queue.
     """
 
@@ -49,6 +52,7 @@ class SubmissionPlan:
     running: Mapping[str, JobRef]
     outdated: Mapping[str, JobRef]
     unseen: Mapping[str, JobRef]
+    waiting: tuple[Step, ...]
     known: tuple[Submission, ...]
 
 
@@ -65,23 +69,23 @@ def plan_submission(campaign: str, graph: Graph, store: Store, cluster: Cluster)
     submissions = _answered(journal.read(), launcher)
     _refuse_unknown(needed, submissions, journal)
     jobs = jobs_of(needed, store, submissions)
-    alive = living({job for each in jobs.values() for job in each} | {j for s in submissions for j in s.jobs.values()})
+    asked = {job for each in jobs.values() for job in each} | {j for s in submissions for j in s.jobs.values()}
+    alive = states_of(asked, journal)
     running = {identity: job for identity, each in jobs.items() for job in each if job in alive}
-    for identity, job in running.items():
-        if not launcher_of_job(job).queues:
-            raise UserError(
-                f"process {job.id} of {job.user} on {job.host} is running a step of this campaign; let it end, or stop "
-                f"it. If it is gone, delete {next(store.of(s).lease_file for s in needed if s.identity == identity)}"
-            )
-    unseen = {key: job for key, job in running.items() if launcher.hides(job.user, job.cluster)}
+    _refuse_local(needed, running, store)
+    hidden = launcher.hidden(set(running.values()))
+    unseen = {identity: job for identity, job in running.items() if job in hidden}
     for step in needed:
         if step.identity in unseen and _has_ended(unseen[step.identity], store.of(step).attempts()):
             del running[step.identity], unseen[step.identity]
-    wanted = _wanted(needed, running)
+    others = launcher.elsewhere(set(running.values()))
+    elsewhere = {identity for identity, job in running.items() if job in others}
+    waiting = _waiting(needed, running.keys(), elsewhere)
+    wanted = _wanted([step for step in needed if step.identity not in elsewhere | waiting.keys()], running)
     outdated = {step.identity: running.pop(step.identity) for step in wanted if step.identity in running}
-    known = [each for each in submissions if each.job is None or not alive.isdisjoint(each.jobs.values())]
-    arrays = plan_arrays(wanted, cluster.max_array_size)
-    return SubmissionPlan(campaign, arrays, len(graph.steps) - len(needed), running, outdated, unseen, tuple(known))
+    known = tuple(each for each in submissions if each.job is None or not alive.keys().isdisjoint(each.jobs.values()))
+    arrays, done = plan_arrays(wanted, cluster.max_array_size), len(graph.steps) - len(needed)
+    return SubmissionPlan(campaign, arrays, done, running, outdated, unseen, tuple(waiting.values()), known)
 
 
 def _answered(submissions: Sequence[Submission], launcher: SlurmLauncher) -> list[Submission]:
@@ -91,7 +95,9 @@ def _answered(submissions: Sequence[Submission], launcher: SlurmLauncher) -> lis
     """
     found = launcher.submitted({each.token for each in submissions if each.job is None})
     jobs = [replace(each, job=each.job or found.get(each.token)) for each in submissions]
-    return [each for each in jobs if each.job is not None or launcher.hides(each.user, each.cluster)]
+    nameless = {each.token: JobRef("slurm", "", user=each.user, cluster=each.cluster) for each in jobs if not each.job}
+    hidden = launcher.hidden(nameless.values())
+    return [each for each in jobs if each.job or nameless[each.token] in hidden]
 
 
 def _refuse_unknown(needed: Sequence[Step], submissions: Sequence[Submission], journal: Journal) -> None:
@@ -101,14 +107,34 @@ def _refuse_unknown(needed: Sequence[Step], submissions: Sequence[Submission], j
             raise UserError(
                 f"`msm run` of {each.user} was stopped while it submitted {each.name} on cluster {each.cluster}, and "
                 f"whether that is queued is not shown to you: let {each.user} run it again. If that cannot be, make "
-                f"sure that no such job is left, and delete the lines with {each.token} from {journal.path}"
+                f"sure that no such job is left, and forget it: {journal.forget([each])}"
+            )
+
+
+def _refuse_local(needed: Sequence[Step], running: Mapping[str, JobRef], store: Store) -> None:
+    for step in needed:
+        job = running.get(step.identity)
+        if job is not None and not launcher_of_job(job).queues:
+            raise UserError(
+                f"process {job.id} of {job.user} on {job.host} is running a step of this campaign; let it end, or stop "
+                f"it. If it is gone, delete {store.of(step).lease_file}"
             )
 
 
 def _has_ended(job: JobRef, attempts: Sequence[Attempt]) -> bool:
     """Whether a job that is not shown to us has recorded its end, and not that it is to run again."""
     last = attempts[-1] if attempts else None
-    return last is not None and last.job.id == job.id and last.cause not in (None, "timeout", "preempted")
+    return last is not None and same_job(last.job, job) and last.cause not in (None, "timeout", "preempted")
+
+
+def _waiting(needed: Sequence[Step], running: Collection[str], elsewhere: Collection[str]) -> dict[str, Step]:
+    """The steps that no job has and that read, directly or not, what the steps ``elsewhere`` make."""
+    waiting: dict[str, Step] = {}
+    for step in needed:
+        late = any(parent.identity in elsewhere or parent.identity in waiting for parent in step.parents)
+        if late and step.identity not in running:
+            waiting[step.identity] = step
+    return waiting
 
 
 def _wanted(needed: Sequence[Step], running: Mapping[str, JobRef]) -> list[Step]:
@@ -118,6 +144,27 @@ def _wanted(needed: Sequence[Step], running: Mapping[str, JobRef]) -> list[Step]
         if step.identity not in running or any(parent.identity in wanted for parent in step.parents):
             wanted[step.identity] = step
     return list(wanted.values())
+
+
+def left_alone(plan: SubmissionPlan, store: Store, cluster: Cluster) -> Iterator[str]:
+    """What to say of the jobs that are not shown here, and of the steps that wait for them."""
+    launcher, journal = SlurmLauncher(cluster), Journal(store.root)
+    others = launcher.elsewhere(set(plan.unseen.values()))
+    groups: dict[tuple[str, str], list[JobRef]] = defaultdict(list)
+    for job in plan.unseen.values():
+        groups[job.user, f" of cluster {job.cluster}" if job in others else ""].append(job)
+    for (user, there), jobs in sorted(groups.items()):
+        ids = ", ".join(sorted({job.id.partition("_")[0] for job in jobs}))
+        yield (
+            f"Left to {user}: the steps in job {ids}{there}, which Slurm does not show to you here. If it is gone, let "
+            f"{user} run `msm run` again{there and ' there'}. If that cannot be, make sure that it is gone, and forget "
+            f"it: {journal.forget(journal.of(jobs))}"
+        )
+    if plan.waiting:
+        yield (
+            f"Not submitted: {len(plan.waiting)} steps that read what is made on another cluster, whose jobs no job "
+            "here can wait for; run again when they have ended"
+        )
 
 
 def refusals(plan: SubmissionPlan, store: Store, cluster: Cluster) -> list[str]:
@@ -206,8 +253,7 @@ def _left(plan: SubmissionPlan, submitted: int) -> str:
     stays = f"the {submitted} arrays before it stay submitted" if submitted else "nothing was submitted"
     return (
         f"{stays}, {len(left)} arrays of {steps} steps are left ({', '.join(array.name for array in left)}). Fix the "
-        "profile, or at a limit of queued jobs wait until some have ended, and run again: it submits what is left. An "
-        "array counts as its elements; where that is too many for the limit, set a smaller cluster.max_array_size"
+        f"profile, or {AT_A_LIMIT}"
     )
 
 

@@ -19,12 +19,9 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
-import submitit
-
-from msm_hpc.base.errors import StoppedBySignalError
 from msm_hpc.base.files import write_text
+from msm_hpc.base.stopping import StopRequest
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +33,24 @@ def command(folder: Path, function: Callable[..., None], *arguments: str) -> str
 
 
 def main() -> None:
-    """Make the call; a rank of a local job notes that it went well, for whoever waits for it."""
+    """Make the call; a rank of a local job notes that it went well, for whoever waits for it.
+
+    SIGTERM and SIGUSR2 are noted while modules are loaded, which takes seconds on a busy node. From then on, until a
+    stage takes care of them itself, they end rank 0; the others end with it. If those ended at once, srun would kill
+    rank 0 before it has recorded why.
+    """
+    request = StopRequest()
+    _on_signals(request.note)
+    import submitit  # here, with the signals noted
+
     folder, name, *arguments = sys.argv[1:]
     os.environ["SUBMITIT_FOLDER"] = folder
     job = submitit.JobEnvironment()
-    _stop_on_signals(job.global_rank)
     module, _, function = name.partition(":")
-    getattr(import_module(module), function)(*arguments)
+    call = getattr(import_module(module), function)
+    if job.global_rank == 0:
+        _on_signals(request.stop)
+    call(*arguments)
     if job.cluster == "local":
         write_text(ended_well(Path(folder), job.job_id, job.global_rank), "", durable=False)
 
@@ -52,16 +60,7 @@ def ended_well(folder: Path, job_id: str, rank: int) -> Path:
     return folder / f"{job_id}_{rank}_ended"
 
 
-def _stop_on_signals(rank: int) -> None:
-    """Until a stage takes care of signals itself, SIGTERM and SIGUSR2 end rank 0; the others end with it.
-
-    If they ended at once, srun would kill rank 0 before it has recorded why.
-    """
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise StoppedBySignalError("it was stopped before it had saved anything", signal.Signals(number), False)
-
-    handler: Any = signal.SIG_IGN if rank else stop
+def _on_signals(handler: Callable[[int, FrameType | None], None]) -> None:
     signal.signal(signal.SIGTERM, handler)
     signal.signal(signal.SIGUSR2, handler)
 

@@ -36,6 +36,15 @@ class JobRef:
     slurm_job: str = ""
 
 
+def same_job(one: JobRef, other: JobRef) -> bool:
+    """Whether both are the same job, which may have been requeued in between.
+
+    A process of another host and a job of another Slurm cluster are others, even if they have the same id.
+    """
+    where = ("launcher", "id", "cluster" if one.launcher == "slurm" else "host")
+    return all(getattr(one, name) == getattr(other, name) for name in where)
+
+
 def current_job() -> JobRef:
     """The Slurm job that this process belongs to; elsewhere the process itself."""
     try:
@@ -60,6 +69,11 @@ def local_job(pid: int | None = None) -> JobRef:
         _cluster_name(),
         _enclosing_slurm_job(),
     )
+
+
+def inside_job() -> bool:
+    """Whether this process is a rank of a job that was submitted by us, here or to Slurm."""
+    return "SUBMITIT_EXECUTOR" in os.environ
 
 
 def current_start() -> str:

@@ -6,7 +6,15 @@ import re
 
 from msm_hpc.config.cluster import WorkClass
 
+AT_A_LIMIT = (
+    "at a limit of queued jobs wait until some have ended, and run again: it submits what is left. An array counts as "
+    "its elements; where that is too many for the limit, set a smaller cluster.max_array_size"
+)
+
 _KEYS = {
+    r"SubmitJobs?(PerUser|PerAccount)?Limit": AT_A_LIMIT,
+    r"MaxWall": "see cluster.resources.{work}.time_minutes",
+    r"violates accounting/QOS policy": "see cluster.resources.{work}: its account or qos does not allow that much",
     r"unrecognized option '--(?P<option>[\w-]+)": "cluster.resources.{work}.sbatch has {option}, no option of sbatch",
     r"partition": "see cluster.resources.{work}.partition",
     r"account": "see cluster.resources.{work}.account",

@@ -25,7 +25,7 @@ from msm_hpc.launch.request import ArrayRequest
 
 log = logging.getLogger(__name__)
 NO_SBATCH = "cluster=slurm, but sbatch is not on the PATH; run on a login node, or use cluster=local"
-HIDDEN = JobState("unknown", "squeue shows no job of another user or cluster here")
+HIDDEN = JobState("unknown", "squeue may not show it here: it is of another user or cluster")
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,13 @@ class SlurmLauncher:
         """
         if not slurm_commands.can_submit():
             raise UserError(NO_SBATCH)
+        cluster = self.name  # ahead of sbatch: when there is a job, nothing may fail any more
         folder.mkdir(parents=True, exist_ok=True)
         answer = slurm_commands.sbatch(self.render(folder, request))
         job = answer.job or self.submitted({request.token} - {""}).get(request.token)  # it may have been only slow
         if job is None:
             raise UserError(f"sbatch refused {request.name}: {answer.refusal}")
-        return jobs_of_array(job, request.elements, time.time())
+        return jobs_of_array(job, request.elements, time.time(), cluster)
 
     def submitted(self, tokens: Collection[str]) -> Mapping[str, str]:
         """The ids of those of the arrays with these tokens that squeue shows; one that has ended is not missed."""
@@ -67,19 +68,27 @@ class SlurmLauncher:
 
     @property
     def name(self) -> str:
-        """The name of the Slurm cluster here."""
+        """The name of the Slurm cluster here.
+
+        Raises:
+            UserError: Slurm does not answer.
+        """
         return slurm_commands.settings().get("ClusterName", "")
 
-    def hides(self, user: str, cluster: str) -> bool:
-        """Whether jobs of that user and cluster are not shown here."""
-        return slurm_commands.is_hidden(JobRef("slurm", "", user=user, cluster=cluster))
+    def hidden(self, jobs: Collection[JobRef]) -> Collection[JobRef]:
+        """Those of ``jobs`` that may live without being shown here."""
+        return slurm_commands.hidden(jobs)
+
+    def elsewhere(self, jobs: Collection[JobRef]) -> Collection[JobRef]:
+        """Those of ``jobs`` that cannot be waited for or cancelled by their id: they are of another cluster."""
+        return set(jobs) - slurm_commands.here(jobs)
 
     def withdraw(self, jobs: Iterable[JobRef]) -> None:
-        """Cancel those that have not started; the others run on.
+        """Cancel those of this cluster that have not started; the others run on.
 
         Slurm is asked which those are: with --state=PENDING scancel drops all of an array for one element.
         """
-        given = set(jobs)
+        given = slurm_commands.here(set(jobs))
         pending = {job for job, state in slurm_commands.queue(given).items() if state.word == "pending"}
         slurm_commands.cancel([job for job in given if job.id in pending])
 
@@ -99,14 +108,16 @@ class SlurmLauncher:
 
     def states(self, jobs: Collection[JobRef]) -> dict[JobRef, JobState]:
         """As squeue shows it; unknown of those that it would not show here."""
-        queue = slurm_commands.queue(jobs)
-        shown = {job: queue[job.id] for job in jobs if job.id in queue}
-        return shown | {job: HIDDEN for job in jobs if job not in shown and slurm_commands.is_hidden(job)}
+        here = slurm_commands.here(jobs)
+        queue = slurm_commands.queue(here)
+        shown = {job: queue[job.id] for job in here if job.id in queue}
+        return shown | dict.fromkeys(slurm_commands.hidden(set(jobs) - shown.keys()), HIDDEN)
 
     def ends(self, jobs: Collection[JobRef]) -> dict[JobRef, str]:
-        """The state that accounting has of each, where there is accounting."""
-        ends = slurm_commands.ends(jobs)
-        return {job: ends[job.id] for job in jobs if job.id in ends}
+        """The state that accounting has of each job of this cluster, where there is accounting."""
+        here = slurm_commands.here(jobs)
+        ends = slurm_commands.ends(here)
+        return {job: ends[job.id] for job in here if job.id in ends}
 
     def requeue(self, job: JobRef) -> bool:
         """Under the job's id, so that jobs that wait for it keep waiting."""
@@ -116,6 +127,8 @@ class SlurmLauncher:
 
     def cancel(self, jobs: Collection[JobRef]) -> None:
         """With one scancel."""
+        if elsewhere := sorted(f"{job.id} of cluster {job.cluster}" for job in self.elsewhere(jobs)):
+            raise UserError(f"job {', '.join(elsewhere)} cannot be cancelled from here; log in there")
         slurm_commands.cancel(jobs)
 
     def why_stopped(self, job: JobRef, number: Signals) -> Interruption:
@@ -163,11 +176,10 @@ class SlurmLauncher:
         return min(by_profile, (gpus, "resources.gpu_train.gpus_per_node")) if gpus else by_profile
 
 
-def jobs_of_array(job: str, elements: int, submitted: float) -> list[JobRef]:
-    """The jobs of an array of this user on this cluster that sbatch gave the id ``job``."""
+def jobs_of_array(job: str, elements: int, submitted: float, cluster: str) -> list[JobRef]:
+    """The jobs of an array of this user that sbatch gave the id ``job``."""
     ids = [f"{job}_{element}" for element in range(elements)] if elements > 1 else [job]
-    user, cluster = user_name(), slurm_commands.settings().get("ClusterName", "")
-    return [JobRef("slurm", each, started=submitted, user=user, cluster=cluster) for each in ids]
+    return [JobRef("slurm", each, started=submitted, user=user_name(), cluster=cluster) for each in ids]
 
 
 class ScriptExecutor(submitit.SlurmExecutor):
@@ -210,6 +222,7 @@ def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
         "cpus_per_task": resources.cpus_per_rank,
         "mem": f"{round(resources.memory_gb * 1024) * request.ranks_per_node}MB",
         "time": resources.time_minutes,
+        "signal_delay_s": min(90, 15 * resources.time_minutes),  # Slurm may send it up to a minute earlier
         "array_parallelism": cluster.array_parallelism,
         "wckey": None,
         "additional_parameters": {"kill-on-invalid-dep": "yes", **resources.sbatch, **comment},

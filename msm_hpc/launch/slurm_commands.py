@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import re
 import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.launch.job import JobRef, user_name
+from msm_hpc.launch.job import JobRef, inside_job, user_name
 from msm_hpc.launch.job_state import RUNNING, JobState
 
+log = logging.getLogger(__name__)
 UNFINISHED = frozenset({"PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED", "RESIZING"})
 """States of jobs that have not ended; accounting trails the queue by seconds."""
+
+PAUSES = (1.0, 2.0, 4.0)
+PAUSES_IN_A_JOB = (*PAUSES, 8.0, 15.0, 30.0, *4 * (60.0,))
+"""Seconds between asking and asking again where Slurm does not answer: a job can wait, a person is told soon."""
+
+_NO_ANSWER = re.compile(
+    "timed out|unable to contact|connect|communication|zero bytes|(send|receive) failure|standby|temporarily|munge|"
+    "authentication",
+    re.IGNORECASE,
+)
+"""What the controller's clients say where it is busy, restarts or is away; anything else is an answer."""
 
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
@@ -78,9 +92,9 @@ def jobs_of(tokens: Collection[str]) -> Mapping[str, str]:
     """
     if not tokens:
         return {}
-    answer = _call("squeue", "--noheader", "--format=%F %k")
+    answer = _ask("squeue", "--noheader", "--format=%F %k")
     if answer.returncode:
-        raise UserError(f"squeue failed: {answer.stderr.strip()}; is the Slurm controller up?")
+        raise _unknown(answer)
     found: dict[str, str] = {}
     for line in answer.stdout.splitlines():
         job, *words = line.split()
@@ -89,17 +103,20 @@ def jobs_of(tokens: Collection[str]) -> Mapping[str, str]:
 
 
 def queue(jobs: Collection[JobRef]) -> Mapping[str, JobState]:
-    """How those that are queued or running stand, by id, and other elements of their arrays; one call of squeue."""
+    """How those of this cluster's ``jobs`` stand that are queued or running, by id; one call of squeue.
+
+    Other elements of their arrays are shown, too.
+    """
     if not jobs:
         return {}
     if not can_ask():
         raise UserError("squeue is not on the PATH, so whether a Slurm job still runs is unknown; use a login node")
     ids = {job.id.partition("_")[0] for job in jobs}
-    answer = _call("squeue", "--noheader", "--array", "--format=%i|%T|%r", f"--jobs={','.join(sorted(ids))}")
+    answer = _ask("squeue", "--noheader", "--array", "--format=%i|%T|%r", f"--jobs={','.join(sorted(ids))}")
     if "Invalid job id" in answer.stderr:  # said where the only job asked about is forgotten already
         return {}
     if answer.returncode:
-        raise UserError(f"squeue failed: {answer.stderr.strip()}; is the Slurm controller up?")
+        raise _unknown(answer)
     rows = (line.split("|", 2) for line in answer.stdout.splitlines() if line.count("|") > 1)
     return {job: JobState("pending", reason) if state == "PENDING" else RUNNING for job, state, reason in rows}
 
@@ -115,28 +132,54 @@ def ends(jobs: Collection[JobRef]) -> Mapping[str, str]:
     return {job: state for job, state in states.items() if state not in UNFINISHED}
 
 
-def is_hidden(job: JobRef) -> bool:
-    """Whether squeue would not show the job even if it were running.
+def here(jobs: Collection[JobRef]) -> set[JobRef]:
+    """Those of ``jobs`` that are surely of this cluster: on it, the id of another's is that of another job."""
+    name = _setting("ClusterName") if any(job.cluster for job in jobs) else ""
+    return {job for job in jobs if job.cluster in ("", name)}
 
-    It may belong to another cluster, or to another user where users see only their own jobs.
+
+def hidden(jobs: Collection[JobRef]) -> set[JobRef]:
+    """Those of ``jobs`` that squeue may not show even if they are running.
+
+    They may belong to another cluster, or to another user where users see only their own jobs.
     """
-    if job.cluster and job.cluster != settings().get("ClusterName", job.cluster):
-        return True
-    return job.user not in ("", user_name()) and "jobs" in settings().get("PrivateData", "")
+    private = _setting("PrivateData") if any(_of_another(job) for job in jobs) else ""
+    hides_others = private is None or "jobs" in private
+    shown = here(jobs)
+    return {job for job in jobs if job not in shown or (hides_others and _of_another(job))}
+
+
+def _of_another(job: JobRef) -> bool:
+    return job.user not in ("", user_name())
 
 
 @cache
 def settings() -> Mapping[str, str]:
-    """What ``scontrol show config`` says, such as ``ClusterName``; empty where it says nothing."""
+    """What ``scontrol show config`` says, such as ``ClusterName``; asked until it answers once.
+
+    Raises:
+        UserError: it does not answer now.
+    """
     if shutil.which("scontrol") is None:
-        return {}
-    lines = _call("scontrol", "show", "config").stdout.splitlines()
+        raise UserError("scontrol is not on the PATH, so which Slurm cluster this is is unknown; use a login node")
+    answer = _ask("scontrol", "show", "config")
+    if answer.returncode:
+        raise _unknown(answer)
+    lines = answer.stdout.splitlines()
     return {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in lines)}
+
+
+def _setting(name: str) -> str | None:
+    """One of :func:`settings`, empty where there is none of that name; None where Slurm does not answer."""
+    try:
+        return settings().get(name, "")
+    except UserError:
+        return None
 
 
 def show_job(job: JobRef) -> str:
     """What scontrol says about a job."""
-    return _call("scontrol", "show", "job", job.id).stdout
+    return _ask("scontrol", "show", "job", job.id).stdout
 
 
 def was_requeued(shown: str) -> bool:
@@ -147,7 +190,7 @@ def was_requeued(shown: str) -> bool:
 
 def requeue(job: JobRef) -> str | None:
     """Put a running job back into the queue; returns Slurm's reason where it will not."""
-    answer = _call("scontrol", "requeue", job.id)
+    answer = _ask("scontrol", "requeue", job.id)
     return answer.stderr.strip() or "refused" if answer.returncode else None
 
 
@@ -155,7 +198,7 @@ def cancel(jobs: Collection[JobRef]) -> None:
     """Cancel jobs and array elements; one that has ended already is no error."""
     if not jobs:
         return
-    answer = _call("scancel", "--quiet", *sorted({job.id for job in jobs}))
+    answer = _ask("scancel", "--quiet", *sorted({job.id for job in jobs}))
     if answer.returncode:
         raise UserError(f"scancel failed: {answer.stderr.strip()}")
 
@@ -174,6 +217,21 @@ def outside_of_any_job() -> Iterator[None]:
         yield
     finally:
         os.environ.update(saved)
+
+
+def _unknown(answer: subprocess.CompletedProcess[str]) -> UserError:
+    return UserError(f"{answer.args[0]} failed: {answer.stderr.strip()}; is the Slurm controller up?")
+
+
+def _ask(*command: str) -> subprocess.CompletedProcess[str]:
+    """Call a command that does no harm when it is repeated, again and again where the controller does not answer."""
+    for pause in PAUSES_IN_A_JOB if inside_job() else PAUSES:
+        answer = _call(*command)
+        if not answer.returncode or not _NO_ANSWER.search(answer.stderr):
+            return answer
+        log.info("%s failed: %s; asked again in %.0f s", command[0], answer.stderr.strip(), pause)
+        time.sleep(pause)
+    return _call(*command)
 
 
 def _call(*command: str) -> subprocess.CompletedProcess[str]:

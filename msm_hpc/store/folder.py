@@ -33,6 +33,11 @@ class StepFolder:
     path: Path
 
     @property
+    def root(self) -> Path:
+        """The root of the store that it is in."""
+        return self.path.parents[2]
+
+    @property
     def out(self) -> Path:
         """The result, once it is whole."""
         return self.path / "out"

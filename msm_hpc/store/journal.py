@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -92,6 +93,16 @@ class Journal:
                 continue
             found[submission.token] = submission
         return tuple(found.values())
+
+    def of(self, jobs: Iterable[JobRef]) -> list[Submission]:
+        """The submissions that have one of ``jobs``, which may have started since."""
+        ids = {(job.id, job.cluster) for job in jobs}
+        return [each for each in self.read() if any((job.id, job.cluster) in ids for job in each.jobs.values())]
+
+    def forget(self, submissions: Iterable[Submission]) -> str:
+        """The shell command that deletes the lines of submissions, for people to call."""
+        edits = [word for each in submissions for word in ("-e", f"/{each.token}/d")]
+        return shlex.join(["sed", "-i", *edits, str(self.path)])
 
     def rewrite(self, submissions: Sequence[Submission]) -> None:
         """Leave these only, in a file that all who share the root can add to."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.job import JobRef
+from msm_hpc.launch.job_state import JobState
+from msm_hpc.launch.launcher import states
 from msm_hpc.store.journal import Journal, Submission
 from msm_hpc.store.store import Store
 
@@ -24,6 +26,21 @@ def jobs_of(steps: Sequence[Step], store: Store, submissions: Sequence[Submissio
         for step_id, job in submission.jobs.items():
             queued[step_id].append(job)
     return {step.identity: _oldest_first(store.of(step).lease(), queued[step.id]) for step in steps}
+
+
+def states_of(jobs: Iterable[JobRef], journal: Journal) -> Mapping[JobRef, JobState]:
+    """How those of ``jobs`` stand that live, as :func:`~msm_hpc.launch.launcher.states` says.
+
+    A job that Slurm may not show here lives for as long as the journal names it, whatever the lease and the attempts
+    of its step say: if it is gone and left no record, nothing but its lines there must be deleted.
+
+    Raises:
+        UserError: squeue fails, so that it is unknown.
+    """
+    found = states(jobs)
+    hidden = {job for job, state in found.items() if job.launcher == "slurm" and state.word == "unknown"}
+    named = {(job.id, job.cluster) for each in (journal.read() if hidden else ()) for job in each.jobs.values()}
+    return {job: state for job, state in found.items() if job not in hidden or (job.id, job.cluster) in named}
 
 
 def _oldest_first(lease: JobRef | None, queued: Sequence[JobRef]) -> tuple[JobRef, ...]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shlex
 import signal
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,15 +18,17 @@ import pytest
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import write_json
 from msm_hpc.campaign import slurm_run
+from msm_hpc.campaign.holding import take
 from msm_hpc.campaign.local_run import RunState, run_local
-from msm_hpc.campaign.slurm_run import SubmissionPlan, plan_submission, submit
+from msm_hpc.campaign.slurm_run import SubmissionPlan, left_alone, plan_submission, submit
 from msm_hpc.campaign.views.jobs import holders
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.config.stages import ExportConfig, GenerateConfig
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch import slurm_commands
-from msm_hpc.launch.job import JobRef, local_job
+from msm_hpc.launch.job import JobRef, local_job, user_name
+from msm_hpc.store.folder import LeaseHeldError
 from msm_hpc.store.journal import Journal
 from msm_hpc.store.records import Attempt, now
 from msm_hpc.store.store import Store
@@ -198,6 +202,9 @@ def test_a_limit_of_queued_jobs_says_what_is_left_and_the_next_run_submits_that(
     check_queued_once(store, slurm)
 
 
+POLICY = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+
+
 @pytest.mark.parametrize(
     ("reason", "fix"),
     [
@@ -207,6 +214,12 @@ def test_a_limit_of_queued_jobs_says_what_is_left_and_the_next_run_submits_that(
         ),
         ("allocation failure: Invalid partition name specified", r"see cluster\.resources\.cpu\.partition"),
         ("sbatch: error: Batch job submission failed: Invalid qos", r"see cluster\.resources\.cpu\.qos"),
+        (
+            f"error: AssocMaxSubmitJobLimit; allocation failure: {POLICY}",
+            r"at a limit of queued jobs wait until some have",
+        ),
+        (f"error: QOSMaxWallDurationPerJobLimit; {POLICY}", r"see cluster\.resources\.cpu\.time_minutes"),
+        (f"error: QOSMaxCpuPerJobLimit; {POLICY}", r"its account or qos does not allow that much"),
         ("allocation failure: Invalid job array specification", r"lower cluster\.max_array_size"),
         ("allocation failure: Requested node configuration is not available", r"no node has what cluster\.resources"),
         ("allocation failure: something new", r"something new; see cluster\.resources\.cpu"),
@@ -309,6 +322,66 @@ def test_another_users_hidden_jobs_are_not_submitted_twice(store: Store, slurm: 
     plan, _ = run(store)
     assert SOURCES[0].identity not in plan.running, "it has recorded that it failed"
     assert SOURCES[1].identity in plan.running, "it is to run again"
+
+
+def of_another(store: Store, **changes: str) -> None:
+    """Let what was submitted be of another user or cluster."""
+    Journal(store.root).rewrite([replace(each, **changes) for each in Journal(store.root).read()])
+
+
+@pytest.mark.parametrize("changes", [{"user": "somebody"}, {"cluster": "retired"}])
+def test_a_job_that_ended_unseen_without_a_record_is_forgotten_by_one_command(
+    store: Store, slurm: ToySlurm, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str]
+) -> None:
+    (slurm.folder / "scontrol").write_text(PRIVATE)
+    run(store)
+    of_another(store, **changes)
+    slurm.end(*slurm.queue())
+    gone = JobRef("slurm", "64_0", "n1", 9e9, **{"user": user_name(), "cluster": "here", **changes})
+    store.register((SOURCES[0],))
+    store.of(SOURCES[0]).write_lease(gone)
+    store.of(SOURCES[0]).write_attempt(1, Attempt(gone, "n1", 1, None, "", now()))
+    plan, ids = run(store)
+    assert (ids, plan.unseen.keys()) == ([], {step.identity for step in GRAPH.steps})
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    for name, value in {"SUBMITIT_FOLDER": store.jobs, "SLURM_JOB_ID": 99, "SLURM_PROCID": 0}.items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(LeaseHeldError, match="is running in slurm job 64_0 on n1") as held:
+        take(store.of(SOURCES[0]), 1, {})
+
+    (said,) = left_alone(plan, store, CLUSTER)
+    assert "in job 64, 65, 66" in said
+    assert str(held.value).endswith(Journal(store.root).forget(Journal(store.root).read()[:1]))
+    subprocess.run(shlex.split(said.rpartition("forget it: ")[2]), check=True)
+    assert not holders(GRAPH.steps, store).states
+    assert len(run(store)[1]) == 3
+    assert take(store.of(SOURCES[0]), 1, {}).number == 2
+
+
+def test_jobs_of_another_cluster_are_neither_waited_for_nor_cancelled(store: Store, slurm: ToySlurm) -> None:
+    (slurm.folder / "scontrol").write_text(PRIVATE)
+    run(store)
+    of_another(store, cluster="there")
+    finish(store, SOURCES[0])
+    slurm.end("64_0")  # the others' ids are those of other jobs, here
+    journal = Journal(store.root)
+    first, second, _ = journal.read()
+    journal.rewrite([first, second])
+    plan, ids = run(store)
+    assert (ids, plan.running.keys()) == ([], {each.identity for each in (SOURCES[1], ONE, TWO)})
+    assert plan.waiting == (LAST,)
+    assert [line.partition(";")[0] for line in left_alone(plan, store, CLUSTER)] == [
+        f"Left to {user_name()}: the steps in job 64, 65 of cluster there, which Slurm does not show to you here. If "
+        f"it is gone, let {user_name()} run `msm run` again there. If that cannot be, make sure that it is gone, and "
+        f"forget it: sed -i -e /{first.token}/d -e /{second.token}/d {journal.path}",
+        "Not submitted: 1 steps that read what is made on another cluster, whose jobs no job here can wait for",
+    ]
+    journal.rewrite([second])
+    plan, ids = run(store)
+    assert {step.identity for array in plan.arrays for step in array.steps} == {SOURCES[1].identity}
+    assert plan.waiting == (LAST,), "the job of the step between is left as it is, whatever it waits for"
+    assert slurm.calls("scancel") == []
+    assert slurm.submitted()[-1][-1] == ""
 
 
 def test_a_requeued_job_keeps_its_step(store: Store, slurm: ToySlurm) -> None:

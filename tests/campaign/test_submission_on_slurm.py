@@ -1,18 +1,23 @@
-"""Submission on a real Slurm, with jobs that begin in an hour: a run that is killed, and healing."""
+"""Submission on a real Slurm, with jobs that begin in an hour: a killed run, healing, and what a site restricts."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
+import pwd
 import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.campaign.slurm_run import plan_submission, submit
+from msm_hpc.campaign.slurm_run import left_alone, plan_submission, submit
 from msm_hpc.campaign.views.jobs import holders
 from msm_hpc.config.cluster import Cluster, Resources, WorkClasses
 from msm_hpc.config.stages import ExportConfig, GenerateConfig
@@ -28,6 +33,7 @@ LAST = Step("export", "last", ExportConfig(), {"one": READERS[0], "two": READERS
 GRAPH = Graph((LAST,))
 LATER = Resources(memory_gb=0.1, sbatch={"begin": "now+1hour", "comment": "the site's own"})
 CLUSTER = Cluster(launcher="slurm", resources=WorkClasses(cpu=LATER))
+NOBODY = pwd.getpwnam("nobody")
 
 
 @pytest.fixture
@@ -42,8 +48,8 @@ def queue(store: Store) -> Iterator[str]:
         subprocess.run(["scancel", *left], check=True)
 
 
-def run(name: str, store: Store) -> list[str]:
-    return submit(lambda: plan_submission(name, GRAPH, store, CLUSTER), store, CLUSTER, print)[1]
+def run(name: str, store: Store, cluster: Cluster = CLUSTER) -> list[str]:
+    return submit(lambda: plan_submission(name, GRAPH, store, cluster), store, cluster, print)[1]
 
 
 def jobs_of(name: str) -> list[str]:
@@ -112,3 +118,88 @@ def test_what_slurm_refuses_is_known_before(queue: str, store: Store) -> None:
     ):
         submit(lambda: plan_submission(queue, GRAPH, store, wrong), store, wrong, print)
     assert jobs_of(queue) == []
+
+
+def sacctmgr(what: str, *more: str) -> None:
+    subprocess.run(["sacctmgr", "--immediate", *what.split(), *more], check=True, stdout=subprocess.DEVNULL)
+
+
+@contextmanager
+def configured(line: str) -> Iterator[None]:
+    """Slurm has one more line in its configuration."""
+    file = Path(os.environ["SLURM_CONF"])
+    before = file.read_text()
+    try:
+        file.write_text(f"{before}\n{line}\n")
+        subprocess.run(["scontrol", "reconfigure"], check=True)
+        slurm_commands.settings.cache_clear()
+        yield
+    finally:
+        file.write_text(before)
+        subprocess.run(["scontrol", "reconfigure"], check=True)
+        slurm_commands.settings.cache_clear()
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_at_an_accounts_limit_of_queued_jobs_the_next_run_submits_what_is_left(queue: str, store: Store) -> None:
+    sacctmgr("add account", queue)
+    sacctmgr("add user root", f"account={queue}", "MaxSubmitJobs=4")
+    cluster = replace(CLUSTER, resources=WorkClasses(cpu=replace(LATER, account=queue)))
+    with pytest.raises(UserError, match=r"AssocMaxSubmitJobLimit.*; the 2 arrays before it stay submitted"):
+        run(queue, store, cluster)
+    left = jobs_of(queue)
+    assert len(left) == 4
+    with pytest.raises(UserError, match=r"AssocMaxSubmitJobLimit.*; at a limit of queued jobs wait until some"):
+        run(queue, store, cluster)
+    sacctmgr("modify user where name=root", f"account={queue}", "set", "MaxSubmitJobs=5")
+    assert len(run(queue, store, cluster)) == 1
+    assert set(left) < set(jobs_of(queue))
+    check_queued_once(queue, store)
+
+
+def as_nobody(function: Callable[[], None]) -> None:
+    """Run a function as the user nobody."""
+
+    def call() -> None:
+        os.setgroups([])
+        os.setgid(NOBODY.pw_gid)
+        os.setuid(NOBODY.pw_uid)
+        function()
+
+    process = multiprocessing.get_context("fork").Process(target=call)
+    process.start()
+    process.join(120)
+    assert process.exitcode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_jobs_that_a_user_may_not_see_are_left_alone_until_they_are_forgotten(queue: str) -> None:
+    def left_to_root() -> None:
+        plan, ids = submit(lambda: plan_submission(queue, GRAPH, store, CLUSTER), store, CLUSTER, print)
+        assert (ids, len(plan.unseen)) == ([], len(GRAPH.steps))
+        (said,) = left_alone(plan, store, CLUSTER)
+        (root / "command").write_text(said.rpartition("forget it: ")[2])
+
+    def forget_and_run() -> None:
+        subprocess.run((root / "command").read_text(), shell=True, check=True)
+        assert len(run(queue, store)) == 3
+
+    sacctmgr("add account", queue)
+    sacctmgr("add user nobody", f"account={queue}")
+    umask = os.umask(0)
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o777)
+        root = Path(folder)
+        store = Store(root)
+        try:
+            with configured("PrivateData=jobs"):
+                run(queue, store)
+                as_nobody(left_to_root)
+                subprocess.run(["scancel", *jobs_of(queue)], check=True)
+                as_nobody(left_to_root)
+                as_nobody(forget_and_run)
+        finally:
+            os.umask(umask)
+        assert len(jobs_of(queue)) == len(GRAPH.steps)

@@ -7,17 +7,23 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from signal import SIGTERM
+from typing import Any
 
 import pytest
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.cluster import Cluster
+from msm_hpc.launch import slurm_commands
 from msm_hpc.launch.job import JobRef, local_job, user_name
-from msm_hpc.launch.launcher import launcher_of, launcher_of_job, living
+from msm_hpc.launch.job_state import JobState
+from msm_hpc.launch.launcher import ends, launcher_of, launcher_of_job, living, states
 from msm_hpc.launch.local_processes import stop_when_orphaned
 from msm_hpc.launch.request import ArrayRequest
+from msm_hpc.launch.slurm import HIDDEN, SlurmLauncher
 from tests.commands import Commands
 
 ELSEWHERE = f"not-{socket.gethostname()}"
@@ -82,6 +88,105 @@ def test_a_job_that_squeue_would_not_show_counts_as_living(
     settings = f"echo 'ClusterName             = here'; echo 'PrivateData             = {private}'"
     commands(squeue="echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", scontrol=settings)
     assert living([job]) == (frozenset({job}) if alive else frozenset())
+
+
+OTHER = JobRef("slurm", "64_1", user=user_name(), cluster="there")
+
+
+def test_the_id_of_a_job_of_another_cluster_is_no_job_here(commands: Commands) -> None:
+    calls = commands(
+        squeue="echo '64_1|RUNNING|None'; echo '70|PENDING|Priority'",
+        sacct="echo '64_1|FAILED'; echo '70|FAILED'",
+        scancel="",
+        scontrol="echo 'ClusterName = here'",
+    )
+    mine, launcher = JobRef("slurm", "70", user=user_name(), cluster="here"), SlurmLauncher(Cluster(launcher="slurm"))
+    assert states([OTHER, mine]) == {OTHER: HIDDEN, mine: JobState("pending", "Priority")}
+    assert ends([OTHER, mine]) == {mine: "FAILED"}
+    launcher.withdraw([OTHER, mine])
+    assert "scancel --quiet 70" in calls.read_text().splitlines()
+    with pytest.raises(UserError, match="job 64_1 of cluster there cannot be cancelled from here"):
+        launcher.cancel([OTHER, mine])
+    assert "64" not in calls.read_text()
+
+
+JOB = JobRef("slurm", "70")
+BUSY = "echo 'slurm_load_jobs error: Socket timed out on send/recv operation' >&2; exit 1"
+
+
+def busy(times: int, answer: str) -> str:
+    """The body of a command that finds the controller too busy at first."""
+    return f'echo . >> "$0.asked"; if [ $(wc -l < "$0.asked") -le {times} ]; then {BUSY}; fi; {answer}'
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses between questions, which take no time here."""
+    found: list[float] = []
+    monkeypatch.setattr(slurm_commands.time, "sleep", found.append)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("ask", "name", "said", "answer"),
+    [
+        (lambda launcher: living([JOB]), "squeue", "echo '70|RUNNING|None'", {JOB}),
+        (lambda launcher: launcher.submitted({"msm-1"}), "squeue", "echo '70 msm-1'", {"msm-1": "70"}),
+        (lambda launcher: launcher.why_stopped(JOB, SIGTERM), "scontrol", "echo PreemptTime=2026-01-01", "preempted"),
+        (lambda launcher: launcher.requeue(JOB), "scontrol", "true", True),
+        (lambda launcher: launcher.name, "scontrol", "echo ClusterName=here", "here"),
+        (lambda launcher: launcher.cancel([JOB]), "scancel", "true", None),
+    ],
+)
+def test_a_busy_controller_is_asked_again(
+    commands: Commands, pauses: list[float], ask: Callable[[SlurmLauncher], Any], name: str, said: str, answer: Any
+) -> None:
+    commands(**{name: busy(2, said)})
+    assert ask(SlurmLauncher(Cluster(launcher="slurm"))) == answer
+    assert pauses == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(("variables", "seconds"), [({}, 7), ({"SUBMITIT_EXECUTOR": "slurm"}, 300)])
+def test_a_controller_that_stays_away_is_an_error_for_a_person_soon_and_for_a_job_after_minutes(
+    commands: Commands,
+    pauses: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    seconds: float,
+) -> None:
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    commands(squeue=BUSY)
+    with pytest.raises(UserError, match=r"squeue failed: .*Socket timed out.*; is the Slurm controller up\?"):
+        living([JOB])
+    assert sum(pauses) == seconds
+
+
+def test_what_slurm_refuses_is_not_asked_again(commands: Commands, pauses: list[float]) -> None:
+    commands(scontrol="echo 'Job has already finished' >&2; exit 1")
+    assert not launcher_of_job(JOB).requeue(JOB)
+    assert pauses == []
+
+
+@pytest.mark.parametrize(
+    "job", [JobRef("slurm", "64", cluster="here"), JobRef("slurm", "64", user="somebody")], ids=["cluster", "user"]
+)
+def test_what_slurm_did_not_say_is_unknown_and_asked_again(
+    commands: Commands, pauses: list[float], job: JobRef
+) -> None:
+    commands(squeue="", scontrol=BUSY)
+    assert states([job]) == {job: HIDDEN}
+    commands(scontrol="echo ClusterName=here")
+    assert states([job]) == {}
+
+
+def test_where_slurm_does_not_say_which_cluster_this_is_nothing_is_submitted(
+    commands: Commands, pauses: list[float], tmp_path: Path
+) -> None:
+    calls = commands(sbatch="echo Submitted batch job 64", scontrol=BUSY)
+    with pytest.raises(UserError, match=r"scontrol failed: .*Socket timed out"):
+        launcher_of(Cluster(launcher="slurm")).submit(tmp_path / "jobs", ONE)
+    assert "sbatch" not in calls.read_text()
 
 
 def test_slurm_jobs_are_cancelled_with_one_scancel(commands: Commands) -> None:

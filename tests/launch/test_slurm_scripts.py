@@ -85,6 +85,12 @@ def test_scripts_are_as_agreed(name: str, cluster: Cluster, request_: ArrayReque
     assert script == golden.read_text()
 
 
+@pytest.mark.parametrize(("minutes", "seconds"), [(1, 15), (4, 60), (720, 90)])
+def test_the_signal_before_the_time_limit_leaves_time_to_run(minutes: int, seconds: int) -> None:
+    cluster = Cluster(launcher="slurm", resources=WorkClasses(cpu=Resources(time_minutes=minutes)))
+    assert f"#SBATCH --signal=USR2@{seconds}\n" in SlurmLauncher(cluster).render(Path("jobs"), ONE)
+
+
 def test_without_slurm_submission_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="sbatch is not on the PATH"):

@@ -16,10 +16,12 @@ import pytest
 
 from msm_hpc.base.stopping import StopRequest
 from msm_hpc.campaign.holding import follow
+from msm_hpc.launch import slurm_commands
 from msm_hpc.launch.job import RUN, JobRef
 from msm_hpc.store.folder import LeaseHeldError, StepFolder
 from msm_hpc.store.records import Attempt, now
 from msm_hpc.store.store import Store
+from tests.commands import Commands
 from tests.store.conftest import Make, step, write
 
 FORK = multiprocessing.get_context("fork")
@@ -205,3 +207,24 @@ def test_what_an_earlier_attempt_saved_is_deleted_when_it_has_surely_ended(
         make(step(), fail)
     assert make(step(), looks).done
     assert not any(attempt.out.exists() for attempt in folder.attempt_folders())
+
+
+def test_where_slurm_does_not_answer_what_earlier_attempts_saved_is_kept_and_the_step_is_made(
+    store: Store, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commands: Commands
+) -> None:
+    """squeue is too busy at first, then says that the earlier job is gone, and from then on nothing."""
+    folder, asked, pauses = store.of(step()), tmp_path / "asked", list[float]()
+    assert folder.attempt(1).take(Attempt(JobRef("slurm", "63"), "n1", 1, None, "", now()))
+    folder.attempt(1).begin()
+    busy = "echo 'slurm_load_jobs error: Socket timed out on send/recv operation' >&2; exit 1"
+    commands(squeue=f"echo . >> {asked}; [ $(wc -l < {asked}) -eq 9 ] || {{ {busy}; }}", scontrol="")
+    as_slurm_job(monkeypatch, tmp_path, restart=0)
+    monkeypatch.setattr(slurm_commands.time, "sleep", pauses.append)
+
+    def looks(config: Any, inputs: Any, out: Path) -> None:
+        assert folder.attempt(1).out.exists()
+        write(config, inputs, out)
+
+    assert make(step(), looks).done
+    assert sum(pauses) == sum(slurm_commands.PAUSES_IN_A_JOB[:8]) + sum(slurm_commands.PAUSES_IN_A_JOB)
+    assert not folder.attempt(1).out.exists()

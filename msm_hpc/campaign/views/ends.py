@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from msm_hpc.base.progress import Progress, read_progress
-from msm_hpc.campaign.views.jobs import Holders, same
+from msm_hpc.campaign.views.jobs import Holders
 from msm_hpc.graph.steps import Step
-from msm_hpc.launch.job import JobRef
+from msm_hpc.launch.job import JobRef, same_job
 from msm_hpc.launch.logs import log_of, tail
 from msm_hpc.store.records import Cause
 from msm_hpc.store.store import Store
@@ -41,7 +41,7 @@ def ended(step: Step, store: Store, jobs: Holders) -> Ended | None:
     """How the last try at ``step``, which no job holds now, ended; None where it was never tried."""
     attempts, lease = store.of(step).attempts(), jobs.lease(step)
     last = attempts[-1] if attempts else None
-    if lease is not None and (last is None or not (same(last.job, lease) or last.job.started > lease.started)):
+    if lease is not None and (last is None or not (same_job(last.job, lease) or last.job.started > lease.started)):
         return _before_it_started(step, store, lease, jobs)
     if last is None:
         return None

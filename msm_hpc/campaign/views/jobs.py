@@ -9,8 +9,9 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.job import JobRef
 from msm_hpc.launch.job_state import JobState
-from msm_hpc.launch.launcher import ends, states
-from msm_hpc.store.leases import leases
+from msm_hpc.launch.launcher import ends
+from msm_hpc.store.journal import Journal
+from msm_hpc.store.leases import leases, states_of
 from msm_hpc.store.store import Store
 
 
@@ -49,16 +50,11 @@ class Holders:
         return f"is held by job {job.id}: {state.reason}"
 
 
-def same(one: JobRef, other: JobRef) -> bool:
-    """Whether both are the same job, which may have been requeued in between."""
-    return (one.launcher, one.id) == (other.launcher, other.id)
-
-
 def holders(steps: Sequence[Step], store: Store) -> Holders:
     """Ask how the jobs of ``steps`` stand, with at most one call of squeue, and one of sacct about those that ended."""
     found = leases(steps, store)
     try:
-        living = states(found.values())
+        living = states_of(found.values(), Journal(store.root))
     except UserError as error:
         return Holders(found, dict.fromkeys(found.values(), JobState("unknown", str(error))))
     return Holders(found, living, ends(job for job in found.values() if job not in living))

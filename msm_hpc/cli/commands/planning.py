@@ -11,7 +11,7 @@ from msm_hpc.campaign.needs import trainings
 from msm_hpc.campaign.preflight.disk import check_disk
 from msm_hpc.campaign.probing import probe as run_probe
 from msm_hpc.campaign.session import Session
-from msm_hpc.campaign.slurm_run import plan_submission, refusals, scripts
+from msm_hpc.campaign.slurm_run import left_alone, plan_submission, refusals, scripts
 from msm_hpc.cli.arguments import Arguments, ConfigDir, StageArguments, sort_arguments
 from msm_hpc.cli.views.needs import needs_table
 from msm_hpc.cli.views.notes import print_notes
@@ -59,6 +59,7 @@ def _print_arrays(session: Session, show_scripts: bool) -> None:
     cluster = session.config.cluster
     submission = plan_submission(session.config.campaign.name, session.graph, session.store, cluster)
     array_table(submission).print(session.console)
+    session.say(*left_alone(submission, session.store, cluster))
     if can_submit():
         session.say(*(f"Note: {problem}" for problem in refusals(submission, session.store, cluster)))
     if not show_scripts:

@@ -15,7 +15,7 @@ from msm_hpc.campaign.preflight.disk import check_disk
 from msm_hpc.campaign.rehearsal import CANNOT_SHOW, MOST_RANKS, layouts_in_words, rehearse_all
 from msm_hpc.campaign.runner import run_step
 from msm_hpc.campaign.session import Session
-from msm_hpc.campaign.slurm_run import SubmissionPlan, plan_submission, submit
+from msm_hpc.campaign.slurm_run import SubmissionPlan, left_alone, plan_submission, submit
 from msm_hpc.campaign.views.ends import ended
 from msm_hpc.campaign.views.jobs import holders
 from msm_hpc.cli.arguments import Arguments, ConfigDir, StepArguments, sort_arguments
@@ -113,12 +113,7 @@ def _submit(session: Session) -> int:
         return plan_submission(config.campaign.name, session.graph, session.store, config.cluster)
 
     submission, ids = submit(plan, session.store, config.cluster, session.say)
-    for user in sorted({job.user for job in submission.unseen.values()}):
-        jobs = {job.id.partition("_")[0] for job in submission.unseen.values() if job.user == user}
-        session.say(
-            f"Left to {user}: the steps in job {', '.join(sorted(jobs))}, which Slurm does not show to you. If it is "
-            f"gone, let {user} run `msm run` again"
-        )
+    session.say(*left_alone(submission, session.store, config.cluster))
     if not submission.arrays:
         done, running = submission.done, len(submission.running)
         session.console.print(f"Nothing to submit: {done} steps done, {running} running.")

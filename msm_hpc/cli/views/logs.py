@@ -9,8 +9,9 @@ from msm_hpc.base.text import say
 from msm_hpc.campaign.session import Session
 from msm_hpc.campaign.views.ends import ended
 from msm_hpc.campaign.views.failures import EXPLAINED
-from msm_hpc.campaign.views.jobs import Holders, holders, same
+from msm_hpc.campaign.views.jobs import Holders, holders
 from msm_hpc.graph.steps import Step
+from msm_hpc.launch.job import same_job
 from msm_hpc.launch.logs import log_of, read_log
 from msm_hpc.store.store import Store
 
@@ -36,7 +37,7 @@ def _log_of_held(step: Step, store: Store, jobs: Holders) -> Path | None:
     """What the job that holds the step has written; while it is queued, what the one before it did."""
     attempts, job = store.of(step).attempts(), jobs.lease(step)
     assert job is not None
-    if attempts and same(attempts[-1].job, job):
+    if attempts and same_job(attempts[-1].job, job):
         return Path(attempts[-1].log)
     own = log_of(store.jobs, job)
     return Path(attempts[-1].log) if attempts and not own.is_file() else own

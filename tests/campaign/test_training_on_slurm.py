@@ -1,4 +1,8 @@
-"""A node is lost and comes back with its processes, while Slurm runs their job elsewhere under the same id."""
+"""Trainings that Slurm interrupts end as if nothing had happened.
+
+A node is lost and comes back with its processes, while Slurm runs their job elsewhere under the same id; or an
+administrator puts a running job back into the queue.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -20,7 +24,7 @@ from msm_hpc.base.progress import read_progress
 from msm_hpc.campaign.runner import run_step
 from msm_hpc.config.cluster import Cluster, Resources, WorkClasses
 from msm_hpc.config.stages import GenerateConfig
-from msm_hpc.config.training import Layout, TrainInputs
+from msm_hpc.config.training import Layout, TrainConfig, TrainInputs
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.job import JobRef
 from msm_hpc.launch.launcher import launcher_of
@@ -48,10 +52,10 @@ def published(store: Store, name: str, result: Path) -> Step:
     return step
 
 
-def training(store: Store, inputs: TrainInputs) -> Step:
+def training(store: Store, inputs: TrainInputs, config: TrainConfig) -> Step:
     given = {"model": inputs.model, "plan": inputs.plan, "shards": inputs.shards["chats"]}
     steps = {name: published(store, name, folder) for name, folder in given.items()}
-    return Step("train", "x", CONFIG, {**steps, "shards": {"chats": steps["shards"]}}, recipe="aft")
+    return Step("train", "x", config, {**steps, "shards": {"chats": steps["shards"]}}, recipe="aft")
 
 
 def processes(**variables: str) -> list[psutil.Process]:
@@ -86,41 +90,75 @@ def wait_until(happened: Callable[[], object], folder: StepFolder) -> None:
         time.sleep(0.2)
 
 
+@dataclass(frozen=True)
+class Running:
+    """A training that was submitted, with what it reads."""
+
+    folder: StepFolder
+    inputs: TrainInputs
+    job: JobRef
+
+    def wait_for(self, attempt: int, steps: int) -> None:
+        """Wait until the attempt has done so many steps."""
+        out = self.folder.attempt(attempt).out
+        wait_until(lambda: (progress := read_progress(out)) and progress.done > steps, self.folder)
+
+    def check(self, folder: Path, config: TrainConfig) -> None:
+        """Wait for its end, and compare its result with that of the same training in this process."""
+        wait_until(lambda: self.folder.done, self.folder)
+        assert {attempt.job.id for attempt in self.folder.attempts()} == {self.job.id}
+        assert Slurm(folder).wait([self.job.id]) == {self.job.id: "COMPLETED"}
+        assert self.folder.verify("the test") is None
+        unbroken = folder / "unbroken"
+        unbroken.mkdir()
+        run(config, self.inputs, unbroken)
+        assert read_exact(self.folder.out) == read_exact(unbroken)
+        expected, found = (read_checkpoint(out / "checkpoint") for out in (unbroken, self.folder.out))
+        assert expected.keys() == found.keys() and all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+def submit(folder: Path, config: TrainConfig, minutes: int = 20) -> Running:
+    if reason := why_no_cluster():
+        pytest.skip(reason)
+    inputs, store = write_inputs(folder / "inputs", Corpus(documents=700)), Store(folder / "runs")
+    step = training(store, inputs, config)
+    store.register((step,))
+    resources = WorkClasses(gpu_train=Resources(memory_gb=2, time_minutes=minutes))
+    request = ArrayRequest(name="x", work="gpu_train", function=run_step, given=(str(store.root),), each=(step.id,))
+    (job,) = launcher_of(Cluster(launcher="slurm", resources=resources)).submit(store.jobs, request)
+    store.of(step).write_lease(job)
+    return Running(store.of(step), inputs, job)
+
+
 @pytest.mark.slow
 @pytest.mark.slurm
 def test_a_training_whose_node_is_lost_ends_elsewhere_as_if_nothing_had_happened(tmp_path: Path) -> None:
-    if reason := why_no_cluster():
-        pytest.skip(reason)
-    inputs, store = write_inputs(tmp_path / "inputs", Corpus(documents=700)), Store(tmp_path / "runs")
-    step = training(store, inputs)
-    store.register((step,))
-    folder = store.of(step)
-    resources = WorkClasses(cpu=Resources(memory_gb=2, time_minutes=20))
-    request = ArrayRequest(name="x", work="gpu_train", function=run_step, given=(str(store.root),), each=(step.id,))
-    launcher = launcher_of(Cluster(launcher="slurm", resources=resources))
-    (job,) = launcher.submit(store.jobs, request)
-    folder.write_lease(job)
-
-    wait_until(lambda: (progress := read_progress(folder.attempt(1).out)) and progress.done > 20, folder)
+    running = submit(tmp_path, CONFIG)
+    folder = running.folder
+    running.wait_for(attempt=1, steps=20)
     first = folder.attempt(1).read()
-    ranks = [each for each in processes(SLURM_JOB_ID=job.id, SLURM_PROCID="0") if "python" in each.name()]
+    ranks = [each for each in processes(SLURM_JOB_ID=running.job.id, SLURM_PROCID="0") if "python" in each.name()]
     assert ranks
     with lost(first.host, ranks):
-        wait_until(lambda: (progress := read_progress(folder.attempt(2).out)) and progress.done > 20, folder)
+        running.wait_for(attempt=2, steps=20)
         for rank in ranks:
             rank.send_signal(signal.SIGCONT)
         wait_until(lambda: folder.attempt(1).read().end, folder)
         assert not folder.done, "both ran at once"
-        wait_until(lambda: folder.done, folder)
+        running.check(tmp_path, CONFIG)
     first, second = folder.attempts()
     assert (first.cause, second.cause) == ("superseded", "done"), (first, second)
-    assert first.job.id == second.job.id == job.id and first.host != second.host
-    assert Slurm(tmp_path).wait([job.id]) == {job.id: "COMPLETED"}
-    assert folder.verify("the test") is None
+    assert first.host != second.host
 
-    unbroken = tmp_path / "unbroken"
-    unbroken.mkdir()
-    run(CONFIG, inputs, unbroken)
-    assert read_exact(folder.out) == read_exact(unbroken)
-    expected, found = (read_checkpoint(out / "checkpoint") for out in (unbroken, folder.out))
-    assert expected.keys() == found.keys() and all(torch.equal(expected[key], found[key]) for key in expected)
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_a_training_that_an_administrator_requeues_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=2)
+    running = submit(tmp_path, config)
+    running.wait_for(attempt=1, steps=10)
+    subprocess.run(["scontrol", "requeue", running.job.id], check=True)
+    running.check(tmp_path, config)
+    first, second = running.folder.attempts()
+    assert (first.cause, second.cause) == ("preempted", "done"), (first, second)
+    assert first.progressed and second.start > str(first.end)
