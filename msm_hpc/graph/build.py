@@ -28,10 +28,8 @@ from msm_hpc.config.stages import Cell, GenerateConfig, ModelConfig, ReportConfi
 from msm_hpc.graph.labels import arms_by_chain, label_parts
 from msm_hpc.graph.notices import notices, taken
 from msm_hpc.graph.steps import File, Inputs, Origin, Step, topological
-from msm_hpc.graph.trainings import as_it_runs
+from msm_hpc.graph.trainings import as_it_runs, packing
 from tokenization.download import DownloadConfig
-from tokenization.packing.pack import PackConfig
-from tokenization.packing.selection import Take
 from tokenization.reading.formats import PLAIN
 from tokenization.reading.hub import DatasetName
 from tokenization.tokenize import TokenizeConfig
@@ -210,14 +208,8 @@ class _Model:
         return self._once(("pack", link, spec, size, seed), lambda: self._packed(link, spec, size, seed))
 
     def _packed(self, link: Link, spec: str | None, size: int | None, seed: int) -> Step:
-        takes = []
-        for name in link.sources:
-            source = self.config.sources[name]
-            rows = size if source.ladder else source.rows
-            takes.append(Take(source=self.config.corpus(name, spec).name, samples=rows, tokens=source.tokens))
-        length = self.config.stages[link.stage].sequence_length
-        takes.sort(key=lambda take: take.source)  # as they are packed, in whatever order they are written
-        config = PackConfig(sequence_length=length, seed=seed, sources=tuple(takes))
+        corpora = {name: self.config.corpus(name, spec) for name in link.sources}
+        config = packing(self.config, link.stage, corpora, size, seed)
         shards = self.shards(link, spec)
         label = self._label(link.stage, "+".join(shards), size, f"seed{seed}")
         return Step("pack", label, config, {"tokenizer": self.tokenizer, "shards": shards})

@@ -269,7 +269,7 @@ def test_turns_that_are_not_trained_are_warned_of(made: Path, capsys: pytest.Cap
     assert main([*run, "--out", f"{made}/each", "--turns", "each_by_its_prefix"]) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
-    assert "0 documents and 2 chats" in printed.out
+    assert "0 documents and 2 turns of chats of 1 rows" in printed.out
     assert "  2 of 2 turns of the assistant are trained on\n" in printed.out
 
 

@@ -69,7 +69,7 @@ def notes(overrides: list[str], *done: str) -> tuple[str, ...]:
     def is_done(step: Step) -> bool:
         return step.kind in done
 
-    return check([config], graph, external, graph.needed(is_done))
+    return check([config], graph, external, graph.needed(is_done)).notes
 
 
 def test_rows_that_fit_say_nothing_but_what_is_left_out(own: list[str], tmp_path: Path) -> None:
@@ -232,6 +232,6 @@ def test_a_model_whose_folder_is_gone_is_asked_for_until_its_step_is_done(own: l
     folder.rename(folder.parent / "elsewhere")
     remembered = ExternalInputs(external.files)
     graph = build_graph([config], remembered)
-    assert check([config], graph, remembered, graph.needed(lambda step: step.kind == "model"))
+    assert check([config], graph, remembered, graph.needed(lambda step: step.kind == "model")).notes
     with pytest.raises(UserError, match=rf"^model\.folder={folder}: there is no such folder; correct the path$"):
         check([config], graph, remembered, graph.steps)
