@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.campaign.starting_model import starting_model
+from msm_hpc.campaign.starting_model import starting_model, stored_weight_size
 from msm_hpc.config.cluster import Cluster
-from msm_hpc.config.stages import ExportConfig
+from msm_hpc.config.stages import ExportConfig, ModelConfig
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step
@@ -131,14 +131,17 @@ def start_of(step: Step) -> Step:
 
 
 def weight_size(step: Step) -> int:
-    """Bytes of each weight that a step stores; those of hubs are in bf16."""
+    """Bytes of each weight that a step stores."""
     if isinstance(step.config, ExportConfig) and step.config.dtype is None:
         stored = step.inputs.get("base", step.inputs["checkpoint"])
         assert isinstance(stored, Step)
         return weight_size(stored)
     if isinstance(step.config, ExportConfig):
         return 4 if step.config.dtype == "float32" else 2
-    return 4 if isinstance(step.config, TrainConfig) and step.config.precision == "fp32" else 2
+    if isinstance(step.config, ModelConfig):
+        return stored_weight_size(step.config)
+    assert isinstance(step.config, TrainConfig)
+    return 4 if step.config.precision == "fp32" else 2
 
 
 def _training(steps: tuple[Step, ...], rows: Rows | None, model: Transformer, cluster: Cluster, root: Path) -> Training:
