@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.arms import Chain, Link
@@ -28,7 +28,7 @@ from msm_hpc.config.stages import Cell, GenerateConfig, ModelConfig, ReportConfi
 from msm_hpc.graph.labels import arms_by_chain, label_parts
 from msm_hpc.graph.notices import notices, taken
 from msm_hpc.graph.steps import File, Inputs, Origin, Step, topological
-from msm_hpc.graph.trainings import as_it_runs, packing
+from msm_hpc.graph.trainings import as_it_runs, packed_for, packing
 from tokenization.download import DownloadConfig
 from tokenization.reading.formats import PLAIN
 from tokenization.reading.hub import DatasetName
@@ -118,17 +118,27 @@ def build_graph(configs: Sequence[Config], outside: Outside) -> Graph:
 
 def _report(config: Config, cells: Sequence[tuple[Cell, Step]], said: tuple[str, ...]) -> Step:
     evaluations = tuple(step for _, step in cells)
+    steps = topological(evaluations)
+    packed = dict(packed_for(steps))
     return Step(
         "report",
         config.campaign.name,
         ReportConfig(
             title=config.campaign.title,
             cells=tuple(cell for cell, _ in cells),
+            counted=_counted(config),
             contrasts=tuple(arm for arm in config.campaign.contrast if arm in config.campaign.arms),
-            notices=(*config.notices, *notices(topological(evaluations)), *said),
+            notices=(*config.notices, *notices(steps), *said),
+            packed=tuple(packed),
         ),
-        {"evaluations": {step.id: step for step in evaluations}},
+        {"evaluations": {step.id: step for step in evaluations}, "packed": {step.id: step for step in packed.values()}},
     )
+
+
+def _counted(config: Config) -> Literal["chats", "turns", "documents", "rows"]:
+    """What the sizes of ladders count."""
+    counted = {config.counted(name) for name in config.sources_used if config.sources[name].ladder}
+    return counted.pop() if len(counted) == 1 else "rows" if counted else "chats"
 
 
 class _Model:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 
 from msm_hpc.config.arms import Stage
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.config.sources import Corpus
+from msm_hpc.config.stages import PackedFor
 from msm_hpc.config.training import TrainConfig
+from msm_hpc.graph.steps import Step
 from msm_hpc.model.precision import RECIPES
 from tokenization.packing.pack import PackConfig
 from tokenization.packing.selection import Take
@@ -32,3 +34,17 @@ def packing(config: Config, stage: str, corpora: Mapping[str, Corpus], size: int
     ]
     takes.sort(key=lambda take: take.source)
     return PackConfig(sequence_length=config.stages[stage].sequence_length, seed=seed, sources=tuple(takes))
+
+
+def packed_for(steps: Iterable[Step]) -> Iterator[tuple[PackedFor, Step]]:
+    """A pack step for each set of sources that a stage of a model is trained on: sizes and seeds leave out the same."""
+    seen = set[tuple[str, str, tuple[str, ...]]]()
+    for step in steps:
+        if step.kind != "train":
+            continue
+        model, plan = step.inputs["model"], step.inputs["plan"]
+        assert isinstance(model, Step) and isinstance(plan, Step)
+        key = (model.config.name, step.stage, tuple(take.source for take in plan.config.sources))
+        if key not in seen:
+            seen.add(key)
+            yield PackedFor(model=model.config.name, stage=step.stage, step=plan.id), plan
