@@ -193,11 +193,11 @@ def read_own_data(config: Config, wanted: Collection[Path]) -> OwnData:
     """
     trained = dict.fromkeys(corpus for training in own_trainings(config) for corpus in training.corpora)
     files = {corpus: file for corpus in trained if (file := config.own_file(corpus)) in wanted and file is not None}
-    corpora = {corpus: Reading.of(corpus, file, config) for corpus, file in files.items() if file.is_file()}
+    corpora = {corpus: Reading.of(corpus, file, config) for corpus, file in files.items() if file.exists()}
     pairs, problems = dict[Path, Sequence[Pair]](), list[str]()
     for value, corpus in config.pairs.items():
         file = config.own_file(corpus)
-        if file in wanted and file is not None and file.is_file():
+        if file in wanted and file is not None and file.exists():
             try:
                 pairs[file] = read_pairs(file)
                 problems += _other_values(value, file, pairs[file])
