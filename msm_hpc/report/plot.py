@@ -78,7 +78,7 @@ def _panel(results: Results, value: str) -> Panel:
             )
         )
         before = condition
-    return Panel(value, tuple(rows), _describe(value, rows))
+    return Panel(value, tuple(rows), _describe(value, rows, results.counted))
 
 
 def _seed_marks(condition: Condition, value: str) -> tuple[SeedMark, ...]:
@@ -90,13 +90,14 @@ def _seed_marks(condition: Condition, value: str) -> tuple[SeedMark, ...]:
     )
 
 
-def _describe(value: str, rows: list[PlotRow]) -> str:
-    return f"Rates of choosing the option that expresses {value}: {'; '.join(map(_in_words, rows))}."
+def _describe(value: str, rows: list[PlotRow], counted: str) -> str:
+    words = "; ".join(_in_words(row, counted) for row in rows)
+    return f"Rates of choosing the option that expresses {value}: {words}."
 
 
-def _in_words(row: PlotRow) -> str:
+def _in_words(row: PlotRow, counted: str) -> str:
     model = f"{row.model} " if row.model else ""
     spec = f" on spec {row.spec}" if row.spec else ""
-    chats = "" if row.size is None else f" with {row.size:,} chats"
+    size = "" if row.size is None else f" with {row.size:,} {counted}"
     result = f"{row.rate.rate:.2f}, interval {row.rate.low:.2f} to {row.rate.high:.2f}" if row.rate else "missing"
-    return f"{model}{row.arm}{spec}{chats} {result}"
+    return f"{model}{row.arm}{spec}{size} {result}"

@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Literal
 
 from pydantic import FiniteFloat, TypeAdapter
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.stages import Cell, ReportConfig
+from msm_hpc.report.left_out import LeftOut
 from msm_hpc.report.statistics import Count, Interval, difference_interval, effective_size, pooled_rate, wilson
 
 FILE = "results.json"
@@ -144,7 +146,9 @@ class Results:
     """A whole report."""
 
     title: str
+    counted: Literal["chats", "turns", "documents", "rows"]
     notices: tuple[str, ...]
+    left_out: tuple[LeftOut, ...]
     values: tuple[str, ...]
     conditions: tuple[Condition, ...]
     contrasts: tuple[Contrast, ...]
@@ -159,6 +163,11 @@ class Results:
         """Whether there is more than one model, so that readers have to see which."""
         return len({condition.model for condition in self.conditions}) > 1
 
+    @property
+    def size_heading(self) -> str:
+        """Over the sizes of conditions."""
+        return f"AFT {self.counted}" if self.counted in ("chats", "turns") else self.counted
+
 
 def load_results(out: Path) -> Results:
     """Read the ``results.json`` in the output folder of a report step.
@@ -172,12 +181,19 @@ def load_results(out: Path) -> Results:
     return TypeAdapter(Results).validate_json(path.read_bytes())
 
 
-def summarise(config: ReportConfig, answers: Mapping[str, Sequence[AnswerRow]]) -> Results:
+def summarise(
+    config: ReportConfig,
+    answers: Mapping[str, Sequence[AnswerRow]],
+    notices: Sequence[str] = (),
+    left_out: Sequence[LeftOut] = (),
+) -> Results:
     """Rates, intervals and contrasts of all cells.
 
     Args:
         config: the cells, in the order of the conditions.
         answers: by evaluation step; a cell whose step has none is missing.
+        notices: of the evaluations.
+        left_out: what was left out of the data.
 
     Raises:
         UserError: two models were asked about different pairs.
@@ -189,7 +205,9 @@ def summarise(config: ReportConfig, answers: Mapping[str, Sequence[AnswerRow]]) 
     conditions = tuple(_condition(cells, answers) for cells in groups.values())
     return Results(
         title=config.title,
-        notices=config.notices,
+        counted=config.counted,
+        notices=(*config.notices, *notices),
+        left_out=tuple(left_out),
         values=tuple(dict.fromkeys(answer.value for rows in answers.values() for answer in rows)),
         conditions=conditions,
         contrasts=tuple(_contrasts(config.contrasts, conditions, answers)),

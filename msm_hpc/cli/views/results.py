@@ -26,9 +26,9 @@ def rates_table(results: Results) -> Listing:
     model = ("model",) if results.several_models else ()
     values = results.values or ("rates",)
     table = Listing(
-        ("arm", *model, "spec", "AFT chats", "seeds", *values),
+        ("arm", *model, "spec", results.size_heading, "seeds", *values),
         notes=["Rate of preferring the option that expresses the value, with 95% interval clustered by domain."],
-        right=frozenset({"AFT chats", "seeds", *values}),
+        right=frozenset({results.size_heading, "seeds", *values}),
     )
     for condition in results.conditions:
         rates = [_rate(condition.rate(value)) for value in results.values] or [MISSING]
@@ -41,12 +41,12 @@ def contrasts_table(results: Results) -> Listing:
     """One row for every two specs of an arm and a value: the rate under the first minus that under the second."""
     model = ("model",) if results.several_models else ()
     table = Listing(
-        ("arm", *model, "AFT chats", "specs", "asked about", "difference (95% interval)", "seeds"),
+        ("arm", *model, results.size_heading, "specs", "asked about", "difference (95% interval)", "seeds"),
         title="Same fine-tuning, different spec:",
         notes=[
             "The rate under the first spec minus that under the second; the interval does not cover training seeds."
         ],
-        right=frozenset({"AFT chats", "difference (95% interval)", "seeds"}),
+        right=frozenset({results.size_heading, "difference (95% interval)", "seeds"}),
     )
     for each in results.contrasts:
         model = (each.model,) if results.several_models else ()
