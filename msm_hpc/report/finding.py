@@ -15,8 +15,8 @@ RULE = (
     "contrast is judged by itself."
 )
 FEW_SEEDS = (
-    f"Fewer than {SEEDS_ADVISED} training seeds: do not rely on it. Rounding on another processor alone can change as "
-    "much as another seed does."
+    f"Fewer than {SEEDS_ADVISED} training seeds are too few to rely on: rounding on another processor alone can change "
+    "as much as another seed does."
 )
 MOST_SENTENCES = 4
 """With more contrasts (a ladder of sizes), they are counted; the table has each."""

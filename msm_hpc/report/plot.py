@@ -7,7 +7,7 @@ width, a phone's too, while its text and marks keep their size.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from msm_hpc.report.results import Condition, Estimate, Preference, Results
@@ -94,9 +94,9 @@ def _ends(estimates: Iterable[Estimate]) -> Iterator[float]:
             yield from (estimate.shown.low, estimate.shown.high)
 
 
-def _axis(numbers: Iterable[float]) -> Axis:
+def _axis(numbers: Sequence[float]) -> Axis:
     """An axis with round ticks that has room for ``numbers`` and for 0."""
-    low, high = min(0.0, *numbers), max(0.0, *numbers)
+    low, high = min([0.0, *numbers]), max([0.0, *numbers])
     rough = max(high - low, 0.1) / (MOST_TICKS - 2)
     power = 10 ** math.floor(math.log10(rough))
     step = next(step * power for step in (1, 2, 5, 10) if step * power >= rough)
