@@ -56,15 +56,20 @@ def _sentence(contrast: Contrast, several_models: bool) -> str:
     interval, n = contrast.log_odds.seeds, len(contrast.seeds)
     if interval is None:
         return f"No finding {where}: {specs} were compared on one training seed, which says nothing of others."
-    over_seeds = f"95% interval over {n} training seeds {interval.low:+.2f} to {interval.high:+.2f}"
+    over_seeds = f"95% interval over {n} training seeds {_signed(interval.low)} to {_signed(interval.high)}"
     same = f"in the same direction on {contrast.agreeing} of {n} seeds"
     if not is_finding(contrast):
         return (
-            f"No finding {where}: the difference in log-odds between {specs} is {contrast.log_odds.mean:+.2f} "
+            f"No finding {where}: the difference in log-odds between {specs} is {_signed(contrast.log_odds.mean)} "
             f"({over_seeds}, which includes 0), {same}."
         )
     more = "more" if contrast.log_odds.mean > 0 else "less"
     return (
         f"Finding {where}: preferred {more} under spec {contrast.spec} than under spec {contrast.other_spec}, "
-        f"by {contrast.log_odds.mean:+.2f} in log-odds ({over_seeds}), {same}."
+        f"by {_signed(contrast.log_odds.mean)} in log-odds ({over_seeds}), {same}."
     )
+
+
+def _signed(number: float) -> str:
+    """Two decimals; more where they would not show on which side of 0 it is."""
+    return f"{number:+.2f}" if abs(number) >= 0.005 else f"{number:+.1g}"
