@@ -111,9 +111,11 @@ def _check_same_pairs(answers: Mapping[str, Answers]) -> None:
 
 def _condition(cells: Sequence[Cell], answers: Mapping[str, Answers]) -> Condition:
     by_seed = sorted(cells, key=lambda cell: cell.seed)
-    models = {cell: [answers[cell.step]] if cell.step in answers else [] for cell in by_seed}
-    results = tuple(CellResult(cell, _values(of_cell, clustered=False)) for cell, of_cell in models.items())
-    pooled = _values([rows for of_cell in models.values() for rows in of_cell], clustered=True)
+    results = tuple(
+        CellResult(cell, _values([answers[cell.step]] if cell.step in answers else [], clustered=False))
+        for cell in by_seed
+    )
+    pooled = _values([answers[cell.step] for cell in by_seed if cell.step in answers], clustered=True)
     first = by_seed[0]
     return Condition(first.model, first.arm, first.spec, first.size, results, pooled)
 
@@ -135,11 +137,11 @@ def _values(models: Sequence[Answers], clustered: bool) -> tuple[ValueResult, ..
 
 def _preference(models: Sequence[Answers], clustered: bool) -> Preference:
     answers = [answer for rows in models for answer in rows]
-    rates = _by_domain(models, _rate)
+    rates = _clusters(models, _rate)
     # All seeds are asked the same pairs, so that a second seed adds none.
     distinct = len({answer.id for answer in answers})
     effective_n = effective_size(rates, distinct) if clustered else distinct
-    log_odds = _clusters(models, _log_odds, _domain if clustered else _pair)
+    log_odds = _clusters(models, _log_odds, by=_domain if clustered else _pair)
     rate_by_seed, log_odds_by_seed = ([_mean(rows, measure) for rows in models] for measure in (_rate, _log_odds))
     return Preference(
         preferred=sum(answer.preferred for answer in answers),
@@ -176,8 +178,8 @@ def _compare(value: str, first: Condition, second: Condition, answers: Mapping[s
         for of in (steps, other_steps)
     )
     rates, log_odds = (_differences(rows, other_rows, measure) for measure in (_rate, _log_odds))
-    rate_over_pairs = rate_difference(_by_domain(rows, _rate), _by_domain(other_rows, _rate))
-    log_odds_over_pairs = difference_interval(_by_domain(rows, _log_odds), _by_domain(other_rows, _log_odds))
+    rate_over_pairs = rate_difference(_clusters(rows, _rate), _clusters(other_rows, _rate))
+    log_odds_over_pairs = difference_interval(_clusters(rows, _log_odds), _clusters(other_rows, _log_odds))
     yield Contrast(
         value=value,
         model=first.model,
@@ -207,14 +209,10 @@ def _split(models: Sequence[Answers], key: Key) -> dict[str, list[Answers]]:
     return {name: [[answer for answer in rows if key(answer) == name] for rows in models] for name in names}
 
 
-def _by_domain(models: Sequence[Answers], measure: Measure) -> list[Cluster]:
-    """The sums of ``measure`` in each domain, in the order of their names."""
-    return _clusters(models, measure, _domain)
-
-
-def _clusters(models: Sequence[Answers], measure: Measure, key: Key) -> list[Cluster]:
+def _clusters(models: Sequence[Answers], measure: Measure, by: Key = _domain) -> list[Cluster]:
+    """The sums of ``measure`` in each domain, or ``by`` something else, in the order of their names."""
     sums: dict[str, list[float]] = {}
     for rows in models:
         for answer in rows:
-            sums.setdefault(key(answer), []).append(measure(answer))
+            sums.setdefault(by(answer), []).append(measure(answer))
     return [Cluster(sum(values), len(values)) for _, values in sorted(sums.items())]
