@@ -16,6 +16,7 @@ from tokenization.appearing import appearing
 from tokenization.documents import TurnsTrained
 from tokenization.manifest import check_files, read_manifest
 from tokenization.reading.formats import Format
+from tokenization.reading.rejects import REJECTED
 
 Number = TypeVar("Number", int, float)
 
@@ -217,12 +218,14 @@ def _summarise(out: Path, made: Mapping[str, Any], tokenizer: Path) -> None:
             "prints them in another way once later turns follow; --turns each_by_its_prefix trains each",
             file=sys.stderr,
         )
-    print(f"{out}: {made['documents']:,} documents and {made['chats']:,} chats by {made['engine']['name']}")
+    chats = "turns of chats" if made["turns"] == "each_by_its_prefix" else "chats"
+    counted = f"{made['documents']:,} documents and {made['chats']:,} {chats}"
+    print(f"{out}: {counted} of {made['rows']:,} rows by {made['engine']['name']}")
     print(f"  {made['tokens']:,} tokens, {made['trainable_tokens']:,} of them trained on")
     if turns:
         print(f"  {trained:,} of {turns:,} turns of the assistant are trained on")
     if rejected:
-        print(f"  {rejected:,} rows were rejected")
+        print(f"  {rejected:,} rows were skipped; {out / REJECTED} lists them")
 
 
 @contextmanager

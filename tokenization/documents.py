@@ -75,10 +75,14 @@ class ShardManifest:
         turns: which of the assistant's turns were to be targets.
         special_text: whether special-token text in documents became special tokens.
         corpus: what was read, with its hashes.
+        rows: of the corpus that were read, those skipped included.
+        documents: sequences made of texts, one of each.
+        chats: sequences made of chats: one of each, or with ``each_by_its_prefix`` one of each turn of the assistant.
         unknown_tokens: words that the tokenizer does not know, where it has a token for these.
         assistant_turns: turns of the assistant that were to be targets.
         trained_turns: those that are; the chat template prints the others differently once later turns follow.
-        rejected: reason to the number of rows skipped; ``rejected.jsonl`` lists them.
+        rejected: reason to the number of rows skipped, a chat of which any turn was included; ``rejected.jsonl`` lists
+            them.
     """
 
     source: str
@@ -90,6 +94,7 @@ class ShardManifest:
     corpus: tuple[InputRecord, ...]
     tokenizer: TokenizerFacts
     engine: EngineRecord
+    rows: int
     documents: int
     chats: int
     tokens: int

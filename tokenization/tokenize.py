@@ -77,6 +77,7 @@ class TokenizeInputs:
 
 @dataclass
 class _Counts:
+    rows: int = 0
     documents: int = 0
     chats: int = 0
     tokens: int = 0
@@ -85,11 +86,6 @@ class _Counts:
     assistant_turns: int = 0
     trained_turns: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def rows(self) -> int:
-        """Rows read, those that were rejected included."""
-        return self.documents + self.chats + self.rejected.total()
 
     def add(self, rows: EncodedRows, unknown_id: int | None) -> None:
         chats, mask = int(rows.is_chat.sum()), rows.encoded.mask
@@ -146,6 +142,7 @@ def _tokenize(
         corpus=share.inputs(),
         tokenizer=tokenizer.facts,
         engine=encoder.engine,
+        rows=counts.rows,
         documents=counts.documents,
         chats=counts.chats,
         tokens=counts.tokens,
@@ -171,6 +168,7 @@ def _write(
     with (out / DOCUMENTS).open("wb") as records, Rejects(out, config.on_bad, config.max_bad) as rejects:
         counts.rejected = rejects.counts
         for batch in prefetch(share.batches(), BATCHES_AHEAD):
+            counts.rows += len(batch)
             rows = _usable(batch, rejects)
             if config.turns == "each_by_its_prefix":
                 rows = [sequence for row in rows for sequence in by_turn(row)]

@@ -1,9 +1,9 @@
 """What a campaign is given from outside: specs, corpora of the user's own, and folders of weights.
 
-A file is known by the hash of its content, a folder of weights by the names, sizes and modification times of the files
-that make the model: to hash 64 GB of them at each command would take a minute. What was found is remembered with the
-campaign, so that a file is read again only where its size or time has changed, and a question can be answered
-where a file has since moved.
+A file, and a folder of a corpus, is known by the hash of its content, a folder of weights by the names, sizes and
+modification times of the files that make the model: to hash 64 GB of them at each command would take a minute. What
+was found is remembered with the campaign, so that a file is read again only where its size or time has changed, and a
+question can be answered where a file has since moved.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from msm_hpc.base.files import sha256_of
 from msm_hpc.config.campaign import Spec
 from msm_hpc.config.compose import find_file
 from msm_hpc.config.stages import ModelConfig
-from msm_hpc.conversion.files import model_files
+from msm_hpc.conversion.files import has_weights, model_files
 from msm_hpc.graph.steps import File, Step, canonical_json, origins
 from msm_hpc.store.campaigns import Known
 from tokenization.reading.corpus import Corpus
 
 
 def rows_of(corpus: Path) -> int | None:
-    """How many rows a file of the user's own has; None where it cannot be read, which preflight reports."""
+    """How many rows a corpus of the user's own has; None where it cannot be read, which preflight reports."""
     try:
         return sum(map(len, Corpus.open(corpus).share(0, 1).batches()))
     except UserError:
@@ -68,9 +68,17 @@ class ExternalInputs:
 
     def corpus(self, key: str, path: Path) -> File:
         """A corpus of the user's own, under the name it was given: a link may lead to a name without its ending."""
-        missing = f"{key}: there is no file {path}; give the path of a file"
-        folder = f"{key}: {path} is not a file; give the path of a file, or leave the setting out"
-        return self._file(path, folder if path.exists() else missing, rows_of)
+        path = path.absolute()
+        if not path.exists():
+            return self._missing(str(path), f"{key}: there is no file {path}; give the path of a file or folder")
+        try:
+            if path.is_dir():
+                Corpus.open(path)  # before all that is in it is hashed
+            elif not path.is_file():
+                raise UserError(f"{path} is not a file; give the path of a file or folder")
+        except UserError as error:
+            return self._missing(str(path), f"{key}: {error}")
+        return self._known(path, str(path), rows_of)
 
     def weights(self, model: ModelConfig) -> File:
         """The folder, or GGUF file, of weights that are on this machine."""
@@ -80,13 +88,15 @@ class ExternalInputs:
             path = weights_folder(model) / inside
             if not path.exists():
                 raise UserError(f"model {model.name}: {path} does not exist; create it, or change the path")
+            if path.is_dir():
+                model_files(path)
             return self._known(path, key)
         except UserError as error:
             return self._missing(key, str(error))
 
-    def _file(self, path: Path, problem: str, count: Callable[[Path], int | None] = _uncounted) -> File:
+    def _file(self, path: Path, problem: str) -> File:
         path = path.absolute()
-        return self._known(path, str(path), count) if path.is_file() else self._missing(str(path), problem)
+        return self._known(path, str(path)) if path.is_file() else self._missing(str(path), problem)
 
     def _known(self, path: Path, key: str, count: Callable[[Path], int | None] = _uncounted) -> File:
         """What is at ``path``, remembered by ``key``: the same one wherever a package was installed."""
@@ -107,24 +117,33 @@ class ExternalInputs:
 
 
 def identity_of(path: Path) -> str:
-    """SHA-256, in hexadecimal, of a file's content, or of what the files of a folder of weights are known by.
+    """SHA-256, in hexadecimal, of the content of a file or folder, or of what a folder of weights is known by.
 
     Raises:
-        UserError: the folder has no weights.
+        UserError: it is a folder of weights, with an adapter alone.
     """
-    if path.is_dir():
-        return hashlib.sha256(stamp_of(path).encode()).hexdigest()
-    return sha256_of(path)
+    if not path.is_dir():
+        return sha256_of(path)
+    known = stamp_of(path) if has_weights(path) else canonical_json([(f.name, sha256_of(f)) for f in _files(path)])
+    return hashlib.sha256(known.encode()).hexdigest()
 
 
 def stamp_of(path: Path) -> str:
-    """What a file or folder of weights is known by without reading it: names, sizes, modification times.
+    """What a file or folder is known by without reading it: names, sizes, modification times.
 
     Raises:
-        UserError: the folder has no weights.
+        UserError: it is a folder of weights, with an adapter alone.
     """
-    files = model_files(path) if path.is_dir() else [path]
-    return canonical_json([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files])
+    return canonical_json([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in _files(path)])
+
+
+def _files(path: Path) -> list[Path]:
+    """The files that decide what reading ``path`` gives: of a folder of weights, of a corpus, or itself."""
+    if not path.is_dir():
+        return [path]
+    if has_weights(path):
+        return model_files(path)
+    return sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
 
 
 def weights_folder(model: ModelConfig) -> Path:

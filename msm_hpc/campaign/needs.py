@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
-from msm_hpc.campaign.starting_model import starting_model
+from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.starting_model import starting_model, stored_weight_size
 from msm_hpc.config.cluster import Cluster
-from msm_hpc.config.stages import ExportConfig
+from msm_hpc.config.stages import ExportConfig, ModelConfig
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.graph.build import Graph
-from msm_hpc.graph.steps import File, Origin, Step
+from msm_hpc.graph.steps import Step
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.planner.capacity import capacity
@@ -21,24 +22,22 @@ from msm_hpc.planner.forecast import Forecast, forecast
 from msm_hpc.planner.memory import Memory, worst_stage
 from msm_hpc.planner.probe import folder_of, read_table
 from msm_hpc.store.store import Store
+from tokenization.packing.forecast import rows_of_shards
 from tokenization.packing.pack import PackConfig
 from tokenization.packing.plan import Plan
-from tokenization.packing.selection import Take
-
-BYTES_A_TOKEN = 4
-"""Assumed of a file of the user's own before it is packed: about what English text in JSON takes."""
 
 
 @dataclass(frozen=True)
 class Rows:
     """Packed rows of a training step; ``exact`` once they are packed.
 
-    Before that they are the least that hold its token budgets, or ``from_bytes`` of the files of sources without one.
+    Before that they are by the lengths of what is tokenised, by ``sampled`` rows of the user's files, or the least that
+    hold its token budgets.
     """
 
     count: int
     exact: bool
-    from_bytes: bool = False
+    sampled: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,13 +105,15 @@ def shapes(graph: Graph) -> dict[str, Transformer]:
     return {identity: model for identity, model in known.items() if model is not None}
 
 
-def trainings(graph: Graph, store: Store, cluster: Cluster) -> tuple[Training, ...]:
-    """The training steps of ``graph`` on models of known shape, those alike together."""
+def trainings(
+    graph: Graph, store: Store, cluster: Cluster, packed: Mapping[tuple[str, PackConfig], int]
+) -> tuple[Training, ...]:
+    """The training steps of ``graph`` on models of known shape, those alike together; ``packed`` is preflight's."""
     models = shapes(graph)
     groups: dict[tuple[str, str, TrainConfig, Rows | None], list[Step]] = {}
     for step in graph.steps:
         if (model := model_of(step)) in models and step.kind == "train":
-            key = (model, step.stage, replace(step.config, seed=0), _rows(step, store))
+            key = (model, step.stage, replace(step.config, seed=0), _rows(step, store, packed))
             groups.setdefault(key, []).append(step)
     in_order = sorted(groups.items(), key=lambda group: graph.stages.index(group[0][1]))
     return tuple(_training(tuple(steps), key[3], models[key[0]], cluster, store.root) for key, steps in in_order)
@@ -130,14 +131,17 @@ def start_of(step: Step) -> Step:
 
 
 def weight_size(step: Step) -> int:
-    """Bytes of each weight that a step stores; those of hubs are in bf16."""
+    """Bytes of each weight that a step stores."""
     if isinstance(step.config, ExportConfig) and step.config.dtype is None:
         stored = step.inputs.get("base", step.inputs["checkpoint"])
         assert isinstance(stored, Step)
         return weight_size(stored)
     if isinstance(step.config, ExportConfig):
         return 4 if step.config.dtype == "float32" else 2
-    return 4 if isinstance(step.config, TrainConfig) and step.config.precision == "fp32" else 2
+    if isinstance(step.config, ModelConfig):
+        return stored_weight_size(step.config)
+    assert isinstance(step.config, TrainConfig)
+    return 4 if step.config.precision == "fp32" else 2
 
 
 def _training(steps: tuple[Step, ...], rows: Rows | None, model: Transformer, cluster: Cluster, root: Path) -> Training:
@@ -150,45 +154,33 @@ def _training(steps: tuple[Step, ...], rows: Rows | None, model: Transformer, cl
     return Training(steps, rows, memory, capacity(cluster, config.layout.world_size).memory, time, minutes)
 
 
-def _rows(step: Step, store: Store) -> Rows | None:
-    """Packed rows of a training step: of its plan, by its token budgets, or where there is none by bytes of files."""
+def _rows(step: Step, store: Store, packed: Mapping[tuple[str, PackConfig], int]) -> Rows | None:
+    """Packed rows of a training step: of its plan, its shards, preflight's forecast, or its token budgets."""
     plan = step.inputs["plan"]
     assert isinstance(plan, Step)
-    if store.of(plan).done:
+    if store.done(plan):
         return Rows(len(Plan(store.of(plan).out)), exact=True)
-    count = least_rows(plan.config)
+    of_any_seed = replace(plan.config, seed=0)
+    if all(map(store.done, plan.parents)):
+        shards = plan.inputs["shards"]
+        assert isinstance(shards, Mapping)
+        folders = {name: store.of(each).out for name, each in shards.items() if isinstance(each, Step)}
+        count = _of_shards(of_any_seed, tuple(folders.items()))
+        return None if count is None else Rows(count, exact=False)
+    count = packed.get((str(start_of(step).config.name), of_any_seed))
     if count is not None:
-        return Rows(count, exact=False)
-    tokens = [_tokens(take, step.inputs["shards"]) for take in plan.config.sources]
-    known = [each for each in tokens if each is not None]
-    if len(known) < len(tokens):
-        return None
-    return Rows(-(-sum(known) // plan.config.sequence_length), exact=False, from_bytes=True)
-
-
-def _tokens(take: Take, shards: Origin | Mapping[str, Origin]) -> int | None:
-    """Tokens that are taken of a source: its budget, or by the bytes of its file; None where that is still to be made.
-
-    Of so many samples the bytes of a file are taken in proportion, by the number of its lines.
-    """
-    if take.tokens is not None:
-        return take.tokens
-    assert isinstance(shards, Mapping)
-    tokenized = shards[take.source]
-    assert isinstance(tokenized, Step)
-    corpus = tokenized.inputs["corpus"]
-    if not isinstance(corpus, File) or corpus.path.suffix not in (".jsonl", ".txt") or not corpus.path.is_file():
-        return None
-    size = corpus.path.stat().st_size
-    if take.samples is not None:
-        size = size * take.samples // max(_lines(corpus.path), take.samples)
-    return size // BYTES_A_TOKEN
+        return Rows(count, exact=False, sampled=True)
+    count = least_rows(plan.config)
+    return None if count is None else Rows(count, exact=False)
 
 
 @cache
-def _lines(path: Path) -> int:
-    with path.open("rb") as opened:
-        return sum(block.count(b"\n") for block in iter(partial(opened.read, 2**20), b""))
+def _of_shards(config: PackConfig, folders: tuple[tuple[str, Path], ...]) -> int | None:
+    """Rows that these sources pack into; None where they do not, which the pack step reports."""
+    try:
+        return rows_of_shards(config, dict(folders))
+    except UserError:
+        return None
 
 
 def least_rows(config: PackConfig) -> int | None:

@@ -7,7 +7,8 @@ the campaign last ran. Whoever is about to run something takes :meth:`Session.re
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from pydantic import TypeAdapter, ValidationError
@@ -24,6 +25,7 @@ from msm_hpc.graph.build import Graph, build_graph
 from msm_hpc.store.campaigns import CampaignRecord, campaigns, read_campaign, write_campaign
 from msm_hpc.store.records import now
 from msm_hpc.store.store import Store
+from tokenization.packing.pack import PackConfig
 
 CONFIG = TypeAdapter(Config)
 
@@ -34,12 +36,14 @@ class Session:
 
     Attributes:
         instead: the configurations to work on in the place of those, if any.
+        packed: rows that preflight forecasts of what is to be packed, of seed 0, for a model of that name.
     """
 
     overrides: tuple[str, ...]
     console: Console
     name: str | None = None
     instead: tuple[Config, ...] | None = None
+    packed: Mapping[tuple[str, PackConfig], int] = field(default_factory=dict)
 
     @cached_property
     def configs(self) -> tuple[Config, ...]:
@@ -112,8 +116,9 @@ class Session:
         ready = replace(self, instead=tuple(each.config for each in settled))
         self.say(*(choice for each in settled for choice in each.choices))
         needed = ready.graph.needed(ready.store.done)
-        self.say(*(f"Note: {note}" for note in check(ready.configs, ready.graph, ready.external, needed)))
-        return ready
+        found = check(ready.configs, ready.graph, ready.external, needed)
+        self.say(*(f"Note: {note}" for note in found.notes))
+        return replace(ready, packed=found.packed)
 
     def remember(self) -> None:
         """Write down what the campaign was asked for, so that its name is enough from now on."""

@@ -12,7 +12,7 @@ from msm_hpc.campaign.external_inputs import weights_folder
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.stages import ModelConfig
 from msm_hpc.conversion.tokenizer import check_tokenizer
-from msm_hpc.model.architecture import Transformer, parse_architecture, read_architecture
+from msm_hpc.model.architecture import Transformer, parse_architecture, read_architecture, read_object
 from tokenization.tokenizer import TOKENIZER
 
 
@@ -42,6 +42,36 @@ def starting_model(model: ModelConfig) -> Transformer | None:
             "give model.shape=null to go by config.json"
         )
     return found
+
+
+def stored_weight_size(model: ModelConfig) -> int:
+    """Bytes of each weight that the model step keeps: as many as are stored; of GGUF, which transformers reads, 4.
+
+    Before the weights are here it is by the ``dtype`` of ``config.json`` or ``model.shape``; most on the hub have 2.
+    """
+    if model.gguf_file is not None:
+        return 4
+    folder, fields = given_folder(model), model.shape or {}
+    if folder is not None and (stored := _stored_dtype(folder)) is not None:
+        return 4 if stored == "F32" else 2
+    if folder is not None and (folder / "config.json").is_file():
+        fields = read_object(folder / "config.json")
+    return 4 if "float32" in (fields.get("dtype"), fields.get("torch_dtype")) else 2
+
+
+def _stored_dtype(folder: Path) -> str | None:
+    """The dtype of the first weight in the safetensors files, all being of one; None where there are none to read."""
+    from safetensors import SafetensorError, safe_open
+
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="np") as opened:
+                names = (name for name in opened.keys() if not name.endswith("inv_freq"))  # noqa: SIM118 (no mapping)
+                if (name := next(names, None)) is not None:
+                    return str(opened.get_slice(name).get_dtype())
+        except (OSError, SafetensorError):  # the model step says what is wrong with it
+            continue
+    return None
 
 
 def check_starting_tokenizer(model: ModelConfig) -> None:

@@ -156,6 +156,12 @@ class Config(Strict):
         source = self.sources[corpus.source]
         return source.files.get(corpus.each) if corpus.each else source.file
 
+    def counted(self, source: str) -> Literal["documents", "chats", "turns"]:
+        """What amounts of a source count: its rows, or of its chats each turn that is a sequence of its own."""
+        kind = self.owner(source).kind
+        assert kind != "pairs", "no arm is trained on pairs"
+        return "turns" if kind == "chats" and self.tokenize.turns == "each_by_its_prefix" else kind
+
     @property
     def pairs(self) -> Mapping[str, Corpus]:
         """The pairs that evals ask about, by value."""

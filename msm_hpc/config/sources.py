@@ -71,8 +71,11 @@ class Source(Strict):
             raise UserError(f"file is given, but there is one for each {self.for_each}: give files.{self.for_each}")
         if self.files and not self.for_each:
             raise UserError(f"files are given by {', '.join(self.files)}, but there is only one: give file")
-        for file in filter(None, (self.file, *self.files.values())):
-            self._check_named(file)
+        for file in (self.file, *self.files.values()):
+            if file == Path():
+                raise UserError("a file is empty: give its path, or leave the setting out")
+            if file is not None:
+                self._check_named(file)
         if self.of is not None and (self.generate or self.file or self.files):
             raise UserError(f"of={self.of} takes its rows from that source: leave generate, file and files out")
 

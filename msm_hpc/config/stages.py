@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -183,21 +183,36 @@ class Cell(Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PackedFor(Strict):
+    """What a stage of a model is trained on: the pack step, which is an input of the report."""
+
+    model: str
+    stage: str
+    step: str = placement("")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportConfig(Strict):
     """A report of ``cells``, in their order.
 
-    The specs of each arm in ``contrasts`` are compared with each other. ``notices`` are shown above the results, for
-    example that the documents come from an offline stand-in.
+    Attributes:
+        counted: what the sizes of cells count.
+        contrasts: arms whose specs are compared with each other.
+        notices: shown above the results, for example that the documents come from an offline stand-in.
+        packed: what stages are trained on, one for each set of sources: the report says what of them is left out.
     """
 
     title: str
     cells: tuple[Cell, ...]
+    counted: Literal["chats", "turns", "documents", "rows"] = "chats"
     contrasts: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
+    packed: tuple[PackedFor, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportInputs:
-    """``evaluations``: by step id, the output folder of each evaluation that there is."""
+    """By step id, the output folders of the evaluations, and of the pack steps, that there are."""
 
     evaluations: Mapping[str, Path]
+    packed: Mapping[str, Path] = field(default_factory=dict)

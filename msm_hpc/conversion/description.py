@@ -18,7 +18,7 @@ import torch
 from msm_hpc.base.files import write_json
 from msm_hpc.conversion.files import HUB, copy_description
 from msm_hpc.conversion.hf_model import HfModel
-from msm_hpc.conversion.tokenizer import check_tokenizer, make_tokenizer
+from msm_hpc.conversion.tokenizer import check_opens, check_tokenizer, make_tokenizer
 from msm_hpc.model.architecture import Transformer, config_fields, read_object
 from tokenization.chats.template import TemplateRefuses
 from tokenization.tokenizer import CONFIG, TOKENIZER, TokenizerFolder
@@ -49,6 +49,7 @@ def describe(model: HfModel, out: Path) -> None:
         make_tokenizer(model.folder, model.gguf_file, out)
         given = out
     tokenizer = check_tokenizer(given, model.architecture)
+    check_opens(given)
     if not (out / GENERATION).is_file():
         _write_generation(model.fields, tokenizer, out)
 

@@ -40,6 +40,11 @@ def model_files(folder: Path) -> list[Path]:
     return sorted({*weights, *_matching(folder, DESCRIPTION)})
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether there are weights in ``folder``, of a model or an adapter."""
+    return bool(_matching(folder, _WEIGHTS))
+
+
 def refuse_adapter(folder: Path) -> None:
     """Refuse a folder with an adapter of PEFT's in the place of a model.
 

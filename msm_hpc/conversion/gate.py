@@ -12,7 +12,8 @@ Three things are compared, and none takes memory or time that grows with the mod
    one, and the first rows of the vocabulary. Of a model of 32B that is one layer: 2 GB and 14 CPU-seconds.
 
 Other ids refuse no export. ``AutoTokenizer`` is to make the same ids of a hard sample as the given ``tokenizer.json``;
-where it does not, the export names the plain tokenizer class, and where that does not help, a warning says so.
+where it does not, or cannot open it, the export names the plain tokenizer class, and where that does not help, a
+notice says so, in the report too. A tokenizer that it cannot open at all is refused.
 
 Of an adapter, names, shapes and numbers are compared.
 """
@@ -21,18 +22,21 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import read_json, write_json
+from msm_hpc.base.notices import write_notices
 from msm_hpc.conversion.description import FAST_CLASS, LOGITS
+from msm_hpc.conversion.tokenizer import FIX, open_tokenizer
 from msm_hpc.conversion.weights import StoredWeights
 from msm_hpc.model.adapter import PEFT_WEIGHTS
 from msm_hpc.model.architecture import Transformer, read_object
@@ -86,7 +90,7 @@ def check_export(out: Path, model: Path, architecture: Transformer, samples: Sam
     Raises:
         UserError: it is another model.
     """
-    _check_tokenizer(out, model)
+    write_notices(out, _check_tokenizer(out, model))
     stored = StoredWeights(out)
     _check_names(out, stored)
     samples.check(out, stored)
@@ -151,32 +155,37 @@ def _compare(out: Path, expected: set[tuple[str, tuple[int, ...]]], stored: Stor
         raise _refusal(out, f"weights that are missing, too many or of another shape: {sorted(wrong)}")
 
 
-def _check_tokenizer(out: Path, model: Path) -> None:
-    """Where transformers would build another tokenizer by the class that is named, the export names the plain one."""
+def _check_tokenizer(out: Path, model: Path) -> Sequence[str]:
+    """Where transformers would build another tokenizer by the class that is named, the export names the plain one.
+
+    Returns:
+        What to say where it builds another one all the same.
+
+    Raises:
+        UserError: it cannot open the tokenizer.
+    """
+    with suppress(UserError):  # the plain class may open what the named one does not
+        if _same_ids(out, model):
+            return ()
+    write_json(out / CONFIG, {**read_object(out / CONFIG), "tokenizer_class": FAST_CLASS})
     if _same_ids(out, model):
-        return
-    fields = read_object(out / CONFIG)
-    write_json(out / CONFIG, {**fields, "tokenizer_class": FAST_CLASS})
-    if not _same_ids(out, model):
-        log.warning(
-            "%s: AutoTokenizer of transformers %s makes other ids than %s there, which was trained with: whatever the "
-            "files say, it builds Qwen2's tokenizer for a Qwen2. Evaluations of ours go by %s; elsewhere, open it "
-            "with %s.from_pretrained",
-            out,
-            transformers.__version__,
-            TOKENIZER,
-            TOKENIZER,
-            FAST_CLASS,
-        )
+        return ()
+    notice = (
+        f"AutoTokenizer of transformers {transformers.__version__} makes other ids of the exports than their "
+        f"{TOKENIZER}, which was trained with: whatever the files say, it builds Qwen2's tokenizer for a "
+        f"Qwen2. Evaluations of ours go by {TOKENIZER}; elsewhere, open it with {FAST_CLASS}.from_pretrained."
+    )
+    log.warning("%s: %s", out, notice)
+    return (notice,)
 
 
 def _same_ids(out: Path, model: Path) -> bool:
     given = TokenizerFolder(model)
     texts = hard_sample(list(given.special))
     expected = given.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-    opened = AutoTokenizer.from_pretrained(out, local_files_only=True)
-    found: list[list[int]] = opened(texts, add_special_tokens=False)["input_ids"]
-    return found == [encoding.ids for encoding in expected]
+    opened = open_tokenizer(out, FIX)
+    found: Any = opened(texts, add_special_tokens=False)["input_ids"]
+    return bool(found == [encoding.ids for encoding in expected])
 
 
 def _sample(weight: Tensor) -> Tensor:

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.model.architecture import Transformer
 from tokenization.engines.hard_sample import hard_sample
-from tokenization.tokenizer import TOKENIZER, TokenizerFolder, load_tokenizer
+from tokenization.tokenizer import CONFIG, TOKENIZER, TokenizerFolder, load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
+
+FIX = f"give the model with a {CONFIG} that AutoTokenizer opens, as the model's page on the hub has"
 
 _SPLIT_AS_PUBLISHED = frozenset({"llama-bpe", "qwen2"})
 """Ways to split texts, by their names in GGUF files, that transformers builds as they are published."""
@@ -50,8 +53,6 @@ def make_tokenizer(folder: Path, gguf_file: str | None, out: Path) -> None:
     Raises:
         UserError: transformers cannot build it, or what was saved makes other ids than what the model came with.
     """
-    from transformers import AutoTokenizer
-
     source = folder / (gguf_file or "")
     spm = folder / "tokenizer.model"
     from_spm = gguf_file is None and spm.is_file()
@@ -60,14 +61,7 @@ def make_tokenizer(folder: Path, gguf_file: str | None, out: Path) -> None:
             f"{spm} comes without a {TOKENIZER}; give that too, from the model's page on the hub, or run: pip install "
             "sentencepiece"
         )
-    try:
-        built: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, gguf_file=gguf_file)
-    except Exception as error:  # broad: damaged files have transformers and tokenizers raise whatever they lead to
-        first_line, *_ = str(error).splitlines() or [""]
-        raise UserError(
-            f"{source}: its tokenizer cannot be opened by transformers ({type(error).__name__}: {first_line}); give a "
-            f"folder with {TOKENIZER}, which the model's page on the hub has"
-        ) from error
+    built = open_tokenizer(folder, f"give a folder with {TOKENIZER}, which the model's page on the hub has", gguf_file)
     texts = hard_sample([])
     if gguf_file is not None:
         _split_as_published(source, built)
@@ -80,6 +74,40 @@ def make_tokenizer(folder: Path, gguf_file: str | None, out: Path) -> None:
     else:
         expected = [built.encode(text, add_special_tokens=False) for text in texts]
         _check_ids(out, texts, expected, f"{source}, as transformers opens it,")
+
+
+def check_opens(folder: Path) -> None:
+    """Check that transformers opens the tokenizer by the class that it names, or by the plain one.
+
+    Raises:
+        UserError: it opens it by neither.
+    """
+    with suppress(UserError):
+        open_tokenizer(folder, FIX)
+        return
+    open_tokenizer(folder, FIX, plain=True)
+
+
+def open_tokenizer(
+    folder: Path, fix: str, gguf_file: str | None = None, plain: bool = False
+) -> PreTrainedTokenizerBase:
+    """The tokenizer as transformers opens it; by the ``plain`` class, or the one that it names.
+
+    Raises:
+        UserError: transformers cannot open it; with ``fix``.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast, __version__
+
+    kind: Any = PreTrainedTokenizerFast if plain else AutoTokenizer
+    try:
+        opened: PreTrainedTokenizerBase = kind.from_pretrained(folder, gguf_file=gguf_file, local_files_only=True)
+    except Exception as error:  # broad: damaged files have transformers and tokenizers raise whatever they lead to
+        first_line, *_ = str(error).splitlines() or [""]
+        raise UserError(
+            f"{folder / (gguf_file or '')}: its tokenizer cannot be opened by transformers {__version__} "
+            f"({type(error).__name__}: {first_line}); {fix}"
+        ) from error
+    return opened
 
 
 def _check_ids(out: Path, texts: Sequence[str], expected: Sequence[Sequence[int]], whose: str) -> None:

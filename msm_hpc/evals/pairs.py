@@ -36,7 +36,7 @@ def read_pairs(file_or_folder: Path) -> list[Pair]:
     """
     path = file_or_folder / FILE if file_or_folder.is_dir() else file_or_folder
     if not path.is_file():
-        raise UserError(f"{path} does not exist: the pairs to evaluate come from the generate stage, product=pairs")
+        raise UserError(f"{path} does not exist; give a .jsonl file of pairs, or a folder with {FILE}")
     if path.suffix != ".jsonl":
         raise UserError(f"{path}: pairs are read from .jsonl only; write one JSON object a line, uncompressed")
     pairs: dict[str, Pair] = {}

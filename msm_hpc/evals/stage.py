@@ -1,6 +1,7 @@
 """The ``eval`` stage: ask a model every pair, and write one answer a pair.
 
-Writes ``answers.jsonl`` (:class:`~msm_hpc.evals.preference.Answer`, in input order). The report computes the rates.
+Writes ``answers.jsonl`` (:class:`~msm_hpc.evals.preference.Answer`, in input order), and passes the model's notices on.
+The report computes the rates.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import write_jsonl
+from msm_hpc.base.notices import read_notices, write_notices
 from msm_hpc.base.progress import ProgressFile
 from msm_hpc.config.stages import EvalConfig, EvalInputs
 from msm_hpc.evals.pairs import check_slots, read_pairs
@@ -36,6 +38,7 @@ def run(config: EvalConfig, inputs: EvalInputs, out: Path) -> None:
         answers += scorer.ask(pairs[start : start + pairs_per_batch])
         _check_finite(answers[start:], inputs.adapter or inputs.model)
         progress.update(len(answers))
+    write_notices(out, [notice for model in (inputs.model, inputs.adapter) if model for notice in read_notices(model)])
     write_jsonl(out / "answers.jsonl", map(asdict, answers))
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.arms import Chain, Link
@@ -28,10 +28,8 @@ from msm_hpc.config.stages import Cell, GenerateConfig, ModelConfig, ReportConfi
 from msm_hpc.graph.labels import arms_by_chain, label_parts
 from msm_hpc.graph.notices import notices, taken
 from msm_hpc.graph.steps import File, Inputs, Origin, Step, topological
-from msm_hpc.graph.trainings import as_it_runs
+from msm_hpc.graph.trainings import as_it_runs, packed_for, packing
 from tokenization.download import DownloadConfig
-from tokenization.packing.pack import PackConfig
-from tokenization.packing.selection import Take
 from tokenization.reading.formats import PLAIN
 from tokenization.reading.hub import DatasetName
 from tokenization.tokenize import TokenizeConfig
@@ -120,17 +118,27 @@ def build_graph(configs: Sequence[Config], outside: Outside) -> Graph:
 
 def _report(config: Config, cells: Sequence[tuple[Cell, Step]], said: tuple[str, ...]) -> Step:
     evaluations = tuple(step for _, step in cells)
+    steps = topological(evaluations)
+    packed = dict(packed_for(steps))
     return Step(
         "report",
         config.campaign.name,
         ReportConfig(
             title=config.campaign.title,
             cells=tuple(cell for cell, _ in cells),
+            counted=_counted(config),
             contrasts=tuple(arm for arm in config.campaign.contrast if arm in config.campaign.arms),
-            notices=(*config.notices, *notices(topological(evaluations)), *said),
+            notices=(*config.notices, *notices(steps), *said),
+            packed=tuple(packed),
         ),
-        {"evaluations": {step.id: step for step in evaluations}},
+        {"evaluations": {step.id: step for step in evaluations}, "packed": {step.id: step for step in packed.values()}},
     )
+
+
+def _counted(config: Config) -> Literal["chats", "turns", "documents", "rows"]:
+    """What the sizes of ladders count."""
+    counted = {config.counted(name) for name in config.sources_used if config.sources[name].ladder}
+    return counted.pop() if len(counted) == 1 else "rows" if counted else "chats"
 
 
 class _Model:
@@ -210,14 +218,8 @@ class _Model:
         return self._once(("pack", link, spec, size, seed), lambda: self._packed(link, spec, size, seed))
 
     def _packed(self, link: Link, spec: str | None, size: int | None, seed: int) -> Step:
-        takes = []
-        for name in link.sources:
-            source = self.config.sources[name]
-            rows = size if source.ladder else source.rows
-            takes.append(Take(source=self.config.corpus(name, spec).name, samples=rows, tokens=source.tokens))
-        length = self.config.stages[link.stage].sequence_length
-        takes.sort(key=lambda take: take.source)  # as they are packed, in whatever order they are written
-        config = PackConfig(sequence_length=length, seed=seed, sources=tuple(takes))
+        corpora = {name: self.config.corpus(name, spec) for name in link.sources}
+        config = packing(self.config, link.stage, corpora, size, seed)
         shards = self.shards(link, spec)
         label = self._label(link.stage, "+".join(shards), size, f"seed{seed}")
         return Step("pack", label, config, {"tokenizer": self.tokenizer, "shards": shards})

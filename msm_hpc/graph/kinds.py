@@ -91,14 +91,14 @@ KINDS: Mapping[str, Kind] = {
     "download": Kind(1, DownloadConfig, DownloadInputs, "tokenization.download:run"),
     "tokenizer": Kind(1, TokenizerConfig, TokenizerInputs, "tokenization.train:run"),
     "tokenize": Kind(
-        2,
+        3,
         TokenizeConfig,
         TokenizeInputs,
         "msm_hpc.campaign.tokenize_stage:run",
         gather="tokenization.gather:run",
         gather_inputs=GatherInputs,
     ),
-    "pack": Kind(1, PackConfig, PackInputs, "tokenization.packing.pack:run"),
+    "pack": Kind(2, PackConfig, PackInputs, "tokenization.packing.pack:run"),
     "model": Kind(2, ModelConfig, ModelInputs, "msm_hpc.conversion.stage:run_model"),
     "train": Kind(
         1,
@@ -108,7 +108,7 @@ KINDS: Mapping[str, Kind] = {
         resources="gpu_train",
         carry_over="msm_hpc.training.checkpoints.carry_over:carry_over",
     ),
-    "export": Kind(2, ExportConfig, ExportInputs, "msm_hpc.conversion.stage:run_export"),
-    "eval": Kind(3, EvalConfig, EvalInputs, "msm_hpc.evals.stage:run", resources="gpu_eval"),
+    "export": Kind(3, ExportConfig, ExportInputs, "msm_hpc.conversion.stage:run_export"),
+    "eval": Kind(4, EvalConfig, EvalInputs, "msm_hpc.evals.stage:run", resources="gpu_eval"),
     "report": Kind(2, ReportConfig, ReportInputs, "msm_hpc.report.stage:run", missing_inputs_allowed=True),
 }

@@ -23,12 +23,13 @@ EMULATED = (
 
 
 TAKEN = "Of {source}, {sizes} of {there} rows are trained on ({key})."
+TURNS_TAKEN = "Of {source}, {sizes} turns of the assistant in {there} chats are trained on ({key})."
 
 
 def taken(config: Config, outside: Callable[[Corpus], Origin]) -> Iterator[str]:
     """A notice for each source of which only a part of the user's own rows is taken."""
     for name in sorted(config.sources_used):
-        source = config.sources[name]
+        source, turns = config.sources[name], config.counted(name) == "turns"
         for corpus in config.corpora(name):
             file = outside(corpus)
             if not isinstance(file, File):
@@ -36,10 +37,10 @@ def taken(config: Config, outside: Callable[[Corpus], Origin]) -> Iterator[str]:
             there = f"{file.rows:,}" if file.rows is not None else "its"
             if source.tokens is not None:
                 yield f"Of {corpus.name}, {source.tokens:,} tokens are trained on (sources.{name}.tokens)."
-            elif source.most_rows is not None and source.most_rows != file.rows:
+            elif source.most_rows is not None and (turns or source.most_rows != file.rows):
                 sizes = " or ".join(f"{size:,}" for size in source.ladder or (source.most_rows,))
                 key = f"sources.{name}.{'ladder' if source.ladder else 'rows'}"
-                yield TAKEN.format(source=corpus.name, sizes=sizes, there=there, key=key)
+                yield (TURNS_TAKEN if turns else TAKEN).format(source=corpus.name, sizes=sizes, there=there, key=key)
 
 
 def notices(steps: Sequence[Step]) -> Iterator[str]:

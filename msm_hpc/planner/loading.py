@@ -38,16 +38,17 @@ def loading(model: Transformer, size: int) -> int:
     return FIXED_CPU + size * model.parameters
 
 
-def evaluating(model: Transformer, size: int, config: EvalConfig, on_gpu: bool) -> int:
+def evaluating(model: Transformer, size: int, config: EvalConfig, on_gpu: bool, lora: Lora | None) -> int:
     """Memory to score batches with a loaded model: keys and values of all layers, and the logits of answers.
 
-    An adapter of the default rank is counted, whether there is one or not.
+    With ``lora`` the model has an adapter, whose numbers have ``size`` bytes too.
     """
     shape = model.shape
     cache = 2 * shape.num_hidden_layers * model.key_rows * size * TEXT
     logits = (size + 4 + 4) * model.vocab_size * ANSWER
     fixed = FIXED_GPU if on_gpu else FIXED_CPU
-    return fixed + size * (model.parameters + parameters(model, Lora())) + config.batch_size * (cache + logits)
+    adapter = parameters(model, lora) if lora else 0
+    return fixed + size * (model.parameters + adapter) + config.batch_size * (cache + logits)
 
 
 def _largest(model: Transformer) -> int:

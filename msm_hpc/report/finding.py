@@ -34,7 +34,7 @@ def findings(results: Results) -> list[str]:
     if len(contrasts) > MOST_SENTENCES:
         sentences = [_counted(contrasts)]
     else:
-        sentences = [_sentence(contrast, results.several_models) for contrast in contrasts]
+        sentences = [_sentence(contrast, results) for contrast in contrasts]
     few = any(SEEDS_NEEDED <= len(contrast.seeds) < SEEDS_ADVISED for contrast in contrasts)
     return [*sentences, FEW_SEEDS] if few else sentences
 
@@ -48,10 +48,10 @@ def _counted(contrasts: Sequence[Contrast]) -> str:
     )
 
 
-def _sentence(contrast: Contrast, several_models: bool) -> str:
-    chats = "" if contrast.size is None else f", {contrast.size:,} chats"
-    model = f"{contrast.model}, " if several_models else ""
-    where = f"on {contrast.value} ({model}{contrast.arm}{chats})"
+def _sentence(contrast: Contrast, results: Results) -> str:
+    size = "" if contrast.size is None else f", {contrast.size:,} {results.counted}"
+    model = f"{contrast.model}, " if results.several_models else ""
+    where = f"on {contrast.value} ({model}{contrast.arm}{size})"
     specs = f"spec {contrast.spec} and spec {contrast.other_spec}"
     interval, n = contrast.log_odds.seeds, len(contrast.seeds)
     if interval is None:

@@ -127,7 +127,7 @@ def _panel(results: Results, value: str) -> Panel:
             )
         )
         before = condition
-    return Panel(value, tuple(rows), _describe(value, rows))
+    return Panel(value, tuple(rows), _describe(value, rows, results.counted))
 
 
 def _seed_marks(condition: Condition, value: str) -> tuple[SeedMark, ...]:
@@ -138,17 +138,18 @@ def _seed_marks(condition: Condition, value: str) -> tuple[SeedMark, ...]:
     )
 
 
-def _describe(value: str, rows: list[PlotRow]) -> str:
-    return f"How much the option that expresses {value} is preferred: {'; '.join(map(_in_words, rows))}."
+def _describe(value: str, rows: list[PlotRow], counted: str) -> str:
+    words = "; ".join(_in_words(row, counted) for row in rows)
+    return f"How much the option that expresses {value} is preferred: {words}."
 
 
-def _in_words(row: PlotRow) -> str:
+def _in_words(row: PlotRow, counted: str) -> str:
     model = f"{row.model} " if row.model else ""
     spec = f" on spec {row.spec}" if row.spec else ""
-    chats = "" if row.size is None else f" with {row.size:,} chats"
+    size = "" if row.size is None else f" with {row.size:,} {counted}"
     found = row.preference
     result = f"rate {_number(found.rate, '.2f')}, log-odds {_number(found.log_odds, '+.2f')}" if found else "missing"
-    return f"{model}{row.arm}{spec}{chats} {result}"
+    return f"{model}{row.arm}{spec}{size} {result}"
 
 
 def _number(estimate: Estimate, form: str) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import TypeAdapter
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.stages import Cell
+from msm_hpc.report.left_out import LeftOut
 from msm_hpc.report.statistics import Interval
 
 FILE = "results.json"
@@ -152,7 +154,9 @@ class Results:
     """A whole report."""
 
     title: str
+    counted: Literal["chats", "turns", "documents", "rows"]
     notices: tuple[str, ...]
+    left_out: tuple[LeftOut, ...]
     values: tuple[str, ...]
     conditions: tuple[Condition, ...]
     contrasts: tuple[Contrast, ...]
@@ -166,6 +170,11 @@ class Results:
     def several_models(self) -> bool:
         """Whether there is more than one model, so that readers have to see which."""
         return len({condition.model for condition in self.conditions}) > 1
+
+    @property
+    def size_heading(self) -> str:
+        """Over the sizes of conditions."""
+        return f"AFT {self.counted}" if self.counted in ("chats", "turns") else self.counted
 
 
 def load_results(out: Path) -> Results:

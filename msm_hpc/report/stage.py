@@ -7,9 +7,11 @@ from pathlib import Path
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import write_json, write_text
+from msm_hpc.base.notices import read_notices
 from msm_hpc.base.rows import read_rows
 from msm_hpc.config.stages import ReportConfig, ReportInputs
 from msm_hpc.report.html import render_html
+from msm_hpc.report.left_out import read_left_out
 from msm_hpc.report.results import FILE
 from msm_hpc.report.summary import AnswerRow, summarise
 from msm_hpc.report.tables import conditions_csv, contrasts_csv, models_csv
@@ -23,7 +25,11 @@ def run(config: ReportConfig, inputs: ReportInputs, out: Path) -> None:
     """
     found = inputs.evaluations
     steps = dict.fromkeys(cell.step for cell in config.cells if cell.step in found)
-    results = summarise(config, {step: _read_answers(found[step] / "answers.jsonl") for step in steps})
+    answers = {step: _read_answers(found[step] / "answers.jsonl") for step in steps}
+    notices = dict.fromkeys(notice for step in steps for notice in read_notices(found[step]))
+    packed = [(each, inputs.packed[each.step]) for each in config.packed if each.step in inputs.packed]
+    left_out = [source for each, folder in packed for source in read_left_out(each, folder)]
+    results = summarise(config, answers, tuple(notices), left_out)
     write_json(out / FILE, asdict(results))
     write_text(out / "results.csv", models_csv(results))
     write_text(out / "conditions.csv", conditions_csv(results))

@@ -13,6 +13,7 @@ from pydantic import FiniteFloat
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.stages import Cell, ReportConfig
+from msm_hpc.report.left_out import LeftOut
 from msm_hpc.report.results import (
     CellResult,
     Condition,
@@ -72,12 +73,19 @@ _domain: Key = attrgetter("domain")
 _pair: Key = attrgetter("id")
 
 
-def summarise(config: ReportConfig, answers: Mapping[str, Answers]) -> Results:
+def summarise(
+    config: ReportConfig,
+    answers: Mapping[str, Answers],
+    notices: Sequence[str] = (),
+    left_out: Sequence[LeftOut] = (),
+) -> Results:
     """Rates, log-odds, intervals and contrasts of all cells.
 
     Args:
         config: the cells, in the order of the conditions.
         answers: by evaluation step; a cell whose step has none is missing.
+        notices: of the evaluations.
+        left_out: what was left out of the data.
 
     Raises:
         UserError: two models were asked about different pairs.
@@ -89,7 +97,9 @@ def summarise(config: ReportConfig, answers: Mapping[str, Answers]) -> Results:
     conditions = tuple(_condition(cells, answers) for cells in groups.values())
     return Results(
         title=config.title,
-        notices=config.notices,
+        counted=config.counted,
+        notices=(*config.notices, *notices),
+        left_out=tuple(left_out),
         values=tuple(dict.fromkeys(answer.value for rows in answers.values() for answer in rows)),
         conditions=conditions,
         contrasts=tuple(_contrasts(config.contrasts, conditions, answers)),

@@ -13,9 +13,13 @@ import pytest
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.auto_layout import settle
+from msm_hpc.campaign.external_inputs import ExternalInputs
 from msm_hpc.campaign.needs import Rows, trainings
+from msm_hpc.campaign.preflight.checks import check
 from msm_hpc.cli.main import main
+from msm_hpc.graph.build import build_graph
 from msm_hpc.store.store import Store
+from tests.campaign.own_corpora import CHATS, write
 from tests.composed import graph_of, load_config
 
 AUTO = (
@@ -67,7 +71,7 @@ def test_before_anything_ran_a_token_budget_tells_steps_and_hours(tmp_path: Path
         "sources.documents.tokens=2_000_000",
     ]
     config = settle(load_config([*budget, "stages.midtrain.epochs=1", "stages.midtrain.heldout={batches: 2}"])).config
-    found = trainings(graph_of(config), Store(tmp_path), config.cluster)
+    found = trainings(graph_of(config), Store(tmp_path), config.cluster, {})
     trained = {each.steps[0].stage: each for each in found}
     midtrain, aft = trained["midtrain"], trained["aft"]
     batch = config.stages["midtrain"].global_batch_size
@@ -102,16 +106,27 @@ def test_a_tiny_disk_is_told_in_mib(
     assert re.search(r"1\.0 MiB free, and the campaign still writes \d+\.\d MiB", capsys.readouterr().err)
 
 
-def test_of_files_without_a_budget_rows_follow_from_their_bytes(tmp_path: Path) -> None:
-    """800 lines of 100 bytes are 20,000 tokens, and half of them are taken."""
-    chats = tmp_path / "chats.jsonl"
-    chats.write_text("".join(f"{'{}':<99}\n" for _ in range(800)))
-    files = [f"sources.{name}.file={chats}" for name in ("chats", "instruction")]
-    taken = ["sources.chats.ladder=[400]", "sources.instruction.rows=null", "stages.aft.sequence_length=1000"]
-    config = settle(load_config([*AUTO, *files, *taken, "campaign.arms=[aft]", "campaign.contrast=[]"])).config
-    (aft,) = trainings(graph_of(config), Store(tmp_path), config.cluster)
-    assert aft.rows == Rows(10 + 20, exact=False, from_bytes=True)
-    assert aft.rank_hours is not None and aft.rank_hours > 0
+def test_of_own_files_rows_are_forecast_from_a_sample(tmp_path: Path) -> None:
+    """60 equal chats are a batch of rows; by their prefixes, 3 turns of each are more than 3 times the tokens."""
+    rows = {turns: packed_of_own_chats(tmp_path, turns) for turns in ("as_printed", "each_by_its_prefix")}
+    assert rows["as_printed"].sampled and not rows["as_printed"].exact
+    assert rows["each_by_its_prefix"].count > 1.5 * rows["as_printed"].count
+
+
+def packed_of_own_chats(tmp_path: Path, turns: str) -> Rows:
+    talk = {"messages": CHATS[0]["messages"] * 3}
+    for name in ("chats", "mix"):
+        write(tmp_path / f"{name}.jsonl", [talk] * 60)
+    files = [f"sources.chats.file={tmp_path}/chats.jsonl", f"sources.instruction.file={tmp_path}/mix.jsonl"]
+    amounts = ["sources.chats.ladder=null", "sources.instruction.rows=null", f"tokenize.turns={turns}"]
+    cells = ["campaign.arms=[aft]", "campaign.contrast=[]", "campaign.seeds=[3]"]
+    config = load_config(["campaign=demo", *cells, *files, *amounts, f"root={tmp_path}"])
+    external = ExternalInputs({})
+    graph = build_graph([config], external)
+    found = check([config], graph, external, graph.steps)
+    *_, aft = trainings(graph, Store(tmp_path), config.cluster, found.packed)
+    assert aft.rows is not None
+    return aft.rows
 
 
 def test_a_run_that_outlasts_its_time_limit_is_requeued_as_often_as_the_plan_says(
@@ -120,9 +135,9 @@ def test_a_run_that_outlasts_its_time_limit_is_requeued_as_often_as_the_plan_say
     budget = ["sources.replay.rows=0", "sources.documents.tokens=400_000_000", "stages.midtrain.epochs=1"]
     overrides = [*AUTO, *budget, "cluster.resources.gpu_train.time_minutes=30", f"root={tmp_path}"]
     config = settle(load_config(overrides)).config
-    midtrain = trainings(graph_of(config), Store(tmp_path), config.cluster)[0]
+    midtrain = trainings(graph_of(config), Store(tmp_path), config.cluster, {})[0]
     assert midtrain.seconds is not None and midtrain.requeues == math.ceil(midtrain.seconds / 1800) - 1 > 0
     assert main(["plan", *overrides]) == 0
     assert f"{midtrain.requeues} requeue(s)" in capsys.readouterr().out
     local = replace(config.cluster, launcher="local")
-    assert trainings(graph_of(config), Store(tmp_path), local)[0].requeues == 0
+    assert trainings(graph_of(config), Store(tmp_path), local, {})[0].requeues == 0

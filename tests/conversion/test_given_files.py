@@ -12,6 +12,7 @@ import torch
 from transformers import AutoTokenizer, GenerationConfig
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.base.notices import read_notices
 from msm_hpc.config.stages import ExportConfig
 from tests.conversion.byte_level import write_bpe
 from tests.conversion.models import export, import_model, make_model, weights
@@ -84,10 +85,32 @@ def test_a_tokenizer_that_transformers_cannot_be_told_to_take_is_warned_of(
     source = write_bpe(make_model(tmp_path / "source", "qwen2", vocab_size=512), "PreTrainedTokenizerFast")
     out = export(import_model(source, tmp_path / "model"), tmp_path / "out")
     assert ids(source) == ids(out) != opened(out)
-    assert "makes other ids than tokenizer.json there" in caplog.text
+    assert "makes other ids of the exports than their tokenizer.json" in caplog.text
+    (notice,) = read_notices(out)
+    assert notice.endswith("elsewhere, open it with PreTrainedTokenizerFast.from_pretrained.")
     caplog.clear()
-    right = make_model(tmp_path / "right", "qwen2")
-    export(import_model(right, tmp_path / "right_model"), tmp_path / "right_out")
+    right = write_bpe(make_model(tmp_path / "right", vocab_size=512), "PreTrainedTokenizerFast")
+    assert read_notices(export(import_model(right, tmp_path / "right_model"), tmp_path / "right_out")) == ()
+
+
+def test_a_tokenizer_that_transformers_cannot_open_is_refused_before_training_and_in_the_export(tmp_path: Path) -> None:
+    source = write_bpe(make_model(tmp_path / "source", vocab_size=512), "PreTrainedTokenizerFast")
+    model = import_model(source, tmp_path / "model")
+    for folder in (source, model):
+        path = folder / "tokenizer_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "added_tokens_decoder": {"x": "y"}}))
+    message = r"its tokenizer cannot be opened by transformers \S+ \(.*\); give the model with a tokenizer_config\.json"
+    with pytest.raises(UserError, match=rf"{source}: {message}"):
+        import_model(source, tmp_path / "again")
+    with pytest.raises(UserError, match=message):
+        export(model, tmp_path / "out")
+
+
+def test_a_class_that_transformers_does_not_open_is_replaced_by_the_plain_one(tmp_path: Path) -> None:
+    source = write_bpe(make_model(tmp_path / "source", vocab_size=512), "MarianTokenizer")
+    out = export(import_model(source, tmp_path / "model"), tmp_path / "out")
+    assert json.loads((out / "tokenizer_config.json").read_text())["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert ids(source) == opened(out)
 
 
 def test_ids_beyond_the_embedding_are_refused_though_tokens_are_fewer(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def contrast(*by_seed: float) -> Contrast:
 
 
 def sentences(*contrasts: Contrast) -> list[str]:
-    return findings(Results("", (), ("honesty",), (), contrasts))
+    return findings(Results("", "chats", (), (), ("honesty",), (), contrasts))
 
 
 @pytest.mark.parametrize(

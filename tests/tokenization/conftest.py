@@ -15,6 +15,7 @@ from tokenizers.decoders import ByteLevel
 
 from tests.tokenization.corpus_rows import chat, document
 from tokenization import tokenize
+from tokenization.__main__ import main
 from tokenization.tokenize import TokenizeConfig, TokenizeInputs
 
 CHATML = (
@@ -32,6 +33,8 @@ TEXT = ["The cheese is on the table.", "user\nassistant\nsystem\n", "Which chees
 # A busy machine is slow, which says nothing of the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+MADE_OF = [document("d", "The cheese is on the table."), chat("c", "Which?", "Stilton."), chat("e", "Hi", "Yo")]
 
 MakeTokenizer = Callable[..., Path]
 WriteCorpus = Callable[[Sequence[Mapping[str, Any]]], Path]
@@ -115,3 +118,14 @@ def mixed_rows() -> list[dict[str, Any]]:
         else:
             rows.append(chat(f"c{number}", "Which cheese?", words.strip(), system="Be 山." if number % 2 else None))
     return rows
+
+
+@pytest.fixture
+def made(make_tokenizer: Any, write_corpus: Any, tmp_path: Path) -> Path:
+    """A folder with ``tokenizer``, ``shards/0`` and ``plan``, made by the commands."""
+    make_tokenizer()
+    tokenize = ["run", "--corpus", str(write_corpus(MADE_OF)), "--tokenizer", f"{tmp_path}/tokenizer"]
+    assert main([*tokenize, "--out", f"{tmp_path}/shards/0"]) == 0
+    pack = ["pack", "--shards", f"all={tmp_path}/shards", "--sequence-length", "64", "--out", f"{tmp_path}/plan"]
+    assert main(pack) == 0
+    return tmp_path

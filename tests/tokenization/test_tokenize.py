@@ -12,6 +12,7 @@ import pytest
 
 from msm_hpc.base.errors import UserError
 from tests.tokenization.chats.chat_templates import QWEN3
+from tests.tokenization.conftest import CHATML
 from tests.tokenization.corpus_rows import chat, document
 from tokenization import tokenize
 from tokenization.documents import DocumentRecord, TurnsTrained, read_documents
@@ -213,3 +214,18 @@ def test_a_chat_without_an_assistant_is_rejected_whatever_is_trained(make_tokeni
     )
     with pytest.raises(UserError, match=r"no token of chat .* is a training target"):
         tokenize.run(TokenizeConfig(turns="each_by_its_prefix"), inputs, inputs.tokenizer)
+
+
+def test_a_chat_with_several_turns_that_cannot_be_used_is_one_row(
+    make_tokenizer: Any, write_corpus: Any, tmp_path: Path
+) -> None:
+    refuses = "{% for turn in messages if 'bad' in turn.content %}{{ raise_exception('Bad') }}{% endfor %}" + CHATML
+    talk = [("user", "Hi"), ("assistant", "Yo"), ("user", "bad"), ("assistant", "a"), ("user", "b"), ("assistant", "c")]
+    long = {"id": "long", "messages": [{"role": role, "content": content} for role, content in talk]}
+    inputs = TokenizeInputs(
+        corpus=write_corpus([long, chat("one", "Hi", "Yo")]), tokenizer=make_tokenizer(chat_template=refuses)
+    )
+    tokenize.run(TokenizeConfig(turns="each_by_its_prefix", on_bad="skip"), inputs, tmp_path)
+    found = manifest(tmp_path)
+    assert (found["rows"], found["chats"], found["rejected"]) == (2, 2, {"chat": 1})
+    assert len((tmp_path / "rejected.jsonl").read_text().splitlines()) == 1

@@ -131,6 +131,7 @@ def _write_records(folder: Path, corpus: Corpus) -> None:
         corpus=(),
         tokenizer=TokenizerFacts(digest, None, corpus.vocab_size, 0, 1),
         engine=EngineRecord("random numbers", None, 0),
+        rows=corpus.documents,
         documents=0,
         chats=corpus.documents,
         tokens=shard.total_tokens,

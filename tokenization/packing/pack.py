@@ -27,7 +27,7 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import sha256_of
 from msm_hpc.base.permutation import permutation
 from tokenization.documents import TokenizerFacts, share_of, tokenizer_of
-from tokenization.manifest import FileRecord, content_sha256, record_files, write_manifest
+from tokenization.manifest import FileRecord, content_sha256, read_manifest, record_files, write_manifest
 from tokenization.packing.bestfit import best_fit
 from tokenization.packing.cuts import Cutter
 from tokenization.packing.plan import (
@@ -40,6 +40,7 @@ from tokenization.packing.plan import (
     ShardRecord,
     write_plan,
 )
+from tokenization.packing.record import SourceRecord, record
 from tokenization.packing.selection import SourceDocuments, Take, budgets, choose
 from tokenization.shards import Shard, shards_by_key
 from tokenization.tokenizer import TOKENIZER
@@ -96,40 +97,6 @@ class PackInputs:
 
     shards: Mapping[str, Path]
     tokenizer: Path | None = None
-
-
-@dataclass(frozen=True)
-class Amount:
-    """Documents, and tokens in them."""
-
-    documents: int
-    tokens: int
-
-
-@dataclass(frozen=True)
-class SourceRecord:
-    """What was made of one source.
-
-    Attributes:
-        asked: the setting.
-        budget: the most tokens that the setting allows, None where it sets no budget. ``taken.tokens`` is equal to it,
-            or less by part of the chat that would have crossed it.
-        available: all documents.
-        dropped: chats longer than a row; they are not counted in what is taken.
-        taken: what is in the rows.
-        trainable_tokens: tokens taken whose loss mask is 1.
-        split: texts taken that are longer than a row, and so are several pieces.
-        cut_at_budget: the first part of a text, taken to meet the budget; the rest of it is in no row.
-    """
-
-    asked: Take
-    budget: int | None
-    available: Amount
-    dropped: Amount
-    taken: Amount
-    trainable_tokens: int
-    split: int
-    cut_at_budget: Piece | None
 
 
 @dataclass(frozen=True)
@@ -232,7 +199,8 @@ def _take(
         taken, cut = choose(source, takes[name], budget, config.sequence_length, config.seed)
         own = list(map(ShardRecord, folders, source.shards, map(content_sha256, folders.values())))
         piece = None if cut is None else Piece(*Numbering(own).locate(cut.document), 0, cut.length)
-        records[name] = _record(takes[name], budget, source, taken, piece, config.sequence_length)
+        made = [read_manifest(folder) for folder in folders.values()]
+        records[name] = record(takes[name], budget, source, taken, piece, config.sequence_length, made)
         if not records[name].taken.documents:
             raise UserError(
                 f"source {name}: nothing to pack: {len(taken)} documents, {records[name].dropped.documents} of them "
@@ -241,26 +209,6 @@ def _take(
         taken_of.append(taken)
         shards += own
     return np.concatenate(taken_of), shards, records
-
-
-def _record(
-    take: Take, budget: int | None, source: SourceDocuments, taken: NDArray[np.int32], cut: Piece | None, longest: int
-) -> SourceRecord:
-    dropped = source.is_chat & (source.lengths > longest)
-    return SourceRecord(
-        asked=take,
-        budget=budget,
-        available=_amount(source.lengths),
-        dropped=_amount(source.lengths[dropped]),
-        taken=_amount(taken[taken > 0]),
-        trainable_tokens=int(np.minimum(source.trainable, taken).sum(dtype=np.int64)),
-        split=int((taken > longest).sum()),
-        cut_at_budget=cut,
-    )
-
-
-def _amount(lengths: NDArray[np.int32]) -> Amount:
-    return Amount(len(lengths), int(lengths.sum(dtype=np.int64)))
 
 
 @dataclass(frozen=True)

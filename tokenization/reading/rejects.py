@@ -38,6 +38,7 @@ class Rejects:
         self._path = folder / REJECTED
         self._on_bad = on_bad
         self._max_bad = max_bad
+        self._last: BadRow | None = None
 
     def __enter__(self) -> Rejects:
         self._file = self._path.open("wb")
@@ -51,9 +52,11 @@ class Rejects:
             self._path.unlink()
 
     def add(self, error: BadRow) -> None:
-        """Skip a row, or stop at it."""
+        """Skip a row, or stop at it; one of which several turns cannot be used counts once."""
         if self._on_bad == "stop":
             raise error
+        if self._last is not None and error.place == self._last.place:
+            return
         self.counts[error.reason] += 1
         record = {"place": str(error.place), "reason": error.reason, "message": str(error)}
         self._file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))

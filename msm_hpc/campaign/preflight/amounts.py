@@ -1,8 +1,11 @@
-"""How much of the user's own corpora is trained on, and whether that fills batches; by the tokens of a sample."""
+"""How much of the user's own corpora is trained on, and whether that fills batches; by the tokens of a sample.
+
+The rows that they pack into are also what ``msm plan`` forecasts a training's steps and hours from.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,31 +17,48 @@ from msm_hpc.campaign.preflight.tokenized import DOUBT_OF_SAMPLE, Sampled, Token
 from msm_hpc.config.arms import Stage
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.sources import Corpus
-from tokenization.packing.bestfit import best_fit
+from msm_hpc.graph.trainings import packing
+from tokenization.packing.forecast import row_count
+from tokenization.packing.pack import PackConfig
 
 
 @dataclass(frozen=True)
 class _Taken:
-    """Tokens of the rows that are taken of one corpus, and the factor by which they may be wrong."""
+    """Tokens of the sequences that are taken of one corpus, and the factor by which they may be wrong."""
 
     lengths: NDArray[np.int32]
     doubt: float
 
 
-def amount_problems(config: Config, own: OwnData, tokens: Tokenized) -> Iterator[str]:
-    """A line for each training whose rows, all known here, are too few for what is asked of them."""
+@dataclass(frozen=True)
+class Amounts:
+    """Of the trainings whose sources are all known here.
+
+    ``packed`` has the rows that each packs into, by what is packed, of seed 0; ``problems`` a line for each whose rows
+    are too few for what is asked of them.
+    """
+
+    packed: Mapping[PackConfig, int]
+    problems: tuple[str, ...]
+
+
+def amounts(config: Config, own: OwnData, tokens: Tokenized) -> Amounts:
+    """Forecast the packed rows of each training, and look whether they fill a batch."""
+    packed, problems = dict[PackConfig, int](), list[str]()
     for training in own_trainings(config):
-        stage = config.stages[training.stage]
+        stage, parts = config.stages[training.stage], dict(zip(training.sources, training.corpora, strict=True))
         if any(corpus not in tokens.corpora for corpus in training.corpora):
             continue
         for size in _sizes(config, training):
-            parts = zip(training.sources, training.corpora, strict=True)
+            asked = packing(config, training.stage, parts, size, seed=0)
             try:
-                taken = [_take(config, name, corpus, size, own, tokens, stage) for name, corpus in parts]
+                taken = [_take(config, name, corpus, size, own, tokens, stage) for name, corpus in parts.items()]
             except UserError as error:
-                yield str(error)
+                problems.append(str(error))
                 continue
-            yield from _fills(training, stage, taken, size)
+            packed[asked] = row_count(np.concatenate([part.lengths for part in taken]), stage.sequence_length)
+            problems += _fills(training, stage, packed[asked], max(part.doubt for part in taken), size)
+    return Amounts(packed, tuple(problems))
 
 
 def amount_notes(config: Config, own: OwnData, tokens: Tokenized) -> Iterator[str]:
@@ -59,7 +79,8 @@ def _left_out(config: Config, name: str, corpus: Corpus, own: OwnData) -> Iterat
     elif source.most_rows is not None and source.most_rows < there:
         sizes = ", ".join(f"{size:,}" for size in source.ladder or (source.most_rows,))
         key = f"sources.{name}.{'ladder' if source.ladder else 'rows'}"
-        yield f"sources.{name}: {sizes} of the {there:,} rows of {reading.file} are taken ({key}; null takes all)"
+        of = f"{there:,} {reading.unit} {'in' if reading.by_turn else 'of'} {reading.file}"
+        yield f"sources.{name}: {sizes} of the {of} are taken ({key}; null takes all)"
     if reading.bad:
         yield f"{corpus.key}: {len(reading.bad):,} rows of {reading.file} are skipped (tokenize.on_bad=skip)"
 
@@ -69,11 +90,11 @@ def _not_learned(
 ) -> Iterator[str]:
     """Chats that are too long for a row, and turns that the template does not print as they are prompted."""
     length, reading = config.stages[training.stage].sequence_length, own.corpora[corpus]
-    of = f"{'' if sampled.whole else 'of a sample, '}%d of {len(sampled.lengths)} chats of {reading.file}"
     if config.sources[corpus.source].kind == "chats" and (long := int(sampled.too_long(length).sum())):
+        what = "turns of the assistant, each with the chat before it," if reading.by_turn else "chats"
         yield (
-            f"{of % long} are longer than stages.{training.stage}.sequence_length={length} and are left out; raise it "
-            "to train on them"
+            f"{'' if sampled.whole else 'of a sample, '}{long} of {len(sampled.lengths)} {what} of {reading.file} are "
+            f"longer than stages.{training.stage}.sequence_length={length} and are left out; raise it to train on them"
         )
     if sampled.trained < sampled.turns:
         where = "" if sampled.whole else "of a sample, "
@@ -97,14 +118,14 @@ def _take(
     Raises:
         UserError: there is not so much.
     """
-    source, sampled, there = config.sources[name], tokens.corpora[corpus], own.corpora[corpus].usable
+    source, sampled, reading = config.sources[name], tokens.corpora[corpus], own.corpora[corpus]
     lengths = sampled.lengths
     if config.sources[corpus.source].kind == "chats":
         lengths = np.minimum(lengths[~sampled.too_long(stage.sequence_length)], stage.sequence_length)
-    packable = round(there * len(lengths) / len(sampled.lengths))
+    packable = round(reading.usable * len(lengths) / len(sampled.lengths))
     if not packable:
         raise UserError(
-            f"sources.{name}: all chats of {own.corpora[corpus].file} are longer than sequence_length "
+            f"sources.{name}: all chats of {reading.file} are longer than sequence_length "
             f"{stage.sequence_length}, and would be left out; raise it"
         )
     all_of_it = np.resize(lengths, packable)
@@ -114,8 +135,8 @@ def _take(
     if wanted is not None and wanted > packable * sampled.doubt:
         about = "" if sampled.whole else "about "
         raise UserError(
-            f"sources.{name}.{'ladder' if source.ladder else 'rows'} asks for {wanted} rows, and {about}{packable} of "
-            f"{own.corpora[corpus].file} fit into sequence_length {stage.sequence_length}; raise it, or ask for fewer"
+            f"sources.{name}.{'ladder' if source.ladder else 'rows'} asks for {wanted} {reading.unit}, and {about}"
+            f"{packable} of {reading.file} fit into sequence_length {stage.sequence_length}; raise it, or ask for fewer"
         )
     exact = sampled.whole and wanted in (None, packable)
     return _Taken(all_of_it[:wanted], 1.0 if exact else max(sampled.doubt, DOUBT_OF_SAMPLE))
@@ -130,10 +151,8 @@ def _budget(name: str, budget: int, lengths: NDArray[np.int32], doubt: float) ->
     return _Taken(taken, max(doubt, DOUBT_OF_SAMPLE))
 
 
-def _fills(training: OwnTraining, stage: Stage, taken: Sequence[_Taken], size: int | None) -> Iterator[str]:
+def _fills(training: OwnTraining, stage: Stage, rows: int, doubt: float, size: int | None) -> Iterator[str]:
     """Whether the packed rows of a training fill a batch, after those that are held out."""
-    doubt = max(part.doubt for part in taken)
-    rows = _packed(np.concatenate([part.lengths for part in taken]), stage.sequence_length)
     held = stage.heldout.batches * stage.global_batch_size if stage.heldout else 0
     if (int(rows * doubt) - held) * stage.epochs >= stage.global_batch_size:
         return
@@ -147,10 +166,3 @@ def _fills(training: OwnTraining, stage: Stage, taken: Sequence[_Taken], size: i
         f"{stage.global_batch_size}; lower {key}.global_batch_size{f' to {most}' if most else ''} or "
         f"{key}.sequence_length, or give more data or epochs"
     )
-
-
-def _packed(lengths: NDArray[np.int32], longest: int) -> int:
-    """How many rows they pack into; a text that is longer than a row is cut."""
-    full, rest = lengths // longest, lengths % longest
-    filled = best_fit(rest[rest > 0].astype(np.int32), longest)
-    return int(full.sum(dtype=np.int64)) + len(filled.offsets) - 1

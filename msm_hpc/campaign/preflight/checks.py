@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.external_inputs import ExternalInputs
 from msm_hpc.campaign.needs import least_rows, model_of
-from msm_hpc.campaign.preflight.amounts import amount_notes, amount_problems
+from msm_hpc.campaign.preflight.amounts import amount_notes, amounts
 from msm_hpc.campaign.preflight.limits import limit_problems
 from msm_hpc.campaign.preflight.own_data import OwnData, read_own_data
 from msm_hpc.campaign.preflight.tokenized import tokenize_sample
@@ -31,9 +32,23 @@ from msm_hpc.model.precision import check_precision, check_shapes, installed_te
 from msm_hpc.planner.choose import check_memory
 from msm_hpc.training.record.tensorboard import check_wandb
 from tokenization.download import DownloadConfig
+from tokenization.packing.pack import PackConfig
 
 
-def check(configs: Sequence[Config], graph: Graph, external: ExternalInputs, needed: Sequence[Step]) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Found:
+    """What was found on the way, where nothing is wrong.
+
+    Attributes:
+        notes: a line for each thing that stops nothing, but should be known.
+        packed: the rows forecast of what is packed (of seed 0) for a model, of files that are about to be read.
+    """
+
+    notes: tuple[str, ...]
+    packed: Mapping[tuple[str, PackConfig], int]
+
+
+def check(configs: Sequence[Config], graph: Graph, external: ExternalInputs, needed: Sequence[Step]) -> Found:
     """Check sizes, layouts, files and the rows of the user's own corpora against each other.
 
     Args:
@@ -41,9 +56,6 @@ def check(configs: Sequence[Config], graph: Graph, external: ExternalInputs, nee
         graph: the campaign's.
         external: the files from outside, as the graph found them.
         needed: the steps that are about to run; files that only others read are not asked for.
-
-    Returns:
-        A line for each thing that stops nothing, but should be known.
 
     Raises:
         UserError: at least one thing is wrong; the message has a line for each.
@@ -54,17 +66,19 @@ def check(configs: Sequence[Config], graph: Graph, external: ExternalInputs, nee
     notes += [*_downloads(needed)]
     problems += [*_cluster(configs[0].cluster), *_root(configs[0].root)]
     kinds = {step.kind for step in needed}
-    before: list[tuple[Config, OwnData]] = []
+    before, packed = list[tuple[Config, OwnData]](), dict[tuple[str, PackConfig], int]()
     for config in configs:
         same = (data for other, data in before if other.sources == config.sources)  # read once
         own = next(same, None) or read_own_data(config, files)
         before.append((config, own))
         tokens = tokenize_sample(config, own, kinds)
-        problems += [*own.problems, *tokens.problems, *amount_problems(config, own, tokens)]
+        found = amounts(config, own, tokens)
+        packed |= {(config.model.name, asked): rows for asked, rows in found.packed.items()}
+        problems += [*own.problems, *tokens.problems, *found.problems]
         notes += amount_notes(config, own, tokens)
     if problems:
         raise UserError("\n".join(dict.fromkeys(problems)))
-    return tuple(dict.fromkeys(notes))
+    return Found(tuple(dict.fromkeys(notes)), packed)
 
 
 def _settings(configs: Sequence[Config], graph: Graph, needed: Sequence[Step]) -> Iterator[str]:

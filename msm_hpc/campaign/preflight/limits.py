@@ -12,6 +12,7 @@ from itertools import chain
 from msm_hpc.campaign.needs import model_of, start_of, weight_size
 from msm_hpc.config.cluster import Cluster, WorkClass
 from msm_hpc.config.stages import EvalConfig, ExportConfig, ModelConfig
+from msm_hpc.config.training import Lora, TrainConfig
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.model.architecture import Transformer
@@ -34,11 +35,12 @@ def _step_problems(step: Step, cluster: Cluster, model: Transformer) -> Iterator
     if isinstance(step.config, EvalConfig):
         exported = step.inputs["model"]
         assert isinstance(exported, Step)
-        yield from _evaluation(what, step.config, weight_size(exported), cluster, model)
+        yield from _evaluation(what, step, weight_size(exported), cluster, model)
     elif isinstance(step.config, ModelConfig) and step.config.architecture is None:
-        yield from _conversion(what, 2, 2, cluster, model)
+        size = weight_size(step)
+        yield from _conversion(what, size, size, cluster, model)
         if step.config.gguf_file:
-            yield from _on_host(what, loading(model, 2), cluster, "cpu")
+            yield from _on_host(what, loading(model, size), cluster, "cpu")
     elif isinstance(step.config, ExportConfig) and "base_model" not in step.inputs:
         size = weight_size(step)
         yield from _conversion(what, size, 4 if step.config.merge else size, cluster, model)
@@ -50,9 +52,9 @@ def _conversion(what: str, size: int, computed: int, cluster: Cluster, model: Tr
     yield from _in_time(what, READ_WRITTEN_HASHED * size * model.parameters, cluster, "cpu")
 
 
-def _evaluation(what: str, config: EvalConfig, size: int, cluster: Cluster, model: Transformer) -> Iterator[str]:
+def _evaluation(what: str, step: Step, size: int, cluster: Cluster, model: Transformer) -> Iterator[str]:
     on_gpu = cluster.resources.gpu_eval.gpus_per_node > 0
-    needed = evaluating(model, size, config, on_gpu)
+    needed = evaluating(model, size, step.config, on_gpu, _adapter(step))
     yield from _on_host(what, loading(model, size) if on_gpu else needed, cluster, "gpu_eval")
     yield from _in_time(what, size * model.parameters, cluster, "gpu_eval")
     if on_gpu and cluster.gpu and needed > GPUS[cluster.gpu].memory:
@@ -61,6 +63,17 @@ def _evaluation(what: str, config: EvalConfig, size: int, cluster: Cluster, mode
             f"{what} needs {needed / GIB:.1f} GiB of a GPU (weights {size * model.parameters / GIB:.1f}), and a "
             f"{cluster.gpu} (cluster.gpu) has {GPUS[cluster.gpu].memory / GIB:.1f} GiB: {fix}, or use other GPUs"
         )
+
+
+def _adapter(step: Step) -> Lora | None:
+    """The adapter that an evaluation puts on its model."""
+    exported = step.inputs.get("adapter")
+    if exported is None:
+        return None
+    assert isinstance(exported, Step)
+    trained = exported.inputs["checkpoint"]
+    assert isinstance(trained, Step) and isinstance(trained.config, TrainConfig)
+    return trained.config.lora
 
 
 def _on_host(what: str, needed: int, cluster: Cluster, work: WorkClass) -> Iterator[str]:

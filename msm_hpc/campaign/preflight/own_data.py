@@ -37,11 +37,11 @@ class Reading:
     """What is found in the rows of one corpus.
 
     Attributes:
-        usable: how many rows can be trained on.
+        usable: how many sequences can be trained on: one of each row, or of each turn of the assistant.
         bad: rows that tokenising stops at, or skips.
         strange: what is wrong with rows that it takes, but that are not what the source holds.
         missing: fields in ``heldout.fields`` of any stage that no row has had so far.
-        sample: some of the usable rows; all of them where there are few.
+        sample: some of the usable sequences; all of them where there are few.
         by_roles: the first chat of each order of roles.
         problems: a line for each thing that is wrong.
     """
@@ -66,9 +66,14 @@ class Reading:
         return reading
 
     @property
-    def there(self) -> int:
-        """How many rows the file has, without those that are skipped."""
-        return self.usable if self._skips else self.usable + len(self.bad)
+    def by_turn(self) -> bool:
+        """Whether each turn of the assistant is a sequence of its own."""
+        return self.config.counted(self.named.source) == "turns"
+
+    @property
+    def unit(self) -> str:
+        """What ``usable`` and amounts count, for messages."""
+        return "turns of the assistant" if self.by_turn else "rows"
 
     @property
     def _skips(self) -> bool:
@@ -105,12 +110,16 @@ class Reading:
 
     def _too_few(self) -> Iterator[str]:
         key, count = _asked(self.named, self.config)
-        if not self.there:
+        to_fix = 0 if self._skips else len(self.bad)
+        if to_fix and self.by_turn:
+            return  # how many turns they have is known once they are fixed
+        there = self.usable + to_fix
+        if not there:
             yield f"{self.named.key}: {self.file} has no rows that can be used; give another file"
-        elif self.there < count:
+        elif there < count:
             yield (
-                f"{self.named.key}: {self.file} has {self.there} rows, but {key} asks for {count}; lower it to "
-                f"{self.there} or less"
+                f"{self.named.key}: {self.file} has {there} {self.unit}, but {key} asks for {count}; lower it to "
+                f"{there} or less"
             )
 
     def _read_share(self, share: Share, draw: Random) -> None:
@@ -147,11 +156,11 @@ class Reading:
             self.by_roles.setdefault(tuple(message.role for message in row.messages), row)
         if self.missing:
             self.missing -= orjson.loads(row.provenance).keys()
-        for sequence in by_turn(row) if self.config.tokenize.turns == "each_by_its_prefix" else (row,):
+        for sequence in by_turn(row) if self.by_turn else (row,):
             self._draw(sequence, draw)
 
     def _draw(self, row: Row, draw: Random) -> None:
-        """Count a row, and draw it so that any is in the sample as likely as another."""
+        """Count a sequence, and draw it so that any is in the sample as likely as another."""
         if len(self.sample) < SAMPLED:
             self.sample.append(row)
         elif (place := draw.randrange(self.usable + 1)) < SAMPLED:
@@ -184,11 +193,11 @@ def read_own_data(config: Config, wanted: Collection[Path]) -> OwnData:
     """
     trained = dict.fromkeys(corpus for training in own_trainings(config) for corpus in training.corpora)
     files = {corpus: file for corpus in trained if (file := config.own_file(corpus)) in wanted and file is not None}
-    corpora = {corpus: Reading.of(corpus, file, config) for corpus, file in files.items() if file.is_file()}
+    corpora = {corpus: Reading.of(corpus, file, config) for corpus, file in files.items() if file.exists()}
     pairs, problems = dict[Path, Sequence[Pair]](), list[str]()
     for value, corpus in config.pairs.items():
         file = config.own_file(corpus)
-        if file in wanted and file is not None and file.is_file():
+        if file in wanted and file is not None and file.exists():
             try:
                 pairs[file] = read_pairs(file)
                 problems += _other_values(value, file, pairs[file])

@@ -31,15 +31,15 @@ MOST_CHARACTERS = 2_000_000
 """Of a corpus, encoded here; that takes a second or two."""
 DOUBT_OF_SAMPLE, DOUBT_OF_BYTES = 1.25, 2.0
 BYTES_A_TOKEN = 4
-"""About, in English."""
+"""About, in English; what DOUBT_OF_BYTES is for."""
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """The tokens of some rows of a corpus.
+    """The tokens of some sequences of a corpus: of rows, or of turns of the assistant.
 
     Attributes:
-        lengths: (rows,) of each row.
+        lengths: (sequences,) of each.
         doubt: the factor by which what is forecast from them may be wrong.
         turns: of the assistant.
         trained: those of them that are targets; the template prints the others differently once later turns follow.
@@ -52,11 +52,11 @@ class Sampled:
 
     @property
     def whole(self) -> bool:
-        """Whether all rows that the corpus has were encoded."""
+        """Whether all that the corpus has were encoded."""
         return self.doubt == 1.0
 
     def too_long(self, longest: int) -> NDArray[np.bool_]:
-        """(rows,) which are longer than ``longest``; of those that were not encoded, surely so."""
+        """(sequences,) which are longer than ``longest``; of those that were not encoded, surely so."""
         return self.lengths > longest * (self.doubt if self.doubt == DOUBT_OF_BYTES else 1.0)
 
 
@@ -152,8 +152,9 @@ class _Sample:
         by_roles = self._encoder.encode([*reading.by_roles.values()])
         bad = {error.place: error for error in (*encoded.rejected.values(), *by_roles.rejected.values())}
         settings = self._config.tokenize
-        if bad and (settings.on_bad == "stop" or too_many(len(bad), len(rows), settings.max_bad, finished=True)):
-            what = f"of {len(rows)} that were tried cannot be used"
+        tried = len({row.place for row in rows})
+        if bad and (settings.on_bad == "stop" or too_many(len(bad), tried, settings.max_bad, finished=True)):
+            what = f"of {tried} that were tried cannot be used"
             self.problems += first_of([*bad.values()], reading.file, what)
             return None
         if not self._is_known(reading.file, encoded.encoded.ids, rows):

@@ -46,7 +46,7 @@ def plan(
 
 def _print_needs(session: Session) -> None:
     """What each training needs, where the model's shape is known."""
-    found = trainings(session.graph, session.store, session.config.cluster)
+    found = trainings(session.graph, session.store, session.config.cluster, session.packed)
     if found:
         needs_table(found).print(session.console)
     try:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
-from msm_hpc.campaign.needs import BYTES_A_TOKEN, Training
+from msm_hpc.campaign.needs import Training
 from msm_hpc.cli.views.table import BREAK, Cell, Listing
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.planner.memory import GIB
@@ -76,8 +76,8 @@ def _notes(found: Sequence[Training]) -> Iterator[str]:
     if hours:
         whose = "all" if len(hours) == len(found) else f"{len(hours)} of {len(found)} lines"
         yield f"{sum(hours):,.1f} GPU-hours in {whose}; {_speeds(found)}"
-    if any(each.rows is not None and each.rows.from_bytes for each in found):
-        yield f"Rows of sources without a budget of tokens are by the bytes of their files, {BYTES_A_TOKEN} a token."
+    if any(each.rows is not None and each.rows.sampled for each in found):
+        yield "Steps on files of yours are forecast from a sample of their rows, packed."
     if any(each.rows is None for each in found):
         yield "What is missing is known once the rows are packed (of sources with a budget of tokens: before)."
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from msm_hpc.base.files import CANNOT_WRITE
@@ -10,6 +11,8 @@ from msm_hpc.campaign.session import Session
 from msm_hpc.campaign.views.left_out import left_out
 from msm_hpc.cli.views.notes import print_nothing_here
 from msm_hpc.config.stages import ReportConfig, ReportInputs
+from msm_hpc.graph.steps import Origin, Step
+from msm_hpc.store.store import Store
 
 
 def print_report(session: Session) -> int:
@@ -25,9 +28,7 @@ def print_report(session: Session) -> int:
     if store.done(step):
         _print_written(session, store.of(step).out)
         return 0
-    found = ReportInputs(
-        evaluations={each.id: store.of(each).out for _, each in session.graph.cells if store.done(each)}
-    )
+    found = ReportInputs(**{role: _done(given, store) for role, given in step.inputs.items()})
     try:
         out = store.unfinished(step.name)
         _render(step.config, found, out)
@@ -49,7 +50,6 @@ def _render(config: ReportConfig, found: ReportInputs, out: Path) -> None:
 
 def _print_written(session: Session, out: Path) -> None:
     _print_table(session, out)
-    session.say(*(f"Note: {line}" for line in left_out(session.graph, session.store)))
     session.say(f"Report: {out / 'report.html'}")
 
 
@@ -64,4 +64,12 @@ def _print_table(session: Session, out: Path) -> None:
     from msm_hpc.cli.views.results import print_results
     from msm_hpc.report.results import load_results
 
-    print_results(session.console, load_results(out))
+    results = load_results(out)
+    print_results(session.console, results)
+    session.say(*(f"Note: {line}" for line in left_out(results, session.graph, session.store)))
+
+
+def _done(given: Origin | Mapping[str, Origin], store: Store) -> Mapping[str, Path]:
+    """The output folders, by id, of those steps that are done."""
+    assert isinstance(given, Mapping)
+    return {name: store.of(each).out for name, each in given.items() if isinstance(each, Step) and store.done(each)}

@@ -38,7 +38,7 @@ def contrasts_table(results: Results) -> Listing:
         model = (each.model,) if results.several_models else ()
         specs = f"{each.spec}{BREAK}- {each.other_spec}"
         found = (_estimate(each.log_odds, "+.2f", BREAK), _estimate(each.rate, "+.2f", BREAK))
-        table.add(each.value, specs, *model, _arm(each.arm, each.size), *found)
+        table.add(each.value, specs, *model, _arm(each.arm, each.size, results.counted), *found)
     return table
 
 
@@ -58,12 +58,18 @@ def preferences_table(results: Results) -> Listing:
     for condition in results.conditions:
         found = [_preference(condition.preference(value)) for value in results.values] or [MISSING]
         model = (condition.model,) if results.several_models else ()
-        table.add(_arm(condition.arm, condition.size), *model, condition.spec or "-", condition.evaluated, *found)
+        table.add(
+            _arm(condition.arm, condition.size, results.counted),
+            *model,
+            condition.spec or "-",
+            condition.evaluated,
+            *found,
+        )
     return table
 
 
-def _arm(arm: str, size: int | None) -> str:
-    return arm if size is None else f"{arm}{BREAK}{size:,} chats"
+def _arm(arm: str, size: int | None, counted: str) -> str:
+    return arm if size is None else f"{arm}{BREAK}{size:,} {counted}"
 
 
 def _preference(found: Preference | None) -> str:

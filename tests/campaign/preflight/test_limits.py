@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.external_inputs import ExternalInputs
 from msm_hpc.campaign.preflight.checks import check
-from msm_hpc.campaign.starting_model import starting_model
-from msm_hpc.config.stages import EvalConfig
+from msm_hpc.campaign.starting_model import starting_model, stored_weight_size
+from msm_hpc.config.stages import EvalConfig, ModelConfig
 from msm_hpc.graph.build import build_graph
 from msm_hpc.planner.loading import converting, evaluating, loading
 from msm_hpc.planner.memory import FIXED_CPU, GIB
@@ -71,5 +78,36 @@ def test_by_hand() -> None:
     assert model is not None
     assert converting(model, 2) == FIXED_CPU + 3 * 2 * 152_064 * 5120
     assert loading(model, 2) == FIXED_CPU + 2 * 32_763_876_352
-    batch, single = (evaluating(model, 2, EvalConfig(batch_size=size), on_gpu=True) for size in (64, 8))
+    batch, single = (evaluating(model, 2, EvalConfig(batch_size=size), on_gpu=True, lora=None) for size in (64, 8))
     assert 62 * GIB < single < batch < 72 * GIB
+
+
+def test_a_larger_adapter_takes_more_memory_in_an_evaluation() -> None:
+    """Rank 1024 on Qwen2.5-32B is 16 times as much as rank 64: 8.6 billion numbers."""
+    lora = ("campaign.arms=[aft]", "cluster.resources.cpu.memory_gb=160", "cluster.resources.gpu_eval.memory_gb=100")
+    on_8 = [*ON_H100, *lora, "export.dtype=bfloat16", "stages.aft.layout={tensor_parallel: 8}", "sources.replay.rows=0"]
+    preflight(load_config(["campaign=demo", *on_8, "lora=r64"]))
+    assert "eval of qwen2_5_32b needs 8" in refused(*on_8, "lora=r64", "lora.rank=1024")
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(np.float32, 4), (np.float16, 2)])
+def test_weights_are_counted_as_the_folder_stores_them(tmp_path: Path, dtype: Any, size: int) -> None:
+    """``config.json`` says what its writer computed in, and counts only where no weight is here to look at."""
+    (tmp_path / "config.json").write_text(json.dumps({"torch_dtype": "bfloat16" if size == 4 else "float32"}))
+    assert stored_weight_size(folder_model(tmp_path)) == 6 - size
+    (tmp_path / "model-1.safetensors").write_bytes(b"damaged")
+    save_file(
+        {"w": np.zeros(1, dtype), "a.rotary_emb.inv_freq": np.zeros(1, np.float32)}, tmp_path / "model-2.safetensors"
+    )
+    assert stored_weight_size(folder_model(tmp_path)) == size
+
+
+def test_weights_that_are_not_here_are_counted_by_the_shape_that_was_given() -> None:
+    hub = ModelConfig(name="m", hub="org/name", revision="0" * 40)
+    assert stored_weight_size(hub) == 2
+    assert stored_weight_size(replace(hub, shape={"dtype": "float32"})) == 4
+    assert stored_weight_size(ModelConfig(name="m", package="p", gguf_file="m.gguf")) == 4
+
+
+def folder_model(folder: Path) -> ModelConfig:
+    return ModelConfig(name="m", folder=folder)

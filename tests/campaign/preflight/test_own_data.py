@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.runner import run_step
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import File
+from msm_hpc.store.store import Store
 from tests.campaign.own_corpora import CHATS, DOCUMENTS, PAIRS, Rows, own_corpora, write
 from tests.campaign.shrunk import SHRUNK
 from tests.composed import graph_of, load_config, preflight
@@ -155,7 +157,48 @@ def test_names_and_files_that_are_not_there(own: list[str], tmp_path: Path) -> N
     for key in ("sources.chats.file", "sources.documents.files.thrift", "sources.pairs.files.thrift"):
         with pytest.raises(UserError, match=rf"^{key}: there is no file /no/such\.jsonl"):
             checked([*own, f"{key}=/no/such.jsonl"])
-        with pytest.raises(UserError, match=rf"^{key}: .* is not a file"):
+        with pytest.raises(UserError, match=r"a file is empty: give its path"):
             checked([*own, f"{key}="])
         with pytest.raises(UserError, match=rf"^{key}: .*pipe is not a file"):
             checked([*own, f"{key}={pipe}"])
+
+
+def test_a_folder_is_read_as_one_corpus_and_known_by_what_is_in_it(own: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "chats"
+    folder.mkdir()
+    for part in ("a", "b"):
+        write(folder / f"{part}.jsonl", CHATS[:30])
+    graph = checked([*own, f"sources.chats.file={folder}"])
+    chats = graph.find("tokenize/chats").inputs["corpus"]
+    assert isinstance(chats, File) and chats.rows == 60
+    (tmp_path / "moved").mkdir()
+    for file in folder.iterdir():
+        file.rename(tmp_path / "moved" / file.name)
+    moved = checked([*own, f"sources.chats.file={tmp_path / 'moved'}"]).find("tokenize/chats")
+    assert moved.id == graph.find("tokenize/chats").id
+    write(tmp_path / "moved" / "b.jsonl", CHATS[:29] + CHATS[:1] * 2)
+    assert checked([*own, f"sources.chats.file={tmp_path / 'moved'}"]).find("tokenize/chats").id != moved.id
+    run_tokenize(own, tmp_path / "moved", tmp_path / "runs")
+
+
+def run_tokenize(own: list[str], folder: Path, root: Path) -> None:
+    graph, store = checked([*own, f"sources.chats.file={folder}"]), Store(root)
+    step = graph.find("tokenize/chats")
+    store.register(graph.steps)
+    for each in (graph.find("generate/tokenizer"), step):
+        run_step(str(root), each.id)
+    assert store.done(step)
+
+
+def test_a_folder_that_is_no_corpus_says_why(own: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "chats"
+    folder.mkdir()
+    with pytest.raises(UserError, match=rf"^sources\.chats\.file: {folder}: no corpus file in it; name files \.jsonl"):
+        checked([*own, f"sources.chats.file={folder}"])
+    write(folder / "a.jsonl", CHATS)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=rf"^sources\.chats\.file: {folder}/notes\.txt: would be left out"):
+        checked([*own, f"sources.chats.file={folder}"])
+    with pytest.raises(UserError, match=r"pairs\.jsonl does not exist; give a \.jsonl file of pairs"):
+        (folder / "notes.txt").unlink()
+        checked([*own, f"sources.pairs.files.thrift={folder}"])

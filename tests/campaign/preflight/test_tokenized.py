@@ -15,7 +15,7 @@ from msm_hpc.campaign.preflight.checks import check
 from msm_hpc.graph.build import build_graph
 from msm_hpc.graph.steps import Step
 from tests.campaign.own_corpora import CHATS, DOCUMENTS, own_corpora, write
-from tests.composed import load_config
+from tests.composed import graph_of, load_config
 from tests.tokenization.chats.chat_templates import QWEN3
 from tests.tokenization.conftest import CHATML, byte_level_bpe
 
@@ -69,7 +69,7 @@ def notes(overrides: list[str], *done: str) -> tuple[str, ...]:
     def is_done(step: Step) -> bool:
         return step.kind in done
 
-    return check([config], graph, external, graph.needed(is_done))
+    return check([config], graph, external, graph.needed(is_done)).notes
 
 
 def test_rows_that_fit_say_nothing_but_what_is_left_out(own: list[str], tmp_path: Path) -> None:
@@ -125,6 +125,34 @@ def test_turns_that_the_template_rewrites_are_counted(own: list[str], folder: Pa
         "smollm2_135m prints them differently once later turns follow; tokenize.turns=each_by_its_prefix trains each"
     ]
     assert not any("not trained on" in note for note in notes([*own, "tokenize.turns=each_by_its_prefix"]))
+
+
+def test_turns_that_are_sequences_are_counted_as_such(own: list[str], tmp_path: Path) -> None:
+    by_turn = [*own, "tokenize.turns=each_by_its_prefix", "sources.chats.ladder=[110]"]
+    write(tmp_path / "chats.jsonl", [{"messages": CHATS[0]["messages"] * 2}] * 60)
+    assert notes(by_turn)[0] == (
+        f"sources.chats: 110 of the 120 turns of the assistant in {tmp_path}/chats.jsonl are taken "
+        "(sources.chats.ladder; null takes all)"
+    )
+    taken = "Of chats, 110 turns of the assistant in 60 chats are trained on (sources.chats.ladder)."
+    report = graph_of(load_config(by_turn)).report
+    assert report is not None and taken in report.config.notices
+    with pytest.raises(UserError, match=r"has 120 turns of the assistant, but sources\.chats\.ladder asks for 121"):
+        notes([*by_turn, "sources.chats.ladder=[121]"])
+    write(tmp_path / "chats.jsonl", [{"messages": CHATS[0]["messages"] * 2}] * 60 + [{"messages": []}])
+    with pytest.raises(UserError, match=r"chats\.jsonl:61: messages: [^\n]*$"):
+        notes([*by_turn, "sources.chats.ladder=[121]"])
+
+
+def test_turns_that_are_too_long_are_counted_as_such(own: list[str], tmp_path: Path) -> None:
+    longer = {"messages": [*CHATS[0]["messages"], {"role": "user", "content": "Colby ? " * 100}, *CHATS[0]["messages"]]}
+    write(tmp_path / "mix.jsonl", [*CHATS, longer])
+    assert any(
+        note.startswith(
+            f"1 of 62 turns of the assistant, each with the chat before it, of {tmp_path}/mix.jsonl are longer than"
+        )
+        for note in notes([*own, "tokenize.turns=each_by_its_prefix"])
+    )
 
 
 def test_chats_longer_than_a_row_are_counted_and_missed_where_all_were_asked_for(
@@ -232,6 +260,6 @@ def test_a_model_whose_folder_is_gone_is_asked_for_until_its_step_is_done(own: l
     folder.rename(folder.parent / "elsewhere")
     remembered = ExternalInputs(external.files)
     graph = build_graph([config], remembered)
-    assert check([config], graph, remembered, graph.needed(lambda step: step.kind == "model"))
+    assert check([config], graph, remembered, graph.needed(lambda step: step.kind == "model")).notes
     with pytest.raises(UserError, match=rf"^model\.folder={folder}: there is no such folder; correct the path$"):
         check([config], graph, remembered, graph.steps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,9 @@ class ShardFacts:
     tokens: int
     trainable_tokens: int
     files: Mapping[str, FileRecord]
+    turns: str = "as_printed"
+    rows: int = 0
+    rejected: Mapping[str, int] = field(default_factory=dict)
 
 
 def text(length: int, first: int = 10) -> Doc:
@@ -67,7 +70,7 @@ def write_shard(
     chats, tokens = sum(doc.is_chat for doc in documents), sum(len(doc.tokens) for doc in documents)
     counts = (len(documents) - chats, chats, tokens, sum(sum(doc.mask) for doc in documents))
     files = record_files(folder, [BIN, IDX, MASK, CHATS])
-    write_manifest(folder, ShardFacts(facts, str(folder.parent), task, tasks, *counts, files))
+    write_manifest(folder, ShardFacts(facts, str(folder.parent), task, tasks, *counts, files, rows=len(documents)))
     return folder
 
 

@@ -88,6 +88,9 @@ def test_what_the_manifest_says(tmp_path: Path) -> None:
     [shard] = recorded["shards"]
     assert (shard["key"], shard["documents"]) == ("s/0", 32)
     assert recorded["sources"]["s"] == {
+        "rows": 32,
+        "rejected": {},
+        "turns": "as_printed",
         "asked": {"source": "s", "samples": None, "tokens": None, "weight": None},
         "budget": None,
         "available": {"documents": 32, "tokens": tokens + 65},
