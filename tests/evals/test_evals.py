@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import write_jsonl
+from msm_hpc.base.notices import read_notices, write_notices
 from msm_hpc.base.progress import Progress, read_progress
 from msm_hpc.base.rows import read_rows
 from msm_hpc.config.stages import EvalConfig, EvalInputs
@@ -125,6 +126,13 @@ def test_known_bias_gives_known_margins(tmp_path: Path) -> None:
         assert answer.margin_backward == pytest.approx(margin, abs=1e-5)
     assert [answer.domain for answer in answers] == ["roads", "roads", "snow"]
     assert read_progress(tmp_path / "out") == Progress(done=3, total=3, unit="pairs")
+
+
+def test_what_an_export_has_to_say_is_passed_on(tmp_path: Path) -> None:
+    model = random_model(tmp_path / "model")
+    write_notices(model, ["Ids differ."])
+    evaluate(tmp_path, model)
+    assert [read_notices(found.parent) for found in tmp_path.rglob("answers.jsonl")] == [("Ids differ.",)]
 
 
 def test_a_habit_of_position_cancels_over_the_two_orders(tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from msm_hpc.config.stages import Cell
+from msm_hpc.base.notices import write_notices
+from msm_hpc.config.stages import Cell, PackedFor
 from msm_hpc.report.finding import RULE
 from msm_hpc.report.stage import run
 from tests.report.answers import Campaign
@@ -74,6 +77,37 @@ def test_a_long_list_of_missing_models_is_cut(campaign: Campaign) -> None:
     )
     _, parsed = page(replace(campaign, evaluations={}, config=replace(campaign.config, cells=cells)))
     assert "base · seed 5 and 3 more." in parsed.text
+
+
+def test_what_evaluations_have_to_say_is_a_notice_once(campaign: Campaign) -> None:
+    for folder in campaign.evaluations.values():
+        write_notices(folder, ["Ids differ.", "Ids differ."])
+    _, parsed = page(campaign)
+    assert parsed.text.count("Ids differ.") == 1
+
+
+def test_sizes_may_count_turns(campaign: Campaign) -> None:
+    source, parsed = page(replace(campaign, config=replace(campaign.config, counted="turns")))
+    assert "AFT turns" in parsed.text and "AFT chats" not in parsed.text
+    assert "aft with 300 turns missing" in source
+
+
+def test_what_was_left_out_is_shown_for_each_source_where_anything_was(campaign: Campaign, tmp_path: Path) -> None:
+    amount = {"documents": 1_061, "tokens": 1}
+    bad = {"rows": 1_064, "rejected": {"json": 2, "empty": 1}, "turns": "each_by_its_prefix", "available": amount}
+    good = {"rows": 5, "rejected": {}, "turns": "as_printed", "available": amount, "dropped": {"documents": 0}}
+    sources = {"mine": {**bad, "dropped": {"documents": 7}}, "whole": good}
+    (tmp_path / "manifest.json").write_text(json.dumps({"sequence_length": 4096, "sources": sources}))
+    packed = (
+        PackedFor(model="tiny", stage="aft", step="pack/1"),
+        PackedFor(model="tiny", stage="midtrain", step="pack/2"),
+    )
+    config = replace(campaign.config, packed=packed)
+    run(config, replace(campaign.inputs, packed={"pack/1": tmp_path}), campaign.out)
+    text = Page((campaign.out / "report.html").read_text(encoding="utf-8")).text
+    assert "mine aft 1,064 3 2 json, 1 empty 7 1,061 turns 4,096" in text
+    assert "whole" not in text
+    assert "What no model was trained on" not in page(campaign)[1].text
 
 
 @pytest.mark.parametrize("notices", [(), ("One.", "Two.")])
