@@ -5,6 +5,7 @@ Files are streamed, several at once: hashing releases the GIL, and one thread is
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -49,6 +50,12 @@ def xxh3_of(file: Path) -> str:
     xxh3 = xxhash.xxh3_128()
     _stream(file, xxh3)
     return xxh3.hexdigest()
+
+
+def leave_cache(file: Path) -> None:
+    """Let the next read of a file, if there is one, come from the disk and not from the page cache."""
+    with contextlib.suppress(OSError), file.open("rb") as opened:
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def each(function: Callable[[S], T], files: Sequence[S]) -> list[T]:

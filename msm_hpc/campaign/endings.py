@@ -19,6 +19,8 @@ TOO_SHORT = (
     "time_minutes of its class in cluster.resources, and run `msm run` again"
 )
 
+KEPT = "finished steps are kept, a training resumes from where it has saved, any other step is made again"
+
 
 def ended(attempt: Attempt, error: BaseException | None, before: Sequence[Attempt] = ()) -> Attempt:
     """The record of an attempt that ends with ``error``, after those ``before``."""
@@ -48,7 +50,7 @@ def _message(error: BaseException | None) -> str | None:
         return str(error)
     said = "".join(traceback.format_exception_only(error)).strip()
     if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
-        return f"{said}: free space or fix the permissions there, and run `msm run` again: what is complete is kept"
+        return f"{said}: free space or fix the permissions there, and run `msm run` again: {KEPT}"
     return said
 
 

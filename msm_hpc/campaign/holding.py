@@ -12,7 +12,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from msm_hpc.base.abort import abort, on_abort
@@ -26,7 +26,7 @@ from msm_hpc.launch.job import JobRef, current_job, current_log, current_start, 
 from msm_hpc.launch.launcher import launcher_of_job, living
 from msm_hpc.store.attempts import AttemptFolder
 from msm_hpc.store.folder import LeaseHeldError, StepFolder
-from msm_hpc.store.records import Attempt, now
+from msm_hpc.store.records import Attempt, Version, now
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -35,8 +35,8 @@ SECONDS_TO_GET_READY = 3600.0
 """How long rank 0 may take to read and check the inputs, which may be terabytes."""
 
 
-def take(folder: StepFolder, ranks: int) -> AttemptFolder:
-    """Take the next attempt at a step, and its lease.
+def take(folder: StepFolder, ranks: int, inputs: Mapping[str, Version]) -> AttemptFolder:
+    """Take the next attempt at a step, which reads ``inputs``, and its lease.
 
     An attempt of the same Slurm job does not count as living: Slurm runs an id once, so that it is on a lost node.
 
@@ -56,6 +56,7 @@ def take(folder: StepFolder, ranks: int) -> AttemptFolder:
         log=current_log(),
         start=now(),
         job_start=current_start(),
+        inputs=inputs,
     )
     own = folder.attempt(newest.number + 1 if newest else 1)
     if not own.take(attempt):
@@ -65,11 +66,18 @@ def take(folder: StepFolder, ranks: int) -> AttemptFolder:
 
 
 def prepare(folder: StepFolder, own: AttemptFolder, kind: Kind) -> None:
-    """Let the output folder appear, with what earlier attempts saved; theirs are deleted if they have surely ended."""
+    """Let the output folder appear, with what earlier attempts saved; theirs are deleted if they have surely ended.
+
+    What an attempt saved that read an input which was made again since is not brought over.
+    """
     earlier = [attempt for attempt in folder.attempt_folders() if attempt.number < own.number]
     if kind.resumable:
         own.unready.mkdir()
-        kind.load_carry_over()([attempt.out for attempt in earlier if attempt.out.is_dir()], own.unready)
+        saved = [attempt for attempt in earlier if attempt.out.is_dir()]
+        resumed = [attempt for attempt in saved if own.read_the_same(attempt)]
+        if saved and not resumed:
+            log.warning("an input was made again since the last attempt, so that this one starts from the beginning")
+        kind.load_carry_over()([attempt.out for attempt in resumed], own.unready)
     own.begin()
     for attempt in _surely_ended(earlier, current_job()):
         attempt.discard()

@@ -31,7 +31,8 @@ class RunState:
 
     ``done`` steps are done, or nothing unfinished needs them; ``foreign`` ones are running in a job of another run,
     whose end is waited for. ``made`` are those of the done that this run has made. The results of those in ``healed``
-    were found damaged by a step that read them, and are made again.
+    were found damaged by a step that read them, and are made again. Those ``started_again`` could not read an input
+    that was there again when they ended.
     """
 
     steps: dict[str, Step]
@@ -43,6 +44,7 @@ class RunState:
     blocked: set[str] = field(default_factory=set)
     made: set[str] = field(default_factory=set)
     healed: set[str] = field(default_factory=set)
+    started_again: set[str] = field(default_factory=set)
 
     @property
     def finished(self) -> bool:
@@ -102,16 +104,31 @@ def _keep_who_died(folder: StepFolder, job: JobRef) -> None:
 
 
 def _heal(state: RunState, store: Store, identity: str) -> bool:
-    """Where the step ended because a result that it reads was damaged or deleted, let both be made again, once."""
+    """Where the step ended because a result that it reads was damaged or deleted, let both be made again, once.
+
+    Where another reader had that result made again meanwhile, the step alone is.
+    """
     step = state.steps[identity]
     coming = {*state.pending, *state.running, *state.foreign}
     lost = {parent.identity for parent in step.parents if not store.done(parent)}
-    if not lost or lost & state.healed - coming:
+    if not lost:
+        return _start_again(state, store, step)
+    if lost & (state.healed | state.failed | state.blocked) - coming:
         return False
     again = {each.identity: each for each in topological((step,), stop=store.done)}
     state.pending |= {key: each for key, each in again.items() if key not in coming}
     state.done -= again.keys()
     state.healed |= lost
+    return True
+
+
+def _start_again(state: RunState, store: Store, step: Step) -> bool:
+    """Let a step that could not read an input be started again, once; whether it is one."""
+    newest = store.of(step).newest()
+    if newest is None or newest.read().cause != "upstream" or step.identity in state.started_again:
+        return False
+    state.pending[step.identity] = step
+    state.started_again.add(step.identity)
     return True
 
 
@@ -129,8 +146,10 @@ def _follow_foreign(state: RunState, store: Store, watched: Watched) -> None:
             state.pending.pop(identity, None)
             state.foreign[identity] = lease
         elif state.foreign.pop(identity, None):
-            done = store.of(state.steps[identity]).done
-            (state.done if done else state.failed).add(identity)
+            if store.of(state.steps[identity]).done:
+                state.done.add(identity)
+            elif not _heal(state, store, identity):
+                state.failed.add(identity)
 
 
 def _is_silent(lease: JobRef, folder: StepFolder, watched: Watched) -> bool:

@@ -61,9 +61,10 @@ def _make(store: Store, folder: StepFolder, record: Record, ranks: int, request:
     """On rank 0: one attempt, from taking it to publishing its result."""
     kind = KINDS[record.kind]
     with ends_the_job():
-        own = take(folder, ranks)
+        own = take(folder, ranks, store.versions(record))
     with recorded(folder, own, kind.resumable), ends_the_job():  # in this order: the lease is held until they are gone
-        if folder.done or folder.adopt(own):  # by an attempt that was given up, a moment ago or just before its end
+        # By an attempt that was given up, a moment ago or just before its end; or it was never damaged.
+        if folder.done or folder.cleared(own) or folder.adopt(own):
             log.info("%s is done already", record.name)
             return
         inputs = find_inputs(store, record, verify=True)
@@ -73,7 +74,7 @@ def _make(store: Store, folder: StepFolder, record: Record, ranks: int, request:
         request.obey("before it began")
         prepare(folder, own, kind)
         _run_stage(inputs, own.out)
-        inputs.refuse_changed()
+        inputs.refuse_changed(store)
         (own.out / PROGRESS_FILE).unlink(missing_ok=True)
         folder.publish(own)
 

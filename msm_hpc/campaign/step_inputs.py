@@ -15,7 +15,7 @@ from typing import Any
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.external_inputs import identity_of, stamp_of
 from msm_hpc.graph.kinds import KINDS
-from msm_hpc.store.records import Record, flat
+from msm_hpc.store.records import Record, Version, flat
 from msm_hpc.store.store import Store
 
 
@@ -33,6 +33,7 @@ class StepInputs:
         missing: the ids of steps that are not made.
         damaged: what was found wrong with results that were made.
         stamps: what each file from outside is known by without reading it.
+        versions: which result it is of each step, by its id.
     """
 
     record: Record
@@ -41,6 +42,7 @@ class StepInputs:
     missing: tuple[str, ...]
     damaged: tuple[str, ...]
     stamps: Mapping[Path, str | None]
+    versions: Mapping[str, Version]
 
     def typed(self) -> Any:
         """The inputs as the dataclass that the stage takes."""
@@ -61,12 +63,19 @@ class StepInputs:
         if self.missing:
             raise UpstreamMissingError(f"make its inputs first: {', '.join(self.missing)}")
 
-    def refuse_changed(self) -> None:
-        """Refuse a result of files from outside that changed while they were read.
+    def refuse_changed(self, store: Store) -> None:
+        """Refuse a result of inputs that changed while they were read.
 
         Raises:
-            UserError: some did.
+            UpstreamMissingError: the result of a step was made again.
+            UserError: a file from outside changed.
         """
+        now = store.versions(self.record)
+        if again := [each for each, version in self.versions.items() if now.get(each, version) != version]:
+            raise UpstreamMissingError(
+                f"{', '.join(again)} was made again while {self.record.name} read it, so that its result may mix both: "
+                "`msm run` makes it again, too"
+            )
         after = _stamps(self.record)
         if changed := [str(path) for path in self.stamps if after[path] != self.stamps[path]]:
             raise UserError(
@@ -81,10 +90,10 @@ def find_inputs(store: Store, record: Record, verify: bool) -> StepInputs:
     Raises:
         UserError: a file from outside changed since the campaign was planned.
     """
-    search = _Search(store, f"{record.name} ({record.id})", verify)
+    search, versions = _Search(store, f"{record.name} ({record.id})", verify), store.versions(record)
     if record.shares:
         shares = tuple(path for share in record.shares if (path := search.find(share, "")))
-        return StepInputs(record, {}, shares, tuple(search.missing), tuple(search.damaged), {})
+        return StepInputs(record, {}, shares, tuple(search.missing), tuple(search.damaged), {}, versions)
     stamps = _stamps(record)
     roles: dict[str, Path | dict[str, Path]] = {}
     for role, given in record.inputs.items():
@@ -97,7 +106,7 @@ def find_inputs(store: Store, record: Record, verify: bool) -> StepInputs:
             assert not isinstance(identities, str)
             several = {name: search.find(each, identities[name]) for name, each in given.items()}
             roles[role] = {name: path for name, path in several.items() if path}
-    return StepInputs(record, roles, (), tuple(search.missing), tuple(search.damaged), stamps)
+    return StepInputs(record, roles, (), tuple(search.missing), tuple(search.damaged), stamps, versions)
 
 
 @dataclass

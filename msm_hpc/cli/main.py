@@ -112,7 +112,7 @@ def _cannot_write(error: OSError) -> str:
     what, place = (f": {error.filename}", "there") if error.filename else ("", "below root=")
     return (
         f"{error.strerror}{what}; free space or fix the permissions {place}, and run the same command again: "
-        "what is complete is kept"
+        "finished steps are kept, and trainings resume from where they have saved"
     )
 
 

@@ -71,6 +71,10 @@ class AttemptFolder:
         """Write its record."""
         write_json(self.path / "attempt.json", asdict(attempt))
 
+    def read_the_same(self, earlier: AttemptFolder) -> bool:
+        """Whether ``earlier`` read the same results of other steps, so that this one can resume its work."""
+        return self.read().inputs == earlier.read().inputs
+
     def begin(self) -> None:
         """Let ``out`` appear, as it was prepared in ``unready``."""
         self.unready.mkdir(exist_ok=True)

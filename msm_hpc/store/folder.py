@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 import socket
@@ -11,12 +12,14 @@ from pathlib import Path
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import CANNOT_WRITE, sync, write_json
-from msm_hpc.base.hashes import FileHashes, each, xxh3_of
+from msm_hpc.base.hashes import FileHashes, each, leave_cache, xxh3_of
 from msm_hpc.base.typed_json import read_if_whole
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.job import JobRef
 from msm_hpc.store.attempts import AttemptFolder
-from msm_hpc.store.records import DAMAGE, JOB, PUBLISHED, RECORD, Attempt, Damage, Published, Record, now
+from msm_hpc.store.records import DAMAGE, JOB, PUBLISHED, RECORD, Attempt, Damage, Published, Record, Version, now
+
+log = logging.getLogger(__name__)
 
 
 class LeaseHeldError(UserError):
@@ -140,6 +143,12 @@ class StepFolder:
         published = self._published()
         return published is not None and self.out.exists() and not self._withdrawn(published)
 
+    @property
+    def version(self) -> Version | None:
+        """Which result was published last, if any was."""
+        published = self._published()
+        return published.version if published else None
+
     def damage(self) -> str | None:
         """Why what was published is no result any more, if so."""
         published = self._published()
@@ -162,9 +171,13 @@ class StepFolder:
         self._put_in_place(own, own)
 
     def adopt(self, own: AttemptFolder) -> bool:
-        """Publish what an earlier attempt had finished when it was killed; whether there was such a one."""
+        """Publish what an earlier attempt had finished when it was killed; whether there was such a one.
+
+        Not so where it read other results than there are now.
+        """
         for earlier in reversed(self.attempt_folders()):
-            if earlier != own and earlier.sealed and (earlier.out.exists() or self.out.exists()):
+            whole = earlier.sealed and (earlier.out.exists() or self.out.exists())
+            if earlier != own and whole and own.read_the_same(earlier):
                 self._put_in_place(earlier, own)
                 return True
         return False
@@ -185,6 +198,10 @@ class StepFolder:
             os.replace(made.done_file, self._done_file)
             sync(self.path)
             self._damage_file.unlink(missing_ok=True)
+        self._discard_attempts()
+
+    def _discard_attempts(self) -> None:
+        """Delete what the attempts left, now that the result is there."""
         for attempt in self.attempt_folders():
             attempt.discard()
         for leftover in (self.path / "attempts").glob(".*"):  # of processes killed while they took a number
@@ -198,10 +215,10 @@ class StepFolder:
         published = self._published()
         if published is None or not self.done:
             return self.damage() or f"{self.path} has no result"
-        compared = each(lambda name: _difference(self.out / name, published.files[name]), list(published.files))
-        wrong = next(filter(None, compared), None)
+        wrong = self._wrong(published)
         if wrong is not None:
-            evidence = Damage(published.attempt, published.at, wrong, f"found by {reader}, {now()}")
+            found = f"found by {reader} on {socket.gethostname()}, {now()}"
+            evidence = Damage(published.attempt, published.at, wrong, found)
             try:
                 write_json(self._damage_file, asdict(evidence))
             except OSError as error:
@@ -209,6 +226,40 @@ class StepFolder:
                     raise
                 return f"{wrong}, which could not be noted in {self.path} ({error.strerror}): delete {self._done_file}"
         return wrong
+
+    def cleared(self, own: AttemptFolder) -> bool:
+        """Whether a result that a reader found damaged is sound here, and so the result again.
+
+        That reader's host is at fault then, such as its memory. Before ``own`` makes the result again, its files are
+        hashed once more, from the disk: what is cached here may be sound where the disk is not, or the other way round.
+
+        Raises:
+            LeaseHeldError: a newer attempt has taken the step over.
+        """
+        published = self._published()
+        damage = self._withdrawn(published) if published else None
+        if published is None or damage is None:
+            return False
+        try:
+            for name in published.files:
+                leave_cache(self.out / name)
+            if self._wrong(published):
+                return False
+        except UserError:  # this host cannot read it: it is made again
+            return False
+        self.check_holds(own)
+        log.warning(
+            "%s (%s), but on %s it is sound, so it stays; if that host finds more, leave it out",
+            *(damage.message, damage.found, socket.gethostname()),
+        )
+        self._damage_file.unlink(missing_ok=True)
+        self._discard_attempts()
+        return True
+
+    def _wrong(self, published: Published) -> str | None:
+        """How the first file that is not as published differs from that."""
+        compared = each(lambda name: _difference(self.out / name, published.files[name]), list(published.files))
+        return next(filter(None, compared), None)
 
     @property
     def _done_file(self) -> Path:
@@ -224,7 +275,7 @@ class StepFolder:
     def _withdrawn(self, published: Published) -> Damage | None:
         """The damage of this very result: one that was made again since may be sound."""
         damage = read_if_whole(self._damage_file, DAMAGE)
-        return damage if damage and (damage.attempt, damage.at) == (published.attempt, published.at) else None
+        return damage if damage and (damage.attempt, damage.at) == published.version else None
 
 
 def _difference(file: Path, published: FileHashes) -> str | None:

@@ -19,8 +19,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from msm_hpc.base.files import write_text
+from msm_hpc.base.files import atomic
 from msm_hpc.launch.job import JobRef
+from msm_hpc.store.shared import locked_out, share
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,17 @@ class Journal:
         return self.root / "submissions.jsonl"
 
     def read(self) -> tuple[Submission, ...]:
-        """All submissions, oldest first; a line that was cut short by a kill counts for nothing."""
+        """All submissions, oldest first; a line that was cut short by a kill counts for nothing.
+
+        Raises:
+            UserError: the journal is another user's, who has not shared it.
+        """
         try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
+            lines = self.path.read_bytes().splitlines()
         except FileNotFoundError:
             return ()
+        except PermissionError as error:
+            raise locked_out(self.path) from error
         found: dict[str, Submission] = {}
         for line in lines:
             try:
@@ -87,15 +94,20 @@ class Journal:
         return tuple(found.values())
 
     def rewrite(self, submissions: Sequence[Submission]) -> None:
-        """Leave these only, in a file of this user, which can be added to."""
-        write_text(self.path, "".join(map(_line, submissions)))
+        """Leave these only, in a file that all who share the root can add to."""
+        with atomic(self.path) as file:
+            file.write("".join(map(_line, submissions)).encode())
+            share(Path(file.name), self.root)
 
     def add(self, submission: Submission) -> None:
-        """Add a line, which is on disk when this returns."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(_line(submission))
-            file.flush()
-            os.fsync(file.fileno())
+        """Add a line to what :meth:`rewrite` left; it is on disk when this returns."""
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(_line(submission))
+                file.flush()
+                os.fsync(file.fileno())
+        except PermissionError as error:
+            raise locked_out(self.path) from error
 
     def answered(self, submission: Submission, job: str) -> None:
         """Note the id that Slurm gave."""

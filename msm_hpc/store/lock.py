@@ -19,10 +19,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from msm_hpc.base.errors import UserError
-from msm_hpc.base.files import read_json, write_json
+from msm_hpc.base.files import write_json
 from msm_hpc.base.watched import Watched, touching
 from msm_hpc.launch.job import JobRef, is_elsewhere, is_running, local_job
+from msm_hpc.store.records import JOB
+from msm_hpc.store.shared import locked_out, share
 
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_UNTIL_VOID = 90.0
@@ -73,6 +77,7 @@ def submission_lock(root: Path, say: Callable[[str], None]) -> Iterator[Lock]:
 def _take(path: Path, say: Callable[[str], None]) -> Lock:
     mine = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     write_json(mine, asdict(local_job()))
+    share(mine, path.parent)
     opened = os.open(mine, os.O_RDONLY)
     try:
         holder = _Holder(path, say)
@@ -100,12 +105,23 @@ class _Holder:
         self._named: JobRef | None = None
 
     def look(self) -> None:
-        """Say whose it is, and remove it if it is void."""
+        """Say whose it is, and remove it if it is void.
+
+        Raises:
+            UserError: it is torn, or another user's, who has not shared it.
+        """
         try:
             inode, untouched = self._path.stat().st_ino, self._watched.seconds(self._path)
-            holder = JobRef(**read_json(self._path))
+            holder = JOB.validate_json(self._path.read_bytes())
         except FileNotFoundError:
             return
+        except PermissionError as error:
+            raise locked_out(self._path) from error
+        except ValidationError as error:
+            raise UserError(
+                f"{self._path} is damaged, so that it is not known who is submitting below {self._path.parent}: if no "
+                "`msm run` is, delete that file; then run again"
+            ) from error
         if holder != self._named:
             self._named = holder
             self._say(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
@@ -18,6 +19,8 @@ from msm_hpc.launch.job import JobRef
 Cause = Literal["done", "upstream", "cancelled", "timeout", "preempted", "rank lost", "superseded", "user", "code"]
 Names = Mapping[str, str | Mapping[str, str]]
 """A role of a step's inputs to one name, or to several by name."""
+Version = tuple[int, str]
+"""Which result of a step: the attempt that made it, and when it was published."""
 
 
 def now() -> str:
@@ -31,6 +34,7 @@ class Attempt:
 
     ``job_start`` tells the starts of a job apart, which keeps its id when it is requeued; it is the same on all ranks.
     ``progressed`` says of a stage that a signal stopped whether it had saved more than when it began.
+    ``inputs`` are the results that it reads, by the ids of their steps: one that was made again is another one.
     """
 
     job: JobRef
@@ -44,6 +48,7 @@ class Attempt:
     message: str | None = None
     progressed: bool | None = None
     job_start: str = ""
+    inputs: Mapping[str, Version] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -91,6 +96,12 @@ class Record:
             shares=tuple(share.id for share in step.shares),
         )
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The ids of the steps whose results it reads."""
+        given = flat(self.inputs).values()
+        return self.shares or tuple(source for source in given if not Path(source).is_absolute())
+
     def typed_config(self) -> Any:
         """``config`` as the dataclass that the stage takes."""
         return _schema(KINDS[self.kind].config).validate_python(dict(self.config))
@@ -106,6 +117,11 @@ class Published:
     files: Mapping[str, FileHashes]
     attempt: int
     at: str
+
+    @property
+    def version(self) -> Version:
+        """What tells it from the result of the same step before, or after it was made again."""
+        return self.attempt, self.at
 
 
 PUBLISHED = TypeAdapter(Published)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msm_hpc.graph.steps import Step
 from msm_hpc.store.folder import StepFolder
-from msm_hpc.store.records import Record
+from msm_hpc.store.records import Record, Version
 
 REGISTERED_AT_ONCE = 16
 
@@ -37,6 +37,11 @@ class Store:
     def done(self, step: Step) -> bool:
         """Whether the step's result is there and whole."""
         return self.of(step).done
+
+    def versions(self, record: Record) -> dict[str, Version]:
+        """Which result there is of each step that this one reads, by its id; those without any are left out."""
+        found = {step_id: self.folder(step_id).version for step_id in record.reads}
+        return {step_id: version for step_id, version in found.items() if version}
 
     def unfinished(self, name: str) -> Path:
         """The folder for what can be said before all inputs of a step are there; it is made where it is missing.

@@ -243,7 +243,8 @@ def test_a_full_disk_is_reported_with_what_to_do(store: Store, use_stage) -> Non
     (attempt,) = store.of(step()).attempts()
     assert str(attempt.message).startswith("OSError: [Errno 28] No space left on device: ")
     assert str(attempt.message).endswith(
-        "free space or fix the permissions there, and run `msm run` again: what is complete is kept"
+        "free space or fix the permissions there, and run `msm run` again: finished steps are kept, a training resumes "
+        "from where it has saved, any other step is made again"
     )
 
 

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.campaign.local_run import run_local
+from msm_hpc.campaign import local_run
+from msm_hpc.campaign.local_run import RunState, run_local
+from msm_hpc.campaign.runner import run_step
 from msm_hpc.campaign.step_inputs import UpstreamMissingError
 from msm_hpc.campaign.views.why import why
 from msm_hpc.config.cluster import Cluster
-from msm_hpc.config.stages import GenerateConfig
+from msm_hpc.config.stages import ExportConfig, GenerateConfig
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step
+from msm_hpc.launch.job import JobRef, local_job
+from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.store import folder as store_folder
 from msm_hpc.store.store import Store
 from tests.store.conftest import Make, step, write
@@ -59,6 +67,54 @@ def test_a_damaged_input_is_named_and_made_again(how: str, store: Store, make: M
     assert again.done and again.damage() is None and again.verify("the test") is None
     assert make(child, write).done
     assert not list((again.path / "attempts").glob("*/*/")), "the damaged files are not kept"
+
+
+def misread(file: Path) -> str:
+    return "0" * 32
+
+
+def fail_to_read(file: Path) -> str:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def fail(config: ExportConfig, inputs: dict[str, Path], out: Path) -> None:
+    (out / "saved").write_text("half")
+    raise RuntimeError("the stage broke")
+
+
+def test_a_sound_result_that_one_host_misread_stays(
+    store: Store, make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    parent, child = step(), step(step(), label="child")
+    folder = make(parent, write)
+    published = (folder.path / "done.json").read_bytes()
+    with monkeypatch.context() as bad_memory:
+        bad_memory.setattr(store_folder, "xxh3_of", misread)
+        with pytest.raises(UpstreamMissingError, match=r"its XXH3 is 0{32}"):
+            make(child, write)
+        with pytest.raises(RuntimeError):  # on that host it is begun again, too
+            make(parent, fail)
+    assert not folder.done and folder.newest() and (folder.partial / "saved").exists()
+
+    make(parent, fail)
+    assert (folder.path / "done.json").read_bytes() == published
+    assert folder.done and not (folder.path / "damaged.json").exists()
+    assert [attempt.cause for attempt in folder.attempts()] == ["done", "code", "done"]
+    assert not list((folder.path / "attempts").glob("*/*/")), "what was begun again is not kept"
+    assert f"on {socket.gethostname()} it is sound, so it stays" in caplog.text
+    assert make(child, write).done
+
+
+def test_a_damaged_result_that_cannot_be_read_is_made_again(
+    store: Store, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make(step(), write)
+    flip(folder.out / "result")
+    assert folder.verify("the test")
+    with monkeypatch.context() as bad_disk:
+        bad_disk.setattr(store_folder, "xxh3_of", fail_to_read)
+        make(step(), write)
+    assert folder.done and folder.verify("the test") is None
 
 
 def test_a_result_that_was_made_again_is_not_withdrawn_by_a_slow_reader_of_the_one_before(
@@ -127,16 +183,72 @@ def test_a_local_run_makes_a_damaged_input_again_at_once(store: Store) -> None:
     assert again["files"] == published["files"] and again["attempt"] == 2
 
 
+class Here:
+    """A launcher whose jobs run in this process, one at a time; ``after`` is called when each has ended."""
+
+    def __init__(self, store: Store, after: Callable[[], object]) -> None:
+        self._store, self._after = store, after
+
+    def submit(self, folder: Path, request: ArrayRequest) -> list[JobRef]:
+        with contextlib.suppress(UpstreamMissingError):
+            run_step(*request.given, *request.each)
+        self._after()
+        return [local_job()]
+
+    def states(self, jobs: Iterable[JobRef]) -> dict[JobRef, str]:
+        return {}
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_reader_whose_input_another_run_has_made_again_meanwhile_is_started_again_once(
+    always: bool, store: Store, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent, child = step(), step(step(), label="child")
+    folder = make(parent, write)
+    flip(folder.out / "result")
+
+    def another_run() -> None:
+        if not folder.done:
+            make(parent, write)
+        if always:
+            flip(folder.out / "result")
+
+    monkeypatch.setattr(local_run, "launcher_of", lambda cluster: Here(store, another_run))
+    state = run_local(Graph((child,)), store, Cluster(launcher="local"), lambda state: None)
+    assert (child.identity in state.done, child.identity in state.failed) == (not always, always)
+    assert [attempt.cause for attempt in store.of(child).attempts()] == ["upstream", "upstream" if always else "done"]
+    assert not state.healed
+
+
+@pytest.mark.slow
+def test_a_step_of_another_run_that_found_damage_is_made_here(
+    store: Store, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent, child = step(), step(step(), label="child")
+    folder = make(parent, write)
+    holder = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    store.of(child).write_lease(local_job(holder.pid))
+
+    def find_damage(state: RunState) -> None:
+        if child.identity in state.foreign:
+            flip(folder.out / "result")
+            assert folder.verify("the other run")
+            holder.kill()
+            holder.wait()
+
+    monkeypatch.setattr(local_run, "SECONDS_BETWEEN_LEASE_CHECKS", 0.1)
+    monkeypatch.setattr(local_run, "launcher_of", lambda cluster: Here(store, lambda: None))
+    state = run_local(Graph((child,)), store, Cluster(launcher="local"), find_damage)
+    assert state.done == {parent.identity, child.identity} and state.healed == {parent.identity}
+
+
 def test_a_host_that_cannot_read_a_result_condemns_nothing(
     store: Store, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make(step(), write)
 
-    def fail(path: Path) -> str:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
     with monkeypatch.context() as patched:
-        patched.setattr(store_folder, "xxh3_of", fail)
+        patched.setattr(store_folder, "xxh3_of", fail_to_read)
         with pytest.raises(UserError, match=r"out/result cannot be read on .* \(Input/output error\)"):
             folder.verify("the test")
     assert folder.done and folder.damage() is None

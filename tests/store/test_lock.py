@@ -95,6 +95,14 @@ def test_a_process_of_another_host_holds_it_as_long_as_it_renews(tmp_path: Path)
             held.check()
 
 
+@pytest.mark.parametrize("content", [b"", b'{"launcher": "lo', bytes(40), b"[]", b'{"pid": 7}', b"\xff"])
+def test_a_torn_lock_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "submitting.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"submitting\.json is damaged.*if no `msm run` is, delete that file; then run"):
+        submission_lock(tmp_path, print).__enter__()
+    assert [path.name for path in tmp_path.iterdir()] == ["submitting.json"], "nothing of ours is left"
+
+
 def test_who_stood_still_notices_that_the_lock_is_gone(tmp_path: Path) -> None:
     with submission_lock(tmp_path, print) as held:
         held.path.unlink()

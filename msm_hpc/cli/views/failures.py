@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from msm_hpc.base.text import few, say
+from msm_hpc.campaign.endings import KEPT
 from msm_hpc.campaign.views.ends import Ended
 from msm_hpc.campaign.views.failures import Failure, alike
 from msm_hpc.graph.steps import Step
@@ -58,4 +59,4 @@ def _print_full_disk(console: Console, root: Path) -> None:
     """Say that hardly a byte is free: not every failure for lack of space could be written."""
     free = shutil.disk_usage(root).free
     if free < LITTLE:
-        say(console, f"{root} has {free:,} bytes free: free some, and run again; it resumes from what is complete")
+        say(console, f"{root} has {free:,} bytes free: free some, and run again; {KEPT}")
