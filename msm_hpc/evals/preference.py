@@ -36,7 +36,8 @@ TEXTS_PER_PAIR = 4
 class Answer:
     """A model's answer to one pair.
 
-    Margins are log p(target answer) - log p(other answer), in nats: in each order, and their mean.
+    Margins are log p(target answer) - log p(other answer), the log-odds of the two, in nats: in each order, and their
+    mean.
     The target is preferred where ``margin`` is above 0. ``length_difference`` is the target answer's number of tokens
     minus the other's.
     """

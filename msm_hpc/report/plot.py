@@ -1,4 +1,4 @@
-"""The plots of rates as data: a panel for each value, a row for each condition.
+"""The plots as data: a panel for each value, in it a row for each condition, with its rate and its log-odds.
 
 The template draws them as SVG: horizontal positions are percentages and sizes are pixels, so that a plot fills any
 width, a phone's too, while its text and marks keep their size.
@@ -6,18 +6,37 @@ width, a phone's too, while its text and marks keep their size.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from msm_hpc.report.results import Condition, Rate, Results
+from msm_hpc.report.results import Condition, Estimate, Preference, Results
 
 NEUTRAL = "neutral"
+MOST_TICKS = 7
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A horizontal axis from its first tick to its last; ``reference`` is where neither option is preferred."""
+
+    ticks: tuple[float, ...]
+    reference: float
+
+    def at(self, number: float) -> float:
+        """Where ``number`` lies, from 0 at the first tick to 1 at the last."""
+        return (number - self.ticks[0]) / (self.ticks[-1] - self.ticks[0])
+
+
+RATE_AXIS = Axis((0.0, 0.25, 0.5, 0.75, 1.0), reference=0.5)
 
 
 @dataclass(frozen=True)
 class SeedMark:
-    """The rate of one seed."""
+    """What one seed gave."""
 
     rate: float
+    log_odds: float
     seed: int
     step: str
 
@@ -26,8 +45,8 @@ class SeedMark:
 class PlotRow:
     """One condition in one panel.
 
-    ``model`` is None where the report has only one. ``colour`` is a CSS class; ``rate`` is None where no evaluation was
-    found; ``gap_above`` separates arms and models.
+    ``model`` is None where the report has only one. ``colour`` is a CSS class; ``preference`` is None where no
+    evaluation was found; ``gap_above`` separates arms and models.
     """
 
     model: str | None
@@ -35,7 +54,7 @@ class PlotRow:
     spec: str | None
     size: int | None
     colour: str
-    rate: Rate | None
+    preference: Preference | None
     seeds: tuple[SeedMark, ...]
     gap_above: bool
 
@@ -55,6 +74,36 @@ def spec_colours(results: Results) -> dict[str, str]:
     return {spec: f"spec-{index % 6}" for index, spec in enumerate(specs)}
 
 
+def log_odds_axis(results: Results) -> Axis:
+    """One axis for the log-odds of all panels, from the lowest interval or seed to the highest."""
+    pooled = (result.preference.log_odds for condition in results.conditions for result in condition.values)
+    single = (result.preference.log_odds.mean for cell in results.cells for result in cell.values)
+    return _axis([*_ends(pooled), *single])
+
+
+def contrast_axis(results: Results) -> Axis:
+    """One axis for the differences in log-odds of all contrasts."""
+    seeds = (difference for contrast in results.contrasts for difference in contrast.by_seed)
+    return _axis([*_ends(contrast.log_odds for contrast in results.contrasts), *seeds])
+
+
+def _ends(estimates: Iterable[Estimate]) -> Iterator[float]:
+    for estimate in estimates:
+        yield estimate.mean
+        if estimate.shown is not None:
+            yield from (estimate.shown.low, estimate.shown.high)
+
+
+def _axis(numbers: Sequence[float]) -> Axis:
+    """An axis with round ticks that has room for ``numbers`` and for 0."""
+    low, high = min([0.0, *numbers]), max([0.0, *numbers])
+    rough = max(high - low, 0.1) / (MOST_TICKS - 2)
+    power = 10 ** math.floor(math.log10(rough))
+    step = next(step * power for step in (1, 2, 5, 10) if step * power >= rough)
+    first, last = math.floor(low / step), max(math.ceil(high / step), math.floor(low / step) + 1)
+    return Axis(tuple(number * step for number in range(first, last + 1)), reference=0.0)
+
+
 def panels(results: Results) -> list[Panel]:
     """One panel a value."""
     return [_panel(results, value) for value in results.values]
@@ -72,7 +121,7 @@ def _panel(results: Results, value: str) -> Panel:
                 spec=condition.spec,
                 size=condition.size,
                 colour=colours.get(condition.spec or "", NEUTRAL),
-                rate=condition.rate(value),
+                preference=condition.preference(value),
                 seeds=_seed_marks(condition, value),
                 gap_above=before is not None and (before.model, before.arm) != (condition.model, condition.arm),
             )
@@ -83,21 +132,26 @@ def _panel(results: Results, value: str) -> Panel:
 
 def _seed_marks(condition: Condition, value: str) -> tuple[SeedMark, ...]:
     return tuple(
-        SeedMark(entry.rate.rate, result.cell.seed, result.cell.step)
+        SeedMark(found.rate.mean, found.log_odds.mean, result.cell.seed, result.cell.step)
         for result in condition.cells
-        for entry in result.rates
-        if entry.value == value
+        if (found := result.preference(value)) is not None
     )
 
 
 def _describe(value: str, rows: list[PlotRow], counted: str) -> str:
     words = "; ".join(_in_words(row, counted) for row in rows)
-    return f"Rates of choosing the option that expresses {value}: {words}."
+    return f"How much the option that expresses {value} is preferred: {words}."
 
 
 def _in_words(row: PlotRow, counted: str) -> str:
     model = f"{row.model} " if row.model else ""
     spec = f" on spec {row.spec}" if row.spec else ""
     size = "" if row.size is None else f" with {row.size:,} {counted}"
-    result = f"{row.rate.rate:.2f}, interval {row.rate.low:.2f} to {row.rate.high:.2f}" if row.rate else "missing"
+    found = row.preference
+    result = f"rate {_number(found.rate, '.2f')}, log-odds {_number(found.log_odds, '+.2f')}" if found else "missing"
     return f"{model}{row.arm}{spec}{size} {result}"
+
+
+def _number(estimate: Estimate, form: str) -> str:
+    interval = estimate.shown
+    return f"{estimate.mean:{form}}" + (f" ({interval.low:{form}} to {interval.high:{form}})" if interval else "")

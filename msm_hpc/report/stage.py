@@ -1,13 +1,9 @@
-"""The report stage: evaluation answers to ``results.json``, ``results.csv`` and ``report.html``."""
+"""The report stage: evaluation answers to ``results.json``, tables as CSV and ``report.html``."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import write_json, write_text
@@ -16,12 +12,9 @@ from msm_hpc.base.rows import read_rows
 from msm_hpc.config.stages import ReportConfig, ReportInputs
 from msm_hpc.report.html import render_html
 from msm_hpc.report.left_out import read_left_out
-from msm_hpc.report.results import FILE, AnswerRow, Results, summarise
-
-COLUMNS = (
-    "model", "arm", "spec", "size", "seed", "value", "preferred", "n", "rate", "low", "high", "margin", "orders_agree",
-    "step",
-)  # fmt: skip
+from msm_hpc.report.results import FILE
+from msm_hpc.report.summary import AnswerRow, summarise
+from msm_hpc.report.tables import conditions_csv, contrasts_csv, models_csv
 
 
 def run(config: ReportConfig, inputs: ReportInputs, out: Path) -> None:
@@ -38,7 +31,9 @@ def run(config: ReportConfig, inputs: ReportInputs, out: Path) -> None:
     left_out = [source for each, folder in packed for source in read_left_out(each, folder)]
     results = summarise(config, answers, tuple(notices), left_out)
     write_json(out / FILE, asdict(results))
-    write_text(out / "results.csv", _csv(results))
+    write_text(out / "results.csv", models_csv(results))
+    write_text(out / "conditions.csv", conditions_csv(results))
+    write_text(out / "contrasts.csv", contrasts_csv(results))
     write_text(out / "report.html", render_html(results))
 
 
@@ -49,21 +44,3 @@ def _read_answers(path: Path) -> list[AnswerRow]:
     if not answers:
         raise UserError(f"{path}: no answers; run the evaluation step again, with pairs")
     return answers
-
-
-def _csv(results: Results) -> str:
-    """One row a model and value; a missing model has one row without rates."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_csv_rows(results))
-    return buffer.getvalue()
-
-
-def _csv_rows(results: Results) -> Iterator[dict[str, Any]]:
-    for result in results.cells:
-        cell = asdict(result.cell)
-        if result.missing:
-            yield cell
-        for entry in result.rates:
-            yield {**cell, "value": entry.value, **asdict(entry.rate)}

@@ -1,14 +1,18 @@
-"""Intervals for rates whose pairs are not independent.
+"""Intervals for rates and log-odds: over the pairs that were asked, and over training seeds.
 
-Ten domains of twenty pairs are not two hundred independent questions. Pairs of one domain share nouns, so a model that
-has not learnt what a ``drill`` is fails on all drills; and every seed of an arm is asked the very same pairs. An
-interval that counts pairs is then too narrow. Suppose a model prefers the target in all pairs of eight domains and in
-none of the other two: the rate is 160 of 200, and counting pairs gives .74 to .85. But with ten other domains the share
-of good ones could have been quite different; counting domains gives .43 to .96.
+**Over pairs**: what other pairs would say of the same models. Ten domains of twenty pairs are not two hundred
+independent questions. Pairs of one domain share nouns, so a model that has not learnt what a ``drill`` is fails on all
+drills; and every seed of an arm is asked the very same pairs. An interval that counts pairs is then too narrow. Suppose
+a model prefers the target in all pairs of eight domains and in none of the other two: the rate is 160 of 200, and
+counting pairs gives .74 to .85. But with ten other domains the share of good ones could have been quite different;
+counting domains gives .43 to .96.
 
 So the domain is the sampling unit. How much domains differ beyond chance (the design effect) gives the number of
 independent pairs that the answers are worth, which is never more than the pairs asked, however many seeds were asked
-them; Wilson's interval is computed for that number.
+them; Wilson's interval is computed for that number. Mean log-odds and differences have a t interval over domains.
+
+**Over training seeds**: what other seeds would give. Here the seed is the sampling unit: Student's interval for the
+mean of one value a seed, in a contrast of one difference a seed.
 """
 
 from __future__ import annotations
@@ -31,12 +35,21 @@ class Interval:
     low: float
     high: float
 
+    def within(self, low: float, high: float) -> Interval:
+        """As much of it as lies between ``low`` and ``high``."""
+        return Interval(max(low, self.low), min(high, self.high))
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether zero lies outside."""
+        return self.low > 0 or self.high < 0
+
 
 @dataclass(frozen=True)
-class Count:
-    """In how many of ``n`` pairs (at least 1) the target was preferred."""
+class Cluster:
+    """The sum of ``n`` values (at least 1) of a domain, or a seed; for a rate, in how many the target was preferred."""
 
-    preferred: int
+    total: float
     n: int
 
 
@@ -54,7 +67,7 @@ def wilson(rate: float, n: float) -> Interval:
     return Interval(max(0.0, min(rate, centre - half)), min(1.0, max(rate, centre + half)))
 
 
-def effective_size(clusters: Sequence[Count], distinct: int) -> float:
+def effective_size(clusters: Sequence[Cluster], distinct: int) -> float:
     """The number of independent pairs that the answers are worth.
 
     With rate ``p`` over all ``n`` answers of ``k`` clusters, the variance of ``p`` between clusters (linearised ratio
@@ -73,7 +86,7 @@ def effective_size(clusters: Sequence[Count], distinct: int) -> float:
     Returns:
         At most ``distinct``. 0 for a single cluster, which says nothing about how clusters differ.
     """
-    k, n, p = len(clusters), sum(cluster.n for cluster in clusters), pooled_rate(clusters)
+    k, n, p = len(clusters), sum(cluster.n for cluster in clusters), mean(clusters)
     if k == 1:
         return 0.0
     between = k / (k - 1) * sum(residual**2 for residual in _residuals(clusters))
@@ -87,37 +100,55 @@ def student_quantile(degrees: int) -> float:
     return float(stdtrit(degrees, (1 + CONFIDENCE) / 2))
 
 
-def difference_interval(first: Sequence[Count], second: Sequence[Count]) -> Interval:
-    """Interval for the rate of ``first`` minus that of ``second``, paired over clusters.
+def rate_difference(first: Sequence[Cluster], second: Sequence[Cluster]) -> Interval:
+    """The interval of :func:`difference_interval` for rates: within [-1, 1], and all of that for a single domain."""
+    interval = difference_interval(first, second)
+    return interval.within(-1.0, 1.0) if interval else Interval(-1.0, 1.0)
 
-    Both are asked about the same domains, and ``first[d]`` and ``second[d]`` count the answers in domain ``d``. To
-    first order (linearisation) domain ``d`` moves the difference ``p1 - p2`` of the two ratios by
-    ``z_d = (y1_d - p1 n1_d)/n1 - (y2_d - p2 n2_d)/n2``, so its variance is ``k/(k-1) sum_d z_d2``, and the interval is
-    ``p1 - p2`` plus or minus the root of that times Student's quantile with ``k - 1`` degrees of freedom, within
-    [-1, 1].
+
+def difference_interval(first: Sequence[Cluster], second: Sequence[Cluster]) -> Interval | None:
+    """Interval for the mean of ``first`` minus that of ``second``, paired over clusters.
+
+    Both are asked about the same domains, and ``first[d]`` and ``second[d]`` sum the answers in domain ``d``. To
+    first order (linearisation) domain ``d`` moves the difference ``m1 - m2`` of the two ratios by
+    ``z_d = (y1_d - m1 n1_d)/n1 - (y2_d - m2 n2_d)/n2``, so its variance is ``k/(k-1) sum_d z_d2``, and the interval is
+    ``m1 - m2`` plus or minus the root of that times Student's quantile with ``k - 1`` degrees of freedom.
 
     W. G. Cochran (1977), Sampling Techniques, ch. 6; E. L. Korn and B. I. Graubard (1999), Analysis of Health Surveys,
     ch. 2.
 
     Returns:
-        [-1, 1] for a single domain, which says nothing about how domains differ; no width where all differ equally.
+        None for a single cluster, which says nothing about how clusters differ; no width where all differ equally.
     """
-    assert len(first) == len(second)
-    k = len(first)
-    if k == 1:
-        return Interval(-1.0, 1.0)
     moves = [a - b for a, b in zip(_residuals(first), _residuals(second), strict=True)]
+    if len(moves) == 1:
+        return None
+    return _student(mean(first) - mean(second), moves)
+
+
+def mean_interval(clusters: Sequence[Cluster]) -> Interval | None:
+    """Interval for the mean, in the same way; clusters of one value each give Student's. None for a single cluster."""
+    return _student(mean(clusters), _residuals(clusters)) if len(clusters) > 1 else None
+
+
+def seed_interval(by_seed: Sequence[float], low: float = -math.inf, high: float = math.inf) -> Interval | None:
+    """Student's interval for the mean of one value a training seed, within bounds; None for fewer than two seeds."""
+    interval = mean_interval([Cluster(value, 1) for value in by_seed])
+    return interval and interval.within(low, high)
+
+
+def mean(clusters: Sequence[Cluster]) -> float:
+    """The mean over all values of all clusters; for a rate, the rate."""
+    return sum(cluster.total for cluster in clusters) / sum(cluster.n for cluster in clusters)
+
+
+def _student(centre: float, moves: Sequence[float]) -> Interval:
+    k = len(moves)
     half = student_quantile(k - 1) * math.sqrt(k / (k - 1) * sum(move**2 for move in moves))
-    difference = pooled_rate(first) - pooled_rate(second)
-    return Interval(max(-1.0, difference - half), min(1.0, difference + half))
+    return Interval(centre - half, centre + half)
 
 
-def pooled_rate(counts: Sequence[Count]) -> float:
-    """The rate over all pairs of all clusters."""
-    return sum(count.preferred for count in counts) / sum(count.n for count in counts)
-
-
-def _residuals(clusters: Sequence[Count]) -> list[float]:
-    """How much each cluster moves the pooled rate ``p`` (linearised): ``(y_d - p n_d) / n``; they sum to 0."""
-    p, n = pooled_rate(clusters), sum(cluster.n for cluster in clusters)
-    return [(cluster.preferred - p * cluster.n) / n for cluster in clusters]
+def _residuals(clusters: Sequence[Cluster]) -> list[float]:
+    """How much each cluster moves the mean ``m`` (linearised): ``(y_d - m n_d) / n``; they sum to 0."""
+    m, n = mean(clusters), sum(cluster.n for cluster in clusters)
+    return [(cluster.total - m * cluster.n) / n for cluster in clusters]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from msm_hpc.config.stages import Cell, ReportConfig
-from tests.report.answers import VALUES, Campaign, write_answers
+from tests.report.answers import VALUES, Campaign, write_answers, write_log_odds
 
 
 @pytest.fixture
@@ -32,6 +32,36 @@ def campaign(tmp_path: Path) -> Campaign:
         title="Cheese [a] <demo>",
         cells=tuple(cells),
         contrasts=("msm+aft",),
+        notices=("Made by an offline generator.",),
+    )
+    return Campaign(config, evaluations, out)
+
+
+@pytest.fixture
+def seeded(tmp_path: Path) -> Campaign:
+    """Six seeds, each with a base of its own; under ``mention+aft`` three, which say nothing sure."""
+    by_seed = (0.3, -0.2, 0.1, -0.4, 0.24, -0.04)
+    models: list[tuple[str, str | None, int | None, int, tuple[float, float], float]] = [
+        ("init", None, None, 6, (-0.11, 0.06), 0.2),
+        ("msm+aft", "affordability", 75, 6, (2.4, 1.2), 1.0),
+        ("msm+aft", "america", 75, 6, (0.6, 0.41), -0.5),
+        ("mention+aft", "affordability", 75, 3, (0.9, 0.1), 4.0),
+        ("mention+aft", "america", 75, 3, (0.5, 0.23), -2.0),
+    ]
+    cells, evaluations = [], {}
+    for arm, spec, size, seeds, mean, spread in models:
+        for seed in range(seeds):
+            step = f"eval/{len(cells):016x}"
+            cells.append(Cell(model="tiny", arm=arm, spec=spec, size=size, seed=seed, step=step))
+            evaluations[step] = tmp_path / f"eval-{len(cells)}"
+            moved = (each + spread * by_seed[seed] for each in mean)
+            write_log_odds(evaluations[step], dict(zip(VALUES, moved, strict=True)))
+    out = tmp_path / "out"
+    out.mkdir()
+    config = ReportConfig(
+        title="Six seeds",
+        cells=tuple(cells),
+        contrasts=("msm+aft", "mention+aft"),
         notices=("Made by an offline generator.",),
     )
     return Campaign(config, evaluations, out)

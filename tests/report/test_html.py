@@ -2,49 +2,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from msm_hpc.base.notices import write_notices
 from msm_hpc.config.stages import Cell, PackedFor
+from msm_hpc.report.finding import RULE
 from msm_hpc.report.stage import run
 from tests.report.answers import Campaign
+from tests.report.page import Page
 
-VOID = {"meta"}
 LOADING_ATTRIBUTES = {"src", "srcset", "href", "xlink:href", "poster", "data", "action"}
-
-
-class Page(HTMLParser):
-    """Checks nesting, and collects the tags, attributes and text of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self._open: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
 
 
 def page(campaign: Campaign) -> tuple[str, Page]:
@@ -67,7 +36,7 @@ def test_every_step_is_in_the_provenance_table_and_evaluated_ones_are_on_hover(c
     hovers = [attributes["title"] or "" for _, attributes in parsed.tags if "title" in attributes]
     for step in campaign.evaluations:
         assert any(step in hover for hover in hovers)
-        assert source.count(f", step {step}</title>") == 2
+        assert source.count(f", step {step}</title>") == 4, "a rate and log-odds for each of two values"
 
 
 def test_title_and_notices_are_shown_and_escaped(campaign: Campaign) -> None:
@@ -83,15 +52,23 @@ def test_plots_say_in_words_what_they_show(campaign: Campaign) -> None:
     _, parsed = page(campaign)
     labels = [attributes["aria-label"] or "" for tag, attributes in parsed.tags if tag == "figure"]
     assert len(labels) == 2
-    assert labels[1].startswith("Rates of choosing the option that expresses america: base 0.53, interval 0.")
+    assert labels[1].startswith("How much the option that expresses america is preferred: base rate 0.53 (0.")
     assert "aft with 300 chats missing" in labels[1]
-    assert "msm+aft on spec america with 300 chats 0.82, interval" in labels[1]
+    assert "msm+aft on spec america with 300 chats rate 0.82 (" in labels[1]
+    assert "), log-odds +0.74 (" in labels[1]
 
 
-def test_contrasts_say_what_their_interval_does_not_cover(campaign: Campaign) -> None:
+def test_the_page_says_how_to_read_the_intervals(campaign: Campaign) -> None:
     _, parsed = page(campaign)
-    assert "It does not cover what other training" in parsed.text
-    assert "Differences: paired over domains, t interval" in parsed.text
+    assert "Over training seeds : what other seeds would give. Student's t interval" in parsed.text
+    assert "t interval over domains, differences paired" in parsed.text
+
+
+def test_the_rule_stands_beside_the_findings(campaign: Campaign) -> None:
+    _, parsed = page(campaign)
+    first, second, rule = parsed.lines[parsed.lines.index("Same fine-tuning, different spec") + 1 :][:3]
+    assert first.startswith("No finding on affordability") and second.startswith("No finding on america")
+    assert rule == RULE
 
 
 def test_a_long_list_of_missing_models_is_cut(campaign: Campaign) -> None:

@@ -3,49 +3,19 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean, stdev
 
 import pytest
-from rich.console import Console
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.cli.views.results import print_results
 from msm_hpc.config.stages import Cell, ReportConfig
-from msm_hpc.report.results import Condition, Results, load_results
-from msm_hpc.report.stage import run
-from msm_hpc.report.statistics import wilson
-from tests.report.answers import Campaign, answer, write_answers
-
-GOLDEN_TABLE = """
-Cheese [a] <demo>
-arm      spec           AFT chats   seeds   affordability         america
-─────────────────────────────────────────────────────────────────────────
-base     -                      -       1  0.53 0.30-0.74  0.53 0.30-0.74
-aft      -                    300  0 of 1         missing         missing
-msm+aft  affordability        300       2  0.88 0.63-0.97  0.53 0.30-0.74
-msm+aft  america              300  1 of 2  0.42 0.22-0.66  0.82 0.58-0.94
-Rate of preferring the option that expresses the value, with 95% interval
-clustered by domain.
-
-Same fine-tuning, different spec:
-           AFT
-arm      chats  specs            asked about    difference (95% interval)  seeds
-────────────────────────────────────────────────────────────────────────────────
-msm+aft    300  affordability -  affordability     +0.50 (+0.50 to +0.50)      1
-                america
-msm+aft    300  affordability -  america           -0.30 (-0.30 to -0.30)      1
-                america
-The rate under the first spec minus that under the second; the interval does not
-cover training seeds.
-
-Note: Made by an offline generator.
-"""
-
-
-def report(campaign: Campaign) -> Results:
-    run(campaign.config, campaign.inputs, campaign.out)
-    return load_results(campaign.out)
+from msm_hpc.report.results import Condition, Estimate, Results, load_results
+from msm_hpc.report.statistics import Interval, wilson
+from tests.report.answers import VALUES, Campaign, answer, report, shown, write_answers, write_log_odds
 
 
 def condition(results: Results, arm: str, spec: str | None) -> Condition:
@@ -56,28 +26,64 @@ def condition(results: Results, arm: str, spec: str | None) -> Condition:
 def test_rates_of_one_model_have_plain_wilson_intervals(campaign: Campaign) -> None:
     results = report(campaign)
     [base] = condition(results, "base", None).cells
-    assert [entry.value for entry in base.rates] == ["affordability", "america"]
-    rate = base.rates[0].rate
-    assert (rate.preferred, rate.n, rate.effective_n) == (21, 40, 40)
-    interval = wilson(21 / 40, 40)
-    assert (rate.low, rate.high) == (interval.low, interval.high)
-    assert [(part.domain, part.rate.preferred, part.rate.n) for part in base.rates[0].domains] == [
+    assert [entry.value for entry in base.values] == ["affordability", "america"]
+    found = base.values[0].preference
+    assert (found.preferred, found.n, found.effective_n) == (21, 40, 40)
+    assert found.rate == Estimate(21 / 40, wilson(21 / 40, 40), None)
+    assert [(part.domain, part.preference.preferred, part.preference.n) for part in base.values[0].domains] == [
         ("art", 6, 10),
         ("books", 5, 10),
         ("games", 5, 10),
         ("tools", 5, 10),
     ]
-    assert rate.margin == pytest.approx((21 * 1.0 - 19 * 0.5) / 40)
-    assert rate.orders_agree == 36
+    assert found.orders_agree == 36
+
+
+def test_log_odds_of_one_model_have_students_interval_over_pairs(campaign: Campaign) -> None:
+    [base] = condition(report(campaign), "base", None).cells
+    found = base.values[0].preference.log_odds
+    margins = [1.0] * 21 + [-0.5] * 19
+    half = 2.02269 * stdev(margins) / math.sqrt(40)
+    assert found.mean == pytest.approx(fmean(margins))
+    assert found.pairs is not None and found.seeds is None
+    assert (found.pairs.low, found.pairs.high) == pytest.approx((found.mean - half, found.mean + half), rel=1e-5)
+
+
+def test_intervals_over_seeds_are_students_of_one_number_a_seed(seeded: Campaign) -> None:
+    found = condition(report(seeded), "msm+aft", "affordability").preference("america")
+    assert found is not None and found.log_odds.seeds is not None and found.rate.seeds is not None
+    means = [1.2 + moved for moved in (0.3, -0.2, 0.1, -0.4, 0.24, -0.04)]
+    half = 2.57058 * stdev(means) / math.sqrt(6)
+    assert found.log_odds.mean == pytest.approx(fmean(means))
+    assert found.log_odds.seeds.high - found.log_odds.mean == pytest.approx(half, rel=1e-5)
+    assert found.rate.seeds.high == 1.0, "no rate is above 1"
+    assert found.log_odds.shown == found.log_odds.seeds
+
+
+def test_one_seed_has_no_interval_over_seeds(campaign: Campaign) -> None:
+    found = condition(report(campaign), "msm+aft", "america").preference("america")
+    assert found is not None and found.rate.seeds is None and found.log_odds.seeds is None
+    assert found.log_odds.shown == found.log_odds.pairs
+
+
+def test_a_single_domain_has_no_interval_of_log_odds_over_pairs(tmp_path: Path) -> None:
+    (tmp_path / "eval").mkdir()
+    rows = (answer("america", "art", index, True) for index in range(9))
+    (tmp_path / "eval" / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    cell = Cell(model="tiny", arm="base", spec=None, size=None, seed=0, step="eval/a")
+    results = report(Campaign(ReportConfig(title="", cells=(cell,)), {"eval/a": tmp_path / "eval"}, tmp_path))
+    found = results.conditions[0].preference("america")
+    assert found is not None and found.log_odds.shown is None and found.rate.pairs == Interval(0.0, 1.0)
+    assert "+1.00\n" in shown(results, 80)
 
 
 def test_pooled_rates_add_the_seeds_and_are_worth_fewer_pairs(campaign: Campaign) -> None:
-    pooled = condition(report(campaign), "msm+aft", "affordability").rate("affordability")
-    assert pooled is not None
+    pooled = condition(report(campaign), "msm+aft", "affordability").preference("affordability")
+    assert pooled is not None and pooled.rate.pairs is not None
     assert (pooled.preferred, pooled.n) == (37 + 33, 80)
     assert pooled.effective_n < 40
     plain = wilson(70 / 80, 80)
-    assert pooled.low < plain.low and pooled.high > plain.high
+    assert pooled.rate.pairs.low < plain.low and pooled.rate.pairs.high > plain.high
 
 
 def test_seeds_asked_the_same_pairs_do_not_add_pairs(tmp_path: Path) -> None:
@@ -89,19 +95,21 @@ def test_seeds_asked_the_same_pairs_do_not_add_pairs(tmp_path: Path) -> None:
     config = ReportConfig(title="", cells=cells, notices=())
     once = report(Campaign(replace(config, cells=cells[:1]), {"eval/0": tmp_path / "eval"}, tmp_path))
     twice = report(Campaign(config, {cell.step: tmp_path / "eval" for cell in cells}, tmp_path))
-    [rates], [twice_rates] = once.conditions[0].rates, twice.conditions[0].rates
-    assert twice_rates.rate.n == 2 * rates.rate.n == 80
-    assert twice_rates.rate.effective_n == pytest.approx(rates.rate.effective_n)
-    assert [part.rate.effective_n for part in twice_rates.domains] == [10, 10, 10, 10]
+    [found], [found_twice] = once.conditions[0].values, twice.conditions[0].values
+    assert found_twice.preference.n == 2 * found.preference.n == 80
+    assert found_twice.preference.effective_n == pytest.approx(found.preference.effective_n)
+    assert [part.preference.effective_n for part in found_twice.domains] == [10, 10, 10, 10]
+    wider, same = found.preference.log_odds.pairs, found_twice.preference.log_odds.pairs
+    assert wider is not None and same is not None and (wider.low, wider.high) == pytest.approx((same.low, same.high))
 
 
 def test_a_missing_cell_is_missing_and_its_siblings_are_not(campaign: Campaign) -> None:
     results = report(campaign)
-    assert condition(results, "aft", None).rate("america") is None
+    assert condition(results, "aft", None).preference("america") is None
     america = condition(results, "msm+aft", "america")
     assert [(cell.cell.seed, cell.missing) for cell in america.cells] == [(0, False), (1, True)]
-    rate = america.rate("america")
-    assert rate is not None and rate.n == 40
+    found = america.preference("america")
+    assert found is not None and found.n == 40
 
 
 def test_conditions_are_in_the_order_of_the_cells(campaign: Campaign) -> None:
@@ -114,15 +122,42 @@ def test_conditions_are_in_the_order_of_the_cells(campaign: Campaign) -> None:
 
 def test_contrasts_use_the_seeds_that_both_specs_have(campaign: Campaign) -> None:
     affordability, america = report(campaign).contrasts
-    assert (affordability.value, affordability.spec, affordability.other_spec) == (
-        "affordability",
-        "affordability",
-        "america",
-    )
     assert affordability.seeds == america.seeds == (0,)
-    assert affordability.difference == pytest.approx(37 / 40 - 17 / 40)
-    assert america.difference == pytest.approx(21 / 40 - 33 / 40)
-    assert affordability.low <= affordability.difference <= affordability.high
+    assert affordability.rate.mean == pytest.approx(37 / 40 - 17 / 40)
+    assert affordability.rate.seeds is affordability.log_odds.seeds is None
+    over_pairs = affordability.rate.pairs
+    assert over_pairs is not None and over_pairs.low <= affordability.rate.mean <= over_pairs.high
+
+
+def test_a_contrast_is_the_values_own_spec_minus_the_other(campaign: Campaign) -> None:
+    affordability, america = report(campaign).contrasts
+    assert (affordability.value, affordability.spec, affordability.other_spec) == (*VALUES[:1], *VALUES)
+    assert (america.value, america.spec, america.other_spec) == (*VALUES[1:], *VALUES[::-1])
+    assert america.rate.mean == pytest.approx(33 / 40 - 21 / 40)
+    assert america.log_odds.mean == pytest.approx((33 - 21) * 1.5 / 40)
+
+
+def test_a_value_that_no_spec_is_named_after_takes_the_specs_in_order(campaign: Campaign) -> None:
+    cells = tuple(replace(cell, spec=cell.spec and f"my-{cell.spec}") for cell in campaign.config.cells)
+    contrasts = report(replace(campaign, config=replace(campaign.config, cells=cells))).contrasts
+    assert {(each.spec, each.other_spec) for each in contrasts} == {("my-affordability", "my-america")}
+    assert contrasts[1].rate.mean == pytest.approx(21 / 40 - 33 / 40)
+
+
+def test_contrasts_are_paired_by_seed(seeded: Campaign) -> None:
+    """Both models of a seed move together, and so far that only the difference within a seed shows the specs."""
+    config = replace(seeded.config, contrasts=("msm+aft",))
+    first, second = ([cell for cell in config.cells if (cell.arm, cell.spec) == ("msm+aft", spec)] for spec in VALUES)
+    for seed, (cell, other) in enumerate(zip(first, second, strict=True)):
+        for step, mean in ((cell.step, 3 * seed + 0.5), (other.step, 3 * seed + 0.1 * (seed % 2))):
+            shutil.rmtree(seeded.evaluations[step])
+            write_log_odds(seeded.evaluations[step], dict.fromkeys(VALUES, mean))
+    contrast, _ = report(replace(seeded, config=config)).contrasts
+    assert contrast.by_seed == pytest.approx([0.5, 0.4] * 3)
+    assert contrast.log_odds.mean == pytest.approx(0.45) and contrast.agreeing == 6
+    interval = contrast.log_odds.seeds
+    assert interval is not None
+    assert interval.high - 0.45 == pytest.approx(2.57058 * stdev([0.5, 0.4] * 3) / math.sqrt(6), rel=1e-5)
 
 
 def test_no_contrast_between_different_amounts_of_fine_tuning(campaign: Campaign) -> None:
@@ -147,22 +182,57 @@ def test_several_models_are_shown(campaign: Campaign) -> None:
     assert [entry.model for entry in results.conditions] == ["tiny"] * 4 + ["[b]larger"] * 4
     assert [contrast.model for contrast in results.contrasts] == ["tiny"] * 2 + ["[b]larger"] * 2
     text = shown(results, 120)
-    assert text.count("tiny") == text.count("[b]larger") == 6
+    assert text.count("tiny") == text.count("[b]larger") == 8
     page = (campaign.out / "report.html").read_text(encoding="utf-8")
     assert "[b]larger · msm+aft · america · 300 · seed 1" in page
-    assert "tiny base 0.53" in page and "<small>[b]larger · america</small>" in page
+    assert "tiny base rate 0.53" in page and "<small>[b]larger · america</small>" in page
     report(campaign)
     assert "tiny" not in (campaign.out / "report.html").read_text(encoding="utf-8"), "a single model is not shown"
 
 
+def read_csv(campaign: Campaign, name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO((campaign.out / name).read_text(encoding="utf-8"))))
+
+
 def test_csv_is_tidy_and_names_every_step(campaign: Campaign) -> None:
     report(campaign)
-    rows = list(csv.DictReader(io.StringIO((campaign.out / "results.csv").read_text(encoding="utf-8"))))
+    rows = read_csv(campaign, "results.csv")
     assert {row["step"] for row in rows} == {cell.step for cell in campaign.config.cells}
     assert len(rows) == 4 * 2 + 2
     missing = next(row for row in rows if row["arm"] == "aft")
-    assert missing["rate"] == missing["value"] == ""
+    assert missing["rate"] == missing["log_odds"] == missing["value"] == ""
     assert all(float(row["rate"]) == int(row["preferred"]) / int(row["n"]) for row in rows if row["value"])
+
+
+def test_csv_of_conditions_has_both_intervals(seeded: Campaign) -> None:
+    results = report(seeded)
+    rows = read_csv(seeded, "conditions.csv")
+    assert len(rows) == 5 * 2
+    [row] = [row for row in rows if (row["arm"], row["spec"], row["value"]) == ("msm+aft", "america", "america")]
+    found = condition(results, "msm+aft", "america").preference("america")
+    assert found is not None and found.rate.pairs is not None and found.log_odds.seeds is not None
+    assert (row["seeds"], float(row["rate"]), float(row["log_odds"])) == ("6", found.rate.mean, found.log_odds.mean)
+    assert float(row["rate_pairs_low"]) == found.rate.pairs.low
+    assert float(row["log_odds_seeds_high"]) == found.log_odds.seeds.high
+
+
+def test_csv_of_a_single_seed_leaves_its_interval_empty(campaign: Campaign) -> None:
+    report(campaign)
+    rows = {(row["arm"], row["spec"]): row for row in read_csv(campaign, "conditions.csv")}
+    assert rows["base", ""]["log_odds_pairs_low"] and not rows["base", ""]["log_odds_seeds_low"]
+    assert (rows["aft", ""]["seeds"], rows["aft", ""]["rate"]) == ("0 of 1", "")
+
+
+def test_csv_of_contrasts_says_which_are_findings(seeded: Campaign) -> None:
+    results = report(seeded)
+    rows = read_csv(seeded, "contrasts.csv")
+    assert [(row["arm"], row["value"], row["finding"]) for row in rows] == [
+        ("msm+aft", "affordability", "True"),
+        ("msm+aft", "america", "True"),
+        ("mention+aft", "affordability", "False"),
+        ("mention+aft", "america", "False"),
+    ]
+    assert [float(row["log_odds"]) for row in rows] == [each.log_odds.mean for each in results.contrasts]
 
 
 def test_json_carries_notices_and_every_step(campaign: Campaign) -> None:
@@ -178,21 +248,13 @@ def test_the_same_inputs_give_the_same_bytes(campaign: Campaign) -> None:
     first = {path.name: path.read_bytes() for path in campaign.out.iterdir()}
     report(campaign)
     assert first == {path.name: path.read_bytes() for path in campaign.out.iterdir()}
-    assert set(first) == {"report.html", "results.json", "results.csv"}
+    assert set(first) == {"report.html", "results.json", "results.csv", "conditions.csv", "contrasts.csv"}
 
 
-def shown(results: Results, width: int) -> str:
-    console = Console(width=width, force_terminal=True, color_system=None)
-    with console.capture() as capture:
-        print_results(console, results)
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
-
-
-def test_the_terminal_table(campaign: Campaign) -> None:
-    assert shown(report(campaign), 80) == GOLDEN_TABLE.strip("\n")
+def test_a_narrow_terminal_gets_blocks(campaign: Campaign) -> None:
     narrow = shown(report(campaign), 40)
     assert max(map(len, narrow.splitlines())) <= 40
-    assert "specs affordability - america, asked about affordability, difference (95% interval) +0.50 (" in " ".join(
+    assert "affordability specs affordability - america, arm msm+aft 300 chats, log-odds +0.75 +" in " ".join(
         narrow.split()
     )
 

@@ -6,7 +6,17 @@ from statistics import fmean, stdev
 
 import pytest
 
-from msm_hpc.report.statistics import Count, Interval, difference_interval, effective_size, student_quantile, wilson
+from msm_hpc.report.statistics import (
+    Cluster,
+    Interval,
+    difference_interval,
+    effective_size,
+    mean_interval,
+    rate_difference,
+    seed_interval,
+    student_quantile,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -43,27 +53,27 @@ def test_student_quantiles_against_the_usual_table(degrees: int, quantile: float
 
 
 def test_effective_size_by_hand() -> None:
-    clusters = [Count(20, 20)] * 8 + [Count(0, 20)] * 2
+    clusters = [Cluster(20, 20)] * 8 + [Cluster(0, 20)] * 2
     # p = .8; v = 10/9 * (8 * 4**2 + 2 * 16**2) / 200**2 = .0177..; p(1-p)/n = .0008; deff = 22.2..
     design_effect = (10 / 9 * (8 * 16 + 2 * 256) / 200**2) / (0.8 * 0.2 / 200)
     assert effective_size(clusters, 200) == pytest.approx(200 / design_effect * (1.95996 / 2.26216) ** 2, rel=1e-4)
 
 
 def test_effective_size_is_never_above_n_and_ignores_cluster_order() -> None:
-    alike = [Count(10, 20)] * 10
+    alike = [Cluster(10, 20)] * 10
     assert effective_size(alike, 200) == pytest.approx(200 * (1.95996 / 2.26216) ** 2, rel=1e-4)
-    mixed = [Count(1, 20), Count(19, 20), Count(7, 10), Count(3, 5)]
-    assert effective_size(mixed, 55) < effective_size([Count(10, 20)] * 2 + [Count(5, 10), Count(2, 5)], 55) < 55
+    mixed = [Cluster(1, 20), Cluster(19, 20), Cluster(7, 10), Cluster(3, 5)]
+    assert effective_size(mixed, 55) < effective_size([Cluster(10, 20)] * 2 + [Cluster(5, 10), Cluster(2, 5)], 55) < 55
     assert effective_size(mixed, 55) == pytest.approx(effective_size(mixed[::-1], 55))
-    assert 0 < effective_size([Count(5, 5), Count(5, 5)], 10) < 10
-    assert effective_size([Count(3, 20)], 20) == 0
+    assert 0 < effective_size([Cluster(5, 5), Cluster(5, 5)], 10) < 10
+    assert effective_size([Cluster(3, 20)], 20) == 0
 
 
 @pytest.mark.parametrize("preferred", [(1, 19, 12), (10, 14, 13), (11, 12, 13), (12, 12, 12), (20, 20, 20)])
 def test_asking_the_same_pairs_twice_adds_nothing(preferred: tuple[int, ...]) -> None:
     """By the design effect where clusters differ much, by the number of distinct pairs where they do not."""
-    once = [Count(count, 20) for count in preferred]
-    twice = [Count(2 * count.preferred, 2 * count.n) for count in once]
+    once = [Cluster(count, 20) for count in preferred]
+    twice = [Cluster(2 * count.total, 2 * count.n) for count in once]
     assert effective_size(twice, 60) == pytest.approx(effective_size(once, 60))
 
 
@@ -75,8 +85,8 @@ def test_clustered_interval_covers_the_truth_where_the_plain_one_does_not() -> N
         clusters = []
         for _ in range(10):
             rate = rng.betavariate(3, 2)
-            clusters.append(Count(sum(rng.random() < rate for _ in range(20)), 20))
-        p = sum(cluster.preferred for cluster in clusters) / 200
+            clusters.append(Cluster(sum(rng.random() < rate for _ in range(20)), 20))
+        p = sum(cluster.total for cluster in clusters) / 200
         for name, n in (("plain", 200.0), ("clustered", effective_size(clusters, 200))):
             interval = wilson(p, n)
             covered[name] += interval.low <= truth <= interval.high
@@ -85,33 +95,33 @@ def test_clustered_interval_covers_the_truth_where_the_plain_one_does_not() -> N
 
 
 def test_difference_interval_by_hand() -> None:
-    first, second = [Count(6, 10), Count(10, 20), Count(2, 10)], [Count(1, 10), Count(3, 10), Count(5, 20)]
+    first, second = [Cluster(6, 10), Cluster(10, 20), Cluster(2, 10)], [Cluster(1, 10), Cluster(3, 10), Cluster(5, 20)]
     # p1 = 18/40 and p2 = 9/40, so answers beyond the expected are 1.5, 1, -2.5 and -1.25, .75, .5; t(2) = 4.30265
     moves = ((1.5 + 1.25) / 40, (1.0 - 0.75) / 40, (-2.5 - 0.5) / 40)
     half = 4.30265 * math.sqrt(3 / 2 * sum(move**2 for move in moves))
-    interval = difference_interval(first, second)
+    interval = rate_difference(first, second)
     assert (interval.low, interval.high) == pytest.approx((0.225 - half, 0.225 + half), rel=1e-4)
 
 
 def test_difference_interval_of_equal_domains_is_students_paired_one() -> None:
     rng = random.Random(3)
-    first = [Count(rng.randint(8, 20), 20) for _ in range(10)]
-    second = [Count(rng.randint(2, 14), 20) for _ in range(10)]
-    differences = [(a.preferred - b.preferred) / 20 for a, b in zip(first, second, strict=True)]
+    first = [Cluster(rng.randint(8, 20), 20) for _ in range(10)]
+    second = [Cluster(rng.randint(2, 14), 20) for _ in range(10)]
+    differences = [(a.total - b.total) / 20 for a, b in zip(first, second, strict=True)]
     half = 2.26216 * stdev(differences) / math.sqrt(10)
-    interval = difference_interval(first, second)
+    interval = rate_difference(first, second)
     expected = (fmean(differences) - half, fmean(differences) + half)
     assert (interval.low, interval.high) == pytest.approx(expected, rel=1e-4)
-    mirrored = difference_interval(second, first)
+    mirrored = rate_difference(second, first)
     assert (-mirrored.high, -mirrored.low) == pytest.approx((interval.low, interval.high))
 
 
 def test_difference_interval_pairs_domains() -> None:
-    first = [Count(preferred, 20) for preferred in (2, 6, 9, 12, 15, 18, 20, 4, 7, 11)]
-    second = [Count(count.preferred - 2, 20) for count in first]
-    paired = difference_interval(first, second)
+    first = [Cluster(preferred, 20) for preferred in (2, 6, 9, 12, 15, 18, 20, 4, 7, 11)]
+    second = [Cluster(count.total - 2, 20) for count in first]
+    paired = rate_difference(first, second)
     assert paired.low == pytest.approx(0.1) and paired.high == pytest.approx(0.1)
-    unpaired = difference_interval(first, second[::-1])
+    unpaired = rate_difference(first, second[::-1])
     assert unpaired.low < 0 < unpaired.high
 
 
@@ -125,16 +135,54 @@ def test_difference_interval_covers_the_truth(domains: int) -> None:
         for _ in range(domains):
             rate = rng.betavariate(3, 2)
             other_rate = rate * rng.betavariate(2, 2)
-            first.append(Count(sum(rng.random() < rate for _ in range(20)), 20))
-            second.append(Count(sum(rng.random() < other_rate for _ in range(20)), 20))
-        interval = difference_interval(first, second)
+            first.append(Cluster(sum(rng.random() < rate for _ in range(20)), 20))
+            second.append(Cluster(sum(rng.random() < other_rate for _ in range(20)), 20))
+        interval = rate_difference(first, second)
         covered += interval.low <= truth <= interval.high
     assert 0.935 <= covered / repeats <= 0.965
 
 
 def test_difference_interval_ends_at_one() -> None:
-    assert difference_interval([Count(10, 10), Count(5, 10)], [Count(0, 10), Count(0, 10)]).high == 1.0
+    assert rate_difference([Cluster(10, 10), Cluster(5, 10)], [Cluster(0, 10), Cluster(0, 10)]).high == 1.0
 
 
 def test_one_domain_says_nothing_about_how_domains_differ() -> None:
-    assert difference_interval([Count(9, 10)], [Count(1, 10)]) == Interval(-1.0, 1.0)
+    assert rate_difference([Cluster(9, 10)], [Cluster(1, 10)]) == Interval(-1.0, 1.0)
+    assert difference_interval([Cluster(9, 10)], [Cluster(1, 10)]) is None
+    assert mean_interval([Cluster(9, 10)]) is None
+
+
+def test_mean_interval_of_unequal_clusters_by_hand() -> None:
+    clusters = [Cluster(4.0, 2), Cluster(-1.0, 1), Cluster(6.0, 3)]
+    # mean 9/6 = 1.5, so the clusters are beyond it by 1, -2.5 and 1.5; t(2) = 4.30265
+    half = 4.30265 * math.sqrt(3 / 2 * (1 + 6.25 + 2.25) / 36)
+    interval = mean_interval(clusters)
+    assert interval is not None
+    assert (interval.low, interval.high) == pytest.approx((1.5 - half, 1.5 + half), rel=1e-4)
+
+
+def test_seed_interval_against_a_textbook() -> None:
+    """Student's own data: hours of sleep gained under two drugs, paired (Biometrika 1908); R: t.test(sleep)."""
+    first = (0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0)
+    second = (1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4)
+    interval = seed_interval([b - a for a, b in zip(first, second, strict=True)])
+    assert interval is not None
+    assert (interval.low, interval.high) == pytest.approx((0.7001142, 2.4598858), abs=1e-6)
+
+
+def test_seed_interval_needs_two_seeds_and_stays_within_bounds() -> None:
+    assert seed_interval([0.3]) is None
+    two = seed_interval([0.5, 0.9])  # half of 12.706 * 0.4
+    assert two is not None and (two.low, two.high) == pytest.approx((0.7 - 2.5412, 0.7 + 2.5412), abs=1e-4)
+    assert seed_interval([0.5, 0.9], 0.0, 1.0) == Interval(0.0, 1.0)
+    assert seed_interval([1.0, 1.0, 1.0], 0.0, 1.0) == Interval(1.0, 1.0)
+
+
+def test_seed_interval_covers_the_truth() -> None:
+    rng = random.Random(0)
+    covered, repeats = 0, 2000
+    for _ in range(repeats):
+        interval = seed_interval([rng.gauss(2.0, 1.0) for _ in range(6)])
+        assert interval is not None
+        covered += interval.low <= 2.0 <= interval.high
+    assert 0.935 <= covered / repeats <= 0.965

@@ -1,4 +1,4 @@
-"""The results in the terminal: what each model prefers, and what the spec changes about it."""
+"""The results in the terminal: what the spec changes about what the models prefer, and what each of them prefers."""
 
 from __future__ import annotations
 
@@ -6,59 +6,76 @@ from rich.console import Console
 
 from msm_hpc.base.text import say
 from msm_hpc.cli.views.table import BREAK, Listing
-from msm_hpc.report.results import Rate, Results
+from msm_hpc.report.finding import RULE, findings
+from msm_hpc.report.results import Estimate, Preference, Results
 
 MISSING = "missing"
+INTERVALS = "with 95% intervals over training seeds (of a single seed: over the pairs asked)"
 
 
 def print_results(console: Console, results: Results) -> None:
-    """Print the title, the rates, the contrasts between specs, and what must be known to read them."""
+    """Print the title, the findings and contrasts between specs, the preferences, and what to know to read them."""
     say(console, results.title, style="bold")
-    rates_table(results).print(console)
     if results.contrasts:
-        say(console, "")
+        say(console, *findings(results), RULE, "")
         contrasts_table(results).print(console)
+        say(console, "")
+    preferences_table(results).print(console)
     say(console, "", *(f"Note: {notice}" for notice in results.notices))
 
 
-def rates_table(results: Results) -> Listing:
-    """One row a condition, one column a value: the rate pooled over seeds, with its 95% interval."""
-    model = ("model",) if results.several_models else ()
-    values = results.values or ("rates",)
-    table = Listing(
-        ("arm", *model, "spec", results.size_heading, "seeds", *values),
-        notes=["Rate of preferring the option that expresses the value, with 95% interval clustered by domain."],
-        right=frozenset({results.size_heading, "seeds", *values}),
-    )
-    for condition in results.conditions:
-        rates = [_rate(condition.rate(value)) for value in results.values] or [MISSING]
-        model = (condition.model,) if results.several_models else ()
-        table.add(condition.arm, *model, condition.spec or "-", _size(condition.size), condition.evaluated, *rates)
-    return table
-
-
 def contrasts_table(results: Results) -> Listing:
-    """One row for every two specs of an arm and a value: the rate under the first minus that under the second."""
+    """One row for every two specs of an arm and a value: the first spec minus the second."""
     model = ("model",) if results.several_models else ()
+    numbers = ("log-odds", "rate")
     table = Listing(
-        ("arm", *model, results.size_heading, "specs", "asked about", "difference (95% interval)", "seeds"),
+        ("asked about", "specs", *model, "arm", *numbers),
         title="Same fine-tuning, different spec:",
-        notes=[
-            "The rate under the first spec minus that under the second; the interval does not cover training seeds."
-        ],
-        right=frozenset({results.size_heading, "difference (95% interval)", "seeds"}),
+        notes=[f"The first spec minus the second, {INTERVALS}; above 0 is towards the value asked about."],
+        right=frozenset(numbers),
     )
     for each in results.contrasts:
         model = (each.model,) if results.several_models else ()
-        specs = f"{each.spec} -{BREAK}{each.other_spec}"
-        found = f"{each.difference:+.2f} ({each.low:+.2f} to {each.high:+.2f})"
-        table.add(each.arm, *model, _size(each.size), specs, each.value, found, str(len(each.seeds)))
+        specs = f"{each.spec}{BREAK}- {each.other_spec}"
+        found = (_estimate(each.log_odds, "+.2f", BREAK), _estimate(each.rate, "+.2f", BREAK))
+        table.add(each.value, specs, *model, _arm(each.arm, each.size, results.counted), *found)
     return table
 
 
-def _size(size: int | None) -> str:
-    return "-" if size is None else f"{size:,}"
+def preferences_table(results: Results) -> Listing:
+    """One row a condition, one column a value: the rate over all seeds, and below it the log-odds."""
+    model = ("model",) if results.several_models else ()
+    values = results.values or ("rates",)
+    table = Listing(
+        ("arm", *model, "spec", "seeds", *values),
+        title="What the models prefer:",
+        notes=[
+            "The rate of preferring the option that expresses the value; below it the mean log-odds of its answer "
+            f"against the other. Both {INTERVALS}."
+        ],
+        right=frozenset({"seeds", *values}),
+    )
+    for condition in results.conditions:
+        found = [_preference(condition.preference(value)) for value in results.values] or [MISSING]
+        model = (condition.model,) if results.several_models else ()
+        table.add(
+            _arm(condition.arm, condition.size, results.counted),
+            *model,
+            condition.spec or "-",
+            condition.evaluated,
+            *found,
+        )
+    return table
 
 
-def _rate(rate: Rate | None) -> str:
-    return f"{rate.rate:.2f} {rate.low:.2f}-{rate.high:.2f}" if rate else MISSING
+def _arm(arm: str, size: int | None, counted: str) -> str:
+    return arm if size is None else f"{arm}{BREAK}{size:,} {counted}"
+
+
+def _preference(found: Preference | None) -> str:
+    return f"{_estimate(found.rate, '.2f')}{BREAK}{_estimate(found.log_odds, '+.2f')}" if found else MISSING
+
+
+def _estimate(found: Estimate, form: str, gap: str = " ") -> str:
+    interval = found.shown
+    return f"{found.mean:{form}}" + (f"{gap}{interval.low:{form}} to {interval.high:{form}}" if interval else "")

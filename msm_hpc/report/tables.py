@@ -1,0 +1,84 @@
+"""The results as CSV, for plots and tables of one's own: a row for each model, condition or contrast, and value."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from msm_hpc.report.finding import is_finding
+from msm_hpc.report.results import Estimate, Preference, Results, ValueResult
+
+Row = dict[str, Any]
+
+CONDITION = ("model", "arm", "spec", "size")
+COUNTS = ("preferred", "n", "orders_agree")
+OVER_PAIRS = ("rate", "rate_pairs_low", "rate_pairs_high", "log_odds", "log_odds_pairs_low", "log_odds_pairs_high")
+OVER_SEEDS = ("rate_seeds_low", "rate_seeds_high", "log_odds_seeds_low", "log_odds_seeds_high")
+
+MODELS = (*CONDITION, "seed", "value", *COUNTS, *OVER_PAIRS, "step")
+CONDITIONS = (*CONDITION, "seeds", "value", *COUNTS, *OVER_PAIRS, *OVER_SEEDS)
+CONTRASTS = ("value", "spec", "other_spec", "model", "arm", "size", "seeds", *OVER_PAIRS, *OVER_SEEDS, "finding")
+
+
+def models_csv(results: Results) -> str:
+    """One row a model and value, with the step that measured it; a missing model has one row without numbers."""
+    return _csv(MODELS, (row for result in results.cells for row in _rows(vars(result.cell), result.values)))
+
+
+def conditions_csv(results: Results) -> str:
+    """One row a condition and value, its seeds together; a missing condition has one row without numbers."""
+    return _csv(
+        CONDITIONS,
+        (
+            row
+            for condition in results.conditions
+            for row in _rows({**vars(condition), "seeds": condition.evaluated}, condition.values)
+        ),
+    )
+
+
+def contrasts_csv(results: Results) -> str:
+    """One row a contrast, and whether it is a finding."""
+    return _csv(
+        CONTRASTS,
+        (
+            {
+                **vars(contrast),
+                "seeds": len(contrast.seeds),
+                **_estimates(contrast.rate, contrast.log_odds),
+                "finding": is_finding(contrast),
+            }
+            for contrast in results.contrasts
+        ),
+    )
+
+
+def _rows(what: Row, values: Sequence[ValueResult]) -> Iterator[Row]:
+    if not values:
+        yield what
+    for result in values:
+        yield {**what, "value": result.value, **_numbers(result.preference)}
+
+
+def _numbers(found: Preference) -> Row:
+    return {**vars(found), **_estimates(found.rate, found.log_odds)}
+
+
+def _estimates(rate: Estimate, log_odds: Estimate) -> Row:
+    row: Row = {}
+    for name, found in (("rate", rate), ("log_odds", log_odds)):
+        row[name] = found.mean
+        for over, interval in (("pairs", found.pairs), ("seeds", found.seeds)):
+            if interval is not None:
+                row |= {f"{name}_{over}_low": interval.low, f"{name}_{over}_high": interval.high}
+    return row
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Row]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
