@@ -12,10 +12,10 @@ from msm_hpc.store.store import Store
 
 
 class Clock:
-    """A lower bound of the time left, from how long steps of each kind have taken on this store.
+    """A lower bound of the time left, from how long steps of each stage have taken on this store.
 
     A running step's own progress says how much of it is left. Slots are taken to stay as busy as they are now, and
-    steps of a kind that has not been seen yet to take as long as those of the others.
+    steps of a stage that has not been seen yet to take as long as those of the shortest.
     """
 
     def __init__(self, store: Store) -> None:
@@ -46,12 +46,12 @@ class Clock:
             step = state.steps[identity]
             attempts = self._store.of(step).attempts()
             if attempts and attempts[-1].end:
-                self._seconds[step.kind].append(attempts[-1].seconds)
+                self._seconds[step.stage].append(attempts[-1].seconds)
             self._measured.add(identity)
 
     def _expected(self, state: RunState, identity: str) -> float:
-        kind = state.steps[identity].kind
-        return fmean(self._seconds.get(kind) or [second for kinds in self._seconds.values() for second in kinds])
+        means = {stage: fmean(seconds) for stage, seconds in self._seconds.items()}
+        return means.get(state.steps[identity].stage, min(means.values()))
 
     def _rest(self, state: RunState, identity: str) -> float:
         ran = time.monotonic() - self._started[identity]
