@@ -24,7 +24,7 @@ def test_what_was_skipped_and_what_was_too_long_is_counted(tmp_path: Path) -> No
     out = store.of(pack.inputs["shards"]["instruction"]).out
     assert left_out(graph, store) == (
         f"instruction: 1 of 62 rows were skipped; {out} lists them (rejected.jsonl)",
-        "instruction: 1 of 61 chats are longer than sequence_length 128 and were left out",
+        "instruction: 1 of 61 chats are longer than sequence_length 96 and were left out",
     )
     (out / "manifest.json").unlink()
     assert len(left_out(graph, store)) == 1
