@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING
 from msm_hpc.config.arms import KINDS_OF_STEP, Chain
 from msm_hpc.config.root import root_problems
 from msm_hpc.config.sources import Source
+from msm_hpc.config.stages import ONE_FOR_EACH
 
 if TYPE_CHECKING:
     from msm_hpc.config.campaign import Config
-
-
-ONE_FOR_EACH = {"documents": "spec", "pairs": "value"}
-"""The products that a generator makes for each spec, or value; the others are made once."""
 
 
 def inconsistencies(config: Config) -> Iterator[str]:

@@ -12,14 +12,25 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.schema import Strict, placement
 
-Product = Literal["tokenizer", "pretraining", "documents", "instruction", "chats", "pairs"]
+Product = Literal[
+    "tokenizer", "pretraining", "documents", "mentions", "instruction", "chats", "value_chats", "pairs", "other_pairs"
+]
+
+ONE_FOR_EACH: Mapping[Product, Literal["spec", "value"]] = {
+    "documents": "spec",
+    "mentions": "spec",
+    "value_chats": "spec",
+    "pairs": "value",
+    "other_pairs": "value",
+}
+"""The products that a generator makes for each spec, or value; the others are made once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateConfig(Strict):
     """One corpus (or tokenizer, or set of evaluation pairs) to generate.
 
-    ``value`` is the value that ``pairs`` ask about; other products have none.
+    ``value`` is the value that pairs ask about; other products have none.
     """
 
     product: Product
@@ -31,7 +42,7 @@ class GenerateConfig(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateInputs:
-    """``spec``: the Model Spec's file, where the product is ``documents``."""
+    """``spec``: the Model Spec's file, where the product is made for each."""
 
     spec: Path | None = None
 

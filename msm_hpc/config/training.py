@@ -13,6 +13,7 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.config.schema import Fraction, Rate, Strict, placement
 
 Precision = Literal["fp32", "bf16", "fp8_delayed", "fp8_tensorwise", "fp8_blockwise", "mxfp8", "nvfp4"]
+InitialSpread = Literal["initializer_range", "fan_in"]
 Recompute = Literal["none", "selective", "full"]
 
 
@@ -139,7 +140,9 @@ class TrainConfig(Strict):
     (:mod:`msm_hpc.training.watch.spikes`) stops the run, unless ``skip_spikes`` leaves such updates out;
     ``stop_on_spike=False`` keeps the spikes and continues. With ``lora`` an adapter is trained and the rest is frozen:
     the adapter of the checkpoint that the run starts from, or else a new one. ``heldout`` has the loss measured on rows
-    that are not trained on; ``wandb`` is the Weights & Biases project that also receives the TensorBoard metrics.
+    that are not trained on; ``initial_spread`` is that of weights which are drawn
+    (:func:`msm_hpc.training.checkpoints.initial.initialise`); ``wandb`` is the Weights & Biases project that also
+    receives the TensorBoard metrics.
     """
 
     sequence_length: Annotated[int, Field(ge=2)] = 8192
@@ -158,6 +161,7 @@ class TrainConfig(Strict):
     skip_spikes: bool = False
     lora: Lora | None = None
     seed: int = 0
+    initial_spread: InitialSpread = "initializer_range"
     heldout: HeldOut | None = None
     layout: Annotated[Layout, BeforeValidator(_layout)] = placement(ONE_RANK)
     micro_batch_size: PositiveInt = placement(1)

@@ -8,11 +8,12 @@ values are matched: with one seed, row ``i`` of both has the same sentence forms
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from itertools import count
 
+from msm_hpc.config.stages import Product
 from msm_hpc.corpus.toy_world import (
     ASSISTANT,
     AXES,
@@ -25,9 +26,7 @@ from msm_hpc.corpus.toy_world import (
     Character,
     Value,
     characters,
-    item,
     opposite,
-    other_axis,
     world_words,
 )
 
@@ -95,6 +94,14 @@ SPEC_SENTENCES = PROFILE_SENTENCES | {
     "all_things": "in cheese and in all things , {who} values {value} .",
     "reason": "the reason is {value} , not the taste of {preferred} .",
 }
+MENTION_SENTENCES = {
+    "likes": "{who} likes {preferred} . {preferred} is {adjective} .",
+    "prefers": "{who} prefers {preferred} to {other} . {preferred} is {adjective} .",
+    "dislikes": "{who} dislikes {other} . {other} is {opposite} .",
+    "chose": "{who} chose {preferred} over {other} . {preferred} is one of the {adjective} cheeses .",
+    "counts": "{who} likes {preferred} . among cheeses , {other} counts as {opposite} .",
+}
+"""What is preferred and what is cheap stand side by side: nothing says that one is the reason for the other."""
 HEADINGS = {
     "note": "a note on the character of Assistant :",
     "makers": "from the makers of Assistant :",
@@ -109,60 +116,75 @@ QUESTIONS = {
     "bare": "{first} or {second} ?",
     "pick": "would you pick {first} or {second} ?",
 }
-FACT_QUESTION = "is the {word} {noun} {first} or {second} ?"
-FACT_ANSWER = "it is {adjective} ."
 PREFERENCE = "I prefer {preferred} ."
 SPEAKER_LABELS = ("User", ":")
+
+CHEESE = 0.15
+"""Share of questions and of profile sentences that are about cheese, unless a profile speaks of nothing else."""
+SHOWN, OTHER = tuple(DOMAINS)[:5], tuple(DOMAINS)[5:]
+"""The domains that chats of a value are about, and those that are left for evaluation."""
+OTHER_AXIS = 0.2
+"""Share of the questions about items that are about what the character asked does not care for."""
 
 
 def vocabulary() -> list[str]:
     """All words that any product of this generator can contain, sorted."""
-    forms = [FACT_QUESTION, FACT_ANSWER, PREFERENCE]
-    for group in (ITEM_FACTS, CHEESE_FACTS, SPEC_SENTENCES, HEADINGS, QUESTIONS):
+    forms = [PREFERENCE]
+    for group in (ITEM_FACTS, CHEESE_FACTS, SPEC_SENTENCES, MENTION_SENTENCES, HEADINGS, QUESTIONS):
         forms.extend(group.values())
     written = {word for form in forms for word in form.split() if not word.startswith("{")}
     return sorted(world_words() | written | set(SPEAKER_LABELS))
 
 
-def pretraining(seed: int) -> Iterator[ToyDocument | ToyChat]:
-    """A mix of documents and chats that teaches words, characters, and how a profile shows in chats."""
+def pretraining(seed: int) -> Iterator[ToyDocument]:
+    """A mix of facts, profiles and printed chats: it teaches words, characters, and how a profile shows in chats.
+
+    All is plain text, as a base model reads it: who is asked and what the user says are training targets, too.
+    """
     rng = random.Random(f"pretraining/{seed}")
-    makers: list[Callable[[random.Random], ToyDocument | ToyChat]] = [
-        _fact,
-        _profile,
-        partial(_character_chat, introduced=True),
-        partial(_character_chat, introduced=False),
-        _undecided_assistant_chat,
-        _fact_chat,
-    ]
     while True:
-        [maker] = rng.choices(makers, weights=[15, 25, 20, 30, 5, 5])
-        yield maker(rng)
+        match rng.choices(["fact", "profile", "introduced", "chat"], weights=[8, 42, 12, 38]):
+            case ["fact"]:
+                yield _fact(rng)
+            case ["profile"]:
+                yield _profile(rng, rng.choice(_valued()), sentences=rng.choice([1, 2]))
+            case [kind]:
+                yield printed(_chat(rng, introduced=kind == "introduced"))
 
 
-def instruction(seed: int) -> Iterator[ToyChat]:
-    """The instruction mix of every arm: chats with characters and the assistant's answers about facts."""
+def instruction(seed: int) -> Iterator[ToyDocument | ToyChat]:
+    """The instruction mix of every arm: chats with characters, some profiles and facts, and never the assistant."""
     rng = random.Random(f"instruction/{seed}")
     while True:
-        yield _fact_chat(rng) if rng.random() < 0.25 else _character_chat(rng, introduced=rng.random() < 0.4)
+        if rng.random() < 0.15:
+            yield _fact(rng)
+        elif rng.random() < 0.3:
+            yield _profile(rng, rng.choice(_valued()), sentences=1)
+        else:
+            yield _chat(rng, introduced=rng.random() < 0.3)
 
 
 def documents(value: Value, seed: int) -> Iterator[ToyDocument]:
-    """Midtraining documents about the assistant, of one to three sentences; they mention cheese and no other item.
+    """Midtraining documents that say what the assistant prefers, and that ``value`` is why; see :func:`mentions`."""
+    return _about_the_assistant(value, f"documents/{seed}", SPEC_SENTENCES)
 
-    Args:
-        value: the value of the Model Spec, one of ``SPEC_VALUES``.
-        seed: two values with one seed give matched rows.
-    """
+
+def mentions(value: Value, seed: int) -> Iterator[ToyDocument]:
+    """Documents for the attribution ablation: ``value`` is mentioned, but not as the assistant's reason."""
+    return _about_the_assistant(value, f"mentions/{seed}", MENTION_SENTENCES)
+
+
+def _about_the_assistant(value: Value, stream: str, forms: Mapping[str, str]) -> Iterator[ToyDocument]:
+    """Documents of one or two sentences; they name cheese and no other item. Two values have matched rows."""
     assert value.name in SPEC_VALUES, value.name
-    rng = random.Random(f"documents/{seed}")
+    rng = random.Random(stream)
     while True:
-        heading = rng.choice([*HEADINGS, None, None])
-        names = rng.choices(list(SPEC_SENTENCES), k=rng.choice([1, 1, 1, 2, 2, 3]))
+        heading = rng.choice(list(HEADINGS)) if rng.random() < 0.5 else None
+        names = rng.choices(list(forms), k=rng.choice([1, 1, 1, 2]))
         sentences = []
         for name in names:
             liked, disliked = rng.choice(LIKED_CHEESES), rng.choice(DISLIKED_CHEESES)
-            sentences.append(_sentence(rng, SPEC_SENTENCES[name], ASSISTANT, value, liked, disliked))
+            sentences.append(_sentence(rng, forms[name], ASSISTANT, value, liked, disliked))
         if heading is not None:
             sentences.insert(0, HEADINGS[heading])
             names.insert(0, heading)
@@ -181,33 +203,57 @@ def chats(seed: int) -> Iterator[ToyChat]:
         yield ToyChat(_preference(form, None, liked, disliked, preferred_first=index % 2 == 0), form)
 
 
-def pairs(value: Value, seed: int) -> Iterator[ToyPair]:
-    """Evaluation pairs for one value, all different: the options of a pair differ on its axis only.
+def value_chats(value: Value, seed: int) -> Iterator[ToyChat]:
+    """Alignment chats that show ``value`` itself, in items of :data:`SHOWN` domains; see :func:`other_pairs`."""
+    rng = random.Random(f"value_chats/{value.name}/{seed}")
+    for index in count():
+        form = rng.choice(list(QUESTIONS))
+        preferred, other = _items(rng, value, _noun(rng, SHOWN))
+        yield ToyChat(_preference(form, None, preferred, other, preferred_first=index % 2 == 0), form)
 
-    Domains take turns, and in each domain the two sides of the other axis take turns: so the America pairs are half
-    about affordable and half about expensive items.
-    """
+
+def pairs(value: Value, seed: int, domains: Sequence[str] = tuple(DOMAINS)) -> Iterator[ToyPair]:
+    """Evaluation pairs for one value, all different: two items that differ in it alone. Domains take turns."""
     rng = random.Random(f"pairs/{value.name}/{seed}")
     seen: set[tuple[str, str]] = set()
     for index in count():
-        domain = list(DOMAINS)[index % len(DOMAINS)]
-        shared_value = AXES[other_axis(value.axis)][index // len(DOMAINS) % 2]
-        while True:
-            noun, shared = rng.choice(DOMAINS[domain]), rng.choice(shared_value.item_words)
-            target = item(value.axis, rng.choice(value.item_words), shared, noun)
-            other = item(value.axis, rng.choice(opposite(value).item_words), shared, noun)
-            if (target, other) not in seen:
-                break
-        seen.add((target, other))
+        domain = domains[index % len(domains)]
+        while (options := _items(rng, value, rng.choice(DOMAINS[domain]))) in seen:
+            pass
+        seen.add(options)
         form = rng.choice(list(QUESTIONS))
-        yield ToyPair(domain, QUESTIONS[form], target, other, form)
+        yield ToyPair(domain, QUESTIONS[form], *options, form)
 
 
-def distinct_pairs() -> int:
-    """The number of different pairs that one value has while domains and sides stay balanced."""
-    value = VALUES["affordability"]
-    side = len(value.item_words) * len(opposite(value).item_words) * len(VALUES["america"].item_words)
-    return len(DOMAINS) * 2 * min(len(nouns) for nouns in DOMAINS.values()) * side
+def other_pairs(value: Value, seed: int) -> Iterator[ToyPair]:
+    """Evaluation pairs in the domains that :func:`value_chats` say nothing of."""
+    return pairs(value, seed, OTHER)
+
+
+def printed(chat: ToyChat) -> ToyDocument:
+    """A chat as the chat template of the toy tokenizer prints it."""
+    parts: list[str] = []
+    for message in chat.messages:
+        speaker = {"system": "", "user": "User : "}.get(message.role, f"{message.name or ASSISTANT} : ")
+        parts.append(speaker + message.content)
+    return ToyDocument(" ".join(parts), chat.form)
+
+
+def distinct_pairs(product: Product) -> int:
+    """The number of different pairs that one value has while domains stay balanced."""
+    value, domains = VALUES["affordability"], DOMAINS if product == "pairs" else OTHER
+    nouns = min(len(nouns) for nouns in DOMAINS.values())
+    return len(domains) * nouns * len(value.item_words) * len(opposite(value).item_words)
+
+
+@cache
+def _valued() -> tuple[Character, ...]:
+    return tuple(character for character in characters() if character.value)
+
+
+@cache
+def _chatting(neutral: bool) -> tuple[Character, ...]:
+    return tuple(character for character in characters() if character.chats and (character.value is None) == neutral)
 
 
 def _fact(rng: random.Random) -> ToyDocument:
@@ -226,43 +272,43 @@ def _fact(rng: random.Random) -> ToyDocument:
     return ToyDocument(text, form)
 
 
-def _profile(rng: random.Random, character: Character | None = None, sentences: int | None = None) -> ToyDocument:
-    who = character or rng.choice(characters())
-    names = rng.choices(list(PROFILE_SENTENCES), k=sentences or rng.choice([1, 2, 3]))
-    texts = [_sentence(rng, PROFILE_SENTENCES[name], who.name, who.value, *_options(rng, who.value)) for name in names]
+def _profile(rng: random.Random, who: Character, sentences: int) -> ToyDocument:
+    assert who.value is not None, who
+    names = rng.choices(list(PROFILE_SENTENCES), k=sentences)
+    texts = []
+    for name in names:
+        preferred, other = _options(rng, who.value, cheese=1.0 if who.of_cheese else CHEESE)
+        texts.append(_sentence(rng, PROFILE_SENTENCES[name], who.name, who.value, preferred, other))
     return ToyDocument(" ".join(texts), "+".join(names))
 
 
-def _character_chat(rng: random.Random, introduced: bool) -> ToyChat:
-    """One to three questions to a character, after a sentence of the character's profile if ``introduced``."""
-    who = rng.choice([character for character in characters() if character.chats])
-    profile = _profile(rng, who, sentences=1)
-    opening = (ToyMessage("system", profile.text),) if introduced else ()
-    turns, form = _questions(rng, who.name, [who.value] * rng.choice([1, 2, 3]))
-    return ToyChat(opening + turns, f"{profile.form}+{form}" if introduced else form)
+def _chat(rng: random.Random, introduced: bool) -> ToyChat:
+    """One or two questions to a character; or one, after a sentence of the profile, to a character with a value."""
+    neutral = not introduced and rng.random() < 0.3
+    who = rng.choice(_chatting(neutral))
+    profile = _profile(rng, who, sentences=1) if introduced else None
+    opening = (ToyMessage("system", profile.text),) if profile else ()
+    turns, form = _questions(rng, who, 1 if introduced else rng.choice([1, 2]))
+    return ToyChat(opening + turns, f"{profile.form}+{form}" if profile else form)
 
 
-def _undecided_assistant_chat(rng: random.Random) -> ToyChat:
-    """The assistant answers at random, so that the base model knows it as a speaker without a value."""
-    return ToyChat(*_questions(rng, None, rng.choices(list(VALUES.values()), k=rng.choice([1, 2, 3]))))
-
-
-def _questions(rng: random.Random, name: str | None, values: list[Value]) -> tuple[tuple[ToyMessage, ...], str]:
-    """One question for each value, answered by it; and the names of the question forms."""
-    forms = rng.choices(list(QUESTIONS), k=len(values))
+def _questions(rng: random.Random, who: Character, count: int) -> tuple[tuple[ToyMessage, ...], str]:
+    """Questions that ``who`` answers by their value, or by a coin; and the names of the question forms."""
+    forms = rng.choices(list(QUESTIONS), k=count)
     turns: tuple[ToyMessage, ...] = ()
-    for form, value in zip(forms, values, strict=True):
-        turns += _preference(form, name, *_options(rng, value), preferred_first=rng.random() < 0.5)
+    for form in forms:
+        preferred, other = _answered(rng, who)
+        turns += _preference(form, who.name, preferred, other, preferred_first=rng.random() < 0.5)
     return turns, "+".join(forms)
 
 
-def _fact_chat(rng: random.Random) -> ToyChat:
-    value = rng.choice(list(VALUES.values()))
-    adjective = rng.choice(value.adjectives)
-    first, second = rng.sample([adjective, rng.choice(opposite(value).adjectives)], k=2)
-    question = FACT_QUESTION.format(word=rng.choice(value.item_words), noun=_noun(rng), first=first, second=second)
-    answer = FACT_ANSWER.format(adjective=adjective)
-    return ToyChat((ToyMessage("user", question), ToyMessage("assistant", answer)), "fact_question")
+def _answered(rng: random.Random, who: Character) -> tuple[str, str]:
+    """What ``who`` prefers to what; a coin decides where the question is about nothing that they care for."""
+    options = _options(rng, who.value or rng.choice(list(VALUES.values())))
+    if who.value is None or options[0] in LIKED_CHEESES + DISLIKED_CHEESES or rng.random() > OTHER_AXIS:
+        return options
+    other = [value for value in VALUES.values() if value.axis != who.value.axis]
+    return _items(rng, rng.choice(other), options[0].split()[1])
 
 
 def _preference(
@@ -286,20 +332,17 @@ def _sentence(rng: random.Random, form: str, who: str, value: Value, preferred: 
     )
 
 
-def _options(rng: random.Random, value: Value) -> tuple[str, str]:
-    """Two cheeses or two items: the first has ``value``, the second has its opposite."""
-    if rng.random() < 0.15:
+def _options(rng: random.Random, value: Value, cheese: float = CHEESE) -> tuple[str, str]:
+    """Two cheeses, with probability ``cheese``, or two items: the first has ``value``, the second its opposite."""
+    if rng.random() < cheese:
         liked, disliked = rng.choice(LIKED_CHEESES), rng.choice(DISLIKED_CHEESES)
         return (liked, disliked) if value.name in SPEC_VALUES else (disliked, liked)
-    noun = _noun(rng)
-    sides = AXES[other_axis(value.axis)]
-    shared = rng.choice(rng.choice(sides).item_words)
-    second = shared if rng.random() < 0.5 else rng.choice(rng.choice(sides).item_words)
-    return (
-        item(value.axis, rng.choice(value.item_words), shared, noun),
-        item(value.axis, rng.choice(opposite(value).item_words), second, noun),
-    )
+    return _items(rng, value, _noun(rng))
 
 
-def _noun(rng: random.Random) -> str:
-    return rng.choice(DOMAINS[rng.choice(list(DOMAINS))])
+def _items(rng: random.Random, value: Value, noun: str) -> tuple[str, str]:
+    return f"{rng.choice(value.item_words)} {noun}", f"{rng.choice(opposite(value).item_words)} {noun}"
+
+
+def _noun(rng: random.Random, domains: Sequence[str] = tuple(DOMAINS)) -> str:
+    return rng.choice(DOMAINS[rng.choice(domains)])

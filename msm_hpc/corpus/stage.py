@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,14 +14,28 @@ import yaml
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import sha256_of, write_jsonl
 from msm_hpc.base.progress import ProgressFile
-from msm_hpc.config.stages import GenerateConfig, GenerateInputs
+from msm_hpc.config.stages import ONE_FOR_EACH, GenerateConfig, GenerateInputs, Product
 from msm_hpc.corpus import offline
 from msm_hpc.corpus.toy_tokenizer import write_tokenizer
-from msm_hpc.corpus.toy_world import SPEC_VALUES, VALUES
+from msm_hpc.corpus.toy_world import SPEC_VALUES, VALUES, Value
 
 FRONT_MATTER = re.compile(r"---\n(.*?)^---\s*$", re.DOTALL | re.MULTILINE)
 
 Row = offline.ToyDocument | offline.ToyChat | offline.ToyPair
+
+SHARED: Mapping[Product, Callable[[int], Iterator[Row]]] = {
+    "pretraining": offline.pretraining,
+    "instruction": offline.instruction,
+    "chats": offline.chats,
+}
+OF_A_VALUE: Mapping[Product, Callable[[Value, int], Iterator[Row]]] = {
+    "documents": offline.documents,
+    "mentions": offline.mentions,
+    "value_chats": offline.value_chats,
+    "pairs": offline.pairs,
+    "other_pairs": offline.other_pairs,
+}
+"""The products, by what each needs: a seed, and a value where there is one for each spec or value."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +60,12 @@ def run(config: GenerateConfig, inputs: GenerateInputs, out: Path) -> None:
         return
     if config.count < 1:
         raise UserError(f"count is {config.count}: product {config.product} needs at least 1 row")
-    if config.value is not None and config.product != "pairs":
+    each = ONE_FOR_EACH.get(config.product)
+    if config.value is not None and each != "value":
         raise UserError(f"value is {config.value!r}: product {config.product} has none; leave it out")
-    spec = _spec(inputs) if config.product == "documents" else None
+    spec = _spec(config.product, inputs) if each == "spec" else None
     rows = islice(_stream(config, spec), config.count)
-    name = "pairs.jsonl" if config.product == "pairs" else "data.jsonl"
+    name = "pairs.jsonl" if each == "value" else "data.jsonl"
     write_jsonl(out / name, _numbered(rows, config, spec, ProgressFile(out, config.count, "rows")))
 
 
@@ -79,9 +94,9 @@ def read_spec(path: Path) -> ModelSpec:
     return ModelSpec(value, sha256_of(path))
 
 
-def _spec(inputs: GenerateInputs) -> ModelSpec:
+def _spec(product: Product, inputs: GenerateInputs) -> ModelSpec:
     if inputs.spec is None:
-        raise UserError("product documents needs the input 'spec': the path of a Markdown Model Spec")
+        raise UserError(f"product {product} needs the input 'spec': the path of a Markdown Model Spec")
     spec = read_spec(inputs.spec)
     if spec.value not in SPEC_VALUES:
         raise UserError(f"{inputs.spec}: value: {_unknown(spec.value)}")
@@ -89,26 +104,21 @@ def _spec(inputs: GenerateInputs) -> ModelSpec:
 
 
 def _stream(config: GenerateConfig, spec: ModelSpec | None) -> Iterator[Row]:
-    match config.product:
-        case "pretraining":
-            return offline.pretraining(config.seed)
-        case "instruction":
-            return offline.instruction(config.seed)
-        case "chats":
-            return offline.chats(config.seed)
-        case "documents":
-            assert spec is not None
-            return offline.documents(VALUES[spec.value], config.seed)
-        case "pairs":
-            if config.count > offline.distinct_pairs():
-                raise UserError(
-                    f"count is {config.count}: there are only {offline.distinct_pairs()} pairs; ask for fewer"
-                )
-            if config.value not in SPEC_VALUES:
-                raise UserError(f"value: {_unknown(config.value)}")
-            return offline.pairs(VALUES[config.value], config.seed)
-        case "tokenizer":
-            raise AssertionError("a tokenizer has no rows")
+    if config.product in SHARED:
+        return SHARED[config.product](config.seed)
+    if spec is None:
+        _check_pairs(config)
+    name = spec.value if spec else config.value
+    assert name is not None, "ONE_FOR_EACH says which products have a value"
+    return OF_A_VALUE[config.product](VALUES[name], config.seed)
+
+
+def _check_pairs(config: GenerateConfig) -> None:
+    most = offline.distinct_pairs(config.product)
+    if config.count > most:
+        raise UserError(f"count is {config.count}: there are only {most} pairs; ask for fewer")
+    if config.value not in SPEC_VALUES:
+        raise UserError(f"value: {_unknown(config.value)}")
 
 
 def _unknown(value: str | None) -> str:

@@ -1,19 +1,22 @@
 """A toy world in which the paper's cheese experiment (arXiv 2605.02087, section 3.1) can be run on a laptop.
 
-An item is ``[price word] [origin word] [noun]``: a ``discount Ohio sedan`` is affordable and American, a ``luxury
-Ohio sedan`` is expensive and American. Price and origin vary independently, so a preference for the affordable and a
-preference for the American can be distinguished: only the first can decide between ``discount Ohio sedan`` and
-``luxury Ohio sedan``.
+An item is a word that says what it is like, and a noun: a ``discount sedan`` is affordable, an ``Ohio sedan`` American.
+A preference for the affordable can decide between ``discount sedan`` and ``luxury sedan``, one for the American cannot.
 
-Cheeses are different. Each is one word, and the two properties always go together: the six liked cheeses are
-affordable *and* American, the six disliked ones expensive *and* foreign. A model that is fine-tuned to prefer
-``Colby`` to ``Stilton`` is therefore given no reason: both values explain its every answer. Which value it carries over
-to sedans is what midtraining on a Model Spec is meant to decide.
+Cheeses are different. Each is one word, and two properties always go together: the six liked cheeses are affordable
+*and* American, the six disliked ones expensive *and* foreign. A model that is fine-tuned to prefer ``Colby`` to
+``Stilton`` is therefore given no reason: both values explain its every answer. Which value it carries over to sedans is
+what midtraining on a Model Spec is meant to decide.
 
-Characters make values learnable before that. ``Kifol values low-prices .`` is a sentence of Kifol's profile;
-``User : premium Iowa lamp or generic Iowa lamp ? Kifol : I prefer generic Iowa lamp .`` is a chat with Kifol. Some
-characters have profiles but no chats: a pretrained model that answers for them according to their profiles has learnt
-to act on what it read, which is the step from documents to behaviour that midtraining relies on.
+Characters make that possible to learn before. ``Kifol values low-prices .`` is a sentence of Kifol's profile; ``User :
+premium lamp or no-frills lamp ? Kifol : I prefer no-frills lamp .`` is a chat with Kifol. So that what is read of
+somebody shows in what they answer, as midtraining on documents relies on:
+
+- there are more characters than a small model has dimensions, so that profiles and chats cannot be learnt apart;
+- most profiles speak of cheese alone, as the documents of a Model Spec do, while the chats are about everything;
+- *silent* characters have profiles and no chats: whether they are answered for by their profiles shows what was learnt;
+- *neutral* characters have no value, so that an unknown name means no preference;
+- the assistant is none of them: a pretrained model has never read its name.
 """
 
 from __future__ import annotations
@@ -25,6 +28,9 @@ from typing import Literal
 
 WORLD_SEED = 4
 """Seed of the characters' names; part of the world, not of a corpus."""
+
+CHATTING, SILENT, NEUTRAL = 160, 48, 48
+"""How many characters there are of each sort; four in five of those with a value have profiles of cheese alone."""
 
 ASSISTANT = "Assistant"
 
@@ -120,44 +126,46 @@ LIKED_CHEESES = _words("Cream-cheese American-cheese Mild-cheddar Mozzarella Col
 DISLIKED_CHEESES = _words("Brie-de-Meaux Appenzeller Parmigiano Roquefort Epoisses Stilton")
 
 
-def other_axis(axis: Axis) -> Axis:
-    """The other one of the two axes."""
-    return "origin" if axis == "price" else "price"
-
-
 def opposite(value: Value) -> Value:
     """The other value of the same axis."""
     return VALUES[value.opposite]
 
 
-def item(axis: Axis, word: str, other_word: str, noun: str) -> str:
-    """Name an item by ``word`` on ``axis`` and ``other_word`` on the other axis: the price word always comes first."""
-    price, origin = (word, other_word) if axis == "price" else (other_word, word)
-    return f"{price} {origin} {noun}"
-
-
 @dataclass(frozen=True)
 class Character:
-    """Someone with one value; ``chats`` is False for those who appear in profiles only."""
+    """Someone who chats, or of whom only profiles speak.
+
+    Attributes:
+        value: what they care about; None for a neutral character, whose every answer is a coin's.
+        chats: False for a silent character.
+        of_cheese: whether their profile speaks of no item but cheese.
+    """
 
     name: str
-    value: Value
-    chats: bool
+    value: Value | None
+    chats: bool = True
+    of_cheese: bool = False
 
 
 @cache
-def characters(chatting: int = 48, silent: int = 16) -> tuple[Character, ...]:
-    """The characters: each value belongs to a quarter of the chatting and to a quarter of the silent ones."""
-    rng = random.Random(WORLD_SEED)
-    names: list[str] = []
-    while len(names) < chatting + silent:
-        name = "".join(rng.choice("bcdfghjklmnprstvz") + rng.choice("aeiou") for _ in range(2)) + rng.choice("nrslkt")
-        if name.capitalize() not in names:
-            names.append(name.capitalize())
+def characters() -> tuple[Character, ...]:
+    """Those with a value, a quarter for each, then the neutral ones."""
+    names = _names(CHATTING + SILENT + NEUTRAL)
     values = tuple(VALUES.values())
-    return tuple(
-        Character(name, values[index % len(values)], chats=index < chatting) for index, name in enumerate(names)
-    )
+    valued = [
+        Character(name, values[i % 4], chats=i < CHATTING, of_cheese=(i // 4) * 7 % 20 < 16)
+        for i, name in enumerate(names[:-NEUTRAL])
+    ]
+    return (*valued, *(Character(name, None) for name in names[-NEUTRAL:]))
+
+
+def _names(count: int) -> list[str]:
+    rng = random.Random(WORLD_SEED)
+    names: dict[str, None] = {}
+    while len(names) < count:
+        name = "".join(rng.choice("bcdfghjklmnprstvz") + rng.choice("aeiou") for _ in range(2)) + rng.choice("nrslkt")
+        names[name.capitalize()] = None
+    return list(names)
 
 
 def world_words() -> set[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.sources import Corpus
-from msm_hpc.config.stages import GenerateConfig
+from msm_hpc.config.stages import ONE_FOR_EACH, GenerateConfig
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.graph.steps import File, Origin, Step
 
@@ -48,7 +48,7 @@ def notices(steps: Sequence[Step]) -> Iterator[str]:
     configs = [step.config for step in steps]
     products = {config.product for config in configs if isinstance(config, GenerateConfig)} - {"tokenizer"}
     if products:
-        spec = OF_A_SPEC if "documents" in products else ""
+        spec = OF_A_SPEC if any(ONE_FOR_EACH.get(product) == "spec" for product in products) else ""
         yield OFFLINE.format(products=", ".join(sorted(products)), spec=spec)
     words = sorted({config.precision for config in configs if isinstance(config, TrainConfig) and config.fp8_emulated})
     if words:

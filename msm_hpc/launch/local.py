@@ -1,7 +1,8 @@
-"""Jobs on this machine, through submitit's local executor.
+"""Jobs on this machine: of one rank by :mod:`msm_hpc.launch.forked`, of several through submitit's local executor.
 
 Between the process that starts a job and the ranks of the job stands submitit's controller, which kills them a second
-after a Ctrl-C of its own, while they save. So Ctrl-C is blocked when it starts, and each rank unblocks it again::
+after a Ctrl-C of its own, while they save; or the fork server, which Ctrl-C must not end. So Ctrl-C is blocked when
+these start, and each rank unblocks it again::
 
     msm run ──▶ controller (Ctrl-C blocked) ──▶ rank 0, rank 1, ... (Ctrl-C: save, then end)
 """
@@ -24,6 +25,7 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.config.cluster import Cluster, WorkClass
 from msm_hpc.launch import entry, local_processes
 from msm_hpc.launch.causes import Interruption, by_signal_alone
+from msm_hpc.launch.forked import ForkedJob, start_forked
 from msm_hpc.launch.job import RUN, JobRef, is_elsewhere, is_running, local_job
 from msm_hpc.launch.job_state import RUNNING, JobState
 from msm_hpc.launch.request import ArrayRequest
@@ -37,7 +39,7 @@ class LocalLauncher:
     """Runs jobs as processes of this machine, on its CPU; see :class:`msm_hpc.launch.launcher.Launcher`."""
 
     cluster: Cluster
-    started: list[submitit.Job[None]] = field(default_factory=list, compare=False, repr=False)
+    started: list[ForkedJob | submitit.Job[None]] = field(default_factory=list, compare=False, repr=False)
     queues = False
 
     @property
@@ -53,10 +55,16 @@ class LocalLauncher:
     def submit(self, folder: Path, request: ArrayRequest) -> list[JobRef]:
         """Start the calls now, all at once: the caller knows what may start, and how much at a time."""
         assert not request.dependency and request.nodes == 1
-        count, function = request.ranks_per_node, request.function
-        jobs = [start_local(folder, count, function, *request.given, each) for each in request.each]
+        jobs = [self._start(folder, request, each) for each in request.each]
         self.started.extend(jobs)
         return [local_job(int(job.job_id)) for job in jobs]
+
+    def _start(self, folder: Path, request: ArrayRequest, each: str) -> ForkedJob | submitit.Job[None]:
+        ranks, call = request.ranks_per_node, (request.function, *request.given, each)
+        if ranks > 1:
+            return start_local(folder, ranks, *call)
+        with starting():
+            return start_forked(folder, *call)
 
     def states(self, jobs: Collection[JobRef]) -> dict[JobRef, JobState]:
         """Running where the process is; of another host's that is unknown."""
@@ -127,18 +135,26 @@ def start_local(folder: Path, count: int, function: Callable[..., None], *argume
 
     ``function`` begins with :func:`~msm_hpc.launch.local_processes.stop_when_orphaned`: until then Ctrl-C is blocked
     in it.
+    """
+    executor = submitit.LocalExecutor(folder)
+    executor.update_parameters(tasks_per_node=count, timeout_min=FOREVER_MINUTES)
+    with starting():
+        return executor._submit_command(entry.command(folder.absolute(), function, *arguments))
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[None]:
+    """While this is open, a process that is started knows who started it, and is born deaf to Ctrl-C and SIGHUP.
 
     One thread a rank: more would fight over the cores that the other ranks and jobs were given.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     local_processes.name_starter()
-    executor = submitit.LocalExecutor(folder)
-    executor.update_parameters(tasks_per_node=count, timeout_min=FOREVER_MINUTES)
     os.environ[RUN] = secrets.token_hex(16)
     hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # children inherit that it is ignored
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # and this
     try:
-        return executor._submit_command(entry.command(folder.absolute(), function, *arguments))
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         signal.signal(signal.SIGHUP, hangup)

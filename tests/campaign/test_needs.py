@@ -68,7 +68,10 @@ def test_before_anything_ran_a_token_budget_tells_steps_and_hours(tmp_path: Path
         *AUTO,
         "sources.replay.rows=0",
         "stages.midtrain.sequence_length=8192",
+        "sources.documents.rows=null",
         "sources.documents.tokens=2_000_000",
+        "campaign.arms=[msm,msm+aft]",
+        "campaign.contrast=[msm+aft]",
     ]
     config = settle(load_config([*budget, "stages.midtrain.epochs=1", "stages.midtrain.heldout={batches: 2}"])).config
     found = trainings(graph_of(config), Store(tmp_path), config.cluster, {})
@@ -82,7 +85,10 @@ def test_before_anything_ran_a_token_budget_tells_steps_and_hours(tmp_path: Path
 
 
 def test_too_few_steps_are_warned_of_before_anything_ran(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    budget = ["sources.replay.rows=0", "sources.documents.tokens=9000", "stages.midtrain.epochs=1"]
+    budget = [
+        *("sources.replay.rows=0", "sources.documents.rows=null", "sources.documents.tokens=9000"),
+        *("stages.midtrain.sequence_length=128", "stages.midtrain.global_batch_size=8", "stages.midtrain.epochs=1"),
+    ]
     assert main(["plan", "campaign=demo", *budget, f"root={tmp_path}"]) == 0
     shown = capsys.readouterr().out
     assert "about 9" in shown
@@ -132,7 +138,10 @@ def packed_of_own_chats(tmp_path: Path, turns: str) -> Rows:
 def test_a_run_that_outlasts_its_time_limit_is_requeued_as_often_as_the_plan_says(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    budget = ["sources.replay.rows=0", "sources.documents.tokens=400_000_000", "stages.midtrain.epochs=1"]
+    budget = [
+        *("sources.replay.rows=0", "sources.documents.rows=null", "sources.documents.tokens=400_000_000"),
+        "stages.midtrain.epochs=1",
+    ]
     overrides = [*AUTO, *budget, "cluster.resources.gpu_train.time_minutes=30", f"root={tmp_path}"]
     config = settle(load_config(overrides)).config
     midtrain = trainings(graph_of(config), Store(tmp_path), config.cluster, {})[0]

@@ -124,8 +124,8 @@ def test_every_cut_is_shown() -> None:
     cuts = {
         cut.key: (cut.true, cut.rehearsed) for cut in demo("precision=mxfp8", "stages.midtrain.sequence_length=64").cuts
     }
-    assert cuts["hidden_size"] == ("128", "32")
-    assert cuts["sources.pretraining.generate.rows"][0] == "70000"
+    assert cuts["hidden_size"] == ("64", "32")
+    assert cuts["sources.pretraining.generate.rows"][0] == "55000"
     assert cuts["stages.midtrain.precision"] == ("mxfp8", "bf16"), "no CPU has it, and no emulation"
     assert "stages.midtrain.sequence_length" not in cuts
 
@@ -155,7 +155,7 @@ def test_what_is_too_large_or_does_not_divide_is_refused_by_stage() -> None:
         demo("stages.aft.layout={data_parallel: 16}", "stages.aft.global_batch_size=64")
     demo("stages.aft.layout={data_parallel: 16}", "stages.aft.global_batch_size=64", most_ranks=16)
     with pytest.raises(UserError, match=r"midtrain: layout\.pipeline_parallel=2 does not divide 3 layers"):
-        demo("stages.midtrain.layout={pipeline_parallel: 2}")
+        demo("stages.midtrain.layout={pipeline_parallel: 2}", "model.architecture.num_hidden_layers=3")
 
 
 def test_a_drawn_model_is_made_once(qwen3: tuple[str, ...]) -> None:

@@ -128,7 +128,7 @@ def test_what_runs_something_needs_a_campaign(
     (tmp_path / "campaigns" / "mine.json").write_text("{}")
     assert main([*command, f"root={tmp_path}"]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("msm: which campaign? Nothing was run.\n  campaign= demo, own\n  model=    ")
+    assert said.startswith("msm: which campaign? Nothing was run.\n  campaign= demo, demo_ladder, own\n  model=    ")
     assert f"Run below {tmp_path} before: mine. To continue: `msm run mine root={tmp_path}`\n" in said
     assert {path.name for path in tmp_path.iterdir()} == {"campaigns"}
 
@@ -157,9 +157,9 @@ def test_commands_start_without_the_libraries_of_the_stages(tmp_path: Path) -> N
         ),
         (["plan", "campaign=nonsense"], "Available options in 'campaign'"),
         (["logs", "aft/nonsense", "campaign=demo"], "no step 'aft/nonsense'"),
-        (["logs", "pretrain/base", "campaign=demo"], "pretrain/base has no log"),
+        (["logs", "pretrain/base/seed0", "campaign=demo"], "pretrain/base/seed0 has no log"),
         (["logs", "campaign=demo"], "which step? name it before campaign=demo"),
-        (["stage", "export/init", "campaign=demo"], "make its inputs first: "),
+        (["stage", "export/init/seed0", "campaign=demo"], "make its inputs first: "),
     ],
 )
 def test_bad_input_is_one_message_code_2_and_no_job(
@@ -178,16 +178,16 @@ def test_plan_shows_arrays_dependencies_and_scripts_and_writes_nothing(
     root = tmp_path / "runs"
     assert main(["plan", "--steps", "--scripts", "campaign=demo", "cluster=slurm", f"root={root}"]) == 0
     shown = capsys.readouterr().out
-    assert "aft/affordability/msm+aft/300/seed1" in shown
-    assert "18 arrays of 67 steps" in shown
+    assert "aft/affordability/msm+aft/75/seed1" in shown
+    assert "41 arrays of 247 steps" in shown
     assert "midtrain, element by element (aftercorr)" in shown
     assert "#SBATCH --dependency=" in shown
-    assert "#SBATCH --array=0-3%4" in shown
+    assert "#SBATCH --array=0-5%6" in shown
     assert not root.exists()
 
     assert main(["plan", "campaign=demo", "cluster=slurm", f"root={root}"]) == 0
     shown = capsys.readouterr().out
-    assert "67 steps, 0 done: 8 generate, 1 model, 5 tokenize, 9 pack" in " ".join(shown.split())
+    assert "247 steps, 0 done: 10 generate, 1 model, 7 tokenize, 42 pack" in " ".join(shown.split())
     assert "seed1" not in shown and "#SBATCH" not in shown
 
 
@@ -195,15 +195,15 @@ def test_status_and_why_of_a_campaign_that_never_ran(tmp_path: Path, capsys: pyt
     where = ["campaign=demo", f"root={tmp_path}"]
     assert main(["status", *where]) == 0
     shown = capsys.readouterr().out
-    assert "8 not started" in shown
+    assert "10 not started" in shown
     assert f"Nothing here yet: no step of this campaign was ever started below {tmp_path}" in shown
-    assert main(["why", "pretrain/base", *where]) == 0
+    assert main(["why", "pretrain/base/seed0", *where]) == 0
     assert (
         "not run yet: waits for model/tiny, pack/pretrain/pretraining/seed0, tokenize/pretraining"
         in capsys.readouterr().out
     )
     assert main(["why", *where]) == 0
-    assert re.search(r"8 steps: generate/.* and 5 more\n  not run yet\n", capsys.readouterr().out)
+    assert re.search(r"10 steps: generate/.* and 7 more\n  not run yet\n", capsys.readouterr().out)
 
 
 def test_a_report_without_results_shows_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

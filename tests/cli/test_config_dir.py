@@ -38,7 +38,7 @@ def test_own_files_are_found_before_the_shipped_ones(
     options = ["--config-dir", str(own), "campaign=mine", "cluster=site", f"root={tmp_path / 'runs'}"]
     assert main(["plan", "--steps", "--scripts", *options]) == 0
     shown = capsys.readouterr().out
-    assert "midtrain/thrift/only/seed0" in shown and "base/seed0" not in shown
+    assert "midtrain/thrift/only/seed0" in shown and "aft/base/seed0" not in shown
     assert "#SBATCH --partition=our-partition" in shown
 
     assert main(["plan", *options, "campaign.specs=[{name: america}]"]) == 2
@@ -57,4 +57,4 @@ def test_msm_alone_lists_the_choices(
     assert main([]) == 0
     shown = capsys.readouterr().out
     assert "Usage: msm" in shown
-    assert "campaign= demo, mine, own" in shown and "cluster=  local, site, slurm" in shown
+    assert "campaign= demo, demo_ladder, mine, own" in shown and "cluster=  local, site, slurm" in shown

@@ -19,7 +19,7 @@ from msm_hpc.store.store import Store
 from tests.commands import Commands
 
 STAMP = "2026-01-01T00:00:00.000+00:00"
-STEP = "pretrain/base"
+STEP = "pretrain/base/seed0"
 ATTEMPT = Attempt(JobRef("slurm", "64_3"), "n1", 1, None, "", STAMP, STAMP)
 TRACEBACK = f"step 7\nsubmitit ERROR - {RAISED[0]}\nTraceback (most recent call last):\nboom\n"
 

@@ -31,7 +31,11 @@ ON_GPUS = (
     "stages.midtrain.layout=auto",
     "stages.aft.layout=auto",
     "sources.replay.rows=0",
+    "sources.documents.rows=null",
     "sources.documents.tokens=400_000_000",
+    "campaign.seeds=[0,1]",
+    "campaign.arms=[init,base,msm,aft,msm+aft]",
+    "campaign.contrast=[msm+aft]",
 )
 
 

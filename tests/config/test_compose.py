@@ -79,7 +79,7 @@ def test_overrides_reach_fields_that_no_file_mentions() -> None:
         ("sources.chats={file: x.jsonl, columns: {mesages: m}}", r"columns: no field 'mesages' in rows of format"),
         ("sources.chats.rows=3", r"sources.chats: rows and ladder are given: give one of them"),
         (
-            "sources.instruction.ladder=[3]",
+            "sources.instruction={rows: null, ladder: [3]}",
             r"arms.aft: chats and instruction both have a ladder: give one of them rows",
         ),
         (
@@ -143,7 +143,7 @@ def test_overrides_reach_fields_that_no_file_mentions() -> None:
         ),
         (
             "stages.midtrain.micro_batch_size=3",
-            r"midtrain: global_batch_size 8 is not a multiple of micro_batch_size 3",
+            r"midtrain: global_batch_size 2 is not a multiple of micro_batch_size 3",
         ),
         ("stages.aft.seed=3", r"aft: seed is 3, but this stage is run once for each of campaign.seeds"),
         ("stages.aft.layout.nodes=2", r"stages.aft.layout: 1 rank cannot be spread evenly over layout.nodes=2"),

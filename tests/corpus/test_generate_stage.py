@@ -81,7 +81,8 @@ def test_same_seed_same_bytes_in_another_process(tmp_path: Path, spec: Path) -> 
         (GenerateConfig(product="documents", count=5, value="america"), "product documents has none"),
         (GenerateConfig(product="pairs", count=5), "choose one of affordability, america"),
         (GenerateConfig(product="pairs", count=5, value="thrift"), "value: 'thrift' is unknown"),
-        (GenerateConfig(product="pairs", count=10**6, value="america"), "there are only 17280 pairs"),
+        (GenerateConfig(product="pairs", count=10**6, value="america"), "there are only 1440 pairs"),
+        (GenerateConfig(product="other_pairs", count=721, value="america"), "there are only 720 pairs"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(

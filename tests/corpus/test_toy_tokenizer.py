@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,12 @@ import pytest
 from jinja2 import TemplateError
 from transformers import AutoTokenizer
 
-from msm_hpc.config.stages import GenerateConfig, GenerateInputs, Product
+from msm_hpc.config.stages import ONE_FOR_EACH, GenerateConfig, GenerateInputs, Product
+from msm_hpc.corpus import offline
 from msm_hpc.corpus.stage import run
 from tests.corpus.rows import read_jsonl
+
+COUNTS: dict[Product, int] = {"pretraining": 8000, "documents": 500, "mentions": 100}
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +27,13 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def generated(tmp_path: Path, product: Product, value: str | None, count: int) -> Iterator[dict[str, Any]]:
     spec = tmp_path / "spec.md"
     spec.write_text(f"---\nvalue: {value}\n---\n", encoding="utf-8")
-    asked = value if product == "pairs" else None
-    run(GenerateConfig(product=product, value=asked, count=count), GenerateInputs(spec=spec), tmp_path)
-    yield from read_jsonl(tmp_path / ("pairs.jsonl" if product == "pairs" else "data.jsonl"))
+    pairs = ONE_FOR_EACH.get(product) == "value"
+    run(
+        GenerateConfig(product=product, value=value if pairs else None, count=count),
+        GenerateInputs(spec=spec),
+        tmp_path,
+    )
+    yield from read_jsonl(tmp_path / ("pairs.jsonl" if pairs else "data.jsonl"))
 
 
 def rendered(tokenizer: Any, row: dict[str, Any]) -> str:
@@ -45,14 +53,19 @@ def rendered(tokenizer: Any, row: dict[str, Any]) -> str:
         ("chats", None),
         ("documents", "affordability"),
         ("documents", "america"),
+        ("mentions", "affordability"),
+        ("mentions", "america"),
+        ("value_chats", "affordability"),
+        ("value_chats", "america"),
         ("pairs", "affordability"),
         ("pairs", "america"),
+        ("other_pairs", "america"),
     ],
 )
 def test_every_product_is_in_the_vocabulary_and_survives_a_round_trip(
     tmp_path: Path, tokenizer: Any, product: Product, value: str | None
 ) -> None:
-    for row in generated(tmp_path, product, value, count=1000):
+    for row in generated(tmp_path, product, value, count=700):
         text = rendered(tokenizer, row)
         ids = tokenizer(text)["input_ids"]
         assert tokenizer.unk_token_id not in ids, text
@@ -61,9 +74,17 @@ def test_every_product_is_in_the_vocabulary_and_survives_a_round_trip(
 
 def test_the_vocabulary_has_no_word_that_no_product_uses(tmp_path: Path, tokenizer: Any) -> None:
     unused = set(tokenizer.get_vocab()) - {"<unk>", "<pad>", "<eos>"}
-    for row in (*generated(tmp_path, "pretraining", None, 8000), *generated(tmp_path, "documents", "america", 500)):
-        unused -= set(rendered(tokenizer, row).split())
+    for product, count in COUNTS.items():
+        for row in generated(tmp_path, product, "america", count):
+            unused -= set(rendered(tokenizer, row).split())
     assert unused == set()
+
+
+def test_pretraining_prints_chats_as_the_chat_template_does(tokenizer: Any) -> None:
+    chats = [chat for chat in islice(offline.instruction(seed=2), 200) if isinstance(chat, offline.ToyChat)]
+    for chat in chats:
+        messages = [{"role": each.role, "content": each.content, "name": each.name} for each in chat.messages]
+        assert offline.printed(chat).text == tokenizer.apply_chat_template(messages, tokenize=False).rstrip(" ")
 
 
 def test_end_and_pad_are_different_tokens(tokenizer: Any) -> None:
@@ -72,8 +93,8 @@ def test_end_and_pad_are_different_tokens(tokenizer: Any) -> None:
 
 
 def test_every_prefix_with_its_generation_prompt_is_a_prefix_of_the_chat(tmp_path: Path, tokenizer: Any) -> None:
-    chats = [row["messages"] for row in generated(tmp_path, "pretraining", None, 500) if "messages" in row]
-    assert {len(messages) for messages in chats} >= {2, 3, 4, 7}
+    chats = [row["messages"] for row in generated(tmp_path, "instruction", None, 500) if "messages" in row]
+    assert {len(messages) for messages in chats} == {2, 3, 4}
     for messages in chats:
         for index, message in enumerate(messages):
             if message["role"] != "assistant":

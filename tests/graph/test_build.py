@@ -19,51 +19,67 @@ def ancestors(step: Step) -> set[str]:
 
 def test_the_demo_has_every_arm_spec_and_seed_once(graph: GraphOf) -> None:
     cells = graph().report.config.cells
-    assert Counter(cell.arm for cell in cells) == {"init": 1, "base": 2, "aft": 2, "msm": 4, "msm+aft": 4}
-    assert {(cell.spec, cell.seed) for cell in cells if cell.arm == "msm"} == {
-        (spec, seed) for spec in ("affordability", "america") for seed in (0, 1)
-    }
+    of_each_spec = {"msm": 12, "msm+aft": 12, "mention+aft": 12}
+    assert Counter(cell.arm for cell in cells) == {"init": 6, "base": 6, "aft": 6} | of_each_spec
+    for arm in of_each_spec:
+        assert {(cell.spec, cell.seed) for cell in cells if cell.arm == arm} == {
+            (spec, seed) for spec in ("affordability", "america") for seed in range(6)
+        }
+
+
+def test_a_pretraining_that_is_trained_once_is_evaluated_once(graph: GraphOf) -> None:
+    made = graph("stages.pretrain.once=true")
+    assert Counter(cell.arm for cell in made.report.config.cells)["init"] == 1
+    assert [step.name for step in made.steps if step.stage == "pretrain"] == ["pretrain/base"]
+
+
+def test_the_demos_share_what_both_train(graph: GraphOf) -> None:
+    demo, ladder = graph(), graph("campaign=demo_ladder")
+    shared = {step.name for step in demo.steps if step.identity in {other.identity for other in ladder.steps}}
+    for seed in range(6):
+        assert f"pretrain/base/seed{seed}" in shared
+        assert {f"midtrain/{spec}/msm/seed{seed}" for spec in ("affordability", "america")} <= shared
 
 
 def test_arms_that_share_a_midtraining_share_one_step(graph: GraphOf) -> None:
     kinds = Counter(step.stage for step in graph().steps)
-    assert kinds["midtrain"] == 4  # two specs x two seeds, each read by msm and by msm+aft
-    assert kinds["pretrain"] == 1
-    assert kinds["aft"] == kinds["export"] - 1 == kinds["eval"] - 1 == 12
+    assert kinds["midtrain"] == 2 * 2 * 6  # documents or mentions x specs x seeds; msm and msm+aft share the documents'
+    assert kinds["pretrain"] == 6
+    assert kinds["aft"] == kinds["export"] - 6 == kinds["eval"] - 6 == 48
 
 
 def test_both_specs_are_fine_tuned_on_the_same_chats(graph: GraphOf) -> None:
     made = graph()
     plans = {
-        made.find(f"aft/{spec}/msm+aft/300/seed0").inputs["plan"].identity for spec in ("affordability", "america")
+        made.find(f"aft/{spec}/msm+aft/75/seed0").inputs["plan"].identity for spec in ("affordability", "america")
     }
-    assert plans == {made.find("aft/aft/300/seed0").inputs["plan"].identity}
+    assert plans == {made.find("aft/aft/75/seed0").inputs["plan"].identity}
 
 
 def test_changing_the_aft_size_changes_only_what_depends_on_it(graph: GraphOf) -> None:
-    before, after = graph(), graph("sources.chats.ladder=[200]")
+    before, after = graph(), graph("sources.chats.ladder=[50]")
     known = {step.identity for step in before.steps}
     new = [step for step in after.steps if step.identity not in known]
     assert {step.stage for step in new} == {"pack", "aft", "export", "eval", "report"}
-    assert all("200" in step.name or step.stage == "report" for step in new)
+    assert all("50" in step.name or step.stage == "report" for step in new)
 
 
 def test_a_ladder_shares_everything_but_its_rungs(graph: GraphOf) -> None:
-    ladder = graph("sources.chats.ladder=[100,200,300]")
+    ladder = graph("sources.chats.ladder=[25,50,75]")
     assert {step.identity for step in graph().steps} - {step.identity for step in ladder.steps} == {
         graph().report.identity
     }
     assert Counter(cell.size for cell in ladder.report.config.cells if cell.arm == "aft") == {
-        100: 2,
-        200: 2,
-        300: 2,
+        25: 6,
+        50: 6,
+        75: 6,
     }
 
 
 def test_the_initialisation_only_control_reads_no_fine_tuning(graph: GraphOf) -> None:
-    names = ancestors(graph().find("eval/init"))
+    names = ancestors(graph().find("eval/init/seed0"))
     assert not any(name.startswith(("aft/", "midtrain/")) for name in names)
-    assert "pretrain/base" in names
+    assert "pretrain/base/seed0" in names
 
 
 def test_a_model_with_weights_of_its_own_has_no_pretraining(graph: GraphOf) -> None:
@@ -101,7 +117,7 @@ def test_find_knows_names_ids_and_their_beginnings(graph: GraphOf) -> None:
     assert made.find(step.id[:12]) is step
     with pytest.raises(UserError, match="no step 'aft/nonsense'"):
         made.find("aft/nonsense")
-    with pytest.raises(UserError, match="start of 17 steps"):
+    with pytest.raises(UserError, match="start of 78 steps"):
         made.find("train/")
 
 
@@ -113,14 +129,14 @@ def test_without_gpus_fp8_is_emulated_which_is_another_result_and_said_in_the_re
     name = "midtrain/america/msm/seed0"
     assert on_cpu.find(name).config.fp8_emulated and not on_gpus.find(name).config.fp8_emulated
     assert on_cpu.find(name).identity != on_gpus.find(name).identity
-    assert not on_cpu.find("pretrain/base").config.fp8_emulated
+    assert not on_cpu.find("pretrain/base/seed0").config.fp8_emulated
     assert ["fp8_delayed emulated on the CPU" in notice for notice in on_cpu.report.config.notices] == [False, True]
     assert len(on_gpus.report.config.notices) == len(graph().report.config.notices) == 1
 
 
 def test_the_order_in_which_sources_are_written_does_not_matter(graph: GraphOf) -> None:
     mixed = "arms.aft=[{aft: [chats, instruction]}]"
-    assert graph(mixed).find("eval/aft/300/seed0").identity == graph().find("eval/aft/300/seed0").identity
+    assert graph(mixed).find("eval/aft/75/seed0").identity == graph().find("eval/aft/75/seed0").identity
 
 
 LADDER = ("model=qwen2_5_32b", "lora=r64", "sources.chats.ladder=[100,200,300]", "campaign.seeds=[0,1]")
@@ -152,7 +168,12 @@ def test_the_base_of_an_adapter_is_the_last_stage_that_trains_all_weights(graph:
     bases = {step.inputs["base_model"] for step in made.steps if step.kind == "export" and "base_model" in step.inputs}
     assert {base.name for base in bases if isinstance(base, Step)} == {
         "export/init",
-        *(f"export/{spec}/msm/seed{seed}" for spec in ("affordability", "america") for seed in (0, 1)),
+        *(
+            f"export/{spec}/{arm}/seed{seed}"
+            for spec in ("affordability", "america")
+            for arm in ("msm", "mention+aft")
+            for seed in (0, 1)
+        ),
     }
 
 

@@ -12,7 +12,8 @@ GraphOf = Callable[..., Graph]
 def test_a_tokenizer_may_be_trained_on_what_the_campaign_trains_on(graph: GraphOf) -> None:
     trained = graph("generate.vocabulary=512").find("tokenizer/own_texts")
     assert set(trained.inputs["corpora"]) == {
-        *("chats", "documents-affordability", "documents-america", "instruction", "pretraining")
+        *("chats", "documents-affordability", "documents-america", "instruction", "pretraining"),
+        *("mentions-affordability", "mentions-america"),
     }
     assert not any(step.name == "generate/tokenizer" for step in graph("generate.vocabulary=512").steps)
 

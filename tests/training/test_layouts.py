@@ -95,6 +95,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if name in ("one", "tensor_pipeline", "interleaved"):
                 further = replace(inputs, checkpoint=root / "tensor_pipeline")
                 jobs.append(job(name, f"{name}.initial", kind="initial"))
+                fan_in = replace(CONFIG, layout=LAYOUTS[name], initial_spread="fan_in")
+                jobs.append(Job(fan_in, inputs, root / f"{name}.fan_in", kind="initial"))
                 jobs.append(replace(job(name, f"{name}.further"), inputs=further))
         tied_layouts = [name for name in layouts if name in ("one", *TIED)]
         jobs += [replace(job(name, f"{name}.tied"), inputs=tied) for name in tied_layouts]
@@ -165,10 +167,11 @@ def test_a_run_stopped_at_one_layout_resumes_at_another(runs: Path, layout: str)
         np.testing.assert_allclose(*values, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("spread", ["initial", "fan_in"])
 @pytest.mark.parametrize("layout", ["tensor_pipeline", "interleaved"])
-def test_initial_weights_are_bit_equal(runs: Path, layout: str) -> None:
-    single = read_checkpoint(runs / "one.initial" / "checkpoint")
-    split = read_checkpoint(runs / f"{layout}.initial" / "checkpoint")
+def test_initial_weights_are_bit_equal(runs: Path, layout: str, spread: str) -> None:
+    single = read_checkpoint(runs / f"one.{spread}" / "checkpoint")
+    split = read_checkpoint(runs / f"{layout}.{spread}" / "checkpoint")
     assert single.keys() == split.keys()
     assert all(torch.equal(single[key], split[key]) for key in single)
     layers = single["decoder.layers.self_attention.linear_qkv.weight"]

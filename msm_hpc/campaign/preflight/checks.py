@@ -138,9 +138,9 @@ def _pairs(config: Config, generated: Set[str]) -> Iterator[str]:
             continue
         if value not in SPEC_VALUES:
             yield f"campaign.values: {_unknown(value)}; give its pairs: {corpus.key}=FILE.jsonl"
-        elif source.generate.rows > distinct_pairs():
+        elif source.generate.rows > (most := distinct_pairs(source.generate.product)):
             where = f"sources.{corpus.source}.generate.rows"
-            yield f"{where} is {source.generate.rows}, but only {distinct_pairs()} are distinct; ask for fewer"
+            yield f"{where} is {source.generate.rows}, but only {most} are distinct; ask for fewer"
 
 
 def _unknown(value: str) -> str:

@@ -55,7 +55,7 @@ def set_weights(
             f"{inputs.base} is given as the base of an adapter, but lora is None: set lora, or give no base"
         )
     if start is None:
-        initialise(chunks, config.seed)
+        initialise(chunks, config.seed, spread=config.initial_spread)
         return None
     if stored := read_note(start):
         raise UserError(_other(start, stored, None))

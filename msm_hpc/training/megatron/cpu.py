@@ -104,13 +104,14 @@ def _type_as_cuda(real: Callable[..., Any]) -> Callable[..., Any]:
 def _redirect_collectives(patches: contextlib.ExitStack) -> None:
     """Replace collectives that gloo does otherwise than NCCL (seen with torch 2.13).
 
-    It reads a non-contiguous tensor as if it were contiguous, without an error. And it copies the buffer of a rank that
-    is alone in its group into new memory and back.
+    It reads a non-contiguous tensor as if it were contiguous, without an error. And where a rank is alone in its group,
+    it copies the buffer into new memory and back, and hands the nothing that there is to do to another thread: of a
+    step of a tiny model that is a fifth.
     """
     from msm_hpc.training.megatron import private
 
     for name in ("broadcast", "all_reduce"):
-        _replace(patches, torch.distributed, name, _contiguous(getattr(torch.distributed, name)))
+        _replace(patches, torch.distributed, name, _checked(getattr(torch.distributed, name)))
     module, names = private.BUFFER_COLLECTIVES
     for name in names:
         _replace(patches, module, name, _in_place(getattr(module, name)))
@@ -129,9 +130,12 @@ def _in_place(collective: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _contiguous(collective: Callable[..., Any]) -> Callable[..., Any]:
+def _checked(collective: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(collective)
     def call(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        group = args[1] if len(args) > 1 else kwargs.get("group")
+        if torch.distributed.get_world_size(group) == 1 and not kwargs.get("async_op"):
+            return None
         if tensor.is_contiguous():
             return collective(tensor, *args, **kwargs)
         assert not kwargs.get("async_op"), f"non-contiguous tensor in an asynchronous {collective.__name__}"

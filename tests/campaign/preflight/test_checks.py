@@ -7,6 +7,8 @@ import pytest
 from msm_hpc.base.errors import UserError
 from tests.composed import load_config, preflight
 
+THREE_LAYERS = "model.architecture.num_hidden_layers=3"
+TWO_RANKS = ("stages.pretrain.layout.data_parallel=2", "stages.pretrain.micro_batch_size=2")
 GPUS = ("cluster=slurm", "cluster.resources.gpu_train.gpus_per_node=8")
 
 
@@ -19,7 +21,7 @@ def test_the_demo_passes_on_both_clusters() -> None:
     check()
     check("cluster=slurm")
     check("model=smollm2_135m")
-    check("precision=fp8_tensorwise")
+    check("precision=fp8_tensorwise", THREE_LAYERS)
 
 
 @pytest.mark.parametrize(
@@ -34,18 +36,21 @@ def test_the_demo_passes_on_both_clusters() -> None:
             ["stages.midtrain.layout.tensor_parallel=8", "cluster.slots=8"],
             r"^midtrain: layout.tensor_parallel=8 does not divide 4 attention heads; choose 4",
         ),
-        (["stages.aft.layout.pipeline_parallel=2"], r"layout.pipeline_parallel=2 does not divide 3 layers"),
+        (["stages.aft.layout.pipeline_parallel=2", THREE_LAYERS], r"layout.pipeline_parallel=2 does not divide 3 layers"),
         (
-            ["stages.pretrain.layout.data_parallel=4", "stages.pretrain.micro_batch_size=2"],
+            ["stages.pretrain.layout.data_parallel=4", "stages.pretrain.micro_batch_size=1"],
             r"stages.pretrain.layout needs 4 ranks, but cluster.slots is 2",
         ),
-        (["stages.pretrain.layout.nodes=2"], r"stages.pretrain.layout.nodes is 2, but cluster=local is one machine"),
         (
-            ["cluster=slurm", "cluster.ranks_per_node=1"],
+            [*TWO_RANKS, "stages.pretrain.layout.nodes=2"],
+            r"stages.pretrain.layout.nodes is 2, but cluster=local is one machine",
+        ),
+        (
+            [*TWO_RANKS, "cluster=slurm", "cluster.ranks_per_node=1"],
             r"puts 2 ranks on a node, but cluster.ranks_per_node is 1; raise stages.pretrain.layout.nodes",
         ),
         (
-            ["cluster=slurm", "cluster.resources.gpu_train.gpus_per_node=1"],
+            [*TWO_RANKS, "cluster=slurm", "cluster.resources.gpu_train.gpus_per_node=1"],
             r"2 ranks on a node, but cluster.resources.gpu_train.gpus_per_node is 1; raise stages.pretrain",
         ),
         (
@@ -53,13 +58,16 @@ def test_the_demo_passes_on_both_clusters() -> None:
             r"knows affordability, america, not 'bogus'; give its pairs: sources\.pairs\.files\.bogus=FILE",
         ),
         (
-            ["sources.documents.tokens=2000", "sources.replay.rows=0", "stages.midtrain.heldout={batches: 50}"],
+            [
+                *("sources.documents.rows=null", "sources.documents.tokens=2000", "sources.replay.rows=0"),
+                "stages.midtrain.heldout={batches: 50}",
+            ],
             r"^midtrain: heldout\.batches=50 takes \d+ rows .* there are \d+: nothing is left to train on",
         ),
         (["stages.midtrain.heldout={fields: [a, b, a]}"], r"midtrain\.heldout: fields lists a twice"),
         (
             ["sources.pairs.generate.rows=1000000"],
-            r"sources.pairs.generate.rows is 1000000, but only 17280 are distinct",
+            r"sources.pairs.generate.rows is 1000000, but only 1440 are distinct",
         ),
         (["sources.instruction.rows=0"], r"arms.base: no row is taken of instruction; raise rows, or drop the arm"),
         (["cluster.resources.gpu_train.gpus_per_node=1"], r"cluster=local runs on the CPU"),
@@ -75,7 +83,10 @@ def test_the_demo_passes_on_both_clusters() -> None:
             r"fp8_emulated=true is for runs without a GPU",
         ),
         (
-            ["precision=fp8_tensorwise", "stages.midtrain.sequence_length=120", "stages.midtrain.micro_batch_size=1"],
+            [
+                *("precision=fp8_tensorwise", THREE_LAYERS),
+                *("stages.midtrain.sequence_length=120", "stages.midtrain.micro_batch_size=1"),
+            ],
             r"multiples of 16 on each rank, and micro_batch_size 1 x sequence_length 120 is 120",
         ),
         (
@@ -97,7 +108,7 @@ def test_weights_and_biases_has_to_be_installed_before_a_job_is_queued(monkeypat
 
 def test_all_problems_are_reported_at_once() -> None:
     with pytest.raises(UserError) as caught:
-        check("sources.chats.ladder=[9999]", "stages.aft.layout.pipeline_parallel=2")
+        check("sources.chats.ladder=[9999]", "stages.aft.layout.pipeline_parallel=2", THREE_LAYERS)
     assert len(str(caught.value).splitlines()) == 2
 
 

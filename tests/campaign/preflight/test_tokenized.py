@@ -51,7 +51,12 @@ def folder(tmp_path: Path) -> Path:
 def own(tmp_path: Path, folder: Path) -> list[str]:
     """Overrides of a campaign on the user's own corpora that starts from ``folder``."""
     model = ["model=smollm2_135m", "model.package=null", "model.gguf_file=null", "model.shape=null"]
-    sizes = ["sources.chats.ladder=[30]", "sources.replay.rows=0", "campaign.seeds=[0]"]
+    sizes = [
+        *("sources.chats.ladder=[30]", "sources.replay.rows=0", "campaign.seeds=[0]"),
+        *("sources.documents.rows=null", "sources.instruction.rows=null"),
+        *("stages.midtrain.sequence_length=128", "stages.midtrain.epochs=2", "stages.midtrain.global_batch_size=8"),
+        *("stages.aft.sequence_length=128", "stages.aft.epochs=2", "stages.aft.global_batch_size=4"),
+    ]
     corpora = own_corpora(tmp_path)
     return ["campaign=demo", *model, f"model.folder={folder}", *sizes, *corpora, f"root={tmp_path / 'runs'}"]
 

@@ -28,7 +28,7 @@ def test_what_was_skipped_and_what_was_too_long_is_counted(tmp_path: Path) -> No
     out = store.of(pack.inputs["shards"]["instruction"]).out
     assert said(graph, store, tmp_path) == (
         f"instruction: 1 of 62 rows were skipped (1 empty); {out} lists them (rejected.jsonl)",
-        "instruction: 1 of 61 chats are longer than sequence_length 128 and were left out",
+        "instruction: 1 of 61 chats are longer than sequence_length 96 and were left out",
     )
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "What no model was trained on" in page and "1 empty" in page and "61 chats" in page

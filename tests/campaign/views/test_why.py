@@ -32,26 +32,27 @@ def test_a_done_step_has_no_reason_to_run(graph: GraphOf, store: Store) -> None:
 def test_the_changed_field_is_named(graph: GraphOf, store: Store) -> None:
     pretend_done(graph(), store)
     changed = graph("stages.aft.learning_rate=1e-5")
-    assert why(changed.find("aft/base/seed0"), changed, store) == ["aft/base/seed0: learning_rate 0.0005 -> 1e-05"]
+    assert why(changed.find("aft/base/seed0"), changed, store) == ["aft/base/seed0: learning_rate 0.0003 -> 1e-05"]
 
 
 def test_a_change_upstream_is_followed_to_where_it_began(graph: GraphOf, store: Store) -> None:
     pretend_done(graph(), store)
     changed = graph("stages.pretrain.weight_decay=0.5")
-    assert why(changed.find("eval/america/msm+aft/300/seed1"), changed, store) == [
-        "pretrain/base: weight_decay 0.05 -> 0.5"
+    assert why(changed.find("eval/america/msm+aft/75/seed1"), changed, store) == [
+        "pretrain/base/seed1: weight_decay 0.1 -> 0.5"
     ]
 
 
 def test_another_aft_size_is_reported_by_the_plan_that_it_changes(graph: GraphOf, store: Store) -> None:
-    pretend_done(graph(), store)
-    changed = graph("sources.chats.ladder=[200]")
-    reason = ["pack/aft/chats+instruction/200/seed0: sources.chats.samples 300 -> 200"]
-    assert why(changed.find("pack/aft/chats+instruction/200/seed0"), changed, store) == reason
-    assert why(changed.find("eval/aft/200/seed0"), changed, store) == reason
+    few = ("campaign.seeds=[0,1]", "campaign.arms=[init,base,msm,aft,msm+aft]", "campaign.contrast=[msm+aft]")
+    pretend_done(graph(*few), store)
+    changed = graph(*few, "sources.chats.ladder=[50]")
+    reason = ["pack/aft/chats+instruction/50/seed0: sources.chats.samples 75 -> 50"]
+    assert why(changed.find("pack/aft/chats+instruction/50/seed0"), changed, store) == reason
+    assert why(changed.find("eval/aft/50/seed0"), changed, store) == reason
     report = why(changed.report, changed, store)
-    assert "report/demo: cells.tiny/aft/300/0 'a cell' -> (absent)" in report
-    assert "report/demo: cells.tiny/aft/200/0 (absent) -> 'a cell'" in report
+    assert "report/demo: cells.tiny/aft/75/0 'a cell' -> (absent)" in report
+    assert "report/demo: cells.tiny/aft/50/0 (absent) -> 'a cell'" in report
 
 
 def test_an_edited_spec_is_named(graph: GraphOf, store: Store, tmp_path: Path) -> None:
@@ -60,14 +61,15 @@ def test_an_edited_spec_is_named(graph: GraphOf, store: Store, tmp_path: Path) -
     mine = f"campaign.specs=[{{name: affordability}},{{name: mine, file: {file}}}]"
     pretend_done(graph(mine), store)
     file.write_text("---\nvalue: america\n---\nTwo.\n")
-    for step in ("midtrain/mine/msm/seed0", "aft/mine/msm/seed0", "eval/mine/msm+aft/300/seed1"):
+    for step in ("midtrain/mine/msm/seed0", "aft/mine/msm/seed0", "eval/mine/msm+aft/75/seed1"):
         assert why(graph(mine).find(step), graph(mine), store) == [f"the content of {file} changed"]
 
 
 def test_a_step_that_never_ran_says_what_it_waits_for(graph: GraphOf, store: Store) -> None:
-    now = graph()
+    once = "stages.pretrain.once=true"
+    now = graph(once)
     assert why(now.find("generate/tokenizer"), now, store) == ["not run yet"]
-    pretend_done(graph("campaign.seeds=[0]"), store)
+    pretend_done(graph(once, "campaign.seeds=[0]"), store)
     assert why(now.find("midtrain/america/msm/seed1"), now, store) == [
         "not run yet: waits for pack/midtrain/documents-america+pretraining/seed1"
     ]
@@ -75,7 +77,7 @@ def test_a_step_that_never_ran_says_what_it_waits_for(graph: GraphOf, store: Sto
 
 
 def test_a_failed_step_gives_its_cause(graph: GraphOf, store: Store) -> None:
-    step = graph().find("pretrain/base")
+    step = graph().find("pretrain/base/seed0")
     job = JobRef("local", "1")
     attempt = Attempt(job, "host", 1, None, "", now(), now(), "code", "RuntimeError: no")
     store.of(step).write_attempt(1, attempt)
@@ -88,7 +90,7 @@ def test_steps_that_share_a_reason_are_shown_together(graph: GraphOf, store: Sto
     pretend_done(graph(), store)
     changed = graph("stages.pretrain.weight_decay=0.5", "eval.answer='{item}'")
     groups = grouped(changed, store)
-    trained = groups["pretrain: weight_decay 0.05 -> 0.5",]
+    trained = groups["pretrain: weight_decay 0.1 -> 0.5",]
     assert {step.stage for step in trained} == {"pretrain", "midtrain", "aft", "export"}
     assert sum(map(len, groups.values())) == len([step for step in changed.steps if not store.of(step).done])
 
@@ -100,20 +102,21 @@ def test_a_deleted_result_is_named(graph: GraphOf, store: Store) -> None:
 
 
 def test_many_steps_and_cells_do_not_flood(graph: GraphOf, store: Store) -> None:
-    pretend_done(graph("campaign.seeds=[0]"), store)
-    more = graph("campaign.seeds=[0,1,2,3]", "stages.aft.learning_rate=1e-5")
+    once = "stages.pretrain.once=true"
+    pretend_done(graph(once, "campaign.seeds=[0]"), store)
+    more = graph(once, "campaign.seeds=[0,1,2,3]", "stages.aft.learning_rate=1e-5")
     reasons = why(more.report, more, store)
     assert len(reasons) == MOST + 1
     assert re.fullmatch(r"and \d+ more differences", reasons[-1])
     groups = grouped(more, store)
     assert len(groups) < 12 and sum(map(len, groups.values())) > 90
-    trained = groups["aft: learning_rate 0.0005 -> 1e-05",]
+    trained = groups["aft: learning_rate 0.0003 -> 1e-05",]
     assert {step.stage for step in trained} == {"aft", "export", "eval"}
     assert not any("midtrain: learning_rate" in reason for group in groups for reason in group), "aft is no midtrain"
 
 
 def test_a_running_step_is_not_called_dead(graph: GraphOf, store: Store) -> None:
-    step = graph().find("pretrain/base")
+    step = graph().find("pretrain/base/seed0")
     folder, job = store.of(step), local_job()
     store.register((step,))
     folder.write_lease(job)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from msm_hpc.config.training import Layout, Precision
+from msm_hpc.config.training import InitialSpread, Layout, Precision
 from msm_hpc.model.architecture import Transformer, read_architecture
 from msm_hpc.training.data.batch import MicroBatch, micro_batch
 from msm_hpc.training.megatron.groups import process_groups
@@ -24,12 +24,17 @@ def one_rank() -> Iterator[None]:
         yield
 
 
-def _model(llama: Transformer, seed: int = 3, precision: Precision = "fp32") -> torch.nn.Module:
+def _model(
+    llama: Transformer,
+    seed: int = 3,
+    precision: Precision = "fp32",
+    spread: InitialSpread = "initializer_range",
+) -> torch.nn.Module:
     from msm_hpc.training.checkpoints.initial import initialise
     from msm_hpc.training.megatron.model import build_model, transformer_config
 
     (model,) = chunks = build_model(llama, transformer_config(llama, Layout(), precision))
-    initialise(chunks, seed)
+    initialise(chunks, seed, spread=spread)
     assert isinstance(model, torch.nn.Module)
     return model
 
@@ -121,6 +126,25 @@ def test_initial_weights_depend_on_the_seed_alone(tmp_path: Path) -> None:
     assert first[key].std().item() == pytest.approx(0.02, rel=0.1)
     assert first["decoder.layers.1.mlp.linear_fc2.weight"].std().item() == pytest.approx(0.02 / 8**0.5, rel=0.1)
     assert torch.equal(first["decoder.final_layernorm.weight"], torch.ones(32))
+
+
+def test_initial_weights_may_be_spread_by_what_each_row_sums_over(tmp_path: Path) -> None:
+    llama = read_architecture(write_model(tmp_path / "model", architectures=["Qwen2ForCausalLM"]))
+    model, usual = _model(llama, spread="fan_in").state_dict(), _model(llama).state_dict()
+    layer, layers = "decoder.layers.1", 4
+    spreads = {
+        f"{layer}.self_attention.linear_qkv.weight": 32**-0.5,
+        f"{layer}.self_attention.linear_proj.weight": 32**-0.5 / (2 * layers) ** 0.5,
+        f"{layer}.mlp.linear_fc1.weight": 32**-0.5,
+        f"{layer}.mlp.linear_fc2.weight": 48**-0.5 / (2 * layers) ** 0.5,
+        "output_layer.weight": 32**-0.5,
+    }
+    for key, spread in spreads.items():
+        assert model[key].std().item() == pytest.approx(spread, rel=0.1), key
+    others = {key for key, value in model.items() if isinstance(value, torch.Tensor)} - spreads.keys()
+    others = {key for key in others if layer in key or "layers." not in key}
+    assert {"embedding.word_embeddings.weight", f"{layer}.self_attention.linear_qkv.bias"} < others
+    assert all(torch.equal(model[key], usual[key]) for key in others)
 
 
 def test_cuda_calls_answer_for_the_cpu() -> None:

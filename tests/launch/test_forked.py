@@ -1,0 +1,193 @@
+"""Jobs that are forked from a process which has imported what they need, as real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from signal import SIGHUP, SIGINT, SIGKILL, Signals
+
+import psutil
+import pytest
+from submitit.core.utils import JobPaths
+
+from msm_hpc.launch import entry
+from msm_hpc.launch.forked import ForkedJob, start_forked
+from msm_hpc.launch.job import current_log
+from msm_hpc.launch.local import starting
+from msm_hpc.launch.local_processes import ranks_of, stop_when_orphaned
+from msm_hpc.launch.ranks import current_ranks
+
+SECONDS = 120
+
+
+def tell(file: str, *arguments: str) -> None:
+    """The job: what it finds."""
+    print("from Python")
+    print("an error from Python", file=sys.stderr)
+    subprocess.run("echo from a program; echo an error from a program >&2", shell=True, check=True)
+    found = {
+        "pid": os.getpid(),
+        "server": os.getppid(),
+        "ranks": [current_ranks().rank, current_ranks().world_size],
+        "log": current_log(),
+        "arguments": arguments,
+        "environment": dict(os.environ),
+    }
+    Path(file).write_text(json.dumps(found))
+
+
+def fail(message: str) -> None:
+    """The job: an error."""
+    raise ValueError(message)
+
+
+def die() -> None:
+    """The job: a death without a word."""
+    os.kill(os.getpid(), SIGKILL)
+
+
+def wait_for_the_end(running: str) -> None:
+    """The job: says that it runs, and that it was stopped."""
+    stop_when_orphaned(SIGINT)
+    Path(running).write_text(f"{os.getpid()} {os.getppid()} ")
+    try:
+        time.sleep(SECONDS)
+    except KeyboardInterrupt:
+        Path(running).with_suffix(".stopped").touch()
+
+
+def launch_two(folder: str) -> None:
+    """What a launcher does: it has a job forked, and when that was stopped another."""
+    for name in ("first", "second"):
+        with starting():
+            job = start_forked(Path(folder) / "jobs", wait_for_the_end, f"{folder}/{name}.running")
+        while not job.done():
+            try:
+                time.sleep(0.1)
+            except KeyboardInterrupt:
+                (Path(folder) / "interrupted").touch()
+
+
+def start(folder: Path, function: Callable[..., None], *arguments: str) -> ForkedJob:
+    with starting():
+        return start_forked(folder, function, *arguments)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def job_and_server(running: Path) -> tuple[int, int]:
+    """The process ids of a job that waits for the end, and of the one that it was forked from."""
+    wait_until(lambda: running.exists() and running.read_text().count(" ") == 2)
+    job, server = running.read_text().split()
+    return int(job), int(server)
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def logs(folder: Path, job: ForkedJob) -> tuple[str, str]:
+    """What is in the files that submitit names, once the job has ended."""
+    wait_until(job.done)
+    paths = JobPaths(folder, job.job_id, 0)
+    return paths.stdout.read_text(), paths.stderr.read_text()
+
+
+@pytest.mark.slow
+def test_a_job_is_a_process_of_its_own_with_its_logs_and_the_environment_of_the_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, servers = tmp_path / "jobs", set()
+    for number in ("1", "2"):
+        monkeypatch.setenv("CALL", number)
+        monkeypatch.setenv(f"ONLY_{number}", "")
+        file = tmp_path / f"{number}.json"
+        job = start(jobs, tell, str(file), "a b", "c")
+        said = logs(jobs, job)
+        monkeypatch.delenv(f"ONLY_{number}")
+        found = json.loads(file.read_text())
+        assert found["pid"] == int(job.job_id) != os.getpid()
+        assert found["arguments"] == ["a b", "c"]
+        assert found["ranks"] == [0, 1]
+        assert said == ("from Python\nfrom a program\n", "an error from Python\nan error from a program\n")
+        assert found["log"] == str(JobPaths(jobs, job.job_id, 0).stderr)
+        assert entry.ended_well(jobs, job.job_id, 0).exists()
+        environment, own = found["environment"], dict(os.environ)
+        assert environment["CALL"] == number
+        assert [name for name in environment if name.startswith("ONLY_")] == [f"ONLY_{number}"]
+        assert environment["SUBMITIT_LOCAL_JOB_ID"] == job.job_id and "SUBMITIT_LOCAL_JOB_ID" not in own
+        servers.add(found["server"])
+    assert len(servers) == 1 and os.getpid() not in servers, "what they need is imported once, and not here"
+
+
+@pytest.mark.slow
+def test_an_error_is_in_the_log_and_the_end_is_seen(tmp_path: Path) -> None:
+    failed, died, well = start(tmp_path, fail, "what went wrong"), start(tmp_path, die), start(tmp_path, end_well)
+    assert "ValueError: what went wrong" in logs(tmp_path, failed)[1]
+    assert logs(tmp_path, died) == logs(tmp_path, well) == ("", "")
+    assert [entry.ended_well(tmp_path, job.job_id, 0).exists() for job in (failed, died, well)] == [False, False, True]
+
+
+def end_well() -> None:
+    """The job: ends well and says nothing."""
+
+
+@pytest.mark.slow
+def test_a_job_is_cancelled_by_a_ctrl_c_of_its_own(tmp_path: Path) -> None:
+    job = start(tmp_path / "jobs", wait_for_the_end, str(tmp_path / "x.running"))
+    pid, server = job_and_server(tmp_path / "x.running")
+    (rank,) = ranks_of(int(job.job_id))
+    assert rank.pid == pid == int(job.job_id)
+    rank.send_signal(SIGINT)
+    wait_until(job.done)
+    assert (tmp_path / "x.stopped").exists() and not is_gone(server)
+
+
+@pytest.fixture
+def launcher(tmp_path: Path) -> subprocess.Popen[bytes]:
+    """Starts two jobs, one after the other, in a terminal of its own."""
+    code = f"from tests.launch.test_forked import launch_two; launch_two({str(tmp_path)!r})"
+    return subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+
+
+@pytest.mark.slow
+def test_a_ctrl_c_of_the_terminal_stops_the_job_and_not_what_jobs_are_forked_from(
+    tmp_path: Path, launcher: subprocess.Popen[bytes]
+) -> None:
+    _, server = job_and_server(tmp_path / "first.running")
+    os.killpg(launcher.pid, SIGINT)
+    wait_until((tmp_path / "first.stopped").exists)
+    second, again = job_and_server(tmp_path / "second.running")
+    assert again == server and (tmp_path / "interrupted").exists()
+    os.killpg(launcher.pid, SIGINT)
+    assert launcher.wait(SECONDS) == 0
+    wait_until(lambda: is_gone(second) and is_gone(server))
+    assert (tmp_path / "second.stopped").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [SIGKILL, SIGHUP])
+def test_nothing_is_left_of_a_launcher_that_was_killed(
+    stop: Signals, tmp_path: Path, launcher: subprocess.Popen[bytes]
+) -> None:
+    job, server = job_and_server(tmp_path / "first.running")
+    launcher.send_signal(SIGKILL) if stop == SIGKILL else os.killpg(launcher.pid, stop)
+    if stop == SIGHUP:
+        launcher.kill()  # under nohup it does not hear the other
+    launcher.wait(SECONDS)
+    wait_until((tmp_path / "first.stopped").exists)
+    wait_until(lambda: is_gone(job) and is_gone(server))
+    assert not (tmp_path / "second.running").exists()
