@@ -57,10 +57,10 @@ def _job(environment: Mapping[str, str], call: list[str]) -> None:
     os.environ.update(environment, **_submitit(call[0]))
     paths = JobPaths(call[0], str(os.getpid()), 0)
     paths.folder.mkdir(parents=True, exist_ok=True)
-    for path, stream in ((paths.stdout, sys.stdout), (paths.stderr, sys.stderr)):
+    for number, path in ((1, paths.stdout), (2, paths.stderr)):
         with path.open("ab") as file:
-            os.dup2(file.fileno(), stream.fileno())
-        stream.reconfigure(write_through=True)
+            os.dup2(file.fileno(), number)
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)  # a line at a time, as stderr
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     sys.argv[1:] = call
     entry.main()

@@ -60,11 +60,11 @@ class LocalLauncher:
         return [local_job(int(job.job_id)) for job in jobs]
 
     def _start(self, folder: Path, request: ArrayRequest, each: str) -> ForkedJob | submitit.Job[None]:
-        ranks, call = request.ranks_per_node, (request.function, *request.given, each)
+        ranks, arguments = request.ranks_per_node, (*request.given, each)
         if ranks > 1:
-            return start_local(folder, ranks, *call)
+            return start_local(folder, ranks, request.function, *arguments)
         with starting():
-            return start_forked(folder, *call)
+            return start_forked(folder, request.function, *arguments)
 
     def states(self, jobs: Collection[JobRef]) -> dict[JobRef, JobState]:
         """Running where the process is; of another host's that is unknown."""
