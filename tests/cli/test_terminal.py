@@ -33,6 +33,7 @@ ON_GPUS = (
     "sources.replay.rows=0",
     "sources.documents.rows=null",
     "sources.documents.tokens=400_000_000",
+    "stages.midtrain.epochs=2",
     "campaign.seeds=[0,1]",
     "campaign.arms=[init,base,msm,aft,msm+aft]",
     "campaign.contrast=[msm+aft]",
