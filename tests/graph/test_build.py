@@ -50,9 +50,7 @@ def test_arms_that_share_a_midtraining_share_one_step(graph: GraphOf) -> None:
 
 def test_both_specs_are_fine_tuned_on_the_same_chats(graph: GraphOf) -> None:
     made = graph()
-    plans = {
-        made.find(f"aft/{spec}/msm+aft/75/seed0").inputs["plan"].identity for spec in ("affordability", "america")
-    }
+    plans = {made.find(f"aft/{spec}/msm+aft/75/seed0").inputs["plan"].identity for spec in ("affordability", "america")}
     assert plans == {made.find("aft/aft/75/seed0").inputs["plan"].identity}
 
 

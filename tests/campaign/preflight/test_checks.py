@@ -36,7 +36,10 @@ def test_the_demo_passes_on_both_clusters() -> None:
             ["stages.midtrain.layout.tensor_parallel=8", "cluster.slots=8"],
             r"^midtrain: layout.tensor_parallel=8 does not divide 4 attention heads; choose 4",
         ),
-        (["stages.aft.layout.pipeline_parallel=2", THREE_LAYERS], r"layout.pipeline_parallel=2 does not divide 3 layers"),
+        (
+            ["stages.aft.layout.pipeline_parallel=2", THREE_LAYERS],
+            r"layout.pipeline_parallel=2 does not divide 3 layers",
+        ),
         (
             ["stages.pretrain.layout.data_parallel=4", "stages.pretrain.micro_batch_size=1"],
             r"stages.pretrain.layout needs 4 ranks, but cluster.slots is 2",
