@@ -66,5 +66,7 @@ def test_a_damaged_record_is_named_and_does_not_stop_a_composed_campaign(mine: P
 def test_what_was_never_run_is_not_known_by_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no campaign 'demo' was run below root=.*; those that were: none"):
         _ = session(f"root={tmp_path}", name="demo").configs
-    with pytest.raises(UserError, match=r"which campaign\? compose one with campaign=NAME; there are demo, own"):
+    with pytest.raises(
+        UserError, match=r"which campaign\? compose one with campaign=NAME; there are demo, demo_ladder, own"
+    ):
         _ = session(f"root={tmp_path}").configs
