@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +29,6 @@ from tests.composed import graph_of, load_config
 from tests.training.plain_pytorch import Document, Llama, is_decayed, train
 from tests.training.toy import read_metrics
 from tokenization.packing.plan import Piece
-from tokenization.shards import Shard
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("plain_pytorch")]
 
@@ -110,7 +110,7 @@ def _plain(run: Run, steps: int = STEPS, **changes: Any) -> NDArray[np.float64]:
     """(steps, 3): loss, gradient norm and learning rate of the plain trainer, but for ``changes``."""
     arguments = {"batches": run.batches, "config": run.config} | changes
     trained = train(Llama(run.model, run.weights), **arguments)
-    return np.array([(step.loss, step.grad_norm, step.learning_rate) for step, _ in zip(trained, range(steps))])
+    return np.array([(step.loss, step.grad_norm, step.learning_rate) for step in itertools.islice(trained, steps)])
 
 
 @pytest.mark.parametrize(
@@ -128,11 +128,10 @@ def test_losses_are_those_of_plain_pytorch(runs: Runs, name: str, overrides: lis
     assert len(losses) == STEPS and norms.max() > run.config.clip_grad, "clipping takes part"
 
 
-# What the comparison would notice: another trainer's losses are further off than the tolerance.
 def _joined(run: Run) -> list[list[Document]]:
     """Each row as one document: attention across documents, whose first tokens are predicted, too."""
     return [
-        [Document(*(torch.cat([getattr(each, part) for each in row]) for part in ("tokens", "targets"))) for row in rows]
+        [Document(torch.cat([each.tokens for each in row]), torch.cat([each.targets for each in row])) for row in rows]
         for rows in run.rows
     ]
 
@@ -153,13 +152,13 @@ OTHERS: Mapping[str, Callable[[Run], Mapping[str, Any]]] = {
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_another_trainer_is_noticed(runs: Runs, other: str) -> None:
+def test_another_trainer_has_other_losses(runs: Runs, other: str) -> None:
     run = runs(PRETRAINING, LARGER_EPSILON)
     expected = _plain(run, **OTHERS[other](run))
     assert np.abs(run.losses[:STEPS, 0] / expected[:, 0] - 1).max() > TOLERANCE
 
 
-def test_questions_as_targets_are_noticed(runs: Runs) -> None:
+def test_with_questions_as_targets_the_loss_is_another(runs: Runs) -> None:
     run = runs(FINE_TUNING)
     expected = _plain(run, steps=1, batches=_all_trained(run))
     assert abs(run.losses[0, 0] / expected[0, 0] - 1) > 0.01
