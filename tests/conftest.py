@@ -14,6 +14,14 @@ from tests.commands import Commands, put
 from tests.composed import graph_of, load_config
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the cluster run one after another: some take a node away, or limit what a user may submit."""
+    for item in items:
+        if item.get_closest_marker("slurm"):
+            item.add_marker(pytest.mark.xdist_group("slurm"))
+
+
 @pytest.fixture(autouse=True)
 def jobs_find_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs can import functions of these tests, wherever they start."""

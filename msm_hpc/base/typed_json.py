@@ -14,5 +14,5 @@ def read_if_whole(path: Path, adapter: TypeAdapter[T]) -> T | None:
     """What a JSON file holds; None where there is none, or a torn one: empty, cut short, or of other content."""
     try:
         return adapter.validate_json(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
         return None

@@ -52,6 +52,7 @@ class Display:
         self._lines: dict[str, TaskID] = {}
         self._reported: set[str] | None = None
         self._failures: set[tuple[str, str]] = set()
+        self._healed: set[str] = set()
         self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -104,10 +105,20 @@ class Display:
             text = f"{progress.done:,}/{progress.total:,} {progress.unit}"
             self._bars.update(self._lines[identity], total=progress.total, completed=progress.done, text=text)
 
+    def _report_healed(self, state: RunState) -> None:
+        """Say which results were found damaged since the last look; their end is reported again."""
+        for identity in state.healed - self._healed:
+            step = state.steps[identity]
+            why = self._store.of(step).damage() or "it is gone"
+            say(self._console, f"{step.name} is made again, since a step that reads it could not: {why}")
+        self._reported = (self._reported or set()) - (state.healed - self._healed)
+        self._healed |= state.healed
+
     def _report(self, state: RunState, settled: set[str]) -> None:
         """One line for each step that has ended since the last look, and for all that these block."""
         if self._reported is None:
             self._reported = set(settled)
+        self._report_healed(state)
         new = [identity for identity in state.steps if identity in settled - self._reported]
         for identity in (one for one in new if one in state.done):
             self._print_end("done", state.steps[identity].name, self._clock.took(state, identity))

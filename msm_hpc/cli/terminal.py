@@ -11,5 +11,5 @@ PIPE_WIDTH = 1000
 
 
 def terminal() -> Console:
-    """The terminal, or for a file or pipe a page on which nothing is wrapped."""
-    return Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
+    """The terminal, or for a file, a pipe or a closed output a page on which nothing is wrapped."""
+    return Console() if sys.stdout and sys.stdout.isatty() else Console(width=PIPE_WIDTH)

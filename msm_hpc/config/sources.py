@@ -68,7 +68,8 @@ class Source(Strict):
 
     def _check_file(self) -> None:
         if self.file is not None and self.for_each:
-            raise UserError(f"file is given, but there is one for each {self.for_each}: give files.{self.for_each}")
+            each = self.for_each
+            raise UserError(f"file is given, but there is one for each {each}: give files, each by its {each}'s name")
         if self.files and not self.for_each:
             raise UserError(f"files are given by {', '.join(self.files)}, but there is only one: give file")
         for file in (self.file, *self.files.values()):

@@ -45,7 +45,8 @@ def start_forked(folder: Path, function: Callable[..., None], *arguments: str) -
     """Start ``function(*arguments)``, whose log goes to ``folder``. Ctrl-C is blocked in it until it unblocks it.
 
     Returns:
-        The job, or None where the fork server cannot start, such as where the code was broken meanwhile.
+        The job, or None where the fork server cannot start: the code was broken meanwhile, the working folder is gone,
+        or TMPDIR is too long for its socket.
     """
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload([function.__module__, f"{__package__}.preloaded"])
@@ -53,7 +54,7 @@ def start_forked(folder: Path, function: Callable[..., None], *arguments: str) -
     process = server.Process(target=_job, args=(dict(os.environ), call))
     try:
         process.start()
-    except (EOFError, ConnectionError):
+    except (EOFError, OSError):
         return None
     return ForkedJob(process)
 

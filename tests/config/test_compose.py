@@ -98,7 +98,7 @@ def test_overrides_reach_fields_that_no_file_mentions() -> None:
         ("sources.replay.of=pretrainin", r"sources.replay.of: 'pretrainin' is no source with a corpus of its own"),
         (
             "sources.documents.file=x",
-            r"sources.documents: file is given, but there is one for each spec: give files.spec",
+            r"sources.documents: file is given, but there is one for each spec: give files, each by its spec's name",
         ),
         ("sources.documents.files.x=y", r"sources.documents.files.x: the campaign's specs are affordability, america"),
         ("sources.chats.lader=[3]", r"unknown key 'sources.chats.lader'; did you mean 'sources.chats.ladder'"),

@@ -25,10 +25,12 @@ from msm_hpc.cli.views.notes import print_notes
 from msm_hpc.cli.views.plan import array_table
 from msm_hpc.cli.views.rehearsal import cuts_table
 from msm_hpc.cli.views.report import print_report
+from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.launch.local import start_local
 from msm_hpc.launch.local_processes import hangup_interrupts
+from msm_hpc.store.store import Store
 
 
 def run(arguments: Arguments = None, config_dir: ConfigDir = None) -> int:
@@ -83,7 +85,7 @@ def _run_here(session: Session) -> int:
     graph, store, console = session.graph, session.store, session.console
     left = len(graph.needed(store.done))
     if not left:
-        console.print(f"Nothing to do: all {len(graph.steps)} steps are done.")
+        console.print(_nothing_to_do(graph, store))
         return print_report(session)
     title = session.config.campaign.title
     session.say(f"{title}: {left} of {len(graph.steps)} steps to run in {store.root}")
@@ -97,6 +99,16 @@ def _run_here(session: Session) -> int:
     )
     _print_failures(session, failed)
     return print_report(session) or (1 if failed else 0)
+
+
+def _nothing_to_do(graph: Graph, store: Store) -> str:
+    gone = sum(not store.done(step) for step in graph.steps)
+    if not gone:
+        return f"Nothing to do: all {len(graph.steps)} steps are done."
+    return (
+        f"Nothing to do: all results are there. Of {len(graph.steps)} steps {gone} are not, which nothing needs now; "
+        "`msm status` counts them."
+    )
 
 
 def _print_failures(session: Session, steps: Sequence[Step]) -> None:

@@ -6,14 +6,18 @@ import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from msm_hpc.base.files import write_text
 
 METRICS, HELD_OUT = "metrics.jsonl", "heldout.jsonl"
 FEW_STEPS = 100
 """Optimizer steps of a run; fewer rarely teach a model anything."""
+
+
+Row = TypeVar("Row", "StepMetrics", "FieldLoss")
 
 
 @dataclass(frozen=True)
@@ -45,16 +49,15 @@ class MetricsFile:
 
     def __init__(self, path: Path, done: int) -> None:
         """Keep the first ``done`` steps, at most :func:`recorded_steps`, and drop the rest, even a torn last line."""
-        kept = _rows(path)[:done]
-        assert len(kept) == done, f"{path} has {len(kept)} steps, {done} are done"
-        self.steps = [StepMetrics(**row) for row in kept]
-        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+        self.steps = _steps(path)[:done]
+        assert len(self.steps) == done, f"{path} has {len(self.steps)} steps, {done} are done"
+        write_text(path, "".join(map(_line, self.steps)))
         self._file = path.open("a", encoding="utf-8")
 
     def append(self, metrics: StepMetrics) -> None:
         """Add one step."""
         self.steps.append(metrics)
-        self._file.write(json.dumps(asdict(metrics)) + "\n")
+        self._file.write(_line(metrics))
         self._file.flush()
 
     def sync(self) -> None:
@@ -86,30 +89,40 @@ class HeldOutFile:
 
     def __init__(self, path: Path, done: int) -> None:
         """Keep what was measured up to step ``done``; if no step is done, all is measured again."""
-        losses = [FieldLoss(**row) for row in _rows(path)] if done else []
+        losses = _rows(path, FieldLoss) if done else []
         self._path, self._losses = path, [each for each in losses if each.step <= done]
 
     def append(self, losses: list[FieldLoss]) -> None:
         """Add what was measured after one step; it is on disk when this returns."""
         self._losses += losses
-        write_text(self._path, "".join(json.dumps(asdict(each)) + "\n" for each in self._losses))
+        write_text(self._path, "".join(map(_line, self._losses)))
 
 
 def recorded_steps(out: Path) -> int:
     """Of how many steps the files in ``out`` have all lines; a torn line ends a file."""
-    steps, held_out = len(_rows(out / METRICS)), out / HELD_OUT
+    steps, held_out = len(_steps(out / METRICS)), out / HELD_OUT
     if not held_out.exists():
         return steps
-    measured = _rows(held_out)
+    measured = _rows(held_out, FieldLoss)
     if 0 < len(measured) == len(held_out.read_bytes().splitlines()):
         return steps
-    return min(steps, max(measured[-1]["step"] - 1, 0) if measured else 0)
+    return min(steps, max(measured[-1].step - 1, 0) if measured else 0)
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file before the first that is torn; none where there is no file."""
-    rows: list[dict[str, Any]] = []
-    with contextlib.suppress(FileNotFoundError, ValueError):
+def _steps(path: Path) -> list[StepMetrics]:
+    """The steps before the first that is missing or torn."""
+    numbered = enumerate(_rows(path, StepMetrics), start=1)
+    return [row for _, row in takewhile(lambda each: each[0] == each[1].step, numbered)]
+
+
+def _rows(path: Path, of: type[Row]) -> list[Row]:
+    """The lines of a file before the first that is torn or damaged; none where there is no file."""
+    rows: list[Row] = []
+    with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
         for line in path.read_bytes().splitlines():
-            rows.append(json.loads(line))
+            rows.append(of(**json.loads(line)))
     return rows
+
+
+def _line(row: StepMetrics | FieldLoss) -> str:
+    return json.dumps(asdict(row)) + "\n"

@@ -29,6 +29,19 @@ def test_resuming_drops_what_is_done_again(tmp_path: Path) -> None:
     assert read_metrics(tmp_path) == [_step(number) for number in range(1, 5)]
 
 
+@pytest.mark.parametrize("damage", [("loss", "lose"), ('"step": 4', '"step": 5')])
+def test_a_damaged_line_ends_the_file_as_a_torn_one_does(tmp_path: Path, damage: tuple[str, str]) -> None:
+    path = tmp_path / "metrics.jsonl"
+    metrics = MetricsFile(path, done=0)
+    for number in range(1, 7):
+        metrics.append(_step(number))
+    metrics.close()
+    lines = path.read_text().splitlines()
+    lines[3] = lines[3].replace(*damage)
+    path.write_text("\n".join(lines) + "\n")
+    assert recorded_steps(tmp_path) == 3
+
+
 def test_starting_again_from_nothing_empties_the_file(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text("torn")
