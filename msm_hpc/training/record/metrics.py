@@ -54,7 +54,7 @@ class MetricsFile:
     def append(self, metrics: StepMetrics) -> None:
         """Add one step."""
         self.steps.append(metrics)
-        self._file.write(json.dumps(asdict(metrics)) + "\n")
+        self._file.write(json.dumps(vars(metrics)) + "\n")
         self._file.flush()
 
     def sync(self) -> None:
