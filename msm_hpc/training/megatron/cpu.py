@@ -159,6 +159,8 @@ def _replace_functions(patches: contextlib.ExitStack) -> None:
         (private.LARGEST_LOGITS, staticmethod(plain.largest_logits)),
         (private.NORM, plain.norm),
         (private.SCALE, plain.scale),
+        (private.LOCAL_PART, plain.local_part),
+        (private.RESET, plain.reset_nothing),
     ):
         _replace(patches, owner, name, new)
     module, names = private.MAPPINGS

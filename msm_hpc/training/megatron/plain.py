@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 
 from msm_hpc.training.megatron import private
@@ -36,6 +37,9 @@ def linear(states: Tensor, weight: Tensor, bias: Tensor | None, **options: Any) 
     return product
 
 
+vars(linear).update(vars(private.linear))  # Megatron's own looks under its name for an attribute that it has
+
+
 def largest_logits(logits: Tensor) -> tuple[Tensor, Tensor]:
     """The logits in float32 and the largest of each token, without asking where it is."""
     logits = logits.float()
@@ -53,3 +57,13 @@ def scale(chunk: int, overflow: Tensor, tensors: list[list[Tensor]], factor: flo
     read, written = tensors
     assert read is written, "only in place"
     torch._foreach_mul_(written, factor)
+
+
+def local_part(gradient: Tensor) -> Tensor:
+    """``gradient`` itself: ours are never torch's distributed tensors."""
+    return gradient
+
+
+def reset_nothing(config: TransformerConfig, model: list[torch.nn.Module]) -> None:
+    """Our models have no experts."""
+    assert config.num_moe_experts is None

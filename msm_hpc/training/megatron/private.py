@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -156,6 +157,12 @@ MAPPINGS = (layers, ("copy_to_tensor_model_parallel_region", "reduce_from_tensor
 
 NORM, SCALE = (clip_grads, "l2_norm_impl"), (clip_grads, "multi_tensor_scale_impl")
 """Module and names of the functions that clip gradients."""
+
+LOCAL_PART = (clip_grads, "to_local_if_dtensor")
+"""Module and name of the function that gives the part of a gradient that is here."""
+
+RESET = (import_module("megatron.core.distributed.finalize_model_grads"), "reset_model_temporary_tensors")
+"""Module and name of the function that, after each step, walks through all modules for what routers of experts keep."""
 
 rotate_packed, linear = rope_utils._apply_rotary_pos_emb_thd, layers.linear_with_grad_accumulation_and_async_allreduce
 """Megatron's own, whatever is in their place."""

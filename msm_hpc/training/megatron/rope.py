@@ -43,7 +43,7 @@ def rotate_packed(
 
 @lru_cache(maxsize=2)
 def _cos_and_signed_sin(boundaries: Tensor, angles: Tensor, mscale: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Of each token's angles, [tokens, 1, head_dim], the first half of the sine negated; tensors are keys by identity."""
+    """Of each token's angles, [tokens, 1, head_dim], half of the sine negated; tensors are keys by identity."""
     starts = boundaries[:-1].long()
     lengths = boundaries.diff()
     positions = torch.arange(int(boundaries[-1]), device=starts.device) - starts.repeat_interleave(lengths)
