@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -43,7 +44,7 @@ def test_rotation_is_that_of_megatron(edges: list[int], dtype: torch.dtype) -> N
     from msm_hpc.training.megatron.rope import rotate_packed
 
     boundaries, group = torch.tensor(edges, dtype=torch.int32), parallel_state.get_context_parallel_group()
-    angles = torch.randn(max(b - a for a, b in zip(edges, edges[1:], strict=False)), 1, 1, 8)
+    angles = torch.randn(max(b - a for a, b in pairwise(edges)), 1, 1, 8)
     # As in a layer: queries are a part of one tensor of queries, keys and values.
     states = torch.randn(edges[-1], 2, 24).to(dtype)
 
