@@ -1,7 +1,7 @@
 """``python -m benchmarks.small_training``: optimizer steps per second of a model of the demo's size, in three loops.
 
-Ours, the training stage; Megatron's GPTModel with torch's AdamW and nothing else; and the Llama of ``transformers``. All
-in one process of one thread, in turns of one round each, so that a slow minute falls on all.
+Ours, the training stage; Megatron's GPTModel with torch's AdamW and nothing else; and the Llama of ``transformers``.
+All in one process of one thread, in turns of one round each, so that a slow minute falls on all.
 """
 
 from __future__ import annotations
