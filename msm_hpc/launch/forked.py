@@ -41,13 +41,20 @@ class ForkedJob:
         return not self.process.is_alive()
 
 
-def start_forked(folder: Path, function: Callable[..., None], *arguments: str) -> ForkedJob:
-    """Start ``function(*arguments)``, whose log goes to ``folder``. Ctrl-C is blocked in it until it unblocks it."""
+def start_forked(folder: Path, function: Callable[..., None], *arguments: str) -> ForkedJob | None:
+    """Start ``function(*arguments)``, whose log goes to ``folder``. Ctrl-C is blocked in it until it unblocks it.
+
+    Returns:
+        The job, or None where the fork server cannot start, such as where the code was broken meanwhile.
+    """
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload([function.__module__, f"{__package__}.preloaded"])
     call = [str(folder), f"{function.__module__}:{function.__qualname__}", *arguments]
     process = server.Process(target=_job, args=(dict(os.environ), call))
-    process.start()
+    try:
+        process.start()
+    except (EOFError, ConnectionError):
+        return None
     return ForkedJob(process)
 
 

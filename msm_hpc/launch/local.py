@@ -61,10 +61,11 @@ class LocalLauncher:
 
     def _start(self, folder: Path, request: ArrayRequest, each: str) -> ForkedJob | submitit.Job[None]:
         ranks, arguments = request.ranks_per_node, (*request.given, each)
-        if ranks > 1:
-            return start_local(folder, ranks, request.function, *arguments)
-        with starting():
-            return start_forked(folder, request.function, *arguments)
+        forked = None
+        if ranks == 1:
+            with starting():
+                forked = start_forked(folder, request.function, *arguments)
+        return forked or start_local(folder, ranks, request.function, *arguments)
 
     def states(self, jobs: Collection[JobRef]) -> dict[JobRef, JobState]:
         """Running where the process is; of another host's that is unknown."""

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from msm_hpc.base.files import write_json
@@ -68,6 +69,13 @@ def test_a_failure_blocks_only_what_needs_it(store: Store) -> None:
     assert Path(attempt.log).exists()
 
 
+def stop_fork_server() -> None:
+    """What jobs are forked from would have the code of before."""
+    for child in psutil.Process().children():
+        if "multiprocessing.forkserver" in " ".join(child.cmdline()):
+            child.kill()
+
+
 @pytest.mark.slow
 def test_a_job_that_dies_before_our_code_runs_is_found_by_its_lease(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -77,6 +85,7 @@ def test_a_job_that_dies_before_our_code_runs_is_found_by_its_lease(
     broken = tmp_path / "broken" / "msm_hpc" / "__init__.py"
     broken.parent.mkdir(parents=True)
     broken.write_text("def\n")
+    stop_fork_server()
     with monkeypatch.context() as edited:
         edited.chdir(tmp_path / "broken")  # Python looks here first, or there
         edited.setenv("PYTHONPATH", str(tmp_path / "broken"), prepend=os.pathsep)
