@@ -43,8 +43,8 @@ def recipe(precision: str, epochs: int) -> TrainConfig:
     )
 
 
-def make(work: Path) -> TrainInputs:
-    """The folders that the training stage reads, made in ``work`` where they are not there yet."""
+def make(work: Path, shape: Architecture = SHAPE, row: int = ROW, rows: int = ROWS) -> TrainInputs:
+    """The folders that the training stage reads, of so many rows, made in ``work`` where they are not there yet."""
     inputs = TrainInputs(model=work / "model", plan=work / "plan", shards={"words": work / "words"})
     tokenizer, corpus, shard = work / "tokenizer", work / "words.jsonl", inputs.shards["words"]
     if inputs.plan.exists():
@@ -52,17 +52,17 @@ def make(work: Path) -> TrainInputs:
     for folder in (tokenizer, inputs.model, inputs.plan, shard):
         folder.mkdir(parents=True)
     write_tokenizer(tokenizer)
-    _write_words(corpus, tokenizer)
-    run_model(ModelConfig(architecture=SHAPE), ModelInputs(tokenizer=tokenizer), inputs.model)
+    _write_words(corpus, tokenizer, row, rows)
+    run_model(ModelConfig(architecture=shape), ModelInputs(tokenizer=tokenizer), inputs.model)
     tokenize.run(tokenize.TokenizeConfig(), tokenize.TokenizeInputs(corpus=corpus, tokenizer=tokenizer), shard)
-    config = pack.PackConfig(sequence_length=ROW, sources=(Take(source="words"),))
+    config = pack.PackConfig(sequence_length=row, sources=(Take(source="words"),))
     pack.run(config, pack.PackInputs(shards={"words": shard}), inputs.plan)
     return inputs
 
 
-def _write_words(path: Path, tokenizer: Path) -> None:
+def _write_words(path: Path, tokenizer: Path, row: int, rows: int) -> None:
     vocabulary = sorted(Tokenizer.from_file(str(tokenizer / "tokenizer.json")).get_vocab(with_added_tokens=False))
     words = [word for word in vocabulary if not word.startswith("<")]
-    drawn = np.random.default_rng(0).integers(len(words), size=(ROWS, ROW - 1))
-    rows = [{"text": " ".join(words[number] for number in row)} for row in drawn]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    drawn = np.random.default_rng(0).integers(len(words), size=(rows, row - 1))
+    texts = [{"text": " ".join(words[number] for number in numbers)} for numbers in drawn]
+    path.write_text("".join(json.dumps(text) + "\n" for text in texts))

@@ -296,4 +296,5 @@ def _map(path: Path, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
     size, expected = path.stat().st_size, count * dtype.itemsize
     if size != expected:
         raise UserError(f"{path}: {size} bytes where {IDX} says {expected}; tokenise again")
-    return np.memmap(path, dtype, mode="r") if count else np.empty(0, dtype)
+    # As a plain array: slices of a memmap are slow.
+    return np.memmap(path, dtype, mode="r").view(np.ndarray) if count else np.empty(0, dtype)

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from megatron.core.packed_seq_params import PackedSeqParams
@@ -47,20 +47,24 @@ def padded_width(length: int) -> int:
 @lru_cache(maxsize=64)
 def document_batches(boundaries: tuple[int, ...], device: torch.device) -> DocumentBatches:
     """Group the documents between ``boundaries`` (starting with 0) by length rounded up to a power of two."""
-    groups: dict[int, list[tuple[int, int]]] = {}
-    for start, end in pairwise(boundaries):
-        if end > start:
-            groups.setdefault(padded_width(end - start), []).append((start, end))
-    gather: list[int] = []
-    scatter = [0] * boundaries[-1]
-    for width, documents in sorted(groups.items()):
-        for start, end in documents:
-            # The document begins at padded position len(gather); what pads it repeats its last token.
-            scatter[start:end] = range(len(gather), len(gather) + end - start)
-            gather.extend(range(start, end))
-            gather.extend([end - 1] * (width - (end - start)))
-    shapes = tuple((len(documents), width) for width, documents in sorted(groups.items()))
-    return DocumentBatches(torch.tensor(gather, device=device), shapes, torch.tensor(scatter, device=device))
+    edges = np.array(boundaries)
+    starts, lengths = edges[:-1], np.diff(edges)
+    widths = np.array([padded_width(length) if length else 0 for length in lengths.tolist()])
+    gather, shapes = [], []
+    scatter, padded = np.empty(boundaries[-1], np.int64), 0  # padded positions of the batches so far
+    for width in sorted(set(widths.tolist()) - {0}):
+        chosen = np.flatnonzero(widths == width)
+        # [documents, width] of the row's tokens: what pads a document repeats its last token.
+        places = np.arange(width)
+        real = places < lengths[chosen, None]
+        tokens = starts[chosen, None] + np.minimum(places, lengths[chosen, None] - 1)
+        scatter[tokens[real]] = padded + np.flatnonzero(real)
+        padded += tokens.size
+        gather.append(tokens.ravel())
+        shapes.append((len(chosen), width))
+    indices = (torch.from_numpy(each).to(device) for each in (np.concatenate(gather), scatter))
+    gathered, scattered = indices
+    return DocumentBatches(gathered, tuple(shapes), scattered)
 
 
 class PackedAttention(MegatronModule):  # type: ignore[misc]

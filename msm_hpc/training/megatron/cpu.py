@@ -43,6 +43,7 @@ def redirected() -> Iterator[None]:
         _redirect_devices(patches)
         _redirect_collectives(patches)
         _redirect_random(patches)
+        _replace_functions(patches)
         yield
 
 
@@ -145,6 +146,26 @@ def _checked(collective: Callable[..., Any]) -> Callable[..., Any]:
         return result
 
     return call
+
+
+def _replace_functions(patches: contextlib.ExitStack) -> None:
+    """Replace functions that cost a small model more than its products, by some that compute the same bits."""
+    from msm_hpc.training.megatron import plain, private
+    from msm_hpc.training.megatron.rope import rotate_packed
+
+    for (owner, name), new in (
+        (private.ROTATE_PACKED, rotate_packed),
+        (private.LINEAR, plain.linear),
+        (private.LARGEST_LOGITS, staticmethod(plain.largest_logits)),
+        (private.NORM, plain.norm),
+        (private.SCALE, plain.scale),
+        (private.LOCAL_PART, plain.local_part),
+        (private.RESET, plain.reset_nothing),
+    ):
+        _replace(patches, owner, name, new)
+    module, names = private.MAPPINGS
+    for name in names:
+        _replace(patches, module, name, plain.unless_alone(getattr(module, name)))
 
 
 def _redirect_random(patches: contextlib.ExitStack) -> None:

@@ -198,7 +198,7 @@ def _leave_padding_out(model: GPTModel, vocab_size: int) -> None:
     first = max(vocab_size - parallel_state.get_tensor_model_parallel_rank() * rows, 0)
 
     def mask(hidden: Tensor, logits: Tensor) -> Tensor:
-        logits[..., first:] = -math.inf
+        logits.detach()[..., first:] = -math.inf  # the softmax there is 0, and so is the gradient that comes back
         return logits
 
     if first < rows:

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -22,10 +23,13 @@ from megatron.core.dist_checkpointing.strategies.filesystem_async import FileSys
 from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShardedStrategy
 from megatron.core.distributed import param_and_grad_buffer
 from megatron.core.extensions import transformer_engine
-from megatron.core.optimizer import MegatronOptimizer, distrib_optimizer
+from megatron.core.models.common.embeddings import rope_utils
+from megatron.core.optimizer import MegatronOptimizer, clip_grads, distrib_optimizer
 from megatron.core.tensor_parallel import (
     copy_to_tensor_model_parallel_region,
+    cross_entropy,
     gather_from_sequence_parallel_region,
+    layers,
 )
 from megatron.core.tensor_parallel import random as megatron_random
 from megatron.core.transformer import transformer_block
@@ -138,6 +142,30 @@ def checkpoint(
 
 
 # -- layers ------------------------------------------------------------------------------------------
+
+ROTATE_PACKED = (rope_utils, "_apply_rotary_pos_emb_thd")
+"""Module and name of the function that rotates the queries or the keys of packed rows."""
+
+LINEAR = (layers, "linear_with_grad_accumulation_and_async_allreduce")
+"""Module and name of the function that parallel linear layers compute by."""
+
+LARGEST_LOGITS = (cross_entropy.VocabParallelCrossEntropy, "calculate_logits_max")
+"""Class and name of the static method that gives the logits in float32 and the largest of each token."""
+
+MAPPINGS = (layers, ("copy_to_tensor_model_parallel_region", "reduce_from_tensor_model_parallel_region"))
+"""Module and names of the mappings ``(states, group)`` of a parallel layer's input or output."""
+
+NORM, SCALE = (clip_grads, "l2_norm_impl"), (clip_grads, "multi_tensor_scale_impl")
+"""Module and names of the functions that clip gradients."""
+
+LOCAL_PART = (clip_grads, "to_local_if_dtensor")
+"""Module and name of the function that gives the part of a gradient that is here."""
+
+RESET = (import_module("megatron.core.distributed.finalize_model_grads"), "reset_model_temporary_tensors")
+"""Module and name of the function that, after each step, walks through all modules for what routers of experts keep."""
+
+rotate_packed, linear = rope_utils._apply_rotary_pos_emb_thd, layers.linear_with_grad_accumulation_and_async_allreduce
+"""Megatron's own, whatever is in their place."""
 
 
 def change_output(linear: torch.nn.Module, change: Callable[[Tensor, Tensor], Tensor]) -> None:

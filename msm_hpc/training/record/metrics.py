@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import TypeVar
@@ -125,4 +125,4 @@ def _rows(path: Path, of: type[Row]) -> list[Row]:
 
 
 def _line(row: StepMetrics | FieldLoss) -> str:
-    return json.dumps(asdict(row)) + "\n"
+    return json.dumps(vars(row)) + "\n"

@@ -30,7 +30,7 @@ def is_spike(loss: float, before: Sequence[float]) -> bool:
     if len(recent) < WINDOW:
         return False
     mean = fmean(recent)
-    return loss - mean > max(DEVIATIONS * stdev(recent), RISE * mean)
+    return loss - mean > RISE * mean and loss - mean > DEVIATIONS * stdev(recent)  # the exact stdev is slow
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,10 @@ WRITER = "megatron.core.dist_checkpointing.strategies.filesystem_async"
 BUFFERS = "megatron.core.distributed.param_and_grad_buffer"
 RANDOM = "megatron.core.tensor_parallel.random"
 OPTIMIZER = "megatron.core.optimizer"
+ROPE = "megatron.core.models.common.embeddings.rope_utils"
+LAYERS = "megatron.core.tensor_parallel.layers"
+CLIP = "megatron.core.optimizer.clip_grads"
+FINALIZE = "megatron.core.distributed.finalize_model_grads"
 DISTRIBUTED = "megatron.core.optimizer.distrib_optimizer"
 
 
@@ -58,6 +62,14 @@ def found(path: str) -> Any:
         (f"{DISTRIBUTED}:Adam", f"{DISTRIBUTED}:DistributedOptimizer"),
         (f"{DISTRIBUTED}:HAVE_APEX_OR_TE", f"{DISTRIBUTED}:DistributedOptimizer"),
         (f"{DISTRIBUTED}:USING_APEX_OPTIMIZER", f"{DISTRIBUTED}:DistributedOptimizer"),
+        (f"{ROPE}:_apply_rotary_pos_emb_thd", f"{ROPE}:apply_rotary_pos_emb"),
+        (f"{LAYERS}:linear_with_grad_accumulation_and_async_allreduce", f"{LAYERS}:ColumnParallelLinear"),
+        (f"{LAYERS}:copy_to_tensor_model_parallel_region", f"{LAYERS}:ColumnParallelLinear"),
+        (f"{LAYERS}:reduce_from_tensor_model_parallel_region", f"{LAYERS}:RowParallelLinear"),
+        (f"{CLIP}:l2_norm_impl", f"{CLIP}:get_grad_norm_fp32"),
+        (f"{CLIP}:multi_tensor_scale_impl", f"{CLIP}:clip_grad_by_total_norm_fp32"),
+        (f"{CLIP}:to_local_if_dtensor", f"{CLIP}:get_grad_norm_fp32"),
+        (f"{FINALIZE}:reset_model_temporary_tensors", FINALIZE),
     ],
 )
 def test_a_module_variable_that_we_replace_is_there_and_read_by_that_name(variable: str, user: str) -> None:
