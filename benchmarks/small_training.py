@@ -94,7 +94,7 @@ def _train(model: torch.nn.Module, loss: Callable[[int], torch.Tensor], steps: i
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
     begin = time.process_time()
     for step in range(steps):
-        loss(step).backward()
+        torch.autograd.backward(loss(step))
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad)
         optimizer.step()
         optimizer.zero_grad()
