@@ -103,7 +103,7 @@ def _generated(config: Config, generated: Set[str]) -> Iterator[str]:
     """What the generator cannot make: too few rows, or corpora of values that it does not know."""
     for name in (name for name in config.sources if name in config.sources_used):
         owner = config.owner(name)
-        if owner.generate is None or owner.file is not None:
+        if owner.generate is None or all(config.own_file(corpus) for corpus in config.corpora(name)):
             continue
         yield from _too_few(config, name, owner.generate.rows)
         if owner.for_each == "spec":

@@ -48,6 +48,11 @@ def test_all_that_is_offline_is_said_where_nothing_is_given() -> None:
     assert "come: chats, documents, instruction, pairs, pretraining. Of a Model Spec it reads only" in notice
 
 
+def test_rows_of_ones_own_are_not_those_that_would_be_generated(own: list[str]) -> None:
+    generated = ("documents", "chats", "instruction")
+    checked([*own, *(f"sources.{source}.generate.rows=1" for source in generated)])
+
+
 def test_new_content_runs_again_what_reads_it_and_nothing_else(own: list[str], tmp_path: Path) -> None:
     before = checked(own)
     write(tmp_path / "docs.jsonl", [*DOCUMENTS, DOCUMENTS[0]])
