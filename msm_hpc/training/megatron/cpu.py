@@ -163,9 +163,6 @@ def _replace_functions(patches: contextlib.ExitStack) -> None:
         (private.RESET, plain.reset_nothing),
     ):
         _replace(patches, owner, name, new)
-    module, names = private.MAPPINGS
-    for name in names:
-        _replace(patches, module, name, plain.unless_alone(getattr(module, name)))
 
 
 def _redirect_random(patches: contextlib.ExitStack) -> None:

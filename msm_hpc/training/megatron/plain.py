@@ -6,7 +6,6 @@ compute the same bits with less of both.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,15 +13,6 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 
 from msm_hpc.training.megatron import private
-
-
-def unless_alone(mapping: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """``mapping(states, group)`` between tensor-parallel ranks, left out where a rank is alone."""
-
-    def call(states: Tensor, group: Any) -> Tensor:
-        return mapping(states, group) if group.size() > 1 else states
-
-    return call
 
 
 def linear(states: Tensor, weight: Tensor, bias: Tensor | None, **options: Any) -> Tensor:

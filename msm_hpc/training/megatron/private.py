@@ -152,9 +152,6 @@ LINEAR = (layers, "linear_with_grad_accumulation_and_async_allreduce")
 LARGEST_LOGITS = (cross_entropy.VocabParallelCrossEntropy, "calculate_logits_max")
 """Class and name of the static method that gives the logits in float32 and the largest of each token."""
 
-MAPPINGS = (layers, ("copy_to_tensor_model_parallel_region", "reduce_from_tensor_model_parallel_region"))
-"""Module and names of the mappings ``(states, group)`` of a parallel layer's input or output."""
-
 NORM, SCALE = (clip_grads, "l2_norm_impl"), (clip_grads, "multi_tensor_scale_impl")
 """Module and names of the functions that clip gradients."""
 

@@ -105,15 +105,3 @@ def test_gradients_are_clipped_as_megatron_does() -> None:
     assert same_bits(gradients, copies)
     with pytest.raises(AssertionError, match="in place"):
         plain.scale(0, flag, [gradients, copies], 0.37)
-
-
-def test_a_mapping_is_left_out_for_a_rank_alone_only() -> None:
-    from msm_hpc.training.megatron import plain
-
-    class Group:
-        def __init__(self, ranks: int) -> None:
-            self.size = lambda: ranks
-
-    mapping, states = plain.unless_alone(lambda states, group: states + 1), torch.zeros(2)
-    assert mapping(states, Group(1)) is states
-    assert torch.equal(mapping(states, group=Group(2)), states + 1)
