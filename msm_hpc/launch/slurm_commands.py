@@ -26,7 +26,7 @@ UNFINISHED = frozenset({"PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEU
 
 PAUSES = (1.0, 2.0, 4.0)
 PAUSES_IN_A_JOB = (*PAUSES, 8.0, 15.0, 30.0, *4 * (60.0,))
-"""Seconds between asking and asking again where Slurm does not answer: a job can wait, a person is told soon."""
+"""Seconds between asking and asking again where Slurm does not answer: a job can wait, a person should know soon."""
 
 _NO_ANSWER = re.compile(
     "timed out|unable to contact|connect|communication|zero bytes|(send|receive) failure|standby|temporarily|munge|"

@@ -120,7 +120,7 @@ class Published:
 
     @property
     def version(self) -> Version:
-        """What tells it from the result of the same step before, or after it was made again."""
+        """What differs from that of the result of the same step before, or after it was made again."""
         return self.attempt, self.at
 
 

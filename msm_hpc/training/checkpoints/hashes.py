@@ -1,6 +1,6 @@
 """``hashes.json`` in a checkpoint: size and XXH3 of each of its files, as they were written.
 
-By their sizes a checkpoint that is being deleted is told from a whole one; by their hashes, a damaged one.
+The sizes show whether a checkpoint is being deleted; the hashes, whether it is damaged.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Plain torch in the place of functions of Megatron that are written for GPUs and many ranks, on a CPU.
 
-A step of a small model is mostly overhead there: Python between the operations, and operations that do nothing. These
-compute the same bits with less of both.
+A step of a small model is mostly overhead there: Python between the operations. These compute the same bits with
+less of it.
 """
 
 from __future__ import annotations
