@@ -22,6 +22,7 @@ from msm_hpc.base.stopping import StopRequest
 from msm_hpc.base.watched import touching
 from msm_hpc.campaign.endings import ended, runs_again
 from msm_hpc.graph.kinds import Kind
+from msm_hpc.launch.allocation import current_allocation
 from msm_hpc.launch.job import JobRef, current_job, current_log, current_start, is_elsewhere, same_job
 from msm_hpc.launch.job_state import RUNNING, JobState
 from msm_hpc.launch.launcher import launcher_of_job
@@ -60,6 +61,7 @@ def take(folder: StepFolder, ranks: int, inputs: Mapping[str, Version]) -> Attem
         start=now(),
         job_start=current_start(),
         inputs=inputs,
+        allocation=current_allocation(),
     )
     own = folder.attempt(newest.number + 1 if newest else 1)
     if not own.take(attempt):

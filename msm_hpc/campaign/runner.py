@@ -18,7 +18,6 @@ from signal import SIGINT, SIGTERM
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import CANNOT_WRITE
-from msm_hpc.base.progress import FILE as PROGRESS_FILE
 from msm_hpc.base.stopping import StopRequest, current_request, noticed
 from msm_hpc.campaign.holding import follow, prepare, recorded, take, witness
 from msm_hpc.campaign.step_inputs import StepInputs, find_inputs
@@ -78,7 +77,7 @@ def _make(store: Store, folder: StepFolder, record: Record, ranks: int, request:
         if lacking := [name for name in kind.result if not (own.out / name).exists()]:
             raise UserError(f"{own.out} lacks {', '.join(lacking)}, so it is no result: delete it, and `msm run` again")
         inputs.refuse_changed(store)
-        (own.out / PROGRESS_FILE).unlink(missing_ok=True)
+        own.keep_progress()
         folder.publish(own)
 
 

@@ -30,8 +30,9 @@ def run(config: EvalConfig, inputs: EvalInputs, out: Path) -> None:
     if not inputs.pairs:
         raise UserError("the eval stage was given no pairs: it needs the pairs of at least one value")
     pairs = [pair for file in inputs.pairs.values() for pair in read_pairs(file)]
-    scorer = Scorer(inputs.model, config.answer, inputs.adapter)
     progress = ProgressFile(out, total=len(pairs), unit="pairs")
+    with progress.timing("load"):
+        scorer = Scorer(inputs.model, config.answer, inputs.adapter)
     pairs_per_batch = config.batch_size // TEXTS_PER_PAIR
     answers: list[Answer] = []
     for start in range(0, len(pairs), pairs_per_batch):

@@ -17,6 +17,7 @@ import submitit
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.cluster import Cluster, WorkClass
 from msm_hpc.launch import entry, slurm_commands
+from msm_hpc.launch.allocation import shell_line
 from msm_hpc.launch.causes import Interruption, by_signal_alone
 from msm_hpc.launch.job import RUN, JobRef, user_name
 from msm_hpc.launch.job_state import JobState
@@ -226,7 +227,7 @@ def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
         "array_parallelism": cluster.array_parallelism,
         "wckey": None,
         "additional_parameters": {"kill-on-invalid-dep": "yes", **resources.sbatch, **comment},
-        "setup": [*cluster.setup, *variables],
+        "setup": [shell_line(request.nodes * request.ranks_per_node), *cluster.setup, *variables],
         # Since Slurm 22.05 srun does not read cpus-per-task from the script; WaitTime would kill a rank 0 that hashes.
         "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={resources.cpus_per_rank}", "--wait=0"],
         **{name: value for name, value in optional.items() if value is not None},

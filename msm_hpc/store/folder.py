@@ -38,6 +38,16 @@ class StepFolder:
         return self.path.parents[2]
 
     @property
+    def id(self) -> str:
+        """The id of its step."""
+        return f"{self.kind}/{self.path.name}"
+
+    @property
+    def kind(self) -> str:
+        """The kind of its step."""
+        return self.path.parent.name
+
+    @property
     def out(self) -> Path:
         """The result, once it is whole."""
         return self.path / "out"

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from msm_hpc.base.hashes import FileHashes
 from msm_hpc.graph.kinds import KINDS
 from msm_hpc.graph.steps import File, Step, by_role
+from msm_hpc.launch.allocation import Allocation
 from msm_hpc.launch.job import JobRef
 
 Cause = Literal["done", "upstream", "cancelled", "timeout", "preempted", "rank lost", "superseded", "user", "code"]
@@ -35,6 +36,7 @@ class Attempt:
     ``job_start`` tells the starts of a job apart, which keeps its id when it is requeued; it is the same on all ranks.
     ``progressed`` says of a stage that a signal stopped whether it had saved more than when it began.
     ``inputs`` are the results that it reads, by the ids of their steps: one that was made again is another one.
+    ``allocation`` is what its job holds, where a cluster gave it anything.
     """
 
     job: JobRef
@@ -49,6 +51,7 @@ class Attempt:
     progressed: bool | None = None
     job_start: str = ""
     inputs: Mapping[str, Version] = field(default_factory=dict)
+    allocation: Allocation | None = None
 
     @property
     def seconds(self) -> float:
