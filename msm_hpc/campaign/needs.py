@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.measured import FinishedTrainings, finished_trainings
 from msm_hpc.campaign.starting_model import starting_model, stored_weight_size
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.config.stages import ExportConfig, ModelConfig
@@ -18,7 +19,7 @@ from msm_hpc.graph.steps import Step
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.planner.capacity import capacity
-from msm_hpc.planner.forecast import Forecast, forecast
+from msm_hpc.planner.forecast import Forecast, Measured, forecast
 from msm_hpc.planner.memory import Memory, worst_stage
 from msm_hpc.planner.probe import folder_of, read_table
 from msm_hpc.store.store import Store
@@ -45,7 +46,7 @@ class Training:
     """Training steps of one kind and one config but for the seed, and of as many rows.
 
     ``rows`` is None where neither tokens nor bytes are known until they are packed; ``forecast`` is None where the GPU
-    is not known. ``minutes`` is the time limit of a job, None where there is none.
+    is not known and none like them was measured. ``minutes`` is the time limit of a job, None where there is none.
     """
 
     steps: tuple[Step, ...]
@@ -115,8 +116,11 @@ def trainings(
         if (model := model_of(step)) in models and step.kind == "train":
             key = (model, step.stage, replace(step.config, seed=0), _rows(step, store, packed))
             groups.setdefault(key, []).append(step)
+    finished = finished_trainings(store, cluster)
     in_order = sorted(groups.items(), key=lambda group: graph.stages.index(group[0][1]))
-    return tuple(_training(tuple(steps), key[3], models[key[0]], cluster, store.root) for key, steps in in_order)
+    return tuple(
+        _training(tuple(steps), key[3], models[key[0]], cluster, store.root, finished) for key, steps in in_order
+    )
 
 
 def model_of(step: Step) -> str:
@@ -144,14 +148,31 @@ def weight_size(step: Step) -> int:
     return 4 if step.config.precision == "fp32" else 2
 
 
-def _training(steps: tuple[Step, ...], rows: Rows | None, model: Transformer, cluster: Cluster, root: Path) -> Training:
+def _training(
+    steps: tuple[Step, ...],
+    rows: Rows | None,
+    model: Transformer,
+    cluster: Cluster,
+    root: Path,
+    finished: FinishedTrainings,
+) -> Training:
     config: TrainConfig = steps[0].config
     memory = worst_stage(config, model, cluster.trains_on_gpus)
-    table = read_table(folder_of(root, config, model, cluster))
-    measured = table.get((config.layout, config.micro_batch_size))
-    time = forecast(config, model, cluster.gpu, measured) if cluster.gpu and cluster.trains_on_gpus else None
+    gpu, measured = cluster.gpu if cluster.trains_on_gpus else None, _measured(config, model, cluster, root, finished)
+    time = forecast(config, model, gpu, measured) if gpu or measured else None
     minutes = cluster.resources.gpu_train.time_minutes if launcher_of(cluster).queues else None
     return Training(steps, rows, memory, capacity(cluster, config.layout.world_size).memory, time, minutes)
+
+
+def _measured(
+    config: TrainConfig, model: Transformer, cluster: Cluster, root: Path, finished: FinishedTrainings
+) -> Measured | None:
+    """What a step took: in finished trainings, or else in a probe."""
+    own = finished.of(config, model)
+    if own is not None:
+        return Measured(own, "own trainings")
+    probed = read_table(folder_of(root, config, model, cluster)).get((config.layout, config.micro_batch_size))
+    return None if probed is None else Measured(probed, "probe")
 
 
 def _rows(step: Step, store: Store, packed: Mapping[tuple[str, PackConfig], int]) -> Rows | None:

@@ -25,10 +25,10 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Literal, get_args
 
 from msm_hpc.base.progress import Progress
-from msm_hpc.config.cluster import Cluster
 from msm_hpc.graph.build import Graph
 from msm_hpc.store.attempts import AttemptFolder
 from msm_hpc.store.folder import StepFolder
@@ -68,11 +68,10 @@ def hour_unit(on_gpus: bool) -> str:
 
 
 @dataclass(frozen=True)
-class _Try:
-    """An attempt in the ledger: ``start`` and ``end`` in milliseconds since the epoch."""
+class Tried:
+    """An attempt at a step as it is counted: ``start`` and ``end`` are milliseconds since the epoch."""
 
-    step: str
-    kind: str
+    step: StepFolder
     folder: AttemptFolder
     record: Attempt
     progress: Progress | None
@@ -80,19 +79,22 @@ class _Try:
     end: int
 
     @classmethod
-    def of(cls, step: StepFolder, folder: AttemptFolder) -> _Try:
+    def of(cls, step: StepFolder, folder: AttemptFolder) -> Tried:
+        """Read an attempt."""
         record = folder.read()
         start = _milliseconds(record.start)
         end = _milliseconds(record.end) if record.end else round(folder.last_sign * 1000)
         progress = folder.progress if step.kind in ("train", "eval") else None
-        return cls(step.id, step.kind, folder, record, progress, start, max(end, start))
+        return cls(step, folder, record, progress, start, max(end, start))
 
     @property
     def number(self) -> int:
+        """Which of the step's attempts it is."""
         return self.folder.number
 
     @property
     def elapsed(self) -> int:
+        """Milliseconds from its start to its end."""
         return self.end - self.start
 
     @property
@@ -115,20 +117,22 @@ class _Try:
         return 0 if held is None else held.gpus if on_gpus else held.tasks
 
 
-def ledger(folders: Iterable[StepFolder], cluster: Cluster) -> Ledger:
-    """What the attempts at steps took."""
-    on_gpus = cluster.trains_on_gpus
+def tries_at(folders: Iterable[StepFolder]) -> list[list[Tried]]:
+    """All attempts at each step that was tried, oldest first."""
+    found = ([Tried.of(folder, each) for each in folder.attempt_folders()] for folder in folders)
+    return [tries for tries in found if tries]
+
+
+def ledger(tries: Sequence[Sequence[Tried]], on_gpus: bool) -> Ledger:
+    """What attempts took, in GPU-hours or in rank-hours."""
     spent: dict[str, Counter[Reason]] = defaultdict(Counter)
-    tries: list[_Try] = []
-    for folder in folders:
-        found = [_Try.of(folder, each) for each in folder.attempt_folders()]
-        made = _made(folder, found)
-        for position, each in enumerate(found):
-            for reason, milliseconds in _parts(each, found[position + 1 :], made).items():
-                spent[each.step][reason] += milliseconds * each.width(on_gpus)
-        tries += found
-    for widest, idle in _idle(tries, on_gpus):
-        spent[widest.step]["idle in allocation"] += idle
+    for of_step in tries:
+        made = _made(of_step)
+        for position, each in enumerate(of_step):
+            for reason, milliseconds in _parts(each, of_step[position + 1 :], made).items():
+                spent[each.step.id][reason] += milliseconds * each.width(on_gpus)
+    for widest, idle in _idle(chain.from_iterable(tries), on_gpus):
+        spent[widest.step.id]["idle in allocation"] += idle
     return Ledger(on_gpus, spent)
 
 
@@ -147,18 +151,18 @@ def steps_by_arm(graph: Graph) -> dict[str, list[str]]:
     return found
 
 
-def _made(folder: StepFolder, tries: Sequence[_Try]) -> int:
-    """The number of the attempt that made the result, or 0; asked of the disk only where it is not plain."""
+def _made(tries: Sequence[Tried]) -> int:
+    """The number of the attempt that made the step's result, or 0; asked of the disk only where it is not plain."""
     if len(tries) == 1:
         return tries[0].number if tries[0].record.cause == "done" else 0
-    version = folder.version if tries else None
+    version = tries[0].step.version
     return version[0] if version else 0
 
 
-def _parts(one: _Try, later: Sequence[_Try], made: int) -> dict[Reason, int]:
+def _parts(one: Tried, later: Sequence[Tried], made: int) -> dict[Reason, int]:
     """Milliseconds of an attempt by reason."""
-    work = WORK.get(one.kind, "other work")
-    if one.kind == "train" and one.progress is not None:
+    work = WORK.get(one.step.kind, "other work")
+    if work == "training" and one.progress is not None:
         return _training(one, one.progress, later, made)
     if not (one.number == made or (one.runs and not later) or (one.number > made > 0 and one.record.cause == "done")):
         return {"lost to restart": one.elapsed}
@@ -166,7 +170,7 @@ def _parts(one: _Try, later: Sequence[_Try], made: int) -> dict[Reason, int]:
     return {"load": load, work: one.elapsed - load}
 
 
-def _training(one: _Try, progress: Progress, later: Sequence[_Try], made: int) -> dict[Reason, int]:
+def _training(one: Tried, progress: Progress, later: Sequence[Tried], made: int) -> dict[Reason, int]:
     """Those of a training: it keeps the steps that no later attempt did again, and what it had saved."""
     did = progress.done - progress.began
     kept = min([progress.done, *(other.progress.began for other in later if other.progress)]) - progress.began
@@ -181,9 +185,9 @@ def _training(one: _Try, progress: Progress, later: Sequence[_Try], made: int) -
     return {"training": training - lost, "lost to restart": lost, "saving": saving, "load": load}
 
 
-def _idle(tries: Iterable[_Try], on_gpus: bool) -> Iterable[tuple[_Try, int]]:
+def _idle(tries: Iterable[Tried], on_gpus: bool) -> Iterable[tuple[Tried, int]]:
     """Of each start of a job what none of its attempts used, with the widest of them."""
-    jobs: dict[object, list[_Try]] = defaultdict(list)
+    jobs: dict[object, list[Tried]] = defaultdict(list)
     for each in tries:
         if each.record.allocation is not None:
             jobs[each.record.job.id, each.record.job.cluster, each.record.job_start].append(each)

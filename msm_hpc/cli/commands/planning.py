@@ -7,12 +7,15 @@ from typing import Annotated
 import typer
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.accounts import accounts
 from msm_hpc.campaign.needs import trainings
-from msm_hpc.campaign.preflight.disk import check_disk
+from msm_hpc.campaign.preflight.disk import check_disk, still_written
 from msm_hpc.campaign.probing import probe as run_probe
 from msm_hpc.campaign.session import Session
 from msm_hpc.campaign.slurm_run import left_alone, plan_submission, refusals, scripts
+from msm_hpc.campaign.views.ledger import hour_unit
 from msm_hpc.cli.arguments import Arguments, ConfigDir, StageArguments, sort_arguments
+from msm_hpc.cli.views.ledger import outlook_line
 from msm_hpc.cli.views.needs import needs_table
 from msm_hpc.cli.views.notes import print_notes
 from msm_hpc.cli.views.plan import array_table, counted, graph_table
@@ -41,6 +44,7 @@ def plan(
     print_notes(session)
     if launcher_of(session.config.cluster).queues:
         _print_arrays(session, show_scripts)
+    _print_outlook(session)
     return 0
 
 
@@ -48,11 +52,18 @@ def _print_needs(session: Session) -> None:
     """What each training needs, where the model's shape is known."""
     found = trainings(session.graph, session.store, session.config.cluster, session.packed)
     if found:
-        needs_table(found).print(session.console)
+        needs_table(found, hour_unit(session.config.cluster.trains_on_gpus)).print(session.console)
     try:
         check_disk(session.graph, session.store, session.config.cluster)
     except UserError as error:
         session.say(f"Note: {error}")
+
+
+def _print_outlook(session: Session) -> None:
+    """What is left, in one line."""
+    graph, store, cluster = session.graph, session.store, session.config.cluster
+    if (left := accounts(session).left) and left.steps:
+        session.say(outlook_line(left, sum(still_written(graph, store, cluster)), cluster))
 
 
 def _print_arrays(session: Session, show_scripts: bool) -> None:

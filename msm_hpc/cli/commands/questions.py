@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from msm_hpc.campaign.accounts import accounts
 from msm_hpc.campaign.views.jobs import holders
 from msm_hpc.campaign.views.status import statuses
 from msm_hpc.campaign.views.why import grouped
 from msm_hpc.campaign.views.why import why as reasons_of
 from msm_hpc.cli.arguments import Arguments, ConfigDir, OptionalStepArguments, StepArguments, sort_arguments
 from msm_hpc.cli.views.failures import print_failures
+from msm_hpc.cli.views.ledger import spent_lines
 from msm_hpc.cli.views.logs import print_log
 from msm_hpc.cli.views.notes import print_nothing_here
 from msm_hpc.cli.views.report import print_report
@@ -21,8 +23,9 @@ def status(arguments: Arguments = None, config_dir: ConfigDir = None) -> int:
     graph, store = session.graph, session.store
     print_nothing_here(session)
     found = statuses(graph, store, holders(graph.needed(store.done), store))
-    status_table(graph, found).print(session.console)
-    session.say(f"in {store.root}")
+    known = accounts(session)
+    status_table(graph, found, known.spent).print(session.console)
+    session.say(f"in {store.root}", *spent_lines(known.spent, graph, known.left))
     print_notes_on(session.console, found, store)
     failed = [status.end for status in found if status.state in ("failed", "lost") and status.end]
     print_failures(session.console, failed, store.root)

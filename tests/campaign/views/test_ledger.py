@@ -14,8 +14,7 @@ import pytest
 
 from msm_hpc.base.files import write_json, write_text
 from msm_hpc.base.progress import FILE, Progress
-from msm_hpc.campaign.views.ledger import REASONS, SEVERAL, Ledger, Reason, ledger, steps_by_arm
-from msm_hpc.config.cluster import Cluster, Resources, WorkClasses
+from msm_hpc.campaign.views.ledger import REASONS, SEVERAL, Ledger, Reason, ledger, steps_by_arm, tries_at
 from msm_hpc.launch.allocation import Allocation, current_allocation, shell_line
 from msm_hpc.launch.job import JobRef
 from msm_hpc.store.folder import StepFolder
@@ -23,8 +22,6 @@ from msm_hpc.store.records import Attempt, Cause, now
 from msm_hpc.store.store import Store
 from tests.composed import graph_of, load_config
 
-CPUS = Cluster(launcher="slurm")
-GPUS = Cluster(launcher="slurm", resources=WorkClasses(gpu_train=Resources(gpus_per_node=8)))
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -77,6 +74,10 @@ def seconds(found: Ledger, *steps: StepFolder) -> Mapping[Reason, float]:
     return {reason: each for reason, each in spent.items() if each}
 
 
+def in_ranks(*folders: StepFolder) -> Ledger:
+    return ledger(tries_at(folders), on_gpus=False)
+
+
 def whole(found: Ledger) -> int:
     return sum(sum(parts.values()) for parts in found.spent.values())
 
@@ -89,7 +90,7 @@ def test_a_training_that_was_killed_and_resumed(store: Store) -> None:
     second = tried(folder, 2, 70, 120.5, "done", job="65", ranks=4, held=Allocation(66, 4, 0))
     trained(second, 40, 100, load=5, training=36, held_out=2, saving=1)
     published(folder, 2)
-    found = ledger([folder], CPUS)
+    found = in_ranks(folder)
     assert found.unit == "rank-hours"
     assert seconds(found) == {
         "training": 4 * (20 + 38),
@@ -105,9 +106,9 @@ def test_what_a_failed_training_had_saved_is_not_lost(store: Store) -> None:
     folder = store.folder("train/0123456789abcdef")
     attempt = tried(folder, 1, 0, 40, "code")
     trained(attempt, 0, 20, training=20)
-    assert seconds(ledger([folder], CPUS)) == {"lost to restart": 40}
+    assert seconds(in_ranks(folder)) == {"lost to restart": 40}
     (folder.attempt(1).out / "resume" / "step-000000010").mkdir(parents=True)
-    assert seconds(ledger([folder], CPUS)) == {"lost to restart": 10, "training": 10, "load": 20}
+    assert seconds(in_ranks(folder)) == {"lost to restart": 10, "training": 10, "load": 20}
 
 
 def test_a_training_without_a_step_is_load_until_it_has_ended(store: Store) -> None:
@@ -117,12 +118,12 @@ def test_a_training_without_a_step_is_load_until_it_has_ended(store: Store) -> N
     (folder.attempt(1).out / "metrics.jsonl").touch()
     for file, second in ((attempt / "attempt.json", 0), (folder.attempt(1).out / "metrics.jsonl", 7)):
         os.utime(file, times=2 * (BEGAN.timestamp() + second,))
-    assert seconds(ledger([folder], CPUS)) == {"load": 7}
+    assert seconds(in_ranks(folder)) == {"load": 7}
     folder.attempt(1).discard()
     assert not folder.attempt(1).out.exists()
-    assert seconds(ledger([folder], CPUS)) == {"load": 7}, "its last sign of life outlives its output"
+    assert seconds(in_ranks(folder)) == {"load": 7}, "its last sign of life outlives its output"
     tried(folder, 2, 10, 15, "upstream")
-    assert seconds(ledger([folder], CPUS)) == {"lost to restart": 12}
+    assert seconds(in_ranks(folder)) == {"lost to restart": 12}
 
 
 def test_other_steps_by_kind_and_what_failed_or_was_made_again(store: Store) -> None:
@@ -134,7 +135,7 @@ def test_other_steps_by_kind_and_what_failed_or_was_made_again(store: Store) -> 
     for number, began in ((1, 0), (2, 20)):
         trained(tried(made_again, number, began, began + 10, "done"), 0, 9, load=4)
     published(made_again, 2)
-    found = ledger([model, other, made_again], CPUS)
+    found = in_ranks(model, other, made_again)
     assert seconds(found, model) == {"lost to restart": 3, "convert": 5}
     assert seconds(found, other) == {"other work": 2}
     assert seconds(found, made_again) == {"lost to restart": 10, "load": 4, "eval": 6}
@@ -149,7 +150,7 @@ def test_steps_that_share_a_job_leave_the_gpus_idle_that_they_do_not_need(store:
     trained(tried(training, 1, 5, 105, "done", ranks=8, held=held), 0, 100, training=90)
     tried(export, 1, 110, 120, "done", held=held)
     tried(report, 1, 200, 300, "done", job="66", held=Allocation(200, 1, 0))
-    found = ledger([training, export, report], GPUS)
+    found = ledger(tries_at([training, export, report]), on_gpus=True)
     assert found.unit == "GPU-hours"
     assert seconds(found, export) == {"convert": 10}
     assert seconds(found, training) == {"training": 8 * 90, "load": 8 * 10, "idle in allocation": 8 * 10 + 7 * 10}

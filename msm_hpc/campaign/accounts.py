@@ -1,0 +1,34 @@
+"""A campaign's accounts: what it took so far, and what is left of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.needs import trainings
+from msm_hpc.campaign.outlook import Outlook, outlook
+from msm_hpc.campaign.session import Session
+from msm_hpc.campaign.views.ledger import Ledger, ledger, tries_at
+
+
+@dataclass(frozen=True)
+class Accounts:
+    """``spent`` is in GPU-hours where trainings get GPUs; ``left`` is None where layouts or models are not known."""
+
+    spent: Ledger
+    left: Outlook | None
+
+
+def accounts(session: Session) -> Accounts:
+    """Those of the steps of a campaign, whoever made them."""
+    graph, store, cluster = session.graph, session.store, session.config.cluster
+    tries = tries_at(map(store.of, graph.steps))
+    in_ranks = ledger(tries, on_gpus=False)
+    spent = ledger(tries, on_gpus=True) if cluster.trains_on_gpus else in_ranks
+    if any(step.kind == "train" and step.config.layout.auto for step in graph.steps):
+        return Accounts(spent, None)
+    try:
+        left = outlook(graph, store, cluster, trainings(graph, store, cluster, session.packed), in_ranks)
+    except UserError:  # a model that is gone since: questions refuse nothing
+        left = None
+    return Accounts(spent, left)
