@@ -76,7 +76,8 @@ class Cluster(Strict):
 
     ``gpu`` says which GPUs a node has, so that what they cannot do is known before a job is queued. ``nodes`` is the
     most that ``layout=auto`` gives to one training, ``ranks_per_node`` the most ranks of a job that a node takes.
-    ``setup`` are shell lines that a job runs first.
+    ``budget_gpu_hours`` is what all campaigns below a root may take together (of ranks, where trainings get no GPUs):
+    nothing is run that would exceed it by forecast. ``setup`` are shell lines that a job runs first.
     """
 
     launcher: LauncherName
@@ -86,10 +87,16 @@ class Cluster(Strict):
     nodes: PositiveInt = 1
     ranks_per_node: PositiveInt = 8
     array_parallelism: PositiveInt = 256
+    budget_gpu_hours: Rate | None = None
     max_array_size: PositiveInt = 1001
     setup: tuple[str, ...] = ()
 
     @property
     def trains_on_gpus(self) -> bool:
         """Whether trainings get GPUs; without any they run on CPUs."""
-        return self.resources.gpu_train.gpus_per_node > 0
+        return self.gives_gpus("gpu_train")
+
+    def gives_gpus(self, work: WorkClass) -> bool:
+        """Whether work of a class gets GPUs."""
+        resources: Resources = getattr(self.resources, work)
+        return resources.gpus_per_node > 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -9,6 +11,7 @@ import typer
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.accounts import accounts
 from msm_hpc.campaign.needs import trainings
+from msm_hpc.campaign.preflight.budget import check_budget
 from msm_hpc.campaign.preflight.disk import check_disk, still_written
 from msm_hpc.campaign.probing import probe as run_probe
 from msm_hpc.campaign.session import Session
@@ -53,10 +56,17 @@ def _print_needs(session: Session) -> None:
     found = trainings(session.graph, session.store, session.config.cluster, session.packed)
     if found:
         needs_table(found, hour_unit(session.config.cluster.trains_on_gpus)).print(session.console)
+    graph, store, cluster = session.graph, session.store, session.config.cluster
+    noted = (_noted(partial(check_disk, graph, store, cluster)), _noted(partial(check_budget, session)))
+    session.say(*(f"Note: {note}" for note in noted if note))
+
+
+def _noted(check: Callable[[], str | None]) -> str | None:
+    """What a check has to say, if anything: that it refuses, too, since nothing runs."""
     try:
-        check_disk(session.graph, session.store, session.config.cluster)
+        return check()
     except UserError as error:
-        session.say(f"Note: {error}")
+        return str(error)
 
 
 def _print_outlook(session: Session) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from msm_hpc.campaign.auto_layout import settle
 from msm_hpc.campaign.local_run import run_local
+from msm_hpc.campaign.preflight.budget import check_budget
 from msm_hpc.campaign.preflight.disk import check_disk
 from msm_hpc.campaign.rehearsal import CANNOT_SHOW, MOST_RANKS, layouts_in_words, rehearse_all
 from msm_hpc.campaign.runner import run_step
@@ -37,6 +38,8 @@ def run(arguments: Arguments = None, config_dir: ConfigDir = None) -> int:
     """Run a campaign: what is done is kept, what failed is retried."""
     session = sort_arguments(arguments).session(config_dir, named=True).ready()
     check_disk(session.graph, session.store, session.config.cluster)
+    if note := check_budget(session):
+        session.say(f"Note: {note}")
     print_notes(session)
     if launcher_of(session.config.cluster).queues:
         return _submit(session)

@@ -20,7 +20,8 @@ def spent_lines(spent: Ledger, graph: Graph, left: Outlook | None = None) -> Ite
         return
     yield f"{spent.unit}: {_hours(spent.hours(steps=ids))} spent ({parts})"
     if left and left.steps:
-        yield f"{left.unit} left by forecast: {_hours(left.hours)}{_without(left.unknown)}"
+        known = _hours(left.hours) if left.seconds else "not known yet"
+        yield f"{left.unit} left by forecast: {known}{_without(left.unknown) if left.seconds else ''}"
 
 
 def arm_line(spent: Ledger, graph: Graph) -> Iterator[str]:
@@ -35,10 +36,11 @@ def outlook_line(left: Outlook, still_written: int, cluster: Cluster) -> str:
     launcher = launcher_of(cluster)
     key = "cluster.array_parallelism" if launcher.queues else "cluster.slots"
     most = cluster.array_parallelism if launcher.queues else cluster.slots
-    return (
-        f"In all: {_hours(left.hours)} {left.unit}, {_duration(left.seconds)} of wall time at {key}={most} without "
-        f"queueing, {in_words(still_written)} of disk{_without(left.unknown)}"
-    )
+    disk = f"{in_words(still_written)} of disk"
+    if not left.seconds:
+        return f"In all: {disk}; {left.unit} and wall time are not known before steps of each stage have run"
+    wall = f"{_duration(left.seconds)} of wall time at {key}={most} without queueing"
+    return f"In all: {_hours(left.hours)} {left.unit}, {wall}, {disk}{_without(left.unknown)}"
 
 
 def _without(unknown: Iterable[str]) -> str:
@@ -53,4 +55,4 @@ def _hours(hours: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    return f"{_hours(seconds / 3600)} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"
+    return f"{_hours(seconds / 3600)} hours" if seconds >= 7200 else f"{seconds / 60:.0f} minutes"
