@@ -28,7 +28,8 @@ def accounts(session: Session) -> Accounts:
     if any(step.kind == "train" and step.config.layout.auto for step in graph.steps):
         return Accounts(spent, None)
     try:
-        left = outlook(graph, store, cluster, trainings(graph, store, cluster, session.packed), in_ranks)
+        found = trainings(graph, store, cluster, session.packed) if graph.needed(store.done) else ()
+        left = outlook(graph, store, cluster, found, in_ranks)
     except UserError:  # a model that is gone since: questions refuse nothing
         left = None
     return Accounts(spent, left)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -110,11 +110,11 @@ def trainings(
     graph: Graph, store: Store, cluster: Cluster, packed: Mapping[tuple[str, PackConfig], int]
 ) -> tuple[Training, ...]:
     """The training steps of ``graph`` on models of known shape, those alike together; ``packed`` is preflight's."""
-    models = shapes(graph)
+    models, done = shapes(graph), cache(store.done)
     groups: dict[tuple[str, str, TrainConfig, Rows | None], list[Step]] = {}
     for step in graph.steps:
         if (model := model_of(step)) in models and step.kind == "train":
-            key = (model, step.stage, replace(step.config, seed=0), _rows(step, store, packed))
+            key = (model, step.stage, replace(step.config, seed=0), _rows(step, store, done, packed))
             groups.setdefault(key, []).append(step)
     finished = finished_trainings(store, cluster)
     in_order = sorted(groups.items(), key=lambda group: graph.stages.index(group[0][1]))
@@ -175,14 +175,16 @@ def _measured(
     return None if probed is None else Measured(probed, "probe")
 
 
-def _rows(step: Step, store: Store, packed: Mapping[tuple[str, PackConfig], int]) -> Rows | None:
+def _rows(
+    step: Step, store: Store, done: Callable[[Step], bool], packed: Mapping[tuple[str, PackConfig], int]
+) -> Rows | None:
     """Packed rows of a training step: of its plan, its shards, preflight's forecast, or its token budgets."""
     plan = step.inputs["plan"]
     assert isinstance(plan, Step)
-    if store.done(plan):
+    if done(plan):
         return Rows(len(Plan(store.of(plan).out)), exact=True)
     of_any_seed = replace(plan.config, seed=0)
-    if all(map(store.done, plan.parents)):
+    if all(map(done, plan.parents)):
         shards = plan.inputs["shards"]
         assert isinstance(shards, Mapping)
         folders = {name: store.of(each).out for name, each in shards.items() if isinstance(each, Step)}

@@ -66,9 +66,10 @@ class AttemptFolder:
     def read(self) -> Attempt:
         """Its record; where that is torn, one that says so."""
         file = self.path / "attempt.json"
+        if found := read_if_whole(file, ATTEMPT):
+            return found
         damaged = f"{file} is damaged, so where it ran and how it ended is not known"
-        nobody = Attempt(JobRef("local", ""), "", 1, None, log="", start=now(), end=now(), message=damaged)
-        return read_if_whole(file, ATTEMPT) or nobody
+        return Attempt(JobRef("local", ""), "", 1, None, log="", start=now(), end=now(), message=damaged)
 
     def write(self, attempt: Attempt) -> None:
         """Write its record."""

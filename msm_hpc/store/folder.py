@@ -111,8 +111,12 @@ class StepFolder:
 
     def attempt_folders(self) -> list[AttemptFolder]:
         """The folders of all tries, oldest first."""
-        found = (path for path in (self.path / "attempts").glob("*") if path.name.isdigit())
-        return sorted(map(AttemptFolder, found), key=lambda folder: folder.number)
+        attempts = self.path / "attempts"
+        try:
+            numbers = [name for name in os.listdir(attempts) if name.isdigit()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted((AttemptFolder(attempts / number) for number in numbers), key=lambda folder: folder.number)
 
     def newest(self) -> AttemptFolder | None:
         """The folder of the last try."""

@@ -125,10 +125,9 @@ def test_what_is_left_adds_up(store: Store) -> None:
 
     assert left(demo, store, config.cluster).unknown == ("aft", "report")
     on_gpus = replace(config.cluster, resources=WorkClasses(gpu_train=Resources(gpus_per_node=8), gpu_eval=Resources()))
-    gpu_hours = left(demo, store, on_gpus, found)
-    assert gpu_hours.unit == "GPU-hours" and 3600 * gpu_hours.hours == approx(
-        more * (of_training + 10) - of_training / 4
-    )
+    on_a_gpu = left(demo, store, on_gpus, found)
+    assert on_a_gpu.unit == "GPU-hours"
+    assert 3600 * on_a_gpu.hours == approx(more * (of_training + 10) - of_training / 4)
 
 
 def test_plan_ends_in_one_line_and_status_has_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
