@@ -50,6 +50,16 @@ class Slurm:
         rows = [line.split("|") for line in _output([*command, f"--jobs={','.join(job_ids)}"]).splitlines()]
         return {job: state.split()[0] for job, name, state in rows if name != "allocation"}
 
+    def times(self, job_ids: Collection[str]) -> dict[str, tuple[int, int]]:
+        """Return when each job and array element that has ended began and ended, in seconds since the epoch."""
+        command = ["sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,Start,End"]
+        environment = {**os.environ, "SLURM_TIME_FORMAT": "%s"}
+        answer = subprocess.run(
+            [*command, f"--jobs={','.join(job_ids)}"], check=True, text=True, stdout=subprocess.PIPE, env=environment
+        ).stdout
+        rows = (line.split("|") for line in answer.splitlines())
+        return {job: (int(start), int(end)) for job, start, end in rows}
+
     def wait(self, job_ids: Collection[str], timeout: float = 120) -> dict[str, str]:
         """Wait until each of the jobs or array elements has ended and return their states.
 
