@@ -1,13 +1,20 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msm_hpc.config.stages import ExportConfig
-from msm_hpc.graph.arrays import Dependency, plan_arrays
+from msm_hpc.graph import arrays as module
+from msm_hpc.graph.arrays import Array, Dependency
 from msm_hpc.graph.build import Graph
+from msm_hpc.graph.bundles import Bundle, plan_bundles
 from msm_hpc.graph.steps import Step
 
 GraphOf = Callable[..., Graph]
+
+
+def plan_arrays(steps: Sequence[Step], max_array_size: int) -> tuple[Array, ...]:
+    """Arrays for steps, each of which is a job of its own."""
+    return module.plan_arrays([Bundle((step,)) for step in steps], max_array_size)
 
 
 def export(label: str, **inputs: Step) -> Step:
@@ -78,12 +85,21 @@ def test_the_demo_runs_from_midtraining_to_evaluation_element_by_element(graph: 
 
 
 def test_every_step_waits_for_each_of_its_inputs(graph: GraphOf) -> None:
-    arrays = plan_arrays(graph("tokenize.tasks=3", "sources.chats.ladder=[100,200]").steps, max_array_size=4)
-    place = {step.identity: (n, i) for n, array in enumerate(arrays) for i, step in enumerate(array.steps)}
-    for array in arrays:
-        for element, step in enumerate(array.steps):
-            for parent in step.parents:
+    steps = graph("tokenize.tasks=3", "sources.chats.ladder=[100,200]").steps
+    arrays = module.plan_arrays(plan_bundles(steps, lambda step: 1.0, 3.0), max_array_size=4)
+    place = {
+        step.identity: (n, i)
+        for n, array in enumerate(arrays)
+        for i, bundle in enumerate(array.bundles)
+        for step in bundle.steps
+    }
+    assert place.keys() == {step.identity for step in steps}
+    for n, array in enumerate(arrays):
+        for element, bundle in enumerate(array.bundles):
+            for parent in (parent for step in bundle.steps for parent in step.parents):
                 number, index = place[parent.identity]
+                if (number, index) == (n, element):
+                    continue
                 (waits,) = (dependency for dependency in array.dependencies if dependency.array == number)
                 if waits.rule == "aftercorr":
                     assert index == element
