@@ -69,13 +69,30 @@ def plan_arrays(bundles: Sequence[Bundle], max_array_size: int) -> tuple[Array, 
     """
     arrays: list[Array] = []
     places: dict[str, Place] = {}
+    waits = _waits(bundles)
     for group in _by_depth_and_shape(bundles):
         for laid in _beside_parents(group, places, arrays):
             for start in range(0, len(laid), max_array_size):
                 chunk = tuple(laid[start : start + max_array_size])
                 places |= {step.identity: Place(len(arrays), i) for i, each in enumerate(chunk) for step in each.steps}
-                arrays.append(Array(_name(chunk, arrays), chunk, _dependencies(chunk, places, arrays)))
+                read = _read([waits[bundle.first.identity] for bundle in chunk], places)
+                arrays.append(Array(_name(chunk, arrays), chunk, _dependencies(chunk, read, arrays)))
     return tuple(arrays)
+
+
+def _waits(bundles: Sequence[Bundle]) -> Mapping[str, list[str]]:
+    """The steps that a bundle waits for, by the identity of its first: those it reads that no other of them waits for.
+
+    Fine-tuning waits for midtraining, and by that for the model that both read.
+    """
+    waits: dict[str, list[str]] = {}
+    before: dict[str, set[str]] = {}
+    for bundle in bundles:
+        read = [parent.identity for parent in bundle.parents if parent.identity in before]
+        implied = set[str]().union(*(before[identity] for identity in read))
+        waits[bundle.first.identity] = [identity for identity in read if identity not in implied]
+        before |= dict.fromkeys((step.identity for step in bundle.steps), implied.union(read))
+    return waits
 
 
 def _by_depth_and_shape(bundles: Sequence[Bundle]) -> Iterator[list[Bundle]]:
@@ -111,13 +128,12 @@ def _latest_parent(bundle: Bundle, places: Mapping[str, Place]) -> Place | None:
 
 
 def _dependencies(
-    chunk: tuple[Bundle, ...], places: Mapping[str, Place], arrays: Sequence[Array]
+    chunk: tuple[Bundle, ...], read: Mapping[int, list[set[int]]], arrays: Sequence[Array]
 ) -> tuple[Dependency, ...]:
     if chunk[0].first.definition.missing_inputs_allowed:
-        return tuple(Dependency("afterany", array) for array in sorted(_read(chunk, places)))
+        return tuple(Dependency("afterany", array) for array in sorted(read))
     return tuple(
-        _dependency(array, elements, len(chunk), len(arrays[array].bundles))
-        for array, elements in sorted(_read(chunk, places).items())
+        _dependency(array, elements, len(chunk), len(arrays[array].bundles)) for array, elements in sorted(read.items())
     )
 
 
@@ -130,13 +146,12 @@ def _dependency(array: int, reads: list[set[int]], elements: int, parents: int) 
     return Dependency(rule, array, None if len(needed) == parents else tuple(needed))
 
 
-def _read(chunk: tuple[Bundle, ...], places: Mapping[str, Place]) -> dict[int, list[set[int]]]:
-    """For each parent array, the elements that each bundle of ``chunk`` reads."""
+def _read(waits: Sequence[Iterable[str]], places: Mapping[str, Place]) -> dict[int, list[set[int]]]:
+    """For each parent array, the elements that each element of an array waits for, by the steps that these wait for."""
     read: dict[int, list[set[int]]] = {}
-    for i, bundle in enumerate(chunk):
-        for parent in bundle.parents:
-            if place := places.get(parent.identity):
-                read.setdefault(place.array, [set() for _ in chunk])[i].add(place.element)
+    for i, steps in enumerate(waits):
+        for place in (places[identity] for identity in steps):
+            read.setdefault(place.array, [set() for _ in waits])[i].add(place.element)
     return read
 
 
