@@ -31,6 +31,7 @@ from msm_hpc.graph.steps import Step
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.launch.local import start_local
 from msm_hpc.launch.local_processes import hangup_interrupts
+from msm_hpc.store.snapshots import snapshot_of
 from msm_hpc.store.store import Store
 
 
@@ -133,6 +134,9 @@ def _submit(session: Session) -> int:
         session.console.print(f"Nothing to submit: {done} steps done, {running} running.")
         return 0
     array_table(submission, ids).print(session.console)
+    code = snapshot_of(session.store.root)
+    if code.changed:
+        session.say(f"Jobs run the code as it is now, which differs from its commit: {code.folder}/changes.diff")
     where = f"{config.campaign.name} root={config.root}"
     session.say(
         f"Submitted; nothing of ours stays running. `msm status {where}` shows where it stands, `msm report {where}` "
