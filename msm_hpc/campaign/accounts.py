@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.campaign.needs import trainings
+from msm_hpc.campaign.needs import Training, trainings
 from msm_hpc.campaign.outlook import Outlook, outlook
 from msm_hpc.campaign.session import Session
 from msm_hpc.campaign.views.ledger import Ledger, ledger, tries_at
@@ -19,8 +20,8 @@ class Accounts:
     left: Outlook | None
 
 
-def accounts(session: Session) -> Accounts:
-    """Those of the steps of a campaign, whoever made them."""
+def accounts(session: Session, found: Sequence[Training] | None = None) -> Accounts:
+    """Those of the steps of a campaign, whoever made them; ``found`` are its trainings, where they were looked up."""
     graph, store, cluster = session.graph, session.store, session.config.cluster
     tries = tries_at(map(store.of, graph.steps))
     in_ranks = ledger(tries, on_gpus=False)
@@ -28,7 +29,8 @@ def accounts(session: Session) -> Accounts:
     if any(step.kind == "train" and step.config.layout.auto for step in graph.steps):
         return Accounts(spent, None)
     try:
-        found = trainings(graph, store, cluster, session.packed) if graph.needed(store.done) else ()
+        if found is None:
+            found = trainings(graph, store, cluster, session.packed) if graph.needed(store.done) else ()
         left = outlook(graph, store, cluster, found, in_ranks)
     except UserError:  # a model that is gone since: questions refuse nothing
         left = None

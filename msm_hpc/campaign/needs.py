@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -121,6 +121,11 @@ def trainings(
     return tuple(
         _training(tuple(steps), key[3], models[key[0]], cluster, store.root, finished) for key, steps in in_order
     )
+
+
+def forecast_minutes(found: Sequence[Training]) -> dict[str, float]:
+    """What each training is forecast to take, by the step's identity; those without a forecast are left out."""
+    return {step.identity: each.seconds / 60 for each in found if each.seconds is not None for step in each.steps}
 
 
 def model_of(step: Step) -> str:

@@ -77,7 +77,9 @@ class Cluster(Strict):
     ``gpu`` says which GPUs a node has, so that what they cannot do is known before a job is queued. ``nodes`` is the
     most that ``layout=auto`` gives to one training, ``ranks_per_node`` the most ranks of a job that a node takes.
     ``budget_gpu_hours`` is what all campaigns below a root may take together (of ranks, where trainings get no GPUs):
-    nothing is run that would exceed it by forecast. ``setup`` are shell lines that a job runs first.
+    nothing is run that would exceed it by forecast. ``setup`` are shell lines that a job runs first. Trainings that
+    start from the same weights share a job as long as together they are forecast to take no more than
+    ``bundle_minutes``.
     """
 
     launcher: LauncherName
@@ -89,6 +91,7 @@ class Cluster(Strict):
     array_parallelism: PositiveInt = 256
     budget_gpu_hours: Rate | None = None
     max_array_size: PositiveInt = 1001
+    bundle_minutes: PositiveInt = 60
     setup: tuple[str, ...] = ()
 
     @property

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.campaign.accounts import accounts
-from msm_hpc.campaign.session import Session
+from msm_hpc.campaign.outlook import Outlook
 from msm_hpc.campaign.views.ledger import ledger, tries_at
+from msm_hpc.config.cluster import Cluster
+from msm_hpc.store.store import Store
 
 KEY = "cluster.budget_gpu_hours"
 
 
-def check_budget(session: Session) -> str | None:
-    """Hold what was spent below the root, and what is left of the campaign by forecast, against the budget.
+def check_budget(store: Store, cluster: Cluster, left: Outlook | None) -> str | None:
+    """Hold what was spent below the root, and what is ``left`` of a campaign by forecast, against the budget.
 
     Returns:
         What the forecast leaves out, to be said; None where there is no budget, or nothing is left out.
@@ -19,11 +20,9 @@ def check_budget(session: Session) -> str | None:
     Raises:
         UserError: it is, or would be, exceeded; with the numbers.
     """
-    store, cluster = session.store, session.config.cluster
     budget = cluster.budget_gpu_hours
-    if budget is None or not session.graph.needed(store.done):
+    if budget is None or (left is not None and not left.steps):
         return None
-    left = accounts(session).left
     spent = ledger(tries_at(store.folders()), cluster.trains_on_gpus)
     hours, more = spent.hours(), left.hours if left else 0.0
     if hours + more > budget or hours >= budget:

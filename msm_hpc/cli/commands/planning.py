@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated
 
@@ -10,7 +10,8 @@ import typer
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.accounts import accounts
-from msm_hpc.campaign.needs import trainings
+from msm_hpc.campaign.needs import Training, forecast_minutes, trainings
+from msm_hpc.campaign.outlook import Outlook
 from msm_hpc.campaign.preflight.budget import check_budget
 from msm_hpc.campaign.preflight.disk import check_disk, still_written
 from msm_hpc.campaign.probing import probe as run_probe
@@ -43,21 +44,24 @@ def plan(
             return 0
     session = session.ready()
     session.say(counted(session.graph, session.store))
-    _print_needs(session)
+    graph, store, cluster = session.graph, session.store, session.config.cluster
+    found = trainings(graph, store, cluster, session.packed)
+    left = accounts(session, found).left
+    _print_needs(session, found, left)
     print_notes(session)
-    if launcher_of(session.config.cluster).queues:
-        _print_arrays(session, show_scripts)
-    _print_outlook(session)
+    if launcher_of(cluster).queues:
+        _print_arrays(session, forecast_minutes(found), show_scripts)
+    if left and left.steps:
+        session.say(outlook_line(left, sum(still_written(graph, store, cluster)), cluster))
     return 0
 
 
-def _print_needs(session: Session) -> None:
+def _print_needs(session: Session, found: Sequence[Training], left: Outlook | None) -> None:
     """What each training needs, where the model's shape is known."""
-    found = trainings(session.graph, session.store, session.config.cluster, session.packed)
     if found:
         needs_table(found, hour_unit(session.config.cluster.trains_on_gpus)).print(session.console)
     graph, store, cluster = session.graph, session.store, session.config.cluster
-    noted = (_noted(partial(check_disk, graph, store, cluster)), _noted(partial(check_budget, session)))
+    noted = (_noted(partial(check_disk, graph, store, cluster)), _noted(partial(check_budget, store, cluster, left)))
     session.say(*(f"Note: {note}" for note in noted if note))
 
 
@@ -69,16 +73,9 @@ def _noted(check: Callable[[], str | None]) -> str | None:
         return str(error)
 
 
-def _print_outlook(session: Session) -> None:
-    """What is left, in one line."""
-    graph, store, cluster = session.graph, session.store, session.config.cluster
-    if (left := accounts(session).left) and left.steps:
-        session.say(outlook_line(left, sum(still_written(graph, store, cluster)), cluster))
-
-
-def _print_arrays(session: Session, show_scripts: bool) -> None:
+def _print_arrays(session: Session, forecasts: Mapping[str, float], show_scripts: bool) -> None:
     cluster = session.config.cluster
-    submission = plan_submission(session.config.campaign.name, session.graph, session.store, cluster)
+    submission = plan_submission(session.config.campaign.name, session.graph, session.store, cluster, forecasts)
     array_table(submission).print(session.console)
     session.say(*left_alone(submission, session.store, cluster))
     if can_submit():

@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
+from msm_hpc.campaign.accounts import accounts
 from msm_hpc.campaign.auto_layout import settle
 from msm_hpc.campaign.local_run import run_local
+from msm_hpc.campaign.needs import forecast_minutes, trainings
 from msm_hpc.campaign.preflight.budget import check_budget
 from msm_hpc.campaign.preflight.disk import check_disk
 from msm_hpc.campaign.rehearsal import CANNOT_SHOW, MOST_RANKS, layouts_in_words, rehearse_all
@@ -31,6 +33,7 @@ from msm_hpc.graph.steps import Step
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.launch.local import start_local
 from msm_hpc.launch.local_processes import hangup_interrupts
+from msm_hpc.store.snapshots import snapshot_of
 from msm_hpc.store.store import Store
 
 
@@ -38,8 +41,7 @@ def run(arguments: Arguments = None, config_dir: ConfigDir = None) -> int:
     """Run a campaign: what is done is kept, what failed is retried."""
     session = sort_arguments(arguments).session(config_dir, named=True).ready()
     check_disk(session.graph, session.store, session.config.cluster)
-    if note := check_budget(session):
-        session.say(f"Note: {note}")
+    _check_budget(session)
     print_notes(session)
     if launcher_of(session.config.cluster).queues:
         return _submit(session)
@@ -84,6 +86,13 @@ def stage(arguments: StepArguments = None, config_dir: ConfigDir = None) -> int:
     return 0
 
 
+def _check_budget(session: Session) -> None:
+    """Refuse what would exceed the budget, if there is one; say what its forecast leaves out."""
+    cluster = session.config.cluster
+    if cluster.budget_gpu_hours is not None and (note := check_budget(session.store, cluster, accounts(session).left)):
+        session.say(f"Note: {note}")
+
+
 def _run_here(session: Session) -> int:
     graph, store, console = session.graph, session.store, session.console
     left = len(graph.needed(store.done))
@@ -122,10 +131,11 @@ def _print_failures(session: Session, steps: Sequence[Step]) -> None:
 
 def _submit(session: Session) -> int:
     config = session.config
+    forecasts = forecast_minutes(trainings(session.graph, session.store, config.cluster, session.packed))
 
     def plan() -> SubmissionPlan:
         session.remember()
-        return plan_submission(config.campaign.name, session.graph, session.store, config.cluster)
+        return plan_submission(config.campaign.name, session.graph, session.store, config.cluster, forecasts)
 
     submission, ids = submit(plan, session.store, config.cluster, session.say)
     session.say(*left_alone(submission, session.store, config.cluster))
@@ -134,6 +144,9 @@ def _submit(session: Session) -> int:
         session.console.print(f"Nothing to submit: {done} steps done, {running} running.")
         return 0
     array_table(submission, ids).print(session.console)
+    code = snapshot_of(session.store.root)
+    if code.changed:
+        session.say(f"Jobs run the code as it is now, which differs from its commit: {code.folder}/changes.diff")
     where = f"{config.campaign.name} root={config.root}"
     session.say(
         f"Submitted; nothing of ours stays running. `msm status {where}` shows where it stands, `msm report {where}` "
