@@ -1,7 +1,7 @@
 """What an optimizer step took in the trainings that are finished below a root, for the forecast of those alike.
 
-Alike are those on models of as many parameters, with the same batch, precision, adapter and layout, on the same GPUs,
-of whichever campaign.
+Alike are those that start from the same model, with the same batch, precision, adapter and layout, on the same GPUs, of
+whichever campaign and stage.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from pydantic import TypeAdapter
 
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.config.training import TrainConfig
-from msm_hpc.graph.steps import canonical_json
-from msm_hpc.model.architecture import Transformer
+from msm_hpc.graph.steps import Step, canonical_json
 from msm_hpc.model.gpus import is_gpu
 from msm_hpc.store.store import Store
 
@@ -32,9 +31,11 @@ class FinishedTrainings:
 
     seconds: Mapping[str, float]
 
-    def of(self, config: TrainConfig, model: Transformer) -> float | None:
-        """What a step took in those alike; None where there is none."""
-        return self.seconds.get(_alike(_CONFIG.dump_python(config, mode="json"), model.parameters))
+    def of(self, step: Step) -> float | None:
+        """What an optimizer step took in those like the training ``step``; None where there is none."""
+        model = step.inputs["model"]
+        assert isinstance(model, Step)
+        return self.seconds.get(_alike(_CONFIG.dump_python(step.config, mode="json"), model.id))
 
 
 def finished_trainings(store: Store, cluster: Cluster) -> FinishedTrainings:
@@ -43,9 +44,10 @@ def finished_trainings(store: Store, cluster: Cluster) -> FinishedTrainings:
     for summary in (store.root / "steps" / "train").glob("*/out/summary.json"):
         try:
             ran = json.loads(summary.read_bytes())
-            config = json.loads((summary.parents[1] / "step.json").read_bytes())["config"]
+            step = json.loads((summary.parents[1] / "step.json").read_bytes())
             if _is_here(ran["device"], cluster):
-                found[_alike(config, ran["parameters"])].append(ran["seconds"] / ran["steps"])
+                alike = _alike(step["config"], step["inputs"]["model"])
+                found[alike].append(ran["seconds"] / ran["steps"])
         except (
             OSError,
             ValueError,
@@ -62,5 +64,5 @@ def _is_here(device: str, cluster: Cluster) -> bool:
     return cluster.gpu is not None and is_gpu(device, cluster.gpu)
 
 
-def _alike(config: Mapping[str, Any], parameters: int) -> str:
-    return canonical_json([parameters, {name: config[name] for name in SHAPE}])
+def _alike(config: Mapping[str, Any], model: str) -> str:
+    return canonical_json([model, {name: config[name] for name in SHAPE}])

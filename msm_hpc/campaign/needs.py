@@ -163,19 +163,20 @@ def _training(
 ) -> Training:
     config: TrainConfig = steps[0].config
     memory = worst_stage(config, model, cluster.trains_on_gpus)
-    gpu, measured = cluster.gpu if cluster.trains_on_gpus else None, _measured(config, model, cluster, root, finished)
+    gpu, measured = cluster.gpu if cluster.trains_on_gpus else None, _measured(steps[0], model, cluster, root, finished)
     time = forecast(config, model, gpu, measured) if gpu or measured else None
     minutes = cluster.resources.gpu_train.time_minutes if launcher_of(cluster).queues else None
     return Training(steps, rows, memory, capacity(cluster, config.layout.world_size).memory, time, minutes)
 
 
 def _measured(
-    config: TrainConfig, model: Transformer, cluster: Cluster, root: Path, finished: FinishedTrainings
+    step: Step, model: Transformer, cluster: Cluster, root: Path, finished: FinishedTrainings
 ) -> Measured | None:
-    """What a step took: in finished trainings, or else in a probe."""
-    own = finished.of(config, model)
+    """What an optimizer step took: in finished trainings, or else in a probe."""
+    own = finished.of(step)
     if own is not None:
         return Measured(own, "own trainings")
+    config: TrainConfig = step.config
     probed = read_table(folder_of(root, config, model, cluster)).get((config.layout, config.micro_batch_size))
     return None if probed is None else Measured(probed, "probe")
 

@@ -1,7 +1,7 @@
 """Forecast of a training's time: its model FLOPs over the peak of its GPUs and the share of that it reaches (MFU).
 
-The time of a step is the one that finished trainings below the root took, of the same shape on the same GPUs; else the
-one that ``msm probe`` measured for this model, sequence length, GPU and layout; else it follows from an assumed MFU.
+The time of a step is what finished trainings below the root took, of the same model, batch and layout on the same GPUs;
+else what ``msm probe`` measured for this model, sequence length, GPU and layout; else it follows from an assumed MFU.
 H100 at 8,192 tokens in bf16: Megatron-LM reports 41% (2B) to 48% (462B) on up to 6,144 GPUs (its README), NVIDIA's
 NeMo 59% on one node for Llama-3.1-8B (dgxc-benchmarking, ``README_8b.md``), torchtitan 33 to 39% (its
 ``llama3_h100_202412``). FP8 gave 1.33 times the tokens of bf16 in the second. We assume the low end, and the same share

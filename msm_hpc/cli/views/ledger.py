@@ -55,4 +55,6 @@ def _hours(hours: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    return f"{_hours(seconds / 3600)} hours" if seconds >= 7200 else f"{seconds / 60:.0f} minutes"
+    if seconds >= 7200:
+        return f"{_hours(seconds / 3600)} hours"
+    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} s"
