@@ -180,7 +180,7 @@ def _training(one: Tried, progress: Progress, later: Sequence[Tried], made: int)
         return {"lost to restart": one.elapsed}
     training = min(one.seconds("training", "held out"), one.elapsed)
     saving = min(one.seconds("saving"), one.elapsed - training)
-    lost = training * (did - kept) // did if did else 0
+    lost = training * (did - max(kept, 0)) // did if did else 0
     load = one.elapsed - training - saving
     return {"training": training - lost, "lost to restart": lost, "saving": saving, "load": load}
 

@@ -102,6 +102,19 @@ def test_a_training_that_was_killed_and_resumed(store: Store) -> None:
     assert whole(found) == 4 * 1000 * (60 + (120.5 - 66)), "from the start of each job to the end of its last attempt"
 
 
+def test_a_result_that_is_made_again_was_lost(store: Store) -> None:
+    """It was damaged, so that the third attempt, which is at work now, resumes from nothing."""
+    folder = store.folder("train/0123456789abcdef")
+    trained(tried(folder, 1, 0, 50, "timeout"), 0, 40, training=40)
+    trained(tried(folder, 2, 50, 120, "done"), 40, 100, training=60)
+    published(folder, 2)
+    third = tried(folder, 3, 200, None, None)
+    trained(third, 0, 5, training=5)
+    for file in (third / "attempt.json", third / FILE, third / "out"):
+        os.utime(file, times=2 * (BEGAN.timestamp() + 207,))
+    assert seconds(in_ranks(folder)) == {"lost to restart": 50 + 60, "training": 5, "load": 10 + 2}
+
+
 def test_what_a_failed_training_had_saved_is_not_lost(store: Store) -> None:
     folder = store.folder("train/0123456789abcdef")
     attempt = tried(folder, 1, 0, 40, "code")
