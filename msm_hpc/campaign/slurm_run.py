@@ -66,7 +66,7 @@ def plan_submission(campaign: str, graph: Graph, store: Store, cluster: Cluster)
     needed = graph.needed(store.done)
     journal = Journal(store.root)
     launcher = SlurmLauncher(cluster)
-    submissions = _answered(journal.read(), launcher)
+    submissions = answered(journal.read(), launcher)
     _refuse_unknown(needed, submissions, journal)
     jobs = jobs_of(needed, store, submissions)
     asked = {job for each in jobs.values() for job in each} | {j for s in submissions for j in s.jobs.values()}
@@ -88,7 +88,7 @@ def plan_submission(campaign: str, graph: Graph, store: Store, cluster: Cluster)
     return SubmissionPlan(campaign, arrays, done, running, outdated, unseen, tuple(waiting.values()), known)
 
 
-def _answered(submissions: Sequence[Submission], launcher: SlurmLauncher) -> list[Submission]:
+def answered(submissions: Sequence[Submission], launcher: SlurmLauncher) -> list[Submission]:
     """With the ids of those that were submitted by a run that was killed before it could note them.
 
     A token that squeue does not show was never submitted, or its jobs have ended: what they did shows in the steps.
@@ -242,6 +242,7 @@ def _intent(array: Array, plan: SubmissionPlan, launcher: SlurmLauncher) -> Subm
         steps=tuple(step.id for step in array.steps),
         user=user_name(),
         cluster=launcher.name,
+        campaign=plan.campaign,
         at=time.time(),
     )
 

@@ -44,7 +44,12 @@ EXAMPLES = {
     "status": (
         ("msm status", "of the only campaign below runs/"),
         ("msm status demo root=/shared/runs", "by its name"),
+        ("msm status --watch --every 30", "again and again, until all is done"),
         ("msm status campaign=demo stages.aft.epochs=2", "as it would be with a change"),
+    ),
+    "cancel": (
+        ("msm cancel demo", "show what would be cancelled, and ask"),
+        ("msm cancel demo root=/shared/runs --yes", "without asking"),
     ),
     "logs": (
         ("msm logs aft/base/seed0", "a step by its name"),

@@ -31,6 +31,7 @@ class Submission:
 
     Attributes:
         steps: the ids of its steps, in the order of its elements.
+        campaign: whose run submitted it.
         at: seconds since the epoch.
     """
 
@@ -39,6 +40,7 @@ class Submission:
     steps: tuple[str, ...]
     user: str
     cluster: str
+    campaign: str
     at: float
     job: str | None = None
 
