@@ -54,6 +54,7 @@ EXAMPLES = {
     "logs": (
         ("msm logs aft/base/seed0", "a step by its name"),
         ("msm logs train/3ca2 demo root=/shared/runs", "or by the start of its id"),
+        ("msm logs -f aft/base/seed0", "as it is written, until the step ends"),
     ),
     "why": (
         ("msm why", "of every step that will run"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated
 
 import typer
@@ -15,7 +16,7 @@ from msm_hpc.campaign.views.why import why as reasons_of
 from msm_hpc.cli.arguments import Arguments, ConfigDir, OptionalStepArguments, StepArguments, sort_arguments
 from msm_hpc.cli.live import watch
 from msm_hpc.cli.views.failures import print_failures
-from msm_hpc.cli.views.logs import print_log
+from msm_hpc.cli.views.logs import follow_log, print_log
 from msm_hpc.cli.views.report import print_report
 from msm_hpc.cli.views.status import print_notes_on, status_table
 from msm_hpc.cli.views.why import print_reasons
@@ -52,11 +53,20 @@ def _print_status(console: Console, graph: Graph, store: Store) -> bool:
     return any(status.state not in ("done", "not needed") for status in found)
 
 
-def logs(arguments: StepArguments = None, config_dir: ConfigDir = None) -> int:
+def logs(
+    arguments: StepArguments = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Print what is added, until the step ends.")] = False,
+    config_dir: ConfigDir = None,
+) -> int:
     """Print the log of a step's last attempt, below what ended it."""
     given = sort_arguments(arguments, "step")
     session = given.session(config_dir)
-    print_log(session, session.graph.find(str(given.step)))
+    step = session.graph.find(str(given.step))
+    if not follow:
+        print_log(session, step)
+        return 0
+    with contextlib.suppress(KeyboardInterrupt):
+        follow_log(session, step)
     return 0
 
 
