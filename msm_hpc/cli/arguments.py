@@ -20,12 +20,19 @@ from msm_hpc.store.campaigns import campaigns
 EXPLAINED = {
     "STEP": "a step's name or id, as `msm plan --steps` lists them",
     "[STEP]": "a step's name or id; without it, every step that is not done",
+    "CELL": "its arm/spec/size/seed in `msm report`, such as msm/america/seed0; or a STEP",
     "STAGE": "a stage of training, such as pretrain, midtrain or aft",
     "[NAME]": "a campaign run below root=; needed to ask only among several",
     "[KEY=VALUE]...": """Hydra's overrides; configs/ has the choices:
   campaign=demo cluster=slurm model=tiny   one of each group
   sources.chats.ladder=[1250,2500,5000]    any field
   root=/shared/runs                        where all lies""",
+}
+
+NAMES = {
+    "step": "as `msm plan --steps` lists them",
+    "stage": "such as midtrain",
+    "cell": "such as msm/america/seed0: its arm, spec, size and seed, as far as there are any",
 }
 
 EXAMPLES = {
@@ -61,6 +68,10 @@ EXAMPLES = {
         ("msm why aft/base/seed0 demo", "of one step"),
         ("msm why campaign=demo stages.aft.epochs=2", "what a change would run again"),
     ),
+    "trace": (
+        ("msm trace msm+aft/affordability/75/seed0", "of a cell, what it is made of and by which jobs"),
+        ("msm trace aft/base/seed0 --json", "of a step, for machines"),
+    ),
     "report": (("msm report demo root=/shared/runs", "what is there, missing cells included"),),
     "stage": (("msm stage generate/tokenizer campaign=demo", "one step, in the foreground"),),
 }
@@ -68,6 +79,7 @@ EXAMPLES = {
 Arguments = Annotated[list[str] | None, typer.Argument(metavar="[NAME] [KEY=VALUE]...", hidden=True)]
 StepArguments = Annotated[list[str] | None, typer.Argument(metavar="STEP [NAME] [KEY=VALUE]...", hidden=True)]
 OptionalStepArguments = Annotated[list[str] | None, typer.Argument(metavar="[STEP] [NAME] [KEY=VALUE]...", hidden=True)]
+CellArguments = Annotated[list[str] | None, typer.Argument(metavar="CELL [NAME] [KEY=VALUE]...", hidden=True)]
 StageArguments = Annotated[list[str] | None, typer.Argument(metavar="STAGE [NAME] [KEY=VALUE]...", hidden=True)]
 ConfigDir = Annotated[
     Path | None,
@@ -139,8 +151,8 @@ def sort_arguments(given: Sequence[str] | None, step: str | None = None, require
     """Tell overrides, a step and a campaign's name apart.
 
     An override has ``=`` in it, or starts with ``~`` or ``+``. Of the other words a command that takes a ``step``
-    ("step" or "stage") takes the first, and what remains is the name. Where it does without a step, a word alone is
-    the name unless it has a slash, as names and ids of steps have and names of campaigns never.
+    (a "step", "stage" or "cell") takes the first, and what remains is the name. Where it does without a step, a word
+    alone is the name unless it has a slash, as names and ids of steps have and names of campaigns never.
 
     Raises:
         UserError: a step is required and none is given, or more is given than a name.
@@ -159,8 +171,7 @@ def _is_override(argument: str) -> bool:
 
 def _which(step: str, overrides: Sequence[str]) -> str:
     before = f" before {overrides[0]}" if overrides else " first"
-    names = "such as midtrain" if step == "stage" else "as `msm plan --steps` lists them"
-    return f"which {step}? name it{before}, {names}"
+    return f"which {step}? name it{before}, {NAMES[step]}"
 
 
 def _name(words: Sequence[str], overrides: Sequence[str]) -> str | None:

@@ -11,14 +11,24 @@ from rich.console import Console
 from msm_hpc.base.text import say
 from msm_hpc.campaign.views.jobs import holders
 from msm_hpc.campaign.views.status import nothing_here, statuses
+from msm_hpc.campaign.views.trace import target
+from msm_hpc.campaign.views.trace import trace as traced
 from msm_hpc.campaign.views.why import grouped
 from msm_hpc.campaign.views.why import why as reasons_of
-from msm_hpc.cli.arguments import Arguments, ConfigDir, OptionalStepArguments, StepArguments, sort_arguments
+from msm_hpc.cli.arguments import (
+    Arguments,
+    CellArguments,
+    ConfigDir,
+    OptionalStepArguments,
+    StepArguments,
+    sort_arguments,
+)
 from msm_hpc.cli.live import watch
 from msm_hpc.cli.views.failures import print_failures
 from msm_hpc.cli.views.logs import follow_log, print_log
 from msm_hpc.cli.views.report import print_report
 from msm_hpc.cli.views.status import print_notes_on, status_table
+from msm_hpc.cli.views.trace import as_json, print_trace
 from msm_hpc.cli.views.why import print_reasons
 from msm_hpc.graph.build import Graph
 from msm_hpc.store.store import Store
@@ -87,3 +97,20 @@ def why(arguments: OptionalStepArguments = None, config_dir: ConfigDir = None) -
 def report(arguments: Arguments = None, config_dir: ConfigDir = None) -> int:
     """Print the results so far and write the HTML report."""
     return print_report(sort_arguments(arguments).session(config_dir))
+
+
+def trace(
+    arguments: CellArguments = None,
+    json: Annotated[bool, typer.Option("--json", help="All that is known, as JSON.")] = False,
+    config_dir: ConfigDir = None,
+) -> int:
+    """Show all that a result is made of: data, code, checkpoints, jobs."""
+    given = sort_arguments(arguments, "cell")
+    session = given.session(config_dir)
+    cell, step = target(session.graph, str(given.step))
+    found = traced(session.config.campaign.name, cell, step, session.store)
+    if json:
+        session.console.print_json(as_json(found))
+    else:
+        print_trace(session.console, found)
+    return 0
