@@ -6,11 +6,10 @@ import contextlib
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from msm_hpc.base.text import say
+from msm_hpc.campaign.session import Session
 from msm_hpc.campaign.views.jobs import holders
-from msm_hpc.campaign.views.status import nothing_here, statuses
+from msm_hpc.campaign.views.status import statuses
 from msm_hpc.campaign.views.trace import target
 from msm_hpc.campaign.views.trace import trace as traced
 from msm_hpc.campaign.views.why import grouped
@@ -26,12 +25,11 @@ from msm_hpc.cli.arguments import (
 from msm_hpc.cli.live import watch
 from msm_hpc.cli.views.failures import print_failures
 from msm_hpc.cli.views.logs import follow_log, print_log
+from msm_hpc.cli.views.notes import print_nothing_here
 from msm_hpc.cli.views.report import print_report
 from msm_hpc.cli.views.status import print_notes_on, status_table
 from msm_hpc.cli.views.trace import as_json, print_trace
 from msm_hpc.cli.views.why import print_reasons
-from msm_hpc.graph.build import Graph
-from msm_hpc.store.store import Store
 
 
 def status(
@@ -42,24 +40,23 @@ def status(
 ) -> int:
     """Show where each stage stands, what failed and why."""
     session = sort_arguments(arguments).session(config_dir)
-    graph, store = session.graph, session.store
     if watching:
-        watch(session.console, every, lambda page: _print_status(page, graph, store))
+        watch(session.console, every, lambda page: _print_status(session.printing_on(page)))
     else:
-        _print_status(session.console, graph, store)
+        _print_status(session)
     return 0
 
 
-def _print_status(console: Console, graph: Graph, store: Store) -> bool:
+def _print_status(session: Session) -> bool:
     """Print where the campaign stands; whether a step is left that is not done."""
-    if never_run := nothing_here(graph, store):
-        say(console, never_run)
+    graph, store = session.graph, session.store
+    print_nothing_here(session)
     found = statuses(graph, store, holders(graph.needed(store.done), store))
-    status_table(graph, found).print(console)
-    say(console, f"in {store.root}")
-    print_notes_on(console, found, store)
+    status_table(graph, found).print(session.console)
+    session.say(f"in {store.root}")
+    print_notes_on(session.console, found, store)
     failed = [status.end for status in found if status.state in ("failed", "lost") and status.end]
-    print_failures(console, failed, store.root)
+    print_failures(session.console, failed, store.root)
     return any(status.state not in ("done", "not needed") for status in found)
 
 

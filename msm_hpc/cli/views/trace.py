@@ -61,7 +61,7 @@ def _facts(step: Traced, steps: dict[str, Traced]) -> Iterator[str]:
         yield f"gathered of {len(step.shares)} shares, {hours:.3f} rank-hours"
     if step.files:
         name, largest = max(step.files.items(), key=lambda item: item[1].bytes)
-        others = f", {len(step.files) - 1} other files" if len(step.files) > 1 else ""
+        others = f", of {len(step.files)} files" if len(step.files) > 1 else ""
         yield f"{name} sha256 {largest.sha256[:SHORT]}{others}"
 
 
