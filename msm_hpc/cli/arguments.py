@@ -68,6 +68,10 @@ EXAMPLES = {
         ("msm why aft/base/seed0 demo", "of one step"),
         ("msm why campaign=demo stages.aft.epochs=2", "what a change would run again"),
     ),
+    "triage": (
+        ("msm triage", "of all that failed, sort by sort"),
+        ("msm triage aft/base/seed0 demo", "of one step"),
+    ),
     "trace": (
         ("msm trace msm+aft/affordability/75/seed0", "of a cell, what it is made of and by which jobs"),
         ("msm trace aft/base/seed0 --json", "of a step, for machines"),

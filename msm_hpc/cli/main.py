@@ -21,12 +21,25 @@ from msm_hpc.cli.arguments import CampaignCommand, what_there_is
 from msm_hpc.cli.commands.cleaning import cancel
 from msm_hpc.cli.commands.doctor import doctor
 from msm_hpc.cli.commands.planning import plan, probe
-from msm_hpc.cli.commands.questions import logs, report, status, trace, why
+from msm_hpc.cli.commands.questions import logs, report, status, trace, triage, why
 from msm_hpc.cli.commands.running import rehearse, run, stage
 from msm_hpc.cli.terminal import terminal
 from msm_hpc.config.compose import root_of
 
-COMMANDS: tuple[Callable[..., int], ...] = (run, plan, rehearse, probe, status, cancel, logs, why, report, trace, stage)
+COMMANDS: tuple[Callable[..., int], ...] = (
+    run,
+    plan,
+    rehearse,
+    probe,
+    status,
+    cancel,
+    logs,
+    triage,
+    why,
+    report,
+    trace,
+    stage,
+)
 
 
 class _Reporting(TyperGroup):

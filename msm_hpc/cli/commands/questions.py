@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from msm_hpc.campaign.session import Session
+from msm_hpc.campaign.views.ends import ended
 from msm_hpc.campaign.views.jobs import holders
-from msm_hpc.campaign.views.status import statuses
+from msm_hpc.campaign.views.status import failed, statuses
 from msm_hpc.campaign.views.trace import target
 from msm_hpc.campaign.views.trace import trace as traced
 from msm_hpc.campaign.views.why import grouped
@@ -29,7 +30,10 @@ from msm_hpc.cli.views.notes import print_nothing_here
 from msm_hpc.cli.views.report import print_report
 from msm_hpc.cli.views.status import print_notes_on, status_table
 from msm_hpc.cli.views.trace import as_json, print_trace
+from msm_hpc.cli.views.triage import print_triage
 from msm_hpc.cli.views.why import print_reasons
+from msm_hpc.graph.steps import Step
+from msm_hpc.store.store import Store
 
 
 def status(
@@ -55,8 +59,7 @@ def _print_status(session: Session) -> bool:
     status_table(graph, found).print(session.console)
     session.say(f"in {store.root}")
     print_notes_on(session.console, found, store)
-    failed = [status.end for status in found if status.state in ("failed", "lost") and status.end]
-    print_failures(session.console, failed, store.root)
+    print_failures(session.console, failed(found), store.root)
     return any(status.state not in ("done", "not needed") for status in found)
 
 
@@ -75,6 +78,27 @@ def logs(
     with contextlib.suppress(KeyboardInterrupt):
         follow_log(session, step)
     return 0
+
+
+def triage(arguments: OptionalStepArguments = None, config_dir: ConfigDir = None) -> int:
+    """Say of failed steps which rank failed first, where and why."""
+    given = sort_arguments(arguments, "step", required=False)
+    session = given.session(config_dir)
+    graph, store = session.graph, session.store
+    if given.step:
+        step = graph.find(given.step)
+        jobs = holders([step], store)
+        end = None if jobs.alive(step) or store.done(step) else ended(step, store, jobs)
+        ends, nothing = [end] if end else [], f"{step.name} {jobs.in_words(step) or _untried(step, store)}."
+    else:
+        ends, nothing = failed(statuses(graph, store, holders(graph.needed(store.done), store))), "No step has failed."
+    print_triage(session.console, ends, store)
+    session.say(*([] if ends else [nothing]))
+    return 0
+
+
+def _untried(step: Step, store: Store) -> str:
+    return "is done" if store.done(step) else "was never tried"
 
 
 def why(arguments: OptionalStepArguments = None, config_dir: ConfigDir = None) -> int:
