@@ -22,6 +22,7 @@ EXPLAINED = {
     "[STEP]": "a step's name or id; without it, every step that is not done",
     "CELL": "its arm/spec/size/seed in `msm report`, such as msm/america/seed0; or a STEP",
     "STAGE": "a stage of training, such as pretrain, midtrain or aft",
+    "[root=FOLDER]": "where the campaigns are; runs/ if it is left out",
     "[NAME]": "a campaign run below root=; needed to ask only among several",
     "[KEY=VALUE]...": """Hydra's overrides; configs/ has the choices:
   campaign=demo cluster=slurm model=tiny   one of each group
@@ -76,6 +77,10 @@ EXAMPLES = {
         ("msm trace msm+aft/affordability/75/seed0", "of a cell, what it is made of and by which jobs"),
         ("msm trace aft/base/seed0 --json", "of a step, for machines"),
     ),
+    "gc": (
+        ("msm gc root=/shared/runs", "what there is to delete, and how large it is"),
+        ("msm gc root=/shared/runs --days 30 --yes", "delete what is older than 30 days"),
+    ),
     "report": (("msm report demo root=/shared/runs", "what is there, missing cells included"),),
     "stage": (("msm stage generate/tokenizer campaign=demo", "one step, in the foreground"),),
 }
@@ -83,6 +88,7 @@ EXAMPLES = {
 Arguments = Annotated[list[str] | None, typer.Argument(metavar="[NAME] [KEY=VALUE]...", hidden=True)]
 StepArguments = Annotated[list[str] | None, typer.Argument(metavar="STEP [NAME] [KEY=VALUE]...", hidden=True)]
 OptionalStepArguments = Annotated[list[str] | None, typer.Argument(metavar="[STEP] [NAME] [KEY=VALUE]...", hidden=True)]
+RootArguments = Annotated[list[str] | None, typer.Argument(metavar="[root=FOLDER]", hidden=True)]
 CellArguments = Annotated[list[str] | None, typer.Argument(metavar="CELL [NAME] [KEY=VALUE]...", hidden=True)]
 StageArguments = Annotated[list[str] | None, typer.Argument(metavar="STAGE [NAME] [KEY=VALUE]...", hidden=True)]
 ConfigDir = Annotated[

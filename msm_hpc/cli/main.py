@@ -18,7 +18,7 @@ from msm_hpc.base.errors import StoppedBySignalError, UserError
 from msm_hpc.base.files import CANNOT_WRITE
 from msm_hpc.base.text import say
 from msm_hpc.cli.arguments import CampaignCommand, what_there_is
-from msm_hpc.cli.commands.cleaning import cancel
+from msm_hpc.cli.commands.cleaning import cancel, gc
 from msm_hpc.cli.commands.doctor import doctor
 from msm_hpc.cli.commands.planning import plan, probe
 from msm_hpc.cli.commands.questions import logs, report, status, trace, triage, why
@@ -39,6 +39,7 @@ COMMANDS: tuple[Callable[..., int], ...] = (
     report,
     trace,
     stage,
+    gc,
 )
 
 
