@@ -13,6 +13,7 @@ from typer.core import TyperCommand
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.session import Session
+from msm_hpc.cli.completion import complete
 from msm_hpc.cli.terminal import terminal
 from msm_hpc.config.compose import OWN_FOLDER, choices, root_of
 from msm_hpc.store.campaigns import campaigns
@@ -20,7 +21,8 @@ from msm_hpc.store.campaigns import campaigns
 EXPLAINED = {
     "STEP": "a step's name or id, as `msm plan --steps` lists them",
     "[STEP]": "a step's name or id; without it, every step that is not done",
-    "CELL": "its arm/spec/size/seed in `msm report`, such as msm/america/seed0; or a STEP",
+    "CELL": """arm, spec, size and seed of a cell in `msm report`, such as
+  msm+aft/america/75/seed0; or a step's name or id""",
     "STAGE": "a stage of training, such as pretrain, midtrain or aft",
     "[root=FOLDER]": "where the campaigns are; runs/ if it is left out",
     "[NAME]": "a campaign run below root=; needed to ask only among several",
@@ -46,6 +48,7 @@ EXAMPLES = {
         ("msm plan campaign=demo cluster=slurm", "memory, time, job arrays"),
         ("msm plan --steps demo | grep aft/", "names and ids of steps"),
         ("msm plan --scripts campaign=demo cluster=slurm", "the sbatch scripts too"),
+        ("msm plan --mermaid campaign=demo > graph.mmd", "the graph, to be drawn"),
     ),
     "rehearse": (("msm rehearse campaign=demo model=qwen3_32b", "all its steps, here"),),
     "probe": (("msm probe midtrain demo", "for layout=auto and forecasts"),),
@@ -77,6 +80,10 @@ EXAMPLES = {
         ("msm trace msm+aft/affordability/75/seed0", "of a cell, what it is made of and by which jobs"),
         ("msm trace aft/base/seed0 --json", "of a step, for machines"),
     ),
+    "config": (
+        ("msm config campaign=demo stages.aft.epochs=2", "as a run would take it"),
+        ("msm config demo root=/shared/runs", "as a campaign was run"),
+    ),
     "gc": (
         ("msm gc root=/shared/runs", "what there is to delete, and how large it is"),
         ("msm gc root=/shared/runs --days 30 --yes", "delete what is older than 30 days"),
@@ -85,12 +92,24 @@ EXAMPLES = {
     "stage": (("msm stage generate/tokenizer campaign=demo", "one step, in the foreground"),),
 }
 
-Arguments = Annotated[list[str] | None, typer.Argument(metavar="[NAME] [KEY=VALUE]...", hidden=True)]
-StepArguments = Annotated[list[str] | None, typer.Argument(metavar="STEP [NAME] [KEY=VALUE]...", hidden=True)]
-OptionalStepArguments = Annotated[list[str] | None, typer.Argument(metavar="[STEP] [NAME] [KEY=VALUE]...", hidden=True)]
-RootArguments = Annotated[list[str] | None, typer.Argument(metavar="[root=FOLDER]", hidden=True)]
-CellArguments = Annotated[list[str] | None, typer.Argument(metavar="CELL [NAME] [KEY=VALUE]...", hidden=True)]
-StageArguments = Annotated[list[str] | None, typer.Argument(metavar="STAGE [NAME] [KEY=VALUE]...", hidden=True)]
+Arguments = Annotated[
+    list[str] | None, typer.Argument(metavar="[NAME] [KEY=VALUE]...", hidden=True, autocompletion=complete)
+]
+StepArguments = Annotated[
+    list[str] | None, typer.Argument(metavar="STEP [NAME] [KEY=VALUE]...", hidden=True, autocompletion=complete)
+]
+OptionalStepArguments = Annotated[
+    list[str] | None, typer.Argument(metavar="[STEP] [NAME] [KEY=VALUE]...", hidden=True, autocompletion=complete)
+]
+RootArguments = Annotated[
+    list[str] | None, typer.Argument(metavar="[root=FOLDER]", hidden=True, autocompletion=complete)
+]
+CellArguments = Annotated[
+    list[str] | None, typer.Argument(metavar="CELL [NAME] [KEY=VALUE]...", hidden=True, autocompletion=complete)
+]
+StageArguments = Annotated[
+    list[str] | None, typer.Argument(metavar="STAGE [NAME] [KEY=VALUE]...", hidden=True, autocompletion=complete)
+]
 ConfigDir = Annotated[
     Path | None,
     typer.Option(

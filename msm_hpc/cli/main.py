@@ -20,7 +20,7 @@ from msm_hpc.base.text import say
 from msm_hpc.cli.arguments import CampaignCommand, what_there_is
 from msm_hpc.cli.commands.cleaning import cancel, gc
 from msm_hpc.cli.commands.doctor import doctor
-from msm_hpc.cli.commands.planning import plan, probe
+from msm_hpc.cli.commands.planning import config, plan, probe
 from msm_hpc.cli.commands.questions import logs, report, status, trace, triage, why
 from msm_hpc.cli.commands.running import rehearse, run, stage
 from msm_hpc.cli.terminal import terminal
@@ -40,6 +40,7 @@ COMMANDS: tuple[Callable[..., int], ...] = (
     trace,
     stage,
     gc,
+    config,
 )
 
 

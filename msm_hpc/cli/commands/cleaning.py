@@ -33,7 +33,7 @@ def cancel(
     shared: Annotated[bool, typer.Option("--shared", help="Also jobs that another campaign waits for.")] = False,
     config_dir: ConfigDir = None,
 ) -> int:
-    """Stop all queued and running jobs of a campaign; `msm run` continues it."""
+    """Stop all jobs of a campaign; `msm run` continues it."""
     session = sort_arguments(arguments).session(config_dir, named=True)
     name, graph, store = session.config.campaign.name, session.graph, session.store
     found = cancellation(name, graph, store, shared)

@@ -125,7 +125,7 @@ def trace(
     json: Annotated[bool, typer.Option("--json", help="All that is known, as JSON.")] = False,
     config_dir: ConfigDir = None,
 ) -> int:
-    """Show all that a result is made of: data, code, checkpoints, jobs."""
+    """Show what a result is made of: data, code, jobs."""
     given = sort_arguments(arguments, "cell")
     session = given.session(config_dir)
     cell, step = target(session.graph, str(given.step))
