@@ -51,7 +51,8 @@ RESTARTED = f"2026-01-01 09:00:00,000 {HELD} rank 0 on n9 ends with ValueError: 
 
 def ends(at: str, rank: int, host: str, error: str, file: str = "step.py", function: str = "train") -> str:
     trace = f'Traceback (most recent call last):\n  File "/x/{file}", line 94, in {function}\n    x()\n{error}\n'
-    return f"2026-01-01 10:00:{at},250 {HELD} rank {rank} on {host} ends with {error}\n{trace}"
+    by_torch = "".join(f"[rank{rank}]: {line}\n" for line in trace.splitlines())
+    return f"2026-01-01 10:00:{at},250 {HELD} rank {rank} on {host} ends with {error}\n{by_torch}"
 
 
 def stands(at: str, file: str, line: int, function: str) -> str:

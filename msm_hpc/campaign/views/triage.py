@@ -26,6 +26,8 @@ ENDS = re.compile(r"rank \d+ on (?P<host>\S+) ends with (?P<error>.+)")
 ABORTED = re.compile(r"msm_hpc\.base\.abort (?P<error>.+)")
 RAISED = re.compile(r"[\w.]+(Error|Exception|Interrupt|Exit|Warning)\b.*")
 FRAME = re.compile(r'\s+File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>.+)')
+PREFIX = re.compile(r"\[rank\d+\]: ?")
+"""In front of each line of a traceback that PyTorch prints."""
 STANDS = "This rank stands in"
 OF_ANOTHER = re.compile(r"RankLostError|DistBackendError|DistNetworkError|gloo|NCCL|[Cc]onnection")
 """Errors that are mostly of another rank's making."""
@@ -74,6 +76,7 @@ class _Reader:
     frames_are_of: str = field(default="", init=False)
 
     def read(self, line: str) -> None:
+        line = PREFIX.sub("", line, count=1)
         if stamp := STAMP.match(line):
             self.now, self.frames_are_of = stamp[1], ""
         if found := ENDS.search(line) or (None if self.end.error else ABORTED.search(line)):
