@@ -118,7 +118,7 @@ def test_what_a_job_holds_and_reads_stays(
     replaced, needed = changed
     export = next(each for each in sorted(replaced) if each.startswith("export/"))
     journal = Journal(store.root)
-    journal.rewrite([Submission(new_token(), "msm-demo-export", (export,), user_name(), "", "demo", 1.0, "64")])
+    journal.rewrite([Submission(new_token(), "msm-demo-export", ((export,),), user_name(), "", "demo", 1.0, "64")])
     (slurm.folder / "queue").write_text("64 token\n")
     said = gc("--yes")
     record = store.folder(export).record
@@ -149,7 +149,7 @@ def test_where_slurm_cannot_be_asked_nothing_is_deleted(
     before = there(store)
     step = next(iter(sorted(changed[0])))
     journal = Journal(store.root)
-    journal.rewrite([Submission(new_token(), "msm-demo-x", (step,), user_name(), "", "demo", 1.0, "64")])
+    journal.rewrite([Submission(new_token(), "msm-demo-x", ((step,),), user_name(), "", "demo", 1.0, "64")])
     monkeypatch.setenv("PATH", "")
     assert "squeue is not on the PATH" in gc("--yes", code=2)
     assert there(store) == before
