@@ -4,7 +4,8 @@ That is, if it is no newer than so many days,
 
 - a step that no campaign in ``campaigns/`` consists of, as it was last run: of a campaign that was changed, the steps
   before the change;
-- what attempts left at a step that is done, or that cannot resume from it.
+- what attempts left at a step that is done, or that cannot resume from it;
+- a copy of the code that no queued or running job was submitted with.
 
 A step that a queued or running job makes, and all that it is made of, is needed whatever campaign it was of.
 """
@@ -30,16 +31,19 @@ from msm_hpc.store.leases import states_of
 from msm_hpc.store.store import Store
 from msm_hpc.store.trash import Trash
 
-LEFT, STOPPED = "left by attempts", "of a deletion that was stopped"
+LEFT, CODE, STOPPED = "left by attempts", "copies of the code", "of a deletion that was stopped"
 SECONDS_PER_DAY = 24 * 60 * 60
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """A file or folder to delete: what it is (the kind of a step, or a word of our own), whose, and what that frees."""
+    """A file or folder to delete: what it is (the kind of a step, or words of our own), whose, and what that frees.
+
+    ``owner`` is the id of a step, or a name.
+    """
 
     what: str
-    step: str
+    owner: str
     path: Path
     bytes: int
 
@@ -67,11 +71,15 @@ def find_garbage(store: Store, days: float) -> Findings:
     """
     read = _read_by_campaigns(store)
     folders = {f"{path.parent.name}/{path.name}": StepFolder(path) for path in _step_folders(store)}
-    held = _with_all_they_read(_held(store, folders), store)
+    steps, used = _held(store, folders)
+    held = _with_all_they_read(steps, store)
     freed, garbage, newer = _Freed(), [], []
     for path in Trash(store.root).left():
         garbage.append(Garbage(STOPPED, path.name, path, freed.by(path)))
     before = time.time() - days * SECONDS_PER_DAY
+    for path in sorted((store.root / "code").glob("*")):
+        if path.name not in used and path.stat().st_mtime < before:
+            garbage.append(Garbage(CODE, path.name, path, freed.by(path)))
     for step_id in sorted(folders.keys() - held):
         folder, needed = folders[step_id], step_id in read
         paths = list(_leftovers(folder, step_id)) if needed else [folder.path]
@@ -99,21 +107,26 @@ def _step_folders(store: Store) -> Iterator[Path]:
         yield from sorted(path for path in kind.glob("[!.]*") if path.is_dir())
 
 
-def _held(store: Store, folders: dict[str, StepFolder]) -> set[str]:
-    """The steps that a queued or running job has, by its submission, its lease or an attempt without an end."""
+def _held(store: Store, folders: dict[str, StepFolder]) -> tuple[set[str], set[str]]:
+    """The steps that a queued or running job has, by its submission, its lease or an attempt without an end.
+
+    And the copies of the code that these jobs were submitted with.
+    """
     jobs: dict[str, list[JobRef]] = {}
-    held = set()
-    for submission in answered(Journal(store.root).read(), SlurmLauncher(Cluster(launcher="slurm"))):
+    submissions = answered(Journal(store.root).read(), SlurmLauncher(Cluster(launcher="slurm")))
+    for submission in submissions:
         for step_id, job in submission.jobs.items():
             jobs.setdefault(step_id, []).append(job)
-        held |= set() if submission.job else set(submission.steps)
     for step_id, folder in folders.items():
         newest = None if folder.done else folder.newest()
         attempt = newest.read() if newest else None
         running = attempt.job if attempt and attempt.end is None else None
         jobs.setdefault(step_id, []).extend(job for job in (folder.lease(), running) if job is not None)
     alive = states_of({job for several in jobs.values() for job in several}, Journal(store.root))
-    return held | {step_id for step_id, several in jobs.items() if not alive.keys().isdisjoint(several)}
+    living = [each for each in submissions if each.job is None or not alive.keys().isdisjoint(each.jobs.values())]
+    held = {step_id for step_id, several in jobs.items() if not alive.keys().isdisjoint(several)}
+    unanswered = {step_id for each in living if each.job is None for step_id in each.steps}
+    return held | unanswered, {each.code for each in living}
 
 
 def _with_all_they_read(steps: Iterable[str], store: Store) -> set[str]:

@@ -225,7 +225,7 @@ def submit(
         ids: list[str] = []
         for array in found.arrays:
             lock.check()
-            intent = _intent(array, found, launcher)
+            intent = _intent(array, found, launcher, code)
             journal.add(intent)
             request = _request(array, ids, found, store, cluster, code, intent.token)
             try:
@@ -257,7 +257,7 @@ def _withdrawn(outdated: Mapping[str, JobRef], launcher: SlurmLauncher) -> dict[
     return {identity: job for identity, job in outdated.items() if job in left}
 
 
-def _intent(array: Array, plan: SubmissionPlan, launcher: SlurmLauncher) -> Submission:
+def _intent(array: Array, plan: SubmissionPlan, launcher: SlurmLauncher, code: Snapshot | None) -> Submission:
     return Submission(
         token=new_token(),
         name=f"msm-{plan.campaign}-{array.name}",
@@ -265,6 +265,7 @@ def _intent(array: Array, plan: SubmissionPlan, launcher: SlurmLauncher) -> Subm
         user=user_name(),
         cluster=launcher.name,
         campaign=plan.campaign,
+        code=code.folder.name if code else "",
         at=time.time(),
     )
 

@@ -32,6 +32,7 @@ class Submission:
     Attributes:
         elements: for each job of the array the ids of its steps.
         campaign: whose run submitted it.
+        code: the name of the copy of the code that its jobs run.
         at: seconds since the epoch.
     """
 
@@ -41,6 +42,7 @@ class Submission:
     user: str
     cluster: str
     campaign: str
+    code: str
     at: float
     job: str | None = None
 

@@ -6,8 +6,11 @@ nobody looks for results, for whoever deletes next.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import secrets
 import shutil
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +33,9 @@ class Trash:
     def take(self, path: Path) -> bool:
         """Move a file or folder aside; whether it could be."""
         try:
-            self.folder.mkdir(exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if path.is_dir() and not os.access(path, os.W_OK):
+                path.chmod(stat.S_IRWXU)  # the copy of the code is closed
             path.rename(self.folder / f"{path.parent.name}-{path.name}-{secrets.token_hex(4)}")
         except FileNotFoundError:  # somebody else has deleted it
             return True
@@ -40,5 +45,9 @@ class Trash:
 
     def empty(self) -> bool:
         """Delete what is there; whether all could be."""
+        for path in self.folder.rglob("*"):
+            if path.is_dir() and not os.access(path, os.W_OK):
+                with contextlib.suppress(PermissionError):  # another user's
+                    path.chmod(stat.S_IRWXU)
         shutil.rmtree(self.folder, ignore_errors=True)
         return not self.folder.exists()

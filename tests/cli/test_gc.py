@@ -118,7 +118,9 @@ def test_what_a_job_holds_and_reads_stays(
     replaced, needed = changed
     export = next(each for each in sorted(replaced) if each.startswith("export/"))
     journal = Journal(store.root)
-    journal.rewrite([Submission(new_token(), "msm-demo-export", ((export,),), user_name(), "", "demo", 1.0, "64")])
+    journal.rewrite(
+        [Submission(new_token(), "msm-demo-export", ((export,),), user_name(), "", "demo", "ada-1", 1.0, "64")]
+    )
     (slurm.folder / "queue").write_text("64 token\n")
     said = gc("--yes")
     record = store.folder(export).record
@@ -149,7 +151,7 @@ def test_where_slurm_cannot_be_asked_nothing_is_deleted(
     before = there(store)
     step = next(iter(sorted(changed[0])))
     journal = Journal(store.root)
-    journal.rewrite([Submission(new_token(), "msm-demo-x", ((step,),), user_name(), "", "demo", 1.0, "64")])
+    journal.rewrite([Submission(new_token(), "msm-demo-x", ((step,),), user_name(), "", "demo", "ada-1", 1.0, "64")])
     monkeypatch.setenv("PATH", "")
     assert "squeue is not on the PATH" in gc("--yes", code=2)
     assert there(store) == before
@@ -253,3 +255,25 @@ def test_what_is_another_users_is_named(
 @pytest.mark.parametrize("argument", ["demo", "campaign=demo", "+x=1"])
 def test_it_looks_at_all_campaigns(argument: str, gc: Callable[..., str]) -> None:
     assert "gc looks at all campaigns below a root: give root=FOLDER alone" in gc(argument, code=2)
+
+
+def test_a_copy_of_the_code_goes_with_the_last_job_that_runs_it(
+    store: Store, changed: tuple[set[str], set[str]], slurm: ToySlurm, gc: Callable[..., str]
+) -> None:
+    used, unused, new = (store.root / "code" / f"ada-{number}" for number in (1, 2, 3))
+    for copy in (used, unused, new):
+        (copy / "msm_hpc").mkdir(parents=True)
+        (copy / "msm_hpc" / "x.py").write_text("x")
+        (copy / "msm_hpc").chmod(0o555)
+        copy.chmod(0o555)
+    for copy in (used, unused):
+        os.utime(copy, (1e9, 1e9))
+    step = min(changed[1])
+    journal = Journal(store.root)
+    journal.rewrite([Submission(new_token(), "msm-demo-x", ((step,),), user_name(), "", "demo", used.name, 1.0, "64")])
+    (slurm.folder / "queue").write_text("64 token\n")
+    assert "copies of the code" in gc("--yes")
+    assert sorted((store.root / "code").iterdir()) == [used, new] and not Trash(store.root).folder.exists()
+    slurm.end("64")
+    gc("--yes")
+    assert sorted((store.root / "code").iterdir()) == [new]

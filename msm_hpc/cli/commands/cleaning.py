@@ -83,7 +83,7 @@ def gc(
     if not trash.empty():
         say(console, f"Not all could be deleted; what is left in {trash.folder} is of another user, who can.")
     if kept:
-        say(console, f"You may not delete {few([each.step for each in kept])}: let their owner run `msm gc`.")
+        say(console, f"You may not delete {few([each.owner for each in kept])}: let their owner run `msm gc`.")
     say(console, f"Deleted; {size(shutil.disk_usage(store.root).free)} are free now.")
     return 0
 

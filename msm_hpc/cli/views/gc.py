@@ -15,9 +15,9 @@ def garbage_table(found: Findings, store: Store) -> Listing:
     sorts: dict[str, list[Garbage]] = {}
     for each in found.garbage:
         sorts.setdefault(each.what, []).append(each)
-    table = Listing(("what", "steps", "size", "such as"), right=frozenset({"steps", "size"}))
+    table = Listing(("what", "count", "size", "such as"), right=frozenset({"count", "size"}))
     for what, several in sorted(sorts.items(), key=lambda item: -_bytes(item[1])):
-        steps = list(dict.fromkeys(each.step for each in several))
+        steps = list(dict.fromkeys(each.owner for each in several))
         table.add(what, f"{len(steps):,}", size(_bytes(several)), few([_name(step, store) for step in steps[:4]]))
     return table
 
