@@ -69,23 +69,26 @@ def gc(
         raise UserError("gc looks at all campaigns below a root: give root=FOLDER alone")
     root, console = root_of(given.overrides), terminal()
     store = Store(root.resolve())
-    if not yes:
-        found = find_garbage(store, days)
-        _print_garbage(console, found, store, days)
-        if found.garbage:
-            say(console, f"Nothing was deleted yet: `msm gc root={root} --days {days:g} --yes` does.")
-        return 0
+    found = find_garbage(store, days)
+    _print_garbage(console, found, store, days)
+    if found.garbage and yes:
+        _delete(console, store, days)
+    elif found.garbage:
+        say(console, f"Nothing was deleted yet: `msm gc root={root} --days {days:g} --yes` does.")
+    return 0
+
+
+def _delete(console: Console, store: Store, days: float) -> None:
+    """Move what is found to be garbage now aside, and delete it."""
+    trash = Trash(store.root)
     with submission_lock(store.root, lambda line: say(console, line)):  # so that no run begins on what is deleted
-        found = find_garbage(store, days)
-        _print_garbage(console, found, store, days)
-        trash = Trash(store.root)
-        kept = [each for each in found.garbage if each.path.parent != trash.folder and not trash.take(each.path)]
+        garbage = [each for each in find_garbage(store, days).garbage if each.path.parent != trash.folder]
+        kept = [each for each in garbage if not trash.take(each.path)]
     if not trash.empty():
         say(console, f"Not all could be deleted; what is left in {trash.folder} is of another user, who can.")
     if kept:
         say(console, f"You may not delete {few([each.owner for each in kept])}: let their owner run `msm gc`.")
     say(console, f"Deleted; {size(shutil.disk_usage(store.root).free)} are free now.")
-    return 0
 
 
 def _print_garbage(console: Console, found: Findings, store: Store, days: float) -> None:

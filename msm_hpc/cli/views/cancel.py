@@ -32,7 +32,7 @@ def jobs_table(session: Session, jobs: Sequence[Held], names: Mapping[str, str])
         states = Counter(each.state.word for each in several)
         words = ", ".join(f"{count} {word}" for word, count in sorted(states.items()))
         job = array if launcher == "slurm" else f"process {array}"
-        table.add(job, f"{len(several):,}", words, few(_names(several, names, session)))
+        table.add(job, f"{len(several):,}", words, few(_names(several, names, session), most=1))
     return table
 
 
