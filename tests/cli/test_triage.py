@@ -100,10 +100,10 @@ def test_a_rank_that_was_killed_is_found_by_what_srun_says(
 ) -> None:
     closed = "RuntimeError: [gloo] Connection closed by peer"
     srun = "srun: error: n1: task 0: Exited with exit code 1\nsrun: error: n2: task 1: Out Of Memory\n"
-    fails(None, None, ends("01", 0, "n1", closed), "step 7\n", job_log=srun)
+    fails(None, None, ends("01", 0, "n1", closed), "2026-01-01 10:00:03,000 x step 7\n", job_log=srun)
     said = triage()
     assert "first: rank 1 on n2: srun reports it first: Out Of Memory" in said
-    assert "1 - nothing in its log -" in said
+    assert "1 - no error in its log, which ends at 10:00:03 -" in said
 
 
 def test_under_nccl_the_rank_is_named_that_never_came_to_the_collective(

@@ -39,7 +39,8 @@ SRUN = re.compile(r"srun: error: (?P<host>\S+): tasks? (?P<rank>\d+)\S*: (?P<wha
 class RankEnd:
     """What the log of a rank says of its end: since ``at``, ``error``, raised at the code line ``where``.
 
-    ``stands`` is the line at which it stood when a hang was found, ``enqueued`` its last collective under NCCL.
+    ``stands`` is the line at which it stood when a hang was found, ``enqueued`` its last collective under NCCL, and
+    ``last`` when it last said anything.
     """
 
     rank: int
@@ -50,6 +51,7 @@ class RankEnd:
     where: str = ""
     stands: str = ""
     enqueued: int | None = None
+    last: str = ""
 
     @property
     def caused(self) -> bool:
@@ -114,6 +116,7 @@ def _of_rank(rank: int, log: Path, begun: str) -> RankEnd:
     reader = _Reader(RankEnd(rank, log))
     for line in read_end(log, begun):
         reader.read(line)
+    reader.end.last = reader.now
     return reader.end
 
 

@@ -54,5 +54,7 @@ def _ranks_table(ranks: Sequence[RankEnd]) -> Listing:
     for group in alike_ranks(ranks):
         first = group[0]
         numbers = few([str(each.rank) for each in sorted(group, key=lambda each: each.rank)])
-        table.add(numbers, first.at.partition(" ")[2], first.error or "nothing in its log", first.stands or first.where)
+        last = first.last.partition(" ")[2]
+        silent = f"no error in its log, which ends at {last}" if last else "nothing in its log since it began"
+        table.add(numbers, first.at.partition(" ")[2], first.error or silent, first.stands or first.where)
     return table
