@@ -26,6 +26,7 @@ from msm_hpc.launch.allocation import current_allocation
 from msm_hpc.launch.job import JobRef, current_job, current_start, is_elsewhere, same_job
 from msm_hpc.launch.job_state import RUNNING, JobState
 from msm_hpc.launch.launcher import launcher_of_job
+from msm_hpc.launch.ranks import current_ranks
 from msm_hpc.launch.several import MADE, current_log, marked
 from msm_hpc.store.attempts import AttemptFolder
 from msm_hpc.store.folder import LeaseHeldError, StepFolder
@@ -195,6 +196,8 @@ def _ending(end: Callable[[BaseException | None], None]) -> Iterator[None]:
         with on_abort(end):
             yield
     except BaseException as error:  # broad: however the attempt ends, Ctrl-C too, its end is recorded; raised again
+        rank, host = current_ranks().rank, socket.gethostname()
+        log.error("rank %d on %s ends with %s: %s", rank, host, type(error).__name__, error)  # which has the time
         end(error)
         raise
     end(None)

@@ -6,6 +6,7 @@ the campaign last ran. Whoever is about to run something takes :meth:`Session.re
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -139,6 +140,12 @@ class Session:
             at=now(),
         )
         write_campaign(self.store.root, record)
+
+    def printing_on(self, console: Console) -> Session:
+        """This session, with all that it has found so far, for another console."""
+        other = copy.copy(self)
+        object.__setattr__(other, "console", console)
+        return other
 
     def say(self, *lines: str) -> None:
         """Print lines without markup and colours, on a terminal broken between words."""

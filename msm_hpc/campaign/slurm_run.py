@@ -80,7 +80,7 @@ def plan_submission(
     needed = graph.needed(store.done)
     journal = Journal(store.root)
     launcher = SlurmLauncher(cluster)
-    submissions = _answered(journal.read(), launcher)
+    submissions = answered(journal.read(), launcher)
     _refuse_unknown(needed, submissions, journal)
     jobs = jobs_of(needed, store, submissions)
     asked = {job for each in jobs.values() for job in each} | {j for s in submissions for j in s.jobs.values()}
@@ -105,7 +105,7 @@ def plan_submission(
     return SubmissionPlan(campaign, arrays, done, running, outdated, unseen, tuple(waiting.values()), known, forecasts)
 
 
-def _answered(submissions: Sequence[Submission], launcher: SlurmLauncher) -> list[Submission]:
+def answered(submissions: Sequence[Submission], launcher: SlurmLauncher) -> list[Submission]:
     """With the ids of those that were submitted by a run that was killed before it could note them.
 
     A token that squeue does not show was never submitted, or its jobs have ended: what they did shows in the steps.
@@ -225,7 +225,7 @@ def submit(
         ids: list[str] = []
         for array in found.arrays:
             lock.check()
-            intent = _intent(array, found, launcher)
+            intent = _intent(array, found, launcher, code)
             journal.add(intent)
             request = _request(array, ids, found, store, cluster, code, intent.token)
             try:
@@ -257,13 +257,15 @@ def _withdrawn(outdated: Mapping[str, JobRef], launcher: SlurmLauncher) -> dict[
     return {identity: job for identity, job in outdated.items() if job in left}
 
 
-def _intent(array: Array, plan: SubmissionPlan, launcher: SlurmLauncher) -> Submission:
+def _intent(array: Array, plan: SubmissionPlan, launcher: SlurmLauncher, code: Snapshot | None) -> Submission:
     return Submission(
         token=new_token(),
         name=f"msm-{plan.campaign}-{array.name}",
         elements=tuple(bundle.ids for bundle in array.bundles),
         user=user_name(),
         cluster=launcher.name,
+        campaign=plan.campaign,
+        code=code.folder.name if code else "",
         at=time.time(),
     )
 

@@ -122,6 +122,16 @@ def ends(jobs: Iterable[JobRef]) -> Mapping[JobRef, str]:
     return found
 
 
+def cancel(jobs: Iterable[JobRef]) -> None:
+    """Stop jobs of any launchers, running or queued; with one scancel.
+
+    Raises:
+        UserError: one cannot be stopped from here.
+    """
+    for name, alike in _by_launcher(jobs):
+        launcher_of(Cluster(launcher=name)).cancel(alike)
+
+
 def _by_launcher(jobs: Iterable[JobRef]) -> Iterator[tuple[LauncherName, set[JobRef]]]:
     given = set(jobs)
     for name in {job.launcher for job in given}:

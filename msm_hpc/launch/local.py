@@ -81,12 +81,15 @@ class LocalLauncher:
         return False
 
     def cancel(self, jobs: Collection[JobRef]) -> None:
-        """Send Ctrl-C to every rank of the jobs."""
+        """Stop the runs that started the jobs, which would start others, and send Ctrl-C to every rank."""
         if elsewhere := sorted({job.host for job in jobs if is_elsewhere(job)}):
             raise UserError(f"processes of {', '.join(elsewhere)} cannot be stopped from here; log in there")
-        for job in filter(is_running, jobs):
-            with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
-                _interrupt(job)
+        running = [job for job in jobs if is_running(job)]
+        ranks = {process for job in running for process in _processes(job, local_processes.ranks_of)}
+        for process in {process for job in running for process in _processes(job, local_processes.starters_of)}:
+            _send(process, signal.SIGTERM)  # unlike Ctrl-C no shell has it ignored
+        for process in ranks:
+            _send(process, signal.SIGINT)
 
     def why_stopped(self, job: JobRef, number: signal.Signals) -> Interruption:
         """By the signal."""
@@ -118,12 +121,18 @@ class LocalLauncher:
                 yield f"cluster.resources.{work}.gpus_per_node is set, but cluster=local runs on the CPU; set it to 0"
 
 
-def _interrupt(job: JobRef) -> None:
+def _processes(job: JobRef, find: Callable[[int], list[psutil.Process]]) -> list[psutil.Process]:
     try:
-        for process in local_processes.ranks_of(int(job.id)):
-            process.send_signal(signal.SIGINT)
+        return find(int(job.id))
+    except psutil.NoSuchProcess:  # it has just ended
+        return []
     except psutil.AccessDenied as error:
         raise UserError(f"process {job.id} belongs to {job.user}, who must stop it") from error
+
+
+def _send(process: psutil.Process, number: signal.Signals) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+        process.send_signal(number)
 
 
 def this_machine(slots: int) -> Cluster:

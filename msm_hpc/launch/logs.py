@@ -11,6 +11,8 @@ from msm_hpc.launch.job import JobRef
 
 LOG_LINES = 12
 TAIL_BYTES = 16_384
+END_BYTES = 2**18
+"""Enough for the stacks of a rank and what came before."""
 RAISED = ("Submitted job triggered an exception", "Traceback (most recent call last)")
 """submitit's line above the traceback of what ended a job, and Python's."""
 
@@ -36,6 +38,16 @@ def tail(path: Path) -> list[str]:
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - TAIL_BYTES, 0))
         return file.read().decode(errors="replace").splitlines()[-LOG_LINES:]
+
+
+def read_end(path: Path, begun: str) -> list[str]:
+    """The last lines of a log, below the last one that ends with ``begun``, if any does; none where there is no log."""
+    if not path.is_file():
+        return []
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - END_BYTES, 0))
+        text = file.read().decode(errors="replace")
+    return (text.rpartition(begun)[2] if begun else text).splitlines()
 
 
 def rank_log(log: Path, rank: int) -> Path:

@@ -157,20 +157,25 @@ class StepFolder:
     # -- the result ----------------------------------------------------------------------------------
 
     @property
+    def published(self) -> Published | None:
+        """What was published last, whether it is still there or not; None where nothing was."""
+        return read_if_whole(self._done_file, PUBLISHED)
+
+    @property
     def done(self) -> bool:
         """Whether the result is there, and nobody has found it damaged."""
-        published = self._published()
+        published = self.published
         return published is not None and self.out.exists() and not self._withdrawn(published)
 
     @property
     def version(self) -> Version | None:
         """Which result was published last, if any was."""
-        published = self._published()
+        published = self.published
         return published.version if published else None
 
     def damage(self) -> str | None:
         """Why what was published is no result any more, if so."""
-        published = self._published()
+        published = self.published
         if published is None:
             torn = self._done_file.exists()
             return f"{self._done_file} is damaged: it is empty or cut short" if torn else None
@@ -231,7 +236,7 @@ class StepFolder:
 
         A damaged result is withdrawn: the step counts as done no more, and ``reader`` is recorded as who found it.
         """
-        published = self._published()
+        published = self.published
         if published is None or not self.done:
             return self.damage() or f"{self.path} has no result"
         wrong = self._wrong(published)
@@ -255,7 +260,7 @@ class StepFolder:
         Raises:
             LeaseHeldError: a newer attempt has taken the step over.
         """
-        published = self._published()
+        published = self.published
         damage = self._withdrawn(published) if published else None
         if published is None or damage is None:
             return False
@@ -287,9 +292,6 @@ class StepFolder:
     @property
     def _damage_file(self) -> Path:
         return self.path / "damaged.json"
-
-    def _published(self) -> Published | None:
-        return read_if_whole(self._done_file, PUBLISHED)
 
     def _withdrawn(self, published: Published) -> Damage | None:
         """The damage of this very result: one that was made again since may be sound."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,6 +76,11 @@ def statuses(graph: Graph, store: Store, jobs: Holders) -> list[StepStatus]:
         states[step.identity] = status.state
         found.append(status)
     return found
+
+
+def failed(statuses: Iterable[StepStatus]) -> list[Ended]:
+    """The ends of the steps that a person has to see to."""
+    return [status.end for status in statuses if status.state in ("failed", "lost") and status.end]
 
 
 def nothing_here(graph: Graph, store: Store) -> str | None:
