@@ -154,7 +154,14 @@ def _leftovers(folder: StepFolder, step_id: str) -> Iterator[Path]:
 def _last_change(folder: StepFolder) -> float:
     """When the step was last planned, tried or made."""
     files = [folder.path, *folder.path.glob("*.json"), *folder.path.glob("attempts/*/attempt.json")]
-    return max(file.stat().st_mtime for file in files)
+    return max(map(_mtime, files))
+
+
+def _mtime(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:  # of a process that is taking a number
+        return 0.0
 
 
 @dataclass
@@ -165,7 +172,10 @@ class _Freed:
 
     def by(self, path: Path) -> int:
         """The bytes that are free once ``path`` is deleted, too."""
-        return sum(map(self._file, [path, *path.rglob("*")] if path.is_dir() else [path]))
+        try:
+            return sum(map(self._file, [path, *path.rglob("*")] if path.is_dir() else [path]))
+        except FileNotFoundError:  # somebody else deletes it
+            return 0
 
     def _file(self, path: Path) -> int:
         stat = path.lstat()

@@ -212,7 +212,7 @@ class Killed(BaseException):
     pass
 
 
-def test_a_kill_in_the_middle_leaves_whole_steps_and_the_next_goes_on(
+def test_a_kill_in_the_middle_leaves_whole_steps_and_the_next_continues(
     store: Store,
     changed: tuple[set[str], set[str]],
     gc: Callable[..., str],
