@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from msm_hpc.campaign.recorded import recorded_graph
 from msm_hpc.campaign.slurm_run import answered
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.graph.build import Graph
@@ -18,7 +17,7 @@ from msm_hpc.launch.job import JobRef, user_name
 from msm_hpc.launch.job_state import JobState
 from msm_hpc.launch.launcher import cancel
 from msm_hpc.launch.slurm import SlurmLauncher
-from msm_hpc.store.campaigns import campaigns
+from msm_hpc.store.campaigns import campaigns, read_campaign
 from msm_hpc.store.journal import Journal
 from msm_hpc.store.leases import states_of
 from msm_hpc.store.store import Store
@@ -94,7 +93,7 @@ def _needed(store: Store, campaign: str) -> frozenset[str]:
     """What a campaign still waits for; of one whose record was deleted nothing is known."""
     if campaign not in campaigns(store.root):
         return frozenset()
-    return frozenset(step.id for step in recorded_graph(store.root, campaign).needed(store.done))
+    return frozenset(step for step in read_campaign(store.root, campaign).steps if not store.folder(step).done)
 
 
 def _foreign(held: Held) -> str | None:

@@ -18,13 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.campaign.recorded import recorded_graph
 from msm_hpc.campaign.slurm_run import answered
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.graph.kinds import KINDS
 from msm_hpc.launch.job import JobRef
 from msm_hpc.launch.slurm import SlurmLauncher
-from msm_hpc.store.campaigns import campaigns
+from msm_hpc.store.campaigns import campaigns, read_campaign
 from msm_hpc.store.folder import StepFolder
 from msm_hpc.store.journal import Journal
 from msm_hpc.store.leases import states_of
@@ -97,7 +96,7 @@ def _read_by_campaigns(store: Store) -> frozenset[str]:
     if not names:
         raise UserError(f"no campaign was run below root={store.root}, so what is needed there is not known")
     try:
-        return frozenset().union(*(recorded_graph(store.root, name).ids for name in names))
+        return frozenset().union(*(read_campaign(store.root, name).steps for name in names))
     except UserError as error:
         raise UserError(f"{error}. Until then what it needs is not known, and nothing is deleted") from error
 
@@ -154,7 +153,14 @@ def _leftovers(folder: StepFolder, step_id: str) -> Iterator[Path]:
 def _last_change(folder: StepFolder) -> float:
     """When the step was last planned, tried or made."""
     files = [folder.path, *folder.path.glob("*.json"), *folder.path.glob("attempts/*/attempt.json")]
-    return max(file.stat().st_mtime for file in files)
+    return max(map(_mtime, files))
+
+
+def _mtime(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:  # of a process that is taking a number
+        return 0.0
 
 
 @dataclass
@@ -165,7 +171,10 @@ class _Freed:
 
     def by(self, path: Path) -> int:
         """The bytes that are free once ``path`` is deleted, too."""
-        return sum(map(self._file, [path, *path.rglob("*")] if path.is_dir() else [path]))
+        try:
+            return sum(map(self._file, [path, *path.rglob("*")] if path.is_dir() else [path]))
+        except FileNotFoundError:  # somebody else deletes it
+            return 0
 
     def _file(self, path: Path) -> int:
         stat = path.lstat()

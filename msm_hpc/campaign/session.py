@@ -135,6 +135,7 @@ class Session:
             overrides=with_absolute_paths((*(self.record.overrides if self.record else ()), *self.overrides)),
             configs=tuple(CONFIG.dump_python(config, mode="json") for config in self.configs),
             config_dir=str(own) if own else self.record.config_dir if self.record else None,
+            steps=tuple(sorted(self.graph.ids)),
             files=self.external.files,
             commit=code_commit(),
             at=now(),

@@ -15,6 +15,7 @@ from msm_hpc.campaign.garbage import find_garbage
 from msm_hpc.campaign.session import Session
 from msm_hpc.cli.main import main
 from msm_hpc.graph.build import Graph
+from msm_hpc.graph.kinds import KINDS
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch import slurm_commands
 from msm_hpc.launch.job import JobRef, local_job, user_name
@@ -212,7 +213,7 @@ class Killed(BaseException):
     pass
 
 
-def test_a_kill_in_the_middle_leaves_whole_steps_and_the_next_goes_on(
+def test_a_kill_in_the_middle_leaves_whole_steps_and_the_next_continues(
     store: Store,
     changed: tuple[set[str], set[str]],
     gc: Callable[..., str],
@@ -277,3 +278,12 @@ def test_a_copy_of_the_code_goes_with_the_last_job_that_runs_it(
     slurm.end("64")
     gc("--yes")
     assert sorted((store.root / "code").iterdir()) == [new]
+
+
+def test_steps_of_a_campaign_stay_whatever_a_new_version_would_call_them(
+    store: Store, changed: tuple[set[str], set[str]], gc: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = {name: replace(kind, version=kind.version + 1) for name, kind in KINDS.items()}
+    monkeypatch.setattr("msm_hpc.graph.steps.KINDS", newer)
+    gc("--yes")
+    assert there(store) == changed[1]

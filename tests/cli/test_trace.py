@@ -80,9 +80,14 @@ def test_json_has_all_of_it_inputs_first(made: Graph, store: Store, trace: Calla
     assert aft["files"]["result.txt"]["sha256"] == sha256_of(store.of(made.find(aft["id"])).out / "result.txt")
 
 
-def test_a_step_is_traced_too_and_what_is_not_there_is_said(trace: Callable[..., str]) -> None:
+def test_a_step_is_traced_too_and_what_is_not_there_is_said(
+    tmp_path: Path, graph: Callable[..., Graph], trace: Callable[..., str]
+) -> None:
     said = trace("aft/affordability/msm+aft/75/seed1")
     assert said.startswith("aft/affordability/msm+aft/75/seed1\n") and "not made yet" in said
+    (store, step) = Store(tmp_path), graph(*SMALL).find("aft/affordability/msm+aft/75/seed1")
+    make(store, step, Attempt(JobRef("slurm", "64"), "n1", 1, None, "", START, END, "code"))
+    assert "not made yet; attempts: 1, the last: code" in trace(step.name)
     assert "0 of " in said and json.loads(trace("model/tiny", "--json"))["cell"] is None
 
 

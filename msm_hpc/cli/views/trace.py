@@ -50,7 +50,8 @@ def _facts(step: Traced, steps: dict[str, Traced]) -> Iterator[str]:
     """The id; who made it, from which code; what it is known by."""
     yield step.id
     if step.lacks is not None:
-        yield step.lacks
+        last = step.attempts[-1].cause or "it runs, or left no record" if step.attempts else ""
+        yield step.lacks + (f"; attempts: {len(step.attempts)}, the last: {last}" if step.attempts else "")
     if (maker := step.maker) is not None:
         tries = f", {len(step.attempts)} attempts" if len(step.attempts) > 1 else ""
         ranks = f", {maker.ranks} ranks" if maker.ranks > 1 else ""
