@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from msm_hpc.base.files import CANNOT_WRITE
-from msm_hpc.campaign.accounts import accounts
 from msm_hpc.campaign.session import Session
+from msm_hpc.campaign.views.ledger import ledger, tries_at
 from msm_hpc.campaign.views.left_out import left_out
 from msm_hpc.cli.views.ledger import arm_line, spent_lines
 from msm_hpc.cli.views.notes import print_nothing_here
@@ -66,7 +66,8 @@ def _print_unwritten(session: Session, config: ReportConfig, found: ReportInputs
 
 def _print_spent(session: Session) -> None:
     """What the campaign took so far; it is no part of the report's files, which are a step's result."""
-    spent = accounts(session).spent
+    tries = tries_at(map(session.store.of, session.graph.steps))
+    spent = ledger(tries, session.config.cluster.trains_on_gpus)
     session.say(*spent_lines(spent, session.graph), *arm_line(spent, session.graph))
 
 
