@@ -88,7 +88,7 @@ def _help(store: Store, folder: StepFolder, record: Record, request: StopRequest
     if own is None:
         log.info("%s is done already", record.id)
         return
-    with witness(own):
+    with witness(folder, own):
         inputs = find_inputs(store, record, verify=False)
         inputs.refuse_missing()
         _run_stage(inputs, own.out)
@@ -99,7 +99,7 @@ def _run_stage(inputs: StepInputs, out: Path) -> None:
     kind = KINDS[record.kind]
     os.environ.setdefault("WANDB_NAME", record.name)
     stage = kind.load_gather() if record.shares else kind.load()
-    log.info("%s starts in %s", record.name, out)
+    log.info("%s starts in %s", record.name, out)  # AttemptFolder.marker
     stage(record.typed_config(), inputs.typed(), out)
 
 

@@ -22,6 +22,7 @@ from msm_hpc.launch.launcher import launcher_of, launcher_of_job, living
 from msm_hpc.launch.refusals import AT_A_LIMIT
 from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.launch.slurm import SlurmLauncher
+from msm_hpc.store.bad_nodes import bad_nodes
 from msm_hpc.store.journal import Journal, Submission, new_token
 from msm_hpc.store.leases import jobs_of, states_of
 from msm_hpc.store.lock import submission_lock
@@ -273,6 +274,7 @@ def _request(array: Array, ids: Sequence[str], plan: SubmissionPlan, store: Stor
         ranks_per_node=step.ranks_per_node,
         dependency=",".join(waits),
         token=token,
+        avoid=tuple(node.name for node in bad_nodes(store.root)),
     )
 
 

@@ -31,11 +31,20 @@ def read_log(path: Path, traceback: bool = True) -> Iterator[str]:
 
 def tail(path: Path) -> list[str]:
     """The last lines of a log, however long it is."""
+    return lines_since("", path)[-LOG_LINES:]
+
+
+def lines_since(marker: str, path: Path) -> list[str]:
+    """The last lines of a log in as many bytes as are read of it; without what is above the last ``marker`` in them.
+
+    A job that was requeued adds to the log of its first start.
+    """
     if not path.is_file():
         return []
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - TAIL_BYTES, 0))
-        return file.read().decode(errors="replace").splitlines()[-LOG_LINES:]
+        text = file.read().decode(errors="replace")
+    return (text.rpartition(marker)[2] if marker else text).splitlines()
 
 
 def rank_log(log: Path, rank: int) -> Path:

@@ -18,6 +18,7 @@ class ArrayRequest:
         function: one that a job can import.
         dependency: what the array waits for, in sbatch's syntax; empty: nothing.
         token: a word of its own, kept in the job's comment, by which the array is found in the queue.
+        avoid: nodes not to run on if there are enough others, the worst first.
     """
 
     name: str
@@ -29,6 +30,7 @@ class ArrayRequest:
     ranks_per_node: int = 1
     dependency: str = ""
     token: str = ""
+    avoid: tuple[str, ...] = ()
 
     @property
     def elements(self) -> int:

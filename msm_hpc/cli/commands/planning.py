@@ -14,7 +14,7 @@ from msm_hpc.campaign.session import Session
 from msm_hpc.campaign.slurm_run import left_alone, plan_submission, refusals, scripts
 from msm_hpc.cli.arguments import Arguments, ConfigDir, StageArguments, sort_arguments
 from msm_hpc.cli.views.needs import needs_table
-from msm_hpc.cli.views.notes import print_notes
+from msm_hpc.cli.views.notes import print_bad_nodes, print_notes
 from msm_hpc.cli.views.plan import array_table, counted, graph_table
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.launch.slurm_commands import can_submit
@@ -40,6 +40,7 @@ def plan(
     _print_needs(session)
     print_notes(session)
     if launcher_of(session.config.cluster).queues:
+        print_bad_nodes(session)
         _print_arrays(session, show_scripts)
     return 0
 

@@ -9,7 +9,7 @@ from msm_hpc.campaign.views.why import why as reasons_of
 from msm_hpc.cli.arguments import Arguments, ConfigDir, OptionalStepArguments, StepArguments, sort_arguments
 from msm_hpc.cli.views.failures import print_failures
 from msm_hpc.cli.views.logs import print_log
-from msm_hpc.cli.views.notes import print_nothing_here
+from msm_hpc.cli.views.notes import print_bad_nodes, print_nothing_here
 from msm_hpc.cli.views.report import print_report
 from msm_hpc.cli.views.status import print_notes_on, status_table
 from msm_hpc.cli.views.why import print_reasons
@@ -24,6 +24,7 @@ def status(arguments: Arguments = None, config_dir: ConfigDir = None) -> int:
     status_table(graph, found).print(session.console)
     session.say(f"in {store.root}")
     print_notes_on(session.console, found, store)
+    print_bad_nodes(session)
     failed = [status.end for status in found if status.state in ("failed", "lost") and status.end]
     print_failures(session.console, failed, store.root)
     return 0

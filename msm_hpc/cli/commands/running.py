@@ -16,12 +16,13 @@ from msm_hpc.campaign.rehearsal import CANNOT_SHOW, MOST_RANKS, layouts_in_words
 from msm_hpc.campaign.runner import run_step
 from msm_hpc.campaign.session import Session
 from msm_hpc.campaign.slurm_run import SubmissionPlan, left_alone, plan_submission, submit
-from msm_hpc.campaign.views.ends import ended
+from msm_hpc.campaign.views.ends import Ended, last_ends
 from msm_hpc.campaign.views.jobs import holders
+from msm_hpc.campaign.views.retries import retried
 from msm_hpc.cli.arguments import Arguments, ConfigDir, StepArguments, sort_arguments
 from msm_hpc.cli.display import Display
 from msm_hpc.cli.views.failures import print_failures
-from msm_hpc.cli.views.notes import print_notes
+from msm_hpc.cli.views.notes import print_bad_nodes, print_notes
 from msm_hpc.cli.views.plan import array_table
 from msm_hpc.cli.views.rehearsal import cuts_table
 from msm_hpc.cli.views.report import print_report
@@ -30,6 +31,7 @@ from msm_hpc.graph.steps import Step
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.launch.local import start_local
 from msm_hpc.launch.local_processes import hangup_interrupts
+from msm_hpc.store.bad_nodes import report_bad_node
 from msm_hpc.store.store import Store
 
 
@@ -89,6 +91,7 @@ def _run_here(session: Session) -> int:
         return print_report(session)
     title = session.config.campaign.title
     session.say(f"{title}: {left} of {len(graph.steps)} steps to run in {store.root}")
+    session.say(*retried(_last_ends(session)))
     began = time.monotonic()
     with hangup_interrupts(), Display(store, console) as display:
         state = run_local(graph, store, session.config.cluster, display.show)
@@ -113,15 +116,27 @@ def _nothing_to_do(graph: Graph, store: Store) -> str:
 
 def _print_failures(session: Session, steps: Sequence[Step]) -> None:
     jobs = holders(steps, session.store)
-    ends = [end for end in (ended(step, session.store, jobs) for step in steps) if end]
-    print_failures(session.console, ends, session.store.root)
+    print_failures(session.console, last_ends(steps, session.store, jobs), session.store.root)
+
+
+def _last_ends(session: Session) -> list[Ended]:
+    """How the last tries ended that a run is about to repeat; nodes that these lost are reported, and left out."""
+    graph, store = session.graph, session.store
+    needed = graph.needed(store.done)
+    ends = last_ends(needed, store, holders(needed, store))
+    for end in ends:
+        for node in end.nodes:
+            report_bad_node(store.root, node, end.evidence)
+    return ends
 
 
 def _submit(session: Session) -> int:
     config = session.config
+    ends: list[Ended] = []
 
     def plan() -> SubmissionPlan:
         session.remember()
+        ends[:] = _last_ends(session)
         return plan_submission(config.campaign.name, session.graph, session.store, config.cluster)
 
     submission, ids = submit(plan, session.store, config.cluster, session.say)
@@ -131,6 +146,8 @@ def _submit(session: Session) -> int:
         session.console.print(f"Nothing to submit: {done} steps done, {running} running.")
         return 0
     array_table(submission, ids).print(session.console)
+    session.say(*retried(ends, {step.identity for array in submission.arrays for step in array.steps}))
+    print_bad_nodes(session)
     where = f"{config.campaign.name} root={config.root}"
     session.say(
         f"Submitted; nothing of ours stays running. `msm status {where}` shows where it stands, `msm report {where}` "

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+import time
+
 from msm_hpc.campaign.session import Session
 from msm_hpc.campaign.starting_model import recipe_note, what_is_missing
 from msm_hpc.campaign.views.status import nothing_here
+from msm_hpc.store.bad_nodes import bad_nodes, file_of
 
 
 def print_notes(session: Session) -> None:
@@ -12,6 +16,17 @@ def print_notes(session: Session) -> None:
     for config in session.configs:
         notes = (recipe_note(config), what_is_missing(config.model))
         session.say(*(f"Note: {note}" for note in notes if note))
+
+
+def print_bad_nodes(session: Session) -> None:
+    """The nodes that jobs leave out, each with the reason, for how long, and how to use it again."""
+    root = session.store.root
+    for node in bad_nodes(root):
+        hours = (node.until - time.time()) / 3600
+        session.say(
+            f"Note: jobs leave out node {node.name} for {hours:.0f} h: {node.reason}. To use it again: "
+            f"`rm {shlex.quote(str(file_of(root, node.name)))}`"
+        )
 
 
 def print_nothing_here(session: Session) -> None:
