@@ -48,7 +48,7 @@ def finding_of(error: BaseException | None) -> Finding:
     if found and found.cause == "oom":
         return Finding("oom", _raised(error))
     if found and found.cause == "node":  # a GPU of this node, by what CUDA says
-        return Finding("node", _raised(error), (current_node(),))
+        return Finding("node", found.evidence, (current_node(),))
     return Finding("code", _raised(error))
 
 
@@ -84,8 +84,8 @@ def ended(attempt: Attempt, error: BaseException | None, found: Finding, before:
     if rule is None or not rule.starts or times < rule.starts:
         return record
     stuck = (
-        f"it ended by {found.cause} {times} times in a row with nothing more saved, so the job is not put back into the "
-        f"queue: {rule.advice}"
+        f"it ended by {found.cause} {times} times in a row with nothing more saved, so its job is not put back into "
+        f"the queue: {rule.advice}"
     )
     return replace(record, message=f"{record.message}; {stuck}")
 

@@ -5,6 +5,7 @@ Whoever can write into the root can report one, also from inside a job, and take
 
 from __future__ import annotations
 
+import json
 import re
 import stat
 import time
@@ -13,8 +14,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from msm_hpc.base.files import write_json
+from msm_hpc.base.files import atomic
 from msm_hpc.base.typed_json import read_if_whole
+from msm_hpc.store.shared import share
 
 HOURS = 24.0
 """How long a node is left out: over a night, in which nobody repairs it, and not for ever, as nobody tidies this up."""
@@ -44,7 +46,9 @@ def report_bad_node(root: Path, host: str, reason: str) -> None:
     if not file.parent.exists():
         file.parent.mkdir(exist_ok=True)
         file.parent.chmod(stat.S_IMODE(root.stat().st_mode))
-    write_json(file, asdict(BadNode(name, reason, time.time() + HOURS * 3600)))
+    with atomic(file) as opened:
+        opened.write(json.dumps(asdict(BadNode(name, reason, time.time() + HOURS * 3600)), indent=2).encode())
+        share(Path(opened.name), root)
 
 
 def bad_nodes(root: Path) -> list[BadNode]:

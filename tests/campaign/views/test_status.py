@@ -159,9 +159,7 @@ def test_jobs_in_slurms_queue_are_told_apart_with_one_call(store: Store, command
     assert [line.split()[0] for line in calls.read_text().splitlines()].count("squeue") == 1
     assert [line.split()[0] for line in calls.read_text().splitlines()].count("sacct") == 1
     by_label = {status.step.label: status.end for status in found if status.end}
-    assert str(by_label["killed"]).startswith(
-        "oom: job 64_4 ended before it could start (sacct: OUT_OF_MEMORY of job 64_4"
-    )
+    assert str(by_label["killed"]) == "oom: job 64_4 ended before it could start (sacct: OUT_OF_MEMORY of job 64_4)"
     assert by_label["unrecorded"].message == "job 64_6 ended before it could start"
     assert by_label["unrecorded"].log == store.jobs / "64_6_0_log.err"
     assert by_label["behind"].message == "job 65 was cancelled, as what it waited for did not come"
