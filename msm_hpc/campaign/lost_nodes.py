@@ -7,6 +7,7 @@ which finds an attempt without an end, does. Where there is none, the next ``msm
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.launch.causes import RULES, Finding, in_words
 from msm_hpc.launch.job import current_job, same_job
 from msm_hpc.launch.launcher import launcher_of_job
-from msm_hpc.launch.logs import lines_since
+from msm_hpc.launch.logs import lines_of
 from msm_hpc.store.attempts import AttemptFolder
 from msm_hpc.store.bad_nodes import report_bad_node
 
@@ -31,21 +32,25 @@ def refuse_where_nodes_are_lost(root: Path, earlier: Sequence[AttemptFolder]) ->
     Raises:
         UserError: that was so with the last few attempts: the step may be what takes nodes down.
     """
-    job = current_job()
-    unended = takewhile(lambda each: same_job(each.job, job) and not each.end, (at.read() for at in reversed(earlier)))
-    cut_off = list(unended)
-    if not cut_off:
-        return
-    last = cut_off[0]
-    down = launcher_of_job(job).down([last.host])
-    in_log = in_words(lines_since(earlier[-1].marker, Path(last.log))) if last.log else None
-    if down:
-        report(root, Finding("node", "; ".join(down.values()), tuple(down)))
-    elif in_log and in_log.cause == "node":
-        report(root, Finding("node", in_log.evidence, in_log.nodes or (last.host,) * (last.ranks == 1)))
-    if len(cut_off) >= RULES["node"].starts:
-        hosts = ", ".join(attempt.host for attempt in cut_off)
+    lost = list(takewhile(lambda found: found is not None, map(_loss, reversed(earlier))))
+    for found in filter(None, lost[:1]):
+        report(root, found)
+    if len(lost) >= RULES["node"].starts:
+        hosts = ", ".join(folder.read().host for folder in earlier[-len(lost) :])
         raise UserError(
-            f"the last {len(cut_off)} starts of job {job.id} ended without a record, on {hosts}: these nodes were lost "
-            "and the step may be the reason, so that it is not tried on more of them. See its log, then `msm run` again"
+            f"the last {len(lost)} starts of this job, on {hosts}, ended as their nodes were lost, and the step may be "
+            "the reason, so that it is not tried on more of them. See its log, then `msm run` again"
         )
+
+
+def _loss(folder: AttemptFolder) -> Finding | None:
+    """What shows that an attempt of this very job ended with its node: that is down, or Slurm says so in the log."""
+    attempt, job = folder.read(), current_job()
+    if attempt.end or not same_job(attempt.job, job):
+        return None
+    if down := launcher_of_job(job).down([attempt.host]):
+        return Finding("node", "; ".join(down.values()), tuple(down))
+    said = in_words(lines_of(folder.out, Path(attempt.log))) if attempt.log else None
+    if said is None or said.cause != "node":
+        return None
+    return said if said.nodes or attempt.ranks > 1 else replace(said, nodes=(attempt.host,))

@@ -24,6 +24,7 @@ from msm_hpc.campaign.holding import follow, prepare, recorded, take, witness
 from msm_hpc.campaign.step_inputs import StepInputs, find_inputs
 from msm_hpc.graph.kinds import KINDS
 from msm_hpc.launch.local_processes import ends_the_job, stop_when_orphaned
+from msm_hpc.launch.logs import STARTS_IN
 from msm_hpc.launch.ranks import current_ranks
 from msm_hpc.store.folder import StepFolder
 from msm_hpc.store.records import Record
@@ -99,7 +100,7 @@ def _run_stage(inputs: StepInputs, out: Path) -> None:
     kind = KINDS[record.kind]
     os.environ.setdefault("WANDB_NAME", record.name)
     stage = kind.load_gather() if record.shares else kind.load()
-    log.info("%s starts in %s", record.name, out)  # AttemptFolder.marker
+    log.info("%s %s %s", record.name, STARTS_IN, out)
     stage(record.typed_config(), inputs.typed(), out)
 
 

@@ -11,6 +11,8 @@ from msm_hpc.launch.job import JobRef
 
 LOG_LINES = 12
 TAIL_BYTES = 16_384
+STARTS_IN = "starts in"
+"""What a log says between the name of a step and the folder that its stage writes into."""
 RAISED = ("Submitted job triggered an exception", "Traceback (most recent call last)")
 """submitit's line above the traceback of what ended a job, and Python's."""
 
@@ -31,20 +33,24 @@ def read_log(path: Path, traceback: bool = True) -> Iterator[str]:
 
 def tail(path: Path) -> list[str]:
     """The last lines of a log, however long it is."""
-    return lines_since("", path)[-LOG_LINES:]
+    return _end_of(path).splitlines()[-LOG_LINES:]
 
 
-def lines_since(marker: str, path: Path) -> list[str]:
-    """The last lines of a log in as many bytes as are read of it; without what is above the last ``marker`` in them.
+def lines_of(out: Path, log: Path) -> list[str]:
+    """What a log has, in the part of it that is read, of the stage that wrote into ``out``; all where it names none.
 
-    A job that was requeued adds to the log of its first start.
+    A job that was requeued adds to the log of its last start.
     """
+    text = _end_of(log).rpartition(f"{STARTS_IN} {out}\n")[2]
+    return text.partition(f" {STARTS_IN} ")[0].splitlines()
+
+
+def _end_of(path: Path) -> str:
     if not path.is_file():
-        return []
+        return ""
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - TAIL_BYTES, 0))
-        text = file.read().decode(errors="replace")
-    return (text.rpartition(marker)[2] if marker else text).splitlines()
+        return file.read().decode(errors="replace")
 
 
 def rank_log(log: Path, rank: int) -> Path:

@@ -12,7 +12,7 @@ from msm_hpc.launch.slurm_commands import ask, call
 MOST_EXCLUDED = 3
 """Nodes that jobs leave out at once, so that a fault of the code, which takes down whichever node it is on, does not
 exclude the cluster node by node."""
-_DOWN = re.compile(r"DOWN|FAIL|NOT_RESPONDING|\*")
+_DOWN = re.compile(r"\bDOWN|FAIL|NOT_RESPONDING|\*")
 
 
 def down(names: Collection[str]) -> Mapping[str, str]:

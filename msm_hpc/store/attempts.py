@@ -36,11 +36,6 @@ class AttemptFolder:
         return self.path / "out"
 
     @property
-    def marker(self) -> str:
-        """What its logs say when its stage begins; a job that runs again adds to the logs of its last start."""
-        return f"starts in {self.out}\n"
-
-    @property
     def unready(self) -> Path:
         """``out`` as long as earlier work is being brought into it."""
         return self.path / ".out"

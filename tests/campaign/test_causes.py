@@ -179,16 +179,33 @@ def test_a_node_that_has_come_back_is_known_by_the_log(
     assert [node.name for node in bad_nodes(store.root)] == reported
 
 
-@pytest.mark.parametrize("job", ["64", "63"])
+@pytest.mark.parametrize(
+    ("last_words", "refused"),
+    [("DUE TO NODE FAILURE", True), ("DUE TO PREEMPTION", False), ("Killed", False)],
+)
 def test_a_step_that_takes_its_nodes_down_is_not_tried_on_all(
-    run: Run, store: Store, slurm: Callable[[str], Path], job: str
+    run: Run, store: Store, slurm: Callable[[str], Path], tmp_path: Path, last_words: str, refused: bool
 ) -> None:
     slurm(FINE)
-    for number, host in enumerate(("n1", "n2", "n3"), start=1):
-        cut_off(store, number, host, job=job)
-    if job == "63":  # it was submitted again since
+    log = tmp_path / "64_0_log.err"
+    for number, words in enumerate(("DUE TO NODE FAILURE", last_words, "DUE TO NODE FAILURE"), start=1):
+        with log.open("a") as file:
+            file.write(f"export/x starts in {store.of(STEP).attempt(number).out}\nJOB 64 ON n{number} {words}\n")
+        cut_off(store, number, f"n{number}", str(log))
+    if not refused:
         assert run(None).cause == "done"
         return
     record = run(UserError("the stage is not reached"))
     assert record.cause == "user"
-    assert str(record.message).startswith("the last 3 starts of job 64 ended without a record, on n3, n2, n1")
+    assert str(record.message).startswith(
+        "the last 3 starts of this job, on n1, n2, n3, ended as their nodes were lost"
+    )
+    assert [node.name for node in bad_nodes(store.root)] == ["n3"]
+
+
+def test_the_attempts_of_another_job_do_not_count(run: Run, store: Store, slurm: Callable[[str], Path]) -> None:
+    slurm(DOWN)
+    for number in (1, 2, 3):
+        cut_off(store, number, "n2", job="63")
+    assert run(None).cause == "done"
+    assert bad_nodes(store.root) == []

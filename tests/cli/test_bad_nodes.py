@@ -50,7 +50,7 @@ def test_a_node_that_an_attempt_lost_is_left_out_until_it_is_taken_back(
 
     assert main(["run", *campaign]) == 0
     said = capsys.readouterr().out
-    assert f"Again: 1 step that ended by node ({step.name}): the node was lost, not the work" in said
+    assert f"Run again after node: 1 step ({step.name}): the node was lost, not the work" in said
     assert "Note: jobs leave out node n3 for 24 h: sacct: NODE_FAIL of job 64_1. To use it again: `rm " in said
     assert [node.name for node in bad_nodes(root)] == ["n3", "n5"]
 

@@ -71,6 +71,7 @@ SHOWN = {
     "NodeName=n1 Arch=x State=IDLE* Owner=N/A": {"n1": "scontrol: node n1 is IDLE*"},
     "NodeName=n1 State=IDLE+NOT_RESPONDING Owner=N/A": {"n1": "scontrol: node n1 is IDLE+NOT_RESPONDING"},
     "NodeName=n1 State=MIXED+DRAIN Owner=N/A Reason=soon [root@2026]": {},
+    "NodeName=n1 State=IDLE+CLOUD+POWERED_DOWN Owner=N/A": {},
     "Node n1 not found": {},
 }
 

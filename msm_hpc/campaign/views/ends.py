@@ -14,7 +14,7 @@ from msm_hpc.campaign.views.jobs import Holders
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.causes import RULES, Cause, Finding, JobEnd, in_words
 from msm_hpc.launch.job import JobRef, same_job
-from msm_hpc.launch.logs import lines_since, log_of, rank_log, tail
+from msm_hpc.launch.logs import lines_of, log_of, rank_log, tail
 from msm_hpc.store.attempts import AttemptFolder
 from msm_hpc.store.records import Attempt
 from msm_hpc.store.store import Store
@@ -92,7 +92,7 @@ def _decided(last: Attempt, folder: AttemptFolder, end: JobEnd | None) -> tuple[
     if last.cause is not None and last.cause not in VAGUE:
         return Finding(last.cause, last.evidence), last.message or ""
     logs = [rank_log(log, rank) for rank in range(last.ranks)] if log else []
-    found = from_outside(end, logs, folder.marker)
+    found = from_outside(end, logs, folder.out)
     if last.cause is not None:
         behind = found if found and found.cause in ("oom", "node") else None
         return behind or Finding(last.cause, last.evidence), last.message or ""
@@ -105,16 +105,16 @@ def _before_it_started(step: Step, store: Store, job: JobRef, jobs: Holders) -> 
     """The end of a job that has the lease and never recorded an attempt."""
     log, end = log_of(store.jobs, job), jobs.ends.get(job)
     message = f"job {job.id} ended before it could start"
-    if found := from_outside(end, [log]):
+    if found := from_outside(end, [log], store.of(step).out):
         return Ended(step, found.cause, message, log, None, found.evidence, found.nodes)
     if end is None and any(not store.done(parent) for parent in step.parents):
         return Ended(step, "cancelled", f"job {job.id} was cancelled, as what it waited for did not come", None)
     return Ended(step, "lost", f"{message}; {end}" if end else message, log)
 
 
-def from_outside(end: JobEnd | None, logs: Sequence[Path], marker: str = "") -> Finding | None:
-    """What the cluster, else the ``logs`` of the ranks below the last ``marker``, show of why a job ended."""
+def from_outside(end: JobEnd | None, logs: Sequence[Path], out: Path) -> Finding | None:
+    """What the cluster, else the ``logs`` of the ranks that wrote into ``out``, show of why a job ended."""
     if end and (found := end.finding):
         return found
-    said = filter(None, (in_words(lines_since(marker, log), log.name) for log in logs))
+    said = filter(None, (in_words(lines_of(out, log), log.name) for log in logs))
     return min(said, key=lambda finding: [*RULES].index(finding.cause), default=None)

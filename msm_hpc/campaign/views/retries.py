@@ -21,4 +21,4 @@ def retried(ends: Iterable[Ended], submitted: Collection[str] | None = None) -> 
         times = f", {most.step.name} {most.times} times in a row" if most.times > 1 else ""
         advice = next((f": {end.advice}" for end in alike if end.advice), "")
         count = f"{len(alike)} step{'s' if len(alike) > 1 else ''}"
-        yield f"Again: {count} that ended by {cause} ({few([end.step.name for end in alike])}{times}){advice}"
+        yield f"Run again after {cause}: {count} ({few([end.step.name for end in alike])}{times}){advice}"

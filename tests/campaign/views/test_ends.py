@@ -32,7 +32,7 @@ def tried(store: Store, *logs: str, number: int = 1, label: str = "x", **fields:
     folder = store.of(one).attempt(number)
     store.jobs.mkdir(exist_ok=True)
     for rank, text in enumerate(logs):
-        marker = f"eval/x {folder.marker}"
+        marker = f"eval/x starts in {folder.out}\n"
         (store.jobs / f"64_1_{rank}_log.err").write_text(f"MemoryError\n{marker}{text}\n")
     log = str(store.jobs / "64_1_0_log.err")
     store.of(one).write_attempt(number, replace(ATTEMPT, log=log, **fields))  # type: ignore[arg-type]
@@ -118,7 +118,7 @@ def test_a_run_says_what_it_tries_again_and_how_often_it_ended_so(store: Store, 
         tried(store, "", label="two", number=number, cause="oom", message="m", end=now())
     ends = last_ends([*steps, step("new")], store, holders(steps, store))
     assert list(retried(ends)) == [
-        f"Again: 2 steps that ended by oom (eval/one, eval/two, eval/two 3 times in a row): {RULES['oom'].advice}",
-        "Again: 1 step that ended by user (eval/three)",
+        f"Run again after oom: 2 steps (eval/one, eval/two, eval/two 3 times in a row): {RULES['oom'].advice}",
+        "Run again after user: 1 step (eval/three)",
     ]
-    assert list(retried(ends, {steps[2].identity})) == ["Again: 1 step that ended by user (eval/three)"]
+    assert list(retried(ends, {steps[2].identity})) == ["Run again after user: 1 step (eval/three)"]
