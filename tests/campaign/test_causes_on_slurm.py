@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import pytest
 
+from msm_hpc.base.stopping import noticed
 from msm_hpc.campaign.runner import run_step
 from msm_hpc.campaign.slurm_run import plan_submission, submit
 from msm_hpc.campaign.views.ends import Ended, ended
@@ -24,6 +25,7 @@ from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.store.bad_nodes import bad_nodes, report_bad_node
 from msm_hpc.store.store import Store
+from msm_hpc.training.watch.signals import stopped
 from tests.slurm_tools import lost, why_no_cluster
 
 STEP = Step("export", "x", ExportConfig(), {})
@@ -63,6 +65,18 @@ def wait_for_the_second_start(root: str, step_id: str) -> None:
     make(stage, root, step_id)
 
 
+def wait_for_a_signal(root: str, step_id: str) -> None:
+    def stage(config: object, inputs: object, out: Path) -> None:
+        (out / "begun").touch()
+        with noticed() as request:
+            while out.parent.name == "001":
+                if request.received:
+                    raise stopped(request.received, done=4, steps=9, began=0)
+                time.sleep(0.1)
+
+    make(stage, root, step_id)
+
+
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
     if reason := why_no_cluster():
@@ -72,14 +86,15 @@ def fresh() -> Iterator[None]:
     yield
 
 
-def submitted(store: Store, function: Callable[[str, str], None]) -> str:
-    """Submit a job for the step, wait until its stage has begun, and return the job's id."""
+def submitted(store: Store, function: Callable[[str, str], None], nodes: int = 1) -> None:
+    """Submit a job for the step, and wait until its stage has begun."""
     store.register((STEP,))
-    request = ArrayRequest(name="x", work="cpu", function=function, given=(str(store.root),), each=(STEP.id,))
+    request = ArrayRequest(
+        name="x", work="cpu", function=function, given=(str(store.root),), each=(STEP.id,), nodes=nodes
+    )
     (job,) = launcher_of(CLUSTER).submit(store.jobs, request)
     store.of(STEP).write_lease(job)
     wait_until(lambda: (store.of(STEP).attempt(1).out / "begun").exists(), store)
-    return job.id
 
 
 def wait_until(happened: Callable[[], object], store: Store) -> None:
@@ -128,3 +143,18 @@ def test_a_lost_node_is_reported_and_left_out_by_the_next_submission(store: Stor
     shown = subprocess.run(["scontrol", "show", "job", job], check=True, capture_output=True, text=True).stdout
     subprocess.run(["scancel", job], check=True)
     assert f" ExcNodeList={node}\n" in shown, shown
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_a_job_that_loses_one_of_its_nodes_says_which_and_runs_again(store: Store) -> None:
+    submitted(store, wait_for_a_signal, nodes=2)
+    first = store.of(STEP).attempts()[0]
+    (other,) = {"n1", "n2"} - {first.host}
+    with lost(other):
+        wait_until(lambda: store.of(STEP).attempts()[0].end, store)
+    wait_until(lambda: store.of(STEP).done, store)
+    first, second = store.of(STEP).attempts()
+    assert (first.cause, second.cause) == ("node", "done"), first
+    assert first.evidence.startswith(f"scontrol: Restarts=1; scontrol: node {other} is DOWN")
+    assert [node.name for node in bad_nodes(store.root)] == [other]
