@@ -70,9 +70,9 @@ def _raised(error: BaseException) -> str:
     return f"{type(error).__name__} raised{where}"
 
 
-def ended(attempt: Attempt, error: BaseException | None, found: Finding, before: Sequence[Attempt] = ()) -> Attempt:
-    """The record of an attempt that ends with ``error`` for the cause that was ``found``, after those ``before``."""
-    record = replace(
+def ended(attempt: Attempt, error: BaseException | None, found: Finding) -> Attempt:
+    """The record of an attempt that ends with ``error`` for the cause that was ``found``."""
+    return replace(
         attempt,
         end=now(),
         cause=found.cause,
@@ -80,26 +80,31 @@ def ended(attempt: Attempt, error: BaseException | None, found: Finding, before:
         evidence=found.evidence,
         progressed=error.progressed if isinstance(error, StoppedBySignalError) else None,
     )
-    rule, times = RULES.get(found.cause), in_a_row(record, before)
+
+
+def given_up(record: Attempt, before: Sequence[Attempt]) -> Attempt:
+    """The record of an attempt whose job does not run again, with the reason where that is how often it was tried."""
+    rule, times = RULES.get(record.cause) if record.cause else None, in_a_row(record, before)
     if rule is None or not rule.starts or times < rule.starts:
         return record
     stuck = (
-        f"it ended by {found.cause} {times} times in a row with nothing more saved, so its job is not put back into "
+        f"it ended by {record.cause} {times} times in a row with nothing more saved, so its job is not put back into "
         f"the queue: {rule.advice}"
     )
     return replace(record, message=f"{record.message}; {stuck}")
 
 
-def runs_again(record: Attempt, before: Sequence[Attempt], resumable: bool) -> bool:
+def runs_again(record: Attempt, before: Sequence[Attempt], resumable: bool, late: bool = False) -> bool:
     """Whether the job of an attempt that ended is to run again: only for what is no fault of the work, and bounded.
 
-    One that saved more gets further. After the time limit a stage that cannot resume would only meet it again.
+    One that saved more gets further. After the time limit a stage that cannot resume would only meet it again; one
+    that began ``late``, since its job made other steps before it, has the whole of the job's time then.
     """
     rule = RULES.get(record.cause) if record.cause else None
     if rule is None or not rule.starts:
         return False
-    if record.cause == "timeout" and not resumable:
-        return False
+    if record.cause == "timeout" and (late or not resumable):
+        return late
     return in_a_row(record, before) < rule.starts
 
 

@@ -20,12 +20,13 @@ from msm_hpc.base.code import code_commit
 from msm_hpc.base.errors import RankLostError, UserError
 from msm_hpc.base.stopping import StopRequest
 from msm_hpc.base.watched import touching
-from msm_hpc.campaign.endings import ended, finding_of, pause_before, runs_again
+from msm_hpc.campaign.endings import ended, finding_of, given_up, pause_before, runs_again
 from msm_hpc.campaign.lost_nodes import refuse_where_nodes_are_lost, report
 from msm_hpc.graph.kinds import Kind
-from msm_hpc.launch.job import JobRef, current_job, current_log, current_start, is_elsewhere, same_job
+from msm_hpc.launch.job import JobRef, current_job, current_start, is_elsewhere, same_job
 from msm_hpc.launch.job_state import RUNNING, JobState
 from msm_hpc.launch.launcher import launcher_of_job
+from msm_hpc.launch.several import MADE, current_log, marked
 from msm_hpc.store.attempts import AttemptFolder
 from msm_hpc.store.folder import LeaseHeldError, StepFolder
 from msm_hpc.store.journal import Journal
@@ -120,7 +121,9 @@ def recorded(folder: StepFolder, own: AttemptFolder, resumable: bool) -> Iterato
 
     def end(error: BaseException | None) -> None:
         found = finding_of(error)
-        record = ended(own.read(), error, found, before)
+        record = ended(own.read(), error, found)
+        again = runs_again(record, before, resumable, late=marked(MADE))
+        record = record if again else given_up(record, before)
         try:
             own.write(record)
             report(folder.root, found)
@@ -128,9 +131,7 @@ def recorded(folder: StepFolder, own: AttemptFolder, resumable: bool) -> Iterato
             log.error("the end of this attempt (%s: %s) could not be written: %s", record.cause, record.message, reason)
         if not folder.holds(own):  # the lease, and the job of this id, are those of a newer attempt
             return
-        launcher = launcher_of_job(record.job)
-        pause = pause_before(record, before)
-        if runs_again(record, before, resumable) and launcher.requeue(record.job, pause, found.nodes):
+        if again and launcher_of_job(record.job).requeue(record.job, pause_before(record, before), found.nodes):
             return
         holder = folder.lease()
         if holder is not None and same_job(holder, record.job):

@@ -15,7 +15,7 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.launch.causes import RULES, Finding, in_words
 from msm_hpc.launch.job import current_job, same_job
 from msm_hpc.launch.launcher import launcher_of_job
-from msm_hpc.launch.logs import lines_of
+from msm_hpc.launch.logs import all_logs, lines_of
 from msm_hpc.store.attempts import AttemptFolder
 from msm_hpc.store.bad_nodes import report_bad_node
 
@@ -50,7 +50,8 @@ def _loss(folder: AttemptFolder) -> Finding | None:
         return None
     if down := launcher_of_job(job).down([attempt.host]):
         return Finding("node", "; ".join(down.values()), tuple(down))
-    said = in_words(lines_of(folder.out, Path(attempt.log))) if attempt.log else None
+    logs = all_logs(Path(attempt.log), job, 1) if attempt.log else []
+    said = in_words(line for log in logs for line in lines_of(folder.out, log))
     if said is None or said.cause != "node":
         return None
     return said if said.nodes or attempt.ranks > 1 else replace(said, nodes=(attempt.host,))

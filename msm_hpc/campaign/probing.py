@@ -46,7 +46,7 @@ def probe(config: Config, stage: str, steps: int = STEPS) -> tuple[Path, str | N
         name=f"msm-{config.campaign.name}-probe",
         work="gpu_train",
         function=run_rank,
-        each=(str(folder),),
+        each=((str(folder),),),
         nodes=layout.nodes,
         ranks_per_node=layout.world_size // layout.nodes,
     )

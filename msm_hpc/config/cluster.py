@@ -76,7 +76,8 @@ class Cluster(Strict):
 
     ``gpu`` says which GPUs a node has, so that what they cannot do is known before a job is queued. ``nodes`` is the
     most that ``layout=auto`` gives to one training, ``ranks_per_node`` the most ranks of a job that a node takes.
-    ``setup`` are shell lines that a job runs first.
+    ``setup`` are shell lines that a job runs first. Trainings that start from the same weights share a job as long as
+    together they are forecast to take no more than ``bundle_minutes``.
     """
 
     launcher: LauncherName
@@ -87,6 +88,7 @@ class Cluster(Strict):
     ranks_per_node: PositiveInt = 8
     array_parallelism: PositiveInt = 256
     max_array_size: PositiveInt = 1001
+    bundle_minutes: PositiveInt = 60
     setup: tuple[str, ...] = ()
 
     @property

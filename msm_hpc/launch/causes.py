@@ -27,6 +27,8 @@ Cause = Literal[
     "user",
     "code",
 ]
+OF_THE_WORK: frozenset[Cause] = frozenset({"user", "code", "oom", "nan"})
+"""Those with which the same work would end again."""
 MOST_QUOTED = 240
 """Characters of a line that are quoted."""
 

@@ -81,14 +81,6 @@ def current_start() -> str:
     return os.environ.get(RUN, f"process {os.getpid()}")
 
 
-def current_log() -> str:
-    """The file that this job's standard error goes to, or an empty string outside of submitit."""
-    try:
-        return str(submitit.JobEnvironment().paths.stderr)
-    except RuntimeError:
-        return ""
-
-
 def current_node() -> str:
     """The name that Slurm has for the node of this process; elsewhere that of the host."""
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()

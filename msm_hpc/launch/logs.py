@@ -53,6 +53,15 @@ def _end_of(path: Path) -> str:
         return file.read().decode(errors="replace")
 
 
+def all_logs(log: Path, job: JobRef, ranks: int) -> list[Path]:
+    """The logs of the ranks of which ``log`` is the first one's; of a job of several steps also its own.
+
+    In that one Slurm and the script say what became of it.
+    """
+    own = log_of(log.parent, job)
+    return [rank_log(each, rank) for each in dict.fromkeys((log, own)) for rank in range(ranks)]
+
+
 def rank_log(log: Path, rank: int) -> Path:
     """The log of another rank of the job whose rank 0 writes ``log``."""
     return log.with_name(re.sub(r"_0_log\.err$", f"_{rank}_log.err", log.name))

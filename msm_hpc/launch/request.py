@@ -10,12 +10,17 @@ from msm_hpc.config.cluster import WorkClass
 
 @dataclass(frozen=True, kw_only=True)
 class ArrayRequest:
-    """A job array of one shape: element i calls ``function(*given, each[i])`` in every rank.
+    """A job array of one shape: element i calls ``function(*given, *each[i])`` in every rank.
+
+    With several ranks it makes a call for each item of ``each[i]``, one after another and whatever became of those
+    before: the ranks of a call end together.
 
     Attributes:
         name: what squeue shows.
         work: which of the cluster's resources each element gets.
         function: one that a job can import.
+        each: for each element its items; where it has several, they are words without spaces.
+        minutes: the time that a job asks for, no more than its class of work has; None: that.
         dependency: what the array waits for, in sbatch's syntax; empty: nothing.
         token: a word of its own, kept in the job's comment, by which the array is found in the queue.
         avoid: nodes not to run on if there are enough others, the worst first.
@@ -24,15 +29,26 @@ class ArrayRequest:
     name: str
     work: WorkClass
     function: Callable[..., None]
-    each: tuple[str, ...]
+    each: tuple[tuple[str, ...], ...]
     given: tuple[str, ...] = ()
     nodes: int = 1
     ranks_per_node: int = 1
     dependency: str = ""
     token: str = ""
+    minutes: int | None = None
     avoid: tuple[str, ...] = ()
 
     @property
     def elements(self) -> int:
         """How many jobs the array has."""
         return len(self.each)
+
+    @property
+    def several(self) -> bool:
+        """Whether a job has several items."""
+        return any(len(items) > 1 for items in self.each)
+
+    @property
+    def ranks(self) -> int:
+        """Processes of a call."""
+        return self.nodes * self.ranks_per_node

@@ -23,6 +23,7 @@ from msm_hpc.launch.job import RUN, JobRef, user_name
 from msm_hpc.launch.job_state import JobState
 from msm_hpc.launch.refusals import key_to_change
 from msm_hpc.launch.request import ArrayRequest
+from msm_hpc.launch.several import SEVERAL, STOPPED
 
 log = logging.getLogger(__name__)
 NO_SBATCH = "cluster=slurm, but sbatch is not on the PATH; run on a login node, or use cluster=local"
@@ -205,18 +206,34 @@ class ScriptExecutor(submitit.SlurmExecutor):
 
     def script(self, request: ArrayRequest) -> str:
         """The text that is given to sbatch."""
-        if request.elements == 1:
-            line = entry.command(self.folder, request.function, *request.given, *request.each)
-        else:
+        call = entry.command(self.folder, request.function, *request.given)
+        items = shlex.join(request.each[0])
+        if request.elements > 1:
+            each = shlex.join(" ".join(items) for items in request.each)
             self.parameters["map_count"] = request.elements
-            self.parameters["setup"] = [*self.parameters["setup"], f"each=({shlex.join(request.each)})"]
-            line = entry.command(self.folder, request.function, *request.given) + ' "${each[SLURM_ARRAY_TASK_ID]}"'
-        return str(self._make_submission_file_text(line, ""))
+            self.parameters["setup"] = [*self.parameters["setup"], f"each=({each})"]
+            items = "${each[SLURM_ARRAY_TASK_ID]}" if request.several else '"${each[SLURM_ARRAY_TASK_ID]}"'
+        if request.several:
+            self.parameters["setup"] = [*self.parameters["setup"], f"export {SEVERAL}=1"]
+        if not request.several or request.ranks == 1:
+            return str(self._make_submission_file_text(f"{call} {items}", ""))
+        return self._in_turn(str(self._make_submission_file_text(f'{call} "$item"', "")), items)
+
+    def _in_turn(self, script: str, items: str) -> str:
+        """``script``, which ends with the srun of one ``$item``, with a loop around that.
+
+        The job failed if no item was made: what reads the others is to run. It ends where an item was stopped.
+        """
+        *before, srun = script.rstrip().splitlines()
+        stopped = f"{shlex.quote(str(self.folder))}/.{STOPPED}.${RUN}"
+        loop = ("made=false", f"for item in {items}; do", f"  {srun} && made=true", f"  [[ ! -e {stopped} ]] || exit 1")
+        return "\n".join((*before, *loop, "done", "$made", ""))
 
 
 def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
     """submitit's parameters, in the order of the script they make."""
     resources = cluster.resources.of(request.work)
+    minutes = min(request.minutes or resources.time_minutes, resources.time_minutes)
     variables = [f"export OMP_NUM_THREADS={resources.cpus_per_rank}", f"export {RUN}=$(</proc/sys/kernel/random/uuid)"]
     # What the site says of these stays in front.
     comment = {"comment": f"{resources.sbatch.get('comment', '')} {request.token}".strip()} if request.token else {}
@@ -236,8 +253,8 @@ def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
         "ntasks_per_node": request.ranks_per_node,
         "cpus_per_task": resources.cpus_per_rank,
         "mem": f"{round(resources.memory_gb * 1024) * request.ranks_per_node}MB",
-        "time": resources.time_minutes,
-        "signal_delay_s": min(90, 15 * resources.time_minutes),  # Slurm may send it up to a minute earlier
+        "time": minutes,
+        "signal_delay_s": min(90, 15 * minutes),  # Slurm may send it up to a minute earlier
         "array_parallelism": cluster.array_parallelism,
         "wckey": None,
         "additional_parameters": {"kill-on-invalid-dep": "yes", **resources.sbatch, **comment, **exclude},

@@ -90,7 +90,7 @@ def submitted(store: Store, function: Callable[[str, str], None], nodes: int = 1
     """Submit a job for the step, and wait until its stage has begun."""
     store.register((STEP,))
     request = ArrayRequest(
-        name="x", work="cpu", function=function, given=(str(store.root),), each=(STEP.id,), nodes=nodes
+        name="x", work="cpu", function=function, given=(str(store.root),), each=((STEP.id,),), nodes=nodes
     )
     (job,) = launcher_of(CLUSTER).submit(store.jobs, request)
     store.of(STEP).write_lease(job)

@@ -54,9 +54,9 @@ def test_the_demo_runs_as_job_arrays(slurm: Slurm, capsys: pytest.CaptureFixture
     assert main(["run", *overrides]) == 0
     assert "Nothing to submit" in capsys.readouterr().out
 
-    states = slurm.wait(jobs.values(), timeout=SECONDS)
+    states = slurm.wait(set(jobs.values()), timeout=SECONDS)
     assert set(states.values()) == {"COMPLETED"}, _failures(graph, store)
-    assert len(states) == len(graph.steps)
+    assert len(states) < len(graph.steps), "jobs make several steps"
 
     _check_results(graph, store)
     assert main(["run", *overrides]) == 0

@@ -14,7 +14,7 @@ from msm_hpc.campaign.views.jobs import Holders
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.causes import RULES, Cause, Finding, JobEnd, in_words
 from msm_hpc.launch.job import JobRef, same_job
-from msm_hpc.launch.logs import lines_of, log_of, rank_log, tail
+from msm_hpc.launch.logs import all_logs, lines_of, log_of, tail
 from msm_hpc.store.attempts import AttemptFolder
 from msm_hpc.store.records import Attempt
 from msm_hpc.store.store import Store
@@ -91,8 +91,7 @@ def _decided(last: Attempt, folder: AttemptFolder, end: JobEnd | None) -> tuple[
     log = Path(last.log) if last.log else None
     if last.cause is not None and last.cause not in VAGUE:
         return Finding(last.cause, last.evidence), last.message or ""
-    logs = [rank_log(log, rank) for rank in range(last.ranks)] if log else []
-    found = from_outside(end, logs, folder.out)
+    found = from_outside(end, all_logs(log, last.job, last.ranks) if log else [], folder.out)
     if last.cause is not None:
         behind = found if found and found.cause in ("oom", "node") else None
         return behind or Finding(last.cause, last.evidence), last.message or ""

@@ -11,6 +11,7 @@ import typer
 
 from msm_hpc.campaign.auto_layout import settle
 from msm_hpc.campaign.local_run import run_local
+from msm_hpc.campaign.needs import forecast_minutes, trainings
 from msm_hpc.campaign.preflight.disk import check_disk
 from msm_hpc.campaign.rehearsal import CANNOT_SHOW, MOST_RANKS, layouts_in_words, rehearse_all
 from msm_hpc.campaign.runner import run_step
@@ -132,12 +133,13 @@ def _last_ends(session: Session) -> list[Ended]:
 
 def _submit(session: Session) -> int:
     config = session.config
+    forecasts = forecast_minutes(trainings(session.graph, session.store, config.cluster, session.packed))
     ends: list[Ended] = []
 
     def plan() -> SubmissionPlan:
         session.remember()
         ends[:] = _last_ends(session)
-        return plan_submission(config.campaign.name, session.graph, session.store, config.cluster)
+        return plan_submission(config.campaign.name, session.graph, session.store, config.cluster, forecasts)
 
     submission, ids = submit(plan, session.store, config.cluster, session.say)
     session.say(*left_alone(submission, session.store, config.cluster))
