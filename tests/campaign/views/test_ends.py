@@ -34,8 +34,8 @@ def tried(store: Store, *logs: str, number: int = 1, label: str = "x", **fields:
     for rank, text in enumerate(logs):
         marker = f"eval/x starts in {folder.out}\n"
         (store.jobs / f"64_1_{rank}_log.err").write_text(f"MemoryError\n{marker}{text}\n")
-    log = str(store.jobs / "64_1_0_log.err")
-    store.of(one).write_attempt(number, replace(ATTEMPT, log=log, **fields))  # type: ignore[arg-type]
+    given = {"log": str(store.jobs / "64_1_0_log.err")} | fields
+    store.of(one).write_attempt(number, replace(ATTEMPT, **given))  # type: ignore[arg-type]
     store.of(one).write_lease(JobRef("slurm", "64_1", started=1.0))
     return one
 
@@ -102,6 +102,13 @@ def test_the_cause_and_what_shows_it(store: Store, commands: Commands, name: str
     end = end_of(tried(store, *logs, **fields), store)
     assert end.cause == cause
     assert shows in (end.evidence, end.message)
+
+
+def test_of_a_job_of_several_steps_slurms_words_are_in_the_jobs_own_log(store: Store, commands: Commands) -> None:
+    commands(squeue="", sacct=NO_ACCOUNTING, scontrol="")
+    one = tried(store, OOM, log=str(store.jobs / "64_1.eval-x_0_log.err"))
+    (store.jobs / "64_1.eval-x_0_log.err").write_text("step 7\n")
+    assert end_of(one, store).evidence == f"64_1_0_log.err: {OOM}"
 
 
 def test_a_node_that_was_lost_is_named(store: Store, commands: Commands) -> None:
