@@ -5,9 +5,9 @@ that has imported what most of them need. So a step that runs out of memory, or 
 Rank 0 alone takes the attempt, checks the inputs, records and publishes; the other ranks only run the stage, and say
 how the attempt ended if rank 0 was lost.
 
-A stage that a signal stopped has saved its work. Before the time limit and at preemption the job is then put back into
-Slurm's queue, unless it got no further twice; on this machine the next ``msm run`` resumes it. A stage that can resume
-may be stopped at any time: a signal that comes while the job starts is noted, too.
+A stage that a signal stopped has saved its work. Before the time limit, at preemption and where a node is lost the job
+is then put back into Slurm's queue, unless it gets no further; on this machine the next ``msm run`` resumes it. A stage
+that can resume may be stopped at any time: a signal that comes while the job starts is noted, too.
 """
 
 from __future__ import annotations
