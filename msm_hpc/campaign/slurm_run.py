@@ -29,6 +29,7 @@ from msm_hpc.store.bad_nodes import bad_nodes
 from msm_hpc.store.journal import Journal, Submission, new_token
 from msm_hpc.store.leases import has_ended, jobs_of, states_of
 from msm_hpc.store.lock import submission_lock
+from msm_hpc.store.snapshots import Snapshot, keep_code, snapshot_of
 from msm_hpc.store.store import Store
 
 SECONDS_UNTIL_ANSWERED = 5.0
@@ -189,7 +190,7 @@ def left_alone(plan: SubmissionPlan, store: Store, cluster: Cluster) -> Iterator
 def refusals(plan: SubmissionPlan, store: Store, cluster: Cluster) -> list[str]:
     """What sbatch would refuse of the plan, each with the key of the profile to change."""
     nowhere = [""] * len(plan.arrays)
-    requests = [_request(array, nowhere, plan, store, cluster) for array in plan.arrays]
+    requests = [_request(array, nowhere, plan, store, cluster, None) for array in plan.arrays]
     return [*SlurmLauncher(cluster).refusals(store.jobs, requests)]
 
 
@@ -197,7 +198,8 @@ def scripts(plan: SubmissionPlan, store: Store, cluster: Cluster) -> list[str]:
     """The sbatch script of every array, with ``{NAME}`` for the job ids that are not known before submission."""
     launcher = launcher_of(cluster)
     names = [f"{{{array.name}}}" for array in plan.arrays]
-    return [launcher.render(store.jobs, _request(array, names, plan, store, cluster)) for array in plan.arrays]
+    code = snapshot_of(store.root)
+    return [launcher.render(store.jobs, _request(array, names, plan, store, cluster, code)) for array in plan.arrays]
 
 
 def submit(
@@ -220,12 +222,13 @@ def submit(
         steps = tuple(step for array in found.arrays for step in array.steps)
         store.register(steps)
         _drop_local_leases(steps, store)
+        code = keep_code(store.root) if steps else None
         ids: list[str] = []
         for array in found.arrays:
             lock.check()
             intent = _intent(array, found, launcher)
             journal.add(intent)
-            request = _request(array, ids, found, store, cluster, intent.token)
+            request = _request(array, ids, found, store, cluster, code, intent.token)
             try:
                 job = launcher.submit(store.jobs, request)[0].id.partition("_")[0]
             except UserError as error:
@@ -278,7 +281,13 @@ def _left(plan: SubmissionPlan, submitted: int) -> str:
 
 
 def _request(
-    array: Array, ids: Sequence[str], plan: SubmissionPlan, store: Store, cluster: Cluster, token: str = ""
+    array: Array,
+    ids: Sequence[str],
+    plan: SubmissionPlan,
+    store: Store,
+    cluster: Cluster,
+    code: Snapshot | None,
+    token: str = "",
 ) -> ArrayRequest:
     step, (first, *_) = array.shape, array.bundles
     waits = [_sbatch(dependency, ids) for dependency in array.dependencies]
@@ -295,6 +304,7 @@ def _request(
         ranks_per_node=step.ranks_per_node,
         dependency=",".join(waits),
         token=token,
+        code=code.folder if code else None,
         minutes=_minutes(array, plan, cluster),
         avoid=tuple(node.name for node in bad_nodes(store.root)),
     )

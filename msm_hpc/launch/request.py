@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from msm_hpc.config.cluster import WorkClass
 
@@ -20,6 +21,7 @@ class ArrayRequest:
         work: which of the cluster's resources each element gets.
         function: one that a job can import.
         each: for each element its items; where it has several, they are words without spaces.
+        code: the folder of packages that jobs run; None: those that are installed.
         minutes: the time that a job asks for, no more than its class of work has; None: that.
         dependency: what the array waits for, in sbatch's syntax; empty: nothing.
         token: a word of its own, kept in the job's comment, by which the array is found in the queue.
@@ -35,6 +37,7 @@ class ArrayRequest:
     ranks_per_node: int = 1
     dependency: str = ""
     token: str = ""
+    code: Path | None = None
     minutes: int | None = None
     avoid: tuple[str, ...] = ()
 

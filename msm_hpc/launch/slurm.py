@@ -258,8 +258,20 @@ def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
         "array_parallelism": cluster.array_parallelism,
         "wckey": None,
         "additional_parameters": {"kill-on-invalid-dep": "yes", **resources.sbatch, **comment, **exclude},
-        "setup": [*cluster.setup, *variables],
+        "setup": [*cluster.setup, *variables, *_code(request)],
         # Since Slurm 22.05 srun does not read cpus-per-task from the script; WaitTime would kill a rank 0 that hashes.
         "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={resources.cpus_per_rank}", "--wait=0"],
         **{name: value for name, value in optional.items() if value is not None},
     }
+
+
+def _code(request: ArrayRequest) -> list[str]:
+    """Lines that have Python find the packages in ``request.code`` first, if that is this user's own folder."""
+    if request.code is None:
+        return []
+    folder = shlex.quote(str(request.code))
+    gone = shlex.quote(f"{request.code} is gone or not yours: run `msm run` again")
+    return [
+        f"[[ -O {folder} ]] || {{ echo {gone} >&2; exit 1; }}",
+        f"export PYTHONPATH={folder}${{PYTHONPATH:+:$PYTHONPATH}}",
+    ]

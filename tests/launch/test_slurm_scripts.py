@@ -67,6 +67,7 @@ CELLS = replace(
     work="gpu_train",
     each=tuple((f"train/{cell:016x}", f"export/{cell:016x}", f"eval/{cell:016x}") for cell in range(3)),
     minutes=150,
+    code=Path("/shared/my runs/code/ada-0123456789abcdef"),
 )
 LADDERS = replace(WIDE, name="msm-aft", each=tuple((f"train/{i:016x}", f"train/{i + 8:016x}") for i in range(3)))
 
@@ -156,3 +157,19 @@ def test_a_job_of_many_ranks_makes_what_it_can(tmp_path: Path, srun: str, status
 def test_a_job_asks_for_no_more_time_than_its_class_has() -> None:
     for minutes, asked in ((150, 150), (9999, 720), (None, 720)):
         assert f"#SBATCH --time={asked}\n" in SlurmLauncher(GPU).render(Path("jobs"), replace(CELLS, minutes=minutes))
+
+
+def test_code_that_is_gone_or_another_users_is_not_run(tmp_path: Path) -> None:
+    (tmp_path / "my code").mkdir()
+    for code, status in ((tmp_path / "my code", 0), (tmp_path / "gone", 1)):
+        script = SlurmLauncher(CPU).render(tmp_path, replace(ONE, code=code))
+        (tmp_path / "srun").write_text('#!/bin/sh\necho "$PYTHONPATH" > found\n')
+        (tmp_path / "srun").chmod(0o755)
+        variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": "/site"}
+        ended = subprocess.run(
+            ["bash", "-c", script], cwd=tmp_path, env=variables, check=False, capture_output=True, text=True
+        )
+        assert ended.returncode == status
+        if status:
+            assert f"{code} is gone or not yours: run `msm run` again" in ended.stderr
+    assert (tmp_path / "found").read_text() == f"{tmp_path}/my code:/site\n"

@@ -33,6 +33,7 @@ from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.launch.local import start_local
 from msm_hpc.launch.local_processes import hangup_interrupts
 from msm_hpc.store.bad_nodes import report_bad_node
+from msm_hpc.store.snapshots import snapshot_of
 from msm_hpc.store.store import Store
 
 
@@ -150,6 +151,9 @@ def _submit(session: Session) -> int:
     array_table(submission, ids).print(session.console)
     session.say(*retried(ends, {step.identity for array in submission.arrays for step in array.steps}))
     print_bad_nodes(session)
+    code = snapshot_of(session.store.root)
+    if code.changed:
+        session.say(f"Jobs run the code as it is now, which differs from its commit: {code.folder}/changes.diff")
     where = f"{config.campaign.name} root={config.root}"
     session.say(
         f"Submitted; nothing of ours stays running. `msm status {where}` shows where it stands, `msm report {where}` "
