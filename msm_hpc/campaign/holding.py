@@ -126,7 +126,7 @@ def recorded(folder: StepFolder, own: AttemptFolder, resumable: bool) -> Iterato
         record = record if again else given_up(record, before)
         try:
             own.write(record)
-            report(folder.root, found)
+            report(folder.root, found.nodes, found.evidence)
         except OSError as reason:  # a full disk: the lease is to be dropped all the same
             log.error("the end of this attempt (%s: %s) could not be written: %s", record.cause, record.message, reason)
         if not folder.holds(own):  # the lease, and the job of this id, are those of a newer attempt
@@ -160,7 +160,7 @@ def witness(folder: StepFolder, own: AttemptFolder) -> Iterator[None]:
         if isinstance(error, RankLostError) and error.rank == 0 and record.end is None:
             found = finding_of(error)
             own.write(ended(record, error, found))
-            report(folder.root, found)
+            report(folder.root, found.nodes, found.evidence)
 
     with _ending(end):
         yield

@@ -20,10 +20,10 @@ from msm_hpc.store.attempts import AttemptFolder
 from msm_hpc.store.bad_nodes import report_bad_node
 
 
-def report(root: Path, found: Finding) -> None:
+def report(root: Path, nodes: Sequence[str], evidence: str) -> None:
     """Have jobs leave out the nodes that were found to be lost, if any."""
-    for node in found.nodes:
-        report_bad_node(root, node, found.evidence)
+    for node in nodes:
+        report_bad_node(root, node, evidence)
 
 
 def refuse_where_nodes_are_lost(root: Path, earlier: Sequence[AttemptFolder]) -> None:
@@ -34,7 +34,7 @@ def refuse_where_nodes_are_lost(root: Path, earlier: Sequence[AttemptFolder]) ->
     """
     lost = list(takewhile(lambda found: found is not None, map(_loss, reversed(earlier))))
     for found in filter(None, lost[:1]):
-        report(root, found)
+        report(root, found.nodes, found.evidence)
     if len(lost) >= RULES["node"].starts:
         hosts = ", ".join(folder.read().host for folder in earlier[-len(lost) :])
         raise UserError(

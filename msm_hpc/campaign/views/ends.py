@@ -12,7 +12,7 @@ from typing import Literal
 from msm_hpc.base.progress import Progress, read_progress
 from msm_hpc.campaign.views.jobs import Holders
 from msm_hpc.graph.steps import Step
-from msm_hpc.launch.causes import RULES, Cause, Finding, JobEnd, in_words
+from msm_hpc.launch.causes import RULES, Cause, Finding, JobEnd, Rule, in_words
 from msm_hpc.launch.job import JobRef, same_job
 from msm_hpc.launch.logs import all_logs, lines_of, log_of, tail
 from msm_hpc.store.attempts import AttemptFolder
@@ -54,10 +54,14 @@ class Ended:
         return "" if self.evidence in self.message else self.evidence
 
     @property
+    def rule(self) -> Rule:
+        """What follows from the cause."""
+        return Rule() if self.cause == "lost" else RULES.get(self.cause, Rule())
+
+    @property
     def advice(self) -> str:
         """What to do, where the message does not say it."""
-        rule = RULES.get(self.cause) if self.cause != "lost" else None
-        return rule.advice if rule and rule.advice not in self.message else ""
+        return "" if self.rule.advice in self.message else self.rule.advice
 
     def __str__(self) -> str:
         return f"{self.cause}: {self.message}" + (f" ({self.quoted})" if self.quoted else "")

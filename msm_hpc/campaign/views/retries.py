@@ -19,6 +19,6 @@ def retried(ends: Iterable[Ended], submitted: Collection[str] | None = None) -> 
         alike = [end for end in again if end.cause == cause]
         most = max(alike, key=lambda end: end.times)
         times = f", {most.step.name} {most.times} times in a row" if most.times > 1 else ""
-        advice = next((f": {end.advice}" for end in alike if end.advice), "")
+        advice = f": {most.rule.advice}" if most.rule.advice else ""
         count = f"{len(alike)} step{'s' if len(alike) > 1 else ''}"
         yield f"Run again after {cause}: {count} ({few([end.step.name for end in alike])}{times}){advice}"

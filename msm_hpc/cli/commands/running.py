@@ -11,6 +11,7 @@ import typer
 
 from msm_hpc.campaign.auto_layout import settle
 from msm_hpc.campaign.local_run import run_local
+from msm_hpc.campaign.lost_nodes import report
 from msm_hpc.campaign.needs import forecast_minutes, trainings
 from msm_hpc.campaign.preflight.disk import check_disk
 from msm_hpc.campaign.rehearsal import CANNOT_SHOW, MOST_RANKS, layouts_in_words, rehearse_all
@@ -32,7 +33,6 @@ from msm_hpc.graph.steps import Step
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.launch.local import start_local
 from msm_hpc.launch.local_processes import hangup_interrupts
-from msm_hpc.store.bad_nodes import report_bad_node
 from msm_hpc.store.snapshots import snapshot_of
 from msm_hpc.store.store import Store
 
@@ -127,8 +127,7 @@ def _last_ends(session: Session) -> list[Ended]:
     needed = graph.needed(store.done)
     ends = last_ends(needed, store, holders(needed, store))
     for end in ends:
-        for node in end.nodes:
-            report_bad_node(store.root, node, end.evidence)
+        report(store.root, end.nodes, end.evidence)
     return ends
 
 
