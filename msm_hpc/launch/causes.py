@@ -87,7 +87,7 @@ RULES: Mapping[Cause, Rule] = {
     "cancelled": Rule(states=frozenset({"CANCELLED"}), words=re.compile(r"JOB \S+ ON \S+ CANCELLED AT \S+ \*\*\*")),
     "rank lost": Rule(
         words=re.compile(
-            "NCCL.*(remote error|remote process exited|peer|[Tt]imeout|unhandled system error)|ncclRemoteError|"
+            "NCCL error|nccl(Remote|System)Error|Watchdog caught collective operation timeout|"
             r"Connection (closed|reset) by peer|gloo.*([Tt]imed out|[Cc]onnection)"
         ),
         advice="that rank's log says why: an error, a kill or a hang",
