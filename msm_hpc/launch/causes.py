@@ -79,7 +79,7 @@ RULES: Mapping[Cause, Rule] = {
     ),
     "preempted": Rule(
         states=frozenset({"PREEMPTED"}),
-        words=re.compile("DUE TO PREEMPTION"),
+        words=re.compile("DUE TO (PREEMPTION|JOB REQUEUE)"),
         starts=10,
         advice="`msm run` runs it again; where it is preempted all the time, ask for another partition or QOS",
     ),
