@@ -77,6 +77,15 @@ def wait_for_a_signal(root: str, step_id: str) -> None:
     make(stage, root, step_id)
 
 
+def fail_of_a_gpu(root: str, step_id: str) -> None:
+    def stage(config: object, inputs: object, out: Path) -> None:
+        (out / "begun").touch()
+        if out.parent.name == "001":
+            raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
+
+    make(stage, root, step_id)
+
+
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
     if reason := why_no_cluster():
@@ -158,3 +167,14 @@ def test_a_job_that_loses_one_of_its_nodes_says_which_and_runs_again(store: Stor
     assert (first.cause, second.cause) == ("node", "done"), first
     assert first.evidence.startswith(f"scontrol: Restarts=1; scontrol: node {other} is DOWN")
     assert [node.name for node in bad_nodes(store.root)] == [other]
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_a_job_whose_node_has_a_broken_gpu_puts_itself_back_for_another(store: Store) -> None:
+    submitted(store, fail_of_a_gpu)
+    wait_until(lambda: store.of(STEP).done, store)
+    first, second = store.of(STEP).attempts()
+    assert (first.cause, second.cause, first.job.id) == ("node", "done", second.job.id)
+    assert first.evidence == "RuntimeError: CUDA error: uncorrectable ECC error encountered"
+    assert second.host != first.host, "it left out that node"
