@@ -25,6 +25,7 @@ from msm_hpc.launch.launcher import launcher_of, launcher_of_job, living
 from msm_hpc.launch.refusals import AT_A_LIMIT
 from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.launch.slurm import SlurmLauncher
+from msm_hpc.store.bad_nodes import bad_nodes
 from msm_hpc.store.journal import Journal, Submission, new_token
 from msm_hpc.store.leases import has_ended, jobs_of, states_of
 from msm_hpc.store.lock import submission_lock
@@ -307,6 +308,7 @@ def _request(
         token=token,
         code=code.folder if code else None,
         minutes=_minutes(array, plan, cluster),
+        avoid=tuple(node.name for node in bad_nodes(store.root)),
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from msm_hpc.base.errors import UserError
+from msm_hpc.base.errors import DivergedError, UserError
 from msm_hpc.base.files import write_jsonl
 from msm_hpc.base.notices import read_notices, write_notices
 from msm_hpc.base.progress import ProgressFile
@@ -46,6 +46,6 @@ def run(config: EvalConfig, inputs: EvalInputs, out: Path) -> None:
 def _check_finite(answers: Sequence[Answer], model: Path) -> None:
     for answer in answers:
         if not math.isfinite(answer.margin):
-            raise UserError(
+            raise DivergedError(
                 f"{model}: the log-probabilities of pair {answer.id!r} are not finite: the training diverged"
             )

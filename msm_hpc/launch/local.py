@@ -13,7 +13,7 @@ import contextlib
 import os
 import secrets
 import signal
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -24,7 +24,7 @@ import submitit
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.cluster import Cluster, WorkClass
 from msm_hpc.launch import entry, local_processes
-from msm_hpc.launch.causes import Interruption, by_signal_alone
+from msm_hpc.launch.causes import Finding, JobEnd, by_signal_alone
 from msm_hpc.launch.forked import ForkedJob, start_forked
 from msm_hpc.launch.job import RUN, JobRef, is_elsewhere, is_running, local_job
 from msm_hpc.launch.job_state import RUNNING, JobState
@@ -72,11 +72,11 @@ class LocalLauncher:
         self.started[:] = [job for job in self.started if not job.done()]  # which also reaps those that ended
         return {job: ELSEWHERE if is_elsewhere(job) else RUNNING for job in jobs if is_running(job)}
 
-    def ends(self, jobs: Collection[JobRef]) -> dict[JobRef, str]:
+    def ends(self, jobs: Collection[JobRef]) -> dict[JobRef, JobEnd]:
         """Nobody knows how a process of another day ended."""
         return {}
 
-    def requeue(self, job: JobRef) -> bool:
+    def requeue(self, job: JobRef, pause: float = 0, avoid: Collection[str] = ()) -> bool:
         """There is no queue here."""
         return False
 
@@ -91,9 +91,13 @@ class LocalLauncher:
         for process in ranks:
             _send(process, signal.SIGINT)
 
-    def why_stopped(self, job: JobRef, number: signal.Signals) -> Interruption:
+    def why_stopped(self, job: JobRef, number: signal.Signals) -> Finding:
         """By the signal."""
         return by_signal_alone(number)
+
+    def down(self, hosts: Collection[str]) -> Mapping[str, str]:
+        """This machine is not."""
+        return {}
 
     def at_once(self, ranks: int) -> int:
         """As many as there are slots for, but one in any case."""

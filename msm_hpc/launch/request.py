@@ -25,6 +25,7 @@ class ArrayRequest:
         minutes: the time that a job asks for, no more than its class of work has; None: that.
         dependency: what the array waits for, in sbatch's syntax; empty: nothing.
         token: a word of its own, kept in the job's comment, by which the array is found in the queue.
+        avoid: nodes not to run on if there are enough others, the worst first.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ArrayRequest:
     token: str = ""
     code: Path | None = None
     minutes: int | None = None
+    avoid: tuple[str, ...] = ()
 
     @property
     def elements(self) -> int:

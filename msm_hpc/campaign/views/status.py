@@ -104,6 +104,6 @@ def _after(end: Ended | None) -> State:
         return "not started"
     if end.cause == "lost":
         return "lost"
-    if end.cause in ("cancelled", "timeout", "preempted") and end.saved is not None:
+    if end.cause in ("cancelled", "timeout", "preempted", "node") and end.saved is not None:
         return "interrupted"
     return "cancelled" if end.cause in ("cancelled", "preempted") else "failed"

@@ -23,7 +23,7 @@ from msm_hpc.cli.arguments import Arguments, ConfigDir, StageArguments, sort_arg
 from msm_hpc.cli.views.ledger import outlook_line
 from msm_hpc.cli.views.mermaid import mermaid
 from msm_hpc.cli.views.needs import needs_table
-from msm_hpc.cli.views.notes import print_notes
+from msm_hpc.cli.views.notes import print_bad_nodes, print_notes
 from msm_hpc.cli.views.plan import array_table, counted, graph_table
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.launch.slurm_commands import can_submit
@@ -58,6 +58,7 @@ def plan(
     _print_needs(session, found, left)
     print_notes(session)
     if launcher_of(cluster).queues:
+        print_bad_nodes(session)
         _print_arrays(session, forecast_minutes(found), show_scripts)
     if left and left.steps:
         session.say(outlook_line(left, sum(still_written(graph, store, cluster)), cluster))

@@ -28,7 +28,7 @@ from msm_hpc.cli.live import watch
 from msm_hpc.cli.views.failures import print_failures
 from msm_hpc.cli.views.ledger import spent_lines
 from msm_hpc.cli.views.logs import follow_log, print_log
-from msm_hpc.cli.views.notes import print_nothing_here
+from msm_hpc.cli.views.notes import print_bad_nodes, print_nothing_here
 from msm_hpc.cli.views.report import print_report
 from msm_hpc.cli.views.status import print_notes_on, status_table
 from msm_hpc.cli.views.trace import as_json, print_trace
@@ -62,6 +62,7 @@ def _print_status(session: Session) -> bool:
     status_table(graph, found, known.spent).print(session.console)
     session.say(f"in {store.root}", *spent_lines(known.spent, graph, known.left))
     print_notes_on(session.console, found, store)
+    print_bad_nodes(session)
     print_failures(session.console, failed(found), store.root)
     return any(status.state not in ("done", "not needed") for status in found)
 

@@ -34,7 +34,7 @@ def print_log(session: Session, step: Step) -> None:
     end = ended(step, session.store, jobs)
     if end is None:
         raise UserError(f"{step.name} has no log: no job has tried it yet")
-    sentence = "" if end.cause == "done" else f"{step.name} ended: {end.cause}: {end.message}"
+    sentence = "" if end.cause == "done" else f"{step.name} ended: {end}"
     _print(session, sentence, end.log, traceback=end.cause not in EXPLAINED)
 
 

@@ -158,7 +158,7 @@ def test_jobs_in_slurms_queue_are_told_apart_with_one_call(store: Store, command
         "queued": ("pending", "Priority"),
         "waiting": ("waiting", "Dependency"),
         "held": ("pending", "JobHeldUser"),
-        "killed": ("lost", ""),
+        "killed": ("failed", ""),
         "cancelled": ("cancelled", ""),
         "unrecorded": ("lost", ""),
         "behind": ("cancelled", ""),
@@ -166,12 +166,12 @@ def test_jobs_in_slurms_queue_are_told_apart_with_one_call(store: Store, command
     assert [line.split()[0] for line in calls.read_text().splitlines()].count("squeue") == 1
     assert [line.split()[0] for line in calls.read_text().splitlines()].count("sacct") == 1
     by_label = {status.step.label: status.end for status in found if status.end}
-    assert by_label["killed"].message.endswith("its state in Slurm is OUT_OF_MEMORY")
+    assert str(by_label["killed"]) == "oom: job 64_4 ended before it could start (sacct: OUT_OF_MEMORY of job 64_4)"
     assert by_label["unrecorded"].message == "job 64_6 ended before it could start"
     assert by_label["unrecorded"].log == store.jobs / "64_6_0_log.err"
     assert by_label["behind"].message == "job 65 was cancelled, as what it waited for did not come"
     table = printed(status_table(graph, found, spent(store, graph)).print)
-    assert "1 running, 1 pending (JobHeldUser), 1 pending (Priority), 1 waiting, 1 cancelled, 2 lost" in table
+    assert "1 running, 1 pending (JobHeldUser), 1 pending (Priority), 1 waiting, 1 cancelled, 1 failed, 1 lost" in table
     notes = printed(lambda console: print_notes_on(console, found, store))
     assert "JobHeldUser: eval/held: they are held by their user; `scontrol release` lets them go" in notes
 
