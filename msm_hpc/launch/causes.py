@@ -94,6 +94,8 @@ RULES: Mapping[Cause, Rule] = {
     ),
 }
 """The causes that can be told from the outside, those that are the root of others first."""
+RUN_AGAIN: frozenset[Cause] = frozenset(cause for cause, rule in RULES.items() if rule.starts)
+"""After these a job may put itself back into the queue, and keeps its steps."""
 
 
 @dataclass(frozen=True)
