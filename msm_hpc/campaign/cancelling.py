@@ -75,18 +75,18 @@ def _living(needed: Iterable[str], store: Store) -> list[Held]:
     """The jobs of the ``needed`` steps, and of all that was submitted below the root, that live."""
     journal = Journal(store.root)
     steps: dict[JobRef, list[str]] = defaultdict(list)
-    campaigns: dict[JobRef, str] = {}
+    owners: dict[JobRef, str] = {}
     for submission in answered(journal.read(), SlurmLauncher(Cluster(launcher="slurm"))):
         for step_id, job in submission.jobs.items():
             steps[job].append(step_id)
-            campaigns[job] = submission.campaign
+            owners[job] = submission.campaign
     submitted = {(job.launcher, job.id, job.cluster) for job in steps}
     for step_id in needed:
         lease = store.folder(step_id).lease()
         if lease is not None and (lease.launcher, lease.id, lease.cluster) not in submitted:
             steps[lease].append(step_id)
     states = states_of(steps, journal)
-    return [Held(job, state, tuple(steps[job]), campaigns.get(job, "")) for job, state in states.items()]
+    return [Held(job, state, tuple(steps[job]), owners.get(job, "")) for job, state in states.items()]
 
 
 def _needed(store: Store, campaign: str) -> frozenset[str]:
