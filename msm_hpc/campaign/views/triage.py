@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from msm_hpc.campaign.views.ends import Ended
-from msm_hpc.launch.logs import log_of, rank_log, read_end
+from msm_hpc.launch.logs import STARTS_IN, log_of, rank_log, read_end
 from msm_hpc.store.store import Store
 
 VERDICT = re.compile(r"\brank (?P<rank>\d+) \(host (?P<host>[^,)]+)")
@@ -106,7 +106,7 @@ def triage(end: Ended, store: Store) -> Triage:
     if end.log is None or newest is None:
         return Triage(())
     attempt = newest.read()
-    begun = f"starts in {newest.out}\n"  # a job that was requeued adds to the log of its last start
+    begun = f"{STARTS_IN} {newest.out}\n"  # a job that was requeued adds to the log of its last start
     ranks = tuple(_of_rank(rank, rank_log(end.log, rank), begun) for rank in range(attempt.ranks))
     job_log = log_of(store.jobs, attempt.job)
     return _first(end, ranks, read_end(job_log, "")) or Triage(ranks)
