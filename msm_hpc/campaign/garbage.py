@@ -23,6 +23,7 @@ from msm_hpc.config.cluster import Cluster
 from msm_hpc.graph.kinds import KINDS
 from msm_hpc.launch.job import JobRef
 from msm_hpc.launch.slurm import SlurmLauncher
+from msm_hpc.store.attempts import RECORDS
 from msm_hpc.store.campaigns import campaigns, read_campaign
 from msm_hpc.store.folder import StepFolder
 from msm_hpc.store.journal import Journal
@@ -146,7 +147,7 @@ def _leftovers(folder: StepFolder, step_id: str) -> Iterator[Path]:
     if not folder.done and (kind is None or kind.resumable):
         return
     for attempt in folder.attempt_folders():
-        yield from sorted(path for path in attempt.path.iterdir() if path.name != "attempt.json")
+        yield from sorted(path for path in attempt.path.iterdir() if path.name not in RECORDS)
     yield from sorted((folder.path / "attempts").glob(".*"))  # of processes killed while they took a number
 
 

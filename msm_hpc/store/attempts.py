@@ -18,6 +18,8 @@ from msm_hpc.base.typed_json import read_if_whole
 from msm_hpc.launch.job import JobRef
 from msm_hpc.store.records import ATTEMPT, PUBLISHED, Attempt, Published, now
 
+RECORDS = frozenset({"attempt.json", PROGRESS_FILE})
+"""The files of an attempt's folder that stay: where its time went is read from them."""
 _TAKEN = frozenset({errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT})
 """Of a rename: there is such a folder, or a file server did it, its answer was lost, and it was asked again."""
 

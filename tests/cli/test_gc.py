@@ -183,6 +183,8 @@ def test_what_attempts_left_goes_but_what_a_training_resumes_from(store: Store, 
     make(store, done, ATTEMPT)
     (store.of(done).attempt(1).out).mkdir()
     (store.of(done).attempt(1).out / "left").write_text("x" * 500)
+    hours = store.of(done).attempt(2).path / "progress.json"
+    hours.write_text("{}")
     torn = store.of(done).path / "attempts" / ".003.0123"
     torn.mkdir()
     assert "nothing that no campaign" in gc(), "they are new"
@@ -193,6 +195,7 @@ def test_what_attempts_left_goes_but_what_a_training_resumes_from(store: Store, 
     assert not store.of(export).attempt(1).out.exists()
     assert store.of(training).attempt(1).out.exists()
     assert [attempt.cause for attempt in store.of(done).attempts()] == ["code", "done"], "their records stay"
+    assert hours.exists(), "the ledger counts by it"
     assert store.done(done)
 
 
