@@ -84,7 +84,7 @@ def plan_submission(campaign: str, graph: Graph, store: Store, cluster: Cluster)
     wanted = _wanted([step for step in needed if step.identity not in elsewhere | waiting.keys()], running)
     outdated = {step.identity: running.pop(step.identity) for step in wanted if step.identity in running}
     known = tuple(each for each in submissions if each.job is None or not alive.keys().isdisjoint(each.jobs.values()))
-    arrays, done = plan_arrays(wanted, cluster.max_array_size), len(graph.steps) - len(needed)
+    arrays, done = plan_arrays(wanted, launcher.max_array_size, cluster.resources), len(graph.steps) - len(needed)
     return SubmissionPlan(campaign, arrays, done, running, outdated, unseen, tuple(waiting.values()), known)
 
 
@@ -265,7 +265,7 @@ def _request(array: Array, ids: Sequence[str], plan: SubmissionPlan, store: Stor
     waits += [f"afterany:{job}" for job in sorted(read | before)]
     return ArrayRequest(
         name=f"msm-{plan.campaign}-{array.name}",
-        work=step.definition.resources,
+        work=step.work,
         function=run_step,
         given=(str(store.root),),
         each=tuple(step.id for step in array.steps),

@@ -1,8 +1,8 @@
 """From steps to Slurm job arrays.
 
-Steps of one kind, one shape and one depth in the graph become an array. What waits for what is then said between
-arrays, and the aim is that a failed element stops only what reads it. Slurm's ``aftercorr`` does that where element
-i of an array reads element i of another, so an array is laid beside the one it reads::
+Steps of one kind, one shape, equal resources and one depth in the graph become an array. What waits for what is then
+said between arrays, and the aim is that a failed element stops only what reads it. Slurm's ``aftercorr`` does that
+where element i of an array reads element i of another, so an array is laid beside the one it reads::
 
     midtrain  [0 affordability/seed0] [1 affordability/seed1] [2 america/seed0] [3 america/seed1]
     aft       [0 affordability/msm  ] [1 …                  ] [2 …            ] [3 …            ]   aftercorr
@@ -20,9 +20,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from msm_hpc.config.cluster import Resources, WorkClasses
 from msm_hpc.graph.steps import Step
 
 Rule = Literal["aftercorr", "afterok", "afterany"]
+ALIKE = WorkClasses()
+"""Resources that no stage or model has of its own."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +55,20 @@ class Array:
 
     @property
     def shape(self) -> Step:
-        """Any step of the array: they agree in kind, ranks and nodes."""
+        """Any step of the array: they agree in kind, ranks, nodes and resources."""
         return self.steps[0]
 
 
-def plan_arrays(steps: Sequence[Step], max_array_size: int) -> tuple[Array, ...]:
-    """Arrays for ``steps`` (in topological order), each of at most ``max_array_size`` elements.
+def plan_arrays(
+    steps: Sequence[Step], max_array_size: int, resources: WorkClasses = ALIKE
+) -> tuple[Array, ...]:
+    """Arrays for ``steps`` (in topological order), each of at most ``max_array_size`` elements of equal ``resources``.
 
     Inputs that are not among ``steps`` are taken as present.
     """
     arrays: list[Array] = []
     places: dict[str, Place] = {}
-    for group in _by_depth_and_shape(steps):
+    for group in _by_depth_and_shape(steps, resources):
         for bundle in _beside_parents(group, places, arrays):
             for start in range(0, len(bundle), max_array_size):
                 chunk = tuple(bundle[start : start + max_array_size])
@@ -72,14 +77,14 @@ def plan_arrays(steps: Sequence[Step], max_array_size: int) -> tuple[Array, ...]
     return tuple(arrays)
 
 
-def _by_depth_and_shape(steps: Sequence[Step]) -> Iterator[list[Step]]:
+def _by_depth_and_shape(steps: Sequence[Step], resources: WorkClasses) -> Iterator[list[Step]]:
     depths: dict[str, int] = {}
-    groups: dict[tuple[int, str, str, int, int], list[Step]] = defaultdict(list)
+    groups: dict[tuple[int, str, str, int, int, Resources], list[Step]] = defaultdict(list)
     for step in steps:
         depth = 1 + max((depths.get(parent.identity, -1) for parent in step.parents), default=-1)
         depths[step.identity] = depth
-        groups[depth, step.stage, step.kind, step.ranks, step.nodes].append(step)
-    for key in sorted(groups):
+        groups[depth, step.stage, step.kind, step.ranks, step.nodes, resources.of(step.work)].append(step)
+    for key in sorted(groups, key=lambda key: key[:-1]):
         yield groups[key]
 
 

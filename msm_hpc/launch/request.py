@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from msm_hpc.config.cluster import WorkClass
+from msm_hpc.config.cluster import Work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,14 +14,14 @@ class ArrayRequest:
 
     Attributes:
         name: what squeue shows.
-        work: which of the cluster's resources each element gets.
+        work: what each element does, to which the cluster gives resources.
         function: one that a job can import.
         dependency: what the array waits for, in sbatch's syntax; empty: nothing.
         token: a word of its own, kept in the job's comment, by which the array is found in the queue.
     """
 
     name: str
-    work: WorkClass
+    work: Work
     function: Callable[..., None]
     each: tuple[str, ...]
     given: tuple[str, ...] = ()

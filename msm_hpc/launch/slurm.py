@@ -7,21 +7,22 @@ import re
 import shlex
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from signal import Signals
-from typing import Any, get_args
+from typing import Any
 
 import submitit
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.cluster import Cluster, WorkClass
-from msm_hpc.launch import entry, slurm_commands
+from msm_hpc.config.cluster import Cluster, Work
+from msm_hpc.launch import entry, slurm_commands, slurm_site
 from msm_hpc.launch.causes import Interruption, by_signal_alone
 from msm_hpc.launch.job import RUN, JobRef, user_name
 from msm_hpc.launch.job_state import JobState
 from msm_hpc.launch.refusals import key_to_change
 from msm_hpc.launch.request import ArrayRequest
+from msm_hpc.launch.slurm_site import Site
 
 log = logging.getLogger(__name__)
 NO_SBATCH = "cluster=slurm, but sbatch is not on the PATH; run on a login node, or use cluster=local"
@@ -95,7 +96,7 @@ class SlurmLauncher:
     def refusals(self, folder: Path, requests: Iterable[ArrayRequest]) -> Iterator[str]:
         """Why sbatch would refuse arrays, each with the key to change; one of each shape is asked about."""
         shapes = {
-            (each.work, each.nodes, each.ranks_per_node): each
+            (self.cluster.resources.of(each.work), each.nodes, each.ranks_per_node): each
             for each in sorted(requests, key=lambda request: request.elements)
         }
         if shapes and not slurm_commands.can_submit():
@@ -104,7 +105,11 @@ class SlurmLauncher:
         for request in shapes.values():
             script = self.render(folder, replace(request, dependency="", token=""))
             if refusal := slurm_commands.sbatch(script, "--test-only").refusal:
-                yield f"sbatch would refuse {request.name}: {refusal}; {key_to_change(refusal, request.work)}"
+                if slurm_commands.is_silent(refusal):
+                    yield f"Slurm does not answer: {refusal}"
+                    return
+                key = key_to_change(refusal, self.cluster.resources, request.work)
+                yield f"sbatch would refuse {request.name}: {refusal}; {key}"
 
     def states(self, jobs: Collection[JobRef]) -> dict[JobRef, JobState]:
         """As squeue shows it; unknown of those that it would not show here."""
@@ -147,10 +152,10 @@ class SlurmLauncher:
         """As many as an array may run elements."""
         return self.cluster.array_parallelism
 
-    def memory_of_rank(self, ranks: int, work: WorkClass) -> tuple[str, int]:
-        """What a job of this class asks Slurm for."""
+    def memory_of_rank(self, ranks: int, work: Work) -> tuple[str, int]:
+        """What such a job asks Slurm for."""
         memory = self.cluster.resources.of(work).memory_gb
-        return f"cluster.resources.{work}.memory_gb={memory:g}", int(memory * 2**30)
+        return f"{self.cluster.resources.key(work, 'memory_gb')}={memory:g}", int(memory * 2**30)
 
     def shape_problems(self, kind: str, ranks: int, nodes: int) -> Iterator[str]:
         """More ranks on a node than it takes."""
@@ -163,17 +168,33 @@ class SlurmLauncher:
 
     def profile_problems(self) -> Iterator[str]:
         """A value of more than one line, which would end its line of the script; whatever else sbatch refuses."""
-        for work in get_args(WorkClass):
-            resources = self.cluster.resources.of(work)
-            for key, value in {**vars(resources), **resources.sbatch}.items():
-                if "\n" in str(value):
-                    yield f"cluster.resources.{work}: {key} has a line break; write it on one line"
+        for key, value in _texts("cluster.resources", asdict(self.cluster.resources)):
+            if "\n" in value:
+                yield f"{key} has a line break; write it on one line"
+
+    @property
+    def max_array_size(self) -> int:
+        """The most elements of an array: as the profile says, else as Slurm does, else Slurm's own default."""
+        return self.cluster.max_array_size or slurm_site.read_limits().array_size
+
+    def site(self) -> Site | None:
+        """As Slurm's commands say it, where they are."""
+        return slurm_site.read_site()
 
     def _limit(self) -> tuple[int, str]:
         """The most ranks of a training on a node, and the key that sets it."""
         by_profile = (self.cluster.ranks_per_node, "ranks_per_node")
         gpus = self.cluster.resources.gpu_train.gpus_per_node
         return min(by_profile, (gpus, "resources.gpu_train.gpus_per_node")) if gpus else by_profile
+
+
+def _texts(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Every text of nested settings, with its key."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _texts(f"{key}.{name}", inner)
+    elif isinstance(value, str):
+        yield key, value
 
 
 def jobs_of_array(job: str, elements: int, submitted: float, cluster: str) -> list[JobRef]:

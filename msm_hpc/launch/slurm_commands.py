@@ -30,7 +30,7 @@ PAUSES_IN_A_JOB = (*PAUSES, 8.0, 15.0, 30.0, *4 * (60.0,))
 
 _NO_ANSWER = re.compile(
     "timed out|unable to contact|connect|communication|zero bytes|(send|receive) failure|standby|temporarily|munge|"
-    "authentication",
+    "authentication|configuration source",
     re.IGNORECASE,
 )
 """What the controller's clients say where it is busy, restarts or is away; anything else is an answer."""
@@ -75,6 +75,11 @@ def sbatch(script: str, *options: str) -> Answer:
         return Answer(found[1] if found else None)
     lines = [re.sub(r"^(sbatch: )?(error: |allocation failure: )?", "", line) for line in answer.stderr.splitlines()]
     return Answer(None, "; ".join(line for line in lines if line and "--help" not in line) or "no reason given")
+
+
+def is_silent(refusal: str) -> bool:
+    """Whether sbatch refused because it got no answer."""
+    return _NO_ANSWER.search(refusal) is not None
 
 
 def _end_with(parent: int) -> None:
@@ -177,6 +182,24 @@ def _setting(name: str) -> str | None:
         return None
 
 
+def answer_of(*command: str) -> str:
+    """What a command prints that only asks.
+
+    Raises:
+        UserError: Slurm does not answer.
+    """
+    answer = _ask(*command)
+    if answer.returncode:
+        raise _unknown(answer)
+    return answer.stdout
+
+
+def answer_if_any(*command: str) -> str:
+    """Likewise of a command that is not needed; empty where it fails."""
+    answer = _call(*command)
+    return "" if answer.returncode else answer.stdout
+
+
 def show_job(job: JobRef) -> str:
     """What scontrol says about a job."""
     return _ask("scontrol", "show", "job", job.id).stdout
@@ -220,7 +243,8 @@ def outside_of_any_job() -> Iterator[None]:
 
 
 def _unknown(answer: subprocess.CompletedProcess[str]) -> UserError:
-    return UserError(f"{answer.args[0]} failed: {answer.stderr.strip()}; is the Slurm controller up?")
+    said = answer.stderr.strip().splitlines() or ["no reason given"]
+    return UserError(f"{answer.args[0]} failed: {said[-1]}; is the Slurm controller up?")
 
 
 def _ask(*command: str) -> subprocess.CompletedProcess[str]:

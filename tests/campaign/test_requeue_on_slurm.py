@@ -13,7 +13,7 @@ import pytest
 
 from msm_hpc.base.stopping import noticed
 from msm_hpc.campaign.runner import run_step
-from msm_hpc.config.cluster import Cluster, Resources, WorkClasses
+from msm_hpc.config.cluster import Cluster, Resources, Work, WorkClasses
 from msm_hpc.config.stages import ExportConfig
 from msm_hpc.graph import kinds
 from msm_hpc.graph.steps import Step
@@ -62,7 +62,7 @@ def test_a_job_warned_of_its_limit_runs_again_under_its_id(tmp_path: Path) -> No
     folder = store.of(STEP)
     store.register((STEP,))
     cluster = Cluster(launcher="slurm", resources=WorkClasses(cpu=Resources(memory_gb=0.5, time_minutes=5)))
-    request = ArrayRequest(name="x", work="cpu", function=make, given=(str(store.root),), each=(STEP.id,))
+    request = ArrayRequest(name="x", work=Work("cpu"), function=make, given=(str(store.root),), each=(STEP.id,))
     (job,) = launcher_of(cluster).submit(store.jobs, request)
     folder.write_lease(job)
     deadline = time.monotonic() + SECONDS

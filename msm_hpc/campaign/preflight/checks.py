@@ -13,6 +13,7 @@ from msm_hpc.campaign.needs import least_rows, model_of
 from msm_hpc.campaign.preflight.amounts import amount_notes, amounts
 from msm_hpc.campaign.preflight.limits import limit_problems
 from msm_hpc.campaign.preflight.own_data import OwnData, read_own_data
+from msm_hpc.campaign.preflight.site import look_at_site
 from msm_hpc.campaign.preflight.tokenized import tokenize_sample
 from msm_hpc.campaign.starting_model import check_starting_tokenizer, starting_model
 from msm_hpc.config.campaign import Config
@@ -65,6 +66,9 @@ def check(configs: Sequence[Config], graph: Graph, external: ExternalInputs, nee
     problems += [problem for path, problem in external.problems.items() if path in files]
     notes += [*_downloads(needed)]
     problems += [*_cluster(configs[0].cluster), *_root(configs[0].root)]
+    for_site = look_at_site(needed, configs[0].cluster)
+    problems += for_site.problems
+    notes += for_site.notes
     kinds = {step.kind for step in needed}
     before, packed = list[tuple[Config, OwnData]](), dict[tuple[str, PackConfig], int]()
     for config in configs:
@@ -182,7 +186,7 @@ def _check_training(step: Step, cluster: Cluster, model: Transformer | None) -> 
         check_shapes(training, model)
     except UserError as error:
         raise UserError(f"{step.stage}: {error}") from error
-    check_memory(f"stages.{step.stage}", training, model, cluster)
+    check_memory(f"stages.{step.stage}", training, model, cluster, step.work)
 
 
 def _held_out(step: Step) -> Iterator[str]:
