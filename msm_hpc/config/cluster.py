@@ -17,19 +17,24 @@ the model's word before the stage's::
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import NonNegativeInt, PositiveInt, WrapValidator, with_config
+from pydantic import Field, NonNegativeInt, PositiveInt, WrapValidator, with_config
 from typing_extensions import TypedDict
 
+from msm_hpc.base.errors import UserError
 from msm_hpc.config.schema import Name, Rate, Strict
 
 LauncherName = Literal["local", "slurm"]
 WorkClass = Literal["cpu", "gpu_train", "gpu_eval"]
 Gpu = Literal["a100", "l40s", "h100", "h200", "gh200", "b200", "gb200"]
 Sbatch = Mapping[str, str | int | bool]
+Line = Annotated[str, Field(pattern=r"^[^\n]+$")]
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]
 
 
 @dataclass(frozen=True)
@@ -129,13 +134,31 @@ def _inherit(classes: Any, validate: Callable[[Any], WorkClasses]) -> WorkClasse
 
 
 @dataclass(frozen=True, kw_only=True)
+class Container(Strict):
+    """An image that jobs run in, through Pyxis; ``python`` is the interpreter in it that has msm_hpc.
+
+    ``mounts`` are ``FOLDER:FOLDER_INSIDE``; the root folder has its own path inside, too.
+    """
+
+    image: Line
+    mounts: tuple[Annotated[str, Field(pattern=r"^/[^:,\n]*:/[^:,\n]*(:[\w+-]+)?$")], ...] = ()
+    python: Line = "python"
+
+    def holds(self, path: Path) -> bool:
+        """Whether an absolute path is the same inside."""
+        parts = (mount.split(":") for mount in self.mounts)
+        return any(outside == inside and path.is_relative_to(outside) for outside, inside, *_ in parts)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cluster(Strict):
     """Where steps run. ``slots`` limits how many ranks run at once on this machine; the rest is for Slurm.
 
     ``gpu`` says which GPUs a node has, so that what they cannot do is known before a job is queued. ``nodes`` is the
     most that ``layout=auto`` gives to one training, ``ranks_per_node`` the most ranks of a job that a node takes.
     ``max_array_size`` null is Slurm's own.
-    ``setup`` are shell lines that a job runs first.
+    ``setup`` are shell lines that a job runs first, and ``environment`` variables that it then sets: they are written
+    into scripts, so that keys have no place there. ``health_check`` looks at the nodes before a training.
     """
 
     launcher: LauncherName
@@ -147,6 +170,17 @@ class Cluster(Strict):
     array_parallelism: PositiveInt = 256
     max_array_size: PositiveInt | None = None
     setup: tuple[str, ...] = ()
+    environment: Mapping[Variable, str] = field(default_factory=dict)
+    container: Container | None = None
+    health_check: bool = False
+
+    def __post_init__(self) -> None:
+        for name in self.environment:
+            if re.search(r"(KEY|TOKEN|SECRET|PASSWORD)$", name, re.IGNORECASE):
+                raise UserError(
+                    f"environment.{name}: a key would stand in scripts that others read: export it in the shell that "
+                    "runs `msm run`, whose environment jobs get"
+                )
 
     @property
     def trains_on_gpus(self) -> bool:

@@ -59,9 +59,7 @@ class Array:
         return self.steps[0]
 
 
-def plan_arrays(
-    steps: Sequence[Step], max_array_size: int, resources: WorkClasses = ALIKE
-) -> tuple[Array, ...]:
+def plan_arrays(steps: Sequence[Step], max_array_size: int, resources: WorkClasses = ALIKE) -> tuple[Array, ...]:
     """Arrays for ``steps`` (in topological order), each of at most ``max_array_size`` elements of equal ``resources``.
 
     Inputs that are not among ``steps`` are taken as present.

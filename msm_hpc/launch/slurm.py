@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shlex
+import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +16,7 @@ from typing import Any
 import submitit
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.cluster import Cluster, Work
+from msm_hpc.config.cluster import Cluster, Container, Work
 from msm_hpc.launch import entry, slurm_commands, slurm_site
 from msm_hpc.launch.causes import Interruption, by_signal_alone
 from msm_hpc.launch.job import RUN, JobRef, user_name
@@ -45,7 +46,7 @@ class SlurmLauncher:
         """The sbatch script of an array, as it is submitted."""
         executor = ScriptExecutor(folder)
         executor.update_parameters(**_parameters(self.cluster, request))
-        return executor.script(request)
+        return executor.script(request, self.cluster.container.python if self.cluster.container else sys.executable)
 
     def submit(self, folder: Path, request: ArrayRequest) -> list[JobRef]:
         """Submit the array with one sbatch.
@@ -211,23 +212,26 @@ class ScriptExecutor(submitit.SlurmExecutor):
         """Pretend that srun is here, so that scripts can be looked at where it is not."""
         return 1
 
-    def script(self, request: ArrayRequest) -> str:
+    def script(self, request: ArrayRequest, python: str) -> str:
         """The text that is given to sbatch."""
         if request.elements == 1:
-            line = entry.command(self.folder, request.function, *request.given, *request.each)
+            line = entry.command(self.folder, request.function, *request.given, *request.each, python=python)
         else:
             self.parameters["map_count"] = request.elements
             self.parameters["setup"] = [*self.parameters["setup"], f"each=({shlex.join(request.each)})"]
-            line = entry.command(self.folder, request.function, *request.given) + ' "${each[SLURM_ARRAY_TASK_ID]}"'
+            line = entry.command(self.folder, request.function, *request.given, python=python)
+            line += ' "${each[SLURM_ARRAY_TASK_ID]}"'
         return str(self._make_submission_file_text(line, ""))
 
 
 def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
     """submitit's parameters, in the order of the script they make."""
     resources = cluster.resources.of(request.work)
-    variables = [f"export OMP_NUM_THREADS={resources.cpus_per_rank}", f"export {RUN}=$(</proc/sys/kernel/random/uuid)"]
+    variables = [f"export {name}={shlex.quote(value)}" for name, value in cluster.environment.items()]
+    variables += [f"export OMP_NUM_THREADS={resources.cpus_per_rank}", f"export {RUN}=$(</proc/sys/kernel/random/uuid)"]
     # A site's own comment stays in front of the token.
     comment = {"comment": f"{resources.sbatch.get('comment', '')} {request.token}".strip()} if request.token else {}
+    options = {"kill-on-invalid-dep": "yes", "requeue": True, **resources.sbatch, **comment}
     optional = {
         "partition": resources.partition,
         "account": resources.account,
@@ -246,9 +250,22 @@ def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
         "signal_delay_s": min(90, 15 * resources.time_minutes),  # Slurm may send it up to a minute earlier
         "array_parallelism": cluster.array_parallelism,
         "wckey": None,
-        "additional_parameters": {"kill-on-invalid-dep": "yes", **resources.sbatch, **comment},
+        "additional_parameters": {key: value for key, value in options.items() if value is not False},
         "setup": [*cluster.setup, *variables],
         # Since Slurm 22.05 srun does not read cpus-per-task from the script; WaitTime would kill a rank 0 that hashes.
-        "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={resources.cpus_per_rank}", "--wait=0"],
+        "srun_args": [
+            "--kill-on-bad-exit=1",
+            f"--cpus-per-task={resources.cpus_per_rank}",
+            "--wait=0",
+            *_in_container(cluster.container),
+        ],
         **{name: value for name, value in optional.items() if value is not None},
     }
+
+
+def _in_container(container: Container | None) -> list[str]:
+    """What srun is told, where the ranks run in a container."""
+    if container is None:
+        return []
+    mounts = [f"--container-mounts={','.join(container.mounts)}"] if container.mounts else []
+    return [f"--container-image={container.image}", *mounts]

@@ -168,8 +168,9 @@ def _rows(text: str, columns: int) -> Iterator[Sequence[str]]:
 
 
 def _number(text: str) -> int:
-    """``64``, or ``64+`` of nodes that have at least that."""
-    return int(text.rstrip("+"))
+    """Of ``64``, of ``64+`` (at least that), and of ``n/a``, where a partition has no nodes."""
+    digits = re.match(r"\d+", text)
+    return int(digits[0]) if digits else 0
 
 
 def _limit(text: str) -> int | None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+from msm_hpc.config.cluster import Resources, WorkClasses
 from msm_hpc.config.stages import ExportConfig
 from msm_hpc.graph.arrays import Dependency, plan_arrays
 from msm_hpc.graph.build import Graph
-from msm_hpc.graph.steps import Step
+from msm_hpc.graph.steps import Step, start_of
 
 GraphOf = Callable[..., Graph]
 
@@ -89,3 +91,14 @@ def test_every_step_waits_for_each_of_its_inputs(graph: GraphOf) -> None:
                     assert index == element
                 else:
                     assert waits.elements is None or index in waits.elements
+
+
+def test_steps_of_other_resources_are_other_arrays(graph: GraphOf) -> None:
+    aft = next(step for step in graph().steps if step.stage == "aft")
+    start = replace(start_of(aft), config=replace(start_of(aft).config, name="other"))
+    other = replace(aft, inputs={**aft.inputs, "model": start})
+    longer = WorkClasses(of_stage={"aft": {"time_minutes": 600}}, of_model={"big": {"aft": {"time_minutes": 900}}})
+    assert len(plan_arrays([aft, other], 1001, longer)) == 1
+    longer = WorkClasses(of_model={"other": {"gpu_train": {"time_minutes": 600}}})
+    assert (longer.of(aft.work), longer.of(other.work)) == (Resources(), Resources(time_minutes=600))
+    assert len(plan_arrays([aft, other], 1001, longer)) == 2

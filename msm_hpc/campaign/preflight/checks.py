@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from pathlib import Path
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.external_inputs import ExternalInputs
@@ -65,7 +64,7 @@ def check(configs: Sequence[Config], graph: Graph, external: ExternalInputs, nee
     problems, notes = [*_settings(configs, graph, needed)], list[str]()
     problems += [problem for path, problem in external.problems.items() if path in files]
     notes += [*_downloads(needed)]
-    problems += [*_cluster(configs[0].cluster), *_root(configs[0].root)]
+    problems += [*_cluster(configs[0].cluster), *_root(configs[0])]
     for_site = look_at_site(needed, configs[0].cluster)
     problems += for_site.problems
     notes += for_site.notes
@@ -210,8 +209,11 @@ def _cluster(cluster: Cluster) -> Iterator[str]:
         )
 
 
-def _root(root: Path) -> Iterator[str]:
+def _root(config: Config) -> Iterator[str]:
+    root, container = config.root, config.cluster.container
     yield from root_problems(root.resolve())
+    if container and not container.holds(root.resolve()):
+        yield f"root={root} is not in the container: add {root.resolve()}:{root.resolve()} to cluster.container.mounts"
     nearest = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
     if not nearest.is_dir():
         yield f"root={root}: {nearest} is a file; give a folder"

@@ -118,7 +118,8 @@ class _Asked:
     def setting(self, item: str) -> str:
         """A key with its value."""
         value = getattr(self.resources, item)
-        return f"{self.cluster.resources.key(self.step.work, item)}={'null' if value is None else value}"
+        shown = "null" if value is None else f"{value:g}" if isinstance(value, float) else value
+        return f"{self.cluster.resources.key(self.step.work, item)}={shown}"
 
     def _limits(self) -> Mapping[str, Qos]:
         """Of the account and the QOS that it is charged to, as far as these are known."""
