@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.node_gate import check_nodes
 from msm_hpc.campaign.runner import run_step
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.graph.arrays import Array, Dependency, plan_arrays
@@ -170,14 +171,15 @@ def left_alone(plan: SubmissionPlan, store: Store, cluster: Cluster) -> Iterator
 def refusals(plan: SubmissionPlan, store: Store, cluster: Cluster) -> list[str]:
     """What sbatch would refuse of the plan, each with the key of the profile to change."""
     nowhere = [""] * len(plan.arrays)
-    return [*SlurmLauncher(cluster).refusals(store.jobs, [_request(a, nowhere, plan, store, "") for a in plan.arrays])]
+    requests = [_request(array, nowhere, plan, store, cluster) for array in plan.arrays]
+    return [*SlurmLauncher(cluster).refusals(store.jobs, requests)]
 
 
 def scripts(plan: SubmissionPlan, store: Store, cluster: Cluster) -> list[str]:
     """The sbatch script of every array, with ``{NAME}`` for the job ids that are not known before submission."""
     launcher = launcher_of(cluster)
     names = [f"{{{array.name}}}" for array in plan.arrays]
-    return [launcher.render(store.jobs, _request(array, names, plan, store, "")) for array in plan.arrays]
+    return [launcher.render(store.jobs, _request(array, names, plan, store, cluster)) for array in plan.arrays]
 
 
 def submit(
@@ -205,7 +207,7 @@ def submit(
             lock.check()
             intent = _intent(array, found, launcher)
             journal.add(intent)
-            request = _request(array, ids, found, store, intent.token)
+            request = _request(array, ids, found, store, cluster, intent.token)
             try:
                 job = launcher.submit(store.jobs, request)[0].id.partition("_")[0]
             except UserError as error:
@@ -257,7 +259,9 @@ def _left(plan: SubmissionPlan, submitted: int) -> str:
     )
 
 
-def _request(array: Array, ids: Sequence[str], plan: SubmissionPlan, store: Store, token: str) -> ArrayRequest:
+def _request(
+    array: Array, ids: Sequence[str], plan: SubmissionPlan, store: Store, cluster: Cluster, token: str = ""
+) -> ArrayRequest:
     step = array.shape
     waits = [_sbatch(dependency, ids) for dependency in array.dependencies]
     read = {plan.running[p.identity].id for s in array.steps for p in s.parents if p.identity in plan.running}
@@ -273,6 +277,7 @@ def _request(array: Array, ids: Sequence[str], plan: SubmissionPlan, store: Stor
         ranks_per_node=step.ranks_per_node,
         dependency=",".join(waits),
         token=token,
+        gate=check_nodes if cluster.health_check and step.work.of == "gpu_train" else None,
     )
 
 

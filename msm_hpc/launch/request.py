@@ -17,6 +17,7 @@ class ArrayRequest:
         work: what each element does, to which the cluster gives resources.
         function: one that a job can import.
         dependency: what the array waits for, in sbatch's syntax; empty: nothing.
+        gate: called with ``given`` in every rank ahead; a job in which it fails ends.
         token: a word of its own, kept in the job's comment, by which the array is found in the queue.
     """
 
@@ -29,6 +30,7 @@ class ArrayRequest:
     ranks_per_node: int = 1
     dependency: str = ""
     token: str = ""
+    gate: Callable[..., None] | None = None
 
     @property
     def elements(self) -> int:

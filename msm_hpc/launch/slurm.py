@@ -214,6 +214,10 @@ class ScriptExecutor(submitit.SlurmExecutor):
 
     def script(self, request: ArrayRequest, python: str) -> str:
         """The text that is given to sbatch."""
+        if request.gate:
+            check = entry.command(self.folder, request.gate, *request.given, python=python)
+            srun = shlex.join(["srun", "--unbuffered", *self.parameters["srun_args"]])
+            self.parameters["setup"] = [*self.parameters["setup"], f"{srun} {check} || exit 1"]
         if request.elements == 1:
             line = entry.command(self.folder, request.function, *request.given, *request.each, python=python)
         else:
