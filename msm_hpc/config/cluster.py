@@ -111,6 +111,8 @@ class WorkClasses(Strict):
 
     def _changes(self, work: Work) -> dict[str, Changes]:
         """What holds instead of the class's, by where it is said; the last has the last word."""
+        if not (self.of_stage or self.of_model):  # asked for each of ten thousand steps
+            return {}
         of_model = self.of_model.get(work.model, {})
         found = {
             f"of_stage.{work.stage}": self.of_stage.get(work.stage),

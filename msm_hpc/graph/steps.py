@@ -119,7 +119,7 @@ class Step:
         layout = getattr(self.config, "layout", None)
         return layout.nodes if layout else 1
 
-    @property
+    @cached_property
     def work(self) -> Work:
         """What the cluster's profile has resources for."""
         start = start_of(self)

@@ -107,8 +107,7 @@ class SlurmLauncher:
             script = self.render(folder, replace(request, dependency="", token=""))
             if refusal := slurm_commands.sbatch(script, "--test-only").refusal:
                 if slurm_commands.is_silent(refusal):
-                    yield f"Slurm does not answer: {refusal}"
-                    return
+                    return  # nothing was refused, and asking again for each shape would take as long each time
                 key = key_to_change(refusal, self.cluster.resources, request.work)
                 yield f"sbatch would refuse {request.name}: {refusal}; {key}"
 
@@ -217,7 +216,7 @@ class ScriptExecutor(submitit.SlurmExecutor):
         if request.gate:
             check = entry.command(self.folder, request.gate, *request.given, python=python)
             srun = shlex.join(["srun", "--unbuffered", *self.parameters["srun_args"]])
-            self.parameters["setup"] = [*self.parameters["setup"], f"{srun} {check} || exit 1"]
+            self.parameters["setup"] = [*self.parameters["setup"], f"SUBMITIT_EXECUTOR=slurm {srun} {check} || exit 1"]
         if request.elements == 1:
             line = entry.command(self.folder, request.function, *request.given, *request.each, python=python)
         else:

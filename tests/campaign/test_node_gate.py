@@ -11,13 +11,15 @@ import pytest
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.node_gate import MOST_REQUEUES, check_nodes
 from msm_hpc.campaign.runner import run_step
-from msm_hpc.config.cluster import Cluster, Work
+from msm_hpc.config.cluster import Cluster, Resources, Work, WorkClasses
 from msm_hpc.launch.job import JobRef
+from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.launch.local import failed_ranks, start_local
 from msm_hpc.launch.node_health import FILE, NodeHealth
 from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.launch.slurm import SlurmLauncher
 from tests.commands import Commands
+from tests.slurm_tools import Slurm, why_no_cluster
 
 FLEET = [NodeHealth(f"n{number}", "cpu", 1, 5.0, None, 0.0) for number in range(4)]
 
@@ -65,6 +67,38 @@ def test_the_check_stands_ahead_of_the_job(tmp_path: Path) -> None:
     )
     lines = SlurmLauncher(Cluster(launcher="slurm")).render(tmp_path, request).splitlines()
     (ahead,) = (line for line in lines if "check_nodes" in line)
-    assert ahead.startswith("srun --unbuffered --kill-on-bad-exit=1 --cpus-per-task=1 --wait=0 ")
+    assert ahead.startswith(
+        "SUBMITIT_EXECUTOR=slurm srun --unbuffered --kill-on-bad-exit=1 --cpus-per-task=1 --wait=0 "
+    )
     assert ahead.endswith(" msm_hpc.campaign.node_gate:check_nodes '/shared/my runs' || exit 1")
     assert lines.index(ahead) < next(number for number, line in enumerate(lines) if "run_step" in line)
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+@pytest.mark.parametrize("matmul", [1e-9, 1e9])
+def test_on_slurm_an_unfit_node_is_left_and_a_fit_one_trains(tmp_path: Path, matmul: float) -> None:
+    if reason := why_no_cluster():
+        pytest.skip(reason)
+    fleet(tmp_path, matmul=matmul, ranks=2)
+    cluster = Cluster(launcher="slurm", resources=WorkClasses(gpu_train=Resources(memory_gb=2, time_minutes=5)))
+    request = ArrayRequest(
+        name="x",
+        work=Work("gpu_train"),
+        function=note,
+        given=(str(tmp_path),),
+        each=("ran",),
+        ranks_per_node=2,
+        gate=check_nodes,
+    )
+    (job,) = launcher_of(cluster).submit(tmp_path / "jobs", request)
+    fit = matmul < 1
+    assert Slurm(tmp_path).wait([job.id], timeout=200) == {job.id: "COMPLETED" if fit else "FAILED"}
+    assert (tmp_path / "ran").exists() == fit
+    measured = [json.loads(line) for line in (tmp_path / FILE).read_text().splitlines()[len(FLEET) :]]
+    assert [row["ranks"] for row in measured] == [2] * (1 if fit else 1 + MOST_REQUEUES)
+
+
+def note(root: str, name: str) -> None:
+    """The job, where it is let run."""
+    (Path(root) / name).touch()

@@ -76,9 +76,8 @@ class _Asked:
 
     def problems(self) -> Iterator[str]:
         """What the site does not have."""
-        choose = (
-            f"set it to one of {', '.join(each.name for each in self.site.partitions.values() if each.state == 'up')}"
-        )
+        up = [each.name for each in self.site.partitions.values() if each.state == "up"]
+        choose = f"set it to one of {', '.join(up)}" if up else "and none is up"
         if unknown := [name for name in self.names if name not in self.site.partitions]:
             missing = f"no partition {', '.join(unknown)}" if unknown != [""] else "no default partition"
             yield f"{self.setting('partition')}: there is {missing} here: {choose}"
@@ -130,19 +129,19 @@ class _Asked:
 
     def _account_problems(self) -> Iterator[str]:
         if self.site.accounts and not self.accounts:
-            yield f"{self.setting('account')}: set it to one of yours, {', '.join(a.name for a in self.site.accounts)}"
+            yours = ", ".join(dict.fromkeys(each.name for each in self.site.accounts))
+            yield f"{self.setting('account')}: set it to one of yours, {yours}"
         allowed = set[str]().union(*(each.qos for each in self.accounts))
         if self.resources.qos and allowed and self.resources.qos not in allowed:
             yield f"{self.setting('qos')}: set it to one that you may use, {', '.join(sorted(allowed))}"
 
     def _time_problems(self) -> Iterator[str]:
-        of_partitions = [each.minutes for each in self.partitions]
-        limits = {name: limit.minutes for name, limit in self._limits().items()}
-        limits[f"partition {','.join(self.names)}"] = (
-            None if None in of_partitions else max(filter(None, of_partitions))
-        )
+        limits = {name: limit.minutes for name, limit in self._limits().items() if limit.minutes is not None}
+        of_partitions = [each.minutes for each in self.partitions if each.minutes is not None]
+        if len(of_partitions) == len(self.partitions):
+            limits[f"partition {','.join(self.names)}"] = max(of_partitions)
         for name, minutes in limits.items():
-            if minutes is not None and self.resources.time_minutes > minutes:
+            if self.resources.time_minutes > minutes:
                 yield f"{self.setting('time_minutes')}: {name} gives at most {minutes}: set it to that"
 
     def _node_problems(self) -> Iterator[str]:
@@ -185,8 +184,8 @@ class _Asked:
 
     def _gpu_problems(self, where: str, types: frozenset[str]) -> Iterator[str]:
         """Whether the GPUs are those that memory and speed were planned for."""
-        there, planned = {_known(name) for name in types} - {None}, self.cluster.gpu
-        if self.step.work.of == "gpu_train" and planned and there and planned not in there:
+        there, planned = {_known(name) for name in types}, self.cluster.gpu
+        if self.step.work.of == "gpu_train" and planned and there and there.isdisjoint({planned, None}):
             yield f"cluster.gpu={planned}: partition {where} has {', '.join(sorted(types))}: set it to what is there"
 
 
