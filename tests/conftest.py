@@ -9,6 +9,7 @@ import pytest
 
 from msm_hpc.graph.build import Graph
 from msm_hpc.launch import slurm_commands
+from msm_hpc.store import snapshots
 from msm_hpc.store.store import Store
 from tests.commands import Commands, put
 from tests.composed import graph_of, load_config
@@ -26,6 +27,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def jobs_find_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs can import functions of these tests, wherever they start."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]), prepend=os.pathsep)
+
+
+@pytest.fixture(autouse=True)
+def code_is_not_copied(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is submitted to a toy Slurm never runs; copying the code takes a second."""
+    if not request.node.get_closest_marker("slurm"):
+        monkeypatch.setattr(snapshots, "PACKAGES", ())
+        monkeypatch.setattr(snapshots, "code_commit", lambda: None)
 
 
 @pytest.fixture

@@ -28,9 +28,8 @@ SQUEUE = """
 case "$*" in
   *%k*) sed 's/_[0-9]* / /' queue | sort -u;;
   *)
-    for job in $(cut -d' ' -f1 queue); do
-      if grep -q -x "$job" started; then echo "$job|RUNNING|None"; else echo "$job|PENDING|Priority"; fi
-    done;;
+    awk 'FILENAME == "started" { started[$1]; next }
+         { print $1 ($1 in started ? "|RUNNING|None" : "|PENDING|Priority") }' started queue;;
 esac
 """
 SCANCEL = r"""

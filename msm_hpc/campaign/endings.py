@@ -30,11 +30,14 @@ def ended(attempt: Attempt, error: BaseException | None, before: Sequence[Attemp
     return replace(record, message=f"{record.message}; {TOO_SHORT}") if stuck else record
 
 
-def runs_again(record: Attempt, before: Sequence[Attempt], resumable: bool) -> bool:
-    """Whether what a signal stopped is to run again: after the time limit only if it may get further then."""
+def runs_again(record: Attempt, before: Sequence[Attempt], resumable: bool, late: bool = False) -> bool:
+    """Whether what a signal stopped is to run again: after the time limit only if it may get further then.
+
+    One that began ``late``, since its job made other steps before it, has the whole of the job's time then.
+    """
     if record.progressed is None or record.cause not in ("preempted", "timeout"):
         return False
-    return not _saved_nothing(record) or (resumable and not _saved_nothing(*before[-1:]))
+    return late or not _saved_nothing(record) or (resumable and not _saved_nothing(*before[-1:]))
 
 
 def _saved_nothing(*last: Attempt) -> bool:

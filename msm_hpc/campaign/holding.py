@@ -22,9 +22,10 @@ from msm_hpc.base.stopping import StopRequest
 from msm_hpc.base.watched import touching
 from msm_hpc.campaign.endings import ended, runs_again
 from msm_hpc.graph.kinds import Kind
-from msm_hpc.launch.job import JobRef, current_job, current_log, current_start, is_elsewhere, same_job
+from msm_hpc.launch.job import JobRef, current_job, current_start, is_elsewhere, same_job
 from msm_hpc.launch.job_state import RUNNING, JobState
 from msm_hpc.launch.launcher import launcher_of_job
+from msm_hpc.launch.several import MADE, current_log, marked
 from msm_hpc.store.attempts import AttemptFolder
 from msm_hpc.store.folder import LeaseHeldError, StepFolder
 from msm_hpc.store.journal import Journal
@@ -124,7 +125,7 @@ def recorded(folder: StepFolder, own: AttemptFolder, resumable: bool) -> Iterato
             log.error("the end of this attempt (%s: %s) could not be written: %s", record.cause, record.message, reason)
         if not folder.holds(own):  # the lease, and the job of this id, are those of a newer attempt
             return
-        if runs_again(record, before, resumable) and launcher_of_job(record.job).requeue(record.job):
+        if runs_again(record, before, resumable, late=marked(MADE)) and launcher_of_job(record.job).requeue(record.job):
             return
         holder = folder.lease()
         if holder is not None and same_job(holder, record.job):

@@ -188,6 +188,6 @@ def _request(step: Step, store: Store) -> ArrayRequest:
         work=step.work,
         function=run_step,
         given=(str(store.root),),
-        each=(step.id,),
+        each=((step.id,),),
         ranks_per_node=step.ranks,
     )

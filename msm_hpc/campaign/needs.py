@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -117,6 +117,11 @@ def trainings(
             groups.setdefault(key, []).append(step)
     in_order = sorted(groups.items(), key=lambda group: graph.stages.index(group[0][1]))
     return tuple(_training(tuple(steps), key[3], models[key[0]], cluster, store.root) for key, steps in in_order)
+
+
+def forecast_minutes(found: Sequence[Training]) -> dict[str, float]:
+    """What each training is forecast to take, by the step's identity; those without a forecast are left out."""
+    return {step.identity: each.seconds / 60 for each in found if each.seconds is not None for step in each.steps}
 
 
 def model_of(step: Step) -> str:

@@ -48,7 +48,7 @@ def probe(config: Config, stage: str, steps: int = STEPS) -> tuple[Path, str | N
         name=f"msm-{config.campaign.name}-probe",
         work=work,
         function=run_rank,
-        each=(str(folder),),
+        each=((str(folder),),),
         nodes=layout.nodes,
         ranks_per_node=layout.world_size // layout.nodes,
     )

@@ -1,7 +1,9 @@
-"""Inside a job: make one step, and leave a record of how that went.
+"""Inside a job: make its steps one after another, and leave a record of how each went.
 
-Every rank of the job calls :func:`run_step`. Rank 0 alone takes the attempt, checks the inputs, records and publishes;
-the other ranks only run the stage, and say how the attempt ended if rank 0 was lost.
+Every rank of the job calls :func:`run_steps`, which calls :func:`run_step` in a process for each step, forked from one
+that has imported what most of them need. So a step that runs out of memory, or is aborted, takes no other with it.
+Rank 0 alone takes the attempt, checks the inputs, records and publishes; the other ranks only run the stage, and say
+how the attempt ended if rank 0 was lost.
 
 A stage that a signal stopped has saved its work. Before the time limit and at preemption the job is then put back into
 Slurm's queue, unless it got no further twice; on this machine the next ``msm run`` resumes it. A stage that can resume
@@ -11,25 +13,76 @@ may be stopped at any time: a signal that comes while the job starts is noted, t
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
+import multiprocessing
 import os
+import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from signal import SIGINT, SIGTERM
+from signal import SIGINT, SIGTERM, SIGUSR2
 
-from msm_hpc.base.errors import UserError
+from msm_hpc.base.errors import StoppedBySignalError, UserError
 from msm_hpc.base.files import CANNOT_WRITE
 from msm_hpc.base.progress import FILE as PROGRESS_FILE
 from msm_hpc.base.stopping import StopRequest, current_request, noticed
 from msm_hpc.campaign.holding import follow, prepare, recorded, take, witness
 from msm_hpc.campaign.step_inputs import StepInputs, find_inputs
 from msm_hpc.graph.kinds import KINDS
+from msm_hpc.launch.job import current_job, same_job
 from msm_hpc.launch.local_processes import ends_the_job, stop_when_orphaned
 from msm_hpc.launch.ranks import current_ranks
+from msm_hpc.launch.several import MADE, STOPPED, begin_log, mark, marked
 from msm_hpc.store.folder import StepFolder
 from msm_hpc.store.records import Record
 from msm_hpc.store.store import Store
 
 log = logging.getLogger(__name__)
+
+
+def run_steps(root: str, *step_ids: str) -> None:
+    """Make steps, each after those that it reads; what reads one that failed ends as it finds that.
+
+    With status 1 the process ends if a signal stopped a step, or if none was made: Slurm then lets nothing run that
+    waits for this job, while otherwise what reads the others is to run.
+    """
+    if len(step_ids) == 1:
+        run_step(root, *step_ids)
+        return
+    importlib.import_module("msm_hpc.launch.preloaded")
+    made = False
+    for step_id in step_ids:
+        if _would_fail_again(Store(Path(root)).folder(step_id)):
+            log.info("%s failed in this job before; the next `msm run` tries it again", step_id)
+            continue
+        made |= _in_a_process(root, step_id)
+        if marked(STOPPED):
+            sys.exit(1)
+    sys.exit(0 if made else 1)
+
+
+def _would_fail_again(folder: StepFolder) -> bool:
+    """Whether this job, which was requeued for another of its steps, made this one fail before."""
+    newest = folder.newest()
+    last = newest.read() if newest else None
+    return last is not None and last.cause in ("user", "code") and same_job(last.job, current_job())
+
+
+def _in_a_process(root: str, step_id: str) -> bool:
+    """Make a step in a process of its own, whether it can be or not. A signal reaches that process as it does this."""
+    with noticed():
+        process = multiprocessing.get_context("fork").Process(target=_make_alone, args=(root, step_id))
+        process.start()
+        process.join()
+    return process.exitcode == 0
+
+
+def _make_alone(root: str, step_id: str) -> None:
+    request = current_request()
+    for each in (SIGTERM, SIGUSR2):
+        signal.signal(each, request.stop)
+    run_step(root, step_id)
 
 
 def run_step(root: str, step_id: str) -> None:
@@ -40,6 +93,7 @@ def run_step(root: str, step_id: str) -> None:
         LeaseHeldError: another living job is making it, or has taken it over.
         UserError: a file the step reads from outside has changed, or what the stage itself refuses.
     """
+    begin_log(step_id)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     ranks = current_ranks()
     os.environ.update(ranks.environment() if ranks.world_size > 1 else {})
@@ -51,11 +105,20 @@ def run_step(root: str, step_id: str) -> None:
     record = folder.read_record()
     resumable = KINDS[record.kind].resumable
     stop_when_orphaned(SIGTERM if resumable else SIGINT)
-    with noticed() if resumable else contextlib.nullcontext(current_request()) as request:
+    with _marked_if_stopped(), noticed() if resumable else contextlib.nullcontext(current_request()) as request:
         if ranks.rank == 0:
             _make(store, folder, record, ranks.world_size, request)
         else:
             _help(store, folder, record, request)
+
+
+@contextlib.contextmanager
+def _marked_if_stopped() -> Iterator[None]:
+    try:
+        yield
+    except StoppedBySignalError:
+        mark(STOPPED)
+        raise
 
 
 def _make(store: Store, folder: StepFolder, record: Record, ranks: int, request: StopRequest) -> None:
@@ -80,6 +143,7 @@ def _make(store: Store, folder: StepFolder, record: Record, ranks: int, request:
         inputs.refuse_changed(store)
         (own.out / PROGRESS_FILE).unlink(missing_ok=True)
         folder.publish(own)
+        mark(MADE)
 
 
 def _help(store: Store, folder: StepFolder, record: Record, request: StopRequest) -> None:

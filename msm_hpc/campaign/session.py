@@ -36,6 +36,7 @@ class Session:
 
     Attributes:
         instead: the configurations to work on in the place of those, if any.
+        built: their graph, if it is there already.
         packed: rows that preflight forecasts of what is to be packed, of seed 0, for a model of that name.
     """
 
@@ -43,6 +44,7 @@ class Session:
     console: Console
     name: str | None = None
     instead: tuple[Config, ...] | None = None
+    built: Graph | None = None
     packed: Mapping[tuple[str, PackConfig], int] = field(default_factory=dict)
 
     @cached_property
@@ -97,7 +99,7 @@ class Session:
     @cached_property
     def graph(self) -> Graph:
         """The step graph."""
-        return build_graph(self.configs, self.external)
+        return self.built or build_graph(self.configs, self.external)
 
     @cached_property
     def store(self) -> Store:
@@ -118,7 +120,7 @@ class Session:
         needed = ready.graph.needed(ready.store.done)
         found = check(ready.configs, ready.graph, ready.external, needed)
         self.say(*(f"Note: {note}" for note in found.notes))
-        return replace(ready, packed=found.packed)
+        return replace(ready, built=ready.graph, packed=found.packed)
 
     def remember(self) -> None:
         """Write down what the campaign was asked for, so that its name is enough from now on."""

@@ -6,31 +6,41 @@ sbatch it writes its intent into the journal: a run that is killed anywhere leav
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.node_gate import check_nodes
-from msm_hpc.campaign.runner import run_step
+from msm_hpc.campaign.runner import run_steps
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.graph.arrays import Array, Dependency, plan_arrays
 from msm_hpc.graph.build import Graph
+from msm_hpc.graph.bundles import plan_bundles
 from msm_hpc.graph.steps import Step
-from msm_hpc.launch.job import JobRef, same_job, user_name
+from msm_hpc.launch.job import JobRef, user_name
 from msm_hpc.launch.launcher import launcher_of, launcher_of_job, living
 from msm_hpc.launch.refusals import AT_A_LIMIT
 from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.launch.slurm import SlurmLauncher
 from msm_hpc.store.journal import Journal, Submission, new_token
-from msm_hpc.store.leases import jobs_of, states_of
+from msm_hpc.store.leases import has_ended, jobs_of, states_of
 from msm_hpc.store.lock import submission_lock
-from msm_hpc.store.records import Attempt
+from msm_hpc.store.snapshots import Snapshot, keep_code, snapshot_of
 from msm_hpc.store.store import Store
 
 SECONDS_UNTIL_ANSWERED = 5.0
 """How long Slurm may take to show a job whose sbatch was killed when it had just been asked for."""
+
+
+MARGIN = 1.5
+"""The time asked for a training, by its forecast: a formula may be off by as much, and a resumed run loses little."""
+MINUTES_TO_START = 15
+"""Added for each training, for what a forecast leaves out: loading modules and weights, the first step, saving."""
+NO_FORECASTS: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,7 @@ class SubmissionPlan:
         unseen: those of ``running`` that are not shown to us, so that they may have ended.
         waiting: the steps that read what a job of another cluster makes, which no job here can wait for.
         known: the submissions that may still have a job in the queue.
+        forecasts: minutes of trainings, by the step's identity, as far as they are known.
     """
 
     campaign: str
@@ -55,10 +66,13 @@ class SubmissionPlan:
     unseen: Mapping[str, JobRef]
     waiting: tuple[Step, ...]
     known: tuple[Submission, ...]
+    forecasts: Mapping[str, float]
 
 
-def plan_submission(campaign: str, graph: Graph, store: Store, cluster: Cluster) -> SubmissionPlan:
-    """Arrays for the steps that are neither done nor running.
+def plan_submission(
+    campaign: str, graph: Graph, store: Store, cluster: Cluster, forecasts: Mapping[str, float] = NO_FORECASTS
+) -> SubmissionPlan:
+    """Arrays for the steps that are neither done nor running; ``forecasts`` are minutes of trainings, by identity.
 
     Raises:
         UserError: a local run has one of the steps running, which no Slurm job can wait for; or nobody but another
@@ -77,16 +91,19 @@ def plan_submission(campaign: str, graph: Graph, store: Store, cluster: Cluster)
     hidden = launcher.hidden(set(running.values()))
     unseen = {identity: job for identity, job in running.items() if job in hidden}
     for step in needed:
-        if step.identity in unseen and _has_ended(unseen[step.identity], store.of(step).attempts()):
-            del running[step.identity], unseen[step.identity]
+        if step.identity in running and has_ended(step, running[step.identity], store):
+            del running[step.identity]
+            unseen.pop(step.identity, None)
     others = launcher.elsewhere(set(running.values()))
     elsewhere = {identity for identity, job in running.items() if job in others}
     waiting = _waiting(needed, running.keys(), elsewhere)
-    wanted = _wanted([step for step in needed if step.identity not in elsewhere | waiting.keys()], running)
+    pending = {job.id for job, state in alive.items() if state.word == "pending"}
+    wanted = _wanted([step for step in needed if step.identity not in elsewhere | waiting.keys()], running, pending)
     outdated = {step.identity: running.pop(step.identity) for step in wanted if step.identity in running}
     known = tuple(each for each in submissions if each.job is None or not alive.keys().isdisjoint(each.jobs.values()))
-    arrays, done = plan_arrays(wanted, launcher.max_array_size, cluster.resources), len(graph.steps) - len(needed)
-    return SubmissionPlan(campaign, arrays, done, running, outdated, unseen, tuple(waiting.values()), known)
+    bundles = plan_bundles(wanted, lambda step: forecasts.get(step.identity), cluster.bundle_minutes)
+    arrays, done = plan_arrays(bundles, launcher.max_array_size, cluster.resources), len(graph.steps) - len(needed)
+    return SubmissionPlan(campaign, arrays, done, running, outdated, unseen, tuple(waiting.values()), known, forecasts)
 
 
 def _answered(submissions: Sequence[Submission], launcher: SlurmLauncher) -> list[Submission]:
@@ -122,12 +139,6 @@ def _refuse_local(needed: Sequence[Step], running: Mapping[str, JobRef], store: 
             )
 
 
-def _has_ended(job: JobRef, attempts: Sequence[Attempt]) -> bool:
-    """Whether a job that is not shown to us has recorded its end, and not that it is to run again."""
-    last = attempts[-1] if attempts else None
-    return last is not None and same_job(last.job, job) and last.cause not in (None, "timeout", "preempted")
-
-
 def _waiting(needed: Sequence[Step], running: Collection[str], elsewhere: Collection[str]) -> dict[str, Step]:
     """The steps that no job has and that read, directly or not, what the steps ``elsewhere`` make."""
     waiting: dict[str, Step] = {}
@@ -138,13 +149,21 @@ def _waiting(needed: Sequence[Step], running: Collection[str], elsewhere: Collec
     return waiting
 
 
-def _wanted(needed: Sequence[Step], running: Mapping[str, JobRef]) -> list[Step]:
-    """The steps that no job has, and those whose job waits for another than will make what they read."""
+def _wanted(needed: Sequence[Step], running: Mapping[str, JobRef], pending: Collection[str]) -> list[Step]:
+    """The steps that no job has, and those whose job waits for another than will make what they read.
+
+    With such a step goes its job, if that has not started, and so do the job's other steps.
+    """
     wanted: dict[str, Step] = {}
-    for step in needed:
-        if step.identity not in running or any(parent.identity in wanted for parent in step.parents):
-            wanted[step.identity] = step
-    return list(wanted.values())
+    before = -1
+    while len(wanted) > before:
+        before = len(wanted)
+        withdrawn = {running[identity].id for identity in wanted if identity in running}.intersection(pending)
+        for step in needed:
+            job = running.get(step.identity)
+            if job is None or job.id in withdrawn or any(parent.identity in wanted for parent in step.parents):
+                wanted[step.identity] = step
+    return [step for step in needed if step.identity in wanted]
 
 
 def left_alone(plan: SubmissionPlan, store: Store, cluster: Cluster) -> Iterator[str]:
@@ -171,7 +190,7 @@ def left_alone(plan: SubmissionPlan, store: Store, cluster: Cluster) -> Iterator
 def refusals(plan: SubmissionPlan, store: Store, cluster: Cluster) -> list[str]:
     """What sbatch would refuse of the plan, each with the key of the profile to change."""
     nowhere = [""] * len(plan.arrays)
-    requests = [_request(array, nowhere, plan, store, cluster) for array in plan.arrays]
+    requests = [_request(array, nowhere, plan, store, cluster, None) for array in plan.arrays]
     return [*SlurmLauncher(cluster).refusals(store.jobs, requests)]
 
 
@@ -179,7 +198,8 @@ def scripts(plan: SubmissionPlan, store: Store, cluster: Cluster) -> list[str]:
     """The sbatch script of every array, with ``{NAME}`` for the job ids that are not known before submission."""
     launcher = launcher_of(cluster)
     names = [f"{{{array.name}}}" for array in plan.arrays]
-    return [launcher.render(store.jobs, _request(array, names, plan, store, cluster)) for array in plan.arrays]
+    code = snapshot_of(store.root)
+    return [launcher.render(store.jobs, _request(array, names, plan, store, cluster, code)) for array in plan.arrays]
 
 
 def submit(
@@ -202,12 +222,13 @@ def submit(
         steps = tuple(step for array in found.arrays for step in array.steps)
         store.register(steps)
         _drop_local_leases(steps, store)
+        code = keep_code(store.root) if steps else None
         ids: list[str] = []
         for array in found.arrays:
             lock.check()
             intent = _intent(array, found, launcher)
             journal.add(intent)
-            request = _request(array, ids, found, store, cluster, intent.token)
+            request = _request(array, ids, found, store, cluster, code, intent.token)
             try:
                 job = launcher.submit(store.jobs, request)[0].id.partition("_")[0]
             except UserError as error:
@@ -241,7 +262,7 @@ def _intent(array: Array, plan: SubmissionPlan, launcher: SlurmLauncher) -> Subm
     return Submission(
         token=new_token(),
         name=f"msm-{plan.campaign}-{array.name}",
-        steps=tuple(step.id for step in array.steps),
+        elements=tuple(bundle.ids for bundle in array.bundles),
         user=user_name(),
         cluster=launcher.name,
         at=time.time(),
@@ -260,25 +281,47 @@ def _left(plan: SubmissionPlan, submitted: int) -> str:
 
 
 def _request(
-    array: Array, ids: Sequence[str], plan: SubmissionPlan, store: Store, cluster: Cluster, token: str = ""
+    array: Array,
+    ids: Sequence[str],
+    plan: SubmissionPlan,
+    store: Store,
+    cluster: Cluster,
+    code: Snapshot | None,
+    token: str = "",
 ) -> ArrayRequest:
-    step = array.shape
+    step, (first, *_) = array.shape, array.bundles
     waits = [_sbatch(dependency, ids) for dependency in array.dependencies]
     read = {plan.running[p.identity].id for s in array.steps for p in s.parents if p.identity in plan.running}
     before = {plan.outdated[s.identity].id for s in array.steps if s.identity in plan.outdated}
     waits += [f"afterany:{job}" for job in sorted(read | before)]
     return ArrayRequest(
         name=f"msm-{plan.campaign}-{array.name}",
-        work=step.work,
-        function=run_step,
+        work=first.work,
+        function=run_steps,
         given=(str(store.root),),
-        each=tuple(step.id for step in array.steps),
+        each=tuple(bundle.ids for bundle in array.bundles),
         nodes=step.nodes,
         ranks_per_node=step.ranks_per_node,
         dependency=",".join(waits),
         token=token,
-        gate=check_nodes if cluster.health_check and step.work.of == "gpu_train" else None,
+        code=code.folder if code else None,
+        minutes=_minutes(array, plan, cluster),
+        gate=check_nodes if cluster.health_check and first.work.of == "gpu_train" else None,
     )
+
+
+def _minutes(array: Array, plan: SubmissionPlan, cluster: Cluster) -> int | None:
+    """The time to ask for where that of all trainings is forecast, else None; other steps get that of their class."""
+    trainings = [step for step in array.steps if step.kind == "train"]
+    if not trainings or any(step.identity not in plan.forecasts for step in trainings):
+        return None
+
+    def asked(step: Step) -> float:
+        if step.kind == "train":
+            return MARGIN * plan.forecasts[step.identity] + MINUTES_TO_START
+        return cluster.resources.of(step.work).time_minutes
+
+    return math.ceil(max(sum(map(asked, bundle.steps)) for bundle in array.bundles))
 
 
 def _sbatch(dependency: Dependency, ids: Sequence[str]) -> str:

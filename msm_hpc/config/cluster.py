@@ -158,9 +158,10 @@ class Cluster(Strict):
 
     ``gpu`` says which GPUs a node has, so that what they cannot do is known before a job is queued. ``nodes`` is the
     most that ``layout=auto`` gives to one training, ``ranks_per_node`` the most ranks of a job that a node takes.
-    ``max_array_size`` null is Slurm's own.
-    ``setup`` are shell lines that a job runs first, and ``environment`` variables that it then sets: they are written
-    into scripts, so that keys have no place there. ``health_check`` looks at the nodes before a training.
+    ``max_array_size`` null is Slurm's own. Trainings that start from the same weights share a job as long as together
+    they are forecast to take no more than ``bundle_minutes``. ``setup`` are shell lines that a job runs first, and
+    ``environment`` variables that it then sets: they are written into scripts, so that keys have no place there.
+    ``health_check`` looks at the nodes before a training.
     """
 
     launcher: LauncherName
@@ -171,6 +172,7 @@ class Cluster(Strict):
     ranks_per_node: PositiveInt = 8
     array_parallelism: PositiveInt = 256
     max_array_size: PositiveInt | None = None
+    bundle_minutes: PositiveInt = 60
     setup: tuple[str, ...] = ()
     environment: Mapping[Variable, str] = field(default_factory=dict)
     container: Container | None = None

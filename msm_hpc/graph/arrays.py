@@ -1,6 +1,6 @@
-"""From steps to Slurm job arrays.
+"""From bundles to Slurm job arrays: a bundle is an element, the work of one job.
 
-Steps of one kind, one shape, equal resources and one depth in the graph become an array. What waits for what is then
+Bundles of one kind, one shape, equal resources and one depth in the graph become an array. What waits for what is then
 said between arrays, and the aim is that a failed element stops only what reads it. Slurm's ``aftercorr`` does that
 where element i of an array reads element i of another, so an array is laid beside the one it reads::
 
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from msm_hpc.config.cluster import Resources, WorkClasses
+from msm_hpc.graph.bundles import Bundle
 from msm_hpc.graph.steps import Step
 
 Rule = Literal["aftercorr", "afterok", "afterany"]
@@ -47,74 +48,95 @@ class Dependency:
 
 @dataclass(frozen=True)
 class Array:
-    """Steps that are submitted with one sbatch, and what they wait for."""
+    """Bundles that are submitted with one sbatch, and what they wait for."""
 
     name: str
-    steps: tuple[Step, ...]
+    bundles: tuple[Bundle, ...]
     dependencies: tuple[Dependency, ...]
 
     @property
     def shape(self) -> Step:
-        """Any step of the array: they agree in kind, ranks, nodes and resources."""
-        return self.steps[0]
+        """Any step of the array: they agree in ranks, nodes and resources."""
+        return self.bundles[0].first
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Those of all bundles."""
+        return tuple(step for bundle in self.bundles for step in bundle.steps)
 
 
-def plan_arrays(steps: Sequence[Step], max_array_size: int, resources: WorkClasses = ALIKE) -> tuple[Array, ...]:
-    """Arrays for ``steps`` (in topological order), each of at most ``max_array_size`` elements of equal ``resources``.
+def plan_arrays(bundles: Sequence[Bundle], max_array_size: int, resources: WorkClasses = ALIKE) -> tuple[Array, ...]:
+    """Arrays for ``bundles`` (those that are read first), each of at most ``max_array_size`` of equal ``resources``.
 
-    Inputs that are not among ``steps`` are taken as present.
+    Inputs that are not made by ``bundles`` are taken as present.
     """
     arrays: list[Array] = []
     places: dict[str, Place] = {}
-    for group in _by_depth_and_shape(steps, resources):
-        for bundle in _beside_parents(group, places, arrays):
-            for start in range(0, len(bundle), max_array_size):
-                chunk = tuple(bundle[start : start + max_array_size])
-                places |= {step.identity: Place(len(arrays), i) for i, step in enumerate(chunk)}
-                arrays.append(Array(_name(chunk, arrays), chunk, _dependencies(chunk, places, arrays)))
+    waits = _waits(bundles)
+    for group in _by_depth_and_shape(bundles, resources):
+        for laid in _beside_parents(group, places, arrays):
+            for start in range(0, len(laid), max_array_size):
+                chunk = tuple(laid[start : start + max_array_size])
+                places |= {step.identity: Place(len(arrays), i) for i, each in enumerate(chunk) for step in each.steps}
+                read = _read([waits[bundle.first.identity] for bundle in chunk], places)
+                arrays.append(Array(_name(chunk, arrays), chunk, _dependencies(chunk, read, arrays)))
     return tuple(arrays)
 
 
-def _by_depth_and_shape(steps: Sequence[Step], resources: WorkClasses) -> Iterator[list[Step]]:
+def _waits(bundles: Sequence[Bundle]) -> Mapping[str, list[str]]:
+    """The steps that a bundle waits for, by the identity of its first: those it reads that no other of them waits for.
+
+    Fine-tuning waits for midtraining, and by that for the model that both read.
+    """
+    waits: dict[str, list[str]] = {}
+    before: dict[str, set[str]] = {}
+    for bundle in bundles:
+        read = [parent.identity for parent in bundle.parents if parent.identity in before]
+        implied = set[str]().union(*(before[identity] for identity in read))
+        waits[bundle.first.identity] = [identity for identity in read if identity not in implied]
+        before |= dict.fromkeys((step.identity for step in bundle.steps), implied.union(read))
+    return waits
+
+
+def _by_depth_and_shape(bundles: Sequence[Bundle], resources: WorkClasses) -> Iterator[list[Bundle]]:
     depths: dict[str, int] = {}
-    groups: dict[tuple[int, str, str, int, int, Resources], list[Step]] = defaultdict(list)
-    for step in steps:
-        depth = 1 + max((depths.get(parent.identity, -1) for parent in step.parents), default=-1)
-        depths[step.identity] = depth
-        groups[depth, step.stage, step.kind, step.ranks, step.nodes, resources.of(step.work)].append(step)
+    groups: dict[tuple[int, str, str, int, int, Resources], list[Bundle]] = defaultdict(list)
+    for bundle in bundles:
+        depth = 1 + max((depths.get(parent.identity, -1) for parent in bundle.parents), default=-1)
+        depths |= dict.fromkeys((step.identity for step in bundle.steps), depth)
+        first = bundle.first
+        groups[depth, first.stage, first.kind, first.ranks, first.nodes, resources.of(bundle.work)].append(bundle)
     for key in sorted(groups, key=lambda key: key[:-1]):
         yield groups[key]
 
 
-def _beside_parents(group: list[Step], places: Mapping[str, Place], arrays: Sequence[Array]) -> list[list[Step]]:
-    """``group`` cut into bundles, each laid element by element beside one parent array, where that is possible."""
-    latest = {step.identity: _latest_parent(step, places) for step in group}
-    bundles: dict[tuple[int, int], dict[int, Step]] = defaultdict(dict)
-    for step in group:
-        parent = latest[step.identity]
+def _beside_parents(group: list[Bundle], places: Mapping[str, Place], arrays: Sequence[Array]) -> list[list[Bundle]]:
+    """``group`` cut into arrays, each laid element by element beside one parent array, where that is possible."""
+    laid: dict[tuple[int, int], dict[int, Bundle]] = defaultdict(dict)
+    for bundle in group:
+        parent = _latest_parent(bundle, places)
         if parent is None:
             return [group]
-        turn = sum(parent.element in bundle for (array, _), bundle in bundles.items() if array == parent.array)
-        bundles[parent.array, turn][parent.element] = step
-    for (array, _), bundle in bundles.items():
-        if not 1 < len(bundle) == len(arrays[array].steps):
+        turn = sum(parent.element in there for (array, _), there in laid.items() if array == parent.array)
+        laid[parent.array, turn][parent.element] = bundle
+    for (array, _), there in laid.items():
+        if not 1 < len(there) == len(arrays[array].bundles):
             return [group]
-    return [[bundle[element] for element in sorted(bundle)] for bundle in bundles.values()]
+    return [[there[element] for element in sorted(there)] for there in laid.values()]
 
 
-def _latest_parent(step: Step, places: Mapping[str, Place]) -> Place | None:
-    found = [places[parent.identity] for parent in step.parents if parent.identity in places]
+def _latest_parent(bundle: Bundle, places: Mapping[str, Place]) -> Place | None:
+    found = [places[parent.identity] for parent in bundle.parents if parent.identity in places]
     return max(found, key=lambda place: (place.array, place.element), default=None)
 
 
 def _dependencies(
-    chunk: tuple[Step, ...], places: Mapping[str, Place], arrays: Sequence[Array]
+    chunk: tuple[Bundle, ...], read: Mapping[int, list[set[int]]], arrays: Sequence[Array]
 ) -> tuple[Dependency, ...]:
-    if chunk[0].definition.missing_inputs_allowed:
-        return tuple(Dependency("afterany", array) for array in sorted(_read(chunk, places)))
+    if chunk[0].first.definition.missing_inputs_allowed:
+        return tuple(Dependency("afterany", array) for array in sorted(read))
     return tuple(
-        _dependency(array, elements, len(chunk), len(arrays[array].steps))
-        for array, elements in sorted(_read(chunk, places).items())
+        _dependency(array, elements, len(chunk), len(arrays[array].bundles)) for array, elements in sorted(read.items())
     )
 
 
@@ -127,18 +149,17 @@ def _dependency(array: int, reads: list[set[int]], elements: int, parents: int) 
     return Dependency(rule, array, None if len(needed) == parents else tuple(needed))
 
 
-def _read(chunk: tuple[Step, ...], places: Mapping[str, Place]) -> dict[int, list[set[int]]]:
-    """For each parent array, the elements that each step of ``chunk`` reads."""
+def _read(waits: Sequence[Iterable[str]], places: Mapping[str, Place]) -> dict[int, list[set[int]]]:
+    """For each parent array, the elements that each element of an array waits for, by the steps that these wait for."""
     read: dict[int, list[set[int]]] = {}
-    for i, step in enumerate(chunk):
-        for parent in step.parents:
-            if place := places.get(parent.identity):
-                read.setdefault(place.array, [set() for _ in chunk])[i].add(place.element)
+    for i, steps in enumerate(waits):
+        for place in (places[identity] for identity in steps):
+            read.setdefault(place.array, [set() for _ in waits])[i].add(place.element)
     return read
 
 
-def _name(chunk: tuple[Step, ...], arrays: Iterable[Array]) -> str:
+def _name(chunk: tuple[Bundle, ...], arrays: Iterable[Array]) -> str:
     """The stage (or kind), numbered from its second array on: ``aft``, ``aft-2``."""
-    stage = chunk[0].stage
+    stage = chunk[0].first.stage
     earlier = sum(array.shape.stage == stage for array in arrays)
     return f"{stage}-{earlier + 1}" if earlier else stage

@@ -81,14 +81,6 @@ def current_start() -> str:
     return os.environ.get(RUN, f"process {os.getpid()}")
 
 
-def current_log() -> str:
-    """The file that this job's standard error goes to, or an empty string outside of submitit."""
-    try:
-        return str(submitit.JobEnvironment().paths.stderr)
-    except RuntimeError:
-        return ""
-
-
 def is_elsewhere(job: JobRef) -> bool:
     """Whether a local job is a process of another host."""
     return job.host != socket.gethostname()

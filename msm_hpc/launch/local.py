@@ -13,7 +13,7 @@ import contextlib
 import os
 import secrets
 import signal
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -49,18 +49,18 @@ class LocalLauncher:
 
     def render(self, folder: Path, request: ArrayRequest) -> str:
         """The shell line of each rank."""
-        lines = [entry.command(folder, request.function, *request.given, each) for each in request.each]
+        lines = [entry.command(folder, request.function, *request.given, *each) for each in request.each]
         return "".join(f"{line}  # in {request.nodes * request.ranks_per_node} processes\n" for line in lines)
 
     def submit(self, folder: Path, request: ArrayRequest) -> list[JobRef]:
         """Start the calls now, all at once: the caller knows what may start, and how much at a time."""
-        assert not request.dependency and request.nodes == 1
+        assert not (request.dependency or request.several) and request.nodes == 1
         jobs = [self._start(folder, request, each) for each in request.each]
         self.started.extend(jobs)
         return [local_job(int(job.job_id)) for job in jobs]
 
-    def _start(self, folder: Path, request: ArrayRequest, each: str) -> ForkedJob | submitit.Job[None]:
-        ranks, arguments = request.ranks_per_node, (*request.given, each)
+    def _start(self, folder: Path, request: ArrayRequest, each: Sequence[str]) -> ForkedJob | submitit.Job[None]:
+        ranks, arguments = request.ranks_per_node, (*request.given, *each)
         forked = None
         if ranks == 1:
             with starting():

@@ -6,6 +6,7 @@ A port that follows from the job's id may be busy, and is again when the job is 
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ class Ranks:
     """This process's place among the processes of its job.
 
     Attributes:
-        run: which start of the job this is; empty outside of a job.
+        run: which start of the job this is, and which srun of it; empty outside of a job.
         folder: one that all ranks see, for the file of the port.
     """
 
@@ -58,7 +59,8 @@ def current_ranks() -> Ranks:
     except RuntimeError:
         return Ranks(0, 1, 0, "127.0.0.1")
     address = "127.0.0.1" if job.num_nodes == 1 else job.hostnames[0]
-    return Ranks(job.global_rank, job.num_tasks, job.local_rank, address, current_start(), job.paths.folder)
+    run = f"{current_start()}.{os.environ.get('SLURM_STEP_ID', 0)}"
+    return Ranks(job.global_rank, job.num_tasks, job.local_rank, address, run, job.paths.folder)
 
 
 def _take_port(file: Path) -> int:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from msm_hpc.config.cluster import Work
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArrayRequest:
-    """A job array of one shape: element i calls ``function(*given, each[i])`` in every rank.
+    """A job array of one shape: element i calls ``function(*given, *each[i])`` in every rank.
+
+    With several ranks it makes a call for each item of ``each[i]``, one after another and whatever became of those
+    before: the ranks of a call end together.
 
     Attributes:
         name: what squeue shows.
         work: what each element does, to which the cluster gives resources.
         function: one that a job can import.
+        each: for each element its items; where it has several, they are words without spaces.
+        code: the folder of packages that jobs run; None: those that are installed.
+        minutes: the time that a job asks for, no more than its class of work has; None: that.
         dependency: what the array waits for, in sbatch's syntax; empty: nothing.
         gate: called with ``given`` in every rank ahead; a job in which it fails ends.
         token: a word of its own, kept in the job's comment, by which the array is found in the queue.
@@ -24,15 +31,27 @@ class ArrayRequest:
     name: str
     work: Work
     function: Callable[..., None]
-    each: tuple[str, ...]
+    each: tuple[tuple[str, ...], ...]
     given: tuple[str, ...] = ()
     nodes: int = 1
     ranks_per_node: int = 1
     dependency: str = ""
     token: str = ""
+    code: Path | None = None
+    minutes: int | None = None
     gate: Callable[..., None] | None = None
 
     @property
     def elements(self) -> int:
         """How many jobs the array has."""
         return len(self.each)
+
+    @property
+    def several(self) -> bool:
+        """Whether a job has several items."""
+        return any(len(items) > 1 for items in self.each)
+
+    @property
+    def ranks(self) -> int:
+        """Processes of a call."""
+        return self.nodes * self.ranks_per_node

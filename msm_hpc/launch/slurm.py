@@ -23,6 +23,7 @@ from msm_hpc.launch.job import RUN, JobRef, user_name
 from msm_hpc.launch.job_state import JobState
 from msm_hpc.launch.refusals import key_to_change
 from msm_hpc.launch.request import ArrayRequest
+from msm_hpc.launch.several import SEVERAL, STOPPED
 from msm_hpc.launch.slurm_site import Site
 
 log = logging.getLogger(__name__)
@@ -216,20 +217,36 @@ class ScriptExecutor(submitit.SlurmExecutor):
         if request.gate:
             check = entry.command(self.folder, request.gate, *request.given, python=python)
             srun = shlex.join(["srun", "--unbuffered", *self.parameters["srun_args"]])
-            self.parameters["setup"] = [*self.parameters["setup"], f"SUBMITIT_EXECUTOR=slurm {srun} {check} || exit 1"]
-        if request.elements == 1:
-            line = entry.command(self.folder, request.function, *request.given, *request.each, python=python)
-        else:
+            gate = f"SUBMITIT_EXECUTOR=slurm {srun} {check} || exit 1"
+            self.parameters["setup"] = [*self.parameters["setup"], gate]
+        call = entry.command(self.folder, request.function, *request.given, python=python)
+        items = shlex.join(request.each[0])
+        if request.elements > 1:
+            each = shlex.join(" ".join(items) for items in request.each)
             self.parameters["map_count"] = request.elements
-            self.parameters["setup"] = [*self.parameters["setup"], f"each=({shlex.join(request.each)})"]
-            line = entry.command(self.folder, request.function, *request.given, python=python)
-            line += ' "${each[SLURM_ARRAY_TASK_ID]}"'
-        return str(self._make_submission_file_text(line, ""))
+            self.parameters["setup"] = [*self.parameters["setup"], f"each=({each})"]
+            items = "${each[SLURM_ARRAY_TASK_ID]}" if request.several else '"${each[SLURM_ARRAY_TASK_ID]}"'
+        if request.several:
+            self.parameters["setup"] = [*self.parameters["setup"], f"export {SEVERAL}=1"]
+        if not request.several or request.ranks == 1:
+            return str(self._make_submission_file_text(f"{call} {items}", ""))
+        return self._in_turn(str(self._make_submission_file_text(f'{call} "$item"', "")), items)
+
+    def _in_turn(self, script: str, items: str) -> str:
+        """``script``, which ends with the srun of one ``$item``, with a loop around that.
+
+        The job failed if no item was made: what reads the others is to run. It ends where an item was stopped.
+        """
+        *before, srun = script.rstrip().splitlines()
+        stopped = f"{shlex.quote(str(self.folder))}/.{STOPPED}.${RUN}"
+        loop = ("made=false", f"for item in {items}; do", f"  {srun} && made=true", f"  [[ ! -e {stopped} ]] || exit 1")
+        return "\n".join((*before, *loop, "done", "$made", ""))
 
 
 def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
     """submitit's parameters, in the order of the script they make."""
     resources = cluster.resources.of(request.work)
+    minutes = min(request.minutes or resources.time_minutes, resources.time_minutes)
     variables = [f"export {name}={shlex.quote(value)}" for name, value in cluster.environment.items()]
     variables += [f"export OMP_NUM_THREADS={resources.cpus_per_rank}", f"export {RUN}=$(</proc/sys/kernel/random/uuid)"]
     # A site's own comment stays in front of the token.
@@ -249,12 +266,12 @@ def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
         "ntasks_per_node": request.ranks_per_node,
         "cpus_per_task": resources.cpus_per_rank,
         "mem": f"{round(resources.memory_gb * 1024) * request.ranks_per_node}MB",
-        "time": resources.time_minutes,
-        "signal_delay_s": min(90, 15 * resources.time_minutes),  # Slurm may send it up to a minute earlier
+        "time": minutes,
+        "signal_delay_s": min(90, 15 * minutes),  # Slurm may send it up to a minute earlier
         "array_parallelism": cluster.array_parallelism,
         "wckey": None,
         "additional_parameters": {key: value for key, value in options.items() if value is not False},
-        "setup": [*cluster.setup, *variables],
+        "setup": [*cluster.setup, *variables, *_code(request)],
         # Since Slurm 22.05 srun does not read cpus-per-task from the script; WaitTime would kill a rank 0 that hashes.
         "srun_args": [
             "--kill-on-bad-exit=1",
@@ -264,6 +281,18 @@ def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
         ],
         **{name: value for name, value in optional.items() if value is not None},
     }
+
+
+def _code(request: ArrayRequest) -> list[str]:
+    """Lines that have Python find the packages in ``request.code`` first, if that is this user's own folder."""
+    if request.code is None:
+        return []
+    folder = shlex.quote(str(request.code))
+    gone = shlex.quote(f"{request.code} is gone or not yours: run `msm run` again")
+    return [
+        f"[[ -O {folder} ]] || {{ echo {gone} >&2; exit 1; }}",
+        f"export PYTHONPATH={folder}${{PYTHONPATH:+:$PYTHONPATH}}",
+    ]
 
 
 def _in_container(container: Container | None) -> list[str]:

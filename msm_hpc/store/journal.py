@@ -30,27 +30,34 @@ class Submission:
     """An array that was submitted, or was about to be: then its ``job`` is None.
 
     Attributes:
-        steps: the ids of its steps, in the order of its elements.
+        elements: for each job of the array the ids of its steps.
         at: seconds since the epoch.
     """
 
     token: str
     name: str
-    steps: tuple[str, ...]
+    elements: tuple[tuple[str, ...], ...]
     user: str
     cluster: str
     at: float
     job: str | None = None
 
     @property
+    def steps(self) -> frozenset[str]:
+        """The ids of all its steps."""
+        return frozenset(step for steps in self.elements for step in steps)
+
+    @property
     def jobs(self) -> dict[str, JobRef]:
         """The job of each step, by the step's id; none as long as Slurm's answer is not known."""
         if self.job is None:
             return {}
-        ids = [f"{self.job}_{element}" for element in range(len(self.steps))] if len(self.steps) > 1 else [self.job]
+        count = len(self.elements)
+        ids = [f"{self.job}_{element}" for element in range(count)] if count > 1 else [self.job]
         return {
             step: JobRef("slurm", each, started=self.at, user=self.user, cluster=self.cluster)
-            for step, each in zip(self.steps, ids, strict=True)
+            for steps, each in zip(self.elements, ids, strict=True)
+            for step in steps
         }
 
 

@@ -6,10 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from msm_hpc.graph.steps import Step
-from msm_hpc.launch.job import JobRef
+from msm_hpc.launch.job import JobRef, same_job
 from msm_hpc.launch.job_state import JobState
 from msm_hpc.launch.launcher import states
 from msm_hpc.store.journal import Journal, Submission
+from msm_hpc.store.records import Attempt
 from msm_hpc.store.store import Store
 
 
@@ -41,6 +42,23 @@ def states_of(jobs: Iterable[JobRef], journal: Journal) -> Mapping[JobRef, JobSt
     hidden = {job for job, state in found.items() if job.launcher == "slurm" and state.word == "unknown"}
     named = {(job.id, job.cluster) for each in (journal.read() if hidden else ()) for job in each.jobs.values()}
     return {job: state for job, state in found.items() if job not in hidden or (job.id, job.cluster) in named}
+
+
+def has_begun(step: Step, job: JobRef, store: Store) -> bool:
+    """Whether ``job`` has begun to make this one of its steps."""
+    return _last_try(step, job, store) is not None
+
+
+def has_ended(step: Step, job: JobRef, store: Store) -> bool:
+    """Whether ``job``, which may live for other steps, has recorded the end of this one and does not try it again."""
+    last = _last_try(step, job, store)
+    return last is not None and last.cause not in (None, "timeout", "preempted")
+
+
+def _last_try(step: Step, job: JobRef, store: Store) -> Attempt | None:
+    newest = store.of(step).newest()
+    last = newest.read() if newest else None
+    return last if last and same_job(last.job, job) else None
 
 
 def _oldest_first(lease: JobRef | None, queued: Sequence[JobRef]) -> tuple[JobRef, ...]:

@@ -28,7 +28,7 @@ class Store:
 
     def folder(self, step_id: str) -> StepFolder:
         """The folder of the step with this id."""
-        return StepFolder(self.root / "steps" / step_id)
+        return StepFolder(Path(f"{self.root}/steps/{step_id}"))  # faster than joining: there may be 10,000 steps
 
     def of(self, step: Step) -> StepFolder:
         """The folder of ``step``."""

@@ -21,6 +21,7 @@ from msm_hpc.graph import kinds
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.job import RUN, JobRef
 from msm_hpc.launch.ranks import Ranks
+from msm_hpc.launch.several import MADE, SEVERAL, STOPPED, mark, marked
 from msm_hpc.store.folder import StepFolder
 from msm_hpc.store.records import Attempt
 from msm_hpc.store.store import Store
@@ -165,6 +166,20 @@ def test_an_abort_ends_the_attempt_of_a_main_thread_that_is_stuck(run: Any, stor
     assert store.of(STEP).lease() is None
 
 
+def test_a_step_that_others_of_its_job_left_too_little_time_is_tried_again(
+    run: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requeued = as_slurm_job(monkeypatch, tmp_path, RUNNING)
+    for name, value in {SEVERAL: "1", RUN: "this start"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(runner, "begin_log", lambda step: None)  # it would take pytest's own output
+    mark(MADE)
+    with pytest.raises(StoppedBySignalError):
+        run(raising(StoppedBySignalError("stopped", SIGUSR2, progressed=False)), carry_over=None)
+    assert requeued.read_text() == "64\n"
+    assert marked(STOPPED), "the job begins no other step"
+
+
 @pytest.mark.parametrize(("lost", "cause"), [(0, "rank lost"), (2, None)])
 def test_another_rank_ends_the_attempt_only_where_rank_0_was_lost(
     run: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int, cause: str | None
@@ -173,7 +188,7 @@ def test_another_rank_ends_the_attempt_only_where_rank_0_was_lost(
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "local")
     monkeypatch.setenv("SUBMITIT_FOLDER", str(tmp_path))
     monkeypatch.setenv(RUN, "this one")
-    Ranks(0, 3, 0, "127.0.0.1", "this one", tmp_path).environment()
+    Ranks(0, 3, 0, "127.0.0.1", "this one.0", tmp_path).environment()
     for name, value in local.items():
         monkeypatch.setenv(f"SUBMITIT_LOCAL_{name}", value)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):

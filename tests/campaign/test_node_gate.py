@@ -62,7 +62,7 @@ def test_the_check_stands_ahead_of_the_job(tmp_path: Path) -> None:
         work=Work("gpu_train"),
         function=run_step,
         given=("/shared/my runs",),
-        each=("a", "b"),
+        each=(("a",), ("b",)),
         gate=check_nodes,
     )
     lines = SlurmLauncher(Cluster(launcher="slurm")).render(tmp_path, request).splitlines()
@@ -87,7 +87,7 @@ def test_on_slurm_an_unfit_node_is_left_and_a_fit_one_trains(tmp_path: Path, mat
         work=Work("gpu_train"),
         function=note,
         given=(str(tmp_path),),
-        each=("ran",),
+        each=(("ran",),),
         ranks_per_node=2,
         gate=check_nodes,
     )

@@ -1,4 +1,4 @@
-"""A job that Slurm warns of its time limit goes back into the queue under its id, and ends its step the second time."""
+"""A job warned of its time limit goes back into the queue under its id, and ends its steps the second time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unittest.mock import patch
 import pytest
 
 from msm_hpc.base.stopping import noticed
-from msm_hpc.campaign.runner import run_step
+from msm_hpc.campaign.runner import run_steps
 from msm_hpc.config.cluster import Cluster, Resources, Work, WorkClasses
 from msm_hpc.config.stages import ExportConfig
 from msm_hpc.graph import kinds
@@ -24,14 +24,15 @@ from msm_hpc.training.watch.signals import stopped
 from tests.slurm_tools import Slurm, why_no_cluster
 
 STEP = Step("export", "x", ExportConfig(), {})
+FIRST = Step("export", "ahead of it", ExportConfig(dtype="float32"), {})
 SECONDS = 240
 
 
-def make(root: str, step_id: str) -> None:
-    """What the job calls: :func:`run_step` of a stage that waits for a signal, and is done when it is run again."""
+def make(root: str, *step_ids: str) -> None:
+    """What the job calls: :func:`run_steps` of a stage that waits for a signal, and is done when it is run again."""
 
     def stage(config: ExportConfig, inputs: object, out: Path) -> None:
-        if (out / "saved").exists():
+        if (out / "saved").exists() or config == FIRST.config:
             return
         with noticed() as request:
             (out / "waits").touch()
@@ -50,19 +51,23 @@ def make(root: str, step_id: str) -> None:
         patch.object(kinds.Kind, "load", lambda kind: stage),
         patch.object(kinds.Kind, "load_carry_over", lambda kind: carry_over),
     ):
-        run_step(root, step_id)
+        run_steps(root, *step_ids)
 
 
 @pytest.mark.slow
 @pytest.mark.slurm
-def test_a_job_warned_of_its_limit_runs_again_under_its_id(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ahead", [(), (FIRST,)], ids=["a step", "the second of its steps"])
+def test_a_job_warned_of_its_limit_runs_again_under_its_id(tmp_path: Path, ahead: tuple[Step, ...]) -> None:
     if reason := why_no_cluster():
         pytest.skip(reason)
     store = Store(tmp_path)
     folder = store.of(STEP)
-    store.register((STEP,))
+    steps = (*ahead, STEP)
+    store.register(steps)
     cluster = Cluster(launcher="slurm", resources=WorkClasses(cpu=Resources(memory_gb=0.5, time_minutes=5)))
-    request = ArrayRequest(name="x", work=Work("cpu"), function=make, given=(str(store.root),), each=(STEP.id,))
+    request = ArrayRequest(
+        name="x", work=Work("cpu"), function=make, given=(str(store.root),), each=(tuple(step.id for step in steps),)
+    )
     (job,) = launcher_of(cluster).submit(store.jobs, request)
     folder.write_lease(job)
     deadline = time.monotonic() + SECONDS
@@ -74,6 +79,7 @@ def test_a_job_warned_of_its_limit_runs_again_under_its_id(tmp_path: Path) -> No
         assert time.monotonic() < deadline, folder.attempts()
         time.sleep(0.2)
     assert [attempt.cause for attempt in folder.attempts()] == ["timeout", "done"]
+    assert all(len(store.of(step).attempts()) == 1 for step in ahead)
     assert {attempt.job.id for attempt in folder.attempts()} == {job.id}
     first, second = (attempt.job.started for attempt in folder.attempts())
     assert job.started - 5 < first < second, "the two runs of a requeued job can be told apart"

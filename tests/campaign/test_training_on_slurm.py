@@ -125,7 +125,7 @@ def submit(folder: Path, config: TrainConfig, minutes: int = 20) -> Running:
     store.register((step,))
     resources = WorkClasses(gpu_train=Resources(memory_gb=2, time_minutes=minutes))
     request = ArrayRequest(
-        name="x", work=Work("gpu_train"), function=run_step, given=(str(store.root),), each=(step.id,)
+        name="x", work=Work("gpu_train"), function=run_step, given=(str(store.root),), each=((step.id,),)
     )
     (job,) = launcher_of(Cluster(launcher="slurm", resources=resources)).submit(store.jobs, request)
     store.of(step).write_lease(job)

@@ -1,19 +1,30 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from msm_hpc.config.cluster import Resources, WorkClasses
-from msm_hpc.config.stages import ExportConfig
-from msm_hpc.graph.arrays import Dependency, plan_arrays
+from msm_hpc.config.stages import EvalConfig, ExportConfig
+from msm_hpc.graph import arrays as module
+from msm_hpc.graph.arrays import Array, Dependency
 from msm_hpc.graph.build import Graph
+from msm_hpc.graph.bundles import Bundle, plan_bundles
 from msm_hpc.graph.steps import Step, start_of
 
 GraphOf = Callable[..., Graph]
 
 
+def plan_arrays(steps: Sequence[Step], max_array_size: int) -> tuple[Array, ...]:
+    """Arrays for steps, each of which is a job of its own."""
+    return module.plan_arrays([Bundle((step,)) for step in steps], max_array_size)
+
+
 def export(label: str, **inputs: Step) -> Step:
     return Step("export", label, ExportConfig(dtype="float32"), inputs)
+
+
+def evaluation(one: Step, two: Step) -> Step:
+    return Step("eval", one.label, EvalConfig(), {"one": one, "two": two})
 
 
 def source(label: str) -> Step:
@@ -79,26 +90,42 @@ def test_the_demo_runs_from_midtraining_to_evaluation_element_by_element(graph: 
     assert sum(len(array.steps) for array in arrays) == len(graph().steps)
 
 
-def test_every_step_waits_for_each_of_its_inputs(graph: GraphOf) -> None:
-    arrays = plan_arrays(graph("tokenize.tasks=3", "sources.chats.ladder=[100,200]").steps, max_array_size=4)
-    place = {step.identity: (n, i) for n, array in enumerate(arrays) for i, step in enumerate(array.steps)}
+def test_every_job_waits_for_each_of_its_inputs_if_only_by_another(graph: GraphOf) -> None:
+    steps = graph("tokenize.tasks=3", "sources.chats.ladder=[100,200]").steps
+    arrays = module.plan_arrays(plan_bundles(steps, lambda step: 1.0, 3.0), max_array_size=4)
+    ended: list[list[set[str]]] = []
+    """For each element of each array, the steps whose jobs have ended when it starts."""
     for array in arrays:
-        for element, step in enumerate(array.steps):
-            for parent in step.parents:
-                number, index = place[parent.identity]
-                (waits,) = (dependency for dependency in array.dependencies if dependency.array == number)
-                if waits.rule == "aftercorr":
-                    assert index == element
-                else:
-                    assert waits.elements is None or index in waits.elements
+        ended.append([set() for _ in array.bundles])
+        for element, bundle in enumerate(array.bundles):
+            before = ended[-1][element]
+            for waits in array.dependencies:
+                everyone = range(len(arrays[waits.array].bundles))
+                which = [element] if waits.rule == "aftercorr" else waits.elements or everyone
+                for other in which:
+                    before |= ended[waits.array][other] | {s.identity for s in arrays[waits.array].bundles[other].steps}
+            assert {parent.identity for parent in bundle.parents} <= before
+    assert {step.identity for array in arrays for step in array.steps} == {step.identity for step in steps}
 
 
-def test_steps_of_other_resources_are_other_arrays(graph: GraphOf) -> None:
+def test_what_another_input_waits_for_is_not_waited_for_again() -> None:
+    a, b = source("a"), source("b")
+    middle = [export("a", model=a), export("b", model=b)]
+    arrays = plan_arrays([a, b, *middle, evaluation(a, middle[0]), evaluation(b, middle[1])], max_array_size=100)
+    assert [array.dependencies for array in arrays] == [
+        (),
+        (Dependency("aftercorr", 0),),
+        (Dependency("aftercorr", 1),),
+    ]
+
+
+def test_jobs_of_other_resources_are_other_arrays(graph: GraphOf) -> None:
     aft = next(step for step in graph().steps if step.stage == "aft")
     start = replace(start_of(aft), config=replace(start_of(aft).config, name="other"))
     other = replace(aft, inputs={**aft.inputs, "model": start})
+    bundles = [Bundle((aft,)), Bundle((other,))]
     longer = WorkClasses(of_stage={"aft": {"time_minutes": 600}}, of_model={"big": {"aft": {"time_minutes": 900}}})
-    assert len(plan_arrays([aft, other], 1001, longer)) == 1
+    assert len(module.plan_arrays(bundles, 1001, longer)) == 1
     longer = WorkClasses(of_model={"other": {"gpu_train": {"time_minutes": 600}}})
     assert (longer.of(aft.work), longer.of(other.work)) == (Resources(), Resources(time_minutes=600))
-    assert len(plan_arrays([aft, other], 1001, longer)) == 2
+    assert len(module.plan_arrays(bundles, 1001, longer)) == 2

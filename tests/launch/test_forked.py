@@ -17,10 +17,10 @@ from submitit.core.utils import JobPaths
 
 from msm_hpc.launch import entry
 from msm_hpc.launch.forked import ForkedJob, start_forked
-from msm_hpc.launch.job import current_log
 from msm_hpc.launch.local import starting
 from msm_hpc.launch.local_processes import ranks_of, stop_when_orphaned
 from msm_hpc.launch.ranks import current_ranks
+from msm_hpc.launch.several import current_log
 
 SECONDS = 120
 

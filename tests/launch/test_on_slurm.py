@@ -43,7 +43,9 @@ def test_an_array_submitted_from_inside_a_job_runs_and_is_cancelled(
         pytest.skip(reason)
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     monkeypatch.setenv("SLURM_MEM_PER_CPU", "300")  # the fault: srun refuses it beside the job's own --mem
-    request = ArrayRequest(name="msm-demo-x", work=Work("cpu"), function=wait, given=(str(tmp_path),), each=("a", "b"))
+    request = ArrayRequest(
+        name="msm-demo-x", work=Work("cpu"), function=wait, given=(str(tmp_path),), each=(("a",), ("b",))
+    )
     jobs = launcher_of(CLUSTER).submit(tmp_path / "jobs", request)
     assert living(jobs) == frozenset(jobs)
     until(lambda: all((tmp_path / f"{name}.json").exists() for name in "ab"))

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.campaign.runner import run_step
+from msm_hpc.campaign.runner import run_steps
 from msm_hpc.config.cluster import Cluster, Resources, Work, WorkClasses
 from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.launch.slurm import SlurmLauncher
@@ -41,13 +41,13 @@ GPU = Cluster(
     ),
     setup=("module load cuda/13",),
 )
-STEPS = tuple(f"eval/{number:016x}" for number in range(13))
+STEPS = tuple((f"eval/{number:016x}",) for number in range(13))
 ONE = ArrayRequest(
     name="msm-report",
     work=Work("cpu"),
-    function=run_step,
+    function=run_steps,
     given=("/shared/my runs",),
-    each=("report/0123456789abcdef",),
+    each=(("report/0123456789abcdef",),),
     dependency="afterany:64",
     token="msm-0123456789abcdef",
 )
@@ -61,6 +61,15 @@ WIDE = replace(
     ranks_per_node=8,
     dependency="afterok:64",
 )
+CELLS = replace(
+    ONE,
+    name="msm-aft",
+    work=Work("gpu_train"),
+    each=tuple((f"train/{cell:016x}", f"export/{cell:016x}", f"eval/{cell:016x}") for cell in range(3)),
+    minutes=150,
+    code=Path("/shared/my runs/code/ada-0123456789abcdef"),
+)
+LADDERS = replace(WIDE, name="msm-aft", each=tuple((f"train/{i:016x}", f"train/{i + 8:016x}") for i in range(3)))
 
 
 @pytest.mark.parametrize(
@@ -71,6 +80,8 @@ WIDE = replace(
         ("gpu_two_nodes", GPU, WIDE),
         ("cpu_step_on_a_gpu_site", GPU, ONE),
         ("eval_on_a_gpu_site", GPU, ARRAY),
+        ("cells_on_one_gpu_each", GPU, CELLS),
+        ("ladders_on_two_nodes", GPU, LADDERS),
     ],
 )
 def test_scripts_are_as_agreed(name: str, cluster: Cluster, request_: ArrayRequest) -> None:
@@ -103,7 +114,7 @@ def test_without_slurm_submission_is_refused(monkeypatch: pytest.MonkeyPatch, tm
 @pytest.mark.parametrize("elements", [1, 2])
 def test_a_hostile_name_stays_a_name(tmp_path: Path, name: str, elements: int) -> None:
     root = f"/shared/{name}" if name != "-rf" else name
-    request = replace(ONE, given=(root,), each=(f"eval/{name}", "eval/other")[-elements:])
+    request = replace(ONE, given=(root,), each=((f"eval/{name}",), ("eval/other",))[-elements:])
     script = SlurmLauncher(CPU).render(tmp_path / name, request)
     (tmp_path / "srun").write_text("#!/bin/sh\nprintf '%s\\n' \"$@\" > arguments\n")
     (tmp_path / "srun").chmod(0o755)
@@ -113,3 +124,52 @@ def test_a_hostile_name_stays_a_name(tmp_path: Path, name: str, elements: int) -
     assert arguments[-2:] == [root, "eval/other"]
     assert f"{tmp_path / name}/%{'A_%a' if elements > 1 else 'j'}_%t_log.out" in arguments
     assert not (tmp_path / "x").exists()
+
+
+def run_script(folder: Path, request: ArrayRequest, srun: str) -> tuple[int, list[str]]:
+    """The exit status of the script of element 1, and the last argument of each srun, which is a shell script here."""
+    script = SlurmLauncher(CPU).render(folder, request)
+    (folder / "srun").write_text(f'#!/bin/bash\nfor last; do :; done\necho "$last" >> {folder}/called\n{srun}\n')
+    (folder / "srun").chmod(0o755)
+    variables = {"PATH": f"{folder}:{os.environ['PATH']}", "SLURM_ARRAY_TASK_ID": "1"}
+    ended = subprocess.run(["bash", "-c", script], cwd=folder, env=variables, check=False)
+    return ended.returncode, (folder / "called").read_text().split()
+
+
+SECOND = [*LADDERS.each[1]]
+
+
+@pytest.mark.parametrize(
+    ("srun", "status", "called"),
+    [
+        ("exit 0", 0, SECOND),
+        ("exit 1", 1, SECOND),
+        (f'[[ "$last" != {SECOND[0]} ]]', 0, SECOND),
+        (f'[[ "$last" != {SECOND[1]} ]]', 0, SECOND),
+        ("touch .stopped.$MSM_RUN; exit 1", 1, SECOND[:1]),
+    ],
+    ids=["all well", "all failed", "the first failed", "the last failed", "stopped by a signal"],
+)
+def test_a_job_of_many_ranks_makes_what_it_can(tmp_path: Path, srun: str, status: int, called: list[str]) -> None:
+    assert run_script(tmp_path, LADDERS, srun) == (status, called)
+
+
+def test_a_job_asks_for_no_more_time_than_its_class_has() -> None:
+    for minutes, asked in ((150, 150), (9999, 720), (None, 720)):
+        assert f"#SBATCH --time={asked}\n" in SlurmLauncher(GPU).render(Path("jobs"), replace(CELLS, minutes=minutes))
+
+
+def test_code_that_is_gone_or_another_users_is_not_run(tmp_path: Path) -> None:
+    (tmp_path / "my code").mkdir()
+    for code, status in ((tmp_path / "my code", 0), (tmp_path / "gone", 1)):
+        script = SlurmLauncher(CPU).render(tmp_path, replace(ONE, code=code))
+        (tmp_path / "srun").write_text('#!/bin/sh\necho "$PYTHONPATH" > found\n')
+        (tmp_path / "srun").chmod(0o755)
+        variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": "/site"}
+        ended = subprocess.run(
+            ["bash", "-c", script], cwd=tmp_path, env=variables, check=False, capture_output=True, text=True
+        )
+        assert ended.returncode == status
+        if status:
+            assert f"{code} is gone or not yours: run `msm run` again" in ended.stderr
+    assert (tmp_path / "found").read_text() == f"{tmp_path}/my code:/site\n"

@@ -35,7 +35,7 @@ def script(cluster: Cluster, stage: str = "aft", **shape: int) -> str:
         work=Work("gpu_train", stage, "tiny"),
         function=run_step,
         given=("/shared/runs",),
-        each=("train/0", "train/1"),
+        each=(("train/0",), ("train/1",)),
         **shape,
     )
     return SlurmLauncher(cluster).render(Path("/shared/runs/jobs"), request)

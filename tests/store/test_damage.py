@@ -191,7 +191,7 @@ class Here:
 
     def submit(self, folder: Path, request: ArrayRequest) -> list[JobRef]:
         with contextlib.suppress(UpstreamMissingError):
-            run_step(*request.given, *request.each)
+            run_step(*request.given, *request.each[0])
         self._after()
         return [local_job()]
 

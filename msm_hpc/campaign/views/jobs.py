@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,8 +12,10 @@ from msm_hpc.launch.job import JobRef
 from msm_hpc.launch.job_state import JobState
 from msm_hpc.launch.launcher import ends
 from msm_hpc.store.journal import Journal
-from msm_hpc.store.leases import leases, states_of
+from msm_hpc.store.leases import has_begun, has_ended, leases, states_of
 from msm_hpc.store.store import Store
+
+BEHIND = JobState("pending", "behind others in its job")
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,15 @@ class Holders:
         leases: the job that makes each step or is queued to, dead or alive, by the step's identity.
         states: how those stand that are queued or running; unknown for all of them where nobody can be asked.
         ends: the last state of the others, where the cluster keeps it: they left no record of their own.
+        over: the steps, by identity, whose job lives for others that it makes, and has ended its try at them.
+        behind: those whose job is still at one that comes before them.
     """
 
     leases: Mapping[str, JobRef]
     states: Mapping[JobRef, JobState]
     ends: Mapping[JobRef, str] = field(default_factory=dict)
+    over: frozenset[str] = frozenset()
+    behind: frozenset[str] = frozenset()
 
     def lease(self, step: Step) -> JobRef | None:
         """The job of the step's lease, dead or alive."""
@@ -36,7 +43,9 @@ class Holders:
     def alive(self, step: Step) -> JobState | None:
         """How the job stands that has the step queued or running, if one has."""
         lease = self.lease(step)
-        return self.states.get(lease) if lease else None
+        if lease is None or step.identity in self.over:
+            return None
+        return BEHIND if step.identity in self.behind else self.states.get(lease)
 
     def in_words(self, step: Step) -> str | None:
         """What :meth:`alive` says, to be put behind the step's name."""
@@ -57,4 +66,17 @@ def holders(steps: Sequence[Step], store: Store) -> Holders:
         living = states_of(found.values(), Journal(store.root))
     except UserError as error:
         return Holders(found, dict.fromkeys(found.values(), JobState("unknown", str(error))))
-    return Holders(found, living, ends(job for job in found.values() if job not in living))
+    gone = ends(job for job in found.values() if job not in living)
+    held = [step for step in steps if found.get(step.identity) in living]
+    over = frozenset(step.identity for step in held if has_ended(step, found[step.identity], store))
+    return Holders(found, living, gone, over, _behind(held, found, living, store))
+
+
+def _behind(
+    held: Sequence[Step], found: Mapping[str, JobRef], living: Mapping[JobRef, JobState], store: Store
+) -> frozenset[str]:
+    """Of the steps in jobs that are running, those of several in one job that it has not begun."""
+    shared = Counter(found[step.identity].id for step in held)
+    running = [step for step in held if living[found[step.identity]].word == "running"]
+    several = [step for step in running if shared[found[step.identity].id] > 1]
+    return frozenset(step.identity for step in several if not has_begun(step, found[step.identity], store))

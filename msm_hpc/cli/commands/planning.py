@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.campaign.needs import trainings
+from msm_hpc.campaign.needs import Training, forecast_minutes, trainings
 from msm_hpc.campaign.preflight.disk import check_disk
 from msm_hpc.campaign.probing import probe as run_probe
 from msm_hpc.campaign.session import Session
@@ -37,16 +38,16 @@ def plan(
             return 0
     session = session.ready()
     session.say(counted(session.graph, session.store))
-    _print_needs(session)
+    found = trainings(session.graph, session.store, session.config.cluster, session.packed)
+    _print_needs(session, found)
     print_notes(session)
     if launcher_of(session.config.cluster).queues:
-        _print_arrays(session, show_scripts)
+        _print_arrays(session, forecast_minutes(found), show_scripts)
     return 0
 
 
-def _print_needs(session: Session) -> None:
+def _print_needs(session: Session, found: Sequence[Training]) -> None:
     """What each training needs, where the model's shape is known."""
-    found = trainings(session.graph, session.store, session.config.cluster, session.packed)
     if found:
         needs_table(found).print(session.console)
     try:
@@ -55,9 +56,9 @@ def _print_needs(session: Session) -> None:
         session.say(f"Note: {error}")
 
 
-def _print_arrays(session: Session, show_scripts: bool) -> None:
+def _print_arrays(session: Session, forecasts: Mapping[str, float], show_scripts: bool) -> None:
     cluster = session.config.cluster
-    submission = plan_submission(session.config.campaign.name, session.graph, session.store, cluster)
+    submission = plan_submission(session.config.campaign.name, session.graph, session.store, cluster, forecasts)
     array_table(submission).print(session.console)
     session.say(*left_alone(submission, session.store, cluster))
     if can_submit():

@@ -11,6 +11,7 @@ import typer
 
 from msm_hpc.campaign.auto_layout import settle
 from msm_hpc.campaign.local_run import run_local
+from msm_hpc.campaign.needs import forecast_minutes, trainings
 from msm_hpc.campaign.preflight.disk import check_disk
 from msm_hpc.campaign.rehearsal import CANNOT_SHOW, MOST_RANKS, layouts_in_words, rehearse_all
 from msm_hpc.campaign.runner import run_step
@@ -30,6 +31,7 @@ from msm_hpc.graph.steps import Step
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.launch.local import start_local
 from msm_hpc.launch.local_processes import hangup_interrupts
+from msm_hpc.store.snapshots import snapshot_of
 from msm_hpc.store.store import Store
 
 
@@ -119,10 +121,11 @@ def _print_failures(session: Session, steps: Sequence[Step]) -> None:
 
 def _submit(session: Session) -> int:
     config = session.config
+    forecasts = forecast_minutes(trainings(session.graph, session.store, config.cluster, session.packed))
 
     def plan() -> SubmissionPlan:
         session.remember()
-        return plan_submission(config.campaign.name, session.graph, session.store, config.cluster)
+        return plan_submission(config.campaign.name, session.graph, session.store, config.cluster, forecasts)
 
     submission, ids = submit(plan, session.store, config.cluster, session.say)
     session.say(*left_alone(submission, session.store, config.cluster))
@@ -131,6 +134,9 @@ def _submit(session: Session) -> int:
         session.console.print(f"Nothing to submit: {done} steps done, {running} running.")
         return 0
     array_table(submission, ids).print(session.console)
+    code = snapshot_of(session.store.root)
+    if code.changed:
+        session.say(f"Jobs run the code as it is now, which differs from its commit: {code.folder}/changes.diff")
     where = f"{config.campaign.name} root={config.root}"
     session.say(
         f"Submitted; nothing of ours stays running. `msm status {where}` shows where it stands, `msm report {where}` "

@@ -44,13 +44,14 @@ def array_table(plan: SubmissionPlan, ids: Sequence[str] | None = None) -> Listi
     if not steps and not plan.running:
         return Listing((), f"Nothing to submit: all {plan.done} steps are done.")
     title = f"{len(plan.arrays)} arrays of {steps} steps; {plan.done} steps done, {len(plan.running)} queued or running"
-    headings = ("array", *(["job"] if ids else []), "elements", "ranks", "nodes", "waits for")
-    table = Listing(headings, title, right=frozenset({"elements", "ranks", "nodes"}))
+    headings = ("array", *(["job"] if ids else []), "jobs", "steps", "ranks", "nodes", "waits for")
+    table = Listing(headings, title, right=frozenset({"jobs", "steps", "ranks", "nodes"}))
     for number, array in enumerate(plan.arrays):
         job = [ids[number]] if ids else []
         waits = [_wait(dependency, plan.arrays) for dependency in array.dependencies]
         shape = array.shape
-        table.add(array.name, *job, str(len(array.steps)), str(shape.ranks), str(shape.nodes), waits)
+        counts = (len(array.bundles), len(array.steps), shape.ranks, shape.nodes)
+        table.add(array.name, *job, *map(str, counts), waits)
     return table
 
 

@@ -1,0 +1,62 @@
+"""What a job needs that makes several steps: a log for each, and word from one step to those after it.
+
+The log of a step lies beside the job's own, which has what Slurm and the script say::
+
+    64_3_0_log.err      64_3.train-0123456789abcdef_0_log.err
+
+Word is left in marks, empty files among the logs that name this start of the job.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import submitit
+
+from msm_hpc.base.files import write_text
+from msm_hpc.launch.job import current_start
+
+SEVERAL = "MSM_SEVERAL_STEPS"
+"""The variable that the script of such a job sets."""
+MADE = "made"
+"""The mark that a step was made: the next one has less than the job's time."""
+STOPPED = "stopped"
+"""The mark that a step was stopped by a signal: the job is about to end."""
+_LOG = "MSM_LOG"
+
+
+def begin_log(step_id: str) -> None:
+    """In a job of several steps: from now on this process and those that it starts write into the log of this step."""
+    if SEVERAL not in os.environ:
+        return
+    job = submitit.JobEnvironment()
+    name = f"{job.job_id}.{step_id.replace('/', '-')}_{job.global_rank}_log"
+    for number, ending in ((1, "out"), (2, "err")):
+        with (job.paths.folder / f"{name}.{ending}").open("ab") as file:
+            os.dup2(file.fileno(), number)
+    os.environ[_LOG] = str(job.paths.folder / f"{name}.err")
+
+
+def current_log() -> str:
+    """The file that this process's standard error goes to, or an empty string outside of a job of ours."""
+    try:
+        return os.environ.get(_LOG) or str(submitit.JobEnvironment().paths.stderr)
+    except RuntimeError:
+        return ""
+
+
+def mark(word: str) -> None:
+    """In a job of several steps: leave the mark ``word`` for those that this start of the job makes after this one."""
+    if SEVERAL in os.environ:
+        write_text(_mark(word), "", durable=False)
+
+
+def marked(word: str) -> bool:
+    """Whether a step that this start of the job made before left the mark ``word``."""
+    return SEVERAL in os.environ and _mark(word).exists()
+
+
+def _mark(word: str) -> Path:
+    folder: Path = submitit.JobEnvironment().paths.folder
+    return folder / f".{word}.{current_start()}"
