@@ -244,7 +244,8 @@ def outside_of_any_job() -> Iterator[None]:
 
 def _unknown(answer: subprocess.CompletedProcess[str]) -> UserError:
     said = answer.stderr.strip().splitlines() or ["no reason given"]
-    return UserError(f"{answer.args[0]} failed: {said[-1]}; is the Slurm controller up?")
+    reason = re.sub(r"^\w+: (error|fatal): ", "", said[-1])
+    return UserError(f"{answer.args[0]} failed: {reason}; is the Slurm controller up?")
 
 
 def _ask(*command: str) -> subprocess.CompletedProcess[str]:

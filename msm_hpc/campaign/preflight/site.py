@@ -14,6 +14,7 @@ from typing import get_args
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.cluster import Cluster, Gpu, Resources
+from msm_hpc.graph.bundles import plan_bundles
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.launch.slurm_site import Account, Nodes, Partition, Qos, Site
@@ -59,11 +60,11 @@ def site_notes(needed: Sequence[Step], cluster: Cluster, site: Site) -> Iterator
                 yield f"partition {partition.name} is down: jobs wait there until it is up"
         limits |= {f"{most} (MaxSubmitJobs of {name})": most for name, most in asked.submitted.items()}
     name = min(limits, key=limits.__getitem__)
-    if len(needed) > limits[name]:
-        yield (
-            f"{len(needed)} steps are to be queued, and Slurm takes {name} jobs at a time: run it again for those that "
-            "it did not take"
-        )
+    if len(needed) <= limits[name]:
+        return
+    jobs = len(plan_bundles(needed, lambda step: None, 0))  # fewer, where trainings share one
+    if jobs > limits[name]:
+        yield f"up to {jobs} jobs are to be queued, and Slurm takes {name} at a time: run it again for the rest"
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ class _Asked:
                 ranks = self.step.ranks_per_node
                 yield (
                     f"{self.setting(each.key)}: {self.step.stage} has {ranks} rank(s) on a node, and those of "
-                    f"partition {where} have at most {most:g} {each.unit}: {each.lower(int(most), ranks)}"
+                    f"partition {where} have at most {most:.4g} {each.unit}: {each.lower(int(most), ranks)}"
                 )
         fitting = sum(n.count for n in nodes if all(each.has(n) >= each.count for each in asked))
         if not lacking and fitting < self.step.nodes:
@@ -201,7 +202,9 @@ class _OnANode:
     def lower(self, most: int, ranks: int) -> str:
         """The fix where a node has only ``most``."""
         fits = most if self.key == "gpus_per_node" else most // ranks
-        return f"set it to {fits}" if fits else "use another partition, or fewer ranks on a node"
+        if fits:
+            return f"set it to {fits}"
+        return "use another partition" + (", or fewer ranks on a node" if most and ranks > 1 else "")
 
 
 def _known(name: str) -> str | None:

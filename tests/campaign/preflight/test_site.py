@@ -10,6 +10,7 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.preflight.site import look_at_site, site_notes, site_problems
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.graph.build import Graph
+from msm_hpc.graph.bundles import plan_bundles
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch import slurm_commands
 from msm_hpc.launch.slurm_site import Limits, Site, parse_accounts, parse_partitions, parse_qos
@@ -65,7 +66,7 @@ def test_a_profile_that_fits_is_not_objected_to(graph: Build) -> None:
         (
             ["cluster.resources.of_stage.aft.memory_gb=300"],
             "of_stage.aft.memory_gb=300: aft has 8 rank(s) on a node, and those of partition h100 have at most "
-            "2003.87 GiB of memory: set it to 250",
+            "2004 GiB of memory: set it to 250",
         ),
         (
             [f"{GPU_TRAIN}.partition=mixed", "cluster.gpu=null", "cluster.resources.gpu_train.time_minutes=30"],
@@ -116,7 +117,8 @@ def test_notes_on_what_only_delays(graph: Build) -> None:
     steps, cluster = composed(graph, "cluster.resources.gpu_eval={partition: mixed, time_minutes: 20}")
     down, limit = site_notes(steps, cluster, ACCOUNTING)
     assert down == "partition mixed is down: jobs wait there until it is up"
-    assert f"{len(steps)} steps are to be queued, and Slurm takes 7 (MaxSubmitJobs of account safety) jobs" in limit
+    jobs = len(plan_bundles(steps, lambda step: None, 0))
+    assert f"up to {jobs} jobs are to be queued, and Slurm takes 7 (MaxSubmitJobs of account safety) at a" in limit
 
 
 def test_slurm_that_does_not_answer_is_one_note(
