@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import cached_property
 
 from pydantic import TypeAdapter, ValidationError
@@ -79,6 +80,9 @@ class Session:
         known = campaigns(root)
         if len(known) == 1:
             return read_campaign(root, known[0])
+        for key in (override.partition("=")[0] for override in self.overrides):
+            if get_close_matches(key, ["campaign"]):
+                raise UserError(f"unknown key {key!r}; did you mean 'campaign'?")
         those = f"name one of {', '.join(known)}, or compose" if known else "compose"
         raise UserError(f"which campaign? {those} one with campaign=NAME; there are {', '.join(choices('campaign'))}")
 

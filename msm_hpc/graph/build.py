@@ -15,12 +15,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 from typing import Literal, Protocol
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.base.text import few
 from msm_hpc.config.arms import Chain, Link
 from msm_hpc.config.campaign import Config, Spec
 from msm_hpc.config.sources import Corpus
@@ -103,7 +105,14 @@ class Graph:
             return found[0]
         if found:
             raise UserError(f"{name!r} is the start of {len(found)} steps: {', '.join(step.id for step in found)}")
-        raise UserError(f"no step {name!r} in this campaign; `msm plan --steps` lists the names and ids")
+        near = few(self._near(name))
+        hint = f"; there are {near}" if near else ""
+        raise UserError(f"no step {name!r} in this campaign{hint}; `msm plan --steps` lists the names and ids")
+
+    def _near(self, name: str) -> list[str]:
+        """The names of steps that begin with what was asked for, or else are most like it."""
+        names = [step.name for step in self.steps]
+        return [each for each in names if each.startswith(name)] or get_close_matches(name, names)
 
 
 def build_graph(configs: Sequence[Config], outside: Outside) -> Graph:

@@ -70,3 +70,5 @@ def test_what_was_never_run_is_not_known_by_name(tmp_path: Path) -> None:
         UserError, match=r"which campaign\? compose one with campaign=NAME; there are demo, demo_ladder, own"
     ):
         _ = session(f"root={tmp_path}").configs
+    with pytest.raises(UserError, match=r"unknown key 'campain'; did you mean 'campaign'\?"):
+        _ = session(f"root={tmp_path}", "campain=demo").configs

@@ -18,6 +18,7 @@ import pytest
 
 from msm_hpc.base.errors import StoppedBySignalError
 from msm_hpc.cli.main import main
+from tests.campaign.own_corpora import own_corpora
 
 
 def test_the_frozen_list_of_commands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -218,6 +219,17 @@ def test_the_demos_recipe_on_a_real_model_is_noted(tmp_path: Path, capsys: pytes
     assert "Note: campaign=demo has a recipe for its toy model" in said and "the model is smollm2_135m" in said
     assert main(["plan", "campaign=demo", f"root={tmp_path}"]) == 0
     assert "Note: campaign=demo" not in capsys.readouterr().out
+
+
+def test_toy_corpora_beside_the_users_own_are_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = own_corpora(tmp_path)
+    few = ["sources.documents.rows=20", "sources.chats.ladder=[20]", "sources.instruction.rows=20"]
+    assert main(["plan", "campaign=demo", *own, *few, f"root={tmp_path}/runs"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Note: beside your own corpora the toy generator makes pretraining, replay; name files of yours" in said
+    assert "sources.pretraining.file=FILE.jsonl" in said
+    assert main(["plan", "campaign=demo", f"root={tmp_path}/runs"]) == 0
+    assert "beside your own" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,10 @@ def test_find_knows_names_ids_and_their_beginnings(graph: GraphOf) -> None:
         made.find("aft/nonsense")
     with pytest.raises(UserError, match="start of 78 steps"):
         made.find("train/")
+    with pytest.raises(UserError, match="there are aft/base/seed0, aft/base/seed1, aft/base/seed2 and 3 more;"):
+        made.find("aft/base")
+    with pytest.raises(UserError, match="there are aft/base/seed0,"):
+        made.find("aft/bose/seed0")
 
 
 def test_without_gpus_fp8_is_emulated_which_is_another_result_and_said_in_the_report(graph: GraphOf) -> None:

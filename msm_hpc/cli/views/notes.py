@@ -5,13 +5,26 @@ from __future__ import annotations
 from msm_hpc.campaign.session import Session
 from msm_hpc.campaign.starting_model import recipe_note, what_is_missing
 from msm_hpc.campaign.views.status import nothing_here
+from msm_hpc.config.campaign import Config
 
 
 def print_notes(session: Session) -> None:
-    """A recipe that is for a toy model, and weights that are still to be downloaded."""
+    """A recipe for a toy model, toy corpora beside the user's own, and weights that are still to be downloaded."""
     for config in session.configs:
-        notes = (recipe_note(config), what_is_missing(config.model))
+        notes = (recipe_note(config), _mixed(config), what_is_missing(config.model))
         session.say(*(f"Note: {note}" for note in notes if note))
+
+
+def _mixed(config: Config) -> str | None:
+    """Which sources the toy generator makes, where the user gives others."""
+    given = {name: any(map(config.own_file, config.corpora(name))) for name in sorted(config.sources_used)}
+    toy = [name for name, own in given.items() if not own]
+    if not toy or len(toy) == len(given):
+        return None
+    return (
+        f"beside your own corpora the toy generator makes {', '.join(toy)}; name files of yours (such as "
+        f"sources.{toy[0]}.file=FILE.jsonl), or leave that out of the arms"
+    )
 
 
 def print_nothing_here(session: Session) -> None:
