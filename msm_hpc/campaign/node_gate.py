@@ -10,6 +10,7 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.launch.job import current_job
 from msm_hpc.launch.launcher import launcher_of_job
 from msm_hpc.launch.ranks import current_ranks
+from msm_hpc.store.shared import share
 
 MOST_REQUEUES = 3
 """How often unfit nodes put a job back into the queue: where all are slow, it is not the nodes."""
@@ -22,7 +23,11 @@ def check_nodes(root: str) -> None:
     Raises:
         UserError: a node is unfit; the job has been put back into the queue, unless that came too often.
     """
-    from msm_hpc.launch.node_health import measure, record  # here, since `msm run` names this function without torch
+    from msm_hpc.launch.node_health import (
+        FILE,
+        measure,
+        record,
+    )  # here, since `msm run` names this function without torch
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     ranks = current_ranks()
@@ -30,6 +35,7 @@ def check_nodes(root: str) -> None:
     if ranks.rank:
         return
     reasons = record(Path(root), measured)
+    share(Path(root, FILE), Path(root))
     for node in measured:
         log.info("%s: %s", node.host, reasons.get(node.host, f"fit, {node.matmul:.3g} TFLOP/s a rank"))
     if not reasons:
