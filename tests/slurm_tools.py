@@ -7,12 +7,16 @@ that must appear, and believes none but these.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 _UNFINISHED = {"PENDING", "RUNNING", "COMPLETING", "REQUEUED", "RESIZING", "SUSPENDED"}
 
@@ -50,6 +54,16 @@ class Slurm:
         rows = [line.split("|") for line in _output([*command, f"--jobs={','.join(job_ids)}"]).splitlines()]
         return {job: state.split()[0] for job, name, state in rows if name != "allocation"}
 
+    def times(self, job_ids: Collection[str]) -> dict[str, tuple[int, int]]:
+        """Return when each job and array element that has ended began and ended, in seconds since the epoch."""
+        command = ["sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,Start,End"]
+        environment = {**os.environ, "SLURM_TIME_FORMAT": "%s"}
+        answer = subprocess.run(
+            [*command, f"--jobs={','.join(job_ids)}"], check=True, text=True, stdout=subprocess.PIPE, env=environment
+        ).stdout
+        rows = (line.split("|") for line in answer.splitlines())
+        return {job: (int(start), int(end)) for job, start, end in rows}
+
     def wait(self, job_ids: Collection[str], timeout: float = 120) -> dict[str, str]:
         """Wait until each of the jobs or array elements has ended and return their states.
 
@@ -66,6 +80,31 @@ class Slurm:
                 queue = _output(["squeue", "--noheader", "--format=%i %T %r"])
                 raise TimeoutError(f"after {timeout} s sacct says {states}, squeue says:\n{queue}")
             time.sleep(0.3)
+
+
+def processes(**variables: str) -> list[psutil.Process]:
+    """Those of this cluster with such variables; other clusters here have jobs and nodes of the same names."""
+    variables["SLURM_CONF"] = os.environ["SLURM_CONF"]
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if variables.items() <= process.environ().items():
+                found.append(process)
+    return found
+
+
+@contextlib.contextmanager
+def lost(node: str, ranks: Sequence[psutil.Process] = ()) -> Iterator[None]:
+    """The node's daemon stands still while this is open, and Slurm takes it to be down; so do ``ranks``, at first."""
+    (daemon,) = (each for each in processes() if each.cmdline() == ["slurmd", "-D", "-N", node])
+    for process in (daemon, *ranks):
+        process.send_signal(signal.SIGSTOP)
+    try:
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=lost"], check=True)
+        yield
+    finally:
+        daemon.send_signal(signal.SIGCONT)
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"])  # refused where it has come back
 
 
 def _output(command: list[str], stdin: str = "") -> str:

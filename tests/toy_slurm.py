@@ -33,7 +33,7 @@ case "$*" in
 esac
 """
 SCANCEL = r"""
-for job; do sed -i "/^$job /d" queue; done
+for job; do sed -i "/^$job[_ ]/d" queue; done
 """
 
 

@@ -1,4 +1,4 @@
-"""Exceptions that mean something between packages: what a user can fix, and two ways for a job to end early."""
+"""Exceptions that mean something between packages: what a user can fix, and ways for a job to end early."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ class UserError(ValueError):
 
     The command line prints the message alone, without a traceback, and exits with code 2.
     """
+
+
+class DivergedError(UserError):
+    """A training whose loss, gradient or weights are not finite numbers any more."""
 
 
 class StoppedBySignalError(Exception):
@@ -25,8 +29,9 @@ class StoppedBySignalError(Exception):
 
 
 class RankLostError(Exception):
-    """Another rank of the job, ``rank``, failed, died or stands still; the message says which and how."""
+    """Another rank of the job, ``rank`` on ``host``, failed, died or stands still; the message says how."""
 
-    def __init__(self, message: str, rank: int) -> None:
+    def __init__(self, message: str, rank: int, host: str = "") -> None:
         super().__init__(message)
         self.rank = rank
+        self.host = host

@@ -20,11 +20,14 @@ from msm_hpc.base.code import code_commit
 from msm_hpc.base.errors import RankLostError, UserError
 from msm_hpc.base.stopping import StopRequest
 from msm_hpc.base.watched import touching
-from msm_hpc.campaign.endings import ended, runs_again
+from msm_hpc.campaign.endings import ended, finding_of, given_up, pause_before, runs_again
+from msm_hpc.campaign.lost_nodes import refuse_where_nodes_are_lost, report
 from msm_hpc.graph.kinds import Kind
+from msm_hpc.launch.allocation import current_allocation
 from msm_hpc.launch.job import JobRef, current_job, current_start, is_elsewhere, same_job
 from msm_hpc.launch.job_state import RUNNING, JobState
 from msm_hpc.launch.launcher import launcher_of_job
+from msm_hpc.launch.ranks import current_ranks
 from msm_hpc.launch.several import MADE, current_log, marked
 from msm_hpc.store.attempts import AttemptFolder
 from msm_hpc.store.folder import LeaseHeldError, StepFolder
@@ -61,6 +64,7 @@ def take(folder: StepFolder, ranks: int, inputs: Mapping[str, Version]) -> Attem
         start=now(),
         job_start=current_start(),
         inputs=inputs,
+        allocation=current_allocation(),
     )
     own = folder.attempt(newest.number + 1 if newest else 1)
     if not own.take(attempt):
@@ -76,6 +80,7 @@ def prepare(folder: StepFolder, own: AttemptFolder, kind: Kind) -> None:
     about earlier attempts now, what they saved stays until the step is done.
     """
     earlier = [attempt for attempt in folder.attempt_folders() if attempt.number < own.number]
+    refuse_where_nodes_are_lost(folder.root, earlier)
     if kind.resumable:
         own.unready.mkdir()
         saved = [attempt for attempt in earlier if attempt.out.is_dir()]
@@ -118,14 +123,18 @@ def recorded(folder: StepFolder, own: AttemptFolder, resumable: bool) -> Iterato
     before = [attempt.read() for attempt in folder.attempt_folders() if attempt.number < own.number]
 
     def end(error: BaseException | None) -> None:
-        record = ended(own.read(), error, before)
+        found = finding_of(error)
+        record = ended(own.read(), error, found)
+        again = runs_again(record, before, resumable, late=marked(MADE))
+        record = record if again else given_up(record, before)
         try:
             own.write(record)
+            report(folder.root, found.nodes, found.evidence)
         except OSError as reason:  # a full disk: the lease is to be dropped all the same
             log.error("the end of this attempt (%s: %s) could not be written: %s", record.cause, record.message, reason)
         if not folder.holds(own):  # the lease, and the job of this id, are those of a newer attempt
             return
-        if runs_again(record, before, resumable, late=marked(MADE)) and launcher_of_job(record.job).requeue(record.job):
+        if again and launcher_of_job(record.job).requeue(record.job, pause_before(record, before), found.nodes):
             return
         holder = folder.lease()
         if holder is not None and same_job(holder, record.job):
@@ -146,13 +155,15 @@ def _showing_life(folder: StepFolder) -> AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
-def witness(own: AttemptFolder) -> Iterator[None]:
+def witness(folder: StepFolder, own: AttemptFolder) -> Iterator[None]:
     """What another rank does for the attempt: it writes how it ended if rank 0 was lost."""
 
     def end(error: BaseException | None) -> None:
         record = own.read()
         if isinstance(error, RankLostError) and error.rank == 0 and record.end is None:
-            own.write(ended(record, error))
+            found = finding_of(error)
+            own.write(ended(record, error, found))
+            report(folder.root, found.nodes, found.evidence)
 
     with _ending(end):
         yield
@@ -193,6 +204,8 @@ def _ending(end: Callable[[BaseException | None], None]) -> Iterator[None]:
         with on_abort(end):
             yield
     except BaseException as error:  # broad: however the attempt ends, Ctrl-C too, its end is recorded; raised again
+        rank, host = current_ranks().rank, socket.gethostname()
+        log.error("rank %d on %s ends with %s: %s", rank, host, type(error).__name__, error)  # which has the time
         end(error)
         raise
     end(None)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.measured import FinishedTrainings, finished_trainings
 from msm_hpc.campaign.starting_model import starting_model, stored_weight_size
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.config.stages import ExportConfig, ModelConfig
@@ -18,7 +19,7 @@ from msm_hpc.graph.steps import Step, start_of
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.planner.capacity import capacity
-from msm_hpc.planner.forecast import Forecast, forecast
+from msm_hpc.planner.forecast import Forecast, Measured, forecast
 from msm_hpc.planner.memory import Memory, worst_stage
 from msm_hpc.planner.probe import folder_of, read_table
 from msm_hpc.store.store import Store
@@ -45,7 +46,7 @@ class Training:
     """Training steps of one kind and one config but for the seed, and of as many rows.
 
     ``rows`` is None where neither tokens nor bytes are known until they are packed; ``forecast`` is None where the GPU
-    is not known. ``minutes`` is the time limit of a job, None where there is none.
+    is not known and none like them was measured. ``minutes`` is the time limit of a job, None where there is none.
     """
 
     steps: tuple[Step, ...]
@@ -109,14 +110,17 @@ def trainings(
     graph: Graph, store: Store, cluster: Cluster, packed: Mapping[tuple[str, PackConfig], int]
 ) -> tuple[Training, ...]:
     """The training steps of ``graph`` on models of known shape, those alike together; ``packed`` is preflight's."""
-    models = shapes(graph)
+    models, done = shapes(graph), cache(store.done)
     groups: dict[tuple[str, str, TrainConfig, Rows | None], list[Step]] = {}
     for step in graph.steps:
         if (model := model_of(step)) in models and step.kind == "train":
-            key = (model, step.stage, replace(step.config, seed=0), _rows(step, store, packed))
+            key = (model, step.stage, replace(step.config, seed=0), _rows(step, store, done, packed))
             groups.setdefault(key, []).append(step)
+    finished = finished_trainings(store, cluster)
     in_order = sorted(groups.items(), key=lambda group: graph.stages.index(group[0][1]))
-    return tuple(_training(tuple(steps), key[3], models[key[0]], cluster, store.root) for key, steps in in_order)
+    return tuple(
+        _training(tuple(steps), key[3], models[key[0]], cluster, store.root, finished) for key, steps in in_order
+    )
 
 
 def forecast_minutes(found: Sequence[Training]) -> dict[str, float]:
@@ -143,25 +147,45 @@ def weight_size(step: Step) -> int:
     return 4 if step.config.precision == "fp32" else 2
 
 
-def _training(steps: tuple[Step, ...], rows: Rows | None, model: Transformer, cluster: Cluster, root: Path) -> Training:
+def _training(
+    steps: tuple[Step, ...],
+    rows: Rows | None,
+    model: Transformer,
+    cluster: Cluster,
+    root: Path,
+    finished: FinishedTrainings,
+) -> Training:
     config: TrainConfig = steps[0].config
     memory = worst_stage(config, model, cluster.trains_on_gpus)
-    table = read_table(folder_of(root, config, model, cluster))
-    measured = table.get((config.layout, config.micro_batch_size))
-    time = forecast(config, model, cluster.gpu, measured) if cluster.gpu and cluster.trains_on_gpus else None
+    gpu, measured = cluster.gpu if cluster.trains_on_gpus else None, _measured(steps[0], model, cluster, root, finished)
+    time = forecast(config, model, gpu, measured) if gpu or measured else None
     work = steps[0].work
     minutes = cluster.resources.of(work).time_minutes if launcher_of(cluster).queues else None
     return Training(steps, rows, memory, capacity(cluster, config.layout.world_size, work).memory, time, minutes)
 
 
-def _rows(step: Step, store: Store, packed: Mapping[tuple[str, PackConfig], int]) -> Rows | None:
+def _measured(
+    step: Step, model: Transformer, cluster: Cluster, root: Path, finished: FinishedTrainings
+) -> Measured | None:
+    """What an optimizer step took: in finished trainings, or else in a probe."""
+    own = finished.of(step)
+    if own is not None:
+        return Measured(own, "own trainings")
+    config: TrainConfig = step.config
+    probed = read_table(folder_of(root, config, model, cluster)).get((config.layout, config.micro_batch_size))
+    return None if probed is None else Measured(probed, "probe")
+
+
+def _rows(
+    step: Step, store: Store, done: Callable[[Step], bool], packed: Mapping[tuple[str, PackConfig], int]
+) -> Rows | None:
     """Packed rows of a training step: of its plan, its shards, preflight's forecast, or its token budgets."""
     plan = step.inputs["plan"]
     assert isinstance(plan, Step)
-    if store.done(plan):
+    if done(plan):
         return Rows(len(Plan(store.of(plan).out)), exact=True)
     of_any_seed = replace(plan.config, seed=0)
-    if all(map(store.done, plan.parents)):
+    if all(map(done, plan.parents)):
         shards = plan.inputs["shards"]
         assert isinstance(shards, Mapping)
         folders = {name: store.of(each).out for name, each in shards.items() if isinstance(each, Step)}

@@ -10,6 +10,7 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.launch.job import current_job
 from msm_hpc.launch.launcher import launcher_of_job
 from msm_hpc.launch.ranks import current_ranks
+from msm_hpc.store.bad_nodes import report_bad_node
 from msm_hpc.store.shared import share
 
 MOST_REQUEUES = 3
@@ -41,17 +42,12 @@ def check_nodes(root: str) -> None:
     if not reasons:
         return
     for host, reason in reasons.items():
-        report_unfit_node(Path(root), host, reason)
+        report_bad_node(Path(root), host, reason)
     said = "; ".join(f"{host}: {reason}" for host, reason in reasons.items())
     if int(os.environ.get("SLURM_RESTART_COUNT", "0")) >= MOST_REQUEUES:
         raise UserError(
             f"unfit nodes came {MOST_REQUEUES} times: {said}; set cluster.health_check=false to train on them"
         )
     job = current_job()
-    launcher_of_job(job).requeue(job)
+    launcher_of_job(job).requeue(job, avoid=tuple(reasons))
     raise UserError(f"this job runs again on other nodes, since these are unfit: {said}")
-
-
-def report_unfit_node(root: Path, host: str, reason: str) -> None:
-    """Let the jobs of this root folder avoid a node from now on."""
-    log.warning("%s is unfit: %s (%s)", host, reason, root)

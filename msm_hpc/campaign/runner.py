@@ -5,9 +5,9 @@ that has imported what most of them need. So a step that runs out of memory, or 
 Rank 0 alone takes the attempt, checks the inputs, records and publishes; the other ranks only run the stage, and say
 how the attempt ended if rank 0 was lost.
 
-A stage that a signal stopped has saved its work. Before the time limit and at preemption the job is then put back into
-Slurm's queue, unless it got no further twice; on this machine the next ``msm run`` resumes it. A stage that can resume
-may be stopped at any time: a signal that comes while the job starts is noted, too.
+A stage that a signal stopped has saved its work. Before the time limit, at preemption and where a node is lost the job
+is then put back into Slurm's queue, unless it gets no further; on this machine the next ``msm run`` resumes it. A stage
+that can resume may be stopped at any time: a signal that comes while the job starts is noted, too.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from signal import SIGINT, SIGTERM, SIGUSR2
 
 from msm_hpc.base.errors import StoppedBySignalError, UserError
 from msm_hpc.base.files import CANNOT_WRITE
-from msm_hpc.base.progress import FILE as PROGRESS_FILE
 from msm_hpc.base.stopping import StopRequest, current_request, noticed
 from msm_hpc.campaign.holding import follow, prepare, recorded, take, witness
 from msm_hpc.campaign.step_inputs import StepInputs, find_inputs
 from msm_hpc.graph.kinds import KINDS
+from msm_hpc.launch.causes import OF_THE_WORK
 from msm_hpc.launch.job import current_job, same_job
 from msm_hpc.launch.local_processes import ends_the_job, stop_when_orphaned
+from msm_hpc.launch.logs import STARTS_IN
 from msm_hpc.launch.ranks import current_ranks
 from msm_hpc.launch.several import MADE, STOPPED, begin_log, mark, marked
 from msm_hpc.store.folder import StepFolder
@@ -66,7 +67,7 @@ def _would_fail_again(folder: StepFolder) -> bool:
     """Whether this job, which was requeued for another of its steps, made this one fail before."""
     newest = folder.newest()
     last = newest.read() if newest else None
-    return last is not None and last.cause in ("user", "code") and same_job(last.job, current_job())
+    return last is not None and last.cause in OF_THE_WORK and same_job(last.job, current_job())
 
 
 def _in_a_process(root: str, step_id: str) -> bool:
@@ -141,7 +142,7 @@ def _make(store: Store, folder: StepFolder, record: Record, ranks: int, request:
         if lacking := [name for name in kind.result if not (own.out / name).exists()]:
             raise UserError(f"{own.out} lacks {', '.join(lacking)}, so it is no result: delete it, and `msm run` again")
         inputs.refuse_changed(store)
-        (own.out / PROGRESS_FILE).unlink(missing_ok=True)
+        own.keep_progress()
         folder.publish(own)
         mark(MADE)
 
@@ -152,7 +153,7 @@ def _help(store: Store, folder: StepFolder, record: Record, request: StopRequest
     if own is None:
         log.info("%s is done already", record.id)
         return
-    with witness(own):
+    with witness(folder, own):
         inputs = find_inputs(store, record, verify=False)
         inputs.refuse_missing()
         _run_stage(inputs, own.out)
@@ -163,7 +164,7 @@ def _run_stage(inputs: StepInputs, out: Path) -> None:
     kind = KINDS[record.kind]
     os.environ.setdefault("WANDB_NAME", record.name)
     stage = kind.load_gather() if record.shares else kind.load()
-    log.info("%s starts in %s", record.name, out)
+    log.info("%s %s %s", record.name, STARTS_IN, out)
     stage(record.typed_config(), inputs.typed(), out)
 
 

@@ -6,6 +6,7 @@ the campaign last ran. Whoever is about to run something takes :meth:`Session.re
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -134,11 +135,18 @@ class Session:
             overrides=with_absolute_paths((*(self.record.overrides if self.record else ()), *self.overrides)),
             configs=tuple(CONFIG.dump_python(config, mode="json") for config in self.configs),
             config_dir=str(own) if own else self.record.config_dir if self.record else None,
+            steps=tuple(sorted(self.graph.ids)),
             files=self.external.files,
             commit=code_commit(),
             at=now(),
         )
         write_campaign(self.store.root, record)
+
+    def printing_on(self, console: Console) -> Session:
+        """This session, with all that it has found so far, for another console."""
+        other = copy.copy(self)
+        object.__setattr__(other, "console", console)
+        return other
 
     def say(self, *lines: str) -> None:
         """Print lines without markup and colours, on a terminal broken between words."""

@@ -26,6 +26,7 @@ from msm_hpc.launch.launcher import launcher_of, launcher_of_job, living
 from msm_hpc.launch.refusals import AT_A_LIMIT
 from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.launch.slurm import SlurmLauncher
+from msm_hpc.store.bad_nodes import bad_nodes
 from msm_hpc.store.journal import Journal, Submission, new_token
 from msm_hpc.store.leases import has_ended, jobs_of, states_of
 from msm_hpc.store.lock import submission_lock
@@ -81,7 +82,7 @@ def plan_submission(
     needed = graph.needed(store.done)
     journal = Journal(store.root)
     launcher = SlurmLauncher(cluster)
-    submissions = _answered(journal.read(), launcher)
+    submissions = answered(journal.read(), launcher)
     _refuse_unknown(needed, submissions, journal)
     jobs = jobs_of(needed, store, submissions)
     asked = {job for each in jobs.values() for job in each} | {j for s in submissions for j in s.jobs.values()}
@@ -106,7 +107,7 @@ def plan_submission(
     return SubmissionPlan(campaign, arrays, done, running, outdated, unseen, tuple(waiting.values()), known, forecasts)
 
 
-def _answered(submissions: Sequence[Submission], launcher: SlurmLauncher) -> list[Submission]:
+def answered(submissions: Sequence[Submission], launcher: SlurmLauncher) -> list[Submission]:
     """With the ids of those that were submitted by a run that was killed before it could note them.
 
     A token that squeue does not show was never submitted, or its jobs have ended: what they did shows in the steps.
@@ -226,7 +227,7 @@ def submit(
         ids: list[str] = []
         for array in found.arrays:
             lock.check()
-            intent = _intent(array, found, launcher)
+            intent = _intent(array, found, launcher, code)
             journal.add(intent)
             request = _request(array, ids, found, store, cluster, code, intent.token)
             try:
@@ -258,13 +259,15 @@ def _withdrawn(outdated: Mapping[str, JobRef], launcher: SlurmLauncher) -> dict[
     return {identity: job for identity, job in outdated.items() if job in left}
 
 
-def _intent(array: Array, plan: SubmissionPlan, launcher: SlurmLauncher) -> Submission:
+def _intent(array: Array, plan: SubmissionPlan, launcher: SlurmLauncher, code: Snapshot | None) -> Submission:
     return Submission(
         token=new_token(),
         name=f"msm-{plan.campaign}-{array.name}",
         elements=tuple(bundle.ids for bundle in array.bundles),
         user=user_name(),
         cluster=launcher.name,
+        campaign=plan.campaign,
+        code=code.folder.name if code else "",
         at=time.time(),
     )
 
@@ -306,6 +309,7 @@ def _request(
         token=token,
         code=code.folder if code else None,
         minutes=_minutes(array, plan, cluster),
+        avoid=tuple(node.name for node in bad_nodes(store.root)),
         gate=check_nodes if cluster.health_check and first.work.of == "gpu_train" else None,
     )
 

@@ -13,6 +13,7 @@ from typer.core import TyperCommand
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.session import Session
+from msm_hpc.cli.completion import complete
 from msm_hpc.cli.terminal import terminal
 from msm_hpc.config.compose import OWN_FOLDER, choices, root_of
 from msm_hpc.store.campaigns import campaigns
@@ -20,12 +21,21 @@ from msm_hpc.store.campaigns import campaigns
 EXPLAINED = {
     "STEP": "a step's name or id, as `msm plan --steps` lists them",
     "[STEP]": "a step's name or id; without it, every step that is not done",
+    "CELL": """arm, spec, size and seed of a cell in `msm report`, such as
+  msm+aft/america/75/seed0; or a step's name or id""",
     "STAGE": "a stage of training, such as pretrain, midtrain or aft",
+    "[root=FOLDER]": "where the campaigns are; runs/ if it is left out",
     "[NAME]": "a campaign run below root=; needed to ask only among several",
     "[KEY=VALUE]...": """Hydra's overrides; configs/ has the choices:
   campaign=demo cluster=slurm model=tiny   one of each group
   sources.chats.ladder=[1250,2500,5000]    any field
   root=/shared/runs                        where all lies""",
+}
+
+NAMES = {
+    "step": "as `msm plan --steps` lists them",
+    "stage": "such as midtrain",
+    "cell": "such as msm/america/seed0: its arm, spec, size and seed, as far as there are any",
 }
 
 EXAMPLES = {
@@ -38,31 +48,68 @@ EXAMPLES = {
         ("msm plan campaign=demo cluster=slurm", "memory, time, job arrays"),
         ("msm plan --steps demo | grep aft/", "names and ids of steps"),
         ("msm plan --scripts campaign=demo cluster=slurm", "the sbatch scripts too"),
+        ("msm plan --mermaid campaign=demo > graph.mmd", "the graph, to be drawn"),
     ),
     "rehearse": (("msm rehearse campaign=demo model=qwen3_32b", "all its steps, here"),),
     "probe": (("msm probe midtrain demo", "for layout=auto and forecasts"),),
     "status": (
         ("msm status", "of the only campaign below runs/"),
         ("msm status demo root=/shared/runs", "by its name"),
+        ("msm status --watch --every 30", "again and again, until all is done"),
         ("msm status campaign=demo stages.aft.epochs=2", "as it would be with a change"),
+    ),
+    "cancel": (
+        ("msm cancel demo", "show what would be cancelled, and ask"),
+        ("msm cancel demo root=/shared/runs --yes", "without asking"),
     ),
     "logs": (
         ("msm logs aft/base/seed0", "a step by its name"),
         ("msm logs train/3ca2 demo root=/shared/runs", "or by the start of its id"),
+        ("msm logs -f aft/base/seed0", "as it is written, until the step ends"),
     ),
     "why": (
         ("msm why", "of every step that will run"),
         ("msm why aft/base/seed0 demo", "of one step"),
         ("msm why campaign=demo stages.aft.epochs=2", "what a change would run again"),
     ),
+    "triage": (
+        ("msm triage", "of all that failed, sort by sort"),
+        ("msm triage aft/base/seed0 demo", "of one step"),
+    ),
+    "trace": (
+        ("msm trace msm+aft/affordability/75/seed0", "of a cell, what it is made of and by which jobs"),
+        ("msm trace aft/base/seed0 --json", "of a step, for machines"),
+    ),
+    "config": (
+        ("msm config campaign=demo stages.aft.epochs=2", "as a run would take it"),
+        ("msm config demo root=/shared/runs", "as a campaign was run"),
+    ),
+    "gc": (
+        ("msm gc root=/shared/runs", "what there is to delete, and how large it is"),
+        ("msm gc root=/shared/runs --days 30 --yes", "delete what is older than 30 days"),
+    ),
     "report": (("msm report demo root=/shared/runs", "what is there, missing cells included"),),
     "stage": (("msm stage generate/tokenizer campaign=demo", "one step, in the foreground"),),
 }
 
-Arguments = Annotated[list[str] | None, typer.Argument(metavar="[NAME] [KEY=VALUE]...", hidden=True)]
-StepArguments = Annotated[list[str] | None, typer.Argument(metavar="STEP [NAME] [KEY=VALUE]...", hidden=True)]
-OptionalStepArguments = Annotated[list[str] | None, typer.Argument(metavar="[STEP] [NAME] [KEY=VALUE]...", hidden=True)]
-StageArguments = Annotated[list[str] | None, typer.Argument(metavar="STAGE [NAME] [KEY=VALUE]...", hidden=True)]
+Arguments = Annotated[
+    list[str] | None, typer.Argument(metavar="[NAME] [KEY=VALUE]...", hidden=True, autocompletion=complete)
+]
+StepArguments = Annotated[
+    list[str] | None, typer.Argument(metavar="STEP [NAME] [KEY=VALUE]...", hidden=True, autocompletion=complete)
+]
+OptionalStepArguments = Annotated[
+    list[str] | None, typer.Argument(metavar="[STEP] [NAME] [KEY=VALUE]...", hidden=True, autocompletion=complete)
+]
+RootArguments = Annotated[
+    list[str] | None, typer.Argument(metavar="[root=FOLDER]", hidden=True, autocompletion=complete)
+]
+CellArguments = Annotated[
+    list[str] | None, typer.Argument(metavar="CELL [NAME] [KEY=VALUE]...", hidden=True, autocompletion=complete)
+]
+StageArguments = Annotated[
+    list[str] | None, typer.Argument(metavar="STAGE [NAME] [KEY=VALUE]...", hidden=True, autocompletion=complete)
+]
 ConfigDir = Annotated[
     Path | None,
     typer.Option(
@@ -133,8 +180,8 @@ def sort_arguments(given: Sequence[str] | None, step: str | None = None, require
     """Tell overrides, a step and a campaign's name apart.
 
     An override has ``=`` in it, or starts with ``~`` or ``+``. Of the other words a command that takes a ``step``
-    ("step" or "stage") takes the first, and what remains is the name. Where it does without a step, a word alone is
-    the name unless it has a slash, as names and ids of steps have and names of campaigns never.
+    (a "step", "stage" or "cell") takes the first, and what remains is the name. Where it does without a step, a word
+    alone is the name unless it has a slash, as names and ids of steps have and names of campaigns never.
 
     Raises:
         UserError: a step is required and none is given, or more is given than a name.
@@ -153,8 +200,7 @@ def _is_override(argument: str) -> bool:
 
 def _which(step: str, overrides: Sequence[str]) -> str:
     before = f" before {overrides[0]}" if overrides else " first"
-    names = "such as midtrain" if step == "stage" else "as `msm plan --steps` lists them"
-    return f"which {step}? name it{before}, {names}"
+    return f"which {step}? name it{before}, {NAMES[step]}"
 
 
 def _name(words: Sequence[str], overrides: Sequence[str]) -> str | None:

@@ -18,14 +18,30 @@ from msm_hpc.base.errors import StoppedBySignalError, UserError
 from msm_hpc.base.files import CANNOT_WRITE
 from msm_hpc.base.text import say
 from msm_hpc.cli.arguments import CampaignCommand, what_there_is
+from msm_hpc.cli.commands.cleaning import cancel, gc
 from msm_hpc.cli.commands.doctor import doctor
-from msm_hpc.cli.commands.planning import plan, probe
-from msm_hpc.cli.commands.questions import logs, report, status, why
+from msm_hpc.cli.commands.planning import config, plan, probe
+from msm_hpc.cli.commands.questions import logs, report, status, trace, triage, why
 from msm_hpc.cli.commands.running import rehearse, run, stage
 from msm_hpc.cli.terminal import terminal
 from msm_hpc.config.compose import root_of
 
-COMMANDS: tuple[Callable[..., int], ...] = (run, plan, rehearse, probe, status, logs, why, report, stage)
+COMMANDS: tuple[Callable[..., int], ...] = (
+    run,
+    plan,
+    rehearse,
+    probe,
+    status,
+    cancel,
+    logs,
+    triage,
+    why,
+    report,
+    trace,
+    stage,
+    gc,
+    config,
+)
 
 
 class _Reporting(TyperGroup):

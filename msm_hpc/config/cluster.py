@@ -158,10 +158,11 @@ class Cluster(Strict):
 
     ``gpu`` says which GPUs a node has, so that what they cannot do is known before a job is queued. ``nodes`` is the
     most that ``layout=auto`` gives to one training, ``ranks_per_node`` the most ranks of a job that a node takes.
-    ``max_array_size`` null is Slurm's own. Trainings that start from the same weights share a job as long as together
-    they are forecast to take no more than ``bundle_minutes``. ``setup`` are shell lines that a job runs first, and
-    ``environment`` variables that it then sets: they are written into scripts, so that keys have no place there.
-    ``health_check`` looks at the nodes before a training.
+    ``budget_gpu_hours`` is what all campaigns below a root may take together (of ranks, where trainings get no GPUs):
+    nothing is run that would exceed it by forecast. ``max_array_size`` null is Slurm's own. Trainings that start from
+    the same weights share a job as long as together they are forecast to take no more than ``bundle_minutes``.
+    ``setup`` are shell lines that a job runs first, and ``environment`` variables that it then sets: they are written
+    into scripts, so that keys have no place there. ``health_check`` looks at the nodes before a training.
     """
 
     launcher: LauncherName
@@ -171,6 +172,7 @@ class Cluster(Strict):
     nodes: PositiveInt = 1
     ranks_per_node: PositiveInt = 8
     array_parallelism: PositiveInt = 256
+    budget_gpu_hours: Rate | None = None
     max_array_size: PositiveInt | None = None
     bundle_minutes: PositiveInt = 60
     setup: tuple[str, ...] = ()
@@ -189,4 +191,9 @@ class Cluster(Strict):
     @property
     def trains_on_gpus(self) -> bool:
         """Whether trainings get GPUs; without any they run on CPUs."""
-        return self.resources.gpu_train.gpus_per_node > 0
+        return self.gives_gpus("gpu_train")
+
+    def gives_gpus(self, work: WorkClass) -> bool:
+        """Whether work of a class gets GPUs."""
+        resources: Resources = getattr(self.resources, work)
+        return resources.gpus_per_node > 0

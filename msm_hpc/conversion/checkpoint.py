@@ -34,7 +34,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.checkpoint.utils import _create_file_view
 from torch.utils.serialization import config as serialization
 
-from msm_hpc.base.errors import UserError
+from msm_hpc.base.errors import DivergedError, UserError
 from msm_hpc.base.files import write_json
 from msm_hpc.conversion.workspace import Workspace, memory_of
 from msm_hpc.model.architecture import MODEL_KEYS
@@ -150,7 +150,7 @@ class CheckpointReader:
             raise UserError(f"{self._folder}: {key} cannot be read; the checkpoint is damaged: {error}") from error
         # Both bounds are NaN where any value is; unlike isfinite() of the tensor, this needs no memory.
         if not all(bound.isfinite() for bound in tensor.aminmax()):
-            raise UserError(f"{self._folder}: {key} has values that are not finite: the training run has diverged")
+            raise DivergedError(f"{self._folder}: {key} has values that are not finite: the training run has diverged")
 
     def _read(self, item: ReadItem, wanted: Tensor) -> None:
         """Fill ``wanted`` from the stored piece of ``item``, which is read whole.

@@ -32,7 +32,7 @@ import transformers
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from msm_hpc.base.errors import UserError
+from msm_hpc.base.errors import DivergedError, UserError
 from msm_hpc.base.files import read_json, write_json
 from msm_hpc.base.notices import write_notices
 from msm_hpc.conversion.description import FAST_CLASS, LOGITS
@@ -96,7 +96,7 @@ def check_export(out: Path, model: Path, architecture: Transformer, samples: Sam
     samples.check(out, stored)
     logits = first_logits(out, stored, architecture)
     if not logits.isfinite().all():
-        raise UserError(f"{out}: the exported model computes logits that are not finite: the training run has diverged")
+        raise DivergedError(f"{out}: the exported model computes logits that are not finite: the training diverged")
     if untouched:
         given = torch.tensor(read_json(model / LOGITS))
         if (logits - given).abs().max() > _TOLERANCE * given.abs().max():

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from msm_hpc.base.errors import UserError
+from msm_hpc.base.errors import DivergedError, UserError
 from msm_hpc.base.files import write_jsonl
 from msm_hpc.base.notices import read_notices, write_notices
 from msm_hpc.base.progress import ProgressFile
@@ -30,8 +30,9 @@ def run(config: EvalConfig, inputs: EvalInputs, out: Path) -> None:
     if not inputs.pairs:
         raise UserError("the eval stage was given no pairs: it needs the pairs of at least one value")
     pairs = [pair for file in inputs.pairs.values() for pair in read_pairs(file)]
-    scorer = Scorer(inputs.model, config.answer, inputs.adapter)
     progress = ProgressFile(out, total=len(pairs), unit="pairs")
+    with progress.timing("load"):
+        scorer = Scorer(inputs.model, config.answer, inputs.adapter)
     pairs_per_batch = config.batch_size // TEXTS_PER_PAIR
     answers: list[Answer] = []
     for start in range(0, len(pairs), pairs_per_batch):
@@ -45,6 +46,6 @@ def run(config: EvalConfig, inputs: EvalInputs, out: Path) -> None:
 def _check_finite(answers: Sequence[Answer], model: Path) -> None:
     for answer in answers:
         if not math.isfinite(answer.margin):
-            raise UserError(
+            raise DivergedError(
                 f"{model}: the log-probabilities of pair {answer.id!r} are not finite: the training diverged"
             )

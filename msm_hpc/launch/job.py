@@ -81,6 +81,11 @@ def current_start() -> str:
     return os.environ.get(RUN, f"process {os.getpid()}")
 
 
+def current_node() -> str:
+    """The name that Slurm has for the node of this process; elsewhere that of the host."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
 def is_elsewhere(job: JobRef) -> bool:
     """Whether a local job is a process of another host."""
     return job.host != socket.gethostname()

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from msm_hpc.config.cluster import Cluster, LauncherName, Work
 from msm_hpc.launch import slurm_commands
-from msm_hpc.launch.causes import Interruption
+from msm_hpc.launch.causes import Finding, JobEnd
 from msm_hpc.launch.job import JobRef, is_elsewhere
 from msm_hpc.launch.job_state import JobState
 from msm_hpc.launch.local import LocalLauncher
@@ -52,11 +52,14 @@ class Launcher(Protocol):
     def states(self, jobs: Collection[JobRef]) -> Mapping[JobRef, JobState]:
         """The states of those of ``jobs``, of whichever user, that live, or may for all that is known here."""
 
-    def ends(self, jobs: Collection[JobRef]) -> Mapping[JobRef, str]:
-        """The last state of those of ``jobs`` that have ended, such as ``OUT_OF_MEMORY``, where anybody keeps it."""
+    def ends(self, jobs: Collection[JobRef]) -> Mapping[JobRef, JobEnd]:
+        """How those of ``jobs`` that have ended did, where anybody keeps it."""
 
-    def requeue(self, job: JobRef) -> bool:
-        """Have the job run again under its id, which ends it soon after; returns whether it will."""
+    def requeue(self, job: JobRef, pause: float = 0, avoid: Collection[str] = ()) -> bool:
+        """Have the job of this process run again under its id, which ends it soon after; returns whether it will.
+
+        Not before ``pause`` seconds have passed, and not on the nodes to ``avoid`` if there are enough others.
+        """
 
     def cancel(self, jobs: Collection[JobRef]) -> None:
         """Stop jobs, running or queued.
@@ -65,8 +68,11 @@ class Launcher(Protocol):
             UserError: one cannot be stopped from here.
         """
 
-    def why_stopped(self, job: JobRef, number: Signals) -> Interruption:
+    def why_stopped(self, job: JobRef, number: Signals) -> Finding:
         """Why the signal ``number`` reached the running ``job``."""
+
+    def down(self, hosts: Collection[str]) -> Mapping[str, str]:
+        """Those of the nodes that are down, by the cluster's name for them, with the words that say so."""
 
     def at_once(self, ranks: int) -> int:
         """How many trainings of so many ranks run at the same time, at most."""
@@ -122,12 +128,22 @@ def living(jobs: Iterable[JobRef]) -> frozenset[JobRef]:
     return frozenset(states(jobs))
 
 
-def ends(jobs: Iterable[JobRef]) -> Mapping[JobRef, str]:
-    """The last state of jobs that have ended, such as ``OUT_OF_MEMORY``, where it is kept; with one call of sacct."""
-    found: dict[JobRef, str] = {}
+def ends(jobs: Iterable[JobRef]) -> Mapping[JobRef, JobEnd]:
+    """How jobs that have ended did, where that is kept; with one call of sacct."""
+    found: dict[JobRef, JobEnd] = {}
     for name, alike in _by_launcher(jobs):
         found |= launcher_of(Cluster(launcher=name)).ends(alike)
     return found
+
+
+def cancel(jobs: Iterable[JobRef]) -> None:
+    """Stop jobs of any launchers, running or queued; with one scancel.
+
+    Raises:
+        UserError: one cannot be stopped from here.
+    """
+    for name, alike in _by_launcher(jobs):
+        launcher_of(Cluster(launcher=name)).cancel(alike)
 
 
 def _by_launcher(jobs: Iterable[JobRef]) -> Iterator[tuple[LauncherName, set[JobRef]]]:

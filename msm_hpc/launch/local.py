@@ -13,7 +13,7 @@ import contextlib
 import os
 import secrets
 import signal
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -24,7 +24,7 @@ import submitit
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.cluster import Cluster, Work, WorkClass
 from msm_hpc.launch import entry, local_processes
-from msm_hpc.launch.causes import Interruption, by_signal_alone
+from msm_hpc.launch.causes import Finding, JobEnd, by_signal_alone
 from msm_hpc.launch.forked import ForkedJob, start_forked
 from msm_hpc.launch.job import RUN, JobRef, is_elsewhere, is_running, local_job
 from msm_hpc.launch.job_state import RUNNING, JobState
@@ -72,25 +72,32 @@ class LocalLauncher:
         self.started[:] = [job for job in self.started if not job.done()]  # which also reaps those that ended
         return {job: ELSEWHERE if is_elsewhere(job) else RUNNING for job in jobs if is_running(job)}
 
-    def ends(self, jobs: Collection[JobRef]) -> dict[JobRef, str]:
+    def ends(self, jobs: Collection[JobRef]) -> dict[JobRef, JobEnd]:
         """Nobody knows how a process of another day ended."""
         return {}
 
-    def requeue(self, job: JobRef) -> bool:
+    def requeue(self, job: JobRef, pause: float = 0, avoid: Collection[str] = ()) -> bool:
         """There is no queue here."""
         return False
 
     def cancel(self, jobs: Collection[JobRef]) -> None:
-        """Send Ctrl-C to every rank of the jobs."""
+        """Stop the runs that started the jobs, which would start others, and send Ctrl-C to every rank."""
         if elsewhere := sorted({job.host for job in jobs if is_elsewhere(job)}):
             raise UserError(f"processes of {', '.join(elsewhere)} cannot be stopped from here; log in there")
-        for job in filter(is_running, jobs):
-            with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
-                _interrupt(job)
+        running = [job for job in jobs if is_running(job)]
+        ranks = {process for job in running for process in _processes(job, local_processes.ranks_of)}
+        for process in {process for job in running for process in _processes(job, local_processes.starters_of)}:
+            _send(process, signal.SIGTERM)  # unlike Ctrl-C no shell has it ignored
+        for process in ranks:
+            _send(process, signal.SIGINT)
 
-    def why_stopped(self, job: JobRef, number: signal.Signals) -> Interruption:
+    def why_stopped(self, job: JobRef, number: signal.Signals) -> Finding:
         """By the signal."""
         return by_signal_alone(number)
+
+    def down(self, hosts: Collection[str]) -> Mapping[str, str]:
+        """This machine is not."""
+        return {}
 
     def at_once(self, ranks: int) -> int:
         """As many as there are slots for, but one in any case."""
@@ -121,12 +128,18 @@ class LocalLauncher:
         """Nobody to ask."""
 
 
-def _interrupt(job: JobRef) -> None:
+def _processes(job: JobRef, find: Callable[[int], list[psutil.Process]]) -> list[psutil.Process]:
     try:
-        for process in local_processes.ranks_of(int(job.id)):
-            process.send_signal(signal.SIGINT)
+        return find(int(job.id))
+    except psutil.NoSuchProcess:  # it has just ended
+        return []
     except psutil.AccessDenied as error:
         raise UserError(f"process {job.id} belongs to {job.user}, who must stop it") from error
+
+
+def _send(process: psutil.Process, number: signal.Signals) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+        process.send_signal(number)
 
 
 def this_machine(slots: int) -> Cluster:

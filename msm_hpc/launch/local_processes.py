@@ -82,6 +82,14 @@ def _other_ranks() -> list[psutil.Process]:
     return [process for process in psutil.Process(controller).children() if process.pid != os.getpid()]
 
 
+def starters_of(pid: int) -> list[psutil.Process]:
+    """The run that started the job of process ``pid``, if there is one that lives; never this process."""
+    value = psutil.Process(pid).environ().get(STARTER)
+    starter = JobRef(**json.loads(value)) if value else None
+    ours = starter is None or starter.id in (str(os.getpid()), str(pid))
+    return [] if starter is None or ours or not is_running(starter) else [psutil.Process(int(starter.id))]
+
+
 def ranks_of(pid: int) -> list[psutil.Process]:
     """All ranks of the job whose controller or one rank is ``pid``; of a process outside of a job, itself."""
     process = psutil.Process(pid)

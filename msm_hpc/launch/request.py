@@ -26,6 +26,7 @@ class ArrayRequest:
         dependency: what the array waits for, in sbatch's syntax; empty: nothing.
         gate: called with ``given`` in every rank ahead; a job in which it fails ends.
         token: a word of its own, kept in the job's comment, by which the array is found in the queue.
+        avoid: nodes not to run on if there are enough others, the worst first.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ArrayRequest:
     token: str = ""
     code: Path | None = None
     minutes: int | None = None
+    avoid: tuple[str, ...] = ()
     gate: Callable[..., None] | None = None
 
     @property

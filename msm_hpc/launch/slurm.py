@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shlex
 import sys
@@ -17,8 +18,9 @@ import submitit
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.cluster import Cluster, Container, Work
-from msm_hpc.launch import entry, slurm_commands, slurm_site
-from msm_hpc.launch.causes import Interruption, by_signal_alone
+from msm_hpc.launch import entry, slurm_commands, slurm_ends, slurm_nodes, slurm_site
+from msm_hpc.launch.allocation import shell_line
+from msm_hpc.launch.causes import Finding, JobEnd, by_signal_alone
 from msm_hpc.launch.job import RUN, JobRef, user_name
 from msm_hpc.launch.job_state import JobState
 from msm_hpc.launch.refusals import key_to_change
@@ -119,15 +121,17 @@ class SlurmLauncher:
         shown = {job: queue[job.id] for job in here if job.id in queue}
         return shown | dict.fromkeys(slurm_commands.hidden(set(jobs) - shown.keys()), HIDDEN)
 
-    def ends(self, jobs: Collection[JobRef]) -> dict[JobRef, str]:
-        """The state that accounting has of each job of this cluster, where there is accounting."""
+    def ends(self, jobs: Collection[JobRef]) -> dict[JobRef, JobEnd]:
+        """What Slurm keeps of each job of this cluster and of its steps."""
         here = slurm_commands.here(jobs)
-        ends = slurm_commands.ends(here)
+        ends = slurm_ends.ends(here)
         return {job: ends[job.id] for job in here if job.id in ends}
 
-    def requeue(self, job: JobRef) -> bool:
+    def requeue(self, job: JobRef, pause: float = 0, avoid: Collection[str] = ()) -> bool:
         """Under the job's id, so that jobs that wait for it keep waiting."""
-        refusal = slurm_commands.requeue(job)
+        nodes = int(os.environ.get("SLURM_JOB_NUM_NODES", "1"))
+        exclude = slurm_nodes.excluded([*avoid], os.environ.get("SLURM_JOB_PARTITION"), nodes)
+        refusal = slurm_commands.requeue(job, pause, exclude)
         log.info("requeue of job %s: %s", job.id, refusal or "accepted")
         return refusal is None
 
@@ -137,17 +141,27 @@ class SlurmLauncher:
             raise UserError(f"job {', '.join(elsewhere)} cannot be cancelled from here; log in there")
         slurm_commands.cancel(jobs)
 
-    def why_stopped(self, job: JobRef, number: Signals) -> Interruption:
+    def why_stopped(self, job: JobRef, number: Signals) -> Finding:
         """Slurm is asked: SIGTERM comes at scancel, at preemption and, where SIGUSR2 was not sent, at the limit.
 
-        A site may send SIGUSR2 at preemption too; an administrator's requeue, after which the job runs again, is one.
+        A site may send SIGUSR2 at preemption too. A job that is to run again has lost a node, or an administrator has
+        requeued it.
         """
         shown = slurm_commands.show_job(job)
-        if re.search(r"\bPreemptTime=\d", shown) or slurm_commands.was_requeued(shown):
-            return "preempted"
-        if re.search(r"\b(JobState=TIMEOUT|Reason=TimeLimit)\b", shown):
-            return "timeout"
+        if found := re.search(r"\bPreemptTime=\d\S*", shown):
+            return Finding("preempted", f"scontrol: {found[0]}")
+        if restarts := slurm_commands.requeued(shown):
+            lost = self.down(slurm_nodes.of_list(os.environ.get("SLURM_JOB_NODELIST", "")))
+            if lost:
+                return Finding("node", "; ".join([restarts, *lost.values()]), tuple(lost))
+            return Finding("preempted", restarts)
+        if found := re.search(r"\b(JobState=TIMEOUT|Reason=TimeLimit)\b", shown):
+            return Finding("timeout", f"scontrol: {found[0]}")
         return by_signal_alone(number)
+
+    def down(self, hosts: Collection[str]) -> Mapping[str, str]:
+        """Those that Slurm takes to be down; it knows them by their short names."""
+        return slurm_nodes.down({host.partition(".")[0] for host in hosts})
 
     def at_once(self, ranks: int) -> int:
         """As many as an array may run elements."""
@@ -249,9 +263,11 @@ def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
     minutes = min(request.minutes or resources.time_minutes, resources.time_minutes)
     variables = [f"export {name}={shlex.quote(value)}" for name, value in cluster.environment.items()]
     variables += [f"export OMP_NUM_THREADS={resources.cpus_per_rank}", f"export {RUN}=$(</proc/sys/kernel/random/uuid)"]
-    # A site's own comment stays in front of the token.
+    # What the site says of these stays in front.
     comment = {"comment": f"{resources.sbatch.get('comment', '')} {request.token}".strip()} if request.token else {}
-    options = {"kill-on-invalid-dep": "yes", "requeue": True, **resources.sbatch, **comment}
+    avoid = slurm_nodes.excluded(request.avoid, resources.partition, request.nodes)
+    exclude = {"exclude": ",".join(filter(None, (str(resources.sbatch.get("exclude", "")), *avoid)))} if avoid else {}
+    options = {"kill-on-invalid-dep": "yes", "requeue": True, **resources.sbatch, **comment, **exclude}
     optional = {
         "partition": resources.partition,
         "account": resources.account,
@@ -271,7 +287,7 @@ def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
         "array_parallelism": cluster.array_parallelism,
         "wckey": None,
         "additional_parameters": {key: value for key, value in options.items() if value is not False},
-        "setup": [*cluster.setup, *variables, *_code(request)],
+        "setup": [shell_line(request.nodes * request.ranks_per_node), *cluster.setup, *variables, *_code(request)],
         # Since Slurm 22.05 srun does not read cpus-per-task from the script; WaitTime would kill a rank 0 that hashes.
         "srun_args": [
             "--kill-on-bad-exit=1",

@@ -1,4 +1,4 @@
-"""What is asked of a running Slurm: squeue, sacct, scontrol and scancel."""
+"""What is asked of a running Slurm: sbatch, squeue, scontrol and scancel."""
 
 from __future__ import annotations
 
@@ -17,13 +17,11 @@ from dataclasses import dataclass
 from functools import cache, partial
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.base.stopping import STOPPING
 from msm_hpc.launch.job import JobRef, inside_job, user_name
 from msm_hpc.launch.job_state import RUNNING, JobState
 
 log = logging.getLogger(__name__)
-UNFINISHED = frozenset({"PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED", "RESIZING"})
-"""States of jobs that have not ended; accounting trails the queue by seconds."""
-
 PAUSES = (1.0, 2.0, 4.0)
 PAUSES_IN_A_JOB = (*PAUSES, 8.0, 15.0, 30.0, *4 * (60.0,))
 """Seconds between asking and asking again where Slurm does not answer: a job can wait, a person should know soon."""
@@ -97,7 +95,7 @@ def jobs_of(tokens: Collection[str]) -> Mapping[str, str]:
     """
     if not tokens:
         return {}
-    answer = _ask("squeue", "--noheader", "--format=%F %k")
+    answer = ask("squeue", "--noheader", "--format=%F %k")
     if answer.returncode:
         raise _unknown(answer)
     found: dict[str, str] = {}
@@ -117,24 +115,13 @@ def queue(jobs: Collection[JobRef]) -> Mapping[str, JobState]:
     if not can_ask():
         raise UserError("squeue is not on the PATH, so whether a Slurm job still runs is unknown; use a login node")
     ids = {job.id.partition("_")[0] for job in jobs}
-    answer = _ask("squeue", "--noheader", "--array", "--format=%i|%T|%r", f"--jobs={','.join(sorted(ids))}")
+    answer = ask("squeue", "--noheader", "--array", "--format=%i|%T|%r", f"--jobs={','.join(sorted(ids))}")
     if "Invalid job id" in answer.stderr:  # said where the only job asked about is forgotten already
         return {}
     if answer.returncode:
         raise _unknown(answer)
     rows = (line.split("|", 2) for line in answer.stdout.splitlines() if line.count("|") > 1)
     return {job: JobState("pending", reason) if state == "PENDING" else RUNNING for job, state, reason in rows}
-
-
-def ends(jobs: Collection[JobRef]) -> Mapping[str, str]:
-    """How those that have ended did, such as ``OUT_OF_MEMORY``, by id; empty where there is no accounting to ask."""
-    if not jobs or shutil.which("sacct") is None:
-        return {}
-    ids = ",".join(sorted({job.id.partition("_")[0] for job in jobs}))
-    command = ("sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State")
-    rows = (line.split("|", 1) for line in _call(*command, f"--jobs={ids}").stdout.splitlines() if "|" in line)
-    states = {job: state.partition(" ")[0] for job, state in rows}  # "CANCELLED by 1000"
-    return {job: state for job, state in states.items() if state not in UNFINISHED}
 
 
 def here(jobs: Collection[JobRef]) -> set[JobRef]:
@@ -167,7 +154,7 @@ def settings() -> Mapping[str, str]:
     """
     if shutil.which("scontrol") is None:
         raise UserError("scontrol is not on the PATH, so which Slurm cluster this is is unknown; use a login node")
-    answer = _ask("scontrol", "show", "config")
+    answer = ask("scontrol", "show", "config")
     if answer.returncode:
         raise _unknown(answer)
     lines = answer.stdout.splitlines()
@@ -188,7 +175,7 @@ def answer_of(*command: str) -> str:
     Raises:
         UserError: Slurm does not answer.
     """
-    answer = _ask(*command)
+    answer = ask(*command)
     if answer.returncode:
         raise _unknown(answer)
     return answer.stdout
@@ -196,32 +183,56 @@ def answer_of(*command: str) -> str:
 
 def answer_if_any(*command: str) -> str:
     """Likewise of a command that is not needed; empty where it fails."""
-    answer = _call(*command)
+    answer = call(*command)
     return "" if answer.returncode else answer.stdout
 
 
 def show_job(job: JobRef) -> str:
     """What scontrol says about a job."""
-    return _ask("scontrol", "show", "job", job.id).stdout
+    return ask("scontrol", "show", "job", job.id).stdout
 
 
-def was_requeued(shown: str) -> bool:
-    """Whether the job of this process, of which scontrol shows this, is to run again after this run."""
+def requeued(shown: str) -> str | None:
+    """What shows that the job of this process, of which scontrol shows this, is to run again after this run."""
     restarts = re.search(r"\bRestarts=(\d+)", shown)
-    return restarts is not None and int(restarts[1]) > int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    again = restarts is not None and int(restarts[1]) > int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    return f"scontrol: {restarts[0]}" if restarts and again else None
 
 
-def requeue(job: JobRef) -> str | None:
-    """Put a running job back into the queue; returns Slurm's reason where it will not."""
-    answer = _ask("scontrol", "requeue", job.id)
-    return answer.stderr.strip() or "refused" if answer.returncode else None
+def requeue(job: JobRef, pause: float = 0, exclude: Collection[str] = ()) -> str | None:
+    """Put a running job back into the queue; returns Slurm's reason where it will not.
+
+    It starts after ``pause`` seconds, or when Slurm likes, and not on the nodes of ``exclude``. At once Slurm sends
+    SIGTERM to this process and what it has started, which hear it when that is said, too.
+    """
+    with _undisturbed():
+        answer = ask("scontrol", "requeue", job.id)
+        if answer.returncode and "pending execution" not in answer.stderr:  # Slurm has put it back itself
+            return answer.stderr.strip() or "refused"
+        changes = [f"StartTime=now+{pause:.0f}"] if pause else []
+        if exclude:
+            own = re.search(r"\bExcNodeList=([^(\s]\S*)", show_job(job))
+            changes.append(f"ExcNodeList={','.join([*([own[1]] if own else []), *exclude])}")
+        if changes:
+            ask("scontrol", "update", f"JobId={job.id}", *changes)
+    return None
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """While this is open, this thread and what it starts do not hear the signals that stop."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def cancel(jobs: Collection[JobRef]) -> None:
     """Cancel jobs and array elements; one that has ended already is no error."""
     if not jobs:
         return
-    answer = _ask("scancel", "--quiet", *sorted({job.id for job in jobs}))
+    answer = ask("scancel", "--quiet", *sorted({job.id for job in jobs}))
     if answer.returncode:
         raise UserError(f"scancel failed: {answer.stderr.strip()}")
 
@@ -248,16 +259,17 @@ def _unknown(answer: subprocess.CompletedProcess[str]) -> UserError:
     return UserError(f"{answer.args[0]} failed: {reason}; is the Slurm controller up?")
 
 
-def _ask(*command: str) -> subprocess.CompletedProcess[str]:
+def ask(*command: str) -> subprocess.CompletedProcess[str]:
     """Call a command that does no harm when it is repeated, again and again where the controller does not answer."""
     for pause in PAUSES_IN_A_JOB if inside_job() else PAUSES:
-        answer = _call(*command)
+        answer = call(*command)
         if not answer.returncode or not _NO_ANSWER.search(answer.stderr):
             return answer
         log.info("%s failed: %s; asked again in %.0f s", command[0], answer.stderr.strip(), pause)
         time.sleep(pause)
-    return _call(*command)
+    return call(*command)
 
 
-def _call(*command: str) -> subprocess.CompletedProcess[str]:
+def call(*command: str) -> subprocess.CompletedProcess[str]:
+    """Call a command."""
     return subprocess.run(command, capture_output=True, text=True, check=False)

@@ -39,6 +39,11 @@ H100_PEAKS = {"pcie": 756e12, "nvl": 835e12}
 """Peaks of the H100s that are not SXM modules, by a word of the driver's name."""
 
 
+def is_gpu(device: str, gpu: Gpu) -> bool:
+    """Whether the driver's name of a device is that of ``gpu``."""
+    return gpu in re.findall(r"\w+", device.lower())
+
+
 def peak_flops(device: str) -> float | None:
     """Peak dense bf16 FLOP/s of a device by the driver's name for it (``NVIDIA A100-SXM4-80GB``); None if unknown."""
     words = set(re.findall(r"\w+", device.lower()))

@@ -11,7 +11,8 @@
 - ``damaged.json``: that a reader found the result to differ from that; such a step is not done
 
 ``ROOT/campaigns/NAME.json`` is what a campaign was asked for, ``ROOT/submissions.jsonl`` the journal of what was
-submitted: the jobs that steps are queued in. ``ROOT/submitting.json`` is there while a run submits.
+submitted: the jobs that steps are queued in. ``ROOT/submitting.json`` is there while a run submits. What is being
+deleted lies in ``ROOT/steps/.deleted/``. ``ROOT/bad_nodes/NAME.json`` is a node that jobs leave out for a day.
 
 **The number of an attempt is its fencing token.** A process of a lost node may live on while Slurm runs the job
 elsewhere under the same id, and both believe that they hold the step::

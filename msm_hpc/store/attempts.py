@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from msm_hpc.base.files import sync, write_json
 from msm_hpc.base.hashes import each, hashes_of
+from msm_hpc.base.progress import FILE as PROGRESS_FILE
+from msm_hpc.base.progress import Progress, read_progress
 from msm_hpc.base.typed_json import read_if_whole
 from msm_hpc.launch.job import JobRef
 from msm_hpc.store.records import ATTEMPT, PUBLISHED, Attempt, Published, now
@@ -63,9 +66,10 @@ class AttemptFolder:
     def read(self) -> Attempt:
         """Its record; where that is torn, one that says so."""
         file = self.path / "attempt.json"
+        if found := read_if_whole(file, ATTEMPT):
+            return found
         damaged = f"{file} is damaged, so where it ran and how it ended is not known"
-        nobody = Attempt(JobRef("local", ""), "", 1, None, log="", start=now(), end=now(), message=damaged)
-        return read_if_whole(file, ATTEMPT) or nobody
+        return Attempt(JobRef("local", ""), "", 1, None, log="", start=now(), end=now(), message=damaged)
 
     def write(self, attempt: Attempt) -> None:
         """Write its record."""
@@ -95,9 +99,37 @@ class AttemptFolder:
         """What its result is, if it was finished but not published."""
         return read_if_whole(self.done_file, PUBLISHED)
 
+    @property
+    def progress(self) -> Progress | None:
+        """How far it got, also after its output has become the result or was deleted; None where it never said."""
+        return read_progress(self.path) or read_progress(self.out)
+
+    def keep_progress(self) -> None:
+        """Take the word of how far it got out of its output, which becomes the result or is deleted."""
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(self.out / PROGRESS_FILE, self.path / PROGRESS_FILE)
+
+    @property
+    def last_sign(self) -> float:
+        """When it last wrote a file, in seconds since the epoch: the least that it lived if it left no end."""
+        files = (*self.path.glob("*.json"), *self.out.glob("*"))
+        return max((times for file in files if (times := _modified(file))), default=0.0)
+
     def discard(self) -> None:
-        """Delete its output, which nobody needs; its record stays."""
+        """Delete its output, which nobody needs; its record stays, with the time of its last sign of life."""
+        last_sign = self.last_sign
+        with contextlib.suppress(OSError):  # they may belong to another user of the group
+            self.keep_progress()
+            os.utime(self.path / "attempt.json", (last_sign, last_sign))
         self.done_file.unlink(missing_ok=True)
         for path in self.path.iterdir():
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)  # a process that was given up may still write into it
+
+
+def _modified(file: Path) -> float:
+    """When a file was written; 0 where it was deleted meanwhile."""
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

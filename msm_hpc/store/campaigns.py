@@ -32,6 +32,7 @@ class CampaignRecord:
         configs: the composed configuration of each model, as JSON values.
         config_dir: the user's own folder of configuration files, if there was one.
         files: what is known of the files from outside, by their path or ``package:NAME``.
+        steps: the ids of all its steps, whatever other versions of this package would name them.
         commit: of the code that ran it, marked ``-dirty`` where it was changed since; None outside of a checkout.
     """
 
@@ -40,6 +41,7 @@ class CampaignRecord:
     configs: tuple[Mapping[str, Any], ...]
     config_dir: str | None
     files: Mapping[str, Known]
+    steps: tuple[str, ...]
     commit: str | None
     at: str
 

@@ -38,6 +38,16 @@ class StepFolder:
         return self.path.parents[2]
 
     @property
+    def id(self) -> str:
+        """The id of its step."""
+        return f"{self.kind}/{self.path.name}"
+
+    @property
+    def kind(self) -> str:
+        """The kind of its step."""
+        return self.path.parent.name
+
+    @property
     def out(self) -> Path:
         """The result, once it is whole."""
         return self.path / "out"
@@ -101,8 +111,12 @@ class StepFolder:
 
     def attempt_folders(self) -> list[AttemptFolder]:
         """The folders of all tries, oldest first."""
-        found = (path for path in (self.path / "attempts").glob("*") if path.name.isdigit())
-        return sorted(map(AttemptFolder, found), key=lambda folder: folder.number)
+        attempts = self.path / "attempts"
+        try:
+            numbers = [name for name in os.listdir(attempts) if name.isdigit()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted((AttemptFolder(attempts / number) for number in numbers), key=lambda folder: folder.number)
 
     def newest(self) -> AttemptFolder | None:
         """The folder of the last try."""
@@ -143,20 +157,25 @@ class StepFolder:
     # -- the result ----------------------------------------------------------------------------------
 
     @property
+    def published(self) -> Published | None:
+        """What was published last, whether it is still there or not; None where nothing was."""
+        return read_if_whole(self._done_file, PUBLISHED)
+
+    @property
     def done(self) -> bool:
         """Whether the result is there, and nobody has found it damaged."""
-        published = self._published()
+        published = self.published
         return published is not None and self.out.exists() and not self._withdrawn(published)
 
     @property
     def version(self) -> Version | None:
         """Which result was published last, if any was."""
-        published = self._published()
+        published = self.published
         return published.version if published else None
 
     def damage(self) -> str | None:
         """Why what was published is no result any more, if so."""
-        published = self._published()
+        published = self.published
         if published is None:
             torn = self._done_file.exists()
             return f"{self._done_file} is damaged: it is empty or cut short" if torn else None
@@ -217,7 +236,7 @@ class StepFolder:
 
         A damaged result is withdrawn: the step counts as done no more, and ``reader`` is recorded as who found it.
         """
-        published = self._published()
+        published = self.published
         if published is None or not self.done:
             return self.damage() or f"{self.path} has no result"
         wrong = self._wrong(published)
@@ -241,7 +260,7 @@ class StepFolder:
         Raises:
             LeaseHeldError: a newer attempt has taken the step over.
         """
-        published = self._published()
+        published = self.published
         damage = self._withdrawn(published) if published else None
         if published is None or damage is None:
             return False
@@ -273,9 +292,6 @@ class StepFolder:
     @property
     def _damage_file(self) -> Path:
         return self.path / "damaged.json"
-
-    def _published(self) -> Published | None:
-        return read_if_whole(self._done_file, PUBLISHED)
 
     def _withdrawn(self, published: Published) -> Damage | None:
         """The damage of this very result: one that was made again since may be sound."""

@@ -31,6 +31,8 @@ class Submission:
 
     Attributes:
         elements: for each job of the array the ids of its steps.
+        campaign: whose run submitted it.
+        code: the name of the copy of the code that its jobs run.
         at: seconds since the epoch.
     """
 
@@ -39,6 +41,8 @@ class Submission:
     elements: tuple[tuple[str, ...], ...]
     user: str
     cluster: str
+    campaign: str
+    code: str
     at: float
     job: str | None = None
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from msm_hpc.graph.steps import Step
+from msm_hpc.launch.causes import RUN_AGAIN
 from msm_hpc.launch.job import JobRef, same_job
 from msm_hpc.launch.job_state import JobState
 from msm_hpc.launch.launcher import states
@@ -52,7 +53,7 @@ def has_begun(step: Step, job: JobRef, store: Store) -> bool:
 def has_ended(step: Step, job: JobRef, store: Store) -> bool:
     """Whether ``job``, which may live for other steps, has recorded the end of this one and does not try it again."""
     last = _last_try(step, job, store)
-    return last is not None and last.cause not in (None, "timeout", "preempted")
+    return last is not None and last.cause is not None and last.cause not in RUN_AGAIN
 
 
 def _last_try(step: Step, job: JobRef, store: Store) -> Attempt | None:

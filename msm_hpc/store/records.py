@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import TypeAdapter
 
 from msm_hpc.base.hashes import FileHashes
 from msm_hpc.graph.kinds import KINDS
 from msm_hpc.graph.steps import File, Step, by_role
+from msm_hpc.launch.allocation import Allocation
+from msm_hpc.launch.causes import Cause
 from msm_hpc.launch.job import JobRef
 
-Cause = Literal["done", "upstream", "cancelled", "timeout", "preempted", "rank lost", "superseded", "user", "code"]
 Names = Mapping[str, str | Mapping[str, str]]
 """A role of a step's inputs to one name, or to several by name."""
 Version = tuple[int, str]
@@ -33,8 +34,10 @@ class Attempt:
     """One try at a step. ``end`` is None while it runs, and stays None where the job ended without a record.
 
     ``job_start`` tells the starts of a job apart, which keeps its id when it is requeued; it is the same on all ranks.
+    ``evidence`` is the text that shows the ``cause``, quoted, where the ``message`` is not that.
     ``progressed`` says of a stage that a signal stopped whether it had saved more than when it began.
     ``inputs`` are the results that it reads, by the ids of their steps: one that was made again is another one.
+    ``allocation`` is what its job holds, where a cluster gave it anything.
     """
 
     job: JobRef
@@ -46,9 +49,11 @@ class Attempt:
     end: str | None = None
     cause: Cause | None = None
     message: str | None = None
+    evidence: str = ""
     progressed: bool | None = None
     job_start: str = ""
     inputs: Mapping[str, Version] = field(default_factory=dict)
+    allocation: Allocation | None = None
 
     @property
     def seconds(self) -> float:

@@ -58,6 +58,10 @@ class Store:
                 continue
         return folder
 
+    def folders(self) -> Iterator[StepFolder]:
+        """Those of all steps that were ever planned here."""
+        yield from (StepFolder(path) for path in sorted((self.root / "steps").glob("*/*")))
+
     def records(self, kind: str) -> Iterator[Record]:
         """Every step of a kind that was ever planned here."""
         for file in sorted((self.root / "steps" / kind).glob("*/step.json")):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from msm_hpc.training.checkpoints.resume import ResumeSaver
 from msm_hpc.training.heldout import HeldOutLoss
 from msm_hpc.training.megatron.optimizer import Trainable
-from msm_hpc.training.record.records import Records
+from msm_hpc.training.record.records import Records, timing
 from msm_hpc.training.trainer import StepEnd
 from msm_hpc.training.watch.signals import stopped
 
@@ -39,11 +39,13 @@ class CompleteSave:
     """Completes a resume checkpoint as soon as every rank has written its part, without waiting for any."""
 
     saver: ResumeSaver
+    records: Records | None
 
     def after_step(self, end: StepEnd) -> None:
         """Complete it, if all have."""
         if not end.saving:
-            self.saver.finish()
+            with timing(self.records, "saving"):
+                self.saver.finish()
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ class MeasureHeldOut:
 
     def measure(self, done: int) -> None:
         """Measure after ``done`` steps."""
-        losses = self.loss.measure(self.trainable, done)
+        with timing(self.records, "held out"):
+            losses = self.loss.measure(self.trainable, done)
         if self.records:
             self.records.add_held_out(losses)
 
@@ -78,9 +81,10 @@ class Save:
         """Begin one, if it is due; a run's last step needs none."""
         if end.last or not (end.signal or end.due(self.every)):
             return
-        if self.records:
-            self.records.sync()
-        self.saver.begin(end.done)
+        with timing(self.records, "saving"):
+            if self.records:
+                self.records.sync()
+            self.saver.begin(end.done)
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,7 @@ class StopOnSignal:
     """Ends the run, at one step on all ranks, when a signal asked for it; it began after ``began`` of ``steps``."""
 
     saver: ResumeSaver
+    records: Records | None
     began: int
     steps: int
 
@@ -98,5 +103,8 @@ class StopOnSignal:
             StoppedBySignalError: it is.
         """
         if end.signal and not end.last:
-            self.saver.finish()
+            with timing(self.records, "saving"):
+                self.saver.finish()
+            if self.records:
+                self.records.sync()
             raise stopped(end.signal, end.done, self.steps, self.began)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +28,7 @@ from msm_hpc.training.megatron import cpu
 from msm_hpc.training.megatron.device import before_cuda, check_here
 from msm_hpc.training.megatron.groups import process_groups
 from msm_hpc.training.record.metrics import recorded_steps
-from msm_hpc.training.record.records import Records
+from msm_hpc.training.record.records import Records, timing
 from msm_hpc.training.record.summary import announce, summarise
 from msm_hpc.training.record.tensorboard import check_wandb
 from msm_hpc.training.watch.hangs import StepTimer
@@ -100,6 +101,7 @@ def _train(
     from msm_hpc.training.watch.rank0 import on_rank0
     from msm_hpc.training.watch.signals import stopped
 
+    began = time.monotonic()
     data, held_out, consumed = _open(config, model, inputs)
     steps = data.order.steps
     trainable = build(config, model, inputs, steps)
@@ -110,16 +112,17 @@ def _train(
     records = None
     if distributed.get_rank() == 0:
         records = Records(config, data.order, out, done)
+        records.seconds["load"] = time.monotonic() - began
         announce(config, model, data.order, done)
     losses = _losses_before(records)
     saver = ResumeSaver(trainable, out / "resume", consumed)
     record = [Record(records)] if records else []
     measure = [MeasureHeldOut(held_out, trainable, records)] if held_out else []
-    save, stop = Save(saver, config.save_every, records), StopOnSignal(saver, done, steps)
+    save, stop = Save(saver, config.save_every, records), StopOnSignal(saver, records, done, steps)
     if measure and done == 0:
         measure[0].measure(0)
     trainer = Trainer(trainable, data, config, saver, request, timer)
-    trainer.train(done, losses, [*record, CompleteSave(saver), *measure, save, stop])
+    trainer.train(done, losses, [*record, CompleteSave(saver, records), *measure, save, stop])
     _write_result(config, model, data, trainable, out, records)
 
 
@@ -172,10 +175,12 @@ def _write_result(
     from msm_hpc.training.checkpoints.weights import save_weights
     from msm_hpc.training.megatron.optimizer import gather_weights
 
-    gather_weights(trainable)
-    save_weights(trainable.chunks, out / "checkpoint", trainable.adapter)
+    with timing(records, "saving"):
+        gather_weights(trainable)
+        save_weights(trainable.chunks, out / "checkpoint", trainable.adapter)
     if records:
         records.close()
-        write_json(out / "summary.json", asdict(summarise(config, model, data.order, records.steps)))
+        summary = summarise(config, model, data.order, records.steps, dict(records.seconds))
+        write_json(out / "summary.json", asdict(summary))
         shutil.rmtree(out / "resume", ignore_errors=True)
     distributed.barrier()

@@ -18,7 +18,7 @@ from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor, distributed
 
-from msm_hpc.base.errors import UserError
+from msm_hpc.base.errors import DivergedError, UserError
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.model.flops import step_flops
 from msm_hpc.training.data.batch import MicroBatch
@@ -118,11 +118,11 @@ def _update(trainable: Trainable, trouble: Callable[[str], str]) -> float:
     """Update the weights and return the gradient's norm before clipping.
 
     Raises:
-        UserError: the norm is not finite.
+        DivergedError: the norm is not finite.
     """
     grad_norm = private.update(trainable.optimizer)
     if not math.isfinite(grad_norm):
-        raise UserError(
+        raise DivergedError(
             f"{trouble(f'gradient norm is {grad_norm}')} (the norm is all-reduced, so its rank is unknown: these are "
             f"the samples of the largest loss); {_DIVERGED}"
         )
@@ -212,7 +212,7 @@ def _skips(loss: float, history: Sequence[float], config: TrainConfig, trouble: 
         log.error("%s: this update is skipped", trouble(f"loss is {loss:.4g}"))
         return True
     if not finite:
-        raise UserError(f"{trouble(f'loss is {loss}')}; {_DIVERGED}")
+        raise DivergedError(f"{trouble(f'loss is {loss}')}; {_DIVERGED}")
     if config.stop_on_spike:
         usual = fmean(history[-WINDOW:])
         raise UserError(

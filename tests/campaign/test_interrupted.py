@@ -121,7 +121,7 @@ def test_a_time_limit_that_came_twice_before_anything_was_saved_is_explained(
             run(raising(StoppedBySignalError("saved", SIGUSR2, progressed)))
     assert requeued.read_text() == "64\n64\n"
     *_, last = store.of(STEP).attempts()
-    assert str(last.message).startswith("saved; the time limit came twice before anything more was saved")
+    assert str(last.message).startswith("saved; it ended by timeout 2 times in a row with nothing more saved, so")
     assert store.of(STEP).lease() is None
 
 

@@ -27,6 +27,7 @@ from msm_hpc.config.stages import ExportConfig, GenerateConfig
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch import slurm_commands
+from msm_hpc.launch.causes import Cause
 from msm_hpc.launch.job import JobRef, local_job, user_name
 from msm_hpc.store.folder import LeaseHeldError
 from msm_hpc.store.journal import Journal
@@ -389,3 +390,19 @@ def test_a_requeued_job_keeps_its_step(store: Store, slurm: ToySlurm) -> None:
     store.of(GRAPH.steps[0]).write_lease(JobRef("slurm", "64_0", "n1", 9e9))
     store.of(GRAPH.steps[0]).drop_lease()  # as when the signal of an administrator's requeue looks like scancel's
     assert run(store)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("cause", "again"),
+    [(None, False), ("timeout", False), ("preempted", False), ("node", False), ("user", True), ("oom", True)],
+)
+def test_a_living_job_keeps_its_step_but_where_it_gave_it_up(
+    store: Store, slurm: ToySlurm, cause: Cause | None, again: bool
+) -> None:
+    """It may live for others of its steps, or wait in the queue to run again."""
+    run(store)
+    job = JobRef("slurm", "64_0", "n1", 9e9)
+    end = now() if cause else None
+    store.of(GRAPH.steps[0]).write_attempt(1, Attempt(job, "n1", 1, None, "", now(), end=end, cause=cause))
+    plan, _ = run(store)
+    assert ({step.id for array in plan.arrays for step in array.steps} >= {GRAPH.steps[0].id}) == again

@@ -6,17 +6,14 @@ administrator puts a running job back into the queue.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 
@@ -33,7 +30,7 @@ from msm_hpc.store.folder import StepFolder
 from msm_hpc.store.records import Attempt, now
 from msm_hpc.store.store import Store
 from msm_hpc.training.stage import run
-from tests.slurm_tools import Slurm, why_no_cluster
+from tests.slurm_tools import Slurm, lost, processes, why_no_cluster
 from tests.training.toy import TWO_RANKS, Corpus, read_checkpoint, read_exact, write_inputs
 
 CONFIG = replace(TWO_RANKS, layout=Layout(), epochs=10, save_every=10, micro_batch_size=8)
@@ -56,31 +53,6 @@ def training(store: Store, inputs: TrainInputs, config: TrainConfig) -> Step:
     given = {"model": inputs.model, "plan": inputs.plan, "shards": inputs.shards["chats"]}
     steps = {name: published(store, name, folder) for name, folder in given.items()}
     return Step("train", "x", config, {**steps, "shards": {"chats": steps["shards"]}}, recipe="aft")
-
-
-def processes(**variables: str) -> list[psutil.Process]:
-    """Those of this cluster with such variables; other clusters here have jobs and nodes of the same names."""
-    variables["SLURM_CONF"] = os.environ["SLURM_CONF"]
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            if variables.items() <= process.environ().items():
-                found.append(process)
-    return found
-
-
-@contextlib.contextmanager
-def lost(node: str, ranks: list[psutil.Process]) -> Iterator[None]:
-    """The node's daemon stands still while this is open, and Slurm takes it to be down; so do ``ranks``, at first."""
-    (daemon,) = (each for each in processes() if each.cmdline() == ["slurmd", "-D", "-N", node])
-    for process in (daemon, *ranks):
-        process.send_signal(signal.SIGSTOP)
-    try:
-        subprocess.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=lost"], check=True)
-        yield
-    finally:
-        daemon.send_signal(signal.SIGCONT)
-        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"])  # refused where it has come back
 
 
 def wait_until(happened: Callable[[], object], folder: StepFolder) -> None:

@@ -15,9 +15,15 @@ from signal import Signals
 from typing import Any
 
 import pytest
+import yaml
 
 from msm_hpc.base.errors import StoppedBySignalError
+from msm_hpc.base.files import write_json
+from msm_hpc.campaign.session import CONFIG
 from msm_hpc.cli.main import main
+from msm_hpc.config.compose import load_configs, shipped_folder
+from msm_hpc.graph.build import Graph
+from msm_hpc.store.store import Store
 from tests.campaign.own_corpora import own_corpora
 
 
@@ -33,10 +39,15 @@ def test_the_frozen_list_of_commands(capsys: pytest.CaptureFixture[str]) -> None
         "rehearse",
         "probe",
         "status",
+        "cancel",
         "logs",
+        "triage",
         "why",
         "report",
+        "trace",
         "stage",
+        "gc",
+        "config",
         "doctor",
     ]
 
@@ -46,6 +57,10 @@ def test_the_frozen_list_of_commands(capsys: pytest.CaptureFixture[str]) -> None
     [
         ("probe", "STAGE [NAME] [KEY=VALUE]..."),
         ("logs", "STEP [NAME] [KEY=VALUE]..."),
+        ("cancel", "[NAME] [KEY=VALUE]..."),
+        ("triage", "[STEP] [NAME] [KEY=VALUE]..."),
+        ("trace", "CELL [NAME] [KEY=VALUE]..."),
+        ("config", "[NAME] [KEY=VALUE]..."),
         ("why", "[STEP] [NAME] [KEY=VALUE]..."),
         ("status", "[NAME] [KEY=VALUE]..."),
     ],
@@ -190,6 +205,52 @@ def test_plan_shows_arrays_dependencies_and_scripts_and_writes_nothing(
     shown = capsys.readouterr().out
     assert "247 steps, 0 done: 10 generate, 1 model, 7 tokenize, 42 pack" in " ".join(shown.split())
     assert "seed1" not in shown and "#SBATCH" not in shown
+
+
+def test_plan_draws_the_graph_with_a_node_for_what_is_alike(
+    tmp_path: Path, graph: Callable[..., Graph], capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["campaign.seeds=[0,1]", "campaign.arms=[init,base,msm]"]
+    store, steps = Store(tmp_path), graph(*small)
+    for step in steps.steps:
+        if step.kind == "generate":
+            store.of(step).out.mkdir(parents=True)
+            write_json(store.of(step).path / "done.json", {"files": {}, "attempt": 1, "at": ""})
+    assert main(["plan", "--mermaid", "campaign=demo", *small, f"root={tmp_path}"]) == 0
+    first, *lines, last = capsys.readouterr().out.splitlines()
+    assert (first, last) == ("flowchart LR", "    classDef done fill:#cfc")
+    nodes = dict(re.findall(r'^    (n\d+)\["(.*)"\]', "\n".join(lines), re.MULTILINE))
+    ids = {label: node for node, label in nodes.items()}
+    assert {"midtrain x 4<br>msm", "pretrain x 2<br>all arms", "eval x 2<br>init", "report"} <= ids.keys()
+    assert f'    {ids["generate x 2<br>msm"]}["generate x 2<br>msm"]:::done' in lines
+    edges = {tuple(line.split(" --> ")) for line in map(str.strip, lines) if " --> " in line}
+    assert (ids["midtrain x 4<br>msm"], ids["aft x 4<br>msm"]) in edges
+    assert (ids["pretrain x 2<br>all arms"], ids["aft x 4<br>msm"]) not in edges, "it reads it by way of midtrain"
+    assert main(["plan", "--mermaid", "campaign=demo", *small, "campaign.seeds=[0,1,2,3,4]"]) == 0
+    assert capsys.readouterr().out.count("[") == len(nodes), "more steps, as many nodes"
+
+
+def test_config_prints_what_is_composed_and_composes_to_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["campaign=demo", "cluster=slurm", f"root={tmp_path}"]
+    assert main(["config", *where, "stages.aft.epochs=7"]) == 0
+    found = yaml.safe_load(capsys.readouterr().out)
+    assert found["stages"]["aft"]["epochs"] == 7 and found["cluster"]["launcher"] == "slurm"
+    (config,) = load_configs([*where, "stages.aft.epochs=7"])
+    assert CONFIG.validate_python(found) == config
+    assert main(["config", *where, "stages.aft.epoch=7"]) == 2
+    assert "did you mean 'stages.aft.epochs'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_config_of_several_models_is_one_document_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "campaign=demo", "campaign.models=[tiny,tiny_lora]"]) == 2
+    capsys.readouterr()
+    models = sorted(path.stem for path in (shipped_folder() / "model").glob("*.yaml"))
+    two = [each for each in models if each.startswith("qwen3")][:2]
+    assert main(["config", "campaign=demo", f"campaign.models=[{','.join(two)}]"]) == 0
+    assert [each["model"]["name"] for each in yaml.safe_load_all(capsys.readouterr().out)] == two
 
 
 def test_status_and_why_of_a_campaign_that_never_ran(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -105,3 +105,81 @@ def test_a_log_that_was_deleted(store: Store, step: Step, logs: Callable[[], tup
     log = attempt(store, step, cause="code", message="RuntimeError: boom")
     log.unlink()
     assert logs() == (2, f"msm: {STEP} ended: code: RuntimeError: boom; there is no log {log}\n")
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
+    """What happens between two reads, in turn; then somebody presses Ctrl-C."""
+    events: list[Callable[[], object]] = []
+
+    def sleep(seconds: float) -> None:
+        if not events:
+            raise KeyboardInterrupt
+        events.pop(0)()
+
+    monkeypatch.setattr("msm_hpc.cli.views.logs.time.sleep", sleep)
+    return events
+
+
+def append(log: Path, text: str) -> None:
+    with log.open("a") as file:
+        file.write(text)
+
+
+def follow(store: Store) -> int:
+    return main(["logs", "-f", STEP, "campaign=demo", f"root={store.root}"])
+
+
+def test_a_log_is_followed_across_a_requeue_until_the_step_ends(
+    store: Store, step: Step, commands: Commands, slept: list[Callable[[], object]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = commands(squeue="echo '64_3|RUNNING|None'", sacct="", scontrol="")
+    job = JobRef("slurm", "64_3")
+    store.of(step).write_lease(job)
+    log = attempt(store, step, text="step 1\nstep", end=None)
+    again = log.with_name("log2")
+    slept += [
+        lambda: append(log, " 2\n"),
+        lambda: attempt(store, step, text="step 1\nstep 2\nsaved\n", cause="preempted"),
+        lambda: attempt(store, step, 2, "step 3\n", end=None),
+        lambda: append(again, "step 4"),
+        lambda: commands(squeue=""),
+        lambda: store.of(step).write_attempt(2, replace(ATTEMPT, log=str(again), cause="code", message="boom")),
+    ]
+    assert follow(store) == 0
+    assert capsys.readouterr().out == (
+        f"{STEP} is running, in job 64_3\nlog: {log}\n\nstep 1\nstep 2\nsaved\nlog: {again}\n\nstep 3\nstep 4"
+        f"{STEP} ended: code: boom\n"
+    )
+    asked = [line.split()[0] for line in calls.read_text().splitlines()]
+    assert asked.count("squeue") == 4, "at the start, and when a try began or ended"
+
+
+def test_a_queued_job_is_waited_for_and_ctrl_c_is_no_error(
+    store: Store,
+    step: Step,
+    commands: Commands,
+    slept: list[Callable[[], object]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    commands(squeue="echo '65_0|PENDING|Priority'", sacct="", scontrol="")
+    monkeypatch.setattr("msm_hpc.cli.views.logs.SECONDS_BETWEEN_LOOKS", 0.0)
+    store.of(step).write_lease(JobRef("slurm", "65_0"))
+    attempt(store, step, cause="code", message="RuntimeError: boom")
+    store.jobs.mkdir()
+    slept.append(lambda: (store.jobs / "65_0_0_log.err").write_text("loading\n"))
+    slept.append(lambda: commands(squeue="echo '65_0|RUNNING|None'"))
+    assert follow(store) == 0
+    shown = capsys.readouterr()
+    started = f"{STEP} is running, in job 65_0\nlog: {store.jobs / '65_0_0_log.err'}\n\nloading\n"
+    assert (shown.out, shown.err) == (f"{STEP} is queued, as job 65_0 (Priority)\n{started}", "")
+
+
+def test_what_is_over_is_printed_as_without_following(
+    store: Store, step: Step, commands: Commands, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands(squeue="", sacct="", scontrol="")
+    log = attempt(store, step, cause="code", message="RuntimeError: boom")
+    assert follow(store) == 0
+    assert capsys.readouterr().out == f"{STEP} ended: code: RuntimeError: boom\nlog: {log}\n\n{TRACEBACK}"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from msm_hpc.campaign.views.ledger import Ledger
 from msm_hpc.campaign.views.status import StepStatus
 from msm_hpc.cli.main import main
 from msm_hpc.cli.views.status import COLOURS, status_table
@@ -67,7 +68,7 @@ def test_every_state_of_a_long_stage_fits_80_columns() -> None:
     statuses = [StepStatus(step, state, ()) for step, state in zip(steps, COLOURS, strict=True)]
     console = Console(width=80, force_terminal=True, color_system=None)
     with console.capture() as capture:
-        status_table(Graph(tuple(steps), (), None), statuses).print(console)
+        status_table(Graph(tuple(steps), (), None), statuses, Ledger(False, {})).print(console)
     shown = capture.get()
     assert "cot_rl_stand_in" in shown and "…" not in shown
     assert all(f"1 {state}" in " ".join(shown.split()) for state in COLOURS)

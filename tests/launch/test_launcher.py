@@ -102,7 +102,7 @@ def test_the_id_of_a_job_of_another_cluster_is_no_job_here(commands: Commands) -
     )
     mine, launcher = JobRef("slurm", "70", user=user_name(), cluster="here"), SlurmLauncher(Cluster(launcher="slurm"))
     assert states([OTHER, mine]) == {OTHER: HIDDEN, mine: JobState("pending", "Priority")}
-    assert ends([OTHER, mine]) == {mine: "FAILED"}
+    assert {job: end.state for job, end in ends([OTHER, mine]).items()} == {mine: "FAILED"}
     launcher.withdraw([OTHER, mine])
     assert "scancel --quiet 70" in calls.read_text().splitlines()
     with pytest.raises(UserError, match="job 64_1 of cluster there cannot be cancelled from here"):
@@ -132,7 +132,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     [
         (lambda launcher: living([JOB]), "squeue", "echo '70|RUNNING|None'", {JOB}),
         (lambda launcher: launcher.submitted({"msm-1"}), "squeue", "echo '70 msm-1'", {"msm-1": "70"}),
-        (lambda launcher: launcher.why_stopped(JOB, SIGTERM), "scontrol", "echo PreemptTime=2026-01-01", "preempted"),
+        (lambda launcher: launcher.why_stopped(JOB, SIGTERM).cause, "scontrol", "echo PreemptTime=2026", "preempted"),
         (lambda launcher: launcher.requeue(JOB), "scontrol", "true", True),
         (lambda launcher: launcher.name, "scontrol", "echo ClusterName=here", "here"),
         (lambda launcher: launcher.cancel([JOB]), "scancel", "true", None),

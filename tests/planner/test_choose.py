@@ -17,7 +17,7 @@ from msm_hpc.config.training import Layout, Lora, Recompute, TrainConfig
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.model.gpus import GPUS
 from msm_hpc.planner.choose import MARGIN, best_few, check_memory, choose
-from msm_hpc.planner.forecast import ASSUMED_MFU, forecast
+from msm_hpc.planner.forecast import ASSUMED_MFU, Measured, forecast
 from msm_hpc.planner.memory import worst_stage
 from msm_hpc.planner.probe import TABLE, StepTime, folder_of
 from tests.composed import load_config
@@ -136,5 +136,5 @@ def test_a_forecast_by_hand() -> None:
     flops = 6 * (8_030_261_248 - 128_256 * 4096) * tokens + 12 * 32 * 4096 * tokens * 8192
     found = forecast(config, llama, "h100")
     assert found.seconds_per_step == pytest.approx(flops / (8 * 989e12 * ASSUMED_MFU))
-    measured = forecast(config, llama, "h100", measured=2 * found.seconds_per_step)
-    assert measured.measured and measured.mfu == pytest.approx(ASSUMED_MFU / 2)
+    measured = forecast(config, llama, "h100", measured=Measured(2 * found.seconds_per_step, "probe"))
+    assert measured.by == "probe" and measured.mfu == pytest.approx(ASSUMED_MFU / 2)

@@ -19,7 +19,7 @@ from msm_hpc.store.lock import submission_lock
 from msm_hpc.store.store import Store
 from tests.store.conftest import Make, step, write
 
-SUBMISSION = Submission(new_token(), "msm-demo-generate", (("generate/x",),), "ada", "cluster", 1.0)
+SUBMISSION = Submission(new_token(), "msm-demo-generate", (("generate/x",),), "ada", "cluster", "demo", "", 1.0)
 
 
 @pytest.fixture

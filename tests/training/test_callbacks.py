@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,9 @@ class Log:
     def __init__(self) -> None:
         self.calls: list[str] = []
 
+    def timing(self, part: str) -> nullcontext[None]:
+        return nullcontext()
+
     def __getattr__(self, name: str) -> Any:
         return lambda *arguments: self.calls.append(name)
 
@@ -37,10 +41,10 @@ def calls(step: int, **changes: Any) -> list[str]:
     end = replace(StepEnd(metrics, last=step == 9, signal=0, saving=False), **changes)
     for each in (
         callbacks.Record(log),
-        callbacks.CompleteSave(log),
+        callbacks.CompleteSave(log, log),
         callbacks.MeasureHeldOut(log, log, log),
         callbacks.Save(log, 3, log),
-        callbacks.StopOnSignal(log, began=0, steps=9),
+        callbacks.StopOnSignal(log, log, began=0, steps=9),
     ):
         try:
             each.after_step(end)
@@ -58,7 +62,7 @@ def calls(step: int, **changes: Any) -> list[str]:
         (3, {}, ["add", "finish", "sync", "begin"]),
         (4, {}, ["add", "finish", "measure", "add_held_out"]),
         (9, {}, ["add", "finish", "measure", "add_held_out"]),
-        (1, {"signal": signal.SIGTERM}, ["add", "finish", "sync", "begin", "finish", "SIGTERM"]),
+        (1, {"signal": signal.SIGTERM}, ["add", "finish", "sync", "begin", "finish", "sync", "SIGTERM"]),
         (9, {"signal": signal.SIGTERM}, ["add", "finish", "measure", "add_held_out"]),
     ],
     ids=["plain", "still saving", "save due", "held out due", "last", "signal", "signal at the last"],

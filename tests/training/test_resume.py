@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +52,11 @@ def test_killed_run_resumes_bit_for_bit(tmp_path: Path) -> None:
     assert not (killed.out / "resume").exists()
     progress = read_progress(killed.out)
     assert progress is not None and progress.done == progress.total == len(read_metrics(unbroken.out))
+    assert 0 < progress.began < 5, "steps that the first attempt did are not counted for this one"
+    assert progress.seconds.keys() == {"load", "training", "held out", "saving"}
+    own = sum(step.seconds for step in read_metrics(killed.out)[progress.began :])
+    assert progress.seconds["training"] == pytest.approx(own) and min(progress.seconds.values()) > 0
+    assert json.loads((killed.out / "summary.json").read_text())["seconds_of_last_attempt"] == progress.seconds
 
     before = (killed.out / "metrics.jsonl").read_bytes()
     shutil.copytree(killed.out / "checkpoint", killed.out / "resume")

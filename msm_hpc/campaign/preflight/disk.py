@@ -28,22 +28,27 @@ def check_disk(graph: Graph, store: Store, cluster: Cluster) -> None:
     Raises:
         UserError: it has not; with the bytes of each part.
     """
-    models = shapes(graph)
-    left = [(step, models[model_of(step)]) for step in graph.needed(store.done) if model_of(step) in models]
-    results, resume = sum(_result_bytes(step, model) for step, model in left), _resume_bytes(left, cluster)
+    results, resume = still_written(graph, store, cluster)
     folder = next(path for path in (store.root, *store.root.parents) if path.exists())
     free = shutil.disk_usage(folder).free
     if results + resume > free:
         raise UserError(
-            f"root={store.root} has {_bytes(free)} free, and the campaign still writes {_bytes(results)} "
-            f"of weights and, while trainings run, {_bytes(resume)} of resume checkpoints ({RESUME_CHECKPOINTS} for "
+            f"root={store.root} has {in_words(free)} free, and the campaign still writes {in_words(results)} "
+            f"of weights and, while trainings run, {in_words(resume)} of resume checkpoints ({RESUME_CHECKPOINTS} for "
             "each of those that run at once: weights and optimizer); give another root, free space, or lower "
             "cluster.array_parallelism (local: cluster.slots)"
         )
 
 
-def _bytes(count: int) -> str:
-    """For people, in GiB, or where that is little in MiB."""
+def still_written(graph: Graph, store: Store, cluster: Cluster) -> tuple[int, int]:
+    """Bytes of the weights that are still to be written, and of the resume checkpoints that are there at a time."""
+    models = shapes(graph)
+    left = [(step, models[model_of(step)]) for step in graph.needed(store.done) if model_of(step) in models]
+    return sum(_result_bytes(step, model) for step, model in left), _resume_bytes(left, cluster)
+
+
+def in_words(count: int) -> str:
+    """Bytes for people, in GiB, or where that is little in MiB."""
     return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / 2**20:.1f} MiB"
 
 

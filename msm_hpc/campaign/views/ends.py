@@ -1,22 +1,28 @@
-"""How the last try at a step ended, whoever wrote it down: the step's own record, its lease, or Slurm's accounting."""
+"""How the last try at a step ended, by what is left of it: its own record, what Slurm keeps of its job, its logs."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
 from msm_hpc.base.progress import Progress, read_progress
 from msm_hpc.campaign.views.jobs import Holders
 from msm_hpc.graph.steps import Step
+from msm_hpc.launch.causes import RULES, Cause, Finding, JobEnd, Rule, in_words
 from msm_hpc.launch.job import JobRef, same_job
-from msm_hpc.launch.logs import log_of, tail
-from msm_hpc.store.records import Cause
+from msm_hpc.launch.logs import all_logs, lines_of, log_of, tail
+from msm_hpc.store.attempts import AttemptFolder
+from msm_hpc.store.records import Attempt
 from msm_hpc.store.store import Store
 
 NO_ROOM = re.compile("No space left on device|Disk quota exceeded")
-NO_RECORD = "ended without a record (killed, out of memory, or its node was lost)"
+NO_RECORD = "ended without a record"
+VAGUE = frozenset({"rank lost", "cancelled"})
+"""Causes behind which Slurm or the logs may show another: a rank, or the whole job, was killed for its memory."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +30,13 @@ class Ended:
     """The end of the last try at a step.
 
     Attributes:
-        cause: as the job recorded it; ``lost`` where it did not.
+        cause: as the job recorded it, or as Slurm or the logs show; ``lost`` where nothing does.
         message: what the job said, or what is known of its end.
         log: where its output is, where there is any.
         saved: how far a training got whose next try resumes.
+        evidence: the quoted text that shows the cause.
+        nodes: those that were lost, where that is the cause.
+        times: how many tries in a row ended like this.
     """
 
     step: Step
@@ -35,11 +44,33 @@ class Ended:
     message: str
     log: Path | None
     saved: Progress | None = None
+    evidence: str = ""
+    nodes: tuple[str, ...] = ()
+    times: int = 1
+
+    @property
+    def quoted(self) -> str:
+        """The evidence, where the message does not have it."""
+        return "" if self.evidence in self.message else self.evidence
+
+    @property
+    def rule(self) -> Rule:
+        """What follows from the cause."""
+        return Rule() if self.cause == "lost" else RULES.get(self.cause, Rule())
+
+    @property
+    def advice(self) -> str:
+        """What to do, where the message does not say it."""
+        return "" if self.rule.advice in self.message else self.rule.advice
+
+    def __str__(self) -> str:
+        return f"{self.cause}: {self.message}" + (f" ({self.quoted})" if self.quoted else "")
 
 
 def ended(step: Step, store: Store, jobs: Holders) -> Ended | None:
     """How the last try at ``step``, which no job holds now, ended; None where it was never tried."""
-    attempts, lease = store.of(step).attempts(), jobs.lease(step)
+    folders, lease = store.of(step).attempt_folders(), jobs.lease(step)
+    attempts = [folder.read() for folder in folders]
     last = attempts[-1] if attempts else None
     if lease is not None and (last is None or not (same_job(last.job, lease) or last.job.started > lease.started)):
         return _before_it_started(step, store, lease, jobs)
@@ -47,26 +78,46 @@ def ended(step: Step, store: Store, jobs: Holders) -> Ended | None:
         return None
     saved = read_progress(store.of(step).partial) if step.definition.resumable else None
     log = Path(last.log) if last.log else None
+    found, message = _decided(last, folders[-1], jobs.ends.get(lease or last.job))
+    times = sum(1 for _ in takewhile(lambda each: each.cause == last.cause, reversed(attempts)))
+    if found is None:
+        return Ended(step, "lost", message, log, saved, times=times)
+    return Ended(step, found.cause, message, log, saved, found.evidence, found.nodes, times)
+
+
+def last_ends(steps: Iterable[Step], store: Store, jobs: Holders) -> list[Ended]:
+    """How the last tries at those of ``steps`` ended that were tried and that no job holds now."""
+    return [end for step in steps if not jobs.alive(step) and (end := ended(step, store, jobs))]
+
+
+def _decided(last: Attempt, folder: AttemptFolder, end: JobEnd | None) -> tuple[Finding | None, str]:
+    """Why an attempt ended, and what to say: by its record, where that is not vague, else by what others know."""
+    log = Path(last.log) if last.log else None
+    if last.cause is not None and last.cause not in VAGUE:
+        return Finding(last.cause, last.evidence), last.message or ""
+    found = from_outside(end, all_logs(log, last.job, last.ranks) if log else [], folder.out)
     if last.cause is not None:
-        return Ended(step, last.cause, last.message or "", log, saved)
+        behind = found if found and found.cause in ("oom", "node") else None
+        return behind or Finding(last.cause, last.evidence), last.message or ""
     if full := next((line for line in reversed(tail(log) if log else []) if NO_ROOM.search(line)), None):
-        return Ended(step, "lost", f"the disk was full, so that its end could not be recorded: {full}", log, saved)
-    state = jobs.ends.get(lease or last.job)
-    return _by_state(step, state, log, saved) if state else Ended(step, "lost", NO_RECORD, log, saved)
+        return None, f"the disk was full, so that its end could not be recorded: {full}"
+    return found, NO_RECORD if found or end is None else f"{NO_RECORD}; {end}"
 
 
 def _before_it_started(step: Step, store: Store, job: JobRef, jobs: Holders) -> Ended:
     """The end of a job that has the lease and never recorded an attempt."""
-    log = log_of(store.jobs, job)
-    if state := jobs.ends.get(job):
-        return _by_state(step, state, log, None)
-    if any(not store.done(parent) for parent in step.parents):
+    log, end = log_of(store.jobs, job), jobs.ends.get(job)
+    message = f"job {job.id} ended before it could start"
+    if found := from_outside(end, [log], store.of(step).out):
+        return Ended(step, found.cause, message, log, None, found.evidence, found.nodes)
+    if end is None and any(not store.done(parent) for parent in step.parents):
         return Ended(step, "cancelled", f"job {job.id} was cancelled, as what it waited for did not come", None)
-    return Ended(step, "lost", f"job {job.id} ended before it could start", log)
+    return Ended(step, "lost", f"{message}; {end}" if end else message, log)
 
 
-def _by_state(step: Step, state: str, log: Path | None, saved: Progress | None) -> Ended:
-    """The end of a job that Slurm's accounting has a ``state`` of."""
-    if state == "CANCELLED":
-        return Ended(step, "cancelled", "cancelled in Slurm", log, saved)
-    return Ended(step, "lost", f"ended without a record; its state in Slurm is {state}", log, saved)
+def from_outside(end: JobEnd | None, logs: Sequence[Path], out: Path) -> Finding | None:
+    """What the cluster, else the ``logs`` of the ranks that wrote into ``out``, show of why a job ended."""
+    if end and (found := end.finding):
+        return found
+    said = filter(None, (in_words(lines_of(out, log), log.name) for log in logs))
+    return min(said, key=lambda finding: [*RULES].index(finding.cause), default=None)

@@ -11,7 +11,7 @@ from msm_hpc.launch.logs import rank_log, tail
 
 DIFFERS = re.compile(r"[0-9a-f]{16}|\d+(\.\d+)?")
 """What may differ between the words of equal failures, beside a step's own name: ids, ranks, hosts, times, losses."""
-EXPLAINED = frozenset({"user", "upstream", "cancelled"})
+EXPLAINED = frozenset({"user", "upstream", "cancelled", "nan"})
 """Causes whose message says it all, so that nobody has to read a log."""
 
 
@@ -47,7 +47,7 @@ def alike(ends: Iterable[Ended]) -> list[Failure]:
 
 def pattern(end: Ended) -> str:
     """The words of an end without what is its step's own; where no message was left, those of its log's last line."""
-    words = end.message if end.cause != "lost" else " ".join([end.message, *last_lines(end)[-1:]])
+    words = " ".join([end.message, *(last_lines(end)[-1:] if end.cause == "lost" else [end.quoted])])
     return DIFFERS.sub("…", words.replace(end.step.name, "…"))
 
 

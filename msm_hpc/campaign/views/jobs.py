@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.graph.steps import Step
+from msm_hpc.launch.causes import JobEnd
 from msm_hpc.launch.job import JobRef
 from msm_hpc.launch.job_state import JobState
 from msm_hpc.launch.launcher import ends
@@ -25,14 +26,14 @@ class Holders:
     Attributes:
         leases: the job that makes each step or is queued to, dead or alive, by the step's identity.
         states: how those stand that are queued or running; unknown for all of them where nobody can be asked.
-        ends: the last state of the others, where the cluster keeps it: they left no record of their own.
+        ends: what the cluster keeps of the others.
         over: the steps, by identity, whose job lives for others that it makes, and has ended its try at them.
         behind: those whose job is still at one that comes before them.
     """
 
     leases: Mapping[str, JobRef]
     states: Mapping[JobRef, JobState]
-    ends: Mapping[JobRef, str] = field(default_factory=dict)
+    ends: Mapping[JobRef, JobEnd] = field(default_factory=dict)
     over: frozenset[str] = frozenset()
     behind: frozenset[str] = frozenset()
 

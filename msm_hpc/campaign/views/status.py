@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -77,6 +78,11 @@ def statuses(graph: Graph, store: Store, jobs: Holders) -> list[StepStatus]:
     return found
 
 
+def failed(statuses: Iterable[StepStatus]) -> list[Ended]:
+    """The ends of the steps that a person has to see to."""
+    return [status.end for status in statuses if status.state in ("failed", "lost") and status.end]
+
+
 def nothing_here(graph: Graph, store: Store) -> str | None:
     """What to say where no step of the campaign was ever tried below this root; None where one was."""
     if any((store.of(step).path / "step.json").exists() for step in graph.steps):
@@ -98,6 +104,6 @@ def _after(end: Ended | None) -> State:
         return "not started"
     if end.cause == "lost":
         return "lost"
-    if end.cause in ("cancelled", "timeout", "preempted") and end.saved is not None:
+    if end.cause in ("cancelled", "timeout", "preempted", "node") and end.saved is not None:
         return "interrupted"
     return "cancelled" if end.cause in ("cancelled", "preempted") else "failed"

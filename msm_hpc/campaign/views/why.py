@@ -50,7 +50,7 @@ def _reasons(step: Step, store: Store, jobs: Holders, comparison: _Comparison) -
         return comparison.reasons(step)
     if end.cause == "done":
         return [f"its result was deleted: {store.of(step).out}"]
-    return [f"its last attempt ended: {end.cause}: {end.message}"]
+    return [f"its last attempt ended: {end}"]
 
 
 @dataclass(frozen=True)

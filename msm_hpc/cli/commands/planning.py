@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated
 
 import typer
+import yaml
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.accounts import accounts
 from msm_hpc.campaign.needs import Training, forecast_minutes, trainings
-from msm_hpc.campaign.preflight.disk import check_disk
+from msm_hpc.campaign.outlook import Outlook
+from msm_hpc.campaign.preflight.budget import check_budget
+from msm_hpc.campaign.preflight.disk import check_disk, still_written
 from msm_hpc.campaign.probing import probe as run_probe
-from msm_hpc.campaign.session import Session
+from msm_hpc.campaign.session import CONFIG, Session
 from msm_hpc.campaign.slurm_run import left_alone, plan_submission, refusals, scripts
+from msm_hpc.campaign.views.ledger import hour_unit
 from msm_hpc.cli.arguments import Arguments, ConfigDir, StageArguments, sort_arguments
+from msm_hpc.cli.views.ledger import outlook_line
+from msm_hpc.cli.views.mermaid import mermaid
 from msm_hpc.cli.views.needs import needs_table
-from msm_hpc.cli.views.notes import print_notes
+from msm_hpc.cli.views.notes import print_bad_nodes, print_notes
 from msm_hpc.cli.views.plan import array_table, counted, graph_table
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.launch.slurm_commands import can_submit
@@ -28,32 +36,50 @@ def plan(
     show_scripts: Annotated[
         bool, typer.Option("--scripts", help="Print the sbatch script of every array as well.")
     ] = False,
+    as_mermaid: Annotated[
+        bool, typer.Option("--mermaid", help="Print the graph as Mermaid text instead, to be drawn.")
+    ] = False,
     config_dir: ConfigDir = None,
 ) -> int:
     """Show what trainings need and the job arrays; submit nothing."""
     session = sort_arguments(arguments).session(config_dir)
+    if as_mermaid:
+        session.console.print(*mermaid(session.graph, session.store), sep="\n", markup=False, soft_wrap=True)
+        return 0
     if steps:
         graph_table(session.graph, session.store).print(session.console)
         if not show_scripts:
             return 0
     session = session.ready()
     session.say(counted(session.graph, session.store))
-    found = trainings(session.graph, session.store, session.config.cluster, session.packed)
-    _print_needs(session, found)
+    graph, store, cluster = session.graph, session.store, session.config.cluster
+    found = trainings(graph, store, cluster, session.packed)
+    left = accounts(session, found).left
+    _print_needs(session, found, left)
     print_notes(session)
-    if launcher_of(session.config.cluster).queues:
+    if launcher_of(cluster).queues:
+        print_bad_nodes(session)
         _print_arrays(session, forecast_minutes(found), show_scripts)
+    if left and left.steps:
+        session.say(outlook_line(left, sum(still_written(graph, store, cluster)), cluster))
     return 0
 
 
-def _print_needs(session: Session, found: Sequence[Training]) -> None:
+def _print_needs(session: Session, found: Sequence[Training], left: Outlook | None) -> None:
     """What each training needs, where the model's shape is known."""
     if found:
-        needs_table(found).print(session.console)
+        needs_table(found, hour_unit(session.config.cluster.trains_on_gpus)).print(session.console)
+    graph, store, cluster = session.graph, session.store, session.config.cluster
+    noted = (_noted(partial(check_disk, graph, store, cluster)), _noted(partial(check_budget, store, cluster, left)))
+    session.say(*(f"Note: {note}" for note in noted if note))
+
+
+def _noted(check: Callable[[], str | None]) -> str | None:
+    """What a check has to say, if anything: that it refuses, too, since nothing runs."""
     try:
-        check_disk(session.graph, session.store, session.config.cluster)
+        return check()
     except UserError as error:
-        session.say(f"Note: {error}")
+        return str(error)
 
 
 def _print_arrays(session: Session, forecasts: Mapping[str, float], show_scripts: bool) -> None:
@@ -68,6 +94,15 @@ def _print_arrays(session: Session, forecasts: Mapping[str, float], show_scripts
     for array, script in zip(submission.arrays, scripts(submission, session.store, cluster), strict=True):
         session.say(f"\n──── sbatch script of {array.name}")
         session.console.print(script, markup=False, highlight=False, soft_wrap=True)  # to be copied: never wrapped
+
+
+def config(arguments: Arguments = None, config_dir: ConfigDir = None) -> int:
+    """Print the composed configuration as YAML."""
+    session = sort_arguments(arguments).session(config_dir)
+    for each in session.configs:
+        text = yaml.safe_dump(CONFIG.dump_python(each, mode="json"), sort_keys=False, allow_unicode=True, width=100)
+        session.console.file.write(f"---\n{text}" if len(session.configs) > 1 else text)
+    return 0
 
 
 def probe(arguments: StageArguments = None, config_dir: ConfigDir = None) -> int:

@@ -9,20 +9,24 @@ from typing import Annotated
 
 import typer
 
+from msm_hpc.campaign.accounts import accounts
 from msm_hpc.campaign.auto_layout import settle
 from msm_hpc.campaign.local_run import run_local
+from msm_hpc.campaign.lost_nodes import report
 from msm_hpc.campaign.needs import forecast_minutes, trainings
+from msm_hpc.campaign.preflight.budget import check_budget
 from msm_hpc.campaign.preflight.disk import check_disk
 from msm_hpc.campaign.rehearsal import CANNOT_SHOW, MOST_RANKS, layouts_in_words, rehearse_all
 from msm_hpc.campaign.runner import run_step
 from msm_hpc.campaign.session import Session
 from msm_hpc.campaign.slurm_run import SubmissionPlan, left_alone, plan_submission, submit
-from msm_hpc.campaign.views.ends import ended
+from msm_hpc.campaign.views.ends import Ended, last_ends
 from msm_hpc.campaign.views.jobs import holders
+from msm_hpc.campaign.views.retries import retried
 from msm_hpc.cli.arguments import Arguments, ConfigDir, StepArguments, sort_arguments
 from msm_hpc.cli.display import Display
 from msm_hpc.cli.views.failures import print_failures
-from msm_hpc.cli.views.notes import print_notes
+from msm_hpc.cli.views.notes import print_bad_nodes, print_notes
 from msm_hpc.cli.views.plan import array_table
 from msm_hpc.cli.views.rehearsal import cuts_table
 from msm_hpc.cli.views.report import print_report
@@ -39,6 +43,7 @@ def run(arguments: Arguments = None, config_dir: ConfigDir = None) -> int:
     """Run a campaign: what is done is kept, what failed is retried."""
     session = sort_arguments(arguments).session(config_dir, named=True).ready()
     check_disk(session.graph, session.store, session.config.cluster)
+    _check_budget(session)
     print_notes(session)
     if launcher_of(session.config.cluster).queues:
         return _submit(session)
@@ -83,6 +88,13 @@ def stage(arguments: StepArguments = None, config_dir: ConfigDir = None) -> int:
     return 0
 
 
+def _check_budget(session: Session) -> None:
+    """Refuse what would exceed the budget, if there is one; say what its forecast leaves out."""
+    cluster = session.config.cluster
+    if cluster.budget_gpu_hours is not None and (note := check_budget(session.store, cluster, accounts(session).left)):
+        session.say(f"Note: {note}")
+
+
 def _run_here(session: Session) -> int:
     graph, store, console = session.graph, session.store, session.console
     left = len(graph.needed(store.done))
@@ -91,6 +103,7 @@ def _run_here(session: Session) -> int:
         return print_report(session)
     title = session.config.campaign.title
     session.say(f"{title}: {left} of {len(graph.steps)} steps to run in {store.root}")
+    session.say(*retried(_last_ends(session)))
     began = time.monotonic()
     with hangup_interrupts(), Display(store, console) as display:
         state = run_local(graph, store, session.config.cluster, display.show)
@@ -115,16 +128,27 @@ def _nothing_to_do(graph: Graph, store: Store) -> str:
 
 def _print_failures(session: Session, steps: Sequence[Step]) -> None:
     jobs = holders(steps, session.store)
-    ends = [end for end in (ended(step, session.store, jobs) for step in steps) if end]
-    print_failures(session.console, ends, session.store.root)
+    print_failures(session.console, last_ends(steps, session.store, jobs), session.store.root)
+
+
+def _last_ends(session: Session) -> list[Ended]:
+    """How the last tries ended that a run is about to repeat; nodes that these lost are reported, and left out."""
+    graph, store = session.graph, session.store
+    needed = graph.needed(store.done)
+    ends = last_ends(needed, store, holders(needed, store))
+    for end in ends:
+        report(store.root, end.nodes, end.evidence)
+    return ends
 
 
 def _submit(session: Session) -> int:
     config = session.config
     forecasts = forecast_minutes(trainings(session.graph, session.store, config.cluster, session.packed))
+    ends: list[Ended] = []
 
     def plan() -> SubmissionPlan:
         session.remember()
+        ends[:] = _last_ends(session)
         return plan_submission(config.campaign.name, session.graph, session.store, config.cluster, forecasts)
 
     submission, ids = submit(plan, session.store, config.cluster, session.say)
@@ -134,6 +158,8 @@ def _submit(session: Session) -> int:
         session.console.print(f"Nothing to submit: {done} steps done, {running} running.")
         return 0
     array_table(submission, ids).print(session.console)
+    session.say(*retried(ends, {step.identity for array in submission.arrays for step in array.steps}))
+    print_bad_nodes(session)
     code = snapshot_of(session.store.root)
     if code.changed:
         session.say(f"Jobs run the code as it is now, which differs from its commit: {code.folder}/changes.diff")

@@ -11,7 +11,7 @@ from rich.console import Console
 from msm_hpc.base.text import few, say
 from msm_hpc.campaign.endings import KEPT
 from msm_hpc.campaign.views.ends import Ended
-from msm_hpc.campaign.views.failures import Failure, alike
+from msm_hpc.campaign.views.failures import EXPLAINED, Failure, alike
 from msm_hpc.graph.steps import Step
 
 LITTLE = 2**20
@@ -33,7 +33,7 @@ def print_failures(console: Console, ends: Sequence[Ended], root: Path) -> None:
 
 
 def print_failure(console: Console, failure: Failure) -> None:
-    """What the steps share: cause, message, the log's last lines, and where the rest of it is."""
+    """What the steps share: cause, message, evidence, advice, the log's last lines, and where the rest of it is."""
     first = failure.first
     how = "lost" if first.cause == "lost" else f"failed ({first.cause})"
     say(console, f"{names_of([end.step for end in failure.ends])}: {how}", style="red")
@@ -41,6 +41,9 @@ def print_failure(console: Console, failure: Failure) -> None:
         say(console, *(f"  {line}" for line in first.message.splitlines()))
     if failure.words_differ:
         say(console, f"  (of {first.step.name}; the others differ in numbers or names)")
+    if first.cause not in EXPLAINED:
+        known = (("evidence", first.quoted), ("what to do", first.advice))
+        say(console, *(f"  {what}: {text}" for what, text in known if text))
     for line in failure.log:
         console.print(f"  | {line}", markup=False, highlight=False, soft_wrap=True, style="dim")
     if first.log is not None:

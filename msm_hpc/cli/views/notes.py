@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+import time
+
 from msm_hpc.campaign.session import Session
 from msm_hpc.campaign.starting_model import recipe_note, what_is_missing
 from msm_hpc.campaign.views.status import nothing_here
 from msm_hpc.config.campaign import Config
+from msm_hpc.store.bad_nodes import bad_nodes, file_of
 
 
 def print_notes(session: Session) -> None:
@@ -25,6 +29,17 @@ def _mixed(config: Config) -> str | None:
         f"beside your own corpora the toy generator makes {', '.join(toy)}; name files of yours (such as "
         f"sources.{toy[0]}.file=FILE.jsonl), or leave that out of the arms"
     )
+
+
+def print_bad_nodes(session: Session) -> None:
+    """The nodes that jobs leave out, each with the reason, for how long, and how to use it again."""
+    root = session.store.root
+    for node in bad_nodes(root):
+        hours = (node.until - time.time()) / 3600
+        session.say(
+            f"Note: jobs leave out node {node.name} for {hours:.0f} h: {node.reason}. To use it again: "
+            f"`rm {shlex.quote(str(file_of(root, node.name)))}`"
+        )
 
 
 def print_nothing_here(session: Session) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from msm_hpc.base.files import CANNOT_WRITE
 from msm_hpc.campaign.session import Session
+from msm_hpc.campaign.views.ledger import ledger, tries_at
 from msm_hpc.campaign.views.left_out import left_out
+from msm_hpc.cli.views.ledger import arm_line, spent_lines
 from msm_hpc.cli.views.notes import print_nothing_here
 from msm_hpc.config.stages import ReportConfig, ReportInputs
 from msm_hpc.graph.steps import Origin, Step
@@ -27,6 +29,7 @@ def print_report(session: Session) -> int:
     print_nothing_here(session)
     if store.done(step):
         _print_written(session, store.of(step).out)
+        _print_spent(session)
         return 0
     found = ReportInputs(**{role: _done(given, store) for role, given in step.inputs.items()})
     try:
@@ -38,6 +41,7 @@ def print_report(session: Session) -> int:
         _print_unwritten(session, step.config, found, f"{error.strerror}: {error.filename or out}")
     else:
         _print_written(session, out)
+    _print_spent(session)
     return 0
 
 
@@ -58,6 +62,13 @@ def _print_unwritten(session: Session, config: ReportConfig, found: ReportInputs
         _render(config, found, Path(folder))
         _print_table(session, Path(folder))
     session.say(f"The HTML report was not written: {why}; free space or fix the permissions there, and ask again")
+
+
+def _print_spent(session: Session) -> None:
+    """What the campaign took so far; it is no part of the report's files, which are a step's result."""
+    tries = tries_at(map(session.store.of, session.graph.steps))
+    spent = ledger(tries, session.config.cluster.trains_on_gpus)
+    session.say(*spent_lines(spent, session.graph), *arm_line(spent, session.graph))
 
 
 def _print_table(session: Session, out: Path) -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from msm_hpc.base.text import few, say
+from msm_hpc.campaign.views.ledger import Ledger
 from msm_hpc.campaign.views.status import State, StepStatus
 from msm_hpc.cli.views.table import Listing
 from msm_hpc.graph.build import Graph
@@ -38,13 +39,13 @@ REASONS = {
 """Of squeue's reasons those with which a job does not start by itself."""
 
 
-def status_table(graph: Graph, statuses: Sequence[StepStatus]) -> Listing:
-    """A line for each stage, in the order of work: its steps by state, and the rank-hours spent."""
-    table = Listing(("stage", "steps", "rank-hours", "states"), right=frozenset({"steps", "rank-hours"}))
+def status_table(graph: Graph, statuses: Sequence[StepStatus], spent: Ledger) -> Listing:
+    """A line for each stage, in the order of work: its steps by state, and the hours spent."""
+    table = Listing(("stage", "steps", spent.unit, "states"), right=frozenset({"steps", spent.unit}))
     for stage in graph.stages:
         of_stage = [status for status in statuses if status.step.stage == stage]
-        spent = sum(each.seconds * each.ranks for status in of_stage for each in status.attempts if each.end) / 3600
-        table.add(stage, str(len(of_stage)), f"{spent:.3f}", _states(of_stage))
+        hours = spent.hours(steps=[status.step.id for status in of_stage])
+        table.add(stage, str(len(of_stage)), f"{hours:.3f}", _states(of_stage))
     return table
 
 

@@ -38,6 +38,12 @@ def resume_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{STEP}*"))
 
 
+def saved_steps(out: Path) -> int:
+    """The optimizer steps of the newest resume checkpoint of an attempt; 0 where there is none."""
+    newest = resume_checkpoints(out / RESUME)[-1:]
+    return int(newest[0].name.removeprefix(STEP)) if newest else 0
+
+
 def _progress(out: Path) -> tuple[bool, str]:
     """How far an attempt got: whether the run was finished, and its newest resume checkpoint."""
     names = [path.name for path in _whole(out)]

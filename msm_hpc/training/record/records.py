@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from msm_hpc.base.progress import ProgressFile
@@ -26,7 +27,7 @@ class Records:
         self._config, self._order = config, order
         self._metrics = MetricsFile(out / METRICS, done)
         self._held_out = HeldOutFile(out / HELD_OUT, done)
-        self._progress = ProgressFile(out, order.steps, "optimizer steps")
+        self._progress = ProgressFile(out, order.steps, "optimizer steps", began=done)
         self._curves = Curves(out, done, config)
 
     @property
@@ -37,6 +38,7 @@ class Records:
     def add(self, step: StepMetrics) -> None:
         """Record one step, and log the last few where it is time."""
         self._metrics.append(step)
+        self._progress.seconds["training"] += step.seconds
         self._progress.update(step.step)
         if step.step % self._config.log_every == 0 or step.step == self._order.steps:
             recent = self.steps[-self._config.log_every :]
@@ -49,6 +51,15 @@ class Records:
         log_held_out(losses)
         self._curves.add_held_out(losses)
 
+    @property
+    def seconds(self) -> dict[str, float]:
+        """What the time of this attempt went to so far: ``load``, ``training``, ``held out`` and ``saving``."""
+        return self._progress.seconds
+
+    def timing(self, part: str) -> AbstractContextManager[None]:
+        """Add the time that a block takes to a part of :attr:`seconds`."""
+        return self._progress.timing(part)
+
     def sync(self) -> None:
         """Make sure that all steps are on disk, before a resume checkpoint says that they are done."""
         self._metrics.sync()
@@ -56,5 +67,11 @@ class Records:
 
     def close(self) -> None:
         """Finish writing."""
+        self._progress.flush()
         self._metrics.close()
         self._curves.close()
+
+
+def timing(records: Records | None, part: str) -> AbstractContextManager[None]:
+    """:meth:`Records.timing` on rank 0; the other ranks have no records."""
+    return records.timing(part) if records else nullcontext()

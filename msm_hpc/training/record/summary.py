@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -22,7 +23,8 @@ class Summary:
     """``summary.json``: the whole run.
 
     Tokens leave padding out; ``filled_rows`` are rows of one more epoch that completed the last global batch;
-    ``seconds`` is the sum over the steps of the result, across all resumes. ``flops`` follow
+    ``seconds`` is the sum over the steps of the result, across all resumes, and ``seconds_of_last_attempt`` what the
+    attempt that finished it took for loading, its own steps, held-out losses and saving. ``flops`` follow
     :mod:`msm_hpc.model.flops`; ``peak_memory`` is in bytes, of the rank that held the most; ``warning`` says why the
     result may mean little.
     """
@@ -34,6 +36,7 @@ class Summary:
     first_loss: float
     final_loss: float
     seconds: float
+    seconds_of_last_attempt: Mapping[str, float]
     tokens_per_second: float
     world_size: int
     layout: Layout
@@ -120,7 +123,13 @@ def utilisation(flops: float, device: str) -> str:
     return f"  MFU {flops / peak:.1%} of {peak / 1e12:.0f} TFLOP/s ({device}, dense bf16)"
 
 
-def summarise(config: TrainConfig, model: Transformer, order: SampleOrder, steps: list[StepMetrics]) -> Summary:
+def summarise(
+    config: TrainConfig,
+    model: Transformer,
+    order: SampleOrder,
+    steps: list[StepMetrics],
+    seconds_of_last_attempt: Mapping[str, float],
+) -> Summary:
     """Add up all steps of a run."""
     tokens = sum(each.tokens for each in steps)
     seconds = sum(each.seconds for each in steps)
@@ -133,6 +142,7 @@ def summarise(config: TrainConfig, model: Transformer, order: SampleOrder, steps
         first_loss=steps[0].loss,
         final_loss=steps[-1].loss,
         seconds=seconds,
+        seconds_of_last_attempt=seconds_of_last_attempt,
         tokens_per_second=tokens / seconds,
         world_size=config.layout.world_size,
         layout=config.layout,

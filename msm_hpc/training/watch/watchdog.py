@@ -114,7 +114,7 @@ class _Watchdog:
             _kill(self._seen.ranks[verdict.rank])
         if verdict.kind is Kind.HANGS:
             verdict = self._report(verdict)
-        return RankLostError(verdict.message, verdict.rank)
+        return RankLostError(verdict.message, verdict.rank, self._seen.ranks[verdict.rank].host)
 
     def _report(self, verdict: Verdict) -> Verdict:
         """Put ``verdict`` into the store, for all ranks to read; returns the first that was put there."""

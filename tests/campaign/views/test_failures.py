@@ -65,6 +65,24 @@ def test_of_a_lost_rank_its_own_log_is_shown(shown: Callable[..., str], tmp_path
     assert "| Segmentation fault" in text and "I wait" not in text
 
 
+def test_evidence_and_advice_are_shown_where_the_message_has_neither(shown: Callable[..., str]) -> None:
+    evidence = "sacct: OUT_OF_MEMORY of step 64_1.0"
+    text = shown(ended("one", "ended without a record", cause="oom", evidence=evidence))
+    assert f"failed (oom)\n  ended without a record\n  evidence: {evidence}\n  what to do: of a GPU's memory: a" in text
+    text = shown(ended("one", "rank 1 hangs", cause="rank lost", evidence="rank 1 hangs"))
+    assert "evidence" not in text and "what to do: that rank's log says why" in text
+    text = shown(ended("one", "no field 'id'; add it", cause="user", evidence="UserError raised at rows.py:3, in read"))
+    assert "evidence" not in text and "what to do" not in text
+
+
+def test_ends_of_one_cause_are_alike_by_what_shows_it(shown: Callable[..., str]) -> None:
+    ends = [
+        ended(f"{job}", "ended without a record", cause="oom", evidence=f"sacct: OUT_OF_MEMORY of step 64_{job}.0")
+        for job in range(5)
+    ]
+    assert shown(*ends).count("failed (oom)") == 1
+
+
 def test_equal_failures_are_one_block(shown: Callable[..., str], tmp_path: Path) -> None:
     """1,650 of them, each with its own name, host and port in the message, and one of another sort."""
     log = tmp_path / "log"

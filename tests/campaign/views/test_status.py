@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from msm_hpc.base.progress import ProgressFile
 from msm_hpc.campaign.local_run import RunState
 from msm_hpc.campaign.views.ends import ended
 from msm_hpc.campaign.views.jobs import holders
+from msm_hpc.campaign.views.ledger import Ledger, ledger, tries_at
 from msm_hpc.campaign.views.status import nothing_here, statuses
 from msm_hpc.campaign.views.why import why
 from msm_hpc.cli.clock import Clock
@@ -64,6 +66,10 @@ def finish(store: Store, done: Step, attempt: Attempt = ATTEMPT) -> None:
     write_json(store.of(done).path / "done.json", {"files": {}, "attempt": 1, "at": now()})
 
 
+def spent(store: Store, graph: Graph) -> Ledger:
+    return ledger(tries_at(map(store.of, graph.steps)), on_gpus=False)
+
+
 def printed(show: Callable[[Console], None]) -> str:
     console = Console(width=120, record=True, quiet=True)
     console.quiet = False
@@ -79,6 +85,7 @@ def test_each_state_is_read_from_the_files(store: Store) -> None:
     store.of(active).write_lease(local_job())
     store.of(failed).write_attempt(1, replace(ATTEMPT, cause="code", message="RuntimeError: no"))
     store.of(lost).write_attempt(1, replace(ATTEMPT, end=None, cause=None))
+    os.utime(store.of(lost).attempt(1).path / "attempt.json", (0, 0))
     cancelled, dead = source("cancelled"), source("died before it started")
     store.of(cancelled).write_attempt(1, replace(ATTEMPT, end=ATTEMPT.start, cause="cancelled"))
     store.of(dead).write_lease(DEAD)
@@ -95,7 +102,7 @@ def test_each_state_is_read_from_the_files(store: Store) -> None:
         "cancelled": "cancelled",
         "died before it started": "lost",
     }
-    table = printed(status_table(graph, found).print)
+    table = printed(status_table(graph, found, spent(store, graph)).print)
     assert "eval    7      2.000       1 done, 1 running, 1 not started, 1 cancelled, 1 failed, 2 lost\n" in table, (
         "done and failed: each 2 ranks for half an hour"
     )
@@ -151,7 +158,7 @@ def test_jobs_in_slurms_queue_are_told_apart_with_one_call(store: Store, command
         "queued": ("pending", "Priority"),
         "waiting": ("waiting", "Dependency"),
         "held": ("pending", "JobHeldUser"),
-        "killed": ("lost", ""),
+        "killed": ("failed", ""),
         "cancelled": ("cancelled", ""),
         "unrecorded": ("lost", ""),
         "behind": ("cancelled", ""),
@@ -159,12 +166,12 @@ def test_jobs_in_slurms_queue_are_told_apart_with_one_call(store: Store, command
     assert [line.split()[0] for line in calls.read_text().splitlines()].count("squeue") == 1
     assert [line.split()[0] for line in calls.read_text().splitlines()].count("sacct") == 1
     by_label = {status.step.label: status.end for status in found if status.end}
-    assert by_label["killed"].message.endswith("its state in Slurm is OUT_OF_MEMORY")
+    assert str(by_label["killed"]) == "oom: job 64_4 ended before it could start (sacct: OUT_OF_MEMORY of job 64_4)"
     assert by_label["unrecorded"].message == "job 64_6 ended before it could start"
     assert by_label["unrecorded"].log == store.jobs / "64_6_0_log.err"
     assert by_label["behind"].message == "job 65 was cancelled, as what it waited for did not come"
-    table = printed(status_table(graph, found).print)
-    assert "1 running, 1 pending (JobHeldUser), 1 pending (Priority), 1 waiting, 1 cancelled, 2 lost" in table
+    table = printed(status_table(graph, found, spent(store, graph)).print)
+    assert "1 running, 1 pending (JobHeldUser), 1 pending (Priority), 1 waiting, 1 cancelled, 1 failed, 1 lost" in table
     notes = printed(lambda console: print_notes_on(console, found, store))
     assert "JobHeldUser: eval/held: they are held by their user; `scontrol release` lets them go" in notes
 

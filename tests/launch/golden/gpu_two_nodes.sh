@@ -23,6 +23,7 @@
 #SBATCH --time=720
 
 # setup
+export MSM_ALLOCATION="${SLURM_JOB_START_TIME:-$EPOCHSECONDS} 16 $((${SLURM_GPUS_ON_NODE:-0} * SLURM_NNODES))"
 module load cuda/13
 export OMP_NUM_THREADS=8
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)

@@ -97,7 +97,7 @@ def test_a_loss_that_is_not_finite_names_step_rank_and_samples(root: Path) -> No
     token, poisoned = _poison(root)
     ended = start_ranks(root, 2, [_job(root, "poisoned", poisoned=token)])
     for error in ended.errors:
-        said = r"UserError: loss is nan at optimizer step \d+ \(learning rate .*\); rank \d, micro-batch \d: loss nan"
+        said = r"DivergedError: loss is nan at optimizer step \d+ \(learning .*\); rank \d, micro-batch \d: loss nan"
         assert re.search(said, error)
     logged = re.findall(r"step \d+ rank ([01]) micro-batch [01] loss (\S+): (.*)", ended.errors[0])
     assert [rank for rank, _, _ in logged].count("1") == 2 == len(logged) - 2

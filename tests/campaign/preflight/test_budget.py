@@ -1,0 +1,75 @@
+"""The budget of a root: what was spent below it and what is about to run, against ``cluster.budget_gpu_hours``."""
+
+from __future__ import annotations
+
+import shutil
+from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from msm_hpc.cli.main import main
+from msm_hpc.launch.allocation import Allocation
+from msm_hpc.launch.job import JobRef
+from msm_hpc.store.records import Attempt
+from msm_hpc.store.store import Store
+
+Usage = namedtuple("Usage", ["total", "used", "free"])
+ON_H100 = (
+    *("campaign=demo", "model=qwen3_14b", "cluster=slurm", "cluster.gpu=h100", "cluster.nodes=2"),
+    *("cluster.resources.gpu_train.gpus_per_node=8", "cluster.resources.cpu.memory_gb=80"),
+    *("stages.midtrain.layout=auto", "stages.aft.layout=auto", "campaign.arms=[msm]", "campaign.contrast=[]"),
+    *("sources.replay.rows=0", "sources.documents.rows=null", "sources.documents.tokens=400_000_000"),
+)
+"""Its midtrainings can be forecast, its fine-tunings cannot."""
+
+
+@pytest.fixture(autouse=True)
+def enough_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2**50, 0, 2**50))
+
+
+def spend(root: Path, seconds: int) -> None:
+    """By another campaign, on 8 GPUs."""
+    attempt = Attempt(
+        job=JobRef("slurm", "7"),
+        host="n1",
+        ranks=8,
+        commit=None,
+        log="",
+        start="2026-01-01T00:00:00+00:00",
+        end="2026-01-01T00:00:00+00:00",
+        cause="done",
+        allocation=Allocation(0.0, 8, 8),
+    )
+    began = Allocation(1_767_225_600.0 - seconds, 8, 8)
+    Store(root).folder("train/of another").write_attempt(1, replace(attempt, allocation=began))
+
+
+def test_what_was_spent_below_the_root_is_held_against_the_budget(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = [*ON_H100, f"root={tmp_path}"]
+    spend(tmp_path, 3600)
+    assert main(["run", *where, "cluster.budget_gpu_hours=8"]) == 2
+    refused = capsys.readouterr().err
+    assert f"cluster.budget_gpu_hours is 8, and 8.00 GPU-hours are spent below {tmp_path}" in refused
+    assert "raise the budget, or ask for less" in refused
+    assert not (tmp_path / "campaigns").exists()
+
+
+def test_what_is_forecast_is_held_against_the_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = [*ON_H100, f"root={tmp_path}"]
+    spend(tmp_path, 3600)
+    assert main(["plan", *where, "cluster.budget_gpu_hours=100000"]) == 0
+    shown = capsys.readouterr().out
+    note = next(line for line in shown.splitlines() if line.startswith("Note: cluster.budget_gpu_hours"))
+    assert "=100000 is held against 8.00 GPU-hours spent and " in note and "loading of midtrain" in note
+    assert " eval" in note and "midtrain," not in note.replace("loading of midtrain", "")
+    last = shown.splitlines()[-1]
+    assert last.startswith("In all: ") and "GPU-hours, " in last and "cluster.array_parallelism=256" in last
+    assert "GiB of disk, not counting " in last and "loading of midtrain" in last
+    assert main(["plan", *where, "cluster.budget_gpu_hours=9"]) == 0
+    assert "Note: cluster.budget_gpu_hours is 9, and 8.00 GPU-hours are spent" in capsys.readouterr().out
+    assert main(["run", *where, "cluster.budget_gpu_hours=9"]) == 2
