@@ -28,7 +28,8 @@ def quoted(value: str) -> str:
 def planned_scripts(capsys: pytest.CaptureFixture[str], *overrides: str) -> list[str]:
     """Those of the arrays, as ``msm plan --scripts`` prints them."""
     assert main(["plan", "campaign=demo", "campaign.arms=[init,aft]", *overrides, "--scripts"]) == 0
-    return re.split(r"^──── sbatch script of .*\n", capsys.readouterr().out, flags=re.MULTILINE)[1:]
+    script = r"^#!/bin/bash\n.*?^# command\n(?:[^\n]+\n)+"
+    return re.findall(script, capsys.readouterr().out, flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("name", [HOSTILE, "'a b'", "a/../../b", "$(id)"])
