@@ -47,7 +47,7 @@ class ToySlurm:
     def start(cls, folder: Path) -> ToySlurm:
         """Write the commands, which the caller puts into the PATH."""
         folder.mkdir()
-        for name, body in {"sbatch": SBATCH, "squeue": SQUEUE, "scancel": SCANCEL, "scontrol": ""}.items():
+        for name, body in {"sbatch": SBATCH, "squeue": SQUEUE, "scancel": SCANCEL, "scontrol": "", "sinfo": ""}.items():
             (folder / name).write_text(f'#!/bin/sh\ncd {folder}\necho "{name} $*" >> calls\n{body}')
             (folder / name).chmod(0o755)
         for name in ("submitted", "queue", "calls", "refuses", "started"):

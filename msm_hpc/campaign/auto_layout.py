@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.config.campaign import Config
+from msm_hpc.config.cluster import Work
 from msm_hpc.graph.trainings import as_it_runs
 from msm_hpc.planner.choose import choose
 
@@ -36,7 +37,8 @@ def settle(config: Config) -> Settled:
                 "fields of its config.json), or download it"
             )
         training = as_it_runs(stage, config.cluster, stage.seed)
-        found = choose(training, model, config.cluster, config.root.resolve())
+        work = Work("gpu_train", name, config.model.name)
+        found = choose(training, model, config.cluster, work, config.root.resolve())
         stages[name] = replace(stage, layout=found.config.layout, micro_batch_size=found.config.micro_batch_size)
         choices.append(f"stages.{name}.layout=auto is {found.why(f'stages.{name}')}")
     return Settled(replace(config, stages=stages), tuple(choices))

@@ -185,7 +185,7 @@ def _start(state: RunState, store: Store, launcher: Launcher, slots: int) -> Non
 def _request(step: Step, store: Store) -> ArrayRequest:
     return ArrayRequest(
         name=step.kind,
-        work=step.definition.resources,
+        work=step.work,
         function=run_step,
         given=(str(store.root),),
         each=((step.id,),),

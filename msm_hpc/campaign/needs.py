@@ -15,7 +15,7 @@ from msm_hpc.config.cluster import Cluster
 from msm_hpc.config.stages import ExportConfig, ModelConfig
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.graph.build import Graph
-from msm_hpc.graph.steps import Step
+from msm_hpc.graph.steps import Step, start_of
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.planner.capacity import capacity
@@ -133,12 +133,6 @@ def model_of(step: Step) -> str:
     return start_of(step).identity
 
 
-def start_of(step: Step) -> Step:
-    """The model step that a step's weights go back to; one without weights itself."""
-    model = step.inputs.get("model")
-    return start_of(model) if isinstance(model, Step) else step
-
-
 def weight_size(step: Step) -> int:
     """Bytes of each weight that a step stores."""
     if isinstance(step.config, ExportConfig) and step.config.dtype is None:
@@ -165,8 +159,9 @@ def _training(
     memory = worst_stage(config, model, cluster.trains_on_gpus)
     gpu, measured = cluster.gpu if cluster.trains_on_gpus else None, _measured(steps[0], model, cluster, root, finished)
     time = forecast(config, model, gpu, measured) if gpu or measured else None
-    minutes = cluster.resources.gpu_train.time_minutes if launcher_of(cluster).queues else None
-    return Training(steps, rows, memory, capacity(cluster, config.layout.world_size).memory, time, minutes)
+    work = steps[0].work
+    minutes = cluster.resources.of(work).time_minutes if launcher_of(cluster).queues else None
+    return Training(steps, rows, memory, capacity(cluster, config.layout.world_size, work).memory, time, minutes)
 
 
 def _measured(

@@ -7,6 +7,7 @@ from pathlib import Path
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.config.campaign import Config
+from msm_hpc.config.cluster import Work
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.graph.trainings import as_it_runs
 from msm_hpc.launch.launcher import launcher_of
@@ -32,7 +33,8 @@ def probe(config: Config, stage: str, steps: int = STEPS) -> tuple[Path, str | N
     """
     training, model = _checked(config, stage)
     root, cluster = config.root.resolve(), config.cluster
-    candidates = best_few(training, model, cluster, FEW)
+    work = Work("gpu_train", stage, config.model.name)
+    candidates = best_few(training, model, cluster, work, FEW)
     folder = folder_of(root, training, model, cluster)
     prepare(folder, Probe(model, candidates, steps))
     layout = candidates[0].layout
@@ -44,7 +46,7 @@ def probe(config: Config, stage: str, steps: int = STEPS) -> tuple[Path, str | N
         return folder, None
     request = ArrayRequest(
         name=f"msm-{config.campaign.name}-probe",
-        work="gpu_train",
+        work=work,
         function=run_rank,
         each=((str(folder),),),
         nodes=layout.nodes,

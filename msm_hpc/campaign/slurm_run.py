@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.node_gate import check_nodes
 from msm_hpc.campaign.runner import run_steps
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.graph.arrays import Array, Dependency, plan_arrays
@@ -102,7 +103,7 @@ def plan_submission(
     outdated = {step.identity: running.pop(step.identity) for step in wanted if step.identity in running}
     known = tuple(each for each in submissions if each.job is None or not alive.keys().isdisjoint(each.jobs.values()))
     bundles = plan_bundles(wanted, lambda step: forecasts.get(step.identity), cluster.bundle_minutes)
-    arrays, done = plan_arrays(bundles, cluster.max_array_size), len(graph.steps) - len(needed)
+    arrays, done = plan_arrays(bundles, launcher.max_array_size, cluster.resources), len(graph.steps) - len(needed)
     return SubmissionPlan(campaign, arrays, done, running, outdated, unseen, tuple(waiting.values()), known, forecasts)
 
 
@@ -309,6 +310,7 @@ def _request(
         code=code.folder if code else None,
         minutes=_minutes(array, plan, cluster),
         avoid=tuple(node.name for node in bad_nodes(store.root)),
+        gate=check_nodes if cluster.health_check and first.work.of == "gpu_train" else None,
     )
 
 
@@ -321,7 +323,7 @@ def _minutes(array: Array, plan: SubmissionPlan, cluster: Cluster) -> int | None
     def asked(step: Step) -> float:
         if step.kind == "train":
             return MARGIN * plan.forecasts[step.identity] + MINUTES_TO_START
-        return cluster.resources.of(step.definition.resources).time_minutes
+        return cluster.resources.of(step.work).time_minutes
 
     return math.ceil(max(sum(map(asked, bundle.steps)) for bundle in array.bundles))
 

@@ -7,21 +7,43 @@ a site says each thing once::
       cpu:       {account: alignment, partition: small}
       gpu_train: {partition: h100, gpus_per_node: 8, memory_gb: 60, time_minutes: 720}     # account: alignment
       gpu_eval:  {time_minutes: 60}                                        # and partition: h100, gpus_per_node: 8, ...
+
+What one stage (or kind of step), or one model, needs otherwise is said beside the classes. It holds for that alone, and
+the model's word before the stage's::
+
+      of_stage: {aft: {time_minutes: 120}, tokenize: {memory_gb: 16}}
+      of_model: {qwen2_5_32b: {cpu: {memory_gb: 160}, midtrain: {time_minutes: 2880}}}
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import NonNegativeInt, PositiveInt, WrapValidator
+from pydantic import Field, NonNegativeInt, PositiveInt, WrapValidator, with_config
+from typing_extensions import TypedDict
 
-from msm_hpc.config.schema import Rate, Strict
+from msm_hpc.base.errors import UserError
+from msm_hpc.config.schema import Name, Rate, Strict
 
 LauncherName = Literal["local", "slurm"]
 WorkClass = Literal["cpu", "gpu_train", "gpu_eval"]
 Gpu = Literal["a100", "l40s", "h100", "h200", "gh200", "b200", "gb200"]
+Sbatch = Mapping[str, str | int | bool]
+Line = Annotated[str, Field(pattern=r"^[^\n]+$")]
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a job does, as far as its resources go: its class, its stage (or kind of step) and its model, if any."""
+
+    of: WorkClass
+    stage: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +51,7 @@ class Resources(Strict):
     """What one class of work asks Slurm for; null is the site's default.
 
     ``memory_gb`` and ``cpus_per_rank`` are for each rank. A job of a class with ``gpus_per_node`` above 0 gets a GPU
-    for each rank. ``sbatch`` holds further options of sbatch by their long names.
+    for each rank. ``sbatch`` holds further options of sbatch by their long names; true is an option without a value.
     """
 
     partition: str | None = None
@@ -40,21 +62,64 @@ class Resources(Strict):
     memory_gb: Rate = 4.0
     cpus_per_rank: PositiveInt = 1
     gpus_per_node: NonNegativeInt = 0
-    sbatch: Mapping[str, str] = field(default_factory=dict)
+    sbatch: Sbatch = field(default_factory=dict, hash=False)
+
+
+@with_config(extra="forbid")
+class Changes(TypedDict, total=False):
+    """Those of :class:`Resources` that a stage or a model has instead of its class's.
+
+    Whether it gets GPUs is its class's: results are made for them.
+    """
+
+    partition: str | None
+    account: str | None
+    qos: str | None
+    constraint: str | None
+    time_minutes: PositiveInt
+    memory_gb: Rate
+    cpus_per_rank: PositiveInt
+    sbatch: Sbatch
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkClasses(Strict):
-    """The resources of ``cpu`` (corpora, tokens, conversion, the report), ``gpu_train`` and ``gpu_eval`` work."""
+    """The resources of ``cpu`` (corpora, tokens, conversion, the report), ``gpu_train`` and ``gpu_eval`` work.
+
+    Attributes:
+        of_stage: what a stage, or a kind of step, has instead.
+        of_model: likewise a model, for a class or a stage.
+    """
 
     cpu: Resources = Resources()
     gpu_train: Resources = Resources()
     gpu_eval: Resources = Resources()
+    of_stage: Mapping[Name, Changes] = field(default_factory=dict)
+    of_model: Mapping[Name, Mapping[Name, Changes]] = field(default_factory=dict)
 
-    def of(self, work: WorkClass) -> Resources:
-        """The resources of one class."""
-        resources: Resources = getattr(self, work)
+    def of(self, work: Work) -> Resources:
+        """The resources of a job."""
+        resources: Resources = getattr(self, work.of)
+        for changes in self._changes(work).values():
+            resources = replace(resources, **changes)
         return resources
+
+    def key(self, work: Work, item: str) -> str:
+        """The key of the configuration that sets a field of the resources of ``work``."""
+        setting = [section for section, changes in self._changes(work).items() if item in changes]
+        return f"cluster.resources.{[work.of, *setting][-1]}.{item}"
+
+    def _changes(self, work: Work) -> dict[str, Changes]:
+        """What holds instead of the class's, by where it is said; the last has the last word."""
+        if not (self.of_stage or self.of_model):  # asked for each of ten thousand steps
+            return {}
+        of_model = self.of_model.get(work.model, {})
+        found = {
+            f"of_stage.{work.stage}": self.of_stage.get(work.stage),
+            f"of_model.{work.model}.{work.of}": of_model.get(work.of),
+            f"of_model.{work.model}.{work.stage}": of_model.get(work.stage),
+        }
+        return {section: changes for section, changes in found.items() if changes}
 
 
 def _inherit(classes: Any, validate: Callable[[Any], WorkClasses]) -> WorkClasses:
@@ -62,12 +127,29 @@ def _inherit(classes: Any, validate: Callable[[Any], WorkClasses]) -> WorkClasse
     checked = validate(classes)
     if isinstance(classes, WorkClasses):
         return checked
-    filled: dict[str, Any] = {}
+    filled: dict[str, Any] = dict(classes)
     settings: dict[str, Any] = {}
     for work in get_args(WorkClass):
         settings = {**settings, **classes.get(work, {})}
         filled[work] = settings
     return validate(filled)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Container(Strict):
+    """An image that jobs run in, through Pyxis; ``python`` is the interpreter in it that has msm_hpc.
+
+    ``mounts`` are ``FOLDER:FOLDER_INSIDE``; the root folder has its own path inside, too.
+    """
+
+    image: Line
+    mounts: tuple[Annotated[str, Field(pattern=r"^/[^:,\n]*:/[^:,\n]*(:[\w+-]+)?$")], ...] = ()
+    python: Line = "python"
+
+    def holds(self, path: Path) -> bool:
+        """Whether an absolute path is the same inside."""
+        parts = (mount.split(":") for mount in self.mounts)
+        return any(outside == inside and path.is_relative_to(outside) for outside, inside, *_ in parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +159,10 @@ class Cluster(Strict):
     ``gpu`` says which GPUs a node has, so that what they cannot do is known before a job is queued. ``nodes`` is the
     most that ``layout=auto`` gives to one training, ``ranks_per_node`` the most ranks of a job that a node takes.
     ``budget_gpu_hours`` is what all campaigns below a root may take together (of ranks, where trainings get no GPUs):
-    nothing is run that would exceed it by forecast. ``setup`` are shell lines that a job runs first. Trainings that
-    start from the same weights share a job as long as together they are forecast to take no more than
-    ``bundle_minutes``.
+    nothing is run that would exceed it by forecast. ``max_array_size`` null is Slurm's own. Trainings that start from
+    the same weights share a job as long as together they are forecast to take no more than ``bundle_minutes``.
+    ``setup`` are shell lines that a job runs first, and ``environment`` variables that it then sets: they are written
+    into scripts, so that keys have no place there. ``health_check`` looks at the nodes before a training.
     """
 
     launcher: LauncherName
@@ -90,9 +173,20 @@ class Cluster(Strict):
     ranks_per_node: PositiveInt = 8
     array_parallelism: PositiveInt = 256
     budget_gpu_hours: Rate | None = None
-    max_array_size: PositiveInt = 1001
+    max_array_size: PositiveInt | None = None
     bundle_minutes: PositiveInt = 60
     setup: tuple[str, ...] = ()
+    environment: Mapping[Variable, str] = field(default_factory=dict)
+    container: Container | None = None
+    health_check: bool = False
+
+    def __post_init__(self) -> None:
+        for name in self.environment:
+            if re.search(r"(KEY|TOKEN|SECRET|PASSWORD)$", name, re.IGNORECASE):
+                raise UserError(
+                    f"environment.{name}: a key would stand in scripts that others read: export it in the shell that "
+                    "runs `msm run`, whose environment jobs get"
+                )
 
     @property
     def trains_on_gpus(self) -> bool:

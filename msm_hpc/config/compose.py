@@ -27,6 +27,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
+from typing_extensions import is_typeddict
 from yaml import YAMLError
 
 from msm_hpc.base.errors import UserError
@@ -159,10 +160,20 @@ def with_absolute_paths(overrides: Sequence[str]) -> tuple[str, ...]:
 
 def _validated(values: Mapping[str, Any]) -> Config:
     try:
-        return _located(TypeAdapter(Config).validate_python(values))
+        config = TypeAdapter(Config).validate_python(values)
     except ValidationError as error:
         known = [name for name in _keys(Config, values) if not name.endswith(".*")]
         raise UserError("\n".join(_explain(dict(problem), known) for problem in error.errors())) from error
+    _check_models(config)
+    return _located(config)
+
+
+def _check_models(config: Config) -> None:
+    """A profile has words for models of any campaign: they are those that can be chosen, and this one."""
+    known = dict.fromkeys((config.model.name, *choices("model")))
+    for name in config.cluster.resources.of_model:
+        if name not in known:
+            raise UserError(f"cluster.resources.of_model: no model {name!r}; there are {', '.join(known)}")
 
 
 def _located(config: Config) -> Config:
@@ -251,7 +262,7 @@ def _keys(schema: Any, values: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _entries(schema: Any, values: Any, key: str) -> Iterator[str]:
-    if schema in (str, Path, Any):
+    if schema in (str, Path, Any) or is_typeddict(schema) or typing.get_origin(schema) in (Mapping, types.UnionType):
         yield f"{key}.*"
         return
     for name in values if isinstance(values, Mapping) else ():
@@ -282,7 +293,7 @@ def _nearest(key: str, known: Sequence[str]) -> str:
 def _explain(problem: dict[str, Any], all_known: Sequence[str]) -> str:
     """One pydantic problem as ``key: what is wrong``."""
     key = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "unexpected_keyword_argument":
+    if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return f"{key}: unknown key{_nearest(key, all_known)}"
     if problem["type"] == "value_error":
         return f"{key}: {problem['ctx']['error']}" if key else str(problem["ctx"]["error"])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from msm_hpc.config.arms import KINDS_OF_STEP, Chain
+from msm_hpc.config.cluster import WorkClass
 from msm_hpc.config.root import root_problems
 from msm_hpc.config.sources import Source
 from msm_hpc.config.stages import ONE_FOR_EACH
@@ -21,6 +22,7 @@ def inconsistencies(config: Config) -> Iterator[str]:
     yield from _sources(config)
     yield from _chains(config)
     yield from _model(config)
+    yield from _resources(config)
 
 
 def _sources(config: Config) -> Iterator[str]:
@@ -141,3 +143,18 @@ def _model(config: Config) -> Iterator[str]:
             f"model {config.model.name}: a model from scratch needs a stage in `start`, one from weights has none "
             "(start=[])"
         )
+
+
+def _resources(config: Config) -> Iterator[str]:
+    """Resources of a stage that there is not: trainings have theirs by their stage, and models also by a class."""
+    stages = [*config.stages, *sorted(KINDS_OF_STEP - {"train"})]
+    resources = config.cluster.resources
+    yield from _unlisted("of_stage", resources.of_stage, stages)
+    for model, changes in resources.of_model.items():
+        yield from _unlisted(f"of_model.{model}", changes, [*get_args(WorkClass), *stages])
+
+
+def _unlisted(section: str, names: Iterable[str], known: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        if name not in known:
+            yield f"cluster.resources.{section}: no {name!r}; there are {', '.join(known)}"

@@ -1,8 +1,8 @@
 """From bundles to Slurm job arrays: a bundle is an element, the work of one job.
 
-Bundles of one kind, one shape and one depth in the graph become an array. What waits for what is then said between
-arrays, and the aim is that a failed element stops only what reads it. Slurm's ``aftercorr`` does that where element
-i of an array reads element i of another, so an array is laid beside the one it reads::
+Bundles of one kind, one shape, equal resources and one depth in the graph become an array. What waits for what is then
+said between arrays, and the aim is that a failed element stops only what reads it. Slurm's ``aftercorr`` does that
+where element i of an array reads element i of another, so an array is laid beside the one it reads::
 
     midtrain  [0 affordability/seed0] [1 affordability/seed1] [2 america/seed0] [3 america/seed1]
     aft       [0 affordability/msm  ] [1 …                  ] [2 …            ] [3 …            ]   aftercorr
@@ -20,10 +20,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from msm_hpc.config.cluster import Resources, WorkClasses
 from msm_hpc.graph.bundles import Bundle
 from msm_hpc.graph.steps import Step
 
 Rule = Literal["aftercorr", "afterok", "afterany"]
+ALIKE = WorkClasses()
+"""Resources that no stage or model has of its own."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Array:
 
     @property
     def shape(self) -> Step:
-        """Any step of the array: they agree in ranks and nodes."""
+        """Any step of the array: they agree in ranks, nodes and resources."""
         return self.bundles[0].first
 
     @property
@@ -62,15 +65,15 @@ class Array:
         return tuple(step for bundle in self.bundles for step in bundle.steps)
 
 
-def plan_arrays(bundles: Sequence[Bundle], max_array_size: int) -> tuple[Array, ...]:
-    """Arrays for ``bundles`` (those that are read first), each of at most ``max_array_size`` elements.
+def plan_arrays(bundles: Sequence[Bundle], max_array_size: int, resources: WorkClasses = ALIKE) -> tuple[Array, ...]:
+    """Arrays for ``bundles`` (those that are read first), each of at most ``max_array_size`` of equal ``resources``.
 
     Inputs that are not made by ``bundles`` are taken as present.
     """
     arrays: list[Array] = []
     places: dict[str, Place] = {}
     waits = _waits(bundles)
-    for group in _by_depth_and_shape(bundles):
+    for group in _by_depth_and_shape(bundles, resources):
         for laid in _beside_parents(group, places, arrays):
             for start in range(0, len(laid), max_array_size):
                 chunk = tuple(laid[start : start + max_array_size])
@@ -95,15 +98,15 @@ def _waits(bundles: Sequence[Bundle]) -> Mapping[str, list[str]]:
     return waits
 
 
-def _by_depth_and_shape(bundles: Sequence[Bundle]) -> Iterator[list[Bundle]]:
+def _by_depth_and_shape(bundles: Sequence[Bundle], resources: WorkClasses) -> Iterator[list[Bundle]]:
     depths: dict[str, int] = {}
-    groups: dict[tuple[int, str, str, int, int, str], list[Bundle]] = defaultdict(list)
+    groups: dict[tuple[int, str, str, int, int, Resources], list[Bundle]] = defaultdict(list)
     for bundle in bundles:
         depth = 1 + max((depths.get(parent.identity, -1) for parent in bundle.parents), default=-1)
         depths |= dict.fromkeys((step.identity for step in bundle.steps), depth)
         first = bundle.first
-        groups[depth, first.stage, first.kind, first.ranks, first.nodes, bundle.work].append(bundle)
-    for key in sorted(groups):
+        groups[depth, first.stage, first.kind, first.ranks, first.nodes, resources.of(bundle.work)].append(bundle)
+    for key in sorted(groups, key=lambda key: key[:-1]):
         yield groups[key]
 
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from msm_hpc.config.cluster import WorkClass
+from msm_hpc.config.cluster import Work, WorkClass
 from msm_hpc.graph.steps import Step, topological
 
 FOLLOWS: Mapping[str, tuple[str, ...]] = {"export": ("checkpoint",), "eval": ("adapter", "model")}
@@ -48,9 +48,9 @@ class Bundle:
         return tuple(step.id for step in self.steps)
 
     @property
-    def work(self) -> WorkClass:
-        """The class of work of its most demanding step, whose resources its job gets."""
-        return max((step.definition.resources for step in self.steps), key=DEMANDING.index)
+    def work(self) -> Work:
+        """That of its most demanding step, whose resources its job gets."""
+        return max((step.work for step in self.steps), key=lambda work: DEMANDING.index(work.of))
 
     @cached_property
     def parents(self) -> tuple[Step, ...]:

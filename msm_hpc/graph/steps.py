@@ -29,6 +29,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, Union
 
+from msm_hpc.config.cluster import Work
 from msm_hpc.config.schema import PLACEMENT
 from msm_hpc.graph.kinds import KINDS, Kind
 
@@ -119,9 +120,21 @@ class Step:
         return layout.nodes if layout else 1
 
     @cached_property
+    def work(self) -> Work:
+        """What the cluster's profile has resources for."""
+        start = start_of(self)
+        return Work(self.definition.resources, self.stage, start.config.name if start.kind == "model" else "")
+
+    @cached_property
     def parents(self) -> tuple[Step, ...]:
         """The steps that this one reads when it is made."""
         return self.shares or tuple(origin for _, origin in origins(self.inputs) if isinstance(origin, Step))
+
+
+def start_of(step: Step) -> Step:
+    """The model step that a step's weights go back to; one without weights itself."""
+    model = step.inputs.get("model")
+    return start_of(model) if isinstance(model, Step) else step
 
 
 def origins(inputs: Inputs) -> Iterator[tuple[str, Origin]]:

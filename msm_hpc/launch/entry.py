@@ -26,10 +26,10 @@ from msm_hpc.base.stopping import StopRequest
 log = logging.getLogger(__name__)
 
 
-def command(folder: Path, function: Callable[..., None], *arguments: str) -> str:
+def command(folder: Path, function: Callable[..., None], *arguments: str, python: str = sys.executable) -> str:
     """The shell line that calls ``function(*arguments)`` in a job whose logs are in ``folder``."""
     name = f"{function.__module__}:{function.__qualname__}"
-    return shlex.join([sys.executable, "-u", "-P", "-m", __name__, str(folder), name, *arguments])
+    return shlex.join([python, "-u", "-P", "-m", __name__, str(folder), name, *arguments])
 
 
 def main() -> None:

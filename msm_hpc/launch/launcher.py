@@ -17,7 +17,7 @@ from pathlib import Path
 from signal import Signals
 from typing import Protocol
 
-from msm_hpc.config.cluster import Cluster, LauncherName, WorkClass
+from msm_hpc.config.cluster import Cluster, LauncherName, Work
 from msm_hpc.launch import slurm_commands
 from msm_hpc.launch.causes import Finding, JobEnd
 from msm_hpc.launch.job import JobRef, is_elsewhere
@@ -25,6 +25,7 @@ from msm_hpc.launch.job_state import JobState
 from msm_hpc.launch.local import LocalLauncher
 from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.launch.slurm import SlurmLauncher
+from msm_hpc.launch.slurm_site import Site
 
 
 class Launcher(Protocol):
@@ -76,14 +77,21 @@ class Launcher(Protocol):
     def at_once(self, ranks: int) -> int:
         """How many trainings of so many ranks run at the same time, at most."""
 
-    def memory_of_rank(self, ranks: int, work: WorkClass) -> tuple[str, int]:
-        """The memory of the machine, in bytes, for each of the ``ranks`` of a job of a class; and what to call it."""
+    def memory_of_rank(self, ranks: int, work: Work) -> tuple[str, int]:
+        """The memory of the machine, in bytes, for each of the ``ranks`` of a job; and what to call it."""
 
     def shape_problems(self, kind: str, ranks: int, nodes: int) -> Iterator[str]:
         """What makes it impossible to run trainings of this kind and shape, each with its fix."""
 
     def profile_problems(self) -> Iterator[str]:
         """What the cluster's profile says that this launcher cannot do, each with its fix."""
+
+    def site(self) -> Site | None:
+        """What the cluster here has, None where nobody can be asked.
+
+        Raises:
+            UserError: it does not answer now.
+        """
 
 
 LAUNCHERS: Mapping[LauncherName, Callable[[Cluster], Launcher]] = {"local": LocalLauncher, "slurm": SlurmLauncher}

@@ -22,7 +22,7 @@ import psutil
 import submitit
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.cluster import Cluster, WorkClass
+from msm_hpc.config.cluster import Cluster, Work, WorkClass
 from msm_hpc.launch import entry, local_processes
 from msm_hpc.launch.causes import Finding, JobEnd, by_signal_alone
 from msm_hpc.launch.forked import ForkedJob, start_forked
@@ -103,7 +103,7 @@ class LocalLauncher:
         """As many as there are slots for, but one in any case."""
         return max(self.cluster.slots // ranks, 1)
 
-    def memory_of_rank(self, ranks: int, work: WorkClass) -> tuple[str, int]:
+    def memory_of_rank(self, ranks: int, work: Work) -> tuple[str, int]:
         """A share of this machine's memory."""
         name = f"this machine over {ranks} ranks" if ranks > 1 else "this machine"
         return name, psutil.virtual_memory().total // ranks
@@ -121,8 +121,11 @@ class LocalLauncher:
     def profile_problems(self) -> Iterator[str]:
         """GPUs, for any class of work."""
         for work in get_args(WorkClass):
-            if self.cluster.resources.of(work).gpus_per_node:
+            if self.cluster.resources.of(Work(work)).gpus_per_node:
                 yield f"cluster.resources.{work}.gpus_per_node is set, but cluster=local runs on the CPU; set it to 0"
+
+    def site(self) -> None:
+        """Nobody to ask."""
 
 
 def _processes(job: JobRef, find: Callable[[int], list[psutil.Process]]) -> list[psutil.Process]:

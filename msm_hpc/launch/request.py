@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from msm_hpc.config.cluster import WorkClass
+from msm_hpc.config.cluster import Work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,18 +18,19 @@ class ArrayRequest:
 
     Attributes:
         name: what squeue shows.
-        work: which of the cluster's resources each element gets.
+        work: what each element does, to which the cluster gives resources.
         function: one that a job can import.
         each: for each element its items; where it has several, they are words without spaces.
         code: the folder of packages that jobs run; None: those that are installed.
         minutes: the time that a job asks for, no more than its class of work has; None: that.
         dependency: what the array waits for, in sbatch's syntax; empty: nothing.
+        gate: called with ``given`` in every rank ahead; a job in which it fails ends.
         token: a word of its own, kept in the job's comment, by which the array is found in the queue.
         avoid: nodes not to run on if there are enough others, the worst first.
     """
 
     name: str
-    work: WorkClass
+    work: Work
     function: Callable[..., None]
     each: tuple[tuple[str, ...], ...]
     given: tuple[str, ...] = ()
@@ -40,6 +41,7 @@ class ArrayRequest:
     code: Path | None = None
     minutes: int | None = None
     avoid: tuple[str, ...] = ()
+    gate: Callable[..., None] | None = None
 
     @property
     def elements(self) -> int:

@@ -6,18 +6,19 @@ import logging
 import os
 import re
 import shlex
+import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from signal import Signals
-from typing import Any, get_args
+from typing import Any
 
 import submitit
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.cluster import Cluster, WorkClass
-from msm_hpc.launch import entry, slurm_commands, slurm_ends, slurm_nodes
+from msm_hpc.config.cluster import Cluster, Container, Work
+from msm_hpc.launch import entry, slurm_commands, slurm_ends, slurm_nodes, slurm_site
 from msm_hpc.launch.allocation import shell_line
 from msm_hpc.launch.causes import Finding, JobEnd, by_signal_alone
 from msm_hpc.launch.job import RUN, JobRef, user_name
@@ -25,6 +26,7 @@ from msm_hpc.launch.job_state import JobState
 from msm_hpc.launch.refusals import key_to_change
 from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.launch.several import SEVERAL, STOPPED
+from msm_hpc.launch.slurm_site import Site
 
 log = logging.getLogger(__name__)
 NO_SBATCH = "cluster=slurm, but sbatch is not on the PATH; run on a login node, or use cluster=local"
@@ -47,7 +49,7 @@ class SlurmLauncher:
         """The sbatch script of an array, as it is submitted."""
         executor = ScriptExecutor(folder)
         executor.update_parameters(**_parameters(self.cluster, request))
-        return executor.script(request)
+        return executor.script(request, self.cluster.container.python if self.cluster.container else sys.executable)
 
     def submit(self, folder: Path, request: ArrayRequest) -> list[JobRef]:
         """Submit the array with one sbatch.
@@ -98,7 +100,7 @@ class SlurmLauncher:
     def refusals(self, folder: Path, requests: Iterable[ArrayRequest]) -> Iterator[str]:
         """Why sbatch would refuse arrays, each with the key to change; one of each shape is asked about."""
         shapes = {
-            (each.work, each.nodes, each.ranks_per_node): each
+            (self.cluster.resources.of(each.work), each.nodes, each.ranks_per_node): each
             for each in sorted(requests, key=lambda request: request.elements)
         }
         if shapes and not slurm_commands.can_submit():
@@ -107,7 +109,10 @@ class SlurmLauncher:
         for request in shapes.values():
             script = self.render(folder, replace(request, dependency="", token=""))
             if refusal := slurm_commands.sbatch(script, "--test-only").refusal:
-                yield f"sbatch would refuse {request.name}: {refusal}; {key_to_change(refusal, request.work)}"
+                if slurm_commands.is_silent(refusal):
+                    return  # nothing was refused, and asking again for each shape would take as long each time
+                key = key_to_change(refusal, self.cluster.resources, request.work)
+                yield f"sbatch would refuse {request.name}: {refusal}; {key}"
 
     def states(self, jobs: Collection[JobRef]) -> dict[JobRef, JobState]:
         """As squeue shows it; unknown of those that it would not show here."""
@@ -162,10 +167,10 @@ class SlurmLauncher:
         """As many as an array may run elements."""
         return self.cluster.array_parallelism
 
-    def memory_of_rank(self, ranks: int, work: WorkClass) -> tuple[str, int]:
-        """What a job of this class asks Slurm for."""
+    def memory_of_rank(self, ranks: int, work: Work) -> tuple[str, int]:
+        """What such a job asks Slurm for."""
         memory = self.cluster.resources.of(work).memory_gb
-        return f"cluster.resources.{work}.memory_gb={memory:g}", int(memory * 2**30)
+        return f"{self.cluster.resources.key(work, 'memory_gb')}={memory:g}", int(memory * 2**30)
 
     def shape_problems(self, kind: str, ranks: int, nodes: int) -> Iterator[str]:
         """More ranks on a node than it takes."""
@@ -178,17 +183,33 @@ class SlurmLauncher:
 
     def profile_problems(self) -> Iterator[str]:
         """A value of more than one line, which would end its line of the script; whatever else sbatch refuses."""
-        for work in get_args(WorkClass):
-            resources = self.cluster.resources.of(work)
-            for key, value in {**vars(resources), **resources.sbatch}.items():
-                if "\n" in str(value):
-                    yield f"cluster.resources.{work}: {key} has a line break; write it on one line"
+        for key, value in _texts("cluster.resources", asdict(self.cluster.resources)):
+            if "\n" in value:
+                yield f"{key} has a line break; write it on one line"
+
+    @property
+    def max_array_size(self) -> int:
+        """The most elements of an array: as the profile says, else as Slurm does, else Slurm's own default."""
+        return self.cluster.max_array_size or slurm_site.read_limits().array_size
+
+    def site(self) -> Site | None:
+        """As Slurm's commands say it, where they are."""
+        return slurm_site.read_site()
 
     def _limit(self) -> tuple[int, str]:
         """The most ranks of a training on a node, and the key that sets it."""
         by_profile = (self.cluster.ranks_per_node, "ranks_per_node")
         gpus = self.cluster.resources.gpu_train.gpus_per_node
         return min(by_profile, (gpus, "resources.gpu_train.gpus_per_node")) if gpus else by_profile
+
+
+def _texts(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Every text of nested settings, with its key."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _texts(f"{key}.{name}", inner)
+    elif isinstance(value, str):
+        yield key, value
 
 
 def jobs_of_array(job: str, elements: int, submitted: float, cluster: str) -> list[JobRef]:
@@ -205,9 +226,14 @@ class ScriptExecutor(submitit.SlurmExecutor):
         """Pretend that srun is here, so that scripts can be looked at where it is not."""
         return 1
 
-    def script(self, request: ArrayRequest) -> str:
+    def script(self, request: ArrayRequest, python: str) -> str:
         """The text that is given to sbatch."""
-        call = entry.command(self.folder, request.function, *request.given)
+        if request.gate:
+            check = entry.command(self.folder, request.gate, *request.given, python=python)
+            srun = shlex.join(["srun", "--unbuffered", *self.parameters["srun_args"]])
+            gate = f"SUBMITIT_EXECUTOR=slurm {srun} {check} || exit 1"
+            self.parameters["setup"] = [*self.parameters["setup"], gate]
+        call = entry.command(self.folder, request.function, *request.given, python=python)
         items = shlex.join(request.each[0])
         if request.elements > 1:
             each = shlex.join(" ".join(items) for items in request.each)
@@ -235,11 +261,13 @@ def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
     """submitit's parameters, in the order of the script they make."""
     resources = cluster.resources.of(request.work)
     minutes = min(request.minutes or resources.time_minutes, resources.time_minutes)
-    variables = [f"export OMP_NUM_THREADS={resources.cpus_per_rank}", f"export {RUN}=$(</proc/sys/kernel/random/uuid)"]
+    variables = [f"export {name}={shlex.quote(value)}" for name, value in cluster.environment.items()]
+    variables += [f"export OMP_NUM_THREADS={resources.cpus_per_rank}", f"export {RUN}=$(</proc/sys/kernel/random/uuid)"]
     # What the site says of these stays in front.
     comment = {"comment": f"{resources.sbatch.get('comment', '')} {request.token}".strip()} if request.token else {}
     avoid = slurm_nodes.excluded(request.avoid, resources.partition, request.nodes)
-    exclude = {"exclude": ",".join(filter(None, (resources.sbatch.get("exclude"), *avoid)))} if avoid else {}
+    exclude = {"exclude": ",".join(filter(None, (str(resources.sbatch.get("exclude", "")), *avoid)))} if avoid else {}
+    options = {"kill-on-invalid-dep": "yes", "requeue": True, **resources.sbatch, **comment, **exclude}
     optional = {
         "partition": resources.partition,
         "account": resources.account,
@@ -258,10 +286,15 @@ def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
         "signal_delay_s": min(90, 15 * minutes),  # Slurm may send it up to a minute earlier
         "array_parallelism": cluster.array_parallelism,
         "wckey": None,
-        "additional_parameters": {"kill-on-invalid-dep": "yes", **resources.sbatch, **comment, **exclude},
+        "additional_parameters": {key: value for key, value in options.items() if value is not False},
         "setup": [shell_line(request.nodes * request.ranks_per_node), *cluster.setup, *variables, *_code(request)],
         # Since Slurm 22.05 srun does not read cpus-per-task from the script; WaitTime would kill a rank 0 that hashes.
-        "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={resources.cpus_per_rank}", "--wait=0"],
+        "srun_args": [
+            "--kill-on-bad-exit=1",
+            f"--cpus-per-task={resources.cpus_per_rank}",
+            "--wait=0",
+            *_in_container(cluster.container),
+        ],
         **{name: value for name, value in optional.items() if value is not None},
     }
 
@@ -276,3 +309,11 @@ def _code(request: ArrayRequest) -> list[str]:
         f"[[ -O {folder} ]] || {{ echo {gone} >&2; exit 1; }}",
         f"export PYTHONPATH={folder}${{PYTHONPATH:+:$PYTHONPATH}}",
     ]
+
+
+def _in_container(container: Container | None) -> list[str]:
+    """What srun is told, where the ranks run in a container."""
+    if container is None:
+        return []
+    mounts = [f"--container-mounts={','.join(container.mounts)}"] if container.mounts else []
+    return [f"--container-image={container.image}", *mounts]

@@ -28,7 +28,7 @@ PAUSES_IN_A_JOB = (*PAUSES, 8.0, 15.0, 30.0, *4 * (60.0,))
 
 _NO_ANSWER = re.compile(
     "timed out|unable to contact|connect|communication|zero bytes|(send|receive) failure|standby|temporarily|munge|"
-    "authentication",
+    "authentication|configuration source",
     re.IGNORECASE,
 )
 """What the controller's clients say where it is busy, restarts or is away; anything else is an answer."""
@@ -73,6 +73,11 @@ def sbatch(script: str, *options: str) -> Answer:
         return Answer(found[1] if found else None)
     lines = [re.sub(r"^(sbatch: )?(error: |allocation failure: )?", "", line) for line in answer.stderr.splitlines()]
     return Answer(None, "; ".join(line for line in lines if line and "--help" not in line) or "no reason given")
+
+
+def is_silent(refusal: str) -> bool:
+    """Whether sbatch refused because it got no answer."""
+    return _NO_ANSWER.search(refusal) is not None
 
 
 def _end_with(parent: int) -> None:
@@ -164,6 +169,24 @@ def _setting(name: str) -> str | None:
         return None
 
 
+def answer_of(*command: str) -> str:
+    """What a command prints that only asks.
+
+    Raises:
+        UserError: Slurm does not answer.
+    """
+    answer = ask(*command)
+    if answer.returncode:
+        raise _unknown(answer)
+    return answer.stdout
+
+
+def answer_if_any(*command: str) -> str:
+    """Likewise of a command that is not needed; empty where it fails."""
+    answer = call(*command)
+    return "" if answer.returncode else answer.stdout
+
+
 def show_job(job: JobRef) -> str:
     """What scontrol says about a job."""
     return ask("scontrol", "show", "job", job.id).stdout
@@ -231,7 +254,9 @@ def outside_of_any_job() -> Iterator[None]:
 
 
 def _unknown(answer: subprocess.CompletedProcess[str]) -> UserError:
-    return UserError(f"{answer.args[0]} failed: {answer.stderr.strip()}; is the Slurm controller up?")
+    said = answer.stderr.strip().splitlines() or ["no reason given"]
+    reason = re.sub(r"^\w+: (error|fatal): ", "", said[-1])
+    return UserError(f"{answer.args[0]} failed: {reason}; is the Slurm controller up?")
 
 
 def ask(*command: str) -> subprocess.CompletedProcess[str]:

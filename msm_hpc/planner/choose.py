@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NoReturn, get_args
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.cluster import Cluster
+from msm_hpc.config.cluster import Cluster, Work
 from msm_hpc.config.training import ONE_RANK, Layout, Recompute, TrainConfig
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.model.architecture import Transformer
@@ -73,20 +73,23 @@ class ChosenLayout:
         )
 
 
-def choose(config: TrainConfig, model: Transformer, cluster: Cluster, probes: Path | None = None) -> ChosenLayout:
+def choose(
+    config: TrainConfig, model: Transformer, cluster: Cluster, work: Work, probes: Path | None = None
+) -> ChosenLayout:
     """``config`` with the best layout and micro-batch size for ``cluster``; the choice is deterministic.
 
     Args:
         config: the training.
         model: its shape.
         cluster: where it runs.
+        work: what the cluster has resources for.
         probes: the root folder; probe results there override the forecast for layouts of the same size as the best
             by forecast.
 
     Raises:
         UserError: nothing divides, or nothing fits; with what the smallest layout needs and what there is.
     """
-    considered, fitting = _fitting(config, model, cluster)
+    considered, fitting = _fitting(config, model, cluster, work)
     table = {} if probes is None else read_table(folder_of(probes, config, model, cluster))
     measured = [each for each in _of_one_size(fitting) if (each.layout, each.micro_batch_size) in table]
     best = min(measured, key=lambda each: table[each.layout, each.micro_batch_size], default=fitting[0])
@@ -94,13 +97,15 @@ def choose(config: TrainConfig, model: Transformer, cluster: Cluster, probes: Pa
     return ChosenLayout(best, memory, considered, len(fitting), measured=len(measured))
 
 
-def best_few(config: TrainConfig, model: Transformer, cluster: Cluster, count: int) -> tuple[TrainConfig, ...]:
+def best_few(
+    config: TrainConfig, model: Transformer, cluster: Cluster, work: Work, count: int
+) -> tuple[TrainConfig, ...]:
     """The ``count`` best by forecast of those of the same size as the very best, for a probe.
 
     Raises:
         UserError: as :func:`choose`.
     """
-    return tuple(_of_one_size(_fitting(config, model, cluster)[1])[:count])
+    return tuple(_of_one_size(_fitting(config, model, cluster, work)[1])[:count])
 
 
 def _of_one_size(ordered: list[TrainConfig]) -> list[TrainConfig]:
@@ -109,12 +114,12 @@ def _of_one_size(ordered: list[TrainConfig]) -> list[TrainConfig]:
     return [each for each in ordered if (each.layout.world_size, each.layout.nodes) == size]
 
 
-def _fitting(config: TrainConfig, model: Transformer, cluster: Cluster) -> tuple[int, list[TrainConfig]]:
+def _fitting(config: TrainConfig, model: Transformer, cluster: Cluster, work: Work) -> tuple[int, list[TrainConfig]]:
     """How many layouts divide, and those that fit with a margin, the best first: at least one."""
     divide = list(candidates(config, model, cluster))
     if not divide:
         _refuse_one_rank(config, model)
-    limits = {ranks: capacity(cluster, ranks).memory for ranks in {each.layout.world_size for each in divide}}
+    limits = {ranks: capacity(cluster, ranks, work).memory for ranks in {each.layout.world_size for each in divide}}
     if None in limits.values():
         raise UserError("layout=auto needs the type of the GPUs: set cluster.gpu (h100, a100, …)")
 
@@ -149,18 +154,18 @@ def _refuse_one_rank(config: TrainConfig, model: Transformer) -> NoReturn:
     raise AssertionError("a layout of one rank was ruled out for no reason")
 
 
-def check_memory(stage: str, config: TrainConfig, model: Transformer, cluster: Cluster) -> None:
+def check_memory(stage: str, config: TrainConfig, model: Transformer, cluster: Cluster, work: Work) -> None:
     """Check that the trainings of a stage fit into the memory of their ranks.
 
     Raises:
         UserError: they do not; with every part in GiB and what would fit.
     """
-    there = capacity(cluster, config.layout.world_size)
+    there = capacity(cluster, config.layout.world_size, work)
     needed = worst_stage(config, model, cluster.trains_on_gpus)
     if there.memory is None or needed.total <= there.memory:
         return
     try:
-        found = choose(config, model, cluster)
+        found = choose(config, model, cluster, work)
         fix = f"it fits with {found.overrides(stage)}"
     except UserError:
         fix = "no layout of cluster.nodes fits: use more nodes, other GPUs, lora=r64 or a shorter sequence_length"

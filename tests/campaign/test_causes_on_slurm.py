@@ -15,7 +15,7 @@ from msm_hpc.campaign.runner import run_step
 from msm_hpc.campaign.slurm_run import plan_submission, submit
 from msm_hpc.campaign.views.ends import Ended, ended
 from msm_hpc.campaign.views.jobs import holders
-from msm_hpc.config.cluster import Cluster, Resources, WorkClasses
+from msm_hpc.config.cluster import Cluster, Resources, Work, WorkClasses
 from msm_hpc.config.stages import ExportConfig
 from msm_hpc.graph import kinds
 from msm_hpc.graph.build import Graph
@@ -99,7 +99,7 @@ def submitted(store: Store, function: Callable[[str, str], None], nodes: int = 1
     """Submit a job for the step, and wait until its stage has begun."""
     store.register((STEP,))
     request = ArrayRequest(
-        name="x", work="cpu", function=function, given=(str(store.root),), each=((STEP.id,),), nodes=nodes
+        name="x", work=Work("cpu"), function=function, given=(str(store.root),), each=((STEP.id,),), nodes=nodes
     )
     (job,) = launcher_of(CLUSTER).submit(store.jobs, request)
     store.of(STEP).write_lease(job)

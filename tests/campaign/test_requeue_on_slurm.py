@@ -13,7 +13,7 @@ import pytest
 
 from msm_hpc.base.stopping import noticed
 from msm_hpc.campaign.runner import run_steps
-from msm_hpc.config.cluster import Cluster, Resources, WorkClasses
+from msm_hpc.config.cluster import Cluster, Resources, Work, WorkClasses
 from msm_hpc.config.stages import ExportConfig
 from msm_hpc.graph import kinds
 from msm_hpc.graph.steps import Step
@@ -66,7 +66,7 @@ def test_a_job_warned_of_its_limit_runs_again_under_its_id(tmp_path: Path, ahead
     store.register(steps)
     cluster = Cluster(launcher="slurm", resources=WorkClasses(cpu=Resources(memory_gb=0.5, time_minutes=5)))
     request = ArrayRequest(
-        name="x", work="cpu", function=make, given=(str(store.root),), each=(tuple(step.id for step in steps),)
+        name="x", work=Work("cpu"), function=make, given=(str(store.root),), each=(tuple(step.id for step in steps),)
     )
     (job,) = launcher_of(cluster).submit(store.jobs, request)
     folder.write_lease(job)

@@ -220,9 +220,9 @@ POLICY = "Job violates accounting/QOS policy (job submit limit, user's size and/
             r"at a limit of queued jobs wait until some have",
         ),
         (f"error: QOSMaxWallDurationPerJobLimit; {POLICY}", r"see cluster\.resources\.cpu\.time_minutes"),
-        (f"error: QOSMaxCpuPerJobLimit; {POLICY}", r"its account or qos does not allow that much"),
+        (f"error: QOSMaxCpuPerJobLimit; {POLICY}", r"cluster\.resources\.\w+\.account or \S+ does not allow that much"),
         ("allocation failure: Invalid job array specification", r"lower cluster\.max_array_size"),
-        ("allocation failure: Requested node configuration is not available", r"no node has what cluster\.resources"),
+        ("allocation failure: Requested node configuration is not available", r"no node has what is asked for: c"),
         ("allocation failure: something new", r"something new; see cluster\.resources\.cpu"),
     ],
 )

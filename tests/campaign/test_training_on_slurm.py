@@ -19,7 +19,7 @@ import torch
 
 from msm_hpc.base.progress import read_progress
 from msm_hpc.campaign.runner import run_step
-from msm_hpc.config.cluster import Cluster, Resources, WorkClasses
+from msm_hpc.config.cluster import Cluster, Resources, Work, WorkClasses
 from msm_hpc.config.stages import GenerateConfig
 from msm_hpc.config.training import Layout, TrainConfig, TrainInputs
 from msm_hpc.graph.steps import Step
@@ -96,7 +96,9 @@ def submit(folder: Path, config: TrainConfig, minutes: int = 20) -> Running:
     step = training(store, inputs, config)
     store.register((step,))
     resources = WorkClasses(gpu_train=Resources(memory_gb=2, time_minutes=minutes))
-    request = ArrayRequest(name="x", work="gpu_train", function=run_step, given=(str(store.root),), each=((step.id,),))
+    request = ArrayRequest(
+        name="x", work=Work("gpu_train"), function=run_step, given=(str(store.root),), each=((step.id,),)
+    )
     (job,) = launcher_of(Cluster(launcher="slurm", resources=resources)).submit(store.jobs, request)
     store.of(step).write_lease(job)
     return Running(store.of(step), inputs, job)

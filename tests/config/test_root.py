@@ -70,5 +70,5 @@ def test_a_campaign_by_such_a_name_is_refused(name: str) -> None:
 
 
 def test_a_value_of_two_lines_does_not_reach_the_script() -> None:
-    with pytest.raises(UserError, match=r"cluster\.resources\.cpu: comment has a line break; write it on one line"):
+    with pytest.raises(UserError, match=r"cluster\.resources\.cpu\.sbatch\.comment has a line break"):
         preflight(load_config(["campaign=demo", "cluster=slurm", 'cluster.resources.cpu.sbatch.comment="a\nb"']))

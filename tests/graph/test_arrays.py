@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+from msm_hpc.config.cluster import Resources, WorkClasses
 from msm_hpc.config.stages import EvalConfig, ExportConfig
 from msm_hpc.graph import arrays as module
 from msm_hpc.graph.arrays import Array, Dependency
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.bundles import Bundle, plan_bundles
-from msm_hpc.graph.steps import Step
+from msm_hpc.graph.steps import Step, start_of
 
 GraphOf = Callable[..., Graph]
 
@@ -115,3 +117,15 @@ def test_what_another_input_waits_for_is_not_waited_for_again() -> None:
         (Dependency("aftercorr", 0),),
         (Dependency("aftercorr", 1),),
     ]
+
+
+def test_jobs_of_other_resources_are_other_arrays(graph: GraphOf) -> None:
+    aft = next(step for step in graph().steps if step.stage == "aft")
+    start = replace(start_of(aft), config=replace(start_of(aft).config, name="other"))
+    other = replace(aft, inputs={**aft.inputs, "model": start})
+    bundles = [Bundle((aft,)), Bundle((other,))]
+    longer = WorkClasses(of_stage={"aft": {"time_minutes": 600}}, of_model={"big": {"aft": {"time_minutes": 900}}})
+    assert len(module.plan_arrays(bundles, 1001, longer)) == 1
+    longer = WorkClasses(of_model={"other": {"gpu_train": {"time_minutes": 600}}})
+    assert (longer.of(aft.work), longer.of(other.work)) == (Resources(), Resources(time_minutes=600))
+    assert len(module.plan_arrays(bundles, 1001, longer)) == 2

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.cluster import Cluster
+from msm_hpc.config.cluster import Cluster, Work
 from msm_hpc.launch import slurm_commands
 from msm_hpc.launch.job import JobRef, local_job, user_name
 from msm_hpc.launch.job_state import JobState
@@ -27,7 +27,7 @@ from msm_hpc.launch.slurm import HIDDEN, SlurmLauncher
 from tests.commands import Commands
 
 ELSEWHERE = f"not-{socket.gethostname()}"
-ONE = ArrayRequest(name="msm-demo-aft", work="cpu", function=print, each=(("x",),))
+ONE = ArrayRequest(name="msm-demo-aft", work=Work("cpu"), function=print, each=(("x",),))
 
 
 def test_a_job_reference_survives_json() -> None:
@@ -257,7 +257,7 @@ def wait_to_be_stopped(folder: str) -> None:
 def test_a_cancelled_local_job_stops_in_all_ranks(tmp_path: Path) -> None:
     launcher = launcher_of(Cluster(launcher="local"))
     request = ArrayRequest(
-        name="x", work="cpu", function=wait_to_be_stopped, each=((str(tmp_path),),), ranks_per_node=2
+        name="x", work=Work("cpu"), function=wait_to_be_stopped, each=((str(tmp_path),),), ranks_per_node=2
     )
     (job,) = launcher.submit(tmp_path / "jobs", request)
     assert living([job]) == {job}

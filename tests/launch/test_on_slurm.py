@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from msm_hpc.config.cluster import Cluster, Resources, WorkClasses
+from msm_hpc.config.cluster import Cluster, Resources, Work, WorkClasses
 from msm_hpc.launch.job import JobRef, current_job, user_name
 from msm_hpc.launch.launcher import launcher_of, launcher_of_job, living
 from msm_hpc.launch.request import ArrayRequest
@@ -43,7 +43,9 @@ def test_an_array_submitted_from_inside_a_job_runs_and_is_cancelled(
         pytest.skip(reason)
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     monkeypatch.setenv("SLURM_MEM_PER_CPU", "300")  # the fault: srun refuses it beside the job's own --mem
-    request = ArrayRequest(name="msm-demo-x", work="cpu", function=wait, given=(str(tmp_path),), each=(("a",), ("b",)))
+    request = ArrayRequest(
+        name="msm-demo-x", work=Work("cpu"), function=wait, given=(str(tmp_path),), each=(("a",), ("b",))
+    )
     jobs = launcher_of(CLUSTER).submit(tmp_path / "jobs", request)
     assert living(jobs) == frozenset(jobs)
     until(lambda: all((tmp_path / f"{name}.json").exists() for name in "ab"))

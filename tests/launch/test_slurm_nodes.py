@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from msm_hpc.config.cluster import Cluster, Resources, WorkClasses
+from msm_hpc.config.cluster import Cluster, Resources, Work, WorkClasses
 from msm_hpc.launch.job import JobRef
 from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.launch.slurm import SlurmLauncher
@@ -17,7 +17,7 @@ from tests.commands import Commands
 
 ROWS = [f"main* n{number}" for number in range(8)] + ["small g1", "small g2", "small n1"]
 SINFO = f"printf '%s\\n' {' '.join(map(repr, ROWS))}"
-REQUEST = ArrayRequest(name="x", work="cpu", function=print, each=(("x",),))
+REQUEST = ArrayRequest(name="x", work=Work("cpu"), function=print, each=(("x",),))
 JOB = JobRef("slurm", "64_1")
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.runner import run_steps
-from msm_hpc.config.cluster import Cluster, Resources, WorkClasses
+from msm_hpc.config.cluster import Cluster, Resources, Work, WorkClasses
 from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.launch.slurm import SlurmLauncher
 
@@ -44,18 +44,18 @@ GPU = Cluster(
 STEPS = tuple((f"eval/{number:016x}",) for number in range(13))
 ONE = ArrayRequest(
     name="msm-report",
-    work="cpu",
+    work=Work("cpu"),
     function=run_steps,
     given=("/shared/my runs",),
     each=(("report/0123456789abcdef",),),
     dependency="afterany:64",
     token="msm-0123456789abcdef",
 )
-ARRAY = replace(ONE, name="msm-eval", work="gpu_eval", each=STEPS, dependency="aftercorr:64,afterok:60_0:60_3")
+ARRAY = replace(ONE, name="msm-eval", work=Work("gpu_eval"), each=STEPS, dependency="aftercorr:64,afterok:60_0:60_3")
 WIDE = replace(
     ONE,
     name="msm-midtrain",
-    work="gpu_train",
+    work=Work("gpu_train"),
     each=STEPS[:4],
     nodes=2,
     ranks_per_node=8,
@@ -64,7 +64,7 @@ WIDE = replace(
 CELLS = replace(
     ONE,
     name="msm-aft",
-    work="gpu_train",
+    work=Work("gpu_train"),
     each=tuple((f"train/{cell:016x}", f"export/{cell:016x}", f"eval/{cell:016x}") for cell in range(3)),
     minutes=150,
     code=Path("/shared/my runs/code/ada-0123456789abcdef"),

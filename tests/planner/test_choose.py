@@ -12,7 +12,7 @@ import pytest
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import write_text
 from msm_hpc.campaign.starting_model import starting_model
-from msm_hpc.config.cluster import Cluster, Gpu, Resources, WorkClasses
+from msm_hpc.config.cluster import Cluster, Gpu, Resources, Work, WorkClasses
 from msm_hpc.config.training import Layout, Lora, Recompute, TrainConfig
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.model.gpus import GPUS
@@ -22,6 +22,7 @@ from msm_hpc.planner.memory import worst_stage
 from msm_hpc.planner.probe import TABLE, StepTime, folder_of
 from tests.composed import load_config
 
+WORK = Work("gpu_train")
 EIGHT_H100 = Cluster(
     launcher="slurm", resources=WorkClasses(gpu_train=Resources(gpus_per_node=8)), gpu="h100", ranks_per_node=8
 )
@@ -37,16 +38,16 @@ def model(name: str) -> Transformer:
 @pytest.mark.parametrize("name", ["llama3_1_8b", "qwen3_14b", "qwen2_5_32b"])
 @pytest.mark.parametrize("nodes", [2, 16])
 def test_the_choice_fits_with_a_margin_and_uses_every_gpu(name: str, nodes: int) -> None:
-    found = choose(PAPER, model(name), replace(EIGHT_H100, nodes=nodes))
+    found = choose(PAPER, model(name), replace(EIGHT_H100, nodes=nodes), WORK)
     layout = found.config.layout
     assert found.memory == worst_stage(found.config, model(name), on_gpu=True)
     assert found.memory.total <= MARGIN * GPUS["h100"].memory
     assert layout.world_size == 8 * nodes and layout.tensor_parallel <= 8
-    assert found == choose(PAPER, model(name), replace(EIGHT_H100, nodes=nodes))
+    assert found == choose(PAPER, model(name), replace(EIGHT_H100, nodes=nodes), WORK)
 
 
 def test_no_layout_of_less_model_parallelism_would_have_fitted() -> None:
-    found = choose(PAPER, model("llama3_1_8b"), EIGHT_H100)
+    found = choose(PAPER, model("llama3_1_8b"), EIGHT_H100, WORK)
     parallel = found.config.layout.world_size // found.config.layout.data_parallel
     assert parallel > 1
     alone = replace(PAPER, layout=Layout(data_parallel=8))
@@ -54,8 +55,8 @@ def test_no_layout_of_less_model_parallelism_would_have_fitted() -> None:
 
 
 def test_an_adapter_needs_less_and_takes_less_parallelism() -> None:
-    whole = choose(PAPER, model("qwen3_14b"), EIGHT_H100)
-    adapter = choose(replace(PAPER, lora=Lora()), model("qwen3_14b"), EIGHT_H100)
+    whole = choose(PAPER, model("qwen3_14b"), EIGHT_H100, WORK)
+    adapter = choose(replace(PAPER, lora=Lora()), model("qwen3_14b"), EIGHT_H100, WORK)
     assert adapter.config.layout.data_parallel > whole.config.layout.data_parallel
     assert adapter.memory.optimizer < whole.memory.optimizer / 10
 
@@ -64,12 +65,13 @@ def test_what_cannot_fit_is_refused_with_its_parts_and_what_would() -> None:
     alone = replace(PAPER, layout=Layout(data_parallel=8))
     parts = r"aft needs [\d.]+ GiB a rank \(weights 15.0, gradients 29.9, optimizer 11.2, .*a h100 has 79.6 GiB"
     with pytest.raises(UserError, match=parts):
-        check_memory("stages.aft", alone, model("llama3_1_8b"), EIGHT_H100)
+        check_memory("stages.aft", alone, model("llama3_1_8b"), EIGHT_H100, WORK)
     with pytest.raises(UserError, match=r"it fits with 'stages.aft.layout={tensor_parallel: 2, data_parallel: 4, seq"):
-        check_memory("stages.aft", alone, model("llama3_1_8b"), EIGHT_H100)
+        check_memory("stages.aft", alone, model("llama3_1_8b"), EIGHT_H100, WORK)
     with pytest.raises(UserError, match=r"no layout of cluster.nodes fits"):
-        check_memory("stages.aft", alone, model("qwen3_32b"), replace(EIGHT_H100, ranks_per_node=1))
-    check_memory("stages.aft", choose(PAPER, model("llama3_1_8b"), EIGHT_H100).config, model("llama3_1_8b"), EIGHT_H100)
+        check_memory("stages.aft", alone, model("qwen3_32b"), replace(EIGHT_H100, ranks_per_node=1), WORK)
+    fitting = choose(PAPER, model("llama3_1_8b"), EIGHT_H100, WORK).config
+    check_memory("stages.aft", fitting, model("llama3_1_8b"), EIGHT_H100, WORK)
 
 
 def test_activations_are_recomputed_only_where_it_fits_no_otherwise() -> None:
@@ -77,7 +79,7 @@ def test_activations_are_recomputed_only_where_it_fits_no_otherwise() -> None:
 
     def chosen(gpus: int) -> Layout:
         few = WorkClasses(gpu_train=Resources(gpus_per_node=gpus))
-        return choose(config, qwen, replace(EIGHT_H100, ranks_per_node=gpus, resources=few)).config.layout
+        return choose(config, qwen, replace(EIGHT_H100, ranks_per_node=gpus, resources=few), WORK).config.layout
 
     assert (chosen(2).recompute, chosen(8).recompute) == ("selective", "none")
     two = replace(config, layout=replace(chosen(2), recompute="none"))
@@ -101,23 +103,23 @@ def test_what_is_recomputed_takes_its_time_and_is_no_model_flops(word: Recompute
 
 def test_auto_needs_to_know_the_gpu() -> None:
     with pytest.raises(UserError, match=r"set cluster.gpu"):
-        choose(PAPER, model("llama3_1_8b"), replace(EIGHT_H100, gpu=None))
+        choose(PAPER, model("llama3_1_8b"), replace(EIGHT_H100, gpu=None), WORK)
 
 
 def test_a_row_that_no_layout_can_take_is_refused_for_its_length() -> None:
     with pytest.raises(UserError, match=r"sequence_length 262144 is longer than the model's max_position_embeddings"):
-        choose(replace(PAPER, sequence_length=2**18), model("llama3_1_8b"), EIGHT_H100)
+        choose(replace(PAPER, sequence_length=2**18), model("llama3_1_8b"), EIGHT_H100, WORK)
 
 
 def test_what_was_probed_on_fewer_nodes_does_not_bind_more(tmp_path: Path) -> None:
     llama, more = model("llama3_1_8b"), replace(EIGHT_H100, nodes=2)
-    first, second = best_few(PAPER, llama, EIGHT_H100, 2)
+    first, second = best_few(PAPER, llama, EIGHT_H100, WORK, 2)
     measured = [StepTime(each.layout, each.micro_batch_size, 2.0 - n) for n, each in enumerate((first, second))]
     table = folder_of(tmp_path, PAPER, llama, EIGHT_H100) / TABLE
     write_text(table, json.dumps([asdict(each) for each in measured]))
-    found = choose(PAPER, llama, EIGHT_H100, tmp_path)
+    found = choose(PAPER, llama, EIGHT_H100, WORK, tmp_path)
     assert (found.config, found.measured) == (second, 2)
-    assert choose(PAPER, llama, more, tmp_path).config.layout.world_size == 16
+    assert choose(PAPER, llama, more, WORK, tmp_path).config.layout.world_size == 16
 
 
 def test_every_gpu_of_the_schema_is_in_the_table() -> None:

@@ -70,6 +70,72 @@ def test_failing_driver_counts_as_no_gpu(tmp_path: Path) -> None:
     assert "gpus: 0 answer nvidia-smi, 1 needed. Fix: " in result.stdout
 
 
+def test_free_memory(tmp_path: Path) -> None:
+    result = node_check(tmp_path, "--free", "0", "--memory", "100000000")
+    assert result.returncode == 1
+    assert "100000000 needed. Fix: look for processes that a job left behind" in result.stdout
+    assert node_check(tmp_path, "--free", "0", "--memory", "1").returncode == 0
+
+
+GPU = "80000, 0"
+CALM = "Not Active, Not Active, Not Active"
+LINKS = ("26.562 GB/s", "26.562 GB/s")
+
+
+def nvidia_smi(
+    folder: Path, memory: tuple[str, ...], clocks: tuple[str, ...], links: tuple[tuple[str, ...], ...]
+) -> Path:
+    """A stand-in that answers what the check asks about two GPUs, as nvidia-smi prints it."""
+    status = ""
+    for number, each in enumerate(links):
+        status += f"GPU {number}: NVIDIA H100 80GB HBM3 (UUID: GPU-{number})\n"
+        status += "".join(f"\t Link {link}: {state}\n" for link, state in enumerate(each))
+    answers = {
+        "*uuid*": "GPU-0\nGPU-1\n",
+        "*memory.total*": "".join(f"{number}, {each}\n" for number, each in enumerate(memory)),
+        "*hw_slowdown*": "".join(f"{number}, {each}\n" for number, each in enumerate(clocks)),
+        "*nvlink*": status,
+    }
+    cases = "".join(f"{pattern}) cat <<'X'\n{answer}X\n;;\n" for pattern, answer in answers.items())
+    return program(folder, "nvidia-smi", f'case "$*" in\n{cases}esac')
+
+
+@pytest.mark.parametrize(
+    ("memory", "clocks", "links", "said"),
+    [
+        ((GPU, GPU), (CALM, CALM), (LINKS, LINKS), None),
+        (("80000, [N/A]", "80000, [N/A]"), ("[N/A], [N/A], [N/A]", CALM), (), None),
+        (("80000, 2", GPU), (CALM, CALM), (LINKS, LINKS), "gpu memory: uncorrected ECC errors (GPU 0 has 2). Fix: "),
+        (
+            ("40000, 0", GPU),
+            (CALM, CALM),
+            (LINKS, LINKS),
+            "gpu memory: the GPUs have differing sizes (40000 80000 MiB)",
+        ),
+        (
+            (GPU, GPU),
+            (CALM, "Not Active, Active, Not Active"),
+            (LINKS, LINKS),
+            "gpu clocks: the hardware slows GPU 1 down, for heat or power. Fix: ",
+        ),
+        ((GPU, GPU), (CALM, CALM), (LINKS, (LINKS[0], "<inactive>")), "nvlink: the GPUs have 2 1 active links. Fix: "),
+    ],
+)
+def test_what_gpus_suffer_from(
+    tmp_path: Path,
+    memory: tuple[str, ...],
+    clocks: tuple[str, ...],
+    links: tuple[tuple[str, ...], ...],
+    said: str | None,
+) -> None:
+    programs = nvidia_smi(tmp_path / "bin", memory, clocks, links)
+    result = node_check(tmp_path, "--free", "0", "--gpus", "2", programs=programs)
+    assert result.returncode == (0 if said is None else 1), result.stdout + result.stderr
+    if said:
+        assert f"FAIL  {said}" in result.stdout
+        assert result.stdout.count("FAIL") == 1
+
+
 @pytest.mark.parametrize("arguments", [[], ["--free", "much", "/"], ["--depth", "/"], ["/", "/tmp"]])
 def test_wrong_usage(arguments: list[str]) -> None:
     result = node_check(*arguments)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from pathlib import Path
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.external_inputs import ExternalInputs
@@ -13,6 +12,7 @@ from msm_hpc.campaign.needs import least_rows, model_of
 from msm_hpc.campaign.preflight.amounts import amount_notes, amounts
 from msm_hpc.campaign.preflight.limits import limit_problems
 from msm_hpc.campaign.preflight.own_data import OwnData, read_own_data
+from msm_hpc.campaign.preflight.site import look_at_site
 from msm_hpc.campaign.preflight.tokenized import tokenize_sample
 from msm_hpc.campaign.starting_model import check_starting_tokenizer, starting_model
 from msm_hpc.config.campaign import Config
@@ -64,7 +64,10 @@ def check(configs: Sequence[Config], graph: Graph, external: ExternalInputs, nee
     problems, notes = [*_settings(configs, graph, needed)], list[str]()
     problems += [problem for path, problem in external.problems.items() if path in files]
     notes += [*_downloads(needed)]
-    problems += [*_cluster(configs[0].cluster), *_root(configs[0].root)]
+    problems += [*_cluster(configs[0].cluster), *_root(configs[0])]
+    for_site = look_at_site(needed, configs[0].cluster)
+    problems += for_site.problems
+    notes += for_site.notes
     kinds = {step.kind for step in needed}
     before, packed = list[tuple[Config, OwnData]](), dict[tuple[str, PackConfig], int]()
     for config in configs:
@@ -182,7 +185,7 @@ def _check_training(step: Step, cluster: Cluster, model: Transformer | None) -> 
         check_shapes(training, model)
     except UserError as error:
         raise UserError(f"{step.stage}: {error}") from error
-    check_memory(f"stages.{step.stage}", training, model, cluster)
+    check_memory(f"stages.{step.stage}", training, model, cluster, step.work)
 
 
 def _held_out(step: Step) -> Iterator[str]:
@@ -206,8 +209,11 @@ def _cluster(cluster: Cluster) -> Iterator[str]:
         )
 
 
-def _root(root: Path) -> Iterator[str]:
+def _root(config: Config) -> Iterator[str]:
+    root, container = config.root, config.cluster.container
     yield from root_problems(root.resolve())
+    if container and not container.holds(root.resolve()):
+        yield f"root={root} is not in the container: add {root.resolve()}:{root.resolve()} to cluster.container.mounts"
     nearest = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
     if not nearest.is_dir():
         yield f"root={root}: {nearest} is a file; give a folder"

@@ -9,11 +9,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
-from msm_hpc.campaign.needs import model_of, start_of, weight_size
-from msm_hpc.config.cluster import Cluster, WorkClass
+from msm_hpc.campaign.needs import model_of, weight_size
+from msm_hpc.config.cluster import Cluster, Work
 from msm_hpc.config.stages import EvalConfig, ExportConfig, ModelConfig
 from msm_hpc.config.training import Lora, TrainConfig
-from msm_hpc.graph.steps import Step
+from msm_hpc.graph.steps import Step, start_of
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.model.gpus import GPUS
@@ -38,25 +38,25 @@ def _step_problems(step: Step, cluster: Cluster, model: Transformer) -> Iterator
         yield from _evaluation(what, step, weight_size(exported), cluster, model)
     elif isinstance(step.config, ModelConfig) and step.config.architecture is None:
         size = weight_size(step)
-        yield from _conversion(what, size, size, cluster, model)
+        yield from _conversion(what, size, size, cluster, step.work, model)
         if step.config.gguf_file:
-            yield from _on_host(what, loading(model, size), cluster, "cpu")
+            yield from _on_host(what, loading(model, size), cluster, step.work)
     elif isinstance(step.config, ExportConfig) and "base_model" not in step.inputs:
         size = weight_size(step)
-        yield from _conversion(what, size, 4 if step.config.merge else size, cluster, model)
+        yield from _conversion(what, size, 4 if step.config.merge else size, cluster, step.work, model)
 
 
-def _conversion(what: str, size: int, computed: int, cluster: Cluster, model: Transformer) -> Iterator[str]:
+def _conversion(what: str, size: int, computed: int, cluster: Cluster, work: Work, model: Transformer) -> Iterator[str]:
     """``size`` is that of a stored weight in bytes, ``computed`` that of one in memory."""
-    yield from _on_host(what, converting(model, computed), cluster, "cpu")
-    yield from _in_time(what, READ_WRITTEN_HASHED * size * model.parameters, cluster, "cpu")
+    yield from _on_host(what, converting(model, computed), cluster, work)
+    yield from _in_time(what, READ_WRITTEN_HASHED * size * model.parameters, cluster, work)
 
 
 def _evaluation(what: str, step: Step, size: int, cluster: Cluster, model: Transformer) -> Iterator[str]:
     on_gpu = cluster.resources.gpu_eval.gpus_per_node > 0
     needed = evaluating(model, size, step.config, on_gpu, _adapter(step))
-    yield from _on_host(what, loading(model, size) if on_gpu else needed, cluster, "gpu_eval")
-    yield from _in_time(what, size * model.parameters, cluster, "gpu_eval")
+    yield from _on_host(what, loading(model, size) if on_gpu else needed, cluster, step.work)
+    yield from _in_time(what, size * model.parameters, cluster, step.work)
     if on_gpu and cluster.gpu and needed > GPUS[cluster.gpu].memory:
         fix = "set export.dtype=bfloat16" if size == 4 else "set a smaller eval.batch_size"
         yield (
@@ -76,7 +76,7 @@ def _adapter(step: Step) -> Lora | None:
     return trained.config.lora
 
 
-def _on_host(what: str, needed: int, cluster: Cluster, work: WorkClass) -> Iterator[str]:
+def _on_host(what: str, needed: int, cluster: Cluster, work: Work) -> Iterator[str]:
     launcher = launcher_of(cluster)
     name, there = launcher.memory_of_rank(1, work)
     if needed > there:
@@ -84,11 +84,11 @@ def _on_host(what: str, needed: int, cluster: Cluster, work: WorkClass) -> Itera
         yield f"{what} needs {needed / GIB:.1f} GiB of host memory, and {name} has {there / GIB:.1f} GiB: {fix}"
 
 
-def _in_time(what: str, moved: int, cluster: Cluster, work: WorkClass) -> Iterator[str]:
+def _in_time(what: str, moved: int, cluster: Cluster, work: Work) -> Iterator[str]:
     limit = cluster.resources.of(work).time_minutes
     minutes = math.ceil(moved / SPEED / 60)
     if launcher_of(cluster).queues and minutes > limit:
         yield (
             f"{what} moves {moved / GIB:.0f} GiB, about {minutes} minutes at {SPEED // 10**6} MB/s (assumed), and "
-            f"cluster.resources.{work}.time_minutes is {limit}: raise it"
+            f"{cluster.resources.key(work, 'time_minutes')} is {limit}: raise it"
         )

@@ -17,6 +17,7 @@
 #SBATCH --output=/shared/runs/jobs/%A_%a_0_log.out
 #SBATCH --partition=h100
 #SBATCH --qos=normal
+#SBATCH --requeue
 #SBATCH --reservation=night
 #SBATCH --signal=USR2@90
 #SBATCH --time=150

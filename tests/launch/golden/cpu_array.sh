@@ -13,6 +13,7 @@
 #SBATCH --ntasks-per-node=1
 #SBATCH --open-mode=append
 #SBATCH --output=/shared/runs/jobs/%A_%a_0_log.out
+#SBATCH --requeue
 #SBATCH --signal=USR2@90
 #SBATCH --time=60
 

@@ -15,6 +15,7 @@
 #SBATCH --output=/shared/runs/jobs/%j_0_log.out
 #SBATCH --partition=h100
 #SBATCH --qos=normal
+#SBATCH --requeue
 #SBATCH --reservation=night
 #SBATCH --signal=USR2@90
 #SBATCH --time=720

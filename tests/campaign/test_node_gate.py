@@ -1,0 +1,104 @@
+"""Ahead of a training: unfit nodes are left, and a job is not put back into the queue for ever."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.node_gate import MOST_REQUEUES, check_nodes
+from msm_hpc.campaign.runner import run_step
+from msm_hpc.config.cluster import Cluster, Resources, Work, WorkClasses
+from msm_hpc.launch.job import JobRef
+from msm_hpc.launch.launcher import launcher_of
+from msm_hpc.launch.local import failed_ranks, start_local
+from msm_hpc.launch.node_health import FILE, NodeHealth
+from msm_hpc.launch.request import ArrayRequest
+from msm_hpc.launch.slurm import SlurmLauncher
+from tests.commands import Commands
+from tests.slurm_tools import Slurm, why_no_cluster
+
+FLEET = [NodeHealth(f"n{number}", "cpu", 1, 5.0, None, 0.0) for number in range(4)]
+
+
+def fleet(root: Path, **changed: float) -> None:
+    lines = [json.dumps(asdict(replace(node, **changed))) for node in FLEET]
+    (root / FILE).write_text("".join(f"{line}\n" for line in lines))
+
+
+def test_fit_nodes_pass_and_are_remembered(tmp_path: Path) -> None:
+    fleet(tmp_path, matmul=1e-9)
+    check_nodes(str(tmp_path))
+    assert len((tmp_path / FILE).read_text().splitlines()) == 5
+
+
+@pytest.mark.parametrize("restarts", [0, MOST_REQUEUES])
+def test_an_unfit_node_requeues_the_job_a_few_times(
+    commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarts: int
+) -> None:
+    calls = commands(scontrol="exit 0")
+    fleet(tmp_path, matmul=1e9)
+    monkeypatch.setattr("msm_hpc.campaign.node_gate.current_job", lambda: JobRef("slurm", "64_3", user="me"))
+    monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
+    with pytest.raises(UserError, match=r"unfit[^\n]*: matmul at [^\n]* the median of 4 other nodes"):
+        check_nodes(str(tmp_path))
+    asked = calls.read_text() if calls.exists() else ""
+    assert ("scontrol requeue 64_3" in asked) == (restarts == 0)
+
+
+@pytest.mark.slow
+def test_ranks_of_a_node_are_measured_together(tmp_path: Path) -> None:
+    assert failed_ranks(start_local(tmp_path / "jobs", 2, check_nodes, str(tmp_path))) == []
+    (row,) = map(json.loads, (tmp_path / FILE).read_text().splitlines())
+    assert row["ranks"] == 2 and row["all_reduce"] > 0
+
+
+def test_the_check_stands_ahead_of_the_job(tmp_path: Path) -> None:
+    request = ArrayRequest(
+        name="x",
+        work=Work("gpu_train"),
+        function=run_step,
+        given=("/shared/my runs",),
+        each=(("a",), ("b",)),
+        gate=check_nodes,
+    )
+    lines = SlurmLauncher(Cluster(launcher="slurm")).render(tmp_path, request).splitlines()
+    (ahead,) = (line for line in lines if "check_nodes" in line)
+    assert ahead.startswith(
+        "SUBMITIT_EXECUTOR=slurm srun --unbuffered --kill-on-bad-exit=1 --cpus-per-task=1 --wait=0 "
+    )
+    assert ahead.endswith(" msm_hpc.campaign.node_gate:check_nodes '/shared/my runs' || exit 1")
+    assert lines.index(ahead) < next(number for number, line in enumerate(lines) if "run_step" in line)
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+@pytest.mark.parametrize("matmul", [1e-9, 1e9])
+def test_on_slurm_an_unfit_node_is_left_and_a_fit_one_trains(tmp_path: Path, matmul: float) -> None:
+    if reason := why_no_cluster():
+        pytest.skip(reason)
+    fleet(tmp_path, matmul=matmul, ranks=2)
+    cluster = Cluster(launcher="slurm", resources=WorkClasses(gpu_train=Resources(memory_gb=2, time_minutes=5)))
+    request = ArrayRequest(
+        name="x",
+        work=Work("gpu_train"),
+        function=note,
+        given=(str(tmp_path),),
+        each=(("ran",),),
+        ranks_per_node=2,
+        gate=check_nodes,
+    )
+    (job,) = launcher_of(cluster).submit(tmp_path / "jobs", request)
+    fit = matmul < 1
+    assert Slurm(tmp_path).wait([job.id], timeout=200) == {job.id: "COMPLETED" if fit else "FAILED"}
+    assert (tmp_path / "ran").exists() == fit
+    measured = [json.loads(line) for line in (tmp_path / FILE).read_text().splitlines()[len(FLEET) :]]
+    assert [row["ranks"] for row in measured] == [2] * (1 if fit else 1 + MOST_REQUEUES)
+
+
+def note(root: str, name: str) -> None:
+    """The job, where it is let run."""
+    (Path(root) / name).touch()
