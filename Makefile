@@ -18,7 +18,7 @@ demo: $(VENV)/.installed
 
 test: lint
 	$(if $(CLUSTER),slurm/single_machine/install.sh)
-	$(CLUSTER) $(BIN)/pytest -n 2 --dist loadgroup
+	$(CLUSTER) $(BIN)/pytest -n 2 --dist loadgroup --durations=60 --durations-min=3
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
