@@ -300,6 +300,7 @@ def _request(
     return ArrayRequest(
         name=f"msm-{plan.campaign}-{array.name}",
         work=first.work,
+        also=tuple(dict.fromkeys(each.work for each in array.steps if each.work != first.work)),
         function=run_steps,
         given=(str(store.root),),
         each=tuple(bundle.ids for bundle in array.bundles),

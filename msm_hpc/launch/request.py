@@ -19,6 +19,7 @@ class ArrayRequest:
     Attributes:
         name: what squeue shows.
         work: what each element does, to which the cluster gives resources.
+        also: other work that it does, of whose memory and CPUs it gets as much as that needs.
         function: one that a job can import.
         each: for each element its items; where it has several, they are words without spaces.
         code: the folder of packages that jobs run; None: those that are installed.
@@ -42,6 +43,7 @@ class ArrayRequest:
     minutes: int | None = None
     avoid: tuple[str, ...] = ()
     gate: Callable[..., None] | None = None
+    also: tuple[Work, ...] = ()
 
     @property
     def elements(self) -> int:

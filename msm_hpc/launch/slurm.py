@@ -17,7 +17,7 @@ from typing import Any
 import submitit
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.cluster import Cluster, Container, Work
+from msm_hpc.config.cluster import Cluster, Container, Resources, Work
 from msm_hpc.launch import entry, slurm_commands, slurm_ends, slurm_nodes, slurm_site
 from msm_hpc.launch.allocation import shell_line
 from msm_hpc.launch.causes import Finding, JobEnd, by_signal_alone
@@ -259,7 +259,7 @@ class ScriptExecutor(submitit.SlurmExecutor):
 
 def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
     """submitit's parameters, in the order of the script they make."""
-    resources = cluster.resources.of(request.work)
+    resources = _resources(cluster, request)
     minutes = min(request.minutes or resources.time_minutes, resources.time_minutes)
     variables = [f"export {name}={shlex.quote(value)}" for name, value in cluster.environment.items()]
     variables += [f"export OMP_NUM_THREADS={resources.cpus_per_rank}", f"export {RUN}=$(</proc/sys/kernel/random/uuid)"]
@@ -297,6 +297,17 @@ def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
         ],
         **{name: value for name, value in optional.items() if value is not None},
     }
+
+
+def _resources(cluster: Cluster, request: ArrayRequest) -> Resources:
+    """Those of the array's work, with memory and CPUs for all that its jobs do."""
+    resources = cluster.resources.of(request.work)
+    every = [resources, *map(cluster.resources.of, request.also)]
+    return replace(
+        resources,
+        memory_gb=max(each.memory_gb for each in every),
+        cpus_per_rank=max(each.cpus_per_rank for each in every),
+    )
 
 
 def _code(request: ArrayRequest) -> list[str]:

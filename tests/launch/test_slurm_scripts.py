@@ -173,3 +173,11 @@ def test_code_that_is_gone_or_another_users_is_not_run(tmp_path: Path) -> None:
         if status:
             assert f"{code} is gone or not yours: run `msm run` again" in ended.stderr
     assert (tmp_path / "found").read_text() == f"{tmp_path}/my code:/site\n"
+
+
+def test_a_job_gets_the_memory_and_cpus_that_any_of_its_steps_needs() -> None:
+    small = Resources(memory_gb=20, cpus_per_rank=2)
+    cluster = replace(GPU, resources=replace(GPU.resources, gpu_train=replace(small, gpus_per_node=8)))
+    script = SlurmLauncher(cluster).render(Path("jobs"), replace(CELLS, also=(Work("cpu", "export"),)))
+    assert "#SBATCH --mem=61440MB\n" in script and "#SBATCH --cpus-per-task=8\n" in script
+    assert "#SBATCH --gpus-per-node=1\n" in script
