@@ -129,8 +129,9 @@ class SlurmLauncher:
 
     def requeue(self, job: JobRef, pause: float = 0, avoid: Collection[str] = ()) -> bool:
         """Under the job's id, so that jobs that wait for it keep waiting."""
-        nodes = int(os.environ.get("SLURM_JOB_NUM_NODES", "1"))
-        exclude = slurm_nodes.excluded([*avoid], os.environ.get("SLURM_JOB_PARTITION"), nodes)
+        nodes, partition = int(os.environ.get("SLURM_JOB_NUM_NODES", "1")), os.environ.get("SLURM_JOB_PARTITION")
+        own = slurm_commands.excluded_by(job) if avoid else ""
+        exclude = slurm_nodes.more_excluded(own, [*avoid], partition, nodes)
         refusal = slurm_commands.requeue(job, pause, exclude)
         log.info("requeue of job %s: %s", job.id, refusal or "accepted")
         return refusal is None

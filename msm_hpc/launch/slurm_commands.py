@@ -199,20 +199,24 @@ def requeued(shown: str) -> str | None:
     return f"scontrol: {restarts[0]}" if restarts and again else None
 
 
-def requeue(job: JobRef, pause: float = 0, exclude: Collection[str] = ()) -> str | None:
+def excluded_by(job: JobRef) -> str:
+    """The list of nodes that a job leaves out, as Slurm writes it; empty where it leaves out none."""
+    found = re.search(r"\bExcNodeList=([^(\s]\S*)", show_job(job))
+    return found[1] if found else ""
+
+
+def requeue(job: JobRef, pause: float = 0, exclude: str = "") -> str | None:
     """Put a running job back into the queue; returns Slurm's reason where it will not.
 
-    It starts after ``pause`` seconds, or when Slurm likes, and not on the nodes of ``exclude``. At once Slurm sends
-    SIGTERM to this process and what it has started, which hear it when that is said, too.
+    It starts after ``pause`` seconds, or when Slurm likes, and if there is a list ``exclude``, not on its nodes. At
+    once Slurm sends SIGTERM to this process and what it has started, which hear it when that is said, too.
     """
     with _undisturbed():
         answer = ask("scontrol", "requeue", job.id)
         if answer.returncode and "pending execution" not in answer.stderr:  # Slurm has put it back itself
             return answer.stderr.strip() or "refused"
         changes = [f"StartTime=now+{pause:.0f}"] if pause else []
-        if exclude:
-            own = re.search(r"\bExcNodeList=([^(\s]\S*)", show_job(job))
-            changes.append(f"ExcNodeList={','.join([*([own[1]] if own else []), *exclude])}")
+        changes += [f"ExcNodeList={exclude}"] if exclude else []
         if changes:
             ask("scontrol", "update", f"JobId={job.id}", *changes)
     return None

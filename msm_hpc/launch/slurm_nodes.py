@@ -46,6 +46,16 @@ def excluded(avoid: Sequence[str], partition: str | None, needed: int) -> tuple[
     return tuple(name for name in avoid if name in nodes)[:most]
 
 
+def more_excluded(own: str, avoid: Sequence[str], partition: str | None, needed: int) -> str:
+    """The list ``own`` of a job of ``needed`` nodes, and those of ``avoid`` that it is told to leave out, too.
+
+    It is empty where nothing is to be changed: no node is to be added, or too few would be left to run on.
+    """
+    more = excluded(avoid, partition, needed)
+    left = nodes_of(partition).difference(of_list(own), more)
+    return ",".join(filter(None, (own, *more))) if more and len(left) >= needed else ""
+
+
 @cache
 def nodes_of(partition: str | None) -> frozenset[str]:
     """The nodes of a partition, by default of the cluster's default one; none where that cannot be asked."""

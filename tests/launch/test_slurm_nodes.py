@@ -91,8 +91,19 @@ def test_a_requeued_job_waits_and_leaves_out_the_node(
     calls = commands(sinfo=SINFO, scontrol=f"echo 'JobId=64 ReqNodeList=n9 ExcNodeList={own} NodeList=n2'")
     assert SlurmLauncher(Cluster(launcher="slurm")).requeue(JOB, 300.0, ["n2"])
     asked = [line for line in calls.read_text().splitlines() if line.startswith("scontrol")]
-    assert asked[0] == "scontrol requeue 64_1"
+    assert asked[1] == "scontrol requeue 64_1"
     assert asked[-1] == f"scontrol update JobId=64_1 StartTime=now+300 ExcNodeList={expected}"
+
+
+def test_a_requeued_job_does_not_leave_out_so_many_nodes_that_it_never_runs(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_PARTITION", "main")
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "2")
+    others = ",".join(name for partition, name in map(str.split, ROWS) if partition == "main*" and name != "n2")
+    calls = commands(sinfo=SINFO, scontrol=f"echo 'JobId=64 ExcNodeList={others} NodeList=n2'")
+    assert SlurmLauncher(Cluster(launcher="slurm")).requeue(JOB, avoid=["n2"])
+    assert "scontrol update" not in calls.read_text()
 
 
 def test_a_job_that_slurm_has_put_back_itself_is_requeued(commands: Commands) -> None:
