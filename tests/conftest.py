@@ -30,6 +30,13 @@ def jobs_find_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def no_cluster_but_where_one_is_tested(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Profiles of large sites would be held against the small one that all tests run on."""
+    if not request.node.get_closest_marker("slurm"):
+        monkeypatch.delenv("SLURM_CONF", raising=False)
+
+
+@pytest.fixture(autouse=True)
 def code_is_not_copied(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is submitted to a toy Slurm never runs; copying the code takes a second."""
     if not request.node.get_closest_marker("slurm"):

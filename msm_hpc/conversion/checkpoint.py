@@ -150,7 +150,7 @@ class CheckpointReader:
             raise UserError(f"{self._folder}: {key} cannot be read; the checkpoint is damaged: {error}") from error
         # Both bounds are NaN where any value is; unlike isfinite() of the tensor, this needs no memory.
         if not all(bound.isfinite() for bound in tensor.aminmax()):
-            raise DivergedError(f"{self._folder}: {key} has values that are not finite: the training run has diverged")
+            raise DivergedError(f"{self._folder}: {key} has values that are not finite: the training diverged")
 
     def _read(self, item: ReadItem, wanted: Tensor) -> None:
         """Fill ``wanted`` from the stored piece of ``item``, which is read whole.

@@ -106,6 +106,11 @@ def submitted(store: Store, function: Callable[[str, str], None], nodes: int = 1
     wait_until(lambda: (store.of(STEP).attempt(1).out / "begun").exists(), store)
 
 
+def made(store: Store) -> bool:
+    """Whether the step is done and its last attempt has recorded so, which comes after it."""
+    return store.of(STEP).done and store.of(STEP).attempts()[-1].cause == "done"
+
+
 def wait_until(happened: Callable[[], object], store: Store) -> None:
     deadline = time.monotonic() + SECONDS
     while not happened():
@@ -141,7 +146,7 @@ def test_a_lost_node_is_reported_and_left_out_by_the_next_submission(store: Stor
     submitted(store, wait_for_the_second_start)
     node = store.of(STEP).attempts()[0].host
     with lost(node):
-        wait_until(lambda: store.of(STEP).done, store)
+        wait_until(lambda: made(store), store)
     (found,) = bad_nodes(store.root)
     assert found.name == node and "DOWN" in found.reason
     report_bad_node(store.root, "gone", "Slurm does not know it any more")
@@ -162,7 +167,7 @@ def test_a_job_that_loses_one_of_its_nodes_says_which_and_runs_again(store: Stor
     (other,) = {"n1", "n2"} - {first.host}
     with lost(other):
         wait_until(lambda: store.of(STEP).attempts()[0].end, store)
-    wait_until(lambda: store.of(STEP).done, store)
+    wait_until(lambda: made(store), store)
     first, second = store.of(STEP).attempts()
     assert (first.cause, second.cause) == ("node", "done"), first
     assert first.evidence.startswith(f"scontrol: Restarts=1; scontrol: node {other} is DOWN")
@@ -173,7 +178,7 @@ def test_a_job_that_loses_one_of_its_nodes_says_which_and_runs_again(store: Stor
 @pytest.mark.slurm
 def test_a_job_whose_node_has_a_broken_gpu_puts_itself_back_for_another(store: Store) -> None:
     submitted(store, fail_of_a_gpu)
-    wait_until(lambda: store.of(STEP).done, store)
+    wait_until(lambda: made(store), store)
     first, second = store.of(STEP).attempts()
     assert (first.cause, second.cause, first.job.id) == ("node", "done", second.job.id)
     assert first.evidence == "RuntimeError: CUDA error: uncorrectable ECC error encountered"

@@ -106,20 +106,23 @@ def _check_results(graph: Graph, store: Store) -> None:
 
 
 def _check_ledger(graph: Graph, store: Store, slurm: Slurm, jobs: Collection[str]) -> None:
-    """It has all the time that sacct counts, but for what is left of a job after its last attempt."""
+    """It has all the time that sacct counts, but for what a job takes before its script and after its last attempt."""
     tries = tries_at(map(store.of, graph.steps))
     rank_seconds = 3600 * ledger(tries, on_gpus=False).hours()
-    ends, tasks = dict[str, int](), dict[str, int]()
+    ends, tasks, since = dict[str, int](), dict[str, int](), dict[str, float]()
     for each in chain.from_iterable(tries):
         job, held = each.record.job.id, each.record.allocation
         assert held is not None
-        ends[job], tasks[job] = max(each.end, ends.get(job, 0)), held.tasks
+        ends[job], tasks[job], since[job] = max(each.end, ends.get(job, 0)), held.tasks, held.since
     times = slurm.times(jobs)
     assert times.keys() == tasks.keys() == ends.keys()
     held_in_all = sum((end - start) * tasks[job] for job, (start, end) in times.items())
     after = {job: end - ends[job] / 1000 for job, (_, end) in times.items()}
     assert all(-1 <= seconds < 60 for seconds in after.values()), after
-    unnamed = held_in_all - rank_seconds - sum(seconds * tasks[job] for job, seconds in after.items())
+    before = {job: since[job] - start for job, (start, _) in times.items()}
+    assert all(-1 <= seconds < 10 for seconds in before.values()), before
+    named = sum((before[job] + after[job]) * tasks[job] for job in times)
+    unnamed = held_in_all - rank_seconds - named
     assert abs(unnamed) <= 0.02 * held_in_all, f"sacct has {held_in_all} rank-seconds, the ledger {rank_seconds:.1f}"
 
 

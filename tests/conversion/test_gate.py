@@ -76,7 +76,7 @@ def test_a_model_that_computes_no_numbers_is_not_let_through(tmp_path: Path) -> 
         model=import_model(source, tmp_path / "model"), checkpoint=import_model(tmp_path / "trained", tmp_path / "last")
     )
     (tmp_path / "out").mkdir()
-    with pytest.raises(UserError, match="computes logits that are not finite: the training run has diverged"):
+    with pytest.raises(UserError, match="computes logits that are not finite: the training diverged"):
         stage.run_export(ExportConfig(), inputs, tmp_path / "out")
 
 

@@ -104,4 +104,4 @@ def test_a_real_cluster() -> None:
     (nodes,) = site.partitions["main"].nodes
     assert nodes.count > 0 and nodes.cpus > 0 and nodes.memory > 0
     assert site.partitions["main"].state == "up" and "normal" in site.qos
-    assert [account.name for account in site.accounts] == ["root"]
+    assert "root" in [account.name for account in site.accounts]  # beside those of other tests
