@@ -22,8 +22,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from scipy.special import stdtrit
-
 CONFIDENCE = 0.95
 Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
@@ -97,6 +95,8 @@ def effective_size(clusters: Sequence[Cluster], distinct: int) -> float:
 
 def student_quantile(degrees: int) -> float:
     """The two-sided 95% quantile of Student's t; ``scipy.stats.t.ppf`` is this function, but slow to import."""
+    from scipy.special import stdtrit  # here: it takes a tenth of the time in which a command starts
+
     return float(stdtrit(degrees, (1 + CONFIDENCE) / 2))
 
 
