@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
+
+from msm_hpc.campaign import slurm_run
+from msm_hpc.launch import slurm_commands
 
 SBATCH = r"""
 script=$(cat)
@@ -88,3 +95,14 @@ class ToySlurm:
     def path(self) -> str:
         """A PATH with these commands first."""
         return f"{self.folder}{os.pathsep}{os.environ['PATH']}"
+
+
+@contextmanager
+def in_the_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ToySlurm]:
+    """While this is open, the only Slurm that is found is a new one in ``folder``."""
+    toy = ToySlurm.start(folder)
+    monkeypatch.setenv("PATH", toy.path())
+    monkeypatch.setattr(slurm_run, "SECONDS_UNTIL_ANSWERED", 0.0)
+    slurm_commands.settings.cache_clear()
+    yield toy
+    slurm_commands.settings.cache_clear()

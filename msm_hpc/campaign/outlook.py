@@ -1,4 +1,4 @@
-"""What is left of a campaign: GPU-hours and wall time, as far as they can be told.
+"""What is left of a campaign: GPU-hours and wall time, as far as they can be forecast.
 
 A training takes the time of its optimizer steps by forecast (:mod:`msm_hpc.campaign.needs`), and for loading, saving
 and the like what finished trainings of its stage took; any other step takes what finished steps of its stage did. What
@@ -28,7 +28,7 @@ class Outlook:
 
     Attributes:
         on_gpus: whether ``hours`` are GPU-hours.
-        hours: of the steps that can be told.
+        hours: of the steps that can be forecast.
         seconds: wall time of these, one stage after another and each as many jobs at once as there may be; no queueing.
         steps: how many are left.
         unknown: what is not in it: stages, or ``loading`` of a stage.
@@ -51,11 +51,11 @@ def outlook(graph: Graph, store: Store, cluster: Cluster, found: Iterable[Traini
     left = graph.needed(store.done)
     past = _past(graph, {step.identity for step in left}, in_ranks)
     forecasts = {step.identity: each.seconds for each in found for step in each.steps}
-    told = {step.identity: _seconds(step, forecasts, past, store) for step in left}
-    known = [(step, seconds) for step in left if (seconds := told[step.identity]) is not None]
+    seconds_of = {step.identity: _seconds(step, forecasts, past, store) for step in left}
+    known = [(step, seconds) for step in left if (seconds := seconds_of[step.identity]) is not None]
     hours = sum(seconds * step.ranks for step, seconds in known if _counts(step, cluster)) / 3600
     wall = sum(_wall([each for each in known if each[0].stage == stage], cluster) for stage in graph.stages)
-    unknown = [step.stage for step in left if told[step.identity] is None]
+    unknown = [step.stage for step in left if seconds_of[step.identity] is None]
     loading = [f"loading of {step.stage}" for step, _ in known if step.kind == "train" and step.stage not in past]
     return Outlook(cluster.trains_on_gpus, hours, wall, len(left), tuple(dict.fromkeys(unknown + loading)))
 

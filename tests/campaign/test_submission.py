@@ -17,7 +17,6 @@ import pytest
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import write_json
-from msm_hpc.campaign import slurm_run
 from msm_hpc.campaign.holding import take
 from msm_hpc.campaign.local_run import RunState, run_local
 from msm_hpc.campaign.slurm_run import SubmissionPlan, left_alone, plan_submission, submit
@@ -33,7 +32,7 @@ from msm_hpc.store.folder import LeaseHeldError
 from msm_hpc.store.journal import Journal
 from msm_hpc.store.records import Attempt, now
 from msm_hpc.store.store import Store
-from tests.toy_slurm import ToySlurm
+from tests.toy_slurm import ToySlurm, in_the_path
 
 FORK = multiprocessing.get_context("fork")
 CLUSTER = Cluster(launcher="slurm")
@@ -48,12 +47,8 @@ GRAPH = Graph((LAST,))
 
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ToySlurm]:
-    toy = ToySlurm.start(tmp_path / "slurm")
-    monkeypatch.setenv("PATH", toy.path())
-    monkeypatch.setattr(slurm_run, "SECONDS_UNTIL_ANSWERED", 0.0)
-    slurm_commands.settings.cache_clear()
-    yield toy
-    slurm_commands.settings.cache_clear()
+    with in_the_path(tmp_path / "slurm", monkeypatch) as toy:
+        yield toy
 
 
 def run(store: Store, graph: Graph = GRAPH, cluster: Cluster = CLUSTER) -> tuple[SubmissionPlan, list[str]]:

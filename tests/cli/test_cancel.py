@@ -11,14 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from msm_hpc.campaign import slurm_run
 from msm_hpc.cli.main import main
 from msm_hpc.graph.build import Graph
-from msm_hpc.launch import slurm_commands
 from msm_hpc.launch.job import JobRef
 from msm_hpc.store.journal import Journal
 from msm_hpc.store.store import Store
-from tests.toy_slurm import ToySlurm
+from tests.toy_slurm import ToySlurm, in_the_path
 
 SMALL = ("campaign.seeds=[0]", "campaign.arms=[init,base]", "cluster=slurm")
 LARGER = ("campaign.seeds=[0]", "campaign.arms=[init,base,msm]", "cluster=slurm", "campaign.name=larger")
@@ -27,12 +25,8 @@ Ask = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ToySlurm]:
-    toy = ToySlurm.start(tmp_path / "slurm")
-    monkeypatch.setenv("PATH", toy.path())
-    monkeypatch.setattr(slurm_run, "SECONDS_UNTIL_ANSWERED", 0.0)
-    slurm_commands.settings.cache_clear()
-    yield toy
-    slurm_commands.settings.cache_clear()
+    with in_the_path(tmp_path / "slurm", monkeypatch) as toy:
+        yield toy
 
 
 @pytest.fixture

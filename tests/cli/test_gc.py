@@ -17,13 +17,12 @@ from msm_hpc.cli.main import main
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.kinds import KINDS
 from msm_hpc.graph.steps import Step
-from msm_hpc.launch import slurm_commands
 from msm_hpc.launch.job import JobRef, local_job, user_name
 from msm_hpc.store.journal import Journal, Submission, new_token
 from msm_hpc.store.records import Attempt
 from msm_hpc.store.store import Store
 from msm_hpc.store.trash import Trash
-from tests.toy_slurm import ToySlurm
+from tests.toy_slurm import ToySlurm, in_the_path
 from tests.toy_steps import make
 
 SMALL = ("campaign.seeds=[0]", "campaign.arms=[init,base]")
@@ -58,11 +57,8 @@ def changed(store: Store) -> tuple[set[str], set[str]]:
 
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ToySlurm]:
-    toy = ToySlurm.start(tmp_path / "slurm")
-    monkeypatch.setenv("PATH", toy.path())
-    slurm_commands.settings.cache_clear()
-    yield toy
-    slurm_commands.settings.cache_clear()
+    with in_the_path(tmp_path / "slurm", monkeypatch) as toy:
+        yield toy
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Which rank of a failed job failed first, on which host, and where the others stood: by the logs of all ranks.
 
-What one rank does brings down the others, mostly within seconds, each with an error of its own. The first is told, in
+What one rank does brings down the others, mostly within seconds, each with an error of its own. The first is found, in
 this order,
 
 1. by the verdict of the watchdog (:mod:`msm_hpc.training.watch`) on a rank that failed, fell silent or hangs;
