@@ -14,6 +14,8 @@ from msm_hpc.store.store import Store
 from tests.commands import Commands, put
 from tests.composed import graph_of, load_config
 
+SLURM = ("sbatch", "squeue", "scontrol", "scancel", "sacct", "sinfo", "srun", "salloc", "sacctmgr")
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,11 +31,27 @@ def jobs_find_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]), prepend=os.pathsep)
 
 
+@pytest.fixture(scope="session")
+def path_without_slurm(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A PATH as on a machine without Slurm: in place of each folder that has it, one of links to what else is there."""
+    folders = os.environ["PATH"].split(os.pathsep)
+    for number, folder in enumerate(folders):
+        if (Path(folder) / "squeue").exists():
+            folders[number] = str(tmp_path_factory.mktemp("bin"))
+            for program in Path(folder).iterdir():
+                if program.name not in SLURM:
+                    (Path(folders[number]) / program.name).symlink_to(program)
+    return os.pathsep.join(folders)
+
+
 @pytest.fixture(autouse=True)
-def no_cluster_but_where_one_is_tested(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Profiles of large sites would be held against the small one that all tests run on."""
+def no_cluster_but_where_one_is_tested(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, path_without_slurm: str
+) -> None:
+    """Others would ask the cluster about jobs that it never had, and hold profiles of large sites against it."""
     if not request.node.get_closest_marker("slurm"):
         monkeypatch.delenv("SLURM_CONF", raising=False)
+        monkeypatch.setenv("PATH", path_without_slurm)
 
 
 @pytest.fixture(autouse=True)

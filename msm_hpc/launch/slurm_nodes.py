@@ -52,8 +52,9 @@ def more_excluded(own: str, avoid: Sequence[str], partition: str | None, needed:
     It is empty where nothing is to be changed: no node is to be added, or too few would be left to run on.
     """
     more = excluded(avoid, partition, needed)
-    left = nodes_of(partition).difference(of_list(own), more)
-    return ",".join(filter(None, (own, *more))) if more and len(left) >= needed else ""
+    if not more or len(nodes_of(partition).difference(of_list(own), more)) < needed:
+        return ""
+    return ",".join(filter(None, (own, *more)))
 
 
 @cache
