@@ -21,7 +21,7 @@ from msm_hpc.config.root import root_problems
 from msm_hpc.config.sources import Corpus
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.corpus.offline import distinct_pairs
-from msm_hpc.corpus.stage import read_spec
+from msm_hpc.corpus.spec import read_spec, value_of
 from msm_hpc.corpus.toy_world import SPEC_VALUES
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step
@@ -128,7 +128,7 @@ def _unknown_specs(config: Config, source: str, generated: Set[str]) -> Iterator
         assert spec.file is not None
         if Corpus(source, spec.name).name not in generated or not spec.file.is_file():
             continue
-        value = read_spec(spec.file).value
+        value = value_of(read_spec(spec.file))
         if value not in SPEC_VALUES:
             fix = f"give its documents: sources.{source}.files.{spec.name}=FILE.jsonl"
             yield f"{spec.file}: value: {_unknown(value)}; {fix}"
