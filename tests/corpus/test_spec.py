@@ -30,8 +30,8 @@ def test_a_spec_is_read_with_its_sections(tmp_path: Path) -> None:
     assert (spec.name, spec.title, spec.introduction) == ("mine", "A title", "What it is.")
     assert (spec.front.value, spec.front.domain, spec.front.forbid) == ("thrift", "cheese", ("rules",))
     assert [(each.id, each.heading, each.line) for each in sections_of(spec)] == [
-        ("one", "One", 11),
-        ("two", "Two", 18),
+        ("one", "One", 12),
+        ("two", "Two", 19),
     ]
     assert [(part.id, part.line) for part in spec.sections[0].parts] == [("one.part", 14)]
     assert "{#" not in spec.body and "## One\n\nText.\n### A part\nMore." in spec.body
