@@ -17,7 +17,8 @@ class Endpoint(Strict):
 
     Attributes:
         model: as the API calls it; part of every prompt's key.
-        body: further fields of each request, such as ``reasoning_effort``; part of every prompt's key.
+        body: further fields of each request, such as ``reasoning_effort``; null leaves one out, such as a ``seed`` that
+            the API does not know. Part of every prompt's key.
         limit_field: what the API calls the limit of a reply's tokens; some servers know only the older ``max_tokens``.
         replies_as: the model's name in replies, where that is another (a dated version of ``model`` is known as such).
         base_url: up to and without ``/chat/completions``: ``https://api.openai.com/v1``.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
 
+import orjson
 from pydantic import BaseModel, ConfigDict
 
 from msm_hpc.config.endpoint import Endpoint
@@ -49,7 +52,31 @@ class Prompt:
 
     def key(self, endpoint: Endpoint) -> str:
         """SHA-256 (hexadecimal) of all that shapes the reply: the request, and the number of the sample."""
-        raise NotImplementedError
+        shape = {"sample": self.sample, "request": self._request(endpoint)}
+        return hashlib.sha256(orjson.dumps(shape, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+    def body(self, endpoint: Endpoint, key: str, after: tuple[Message, ...] = ()) -> bytes:
+        """What is sent; ``after`` are turns that follow. The seed comes from the key: each sample has its own."""
+        request = self._request(endpoint, after)
+        request.setdefault("seed", int(key[:8], 16) >> 1)
+        return orjson.dumps({name: value for name, value in request.items() if value is not None})
+
+    def _request(self, endpoint: Endpoint, after: tuple[Message, ...] = ()) -> dict[str, Any]:
+        request: dict[str, Any] = {
+            "model": endpoint.model,
+            "messages": [{"role": each.role, "content": each.content} for each in (*self.messages, *after)],
+            endpoint.limit_field: self.max_tokens,
+            "temperature": self.temperature,
+        }
+        if self.answer is not None:
+            request["response_format"] = _response_format(self.answer)
+        return {**request, **endpoint.body}
+
+
+@cache
+def _response_format(answer: type[Answer]) -> dict[str, Any]:
+    schema = {"name": answer.__name__, "strict": True, "schema": answer.model_json_schema()}
+    return {"type": "json_schema", "json_schema": schema}
 
 
 @dataclass(frozen=True)
@@ -83,3 +110,6 @@ class Reject:
     detail: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
+
+
+Result = Reply | Reject
