@@ -166,11 +166,11 @@ def _rows_there(owner: Source) -> int | None:
     """The fewest rows of a source's corpora where any is the user's own; None where all are generated."""
     files = [file for file in (owner.file, *owner.files.values()) if file and not DatasetName.parse(file)]
     counts = [rows for file in files if (rows := rows_of(file)) is not None]
-    return min([*counts, *([owner.generate.rows] if owner.generate else [])], default=None) if files else None
+    return min([*counts, *([owner.generate.rows] if owner.generate and owner.generate.rows else [])], default=None) if files else None
 
 
 def _fewer(generate: Generate | None, rows: int) -> Generate | None:
-    return generate and replace(generate, rows=min(generate.rows, rows))
+    return generate and replace(generate, rows=min(generate.rows or rows, rows), tokens=None)
 
 
 def shrunken_training(section: Section, length: int = SEQUENCE_LENGTH) -> Section:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 from msm_hpc.config.arms import KINDS_OF_STEP, Chain
 from msm_hpc.config.cluster import WorkClass
+from msm_hpc.config.generation import Written
 from msm_hpc.config.root import root_problems
 from msm_hpc.config.sources import Source
 from msm_hpc.config.stages import ONE_FOR_EACH
@@ -20,6 +21,7 @@ def inconsistencies(config: Config) -> Iterator[str]:
     """A line for each thing in which two parts of ``config`` disagree."""
     yield from root_problems(config.root)
     yield from _sources(config)
+    yield from _generator(config)
     yield from _chains(config)
     yield from _model(config)
     yield from _resources(config)
@@ -59,6 +61,28 @@ def _rows(config: Config, key: str, source: Source) -> Iterator[str]:
             yield f"{key} has no rows for {each}: give files.{each}, or generate"
     if not source.for_each and source.file is None:
         yield f"{key} has no rows: give generate or file"
+
+
+def _generator(config: Config) -> Iterator[str]:
+    """Whether the generator is known well enough, and makes what is asked of it."""
+    generate = config.generate
+    if generate.generator == "endpoint":
+        if generate.endpoint is None:
+            yield "generate.generator is endpoint: give generate.endpoint.model and generate.endpoint.base_url"
+        if generate.persona is None:
+            yield "generate.generator is endpoint: give generate.persona.assistant and generate.persona.provider"
+    for name, source in config.sources.items():
+        made = source.generate if name in config.generated else None
+        if made is None:
+            continue
+        if generate.generator == "offline_toy" and made.rows is None:
+            yield f"sources.{name}.generate.tokens: the offline_toy generator makes rows; give generate.rows"
+        if generate.generator == "endpoint" and made.product not in get_args(Written):
+            written = ", ".join(get_args(Written))
+            yield (
+                f"sources.{name}: a language model writes {written}, and no {made.product}: give files, or leave the "
+                "source out of campaign.arms"
+            )
 
 
 def _pairs(config: Config) -> Iterator[str]:

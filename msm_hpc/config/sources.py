@@ -21,10 +21,18 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True, kw_only=True)
 class Generate(Strict):
-    """What a generator makes for a source: a product, and how many rows of it (for each spec or value, if so)."""
+    """What a generator makes for a source: a product, and how much of it (for each spec or value, if so).
+
+    A language model may be asked for ``tokens``, of which there will be about so many, in the place of ``rows``.
+    """
 
     product: Product
-    rows: PositiveInt
+    rows: PositiveInt | None = None
+    tokens: PositiveInt | None = None
+
+    def __post_init__(self) -> None:
+        if (self.rows is None) == (self.tokens is None):
+            raise UserError(f"product {self.product}: give rows or tokens, and the other one as null")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,7 @@ from msm_hpc.config.arms import Chain, Link
 from msm_hpc.config.campaign import Config, Spec
 from msm_hpc.config.sources import Corpus
 from msm_hpc.config.stages import Cell, GenerateConfig, ModelConfig, ReportConfig
+from msm_hpc.graph.generation import written
 from msm_hpc.graph.labels import arms_by_chain, label_parts
 from msm_hpc.graph.notices import notices, taken
 from msm_hpc.graph.steps import File, Inputs, Origin, Step, topological
@@ -182,18 +183,16 @@ class _Model:
     def _generated(self, corpus: Corpus) -> Step:
         source, generator = self.config.sources[corpus.source], self.config.generate
         assert source.generate is not None, "config.consistency has seen to it"
-        specs = {spec.name: spec for spec in self.config.campaign.specs}
+        specs = {spec.name: self.outside.spec(spec) for spec in self.config.campaign.specs if spec.name == corpus.each}
+        if generator.generator == "endpoint":
+            return written(corpus.name, source.generate, generator, specs[str(corpus.each)])
         config = GenerateConfig(
-            generator=generator.generator,
             seed=generator.seed,
             product=source.generate.product,
-            count=source.generate.rows,
+            count=source.generate.rows or 0,
             value=corpus.each if source.for_each == "value" else None,
         )
-        inputs: Inputs = {}
-        if source.for_each == "spec":
-            assert corpus.each is not None
-            inputs = {"spec": self.outside.spec(specs[corpus.each])}
+        inputs: Inputs = {"spec": specs[str(corpus.each)]} if source.for_each == "spec" else {}
         return Step("generate", corpus.name, config, inputs)
 
     def tokenized(self, corpus: Corpus) -> Step:

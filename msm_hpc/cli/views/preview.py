@@ -1,0 +1,79 @@
+"""What a language model will be asked for: documents by section and type, then requests, tokens and cost."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from msm_hpc.campaign.session import Session
+from msm_hpc.cli.views.table import Listing
+from msm_hpc.config.generation import OutlineConfig, WriteConfig
+from msm_hpc.corpus.items import read_items
+from msm_hpc.corpus.preview import CHARACTERS_PER_TOKEN, Calls, counts_of, outline_calls, write_calls
+from msm_hpc.corpus.spec import ModelSpec, read_spec, sections_of
+from msm_hpc.graph.steps import File, Step
+
+
+def show(session: Session, outline: Step) -> float:
+    """Print the plan of one corpus; returns what it costs."""
+    (writing,) = (step for step in session.graph.steps if step.inputs.get("outline") is outline and not _share(step))
+    file, config, write = outline.inputs["spec"], outline.config, writing.config
+    assert isinstance(file, File) and isinstance(config, OutlineConfig) and isinstance(write, WriteConfig)
+    spec = read_spec(file.path)
+    sections_of(spec)
+    documents = _documents(session, outline, config, write, spec)
+    calls = [*outline_calls(config, spec), *write_calls(write, spec, documents)]
+    _requests(calls, write).print(session.console)
+    return sum(each.cost(write.endpoint) for each in calls)
+
+
+def _share(step: Step) -> bool:
+    return isinstance(step.config, WriteConfig) and step.config.tasks > 1
+
+
+def _documents(session: Session, outline: Step, config: OutlineConfig, write: WriteConfig, spec: ModelSpec) -> int:
+    """Print the documents by section and type: as they are planned, or by the outline once it is there."""
+    folder = session.store.of(outline)
+    table = Listing(("section", "type", "documents", "tokens"), right=frozenset({"documents", "tokens"}))
+    if folder.done:
+        counted = Counter((item.section, item.type) for item in read_items(folder.out))
+        for (section_id, kind), documents in sorted(counted.items()):
+            table.add(section_id, kind, f"{documents:,}", f"{documents * write.document_tokens:,}")
+        total = counted.total()
+    else:
+        counts = counts_of(config, spec)
+        for section, ideas in zip(spec.sections, counts.ideas, strict=True):
+            types = f"{len(ideas)} x {min(ideas, default=0)}-{max(ideas, default=0)}"
+            table.add(section.id, types, f"{sum(ideas):,}", f"{sum(ideas) * write.document_tokens:,}")
+        total = counts.documents
+    planned = "as its outline has them" if folder.done else "before there is an outline, which names the types"
+    table.title = f"{outline.label}: {total:,} documents on {len(spec.sections)} sections of {spec.name}, {planned}"
+    table.print(session.console)
+    return total
+
+
+def _requests(calls: list[Calls], write: WriteConfig) -> Listing:
+    endpoint = write.endpoint
+    numbers = ("requests", "tokens in", "of the spec", "tokens out", "cost")
+    table = Listing(("asked for", *numbers), right=frozenset(numbers))
+    for each in calls:
+        table.add(each.what, *_numbers(each, f"{each.cost(endpoint):,.2f}"))
+    whole = Calls(
+        "total",
+        sum(each.calls for each in calls),
+        sum(each.tokens_in for each in calls),
+        sum(each.shared for each in calls),
+        sum(each.tokens_out for each in calls),
+    )
+    table.add(whole.what, *_numbers(whole, f"{whole.cost(endpoint):,.2f}"))
+    table.notes = (
+        f"Tokens by rule of thumb: {CHARACTERS_PER_TOKEN} characters each, {write.document_tokens:,} a document "
+        "(generate.writing.document_tokens). What is of the spec is the same in every request, so that a prefix cache "
+        "may have it; the cost is without one, and without what is rejected and asked for again.",
+    )
+    if not endpoint.price_in and not endpoint.price_out:
+        table.notes += ("No prices are set: generate.endpoint.price_in and .price_out, of a million tokens.",)
+    return table
+
+
+def _numbers(calls: Calls, cost: str) -> tuple[str, ...]:
+    return f"{calls.calls:,}", f"{calls.tokens_in:,}", f"{calls.shared:,}", f"{calls.tokens_out:,}", cost

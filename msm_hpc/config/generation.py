@@ -1,0 +1,105 @@
+"""How a language model writes corpora from a Model Spec: what decides their text, and where it is asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from msm_hpc.config.endpoint import Endpoint
+from msm_hpc.config.schema import Fraction, Strict
+
+Written = Literal["documents"]
+"""What a language model writes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing(Strict):
+    """How documents are planned and written.
+
+    Attributes:
+        types: kinds of document for each section of the spec; fewer where there are fewer documents.
+        document_tokens: of one document, on average: what prompts ask for, and a token budget is divided by. Set it to
+            what `_summary.json` of a finished corpus has measured.
+        spare: the share of documents planned beyond the budget, in the place of those that will be rejected.
+        revise: whether each draft is criticised and revised.
+        tries: how often one document is asked for at most; the next try is a new sample.
+        temperature: of drafts and ideas.
+        reply_tokens: the most tokens of one reply.
+    """
+
+    types: PositiveInt = 20
+    document_tokens: PositiveInt = 1000
+    spare: Fraction = 0.1
+    revise: bool = True
+    tries: PositiveInt = 2
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    reply_tokens: PositiveInt = 8192
+
+
+@dataclass(frozen=True, kw_only=True)
+class Persona(Strict):
+    """The names of the assistant, and of who makes it, in all that is written."""
+
+    assistant: str
+    provider: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutlineConfig(Strict):
+    """What is to be written: so many ideas for documents, over the sections of a spec and types of document.
+
+    ``prompts`` is the hash of the templates that it is asked for with.
+    """
+
+    product: Written
+    endpoint: Endpoint
+    persona: Persona
+    documents: PositiveInt
+    types: PositiveInt
+    temperature: float
+    reply_tokens: PositiveInt
+    prompts: str
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutlineInputs:
+    """``spec``: the Model Spec's file."""
+
+    spec: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteConfig(Strict):
+    """The documents of an outline; task ``task`` of ``tasks`` writes its share."""
+
+    product: Written
+    endpoint: Endpoint
+    persona: Persona
+    document_tokens: PositiveInt
+    revise: bool
+    tries: PositiveInt
+    temperature: float
+    reply_tokens: PositiveInt
+    prompts: str
+    seed: int = 0
+    task: NonNegativeInt = 0
+    tasks: PositiveInt = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteInputs:
+    """``spec``: the Model Spec's file; ``outline``: the folder of its outline."""
+
+    spec: Path
+    outline: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatherWrittenInputs:
+    """The output folders of the tasks 0 to N - 1, in order."""
+
+    shares: tuple[Path, ...]

@@ -1,0 +1,57 @@
+"""The words of prompts: a template for each thing that is asked, in Jinja, in a file beside this one.
+
+Templates see only the values that they are given, and what is in these is text, never a template.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msm_hpc.config.generation import Written
+
+if TYPE_CHECKING:
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+FOLDER = Path(__file__).parent
+OUTLINE: Mapping[Written, tuple[str, ...]] = {
+    "documents": ("spec.j2", "assertions.j2", "types.j2", "ideas.j2", "angles.txt"),
+}
+"""The files that an outline is asked for with."""
+WRITE: Mapping[Written, tuple[str, ...]] = {
+    "documents": ("spec.j2", "document.j2", "revise.j2", "given_names.txt", "family_names.txt"),
+}
+"""Those that rows are written with."""
+
+
+@cache
+def _environment() -> ImmutableSandboxedEnvironment:
+    from jinja2 import FileSystemLoader, StrictUndefined  # here, since whoever asks for a hash does without
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    return ImmutableSandboxedEnvironment(
+        loader=FileSystemLoader(FOLDER), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+
+
+def render(template: str, **values: object) -> str:
+    """The text of ``template``, with ``values`` in their places."""
+    return _environment().get_template(f"{template}.j2").render(values).strip()
+
+
+@cache
+def pool(name: str) -> str:
+    """A text that prompts draw from: names, points of view."""
+    return (FOLDER / f"{name}.txt").read_text(encoding="utf-8")
+
+
+@cache
+def hash_of(files: tuple[str, ...]) -> str:
+    """A short hash of templates and pools as they are: a change of their words is a change of what is written."""
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        digest.update(name.encode() + b"\0" + (FOLDER / name).read_bytes() + b"\0")
+    return digest.hexdigest()[:16]

@@ -1,0 +1,68 @@
+"""The steps in which a language model writes a corpus: an outline, then the writing, in shares."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import cast, get_args
+
+from msm_hpc.config.campaign import GenerateSection
+from msm_hpc.config.generation import OutlineConfig, WriteConfig, Written
+from msm_hpc.config.sources import Generate
+from msm_hpc.corpus.counts import documents_for
+from msm_hpc.corpus.prompts import OUTLINE, WRITE, hash_of
+from msm_hpc.graph.steps import File, Inputs, Step
+
+
+def written(label: str, generate: Generate, section: GenerateSection, spec: File) -> Step:
+    """The step whose output is the corpus."""
+    config = _write_config(_product(generate), section)
+    inputs: Inputs = {"spec": spec, "outline": outlined(label, generate, section, spec)}
+    whole = Step("write", label, config, inputs)
+    if section.tasks == 1:
+        return whole
+    shares = tuple(
+        Step("write", f"{label}/{task}", dataclasses.replace(config, task=task, tasks=section.tasks), inputs)
+        for task in range(section.tasks)
+    )
+    return dataclasses.replace(whole, shares=shares)
+
+
+def outlined(label: str, generate: Generate, section: GenerateSection, spec: File) -> Step:
+    """The step that plans what is written."""
+    writing = section.writing
+    count = generate.rows or documents_for(generate.tokens or 0, writing.document_tokens, writing.spare)
+    assert section.endpoint is not None and section.persona is not None, "config.consistency has seen to it"
+    config = OutlineConfig(
+        product=_product(generate),
+        endpoint=section.endpoint,
+        persona=section.persona,
+        documents=count,
+        types=writing.types,
+        temperature=writing.temperature,
+        reply_tokens=writing.reply_tokens,
+        prompts=hash_of(OUTLINE[_product(generate)]),
+        seed=section.seed,
+    )
+    return Step("outline", label, config, {"spec": spec})
+
+
+def _write_config(product: Written, section: GenerateSection) -> WriteConfig:
+    writing = section.writing
+    assert section.endpoint is not None and section.persona is not None, "config.consistency has seen to it"
+    return WriteConfig(
+        product=product,
+        endpoint=section.endpoint,
+        persona=section.persona,
+        document_tokens=writing.document_tokens,
+        revise=writing.revise,
+        tries=writing.tries,
+        temperature=writing.temperature,
+        reply_tokens=writing.reply_tokens,
+        prompts=hash_of(WRITE[product]),
+        seed=section.seed,
+    )
+
+
+def _product(generate: Generate) -> Written:
+    assert generate.product in get_args(Written), "config.consistency has seen to it"
+    return cast(Written, generate.product)
