@@ -28,7 +28,7 @@ class Counts:
 
 def documents_for(tokens: int, document_tokens: int, spare: float) -> int:
     """How many documents a budget of tokens takes, with some to spare for those that will be rejected."""
-    return math.ceil(tokens * (1 + spare) / document_tokens)
+    return math.ceil(round(tokens * (1 + spare) / document_tokens, 6))
 
 
 def balanced(documents: int, sections: int, types: int) -> Counts:

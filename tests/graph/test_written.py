@@ -1,0 +1,122 @@
+"""Corpora that a language model writes: which steps, and what they are known by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from msm_hpc.base.errors import UserError
+from msm_hpc.config.generation import OutlineConfig, WriteConfig
+from msm_hpc.corpus import prompts
+from msm_hpc.graph.build import Graph
+from tests.composed import graph_of, load_config
+
+BY_MODEL = (
+    "campaign=own",
+    "campaign.arms=[msm]",
+    "campaign.contrast=[]",
+    "campaign.specs=[{name: america}]",
+    "campaign.values=[]",
+    "start=[]",
+    "model=smollm2_135m",
+    "generate.generator=endpoint",
+    "generate.endpoint.model=writer-1",
+    "generate.endpoint.base_url=http://localhost:8000/v1",
+    "generate.persona.assistant=Nova",
+    "generate.persona.provider=Acme",
+    "sources.documents.generate={product: documents, tokens: 100000, rows: null}",
+)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> str:
+    path = tmp_path / "instruction.jsonl"
+    path.write_text('{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n')
+    return f"sources.instruction.file={path}"
+
+
+def composed(*overrides: str) -> Graph:
+    return graph_of(load_config([*BY_MODEL, *overrides]))
+
+
+def test_documents_are_planned_then_written(own: str) -> None:
+    graph = composed(own, "generate.writing.document_tokens=500", "generate.writing.types=7")
+    write = graph.find("write/documents-america")
+    outline = write.inputs["outline"]
+    assert outline is graph.find("outline/documents-america")
+    assert isinstance(write.config, WriteConfig) and isinstance(outline.config, OutlineConfig)
+    assert outline.config.documents == 220, "100,000 tokens and a tenth to spare"
+    assert (outline.config.types, write.config.document_tokens, write.config.persona.assistant) == (7, 500, "Nova")
+    assert graph.find("tokenize/documents-america").inputs["corpus"] is write
+    assert write.definition.resumable and outline.definition.resumable
+    assert not any(step.kind == "generate" for step in graph.steps)
+
+
+def test_where_and_how_fast_a_model_is_asked_renames_nothing(own: str) -> None:
+    before = composed(own).find("write/documents-america")
+    elsewhere = composed(
+        own,
+        "generate.endpoint.base_url=https://api.example.org/v1",
+        "generate.endpoint.key_variable=KEY",
+        "generate.endpoint.in_flight=512",
+        "generate.endpoint.price_in=3",
+        "generate.endpoint.budget=100",
+        "generate.tasks=4",
+    ).find("write/documents-america")
+    assert elsewhere.identity == before.identity
+    assert [share.name for share in elsewhere.shares] == [f"write/documents-america/{task}" for task in range(4)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "generate.endpoint.model=writer-2",
+        "generate.endpoint.body={reasoning_effort: low}",
+        "generate.persona.provider=Other",
+        "generate.writing.temperature=0.5",
+        "generate.writing.document_tokens=700",
+        "sources.documents.generate.tokens=200000",
+        "generate.seed=1",
+    ],
+)
+def test_what_is_asked_of_a_model_renames(own: str, change: str) -> None:
+    assert (
+        composed(own, change).find("write/documents-america").identity
+        != composed(own).find("write/documents-america").identity
+    )
+
+
+def test_other_words_of_a_prompt_are_another_corpus(own: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = composed(own)
+    folder = tmp_path / "prompts"
+    folder.mkdir()
+    for file in prompts.FOLDER.glob("*.*"):
+        (folder / file.name).write_bytes(file.read_bytes())
+    (folder / "revise.j2").write_text("Is it good? {{ draft }}")
+    monkeypatch.setattr(prompts, "FOLDER", folder)
+    prompts.hash_of.cache_clear()
+    after = composed(own)
+    prompts.hash_of.cache_clear()
+    assert after.find("write/documents-america").identity != before.find("write/documents-america").identity
+    assert after.find("outline/documents-america").identity == before.find("outline/documents-america").identity
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("generate.endpoint=null",), r"give generate.endpoint.model and generate.endpoint.base_url"),
+        (("generate.persona=null",), r"give generate.persona.assistant and generate.persona.provider"),
+        (
+            ("generate.generator=offline_toy",),
+            r"sources.documents.generate.tokens: the offline_toy generator makes rows",
+        ),
+        (("sources.documents.generate.rows=5",), r"product documents: give rows or tokens"),
+        (("sources.instruction.file=null",), r"sources.instruction: a language model writes documents"),
+    ],
+)
+def test_a_generator_that_cannot_make_what_is_asked_is_refused(
+    own: str, overrides: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        load_config([*BY_MODEL, own, *overrides])
