@@ -121,7 +121,7 @@ class Engine:
             self._conclude(key, self._asking.pop(key), result)
 
     def _conclude(self, key: str, asked: list[tuple[Stream, Prompt]], result: Result | None) -> None:
-        """Pass on how a prompt ended, to all that asked the same; None if it has not, since its stream or the run ends."""
+        """Pass on how a prompt ended to all that asked it; None: it has not, since its stream or the run ends."""
         if result is None and self._asker.ending.error is None:
             asked, result = asked[1:], Reject("failed", "abandoned with the stream that was first to ask the same")
         if isinstance(result, Reply) or (result is not None and result.reason != "failed"):

@@ -9,7 +9,7 @@ RECENT = 1 << 16
 
 
 class Offsets:
-    """A map from keys (hexadecimal; their first 16 bytes count) to offsets: sorted arrays, and a dict of what is new."""
+    """A map from keys (hexadecimal; the first 16 bytes count) to offsets: sorted arrays, and a dict of what is new."""
 
     def __init__(self, keys: bytes | bytearray, offsets: list[int] | np.ndarray) -> None:
         self._recent: dict[bytes, int] = {}

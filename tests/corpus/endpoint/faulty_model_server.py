@@ -1,7 +1,7 @@
 """A test server that no one should take for a model: it answers over real HTTP, and badly where it is asked to.
 
-A prompt says how in its last turn: ``[429 cut ok] tell me`` is met with 429, then with a cut connection, then with an
-answer, and from then on with answers; without brackets it is answered at once. What was answered is counted as paid for.
+A prompt says how in its first user turn: ``[429 cut] tell me`` is met with 429, then with a cut connection, and from
+then on with answers; without brackets it is answered at once. What was answered is counted as paid for.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SCRIPT = re.compile(r"\[([^\]]+)\]")
 
 @dataclass
 class FaultyModelServer:
-    """The server's state; ``asked`` counts requests and ``paid`` answers, by the prompt's last turn."""
+    """The server's state; ``asked`` counts requests and ``paid`` answers, by the prompt's first user turn."""
 
     latency_s: float = 0.0
     model: str = MODEL
@@ -69,11 +69,12 @@ class FaultyModelServer:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         body = orjson.loads(await request.read())
-        text = body["messages"][-1]["content"]
+        text = next(each["content"] for each in body["messages"] if each["role"] == "user")
         if self.keep:
             self.bodies.append(body)
             self.headers.append(dict(request.headers))
-            script = self._script(body)
+            found = _SCRIPT.match(text)
+            script = [*found[1].split(), "ok"] if found else ["ok"]
             step = script[min(self.asked[text], len(script) - 1)]
             self.asked[text] += 1
         else:
@@ -89,12 +90,6 @@ class FaultyModelServer:
             return _error(500, "out of order")
         name, _, value = step.partition(":")
         return await FAULTS[name](self, Asked(request, body, text, value))
-
-    def _script(self, body: dict[str, Any]) -> list[str]:
-        """From the first user turn, so that a re-ask is under the same script."""
-        first = next(each["content"] for each in body["messages"] if each["role"] == "user")
-        found = _SCRIPT.match(first)
-        return [*found[1].split(), "ok"] if found else ["ok"]
 
     def _refused(self, request: web.Request) -> web.Response | None:
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -121,7 +116,10 @@ def _error(status: int, message: str, code: str = "", headers: dict[str, str] | 
 
 def _completion(server: FaultyModelServer, asked: Asked, **changed: Any) -> dict[str, Any]:
     server.paid[asked.text] += 1
-    said = {"content": _content(asked), **{name: changed.pop(name) for name in ("content", "refusal") if name in changed}}
+    said = {
+        "content": _content(asked),
+        **{name: changed.pop(name) for name in ("content", "refusal") if name in changed},
+    }
     finish = changed.pop("finish_reason", "stop")
     return {
         "id": "chatcmpl-test",
@@ -187,6 +185,12 @@ async def _slow(server: FaultyModelServer, asked: Asked) -> web.StreamResponse:
     return response
 
 
+async def _hang(server: FaultyModelServer, asked: Asked) -> web.StreamResponse:
+    server.paid[asked.text] += 1
+    await asyncio.sleep(3600)
+    return web.Response()
+
+
 async def _torn(server: FaultyModelServer, asked: Asked) -> web.StreamResponse:
     return web.Response(body=orjson.dumps(_completion(server, asked))[:-40], content_type="application/json")
 
@@ -223,6 +227,8 @@ FAULTS: dict[str, Answer] = {
     "no-usage": _says(usage=None),
     "greedy": _says(usage={"prompt_tokens": 10, "completion_tokens": 100_000}),
     "no-choices": _says(choices=[]),
+    "moved": _fails(301, "elsewhere"),
+    "hang": _hang,
 }
 
 
