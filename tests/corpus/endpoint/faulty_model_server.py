@@ -40,6 +40,8 @@ class FaultyModelServer:
     most_in_flight: int = 0
     capacity: int = 1_000_000  # more at a time meet 429
     out_of_order: bool = False  # whether everything fails with 500
+    hold_batches: bool = False  # whether no batch is completed
+    batches: dict[str, dict[str, Any]] = field(default_factory=dict)
     port: int = 0
     keep: bool = True  # whether what is asked is kept: not in benchmarks
     _in_flight: int = 0
@@ -52,6 +54,7 @@ class FaultyModelServer:
         application = web.Application(client_max_size=1 << 30)
         application.router.add_post("/v1/chat/completions", self._chat)
         application.router.add_get("/v1/models", self._models)
+        Batches(self).add_to(application)
         return application
 
     async def _models(self, request: web.Request) -> web.Response:
@@ -107,6 +110,75 @@ class Asked:
 
 
 Answer = Callable[[FaultyModelServer, Asked], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class Batches:
+    """The batch API: answers come in the wrong order, some twice, after a look or two."""
+
+    server: FaultyModelServer
+    files: dict[str, bytes] = field(default_factory=dict)
+    batches: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def add_to(self, application: web.Application) -> None:
+        application.router.add_post("/v1/files", self._upload)
+        application.router.add_get("/v1/files/{id}/content", self._content)
+        application.router.add_post("/v1/batches", self._create)
+        application.router.add_get("/v1/batches", self._list)
+        application.router.add_get("/v1/batches/{id}", self._look)
+        self.server.batches = self.batches
+
+    async def _upload(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        sent = form["file"]
+        assert isinstance(sent, web.FileField) and form["purpose"] == "batch"
+        name = f"file-{len(self.files)}"
+        self.files[name] = sent.file.read()
+        return web.json_response({"id": name, "object": "file", "filename": sent.filename, "purpose": "batch"})
+
+    async def _content(self, request: web.Request) -> web.Response:
+        return web.Response(body=self.files[request.match_info["id"]])
+
+    async def _create(self, request: web.Request) -> web.Response:
+        asked = await request.json()
+        name = f"batch-{len(self.batches)}"
+        batch = {"id": name, "object": "batch", "status": "in_progress", "created_at": 1, "looks": 0, **asked}
+        self.batches[name] = batch
+        return web.json_response(batch)
+
+    async def _list(self, request: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": list(self.batches.values()), "has_more": False})
+
+    async def _look(self, request: web.Request) -> web.Response:
+        batch = self.batches[request.match_info["id"]]
+        batch["looks"] += 1
+        if batch["looks"] == 1:
+            return _error(500, "a bug")
+        if self.server.out_of_order:
+            batch["status"] = "failed"
+            batch["errors"] = {"object": "list", "data": [{"code": "limit", "message": "Enqueued token limit reached"}]}
+        elif batch["looks"] > 2 and not self.server.hold_batches and batch["status"] == "in_progress":
+            await self._finish(batch)
+        return web.json_response(batch)
+
+    async def _finish(self, batch: dict[str, Any]) -> None:
+        good, bad = [], []
+        for line in self.files[batch["input_file_id"]].splitlines():
+            asked = orjson.loads(line)
+            text = asked["body"]["messages"][-1]["content"]
+            found = _SCRIPT.match(text)
+            self.server.asked[text] += 1
+            if found and found[1] == "missing":
+                continue
+            answer = await FAULTS[found[1] if found else "ok"](self.server, Asked(None, asked["body"], text, ""))  # type: ignore[arg-type]
+            assert isinstance(answer, web.Response) and isinstance(answer.body, bytes)
+            response = {"status_code": answer.status, "request_id": "r", "body": orjson.loads(answer.body)}
+            found_out = {"id": "b", "custom_id": asked["custom_id"], "response": response, "error": None}
+            (good if answer.status == 200 else bad).append(orjson.dumps(found_out))
+        batch["status"] = "completed"
+        for name, lines in (("output_file_id", [*reversed(good), *good[:1]]), ("error_file_id", bad)):
+            batch[name] = f"file-{len(self.files)}"
+            self.files[batch[name]] = b"".join(line + b"\n" for line in lines)
 
 
 def _error(status: int, message: str, code: str = "", headers: dict[str, str] | None = None) -> web.Response:
