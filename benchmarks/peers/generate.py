@@ -57,22 +57,22 @@ def prompts(count: int) -> Iterator[Prompt]:
 
 async def _openai(way: str, url: str, count: int, in_flight: int) -> AsyncIterator[object]:
     http = DefaultAioHttpClient() if way == "openai-aiohttp" else None
-    client = AsyncOpenAI(base_url=url, api_key="none", http_client=http, timeout=Timeout(120, connect=60))
     numbers, replies = iter(range(count)), asyncio.Queue[str | None]()
+    async with AsyncOpenAI(base_url=url, api_key="none", http_client=http, timeout=Timeout(120, connect=60)) as client:
 
-    async def work() -> None:
-        for number in numbers:
-            reply = await client.chat.completions.create(
-                model=MODEL,
-                max_completion_tokens=100,
-                messages=[{"role": "system", "content": SYSTEM}, {"role": "user", "content": f"document {number}"}],
-            )
-            replies.put_nowait(reply.choices[0].message.content)
+        async def work() -> None:
+            for number in numbers:
+                reply = await client.chat.completions.create(
+                    model=MODEL,
+                    max_completion_tokens=100,
+                    messages=[{"role": "system", "content": SYSTEM}, {"role": "user", "content": f"document {number}"}],
+                )
+                replies.put_nowait(reply.choices[0].message.content)
 
-    workers = [asyncio.create_task(work()) for _ in range(in_flight)]
-    for _ in range(count):
-        yield await replies.get()
-    await asyncio.gather(*workers)
+        workers = [asyncio.create_task(work()) for _ in range(in_flight)]
+        for _ in range(count):
+            yield await replies.get()
+        await asyncio.gather(*workers)
 
 
 if __name__ == "__main__":

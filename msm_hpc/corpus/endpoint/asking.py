@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.corpus.endpoint.breaker import Breaker
-from msm_hpc.corpus.endpoint.completions import Completion, Unusable, answer, completion
+from msm_hpc.corpus.endpoint.completions import Completion, Unusable, answer, completion, result_of
 from msm_hpc.corpus.endpoint.failures import RETRIES, Failure, failure_of
 from msm_hpc.corpus.endpoint.pace import Pace
-from msm_hpc.corpus.endpoint.prompts import Message, Prompt, Reject, Reply, Result
+from msm_hpc.corpus.endpoint.prompts import Message, Prompt, Reject, Result
 from msm_hpc.corpus.endpoint.spending import Cost, Ledger
 from msm_hpc.corpus.endpoint.transport import NoResponseError, Transport
 
@@ -75,11 +75,8 @@ class Asker:
             got, cost = read
             costs.append(cost)
             said = answer(got, prompt, self.endpoint)
-            if isinstance(said, str):
-                cut = got.choices[0].finish_reason == "length"
-                return Reply(said, "length" if cut else "stop", got.model, *_sum(costs))
-            if said.reason != "malformed" or after:
-                return Reject(said.reason, said.detail, *_sum(costs))
+            if isinstance(said, str) or said.reason != "malformed" or after:
+                return result_of(got, said, *_sum(costs))
             after = _once_more(said)
 
     async def _completion(self, prompt: Prompt, body: bytes) -> tuple[Completion, Cost] | Failure:
@@ -102,26 +99,29 @@ class Asker:
             await self.ending.sleep(read.delay_s(tries[read.cause]))
 
     async def _request(self, prompt: Prompt, body: bytes) -> tuple[Completion, Cost] | Failure:
+        most = self.ledger.most(body, prompt.max_tokens)
         async with self.pace.turn():
             self.ending.check()
-            reserved, cost, paid = await self.ledger.reserve(body, prompt.max_tokens), None, True
+            await self.ledger.reserve(most)
             began = asyncio.get_running_loop().time()
             try:
                 read = await self._respond(body)
-                if isinstance(read, Failure):
-                    paid = read.paid
-                    if read.cause in ("busy", "timeout"):
-                        self.pace.pushed_back(began)
-                    return read
-                cost = self._cost(read, reserved)
-                self._check_limit(cost, prompt)
-                self.pace.answered()
-                return read, cost
-            except UserError:
-                paid = False
+            except asyncio.CancelledError:
+                self.ledger.book_unsure(most)
                 raise
             finally:
-                self.ledger.settle(reserved, cost, paid)
+                self.ledger.release(most)
+            if isinstance(read, Failure):
+                if read.paid:
+                    self.ledger.book_unsure(most)
+                if read.cause in ("busy", "timeout"):
+                    self.pace.pushed_back(began)
+                return read
+            cost = self.ledger.cost(*tokens_of(read, most))
+            self.ledger.book(cost)
+            self._check_limit(cost, prompt)
+            self.pace.answered()
+            return read, cost
 
     async def _respond(self, body: bytes) -> Completion | Failure:
         try:
@@ -133,18 +133,19 @@ class Asker:
         read = completion(response.body)
         return Failure("torn", read, paid=True) if isinstance(read, str) else read
 
-    def _cost(self, read: Completion, reserved: Cost) -> Cost:
-        """As the endpoint counts it; the most that it can be where it does not say."""
-        return (
-            reserved if read.usage is None else self.ledger.cost(read.usage.prompt_tokens, read.usage.completion_tokens)
-        )
-
     def _check_limit(self, cost: Cost, prompt: Prompt) -> None:
         if cost.completion_tokens > prompt.max_tokens + SLACK:
             raise UserError(
                 f"endpoint {self.endpoint.base_url}: took {cost.completion_tokens} tokens for a reply of at most "
                 f"{prompt.max_tokens}: it does not know {self.endpoint.limit_field!r}; set endpoint.limit_field"
             )
+
+
+def tokens_of(read: Completion, most: Cost) -> tuple[int, int]:
+    """As the endpoint counts them; the most that it can be where it does not say."""
+    if read.usage is None:
+        return most.prompt_tokens, most.completion_tokens
+    return read.usage.prompt_tokens, read.usage.completion_tokens
 
 
 def _once_more(said: Unusable) -> tuple[Message, ...]:

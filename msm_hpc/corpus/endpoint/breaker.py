@@ -46,8 +46,8 @@ class Breaker:
         self._failed += first
         if self.open and now - self._since >= self._patience_s:
             raise UserError(
-                f"{self._name}: nothing was answered for {now - self._since:.0f} s; the last failure: {detail}; see what "
-                "is wrong there and run again: nothing that was answered is asked again"
+                f"{self._name}: nothing was answered for {now - self._since:.0f} s; the last failure: {detail}; see "
+                "what is wrong there and run again: nothing that was answered is asked again"
             )
 
     def ended(self, result: Result) -> None:

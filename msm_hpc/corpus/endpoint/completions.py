@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 import orjson
 from pydantic import ValidationError
 
 from msm_hpc.config.endpoint import Endpoint
-from msm_hpc.corpus.endpoint.prompts import Prompt, Reason
+from msm_hpc.corpus.endpoint.prompts import Prompt, Reason, Reject, Reply, Result
 
 _DATED = re.compile(r"-\d{4}(-?\d{2}){0,2}")  # gpt-4o answers as gpt-4o-2024-08-06
 
@@ -79,6 +80,14 @@ def answer(read: Completion, prompt: Prompt, endpoint: Endpoint) -> str | Unusab
         except ValidationError as error:
             return Unusable("malformed", _explain(error), text)
     return text
+
+
+def result_of(read: Completion, said: str | Unusable, prompt_tokens: int, completion_tokens: int) -> Result:
+    """How a prompt ends with a completion, for so many tokens."""
+    if isinstance(said, Unusable):
+        return Reject(said.reason, said.detail, prompt_tokens, completion_tokens)
+    finish: Literal["length", "stop"] = "length" if read.choices[0].finish_reason == "length" else "stop"
+    return Reply(said, finish, read.model, prompt_tokens, completion_tokens)
 
 
 def problem(body: bytes) -> tuple[str, str]:

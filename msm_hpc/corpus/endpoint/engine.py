@@ -23,6 +23,7 @@ from msm_hpc.base.errors import StoppedBySignalError, UserError
 from msm_hpc.base.stopping import StopRequest, noticed
 from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.corpus.endpoint.asking import Asker, EndedError, Ending
+from msm_hpc.corpus.endpoint.batches import Batches
 from msm_hpc.corpus.endpoint.breaker import Breaker
 from msm_hpc.corpus.endpoint.pace import Pace
 from msm_hpc.corpus.endpoint.prompts import Prompt, Reject, Reply, Result
@@ -40,8 +41,9 @@ log = logging.getLogger(__name__)
 class Engine:
     """One endpoint and one folder of replies; several streams may ask at once and share limits, budget and folder."""
 
-    def __init__(self, asker: Asker, replies: Replies) -> None:
+    def __init__(self, asker: Asker, replies: Replies, batches: Batches | None) -> None:
         self._asker = asker
+        self._batches = batches
         self._replies = replies
         self._asking: dict[str, list[tuple[Stream, Prompt]]] = {}
         self._workers: set[asyncio.Task[None]] = set()
@@ -61,6 +63,10 @@ class Engine:
             UserError: the budget is spent, the key or the model is refused, or the endpoint fails at everything.
             StoppedBySignalError: SIGTERM, SIGUSR2 or Ctrl-C; what had arrived is on disk.
         """
+        if self._batches is not None:
+            async for each in self._batches.ask(prompts):
+                yield each
+            return
         stream = Stream(prompts, self._asker.endpoint.in_flight)
         workers = {asyncio.create_task(self._work(stream)) for _ in range(self._asker.endpoint.in_flight)}
         self._workers |= workers
@@ -73,8 +79,8 @@ class Engine:
                 stream.room.release()
         finally:
             supervisor.cancel()
-            for each in workers:
-                each.cancel()
+            for worker in workers:
+                worker.cancel()
             await asyncio.gather(supervisor, *workers, return_exceptions=True)
             self._workers -= workers
 
@@ -121,7 +127,7 @@ class Engine:
             self._conclude(key, self._asking.pop(key), result)
 
     def _conclude(self, key: str, asked: list[tuple[Stream, Prompt]], result: Result | None) -> None:
-        """Pass on how a prompt ended, to all that asked the same; None if it has not, since its stream or the run ends."""
+        """Pass on how a prompt ended to all that asked it; None: it has not, since its stream or the run ends."""
         if result is None and self._asker.ending.error is None:
             asked, result = asked[1:], Reject("failed", "abandoned with the stream that was first to ask the same")
         if isinstance(result, Reply) or (result is not None and result.reason != "failed"):
@@ -155,7 +161,8 @@ async def opened(endpoint: Endpoint, folder: Path) -> AsyncIterator[Engine]:
         ledger, ending = Ledger(endpoint, replies.spent), Ending()
         breaker = Breaker(name, endpoint.patience_s)
         asker = Asker(endpoint, transport, Pace(endpoint.in_flight), ledger, breaker, ending)
-        engine = Engine(asker, replies)
+        batches = Batches(endpoint, transport.client, replies, ledger, ending, folder) if endpoint.batch else None
+        engine = Engine(asker, replies, batches)
         log.info("%s: %d replies are on disk", folder, len(replies))
         try:
             with _stopping() as request:

@@ -48,7 +48,7 @@ class Failure:
     paid: bool = False
 
     def delay_s(self, tries: int) -> float:
-        """How long to wait after ``tries`` tries: with jitter, so that what failed together does not return together."""
+        """How long to wait after ``tries`` tries, with jitter: what failed together shall not return together."""
         grown = min(LONGEST_DELAY_S, RETRIES[self.cause].delay_s * 2 ** (tries - 1))
         return self.wait_s * random.uniform(1.0, 1.1) if self.wait_s else grown * random.uniform(0.5, 1.0)
 

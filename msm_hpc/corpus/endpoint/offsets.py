@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 import numpy as np
 
 KEY_BYTES = 16
@@ -9,9 +11,9 @@ RECENT = 1 << 16
 
 
 class Offsets:
-    """A map from keys (hexadecimal; their first 16 bytes count) to offsets: sorted arrays, and a dict of what is new."""
+    """A map from keys (hexadecimal; the first 16 bytes count) to offsets: sorted arrays, and a dict of what is new."""
 
-    def __init__(self, keys: bytes | bytearray, offsets: list[int] | np.ndarray) -> None:
+    def __init__(self, keys: bytes | bytearray, offsets: array[int]) -> None:
         self._recent: dict[bytes, int] = {}
         self._keys = np.empty(0, f"S{KEY_BYTES}")
         self._offsets = np.empty(0, np.int64)

@@ -1,7 +1,8 @@
 """How many requests are in flight: more while they are answered, fewer when the endpoint pushes back.
 
-Additive increase, multiplicative decrease, as in TCP: the limit doubles in each round trip until the endpoint first pushes
-back, and from then on grows by one; being pushed back takes a quarter off, once for all requests of one round trip.
+Additive increase, multiplicative decrease, as in TCP: the limit doubles in each round trip until the endpoint first
+pushes back, and from then on grows by one; being pushed back takes a quarter off, once for all requests of one round
+trip.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class Reply:
     """A model's answer; ``text`` is valid JSON of ``Prompt.answer`` where there is one.
 
     ``finish`` is ``"length"`` where ``max_tokens`` cut the text; structured answers that were cut are rejects. The
-    tokens are those of all requests that were paid for it.
+    tokens are those of all requests that were paid for it; an upper bound, where the endpoint does not say.
     """
 
     text: str

@@ -1,8 +1,8 @@
 """Replies on disk: one line of JSON each, appended as they arrive and never changed.
 
-Lines are written together, at most every 50 ms, with one ``write`` and one ``fdatasync``; only then is a reply passed on.
-Each line has its prompt's key and what all requests up to it have cost, so the last line is the folder's account.
-A process that dies leaves at most one torn line behind its last sync, which the next one cuts off.
+Lines are written together, at most every 50 ms, with one ``write`` and one ``fdatasync``; only then is a reply passed
+on. Each line has its prompt's key and what all requests up to it have cost, so the last line is the folder's account. A
+process that dies leaves at most one torn line behind its last sync, which the next one cuts off.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def _lock(file: int, path: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise UserError(
-            f"{path}: another process is writing its replies here; wait until it ends, or give this run a folder of its own"
+            f"{path}: another process writes its replies here; wait until it ends, or give this run a folder of its own"
         ) from error
     except OSError as error:
         if error.errno not in _NO_LOCKS:

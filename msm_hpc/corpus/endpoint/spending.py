@@ -56,50 +56,60 @@ class Ledger:
         self.spent = dict(before)
         self._reserved_money = 0.0
         self._reserved_tokens = 0
-        self._settled = asyncio.Event()
+        self._released = asyncio.Event()
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> Cost:
         """At this endpoint's prices."""
         money = prompt_tokens * self._endpoint.price_in + completion_tokens * self._endpoint.price_out
         return Cost(prompt_tokens, completion_tokens, money / MILLION)
 
-    async def reserve(self, body: bytes, max_tokens: int) -> Cost:
-        """Wait until a request fits the budget whatever it may cost: no token is shorter than a byte.
+    def most(self, body: bytes, max_tokens: int) -> Cost:
+        """The most that a request can cost: no token is shorter than a byte."""
+        return self.cost(len(body) + TOKENS_OF_TEMPLATE, max_tokens)
+
+    async def reserve(self, most: Cost) -> None:
+        """Wait until this much fits the budget, whatever comes of what is in flight.
 
         Raises:
             BudgetSpentError: it does not, and nothing is in flight that may turn out cheaper.
         """
-        most = self.cost(len(body) + TOKENS_OF_TEMPLATE, max_tokens)
         while lacking := self._lacking(most):
             if not self._reserved_tokens:
                 raise BudgetSpentError(lacking)
-            self._settled.clear()
-            await self._settled.wait()
+            self._released.clear()
+            await self._released.wait()
         self._reserved_money += most.money
         self._reserved_tokens += most.tokens
-        return most
 
-    def settle(self, reserved: Cost, real: Cost | None, paid: bool = True) -> None:
-        """A request has ended: it cost ``real``; or, where that is None, nobody knows, or nothing if not ``paid``."""
+    def release(self, reserved: Cost) -> None:
+        """What was reserved is booked, or was not paid."""
         self._reserved_money -= reserved.money
         self._reserved_tokens -= reserved.tokens
-        self._settled.set()
-        before = self.spent.get(self._endpoint.model, Spent())
-        if real is not None:
-            self.spent[self._endpoint.model] = replace(
-                before,
-                requests=before.requests + 1,
-                prompt_tokens=before.prompt_tokens + real.prompt_tokens,
-                completion_tokens=before.completion_tokens + real.completion_tokens,
-                money=before.money + real.money,
-            )
-        elif paid:
-            self.spent[self._endpoint.model] = replace(
-                before,
-                unsure_requests=before.unsure_requests + 1,
-                unsure_tokens=before.unsure_tokens + reserved.tokens,
-                unsure_money=before.unsure_money + reserved.money,
-            )
+        self._released.set()
+
+    def book(self, cost: Cost) -> None:
+        """A request has cost this."""
+        before = self._of_model()
+        self.spent[self._endpoint.model] = replace(
+            before,
+            requests=before.requests + 1,
+            prompt_tokens=before.prompt_tokens + cost.prompt_tokens,
+            completion_tokens=before.completion_tokens + cost.completion_tokens,
+            money=before.money + cost.money,
+        )
+
+    def book_unsure(self, most: Cost) -> None:
+        """A request may have cost as much as this."""
+        before = self._of_model()
+        self.spent[self._endpoint.model] = replace(
+            before,
+            unsure_requests=before.unsure_requests + 1,
+            unsure_tokens=before.unsure_tokens + most.tokens,
+            unsure_money=before.unsure_money + most.money,
+        )
+
+    def _of_model(self) -> Spent:
+        return self.spent.get(self._endpoint.model, Spent())
 
     def _lacking(self, most: Cost) -> str:
         """Why a request may not start now; empty if it may."""

@@ -21,7 +21,7 @@ class Stream:
     def __init__(self, prompts: Prompts, in_flight: int) -> None:
         self.out: asyncio.Queue[tuple[Prompt, Result] | BaseException | None] = asyncio.Queue()
         self.room = asyncio.Semaphore(2 * in_flight + ROOM)
-        self._prompts = aiter(_each(prompts))
+        self._prompts = aiter(each_of(prompts))
         self._reading = asyncio.Lock()
         self._undelivered = 0
         self._finished = False
@@ -53,7 +53,8 @@ class Stream:
             self.out.put_nowait(None)
 
 
-async def _each(prompts: Prompts) -> AsyncIterator[Prompt]:
+async def each_of(prompts: Prompts) -> AsyncIterator[Prompt]:
+    """Prompts from either kind of source."""
     if isinstance(prompts, AsyncIterable):
         async for prompt in prompts:
             yield prompt

@@ -44,9 +44,10 @@ class Response:
 
 
 class Transport:
-    """Open connections to an endpoint."""
+    """Open connections to an endpoint; ``client`` is for all but prompts."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+    def __init__(self, client: AsyncOpenAI, session: aiohttp.ClientSession, url: str) -> None:
+        self.client = client
         self._session = session
         self._url = url
 
@@ -113,7 +114,7 @@ async def connected(endpoint: Endpoint) -> AsyncIterator[Transport]:
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),  # the default limit is 100
         ) as session,
     ):
-        yield Transport(session, f"{known.base_url}chat/completions")
+        yield Transport(known, session, f"{known.base_url}chat/completions")
 
 
 def _proxy(url: str) -> str | None:

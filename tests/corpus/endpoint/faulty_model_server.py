@@ -1,7 +1,7 @@
 """A test server that no one should take for a model: it answers over real HTTP, and badly where it is asked to.
 
-A prompt says how in its last turn: ``[429 cut ok] tell me`` is met with 429, then with a cut connection, then with an
-answer, and from then on with answers; without brackets it is answered at once. What was answered is counted as paid for.
+A prompt says how in its first user turn: ``[429 cut] tell me`` is met with 429, then with a cut connection, and from
+then on with answers; without brackets it is answered at once. What was answered is counted as paid for.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SCRIPT = re.compile(r"\[([^\]]+)\]")
 
 @dataclass
 class FaultyModelServer:
-    """The server's state; ``asked`` counts requests and ``paid`` answers, by the prompt's last turn."""
+    """The server's state; ``asked`` counts requests and ``paid`` answers, by the prompt's first user turn."""
 
     latency_s: float = 0.0
     model: str = MODEL
@@ -40,6 +40,8 @@ class FaultyModelServer:
     most_in_flight: int = 0
     capacity: int = 1_000_000  # more at a time meet 429
     out_of_order: bool = False  # whether everything fails with 500
+    hold_batches: bool = False  # whether no batch is completed
+    batches: dict[str, dict[str, Any]] = field(default_factory=dict)
     port: int = 0
     keep: bool = True  # whether what is asked is kept: not in benchmarks
     _in_flight: int = 0
@@ -52,6 +54,7 @@ class FaultyModelServer:
         application = web.Application(client_max_size=1 << 30)
         application.router.add_post("/v1/chat/completions", self._chat)
         application.router.add_get("/v1/models", self._models)
+        Batches(self).add_to(application)
         return application
 
     async def _models(self, request: web.Request) -> web.Response:
@@ -69,11 +72,12 @@ class FaultyModelServer:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         body = orjson.loads(await request.read())
-        text = body["messages"][-1]["content"]
+        text = next(each["content"] for each in body["messages"] if each["role"] == "user")
         if self.keep:
             self.bodies.append(body)
             self.headers.append(dict(request.headers))
-            script = self._script(body)
+            found = _SCRIPT.match(text)
+            script = [*found[1].split(), "ok"] if found else ["ok"]
             step = script[min(self.asked[text], len(script) - 1)]
             self.asked[text] += 1
         else:
@@ -89,12 +93,6 @@ class FaultyModelServer:
             return _error(500, "out of order")
         name, _, value = step.partition(":")
         return await FAULTS[name](self, Asked(request, body, text, value))
-
-    def _script(self, body: dict[str, Any]) -> list[str]:
-        """From the first user turn, so that a re-ask is under the same script."""
-        first = next(each["content"] for each in body["messages"] if each["role"] == "user")
-        found = _SCRIPT.match(first)
-        return [*found[1].split(), "ok"] if found else ["ok"]
 
     def _refused(self, request: web.Request) -> web.Response | None:
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -114,6 +112,75 @@ class Asked:
 Answer = Callable[[FaultyModelServer, Asked], Awaitable[web.StreamResponse]]
 
 
+@dataclass
+class Batches:
+    """The batch API: answers come in the wrong order, some twice, after a look or two."""
+
+    server: FaultyModelServer
+    files: dict[str, bytes] = field(default_factory=dict)
+    batches: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def add_to(self, application: web.Application) -> None:
+        application.router.add_post("/v1/files", self._upload)
+        application.router.add_get("/v1/files/{id}/content", self._content)
+        application.router.add_post("/v1/batches", self._create)
+        application.router.add_get("/v1/batches", self._list)
+        application.router.add_get("/v1/batches/{id}", self._look)
+        self.server.batches = self.batches
+
+    async def _upload(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        sent = form["file"]
+        assert isinstance(sent, web.FileField) and form["purpose"] == "batch"
+        name = f"file-{len(self.files)}"
+        self.files[name] = sent.file.read()
+        return web.json_response({"id": name, "object": "file", "filename": sent.filename, "purpose": "batch"})
+
+    async def _content(self, request: web.Request) -> web.Response:
+        return web.Response(body=self.files[request.match_info["id"]])
+
+    async def _create(self, request: web.Request) -> web.Response:
+        asked = await request.json()
+        name = f"batch-{len(self.batches)}"
+        batch = {"id": name, "object": "batch", "status": "in_progress", "created_at": 1, "looks": 0, **asked}
+        self.batches[name] = batch
+        return web.json_response(batch)
+
+    async def _list(self, request: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": list(self.batches.values()), "has_more": False})
+
+    async def _look(self, request: web.Request) -> web.Response:
+        batch = self.batches[request.match_info["id"]]
+        batch["looks"] += 1
+        if batch["looks"] == 1:
+            return _error(500, "a bug")
+        if self.server.out_of_order:
+            batch["status"] = "failed"
+            batch["errors"] = {"object": "list", "data": [{"code": "limit", "message": "Enqueued token limit reached"}]}
+        elif batch["looks"] > 2 and not self.server.hold_batches and batch["status"] == "in_progress":
+            await self._finish(batch)
+        return web.json_response(batch)
+
+    async def _finish(self, batch: dict[str, Any]) -> None:
+        good, bad = [], []
+        for line in self.files[batch["input_file_id"]].splitlines():
+            asked = orjson.loads(line)
+            text = asked["body"]["messages"][-1]["content"]
+            found = _SCRIPT.match(text)
+            self.server.asked[text] += 1
+            if found and found[1] == "missing":
+                continue
+            answer = await FAULTS[found[1] if found else "ok"](self.server, Asked(None, asked["body"], text, ""))  # type: ignore[arg-type]
+            assert isinstance(answer, web.Response) and isinstance(answer.body, bytes)
+            response = {"status_code": answer.status, "request_id": "r", "body": orjson.loads(answer.body)}
+            found_out = {"id": "b", "custom_id": asked["custom_id"], "response": response, "error": None}
+            (good if answer.status == 200 else bad).append(orjson.dumps(found_out))
+        batch["status"] = "completed"
+        for name, lines in (("output_file_id", [*reversed(good), *good[:1]]), ("error_file_id", bad)):
+            batch[name] = f"file-{len(self.files)}"
+            self.files[batch[name]] = b"".join(line + b"\n" for line in lines)
+
+
 def _error(status: int, message: str, code: str = "", headers: dict[str, str] | None = None) -> web.Response:
     error = {"error": {"message": message, "type": "error", "code": code or None}}
     return web.json_response(error, status=status, headers=headers)
@@ -121,7 +188,10 @@ def _error(status: int, message: str, code: str = "", headers: dict[str, str] | 
 
 def _completion(server: FaultyModelServer, asked: Asked, **changed: Any) -> dict[str, Any]:
     server.paid[asked.text] += 1
-    said = {"content": _content(asked), **{name: changed.pop(name) for name in ("content", "refusal") if name in changed}}
+    said = {
+        "content": _content(asked),
+        **{name: changed.pop(name) for name in ("content", "refusal") if name in changed},
+    }
     finish = changed.pop("finish_reason", "stop")
     return {
         "id": "chatcmpl-test",
@@ -187,6 +257,12 @@ async def _slow(server: FaultyModelServer, asked: Asked) -> web.StreamResponse:
     return response
 
 
+async def _hang(server: FaultyModelServer, asked: Asked) -> web.StreamResponse:
+    server.paid[asked.text] += 1
+    await asyncio.sleep(3600)
+    return web.Response()
+
+
 async def _torn(server: FaultyModelServer, asked: Asked) -> web.StreamResponse:
     return web.Response(body=orjson.dumps(_completion(server, asked))[:-40], content_type="application/json")
 
@@ -223,6 +299,8 @@ FAULTS: dict[str, Answer] = {
     "no-usage": _says(usage=None),
     "greedy": _says(usage={"prompt_tokens": 10, "completion_tokens": 100_000}),
     "no-choices": _says(choices=[]),
+    "moved": _fails(301, "elsewhere"),
+    "hang": _hang,
 }
 
 
