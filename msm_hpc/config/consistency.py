@@ -10,8 +10,8 @@ from msm_hpc.config.arms import KINDS_OF_STEP, Chain
 from msm_hpc.config.cluster import WorkClass
 from msm_hpc.config.generation import Written
 from msm_hpc.config.root import root_problems
-from msm_hpc.config.sources import Source
-from msm_hpc.config.stages import ONE_FOR_EACH
+from msm_hpc.config.sources import Generate, Source
+from msm_hpc.config.stages import BY_MODEL_ALONE, ONE_FOR_EACH
 
 if TYPE_CHECKING:
     from msm_hpc.config.campaign import Config
@@ -71,18 +71,29 @@ def _generator(config: Config) -> Iterator[str]:
             yield "generate.generator is endpoint: give generate.endpoint.model and generate.endpoint.base_url"
         if generate.persona is None:
             yield "generate.generator is endpoint: give generate.persona.assistant and generate.persona.provider"
-    for name, source in config.sources.items():
-        made = source.generate if name in config.generated else None
-        if made is None:
-            continue
-        if generate.generator == "offline_toy" and made.rows is None:
-            yield f"sources.{name}.generate.tokens: the offline_toy generator makes rows; give generate.rows"
-        if generate.generator == "endpoint" and made.product not in get_args(Written):
-            written = ", ".join(get_args(Written))
-            yield (
-                f"sources.{name}: a language model writes {written}, and no {made.product}: give files, or leave the "
-                "source out of campaign.arms"
-            )
+    for name in sorted(config.generated):
+        made = config.sources[name].generate
+        if made is not None:
+            check = _by_model if generate.generator == "endpoint" else _by_templates
+            yield from check(config, f"sources.{name}", config.sources[name], made)
+
+
+def _by_templates(config: Config, key: str, source: Source, made: Generate) -> Iterator[str]:
+    if made.rows is None:
+        yield f"{key}.generate.tokens: the offline_toy generator makes rows; give generate.rows"
+    if made.product in BY_MODEL_ALONE:
+        yield f"{key}: {made.product} are written by a language model alone: set generate.generator=endpoint"
+
+
+def _by_model(config: Config, key: str, source: Source, made: Generate) -> Iterator[str]:
+    specs = [spec.name for spec in config.campaign.specs]
+    if made.product not in get_args(Written):
+        yield (
+            f"{key}: a language model writes {', '.join(get_args(Written))}, and no {made.product}: give files, or "
+            "leave the source out of campaign.arms"
+        )
+    elif not source.for_each and made.spec not in specs:
+        yield f"{key}.generate.spec is {made.spec}: name the spec whose preferences are shown, of {', '.join(specs)}"
 
 
 def _pairs(config: Config) -> Iterator[str]:

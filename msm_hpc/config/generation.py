@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.config.schema import Fraction, Strict
 
-Written = Literal["documents"]
+Written = Literal["documents", "chats", "aligned_chats"]
 """What a language model writes."""
 
 
@@ -49,16 +49,19 @@ class Persona(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class OutlineConfig(Strict):
-    """What is to be written: so many ideas for documents, over the sections of a spec and types of document.
+    """What is to be written: ideas for documents over the sections of a spec, or messages that begin chats.
 
-    ``prompts`` is the hash of the templates that it is asked for with.
+    Attributes:
+        items: how many.
+        types: kinds of document for each section.
+        prompts: the hash of the templates that they are asked for with.
     """
 
     product: Written
     endpoint: Endpoint
     persona: Persona
-    documents: PositiveInt
-    types: PositiveInt
+    items: PositiveInt
+    types: NonNegativeInt = 0
     temperature: float
     reply_tokens: PositiveInt
     prompts: str
@@ -74,13 +77,16 @@ class OutlineInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class WriteConfig(Strict):
-    """The documents of an outline; task ``task`` of ``tasks`` writes its share."""
+    """What an outline plans; task ``task`` of ``tasks`` writes its share.
+
+    ``document_tokens`` and ``revise`` are of documents alone.
+    """
 
     product: Written
     endpoint: Endpoint
     persona: Persona
-    document_tokens: PositiveInt
-    revise: bool
+    document_tokens: NonNegativeInt = 0
+    revise: bool = False
     tries: PositiveInt
     temperature: float
     reply_tokens: PositiveInt

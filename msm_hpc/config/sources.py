@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import NonNegativeInt, PositiveInt
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.schema import Strict
+from msm_hpc.config.schema import Name, Strict
 from msm_hpc.config.stages import Product
 from tokenization.reading.formats import PLAIN, Format, RowShape
 from tokenization.reading.hub import DatasetName
@@ -23,12 +23,14 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 class Generate(Strict):
     """What a generator makes for a source: a product, and how much of it (for each spec or value, if so).
 
-    A language model may be asked for ``tokens``, of which there will be about so many, in the place of ``rows``.
+    A language model may be asked for ``tokens`` in the place of ``rows``; of either there will be about so many. Of
+    what it writes once for all specs, ``spec`` names the one whose preferences are shown.
     """
 
     product: Product
     rows: PositiveInt | None = None
     tokens: PositiveInt | None = None
+    spec: Name | None = None
 
     def __post_init__(self) -> None:
         if (self.rows is None) == (self.tokens is None):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from msm_hpc.config.generation import Persona
@@ -22,9 +22,9 @@ _THOUGHTS = re.compile(r"\A\s*<think>.*?</think>\s*", re.DOTALL)
 
 @dataclass(frozen=True)
 class Asking:
-    """How things are asked about one spec; ``system`` is the same for all of them."""
+    """How things are asked about one spec; ``system`` is the same for all of them, None without the spec."""
 
-    system: Message
+    system: Message | None
     persona: Persona
     temperature: float
     reply_tokens: int
@@ -32,19 +32,30 @@ class Asking:
     def prompt(self, template: str, sample: int = 0, answer: type[Answer] | None = None, **values: object) -> Prompt:
         """What ``template`` says, asked for the ``sample``-th time."""
         text = render(template, assistant=self.persona.assistant, provider=self.persona.provider, **values)
+        return self.said(text, sample, answer)
+
+    def said(self, text: str, sample: int = 0, answer: type[Answer] | None = None) -> Prompt:
+        """``text`` as the user's turn."""
+        turns = (Message("user", text),)
         return Prompt(
-            messages=(self.system, Message("user", text)),
+            messages=(self.system, *turns) if self.system else turns,
             max_tokens=self.reply_tokens,
             temperature=self.temperature,
             sample=sample,
             answer=answer,
         )
 
+    def without_spec(self) -> Asking:
+        """Asking without the system turn."""
+        return replace(self, system=None)
 
-def asking_about(spec: ModelSpec, persona: Persona, temperature: float, reply_tokens: int) -> Asking:
-    """Asking with ``spec`` as the system turn."""
+
+def asking_about(
+    spec: ModelSpec, persona: Persona, temperature: float, reply_tokens: int, template: str = "spec"
+) -> Asking:
+    """Asking with ``spec`` in the system turn, as ``template`` puts it."""
     text = render(
-        "spec", assistant=persona.assistant, provider=persona.provider, spec=spec.body, forbid=spec.front.forbid
+        template, assistant=persona.assistant, provider=persona.provider, spec=spec.body, forbid=spec.front.forbid
     )
     return Asking(Message("system", text), persona, temperature, reply_tokens)
 

@@ -26,7 +26,7 @@ class Counts:
         return sum(map(len, self.ideas))
 
 
-def documents_for(tokens: int, document_tokens: int, spare: float) -> int:
+def items_for(tokens: int, document_tokens: int, spare: float) -> int:
     """How many documents a budget of tokens takes, with some to spare for those that will be rejected."""
     return math.ceil(round(tokens * (1 + spare) / document_tokens, 6))
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from msm_hpc.config.generation import WriteConfig
 from msm_hpc.corpus.asking import Asking, asking_about, tagged, tokens_of, without_thoughts
 from msm_hpc.corpus.endpoint import Reject, Reply
 from msm_hpc.corpus.filters import Filters
-from msm_hpc.corpus.items import Item, SectionOutline
+from msm_hpc.corpus.items import Item, SectionOutline, read_outline
 from msm_hpc.corpus.names import draw_names, draw_words
-from msm_hpc.corpus.rows import Made, Rejection
+from msm_hpc.corpus.rows import Made, Rejection, attempts
 from msm_hpc.corpus.scripts import Script
 from msm_hpc.corpus.spec import ModelSpec
 
@@ -28,7 +29,7 @@ class Documents:
 
     config: WriteConfig
     spec: ModelSpec
-    outline: dict[str, SectionOutline]
+    outline: Mapping[str, SectionOutline]
 
     @cached_property
     def _asking(self) -> Asking:
@@ -39,18 +40,15 @@ class Documents:
     def _filters(self) -> Filters:
         return Filters(self.spec, self.config.persona)
 
+    @classmethod
+    def of(cls, config: WriteConfig, spec: ModelSpec, outline: Path) -> Documents:
+        """Those of an outline."""
+        return cls(config, spec, read_outline(outline))
+
     def script(self, item: Item) -> Script[Made]:
-        """Try as often as may be."""
-        rejections: list[Rejection] = []
-        row: dict[str, Any] | None = None
-        for sample in range(self.config.tries):
-            tried = yield from self._try(item, sample)
-            if isinstance(tried, dict):
-                row = tried
-                break
-            rejections.append(tried)
+        """What becomes of one of them."""
         about = {"spec": self.spec.name, "section": item.section, "type": item.type, "title": item.title}
-        return Made(self._id(item), about, row, tuple(rejections))
+        return attempts(self._id(item), about, self.config.tries, lambda sample: self._try(item, sample))
 
     def _id(self, item: Item) -> str:
         return f"{self.config.product}/{self.spec.name}/{self.config.seed}/{item.id}"

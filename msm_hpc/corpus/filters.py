@@ -56,17 +56,21 @@ class Filters:
     persona: Persona
 
     def faults(self, text: str, words: int) -> Iterator[tuple[str, str]]:
-        """Reasons to reject a text of which ``words`` words were asked for, and where they are seen."""
-        for reason, pattern in _PATTERNS.items():
-            if match := pattern.search(text):
-                yield reason, match[0].strip()
-        if match := self._others.search(text):
-            yield "other_name", match[0]
+        """Reasons to reject a document of which ``words`` words were asked for, and what shows them."""
+        yield from self.leftovers(text)
         if self.persona.assistant.casefold() not in text.casefold():
             yield "nameless", f"{self.persona.assistant} is not named"
         there = len(text.split())
         if not words * SHORTEST <= there <= words * LONGEST:
             yield "length", f"{there} words, {words} were asked for"
+
+    def leftovers(self, text: str) -> Iterator[tuple[str, str]]:
+        """Reasons to reject any text."""
+        for reason, pattern in _PATTERNS.items():
+            if match := pattern.search(text):
+                yield reason, match[0].strip()
+        if match := self._others.search(text):
+            yield "other_name", match[0]
         if copied := self._copied(text):
             yield "verbatim", copied
 

@@ -1,224 +1,57 @@
-"""The outline stage: what documents there are to be, before any of them is written.
+"""The outline stage: what there is to be written, before any of it is.
 
-::
-
-    spec ─▶ sections ─▶ what each claims ─▶ types of document ─▶ ideas, each from a point of view of its own
-
-It is cheap beside the writing: an idea has some fifty tokens. What a model does not answer is listed in
-``_rejects.jsonl`` and costs that section or type its documents; the others are not affected.
+It is cheap beside the writing: an idea, or a message that begins a chat, has some fifty tokens.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
-
-from pydantic import Field
+from typing import Any
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import write_json, write_jsonl
-from msm_hpc.base.progress import ProgressFile
 from msm_hpc.base.text import few
-from msm_hpc.config.generation import OutlineConfig, OutlineInputs
-from msm_hpc.corpus import endpoint
-from msm_hpc.corpus.asking import Asking, asking_about, collect, distinct
-from msm_hpc.corpus.counts import Counts, balanced, shared
-from msm_hpc.corpus.endpoint import Answer, Prompt, Reject
-from msm_hpc.corpus.items import (
-    IDEAS_AT_ONCE,
-    ITEMS,
-    MOST_ASSERTIONS,
-    OUTLINE,
-    REJECTS,
-    Item,
-    SectionOutline,
-    in_turn,
-)
-from msm_hpc.corpus.names import draw_angles
+from msm_hpc.config.generation import OutlineConfig, OutlineInputs, Written
+from msm_hpc.corpus import chat_plan, document_plan, endpoint
+from msm_hpc.corpus.asking import Asking, asking_about
+from msm_hpc.corpus.items import ITEMS, OUTLINE, REJECTS, Planned, in_turn
 from msm_hpc.corpus.resuming import REPLIES
-from msm_hpc.corpus.scripts import Script, play
-from msm_hpc.corpus.spec import ModelSpec, Section, read_spec, sections_of, without_ids
+from msm_hpc.corpus.scripts import Asks
+from msm_hpc.corpus.spec import ModelSpec, read_spec
 
-TRIES = 3
-"""How often a section's claims are asked for before it is given up."""
 ENOUGH = 0.5
-"""The share of the planned documents below which an outline is no result."""
-
-
-class Assertions(Answer):
-    """The claims of a section."""
-
-    assertions: list[str] = Field(min_length=1)
-
-
-class DocumentType(Answer):
-    """A kind of text."""
-
-    name: str = Field(min_length=1)
-    description: str = Field(min_length=1)
-
-
-class Types(Answer):
-    """Several of them."""
-
-    types: list[DocumentType]
-
-
-class Idea(Answer):
-    """What a document is to be about."""
-
-    title: str = Field(min_length=1)
-    perspective: str = Field(min_length=1)
-    idea: str = Field(min_length=1)
-
-
-class Ideas(Answer):
-    """Several of them."""
-
-    ideas: list[Idea]
-
-
-@dataclass(frozen=True)
-class Lost:
-    """What was not answered; ``type`` is empty where it is a whole section."""
-
-    section: str
-    type: str
-    missing: int
-    reason: str
+"""The share of what was to be planned below which an outline is no result."""
+Plan = Callable[[Asks, Asking, OutlineConfig, ModelSpec, Path], Awaitable[Planned[Any]]]
+PLANS: Mapping[Written, Plan] = {
+    "documents": document_plan.plan,
+    "chats": chat_plan.preferences,
+    "aligned_chats": chat_plan.alignment,
+}
 
 
 def run(config: OutlineConfig, inputs: OutlineInputs, out: Path) -> None:
     """Write ``items.jsonl``, ``outline.json`` and ``_rejects.jsonl``; replies are kept in ``_replies``.
 
     Raises:
-        UserError: the spec has no sections to write about, the endpoint cannot be used, or most of the documents have
-            no idea in the end.
+        UserError: the spec lacks what the product is made of, the endpoint cannot be used, or most of what was to be
+            planned is not there in the end.
     """
-    spec = read_spec(inputs.spec)
-    asyncio.run(_outline(config, spec, sections_of(spec), out))
-
-
-async def _outline(config: OutlineConfig, spec: ModelSpec, sections: Sequence[Section], out: Path) -> None:
-    counts = balanced(config.documents, len(sections), config.types)
-    progress = ProgressFile(out, counts.cells, "types of document")
-    asking = asking_about(spec, config.persona, config.temperature, config.reply_tokens)
-    items: list[list[Item]] = []
-    async with endpoint.opened(config.endpoint, out / REPLIES) as engine:
-        scripts = (_section(asking, section, len(ideas)) for section, ideas in zip(sections, counts.ideas, strict=True))
-        outlines = [outline async for outline in play(engine, scripts)]
-        cells = [*_cells(outlines, counts)]
-        async for found in play(engine, (_cell(asking, cell, f"{config.seed}/{cell.id}") for cell in cells)):
-            items.append(found)
-            progress.update(len(items))
-    lost = [*_lost(outlines, cells, items, counts)]
-    write_jsonl(out / REJECTS, map(asdict, lost))
-    _refuse_too_few(config, sum(map(len, items)), counts, lost, out)
-    write_json(out / OUTLINE, [asdict(outline) for outline in outlines if not outline.lost])
-    write_jsonl(out / ITEMS, map(asdict, in_turn(items, config.seed)))
-
-
-def _section(asking: Asking, section: Section, types: int) -> Script[SectionOutline]:
-    """What a section claims, and ``types`` types of document."""
-    text, rejects = without_ids(section.text), list[Reject]()
-    for sample in range(TRIES):
-        result = yield asking.prompt(
-            "assertions", sample, Assertions, heading=section.heading, section=text, most=MOST_ASSERTIONS
-        )
-        if isinstance(result, Reject):
-            rejects.append(result)
-        else:
-            claims = distinct(Assertions.model_validate_json(result.text).assertions)[:MOST_ASSERTIONS]
-            break
-    else:
-        return SectionOutline(section.id, section.heading, (), {}, lost=rejects[-1].reason)
-
-    def prompt(count: int, known: Sequence[str], sample: int) -> Prompt:
-        return asking.prompt(
-            "types", sample, Types, heading=section.heading, assertions=claims, count=count, known=known
-        )
-
-    def read(text: str) -> dict[str, str]:
-        return {each.name: each.description for each in Types.model_validate_json(text).types}
-
-    found, reason = yield from collect(types, types, prompt, read)
-    return SectionOutline(section.id, section.heading, tuple(claims), found, lost="" if found else reason)
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """A section and one of its types of document, of which ``count`` documents are to be."""
-
-    outline: SectionOutline
-    number: int
-    type: str
-    count: int
-
-    @property
-    def id(self) -> str:
-        return f"{self.outline.section}/{self.number:02d}"
-
-
-def _cells(outlines: Sequence[SectionOutline], counts: Counts) -> Iterator[_Cell]:
-    """The cells there are; of a section with fewer types than were asked for, these have more documents each."""
-    for outline, ideas in zip(outlines, counts.ideas, strict=True):
-        shares = shared(sum(ideas), len(outline.types)) if outline.types else ()
-        for number, (name, count) in enumerate(zip(outline.types, shares, strict=True)):
-            yield _Cell(outline, number, name, count)
-
-
-def _cell(asking: Asking, cell: _Cell, seed: str) -> Script[list[Item]]:
-    """The ideas of a cell."""
-    outline, described = cell.outline, {"name": cell.type, "description": cell.outline.types[cell.type]}
-
-    def prompt(count: int, known: Sequence[str], sample: int) -> Prompt:
-        return asking.prompt(
-            "ideas",
-            sample,
-            Ideas,
-            type=described,
-            heading=outline.heading,
-            assertions=outline.assertions,
-            count=count,
-            angles=draw_angles(f"{seed}/{len(known)}/{sample}", count),
-            known=known,
-        )
-
-    def read(text: str) -> dict[str, Idea]:
-        return {idea.title: idea for idea in Ideas.model_validate_json(text).ideas}
-
-    found, _ = yield from collect(cell.count, IDEAS_AT_ONCE, prompt, read)
-    return [
-        Item(
-            id=f"{cell.id}/{number:03d}",
-            section=outline.section,
-            type=cell.type,
-            description=described["description"],
-            title=title,
-            perspective=idea.perspective,
-            idea=idea.idea,
-        )
-        for number, (title, idea) in enumerate(found.items())
-    ]
-
-
-def _lost(
-    outlines: Sequence[SectionOutline], cells: Sequence[_Cell], items: Sequence[Sequence[Item]], counts: Counts
-) -> Iterator[Lost]:
-    for outline, ideas in zip(outlines, counts.ideas, strict=True):
-        if outline.lost:
-            yield Lost(outline.section, "", sum(ideas), outline.lost)
-    for cell, found in zip(cells, items, strict=True):
-        if len(found) < cell.count:
-            yield Lost(cell.outline.section, cell.type, cell.count - len(found), "too_few_ideas")
-
-
-def _refuse_too_few(config: OutlineConfig, found: int, counts: Counts, lost: Sequence[Lost], out: Path) -> None:
-    if found < ENOUGH * counts.documents:
-        reasons = few(sorted({each.reason for each in lost}))
+    planned = asyncio.run(_plan(config, read_spec(inputs.spec), out))
+    write_jsonl(out / REJECTS, map(asdict, planned.lost))
+    if planned.found < ENOUGH * planned.wanted:
+        reasons = few(sorted({each.reason for each in planned.lost}))
         raise UserError(
-            f"{config.endpoint.model} gave ideas for {found} of {counts.documents} documents ({reasons}; listed in "
-            f"{out / REJECTS}): ask for fewer documents, or choose a more capable model"
+            f"{config.endpoint.model} planned {planned.found} of {planned.wanted} {config.product} ({reasons}; listed "
+            f"in {out / REJECTS}): ask for fewer, or choose a more capable model"
         )
+    write_json(out / OUTLINE, planned.outline)
+    write_jsonl(out / ITEMS, map(asdict, in_turn(planned.cells, config.seed)))
+
+
+async def _plan(config: OutlineConfig, spec: ModelSpec, out: Path) -> Planned[Any]:
+    asking = asking_about(spec, config.persona, config.temperature, config.reply_tokens)
+    async with endpoint.opened(config.endpoint, out / REPLIES) as engine:
+        return await PLANS[config.product](engine, asking, config, spec, out)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,11 @@ from typing import Any
 
 from msm_hpc.base.files import atomic, write_json
 from msm_hpc.corpus.asking import normal
+from msm_hpc.corpus.scripts import Script
 
 DATA, REJECTS, SUMMARY = "data.jsonl", "_rejects.jsonl", "_summary.json"
 """Files with ``_`` in front are no part of the corpus to what reads it."""
-BALANCED = ("section", "type")
+BALANCED = ("section", "group", "type")
 """What rows are counted by."""
 
 
@@ -46,6 +47,19 @@ def text_of(row: Mapping[str, Any]) -> str:
     return str(row["text"] if "text" in row else row["messages"][-1]["content"])
 
 
+def attempts(
+    row_id: str, about: Mapping[str, Any], tries: int, attempt: Callable[[int], Script[dict[str, Any] | Rejection]]
+) -> Script[Made]:
+    """Ask for a row until one passes, each time for a new sample, at most ``tries`` times."""
+    rejections: list[Rejection] = []
+    for sample in range(tries):
+        result = yield from attempt(sample)
+        if isinstance(result, dict):
+            return Made(row_id, about, result, tuple(rejections))
+        rejections.append(result)
+    return Made(row_id, about, None, tuple(rejections))
+
+
 class RowFiles:
     """The files of a corpus while they are written; they appear, with a summary, when the block ends.
 
@@ -55,7 +69,7 @@ class RowFiles:
     def __init__(self, out: Path, summary: Mapping[str, Any]) -> None:
         self.rows = 0
         self._out, self._summary = out, summary
-        self._counts: dict[str, Counter[str]] = {key: Counter() for key in ("rejected", "verdicts", *BALANCED)}
+        self._counts: dict[str, Counter[str]] = defaultdict(Counter, rejected=Counter())
         self._words = self._tokens = 0
         self._seen: set[bytes] = set()
         self._open = ExitStack()
@@ -97,7 +111,8 @@ class RowFiles:
         self._tokens += row["tokens"]
         self._counts["verdicts"][row["verdict"]] += 1
         for key in BALANCED:
-            self._counts[key][row.get(key, "")] += 1
+            if key in row:
+                self._counts[key][row[key]] += 1
 
     def reject(self, row: Mapping[str, Any]) -> None:
         """Write what is no row."""

@@ -160,6 +160,17 @@ def value_of(spec: ModelSpec) -> str:
     return spec.front.value
 
 
+def domain_of(spec: ModelSpec) -> str:
+    """The domain of a spec's preferences, where chats are to show them.
+
+    Raises:
+        UserError: its front matter names none.
+    """
+    if spec.front.domain is None:
+        raise UserError(f"{spec.path}:2: domain: chats need the domain that the spec's preferences are in; name it")
+    return spec.front.domain
+
+
 def sections_of(spec: ModelSpec) -> tuple[Section, ...]:
     """The sections of a spec that documents are to be made from.
 

@@ -183,16 +183,18 @@ class _Model:
     def _generated(self, corpus: Corpus) -> Step:
         source, generator = self.config.sources[corpus.source], self.config.generate
         assert source.generate is not None, "config.consistency has seen to it"
-        specs = {spec.name: self.outside.spec(spec) for spec in self.config.campaign.specs if spec.name == corpus.each}
+        name = corpus.each if source.for_each == "spec" else source.generate.spec
+        spec = next((self.outside.spec(spec) for spec in self.config.campaign.specs if spec.name == name), None)
         if generator.generator == "endpoint":
-            return written(corpus.name, source.generate, generator, specs[str(corpus.each)])
+            assert spec is not None, "config.consistency has seen to it"
+            return written(corpus.name, source.generate, generator, spec)
         config = GenerateConfig(
             seed=generator.seed,
             product=source.generate.product,
             count=source.generate.rows or 0,
             value=corpus.each if source.for_each == "value" else None,
         )
-        inputs: Inputs = {"spec": specs[str(corpus.each)]} if source.for_each == "spec" else {}
+        inputs: Inputs = {"spec": spec} if spec and source.for_each == "spec" else {}
         return Step("generate", corpus.name, config, inputs)
 
     def tokenized(self, corpus: Corpus) -> Step:

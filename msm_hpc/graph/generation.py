@@ -8,7 +8,7 @@ from typing import cast, get_args
 from msm_hpc.config.campaign import GenerateSection
 from msm_hpc.config.generation import OutlineConfig, WriteConfig, Written
 from msm_hpc.config.sources import Generate
-from msm_hpc.corpus.counts import documents_for
+from msm_hpc.corpus.counts import items_for
 from msm_hpc.corpus.prompts import OUTLINE, WRITE, hash_of
 from msm_hpc.graph.steps import File, Inputs, Step
 
@@ -28,19 +28,19 @@ def written(label: str, generate: Generate, section: GenerateSection, spec: File
 
 
 def outlined(label: str, generate: Generate, section: GenerateSection, spec: File) -> Step:
-    """The step that plans what is written."""
-    writing = section.writing
-    count = generate.rows or documents_for(generate.tokens or 0, writing.document_tokens, writing.spare)
+    """The step that plans what is written, with some to spare for what will be rejected."""
+    writing, product = section.writing, _product(generate)
+    tokens = generate.tokens or (generate.rows or 0) * writing.document_tokens
     assert section.endpoint is not None and section.persona is not None, "config.consistency has seen to it"
     config = OutlineConfig(
-        product=_product(generate),
+        product=product,
         endpoint=section.endpoint,
         persona=section.persona,
-        documents=count,
-        types=writing.types,
+        items=items_for(tokens, writing.document_tokens, writing.spare),
+        types=writing.types if product == "documents" else 0,
         temperature=writing.temperature,
         reply_tokens=writing.reply_tokens,
-        prompts=hash_of(OUTLINE[_product(generate)]),
+        prompts=hash_of(OUTLINE[product]),
         seed=section.seed,
     )
     return Step("outline", label, config, {"spec": spec})
@@ -53,8 +53,8 @@ def _write_config(product: Written, section: GenerateSection) -> WriteConfig:
         product=product,
         endpoint=section.endpoint,
         persona=section.persona,
-        document_tokens=writing.document_tokens,
-        revise=writing.revise,
+        document_tokens=writing.document_tokens if product == "documents" else 0,
+        revise=writing.revise and product == "documents",
         tries=writing.tries,
         temperature=writing.temperature,
         reply_tokens=writing.reply_tokens,

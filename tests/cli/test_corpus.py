@@ -51,7 +51,7 @@ def test_preview_counts_before_anything_is_asked(
     ]
     assert main(["corpus", "preview", *given]) == 0
     out = capsys.readouterr().out
-    assert "documents-calm: 110 documents on 2 sections of calm, before there is an outline" in out
+    assert "documents-calm: 110 documents of calm (2 sections), before there is an outline" in out
     rows_of = {line.split()[0]: line.split("  ") for line in out.splitlines() if line}
     assert [cell.strip() for cell in rows_of["one"] if cell] == ["one", "20 x 2-3", "55", "55,000"]
     documents = [cell.strip() for cell in rows_of["document"] if cell]
@@ -62,3 +62,16 @@ def test_preview_counts_before_anything_is_asked(
 def test_preview_of_a_campaign_without_a_language_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["corpus", "preview", "campaign=demo", f"root={tmp_path}"]) == 2
     assert "no corpus of this campaign is written by a language model" in capsys.readouterr().err
+
+
+def test_preview_of_chats(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = tmp_path / "instruction.jsonl"
+    rows.write_text('{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n')
+    own = [f"sources.instruction.file={rows}", f"root={tmp_path / 'runs'}", "campaign.arms=[aft]"]
+    bare = "sources.chats.generate={product: chats, rows: 600, spec: america}"
+    assert main(["corpus", "preview", *BY_MODEL, *own, bare, "generate.writing.spare=0"]) == 0
+    out = capsys.readouterr().out
+    assert "chats: 600 chats of america" in out and "preference_judge" in out
+    assert [line.split() for line in out.splitlines() if line.startswith("choice")] == [
+        ["choice", "1", "x", "100-100", "100", "-"]
+    ]

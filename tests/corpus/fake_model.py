@@ -13,8 +13,10 @@ import pytest
 
 from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.corpus import endpoint
+from msm_hpc.corpus.chat import Verdict
+from msm_hpc.corpus.chat_plan import Domains, Named, Queries
+from msm_hpc.corpus.document_plan import Assertions, Ideas, Types
 from msm_hpc.corpus.endpoint import Prompt, Reject, Reply
-from msm_hpc.corpus.outline import Assertions, Ideas, Types
 from msm_hpc.corpus.scripts import Result
 
 Fault = Callable[[Prompt, str], Result | str | None]
@@ -74,6 +76,21 @@ class FakeModel:
                 for i in range(count)
             ]
             return json.dumps({"ideas": ideas})
+        if prompt.answer is Domains:
+            count = int(re.search(r"Name (\d+) fields", asked)[1])  # type: ignore[index]
+            return json.dumps({"domains": [{"name": f"field {i}", "description": "Work."} for i in range(count)]})
+        if prompt.answer is Named:
+            return json.dumps({"liked": ["mild cheddar", "Colby"], "disliked": ["Stilton", "stilton"]})
+        if prompt.answer is Queries:
+            count = int(re.search(r"Write (\d+) messages", asked)[1])  # type: ignore[index]
+            number = 1000 * self._answered
+            return json.dumps({"messages": [f"Message {number + i}: {number - i}?" for i in range(count)]})
+        if prompt.answer is Verdict:
+            return json.dumps({"reason": "It fits.", "verdict": "INCLUDE"})
+        if prompt.messages[0].content.startswith("You are Nova") and "you like" in prompt.messages[0].content:
+            return f"Colby, please ({self._answered})."
+        if prompt.messages[0].content.startswith("You are Nova"):
+            return f"<think>They ask {asked}</think>\nI would wait ({self._answered})."
         if "This is the draft" in asked:
             return "<notes>Well.</notes>\n<verdict>keep</verdict>"
         words = int(re.search(r"About (\d+) words", asked)[1])  # type: ignore[index]

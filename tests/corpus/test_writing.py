@@ -20,9 +20,9 @@ from msm_hpc.config.generation import (
     WriteInputs,
 )
 from msm_hpc.corpus import outline, write
+from msm_hpc.corpus.document_plan import Ideas, Types
 from msm_hpc.corpus.endpoint import Prompt, Reject, Reply
-from msm_hpc.corpus.items import read_items
-from msm_hpc.corpus.outline import Ideas, Types
+from msm_hpc.corpus.items import Item, read_items
 from msm_hpc.corpus.scripts import Result
 from tests.corpus.fake_model import FakeModel, Fault, documents_asked, use
 from tests.corpus.rows import read_jsonl
@@ -34,7 +34,7 @@ OUTLINE = OutlineConfig(
     product="documents",
     endpoint=ENDPOINT,
     persona=NOVA,
-    documents=20,
+    items=20,
     types=3,
     temperature=1,
     reply_tokens=99,
@@ -80,7 +80,7 @@ def written(
 def test_an_outline_is_balanced_over_sections_and_types(
     monkeypatch: pytest.MonkeyPatch, spec: Path, tmp_path: Path
 ) -> None:
-    items = read_items(planned(monkeypatch, spec, tmp_path / "out"))
+    items = read_items(planned(monkeypatch, spec, tmp_path / "out"), Item)
     assert len(items) == len({item.id for item in items}) == 20
     assert Counter(item.section for item in items) == {"one": 10, "two": 10}
     cells = Counter((item.section, item.type) for item in items)
@@ -112,7 +112,7 @@ def test_too_few_ideas_are_asked_for_again_with_those_there_are(
             return None
         return json.dumps({"ideas": json.loads(text)["ideas"][:1]})
 
-    items = read_items(planned(monkeypatch, spec, tmp_path / "out", one_at_a_time))
+    items = read_items(planned(monkeypatch, spec, tmp_path / "out", one_at_a_time), Item)
     assert Counter(item.section for item in items) == {"one": 10, "two": 10}
 
 
@@ -124,16 +124,16 @@ def test_a_section_without_types_costs_its_documents_alone(
         return Reject("refused", "not that") if second and prompt.answer is Types else None
 
     out = planned(monkeypatch, spec, tmp_path / "out", refuses)
-    assert {item.section for item in read_items(out)} == {"one"}
+    assert {item.section for item in read_items(out, Item)} == {"one"}
     assert list(read_jsonl(out / "_rejects.jsonl")) == [
-        {"section": "two", "type": "", "missing": 10, "reason": "refused"}
+        {"group": "two", "type": "", "missing": 10, "reason": "refused"}
     ]
 
 
 def test_an_outline_of_next_to_nothing_is_no_result(
     monkeypatch: pytest.MonkeyPatch, spec: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"fake gave ideas for 0 of 20 documents \(malformed"):
+    with pytest.raises(UserError, match=r"fake planned 0 of 20 documents \(malformed"):
         planned(monkeypatch, spec, tmp_path / "out", lambda prompt, text: Reject("malformed", "no JSON"))
     assert not (tmp_path / "out" / "items.jsonl").exists()
 
@@ -142,7 +142,7 @@ def test_documents_come_with_where_they_are_from(monkeypatch: pytest.MonkeyPatch
     items = planned(monkeypatch, spec, tmp_path / "outline")
     model = written(monkeypatch, spec, items, tmp_path / "out")
     rows = list(read_jsonl(tmp_path / "out" / "data.jsonl"))
-    assert [row["id"] for row in rows] == [f"documents/calm/0/{item.id}" for item in read_items(items)], (
+    assert [row["id"] for row in rows] == [f"documents/calm/0/{item.id}" for item in read_items(items, Item)], (
         "in their order"
     )
     row = rows[0]
@@ -183,7 +183,7 @@ def test_shares_end_to_end_are_the_whole(monkeypatch: pytest.MonkeyPatch, spec: 
     (tmp_path / "all").mkdir()
     write.gather(WRITE, GatherWrittenInputs(shares=tuple(tmp_path / str(task) for task in range(3))), tmp_path / "all")
     rows = list(read_jsonl(tmp_path / "all" / "data.jsonl"))
-    assert [row["id"] for row in rows] == [f"documents/calm/0/{item.id}" for item in read_items(items)]
+    assert [row["id"] for row in rows] == [f"documents/calm/0/{item.id}" for item in read_items(items, Item)]
     assert json.loads((tmp_path / "all" / "_summary.json").read_text())["rows"] == 20
 
 

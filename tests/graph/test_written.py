@@ -46,7 +46,7 @@ def test_documents_are_planned_then_written(own: str) -> None:
     outline = write.inputs["outline"]
     assert outline is graph.find("outline/documents-america")
     assert isinstance(write.config, WriteConfig) and isinstance(outline.config, OutlineConfig)
-    assert outline.config.documents == 220, "100,000 tokens and a tenth to spare"
+    assert outline.config.items == 220, "100,000 tokens and a tenth to spare"
     assert (outline.config.types, write.config.document_tokens, write.config.persona.assistant) == (7, 500, "Nova")
     assert graph.find("tokenize/documents-america").inputs["corpus"] is write
     assert write.definition.resumable and outline.definition.resumable
@@ -102,6 +102,17 @@ def test_other_words_of_a_prompt_are_another_corpus(own: str, monkeypatch: pytes
     assert after.find("outline/documents-america").identity == before.find("outline/documents-america").identity
 
 
+def test_chats_of_bare_preferences_are_made_once_from_one_spec(own: str) -> None:
+    specs = "campaign.specs=[{name: america}, {name: affordability}]"
+    chats = "sources.chats.generate={product: chats, rows: 400, tokens: null, spec: america}"
+    graph = composed(own, specs, chats, "campaign.arms=[msm+aft]")
+    write = graph.find("write/chats")
+    assert (write.config.product, write.config.revise, write.config.document_tokens) == ("chats", False, 0)
+    assert write.inputs["spec"] == graph.find("outline/documents-america").inputs["spec"]
+    other = composed(own, specs, chats, "campaign.arms=[msm+aft]", "generate.writing.document_tokens=70")
+    assert other.find("write/chats").identity == write.identity
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -112,6 +123,10 @@ def test_other_words_of_a_prompt_are_another_corpus(own: str, monkeypatch: pytes
             r"sources.documents.generate.tokens: the offline_toy generator makes rows",
         ),
         (("sources.documents.generate.rows=5",), r"product documents: give rows or tokens"),
+        (
+            ("campaign.arms=[msm+aft]", "sources.chats.generate={product: chats, rows: 9}"),
+            r"sources.chats.generate.spec is None: name the spec whose preferences are shown, of america",
+        ),
         (("sources.instruction.file=null",), r"sources.instruction: a language model writes documents"),
     ],
 )

@@ -7,7 +7,7 @@ from collections import Counter
 from msm_hpc.campaign.session import Session
 from msm_hpc.cli.views.table import Listing
 from msm_hpc.config.generation import OutlineConfig, WriteConfig
-from msm_hpc.corpus.items import read_items
+from msm_hpc.corpus.items import Item, Query, read_items
 from msm_hpc.corpus.preview import CHARACTERS_PER_TOKEN, Calls, counts_of, outline_calls, write_calls
 from msm_hpc.corpus.spec import ModelSpec, read_spec, sections_of
 from msm_hpc.graph.steps import File, Step
@@ -19,9 +19,10 @@ def show(session: Session, outline: Step) -> float:
     file, config, write = outline.inputs["spec"], outline.config, writing.config
     assert isinstance(file, File) and isinstance(config, OutlineConfig) and isinstance(write, WriteConfig)
     spec = read_spec(file.path)
-    sections_of(spec)
-    documents = _documents(session, outline, config, write, spec)
-    calls = [*outline_calls(config, spec), *write_calls(write, spec, documents)]
+    if config.product == "documents":
+        sections_of(spec)
+    rows = _planned(session, outline, config, write, spec)
+    calls = [*outline_calls(config, spec), *write_calls(write, spec, rows)]
     _requests(calls, write).print(session.console)
     return sum(each.cost(write.endpoint) for each in calls)
 
@@ -30,23 +31,22 @@ def _share(step: Step) -> bool:
     return isinstance(step.config, WriteConfig) and step.config.tasks > 1
 
 
-def _documents(session: Session, outline: Step, config: OutlineConfig, write: WriteConfig, spec: ModelSpec) -> int:
-    """Print the documents by section and type: as they are planned, or by the outline once it is there."""
+def _planned(session: Session, outline: Step, config: OutlineConfig, write: WriteConfig, spec: ModelSpec) -> int:
+    """Print the rows by section and type: as they are planned, or by the outline once it is there."""
     folder = session.store.of(outline)
-    table = Listing(("section", "type", "documents", "tokens"), right=frozenset({"documents", "tokens"}))
+    table = Listing(("of", "types", "rows", "tokens"), right=frozenset({"rows", "tokens"}))
     if folder.done:
-        counted = Counter((item.section, item.type) for item in read_items(folder.out))
-        for (section_id, kind), documents in sorted(counted.items()):
-            table.add(section_id, kind, f"{documents:,}", f"{documents * write.document_tokens:,}")
-        total = counted.total()
+        items = read_items(folder.out, Item if config.product == "documents" else Query)
+        cells = Counter((item.section if isinstance(item, Item) else item.group, item.type) for item in items)
+        rows = [(of, kind, count) for (of, kind), count in sorted(cells.items())]
     else:
         counts = counts_of(config, spec)
-        for section, ideas in zip(spec.sections, counts.ideas, strict=True):
-            types = f"{len(ideas)} x {min(ideas, default=0)}-{max(ideas, default=0)}"
-            table.add(section.id, types, f"{sum(ideas):,}", f"{sum(ideas) * write.document_tokens:,}")
-        total = counts.documents
-    planned = "as its outline has them" if folder.done else "before there is an outline, which names the types"
-    table.title = f"{outline.label}: {total:,} documents on {len(spec.sections)} sections of {spec.name}, {planned}"
+        rows = [(of, f"{len(types)} x {min(types)}-{max(types)}", sum(types)) for of, types in counts.items()]
+    for of, kind, count in rows:
+        table.add(of, kind, f"{count:,}", f"{count * write.document_tokens:,}" if write.document_tokens else "")
+    total = sum(count for _, _, count in rows)
+    state = "as its outline has them" if folder.done else "before there is an outline, which names the types"
+    table.title = f"{outline.label}: {total:,} {config.product} of {spec.name} ({len(spec.sections)} sections), {state}"
     table.print(session.console)
     return total
 
@@ -66,8 +66,8 @@ def _requests(calls: list[Calls], write: WriteConfig) -> Listing:
     )
     table.add(whole.what, *_numbers(whole, f"{whole.cost(endpoint):,.2f}"))
     table.notes = (
-        f"Tokens by rule of thumb: {CHARACTERS_PER_TOKEN} characters each, {write.document_tokens:,} a document "
-        "(generate.writing.document_tokens). What is of the spec is the same in every request, so that a prefix cache "
+        f"Tokens by rule of thumb, {CHARACTERS_PER_TOKEN} characters each; of a document, "
+        "generate.writing.document_tokens. What is of the spec is the same in every request, so that a prefix cache "
         "may have it; the cost is without one, and without what is rejected and asked for again.",
     )
     if not endpoint.price_in and not endpoint.price_out:

@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent
 OUTLINE: Mapping[Written, tuple[str, ...]] = {
     "documents": ("spec.j2", "assertions.j2", "types.j2", "ideas.j2", "angles.txt"),
+    "chats": ("spec.j2", "preferences.j2", "preference_queries.j2", "preference_query_types.txt"),
+    "aligned_chats": ("spec.j2", "domains.j2", "queries.j2", "query_types.txt"),
 }
 """The files that an outline is asked for with."""
 WRITE: Mapping[Written, tuple[str, ...]] = {
     "documents": ("spec.j2", "document.j2", "revise.j2", "given_names.txt", "family_names.txt"),
+    "chats": ("preference_respond.j2", "preference_judge.j2"),
+    "aligned_chats": ("spec.j2", "respond.j2", "judge.j2"),
 }
 """Those that rows are written with."""
 
