@@ -95,7 +95,6 @@ def saving(arm: Ladder, reference: Ladder, rung: int) -> Saving:
     import numpy as np  # here: commands start without it
 
     assert len(arm.values) == len(reference.values), "both arms have the same seeds"
-
     size, level = reference.sizes[rung], np.array(reference.at(rung))
     above = np.array(arm.values) - level[:, None]
     needed, bound = _reached(arm.sizes, above.mean(axis=0))
@@ -104,16 +103,20 @@ def saving(arm: Ladder, reference: Ladder, rung: int) -> Saving:
     gained = seed_interval(gains) or Interval(gains[0], gains[0])
     return Saving(
         size=size,
-        factor=size / math.exp(needed),
+        factor=_factor(size, needed),
         bound=bound,
-        low=_open_or(size, max(largest, needed)),
-        high=_open_or(size, min(smallest, needed)),
+        low=_end(size, max(largest, needed)),
+        high=_end(size, min(smallest, needed)),
         learnt=gained.low > 0,
     )
 
 
-def _open_or(size: int, log_rows: float) -> float | None:
-    return size / math.exp(log_rows) if math.isfinite(log_rows) else None
+def _factor(size: int, log_rows: float) -> float:
+    return size / round(math.exp(log_rows), 6)
+
+
+def _end(size: int, log_rows: float) -> float | None:
+    return _factor(size, log_rows) if math.isfinite(log_rows) else None
 
 
 def _reached(sizes: Sequence[int], above: Values) -> tuple[float, Literal["", "at least", "at most"]]:
