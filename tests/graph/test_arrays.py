@@ -16,7 +16,7 @@ GraphOf = Callable[..., Graph]
 
 def plan_arrays(steps: Sequence[Step], max_array_size: int) -> tuple[Array, ...]:
     """Arrays for steps, each of which is a job of its own."""
-    return module.plan_arrays([Bundle((step,)) for step in steps], max_array_size)
+    return module.plan_arrays([Bundle(((step,),)) for step in steps], max_array_size)
 
 
 def export(label: str, **inputs: Step) -> Step:
@@ -123,7 +123,7 @@ def test_jobs_of_other_resources_are_other_arrays(graph: GraphOf) -> None:
     aft = next(step for step in graph().steps if step.stage == "aft")
     start = replace(start_of(aft), config=replace(start_of(aft).config, name="other"))
     other = replace(aft, inputs={**aft.inputs, "model": start})
-    bundles = [Bundle((aft,)), Bundle((other,))]
+    bundles = [Bundle(((aft,),)), Bundle(((other,),))]
     longer = WorkClasses(of_stage={"aft": {"time_minutes": 600}}, of_model={"big": {"aft": {"time_minutes": 900}}})
     assert len(module.plan_arrays(bundles, 1001, longer)) == 1
     longer = WorkClasses(of_model={"other": {"gpu_train": {"time_minutes": 600}}})
