@@ -17,9 +17,10 @@ import pytest
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import write_json
+from msm_hpc.campaign.array_requests import SubmissionPlan
 from msm_hpc.campaign.holding import take
 from msm_hpc.campaign.local_run import RunState, run_local
-from msm_hpc.campaign.slurm_run import SubmissionPlan, left_alone, plan_submission, submit
+from msm_hpc.campaign.slurm_run import left_alone, plan_submission, submit
 from msm_hpc.campaign.views.jobs import holders
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.config.stages import ExportConfig, GenerateConfig

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from msm_hpc.campaign.accounts import accounts
+from msm_hpc.campaign.array_requests import SubmissionPlan
 from msm_hpc.campaign.auto_layout import settle
 from msm_hpc.campaign.local_run import run_local
 from msm_hpc.campaign.lost_nodes import report
@@ -19,7 +20,7 @@ from msm_hpc.campaign.preflight.disk import check_disk
 from msm_hpc.campaign.rehearsal import CANNOT_SHOW, MOST_RANKS, layouts_in_words, rehearse_all
 from msm_hpc.campaign.runner import run_step
 from msm_hpc.campaign.session import Session
-from msm_hpc.campaign.slurm_run import SubmissionPlan, left_alone, plan_submission, submit
+from msm_hpc.campaign.slurm_run import left_alone, plan_submission, submit
 from msm_hpc.campaign.views.ends import Ended, last_ends
 from msm_hpc.campaign.views.jobs import holders
 from msm_hpc.campaign.views.retries import retried
@@ -153,7 +154,12 @@ def _submit(session: Session) -> int:
 
     submission, ids = submit(plan, session.store, config.cluster, session.say)
     session.say(*left_alone(submission, session.store, config.cluster))
-    if not submission.arrays:
+    if rest := submission.rest:
+        session.say(
+            f"Slurm takes no more jobs of yours now: job {rest.job} submits the {rest.steps} steps that are left, as soon as "
+            f"one of {few(rest.ahead)} has ended and there is room"
+        )
+    elif not submission.arrays:
         done, running = submission.done, len(submission.running)
         session.console.print(f"Nothing to submit: {done} steps done, {running} running.")
         return 0
