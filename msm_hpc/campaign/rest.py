@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NoReturn
 
 from msm_hpc.campaign.array_requests import Rest, SubmissionPlan
@@ -63,21 +63,39 @@ def leave_rest(
 ) -> Rest | None:
     """Have a job submit the plan's arrays but the first, which have ``ids``; None where nothing is ahead of it.
 
-    If there is no room for that job either, the last of those arrays is taken back, and its id out of ``ids``.
+    If there is no room for that job either, it takes the place of the last element of those arrays, if one of them is
+    left then; ``ids`` lose an array that is gone by that.
     """
-    while ahead := _ahead(plan, ids):
-        steps = tuple(step.id for array in plan.arrays[len(ids) :] for step in array.steps)
-        if plan.own is not None:
-            again = launcher.run_again_after(plan.own, ahead)
-            return Rest(plan.own.id, ahead, len(steps)) if again else None
-        try:
-            return Rest(_submit(plan, steps, ahead, store, launcher, code), ahead, len(steps))
-        except QueueFullError:
-            if not ids or not _ahead(plan, ids[:-1]):
-                return None
-            elements = len(plan.arrays[len(ids) - 1].bundles)
-            launcher.withdraw(jobs_of_array(ids.pop(), elements, time.time(), launcher.name))
-    return None
+    left = [step.id for array in plan.arrays[len(ids) :] for step in array.steps]
+    if not (ahead := _ahead(plan, ids)):
+        return None
+    if plan.own is not None:
+        again = launcher.run_again_after(plan.own, ahead)
+        return Rest(plan.own.id, ahead, len(left)) if again else None
+    try:
+        return _submit(plan, left, ahead, store, launcher, code)
+    except QueueFullError:
+        taken = _take_back(plan, ids, launcher)
+    try:
+        return _submit(plan, [*taken, *left], _ahead(plan, ids), store, launcher, code) if taken else None
+    except QueueFullError:  # others were faster
+        return None
+
+
+def _take_back(plan: SubmissionPlan, ids: list[str], launcher: SlurmLauncher) -> list[str]:
+    """Withdraw the last element that waits of the newest array, and return its steps; none where that helps nobody."""
+    if not ids:
+        return []
+    bundles = plan.arrays[len(ids) - 1].bundles
+    if len(bundles) == 1 and not _ahead(plan, ids[:-1]):
+        return []
+    jobs = jobs_of_array(ids[-1], len(bundles), time.time(), launcher.name)
+    for job, bundle in zip(reversed(jobs), reversed(bundles), strict=True):
+        if launcher.withdraw([job]):
+            if len(bundles) == 1:
+                ids.pop()
+            return [step.id for step in bundle.steps]
+    return []
 
 
 def _ahead(plan: SubmissionPlan, ids: Sequence[str]) -> list[str]:
@@ -88,17 +106,17 @@ def _ahead(plan: SubmissionPlan, ids: Sequence[str]) -> list[str]:
 
 def _submit(
     plan: SubmissionPlan,
-    steps: tuple[str, ...],
-    ahead: Collection[str],
+    steps: Sequence[str],
+    ahead: Sequence[str],
     store: Store,
     launcher: SlurmLauncher,
     code: Snapshot | None,
-) -> str:
+) -> Rest:
     journal, name = Journal(store.root), f"msm-{plan.campaign}-rest"
     intent = Submission(
         token=new_token(),
         name=name,
-        elements=(steps,),
+        elements=(tuple(steps),),
         user=user_name(),
         cluster=launcher.name,
         campaign=plan.campaign,
@@ -119,4 +137,4 @@ def _submit(
     )
     (job,) = launcher.submit(store.jobs, request)
     journal.answered(intent, job.id)
-    return job.id
+    return Rest(job.id, ahead, len(steps))

@@ -79,14 +79,16 @@ class SlurmLauncher:
         """Those of ``jobs`` that cannot be waited for or cancelled by their id: they are of another cluster."""
         return set(jobs) - slurm_commands.here(jobs)
 
-    def withdraw(self, jobs: Iterable[JobRef]) -> None:
-        """Cancel those of this cluster that have not started; the others run on.
+    def withdraw(self, jobs: Iterable[JobRef]) -> list[JobRef]:
+        """Cancel those of this cluster that have not started, and return them; the others run on.
 
         Slurm is asked which those are: with --state=PENDING scancel drops all of an array for one element.
         """
         given = slurm_commands.here(set(jobs))
         pending = {job for job, state in slurm_commands.queue(given).items() if state.word == "pending"}
-        slurm_commands.cancel([job for job in given if job.id in pending])
+        waiting = [job for job in given if job.id in pending]
+        slurm_commands.cancel(waiting)
+        return waiting
 
     def refusals(self, folder: Path, requests: Iterable[ArrayRequest]) -> Iterator[str]:
         """Why sbatch would refuse arrays, each with the key to change; one of each shape is asked about."""

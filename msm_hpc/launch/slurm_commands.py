@@ -213,8 +213,9 @@ def after_any(jobs: Collection[str]) -> str:
 def requeue(job: JobRef, pause: float = 0, exclude: str = "", after: Collection[str] = ()) -> str | None:
     """Put a running job back into the queue; returns Slurm's reason where it will not.
 
-    It starts after ``pause`` seconds and any of the jobs in ``after``, or when Slurm likes, and if there is a list
-    ``exclude``, not on its nodes. At once Slurm sends SIGTERM to this process and what it has started, which hear it when that is said, too.
+    It starts after ``pause`` seconds and the first of the jobs ``after``, or when Slurm likes, and if there is a list
+    ``exclude``, not on its nodes. At once Slurm sends SIGTERM to this process and what it has started, which hear it
+    when that is said, too.
     """
     with _undisturbed():
         answer = ask("scontrol", "requeue", job.id)

@@ -185,20 +185,6 @@ def test_a_job_that_sbatch_did_not_tell_of_is_found(store: Store, slurm: ToySlur
     check_queued_once(store, slurm)
 
 
-def test_a_limit_of_queued_jobs_says_what_is_left_and_the_next_run_submits_that(store: Store, slurm: ToySlurm) -> None:
-    slurm.refuse("job-name=msm-demo-export-2", "sbatch: error: AssocMaxSubmitJobLimit")
-    with pytest.raises(
-        UserError,
-        match=r"sbatch refused msm-demo-export-2: AssocMaxSubmitJobLimit; the 2 arrays before it stay submitted, "
-        r"1 arrays of 1 steps are left \(export-2\)\. .* run again: it submits what is left",
-    ):
-        run(store)
-    (slurm.folder / "refuses").write_text("")
-    plan, ids = run(store)
-    assert (len(ids), len(plan.running)) == (1, 4)
-    check_queued_once(store, slurm)
-
-
 POLICY = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
 
 
@@ -211,10 +197,6 @@ POLICY = "Job violates accounting/QOS policy (job submit limit, user's size and/
         ),
         ("allocation failure: Invalid partition name specified", r"see cluster\.resources\.cpu\.partition"),
         ("sbatch: error: Batch job submission failed: Invalid qos", r"see cluster\.resources\.cpu\.qos"),
-        (
-            f"error: AssocMaxSubmitJobLimit; allocation failure: {POLICY}",
-            r"at a limit of queued jobs wait until some have",
-        ),
         (f"error: QOSMaxWallDurationPerJobLimit; {POLICY}", r"see cluster\.resources\.cpu\.time_minutes"),
         (f"error: QOSMaxCpuPerJobLimit; {POLICY}", r"cluster\.resources\.\w+\.account or \S+ does not allow that much"),
         ("allocation failure: Invalid job array specification", r"lower cluster\.max_array_size"),

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from msm_hpc.base.text import few
 from msm_hpc.campaign.accounts import accounts
 from msm_hpc.campaign.array_requests import SubmissionPlan
 from msm_hpc.campaign.auto_layout import settle
@@ -154,12 +155,7 @@ def _submit(session: Session) -> int:
 
     submission, ids = submit(plan, session.store, config.cluster, session.say)
     session.say(*left_alone(submission, session.store, config.cluster))
-    if rest := submission.rest:
-        session.say(
-            f"Slurm takes no more jobs of yours now: job {rest.job} submits the {rest.steps} steps that are left, as soon as "
-            f"one of {few(rest.ahead)} has ended and there is room"
-        )
-    elif not submission.arrays:
+    if not submission.arrays and not submission.rest:
         done, running = submission.done, len(submission.running)
         session.console.print(f"Nothing to submit: {done} steps done, {running} running.")
         return 0
@@ -174,4 +170,9 @@ def _submit(session: Session) -> int:
         f"Submitted; nothing of ours stays running. `msm status {where}` shows where it stands, `msm report {where}` "
         "the results so far."
     )
+    if rest := submission.rest:
+        session.say(
+            f"Slurm takes no more jobs of yours now: job {rest.job} waits until one of {few(rest.ahead)} has ended, "
+            f"and submits the {rest.steps} steps that are left."
+        )
     return 0
