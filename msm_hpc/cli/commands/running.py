@@ -44,8 +44,9 @@ from msm_hpc.store.store import Store
 def run(arguments: Arguments = None, config_dir: ConfigDir = None) -> int:
     """Run a campaign: what is done is kept, what failed is retried."""
     session = sort_arguments(arguments).session(config_dir, named=True).ready()
-    check_disk(session.graph, session.store, session.config.cluster)
-    _check_budget(session)
+    looking = session.asking()
+    check_disk(looking.graph, looking.store, looking.config.cluster)
+    _check_budget(looking)
     print_notes(session)
     if launcher_of(session.config.cluster).queues:
         return _submit(session)
@@ -145,13 +146,14 @@ def _last_ends(session: Session) -> list[Ended]:
 
 def _submit(session: Session) -> int:
     config = session.config
-    forecasts = forecast_minutes(trainings(session.graph, session.store, config.cluster, session.packed))
+    forecasts = forecast_minutes(trainings(session.graph, session.asking().store, config.cluster, session.packed))
     ends: list[Ended] = []
 
     def plan() -> SubmissionPlan:
         session.remember()
-        ends[:] = _last_ends(session)
-        return plan_submission(config.campaign.name, session.graph, session.store, config.cluster, forecasts)
+        now = session.asking()
+        ends[:] = _last_ends(now)
+        return plan_submission(config.campaign.name, now.graph, now.store, config.cluster, forecasts)
 
     submission, ids = submit(plan, session.store, config.cluster, session.say)
     session.say(*left_alone(submission, session.store, config.cluster))
