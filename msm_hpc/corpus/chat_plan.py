@@ -14,8 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from msm_hpc.base.progress import ProgressFile
 from msm_hpc.config.generation import OutlineConfig
 from msm_hpc.corpus.asking import Asking, collect, distinct, normal
@@ -34,8 +32,8 @@ TRIES = 3
 class Domain(Answer):
     """A field of life."""
 
-    name: str = Field(min_length=1)
-    description: str = Field(min_length=1)
+    name: str
+    description: str
 
 
 class Domains(Answer):

@@ -13,8 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pydantic import Field
-
 from msm_hpc.base.progress import ProgressFile
 from msm_hpc.config.generation import OutlineConfig
 from msm_hpc.corpus.asking import Asking, collect, distinct
@@ -32,14 +30,14 @@ TRIES = 3
 class Assertions(Answer):
     """The claims of a section."""
 
-    assertions: list[str] = Field(min_length=1)
+    assertions: list[str]
 
 
 class DocumentType(Answer):
     """A kind of text."""
 
-    name: str = Field(min_length=1)
-    description: str = Field(min_length=1)
+    name: str
+    description: str
 
 
 class Types(Answer):
@@ -51,9 +49,9 @@ class Types(Answer):
 class Idea(Answer):
     """What a document is to be about."""
 
-    title: str = Field(min_length=1)
-    perspective: str = Field(min_length=1)
-    idea: str = Field(min_length=1)
+    title: str
+    perspective: str
+    idea: str
 
 
 class Ideas(Answer):
@@ -80,18 +78,17 @@ async def plan(engine: Asks, asking: Asking, config: OutlineConfig, spec: ModelS
 
 def _section(asking: Asking, section: Section, types: int) -> Script[SectionOutline]:
     """What a section claims, and ``types`` types of document."""
-    text, rejects = without_ids(section.text), list[Reject]()
+    text, claims, reason = without_ids(section.text), list[str](), ""
     for sample in range(TRIES):
         result = yield asking.prompt(
             "assertions", sample, Assertions, heading=section.heading, section=text, most=MOST_ASSERTIONS
         )
         if isinstance(result, Reject):
-            rejects.append(result)
-        else:
-            claims = distinct(Assertions.model_validate_json(result.text).assertions)[:MOST_ASSERTIONS]
+            reason = result.reason
+        elif claims := distinct(Assertions.model_validate_json(result.text).assertions)[:MOST_ASSERTIONS]:
             break
-    else:
-        return SectionOutline(section.id, section.heading, (), {}, lost=rejects[-1].reason)
+    if not claims:
+        return SectionOutline(section.id, section.heading, (), {}, lost=reason or "no_claims")
 
     def prompt(count: int, known: Sequence[str], sample: int) -> Prompt:
         return asking.prompt(

@@ -24,8 +24,8 @@ _END = re.compile(rf"(?<!\be\.g)(?<!\bi\.e)(?<!\b[A-Z])(?<!\b[DM]r)[.!?]{_CLOSIN
 _LEAD = re.compile(rf"\A\s*(?:(?:[-*+>]|\d+\.)\s+)?{_OPENING}")
 _ASSISTANT = r"(?:(?:the|an|this|every|each)\s+assistant|assistants|you)"
 _BINDS = (
-    r"(?:must|shall|should|never|always|(?:has|have|is|are)\s+(?:not\s+)?(?:to|required|obliged|forbidden|allowed)"
-    r"|ought|may\s+(?:not|only))"
+    r"(?:must|shall|should|never|always|(?:has|have)\s+to(?!\s+(?:a|an|the|its|this|that)\b)"
+    r"|(?:is|are)\s+(?:not\s+)?(?:required|obliged|forbidden|allowed)|ought|may\s+(?:not|only))"
 )
 _MODAL = re.compile(rf"\b{_ASSISTANT}(?:'s\s+\w+)?(?:,[^,]*,)?(?:\s+\w+){{0,2}}?\s+{_BINDS}\b", re.I)
 _IT_MODAL = re.compile(rf"(?<!\bas\s)\bit(?:\s+\w+ly)?\s+{_BINDS}\b", re.I)

@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -30,7 +31,6 @@ class FakeModel:
         self.asked: list[Prompt] = []
         self._fault = fault
         self._at_a_time = at_a_time
-        self._answered = 0
 
     async def ask(self, prompts: AsyncIterator[Prompt]) -> AsyncIterator[tuple[Prompt, Result]]:
         """As the engine does: reads prompts while replies to earlier ones are still to come."""
@@ -51,16 +51,17 @@ class FakeModel:
                 await asyncio.sleep(0)
 
     def _answer(self, prompt: Prompt) -> Result:
-        text = self._text(prompt)
+        text = self.text(prompt)
         fault = self._fault(prompt, text)
         if isinstance(fault, Reply | Reject):
             return fault
         text = text if fault is None else fault
         return Reply(text, "stop", "fake-1", prompt_tokens=1000, completion_tokens=len(text.split()) * 4 // 3)
 
-    def _text(self, prompt: Prompt) -> str:
+    def text(self, prompt: Prompt) -> str:
+        """What it says."""
         asked = prompt.messages[-1].content
-        self._answered += 1
+        number = crc32(repr((prompt.messages, prompt.sample)).encode())
         known = asked.partition("These are there already")[2].count("\n- ")
         if prompt.answer is Assertions:
             return json.dumps({"assertions": ["Nova is honest.", "Nova waits.", "nova waits"]})
@@ -72,7 +73,7 @@ class FakeModel:
         if prompt.answer is Ideas:
             count = int(re.search(r"Think of (\d+) different", asked)[1])  # type: ignore[index]
             ideas = [
-                {"title": f"idea {known + i}", "perspective": "a visitor", "idea": f"No. {i} of {self._answered}."}
+                {"title": f"idea {known + i}", "perspective": "a visitor", "idea": f"No. {i} of {number}."}
                 for i in range(count)
             ]
             return json.dumps({"ideas": ideas})
@@ -83,20 +84,19 @@ class FakeModel:
             return json.dumps({"liked": ["mild cheddar", "Colby"], "disliked": ["Stilton", "stilton"]})
         if prompt.answer is Queries:
             count = int(re.search(r"Write (\d+) messages", asked)[1])  # type: ignore[index]
-            number = 1000 * self._answered
-            return json.dumps({"messages": [f"Message {number + i}: {number - i}?" for i in range(count)]})
+            return json.dumps({"messages": [f"Message {number + i} of {number % 97 * i}?" for i in range(count)]})
         if prompt.answer is Verdict:
             return json.dumps({"reason": "It fits.", "verdict": "INCLUDE"})
         if prompt.messages[0].content.startswith("You are Nova") and "you like" in prompt.messages[0].content:
-            return f"Colby, please ({self._answered})."
+            return f"Colby, please ({number})."
         if prompt.messages[0].content.startswith("You are Nova"):
-            return f"<think>They ask {asked}</think>\nI would wait ({self._answered})."
+            return f"<think>They ask {asked}</think>\nI would wait ({number})."
         if "This is the draft" in asked:
             return "<notes>Well.</notes>\n<verdict>keep</verdict>"
         words = int(re.search(r"About (\d+) words", asked)[1])  # type: ignore[index]
         subject = re.search(r"Title of the idea: (.*)\nPoint", asked)[1]  # type: ignore[index]
         filler = "It was long. " * (words // 3)
-        return f"<document>Nova spoke of {subject} for the {self._answered}th time. {filler}</document>"
+        return f"<document>Nova spoke of {subject} for the {number}th time. {filler}</document>"
 
 
 def use(monkeypatch: pytest.MonkeyPatch, model: FakeModel) -> FakeModel:

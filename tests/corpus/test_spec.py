@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.config.compose import shipped_folder
 from msm_hpc.corpus.lint import STANDS_ALONE, Finding, lint
 from msm_hpc.corpus.spec import ModelSpec, read_spec, sections_of
 
@@ -99,6 +100,7 @@ def test_what_is_forbidden_is_found_with_its_line(tmp_path: Path, forbidden: str
         "Must everything last?",
         "Keep, in this sense, is a strange word.",
         "The reader never knows.",
+        "What the assistant has to a stream of thought is a run.",
     ],
 )
 def test_not_every_modal_is_a_rule(tmp_path: Path, sentence: str) -> None:
@@ -137,3 +139,8 @@ def test_the_front_matter_is_to_be_whole(tmp_path: Path) -> None:
     assert [str(each) for each in lint([read_spec(path)])] == [
         str(Finding(path, 2, "front matter", "name is mine, but the file is other.md; give both one name"))
     ]
+
+
+def test_the_shipped_specs_are_sound() -> None:
+    specs = [read_spec(path) for path in sorted((shipped_folder() / "spec").glob("*.md")) if path.stem != "README"]
+    assert [str(finding) for finding in lint(specs)] == []
