@@ -31,10 +31,11 @@ class Generate(Strict):
     rows: PositiveInt | None = None
     tokens: PositiveInt | None = None
     spec: Name | None = None
+    of: Name | None = None
 
     def __post_init__(self) -> None:
-        if (self.rows is None) == (self.tokens is None):
-            raise UserError(f"product {self.product}: give rows or tokens, and the other one as null")
+        if [self.rows, self.tokens, self.of].count(None) != 2:
+            raise UserError(f"product {self.product}: give one of rows, tokens and of, and the others as null")
 
 
 @dataclass(frozen=True, kw_only=True)
