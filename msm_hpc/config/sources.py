@@ -53,6 +53,7 @@ class Source(Strict):
         for_each: whether there is one corpus for each of the campaign's specs, or values.
         format: how the rows of your files are written (:mod:`tokenization.reading.formats`).
         columns: a field of the format to the name that it has in them.
+        without: rows that are left out, by a field of theirs: ``section=last-copy``.
     """
 
     kind: Literal["documents", "chats", "pairs"]
@@ -63,6 +64,7 @@ class Source(Strict):
     format: Format = "plain"
     columns: Mapping[str, str] = field(default_factory=dict)
     of: str | None = None
+    without: tuple[str, ...] = ()
     rows: NonNegativeInt | None = None
     tokens: PositiveInt | None = None
     ladder: tuple[PositiveInt, ...] | None = None

@@ -123,6 +123,15 @@ def test_controls_are_made_of_the_documents_that_there_are(own: str) -> None:
     assert alone.find("write/neutral-america").identity == write.identity
 
 
+def test_a_section_is_left_out_of_what_is_written_and_tokenised_already(own: str) -> None:
+    without = "+sources.part={kind: documents, of: documents, without: ['section=one']}"
+    graph = composed(own, without, "+arms.part=[{midtrain: [part]}]", "campaign.arms=[msm, part]")
+    takes = {step.config.sources[0].without: step for step in graph.steps if step.name.startswith("pack/midtrain")}
+    assert set(takes) == {(), ("section=one",)}
+    (one, other) = (step.inputs["shards"] for step in takes.values())
+    assert one == other, "one corpus, tokenised once"
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
