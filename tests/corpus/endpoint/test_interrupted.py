@@ -39,6 +39,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_after_kill_9_nothing_is_paid_for_twice_but_what_was_in_flight(
     server: FaultyModelServer, tmp_path: Path
 ) -> None:
@@ -57,6 +58,7 @@ def test_after_kill_9_nothing_is_paid_for_twice_but_what_was_in_flight(
     assert max(server.paid.values()) <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_what_is_in_flight_arrive(server: FaultyModelServer, tmp_path: Path, number: int) -> None:
     server.latency_s = 0.2
