@@ -62,7 +62,7 @@ class Transport:
                 return Response(response.status, response.headers, await response.read())
         except aiohttp.ClientConnectorError as error:
             raise NoResponseError("cut", f"no connection: {error}", sent=False) from error
-        except (aiohttp.ConnectionTimeoutError, aiohttp.SocketTimeoutError) as error:
+        except aiohttp.ConnectionTimeoutError as error:
             raise NoResponseError("timeout", "no connection in time", sent=False) from error
         except TimeoutError as error:
             raise NoResponseError(
