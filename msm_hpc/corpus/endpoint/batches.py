@@ -143,6 +143,7 @@ class Batches:
         finally:
             for task in running:
                 task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     def _put(self, fresh: _Requests, prompt: Prompt, key: str) -> None:
         body = prompt.body(self._endpoint, key)
@@ -163,6 +164,7 @@ class Batches:
             sum(each.prompt_tokens for each in fresh.most), sum(each.completion_tokens for each in fresh.most)
         )
         await self._ledger.reserve(most)
+        self._ending.check()
         write_bytes(file, b"".join(fresh.lines()))
         uploaded = await self._client.files.create(file=file, purpose="batch")
         batch = await self._client.batches.create(
@@ -182,6 +184,8 @@ class Batches:
         unknown = {each.stem: each for each in files if not ids[each].is_file()}
         if unknown:
             async for batch in self._client.batches.list():
+                if not unknown:
+                    break
                 file = unknown.pop((batch.metadata or {}).get(NAME, ""), None)
                 if file is not None:
                     write_text(ids[file], batch.id)
@@ -197,7 +201,16 @@ class Batches:
 
     async def _answers(self, batch: _Open, asked: dict[str, list[Prompt]]) -> Ends:
         """Wait for a batch; how all prompts that asked what it asks have ended, on disk."""
-        done = await self._finished(batch)
+        try:
+            ends = await self._fetched(batch, await self._finished(batch), asked)
+        finally:
+            self._ledger.release(batch.most)
+        await self._replies.written()
+        self._ending.check()  # they cannot be written, perhaps
+        _forget(batch.file)
+        return ends
+
+    async def _fetched(self, batch: _Open, done: Batch, asked: dict[str, list[Prompt]]) -> Ends:
         ends: Ends = []
         for file in (done.output_file_id, done.error_file_id):
             if file is not None:
@@ -205,13 +218,9 @@ class Batches:
                     prompts = asked.pop(line.custom_id, []) if line.custom_id in batch.keys else []
                     if prompts:
                         ends += self._conclude(line, prompts)
-        self._ledger.release(batch.most)
         for key in batch.keys & asked.keys():
             missing = Reject("failed", f"batch {batch.id} ({done.status}) has no answer")
             ends += [(prompt, missing) for prompt in asked.pop(key)]
-        await self._replies.written()
-        self._ending.check()  # they cannot be written, perhaps
-        _forget(batch.file)
         return ends
 
     async def _finished(self, batch: _Open) -> Batch:
@@ -227,7 +236,6 @@ class Batches:
             else:
                 failing_since = None
                 if found.status == "failed":
-                    self._ledger.release(batch.most)
                     _forget(batch.file)
                     why = "; ".join(each.message or "" for each in (found.errors and found.errors.data) or [])
                     raise UserError(f"{self._name}: batch {batch.id} was refused ({why}); correct this and run again")
@@ -262,5 +270,5 @@ class Batches:
 
 
 def _forget(file: Path) -> None:
-    file.unlink()
+    file.unlink(missing_ok=True)
     file.with_suffix(".id").unlink(missing_ok=True)

@@ -176,7 +176,7 @@ async def opened(endpoint: Endpoint, folder: Path) -> AsyncIterator[Engine]:
                     await asyncio.gather(*tasks, return_exceptions=True)
         finally:
             replies.close(ledger.spent)
-            log.info("%s: %s", folder, engine.spent)
+            log.info("%s: spent so far on %s: %s", folder, endpoint.model, engine.spent)
 
 
 async def ask(endpoint: Endpoint, prompts: Prompts, folder: Path) -> AsyncIterator[tuple[Prompt, Result]]:

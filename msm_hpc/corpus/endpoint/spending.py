@@ -29,6 +29,17 @@ class Spent:
     unsure_tokens: int = 0
     unsure_money: float = 0.0
 
+    def __str__(self) -> str:
+        said = (
+            f"{self.requests:,} requests, {self.prompt_tokens:,} + {self.completion_tokens:,} tokens, {self.money:.4f}"
+        )
+        if not self.unsure_requests:
+            return said
+        return (
+            f"{said}; and at most {self.unsure_tokens:,} tokens, {self.unsure_money:.4f}, in {self.unsure_requests:,} "
+            "requests without a whole response"
+        )
+
 
 @dataclass(frozen=True)
 class Cost:

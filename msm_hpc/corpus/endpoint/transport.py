@@ -62,7 +62,7 @@ class Transport:
                 return Response(response.status, response.headers, await response.read())
         except aiohttp.ClientConnectorError as error:
             raise NoResponseError("cut", f"no connection: {error}", sent=False) from error
-        except (aiohttp.ConnectionTimeoutError, aiohttp.SocketTimeoutError) as error:
+        except aiohttp.ConnectionTimeoutError as error:
             raise NoResponseError("timeout", "no connection in time", sent=False) from error
         except TimeoutError as error:
             raise NoResponseError(
@@ -78,8 +78,10 @@ def client(endpoint: Endpoint) -> AsyncOpenAI:
     """The ``openai`` client of an endpoint.
 
     Raises:
-        UserError: the address is none, or the key's environment variable is not set.
+        UserError: the address is none, the key's environment variable is not set, or a budget has no prices.
     """
+    if endpoint.budget is not None and not endpoint.price_in + endpoint.price_out:
+        raise UserError("endpoint.budget: nothing has a price; set endpoint.price_in and endpoint.price_out")
     if urlsplit(endpoint.base_url).scheme not in ("http", "https"):
         raise UserError(
             f"endpoint.base_url: {endpoint.base_url!r} is no address; give one such as https://api.openai.com/v1"
