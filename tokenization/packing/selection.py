@@ -131,7 +131,7 @@ def kept(folders: Iterable[Path], take: Take) -> NDArray[np.bool_] | None:
             raise UserError(
                 f"source {take.source}: without is {each!r}, but no row has that; correct the field or value"
             )
-    return found == 0
+    return np.equal(found, 0)
 
 
 def _has(document: DocumentRecord, without: Sequence[str]) -> int:

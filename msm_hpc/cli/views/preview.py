@@ -35,8 +35,10 @@ def _planned(session: Session, outline: Step, config: OutlineConfig, write: Writ
     folder = session.store.of(outline)
     table = Listing(("of", "types", "rows", "tokens"), right=frozenset({"rows", "tokens"}))
     if folder.done:
-        items = read_items(folder.out, Item if config.product == "documents" else Query)
-        cells = Counter((item.section if isinstance(item, Item) else item.group, item.type) for item in items)
+        if config.product == "documents":
+            cells = Counter((item.section, item.type) for item in read_items(folder.out, Item))
+        else:
+            cells = Counter((item.group, item.type) for item in read_items(folder.out, Query))
         rows = [(of, kind, count) for (of, kind), count in sorted(cells.items())]
     else:
         counts = counts_of(config, spec)
