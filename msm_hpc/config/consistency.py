@@ -19,12 +19,8 @@ if TYPE_CHECKING:
 
 def inconsistencies(config: Config) -> Iterator[str]:
     """A line for each thing in which two parts of ``config`` disagree."""
-    yield from root_problems(config.root)
-    yield from _sources(config)
-    yield from _generator(config)
-    yield from _chains(config)
-    yield from _model(config)
-    yield from _resources(config)
+    problems = [*root_problems(config.root), *_sources(config), *_chains(config), *_model(config), *_resources(config)]
+    yield from problems or _generator(config)  # which sources are generated is known once all names are
 
 
 def _sources(config: Config) -> Iterator[str]:
