@@ -23,7 +23,7 @@ from msm_hpc.base.errors import StoppedBySignalError, UserError
 from msm_hpc.base.stopping import StopRequest, noticed
 from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.corpus.endpoint.asking import Asker, EndedError, Ending
-from msm_hpc.corpus.endpoint.batches import Batches
+from msm_hpc.corpus.endpoint.batches import BatchAsker
 from msm_hpc.corpus.endpoint.breaker import Breaker
 from msm_hpc.corpus.endpoint.pace import Pace
 from msm_hpc.corpus.endpoint.prompts import Prompt, Reject, Reply, Result
@@ -41,12 +41,12 @@ log = logging.getLogger(__name__)
 class Engine:
     """One endpoint and one folder of replies; several streams may ask at once and share limits, budget and folder."""
 
-    def __init__(self, asker: Asker, replies: Replies, batches: Batches | None) -> None:
+    def __init__(self, asker: Asker | BatchAsker, replies: Replies) -> None:
         self._asker = asker
-        self._batches = batches
         self._replies = replies
         self._asking: dict[str, list[tuple[Stream, Prompt]]] = {}
         self._workers: set[asyncio.Task[None]] = set()
+        self._idle: set[asyncio.Task[None]] = set()  # those that wait for a prompt
 
     @property
     def spent(self) -> Spent:
@@ -56,19 +56,15 @@ class Engine:
     async def ask(self, prompts: Prompts) -> AsyncIterator[tuple[Prompt, Result]]:
         """Each prompt with how it ended, in the order of arrival; what the folder has is not asked again.
 
-        ``prompts`` is read no further than there is room for, and may be made of another stream's replies. What is
-        yielded is on disk. Leaving the loop early abandons what is in flight.
+        ``prompts`` is read no further than there is room for, and may wait for replies, another stream's or this one's.
+        What is yielded is on disk. Leaving the loop early abandons what is in flight.
 
         Raises:
             UserError: the budget is spent, the key or the model is refused, or the endpoint fails at everything.
             StoppedBySignalError: SIGTERM, SIGUSR2 or Ctrl-C; what had arrived is on disk.
         """
-        if self._batches is not None:
-            async for each in self._batches.ask(prompts):
-                yield each
-            return
-        stream = Stream(prompts, self._asker.endpoint.in_flight)
-        workers = {asyncio.create_task(self._work(stream)) for _ in range(self._asker.endpoint.in_flight)}
+        stream = Stream(prompts, self._asker.workers)
+        workers = {asyncio.create_task(self._work(stream)) for _ in range(self._asker.workers)}
         self._workers |= workers
         supervisor = asyncio.create_task(self._supervise(stream, workers))
         try:
@@ -87,6 +83,8 @@ class Engine:
     def end(self, error: Exception, grace_s: float | None = None) -> None:
         """Start no further request; what is in flight may take ``grace_s`` more, and no longer."""
         self._asker.ending.because(error)
+        for each in tuple(self._idle):  # the next prompt may wait for a reply that will never come
+            each.cancel()
         if grace_s is not None:
             asyncio.get_running_loop().call_later(grace_s, self._cancel)
 
@@ -102,7 +100,7 @@ class Engine:
     async def _work(self, stream: Stream) -> None:
         """Take prompts and see each to its end, one at a time."""
         while self._asker.ending.error is None:
-            prompt = await stream.take()
+            prompt = await self._take(stream)
             if prompt is None:
                 return
             key = prompt.key(self._asker.endpoint)
@@ -112,6 +110,15 @@ class Engine:
                 waiting.append((stream, prompt))
             else:
                 await self._answer(stream, prompt, key)
+
+    async def _take(self, stream: Stream) -> Prompt | None:
+        this = asyncio.current_task()
+        assert this is not None
+        self._idle.add(this)
+        try:
+            return await stream.take()
+        finally:
+            self._idle.discard(this)
 
     async def _answer(self, stream: Stream, prompt: Prompt, key: str) -> None:
         self._asking[key] = [(stream, prompt)]
@@ -160,11 +167,13 @@ async def opened(endpoint: Endpoint, folder: Path) -> AsyncIterator[Engine]:
         name = f"endpoint {endpoint.base_url}, model {endpoint.model}"
         ledger, ending = Ledger(endpoint, replies.spent), Ending()
         breaker = Breaker(name, endpoint.patience_s)
-        asker = Asker(endpoint, transport, Pace(endpoint.in_flight), ledger, breaker, ending)
-        batches = Batches(endpoint, transport.client, replies, ledger, ending, folder) if endpoint.batch else None
-        engine = Engine(asker, replies, batches)
+        batches = BatchAsker(endpoint, transport.client, ledger, breaker, ending, replies, folder)
+        direct = Asker(endpoint, transport, Pace(endpoint.in_flight), ledger, breaker, ending)
+        engine = Engine(batches if endpoint.batch else direct, replies)
         log.info("%s: %d replies are on disk", folder, len(replies))
         try:
+            if endpoint.batch:
+                await batches.find_earlier()
             with _stopping() as request:
                 tasks = [asyncio.create_task(_write(engine, replies)), asyncio.create_task(_watch(engine, request))]
                 try:
@@ -175,6 +184,7 @@ async def opened(endpoint: Endpoint, folder: Path) -> AsyncIterator[Engine]:
                     replies.finish()
                     await asyncio.gather(*tasks, return_exceptions=True)
         finally:
+            batches.close()
             replies.close(ledger.spent)
             log.info("%s: spent so far on %s: %s", folder, endpoint.model, engine.spent)
 
