@@ -249,6 +249,26 @@ def test_streams_can_feed_each_other_and_share_the_folder(server: FaultyModelSer
     assert server.paid.total() == 2400
 
 
+@pytest.mark.parametrize(("script", "budget"), [("402", 5.0), ("ok", 0.5)])
+def test_a_run_ends_though_the_next_prompt_waits_for_a_reply(
+    server: FaultyModelServer, tmp_path: Path, script: str, budget: float
+) -> None:
+    """As scripts do: a reply that never comes leaves the source waiting."""
+
+    async def prompts() -> AsyncIterator[Prompt]:
+        for number in range(3):
+            yield prompt(f"[{script}] number {number}")
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        endpoint = at(server, budget=budget, price_in=1000.0)  # a prompt costs 0.7 at most
+        async for _ in ask(endpoint, prompts(), tmp_path):
+            pass
+
+    with pytest.raises(UserError, match=r"account is empty|endpoint\.budget: "):
+        asyncio.run(asyncio.wait_for(main(), 20))
+
+
 def test_a_stream_that_is_left_early_stops_asking(server: FaultyModelServer, tmp_path: Path) -> None:
     async def main() -> None:
         async with opened(at(server, in_flight=4), tmp_path) as engine:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from msm_hpc.base.errors import StoppedBySignalError
-from msm_hpc.corpus.endpoint import Prompt, Reply, ask, engine, spent
+from msm_hpc.corpus.endpoint import Prompt, Reply, ask, batches, engine, spent
 from tests.corpus.endpoint.asking import at, prompt, run
 from tests.corpus.endpoint.faulty_model_server import MODEL, FaultyModelServer
 
@@ -96,8 +96,11 @@ def test_what_takes_too_long_after_a_signal_is_abandoned(
     assert spent(tmp_path)[MODEL].unsure_requests == 1 and caught.value.signal == signal.SIGTERM
 
 
-def test_a_signal_leaves_batches_under_way(server: FaultyModelServer, tmp_path: Path) -> None:
+def test_a_signal_leaves_batches_under_way(
+    server: FaultyModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.hold_batches = True
+    monkeypatch.setattr(batches, "QUIET_S", 0.05)
     with signalled(signal.SIGTERM, lambda: len(server.batches) == 1), pytest.raises(StoppedBySignalError):
         run(at(server, batch=True), prompts(), tmp_path)
     assert len(list((tmp_path / "batches").glob("*.id"))) == 1
