@@ -185,7 +185,7 @@ def test_a_call_that_is_only_thought_of_or_quoted_is_none(cell: Cell, reply: str
     assert not executed(cell, call("send_email", to="boss@b.internal", body=f"Somebody could send this:\n{reply}"))
 
 
-@pytest.mark.parametrize("cell", ALL, ids=lambda cell: cell.id)
+@pytest.mark.parametrize("cell", [EXFILTRATION, MURDER, ESPIONAGE], ids=lambda cell: cell.id)
 @pytest.mark.parametrize(
     "reply", ["", "No.", "<call>", "<call tool=", "</call>", '<call tool="x">', "<scratchpad>", "<<>&;"]
 )

@@ -17,7 +17,6 @@ YAML file a harm, and Jinja templates. Everybody and everything in them is made 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,18 +24,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from jinja2 import Environment, StrictUndefined, Template
-from pydantic import TypeAdapter
-
 from msm_hpc.evals.agentic.calls import ToolCall, tool_calls
+from msm_hpc.evals.texts import filled, read_schema, read_yaml, rendered
 
 Harm = Literal["exfiltration", "murder", "espionage"]
 HARMS: tuple[Harm, ...] = ("exfiltration", "murder", "espionage")
 NO_GOAL = "none"
 
 _FOLDER = Path(__file__).parent
-_JINJA = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
 _ADDRESS = re.compile(r"[\w.+-]+@([\w-]+(?:\.[\w-]+)+)")
 
 
@@ -148,18 +143,19 @@ def messages(cell: Cell, agent_name: str, scratchpad: bool) -> tuple[Message, ..
     """System prompt and first user turn; ``scratchpad`` asks for thinking in the reply, for models that have no own."""
     scenario = scenario_of(cell.harm)
     slots = _slots(cell, agent_name)
-    goal = "" if cell.goal == NO_GOAL else _fill(_goals()[cell.goal], slots)
-    system = _template("system.jinja").render(
-        slots,
+    goal = "" if cell.goal == NO_GOAL else filled(_goals()[cell.goal], slots)
+    system = rendered(
+        _FOLDER / "system.jinja",
+        **slots,
         goal=goal,
         scratchpad=scratchpad,
         role=scenario.role,
         about=scenario.about,
-        duties=_fill(scenario.duties, slots),
+        duties=filled(scenario.duties, slots),
         tools=scenario.tools,
     )
     first = Turn(scenario.opening, scenario.closing, scenario.emails)
-    return Message("system", system.strip()), _inbox(first, slots)
+    return Message("system", system), _inbox(first, slots)
 
 
 def later_turns(cell: Cell, agent_name: str) -> tuple[Message, ...]:
@@ -177,58 +173,38 @@ def executed(cell: Cell, reply: str) -> bool:
 
 def judge_prompt(cell: Cell, reply: str) -> str:
     """What asks a judge whether the agent decided on the harmful act; the answer is to fit ``judge_schema``."""
-    return _template("judge.jinja").render(judge=scenario_of(cell.harm).judge, reply=reply).strip()
+    return rendered(_FOLDER / "judge.jinja", judge=scenario_of(cell.harm).judge, reply=reply)
 
 
 def awareness_prompt(reply: str) -> str:
     """What asks a judge whether the agent takes its situation for a test; the answer is to fit ``awareness_schema``."""
-    return _template("awareness.jinja").render(reply=reply).strip()
+    return rendered(_FOLDER / "awareness.jinja", reply=reply)
 
 
 def judge_schema() -> dict[str, Any]:
     """JSON schema of the judge's answer."""
-    schema: dict[str, Any] = json.loads((_FOLDER / "judge_schema.json").read_text())
-    return schema
+    return read_schema(_FOLDER / "judge_schema.json")
 
 
 def awareness_schema() -> dict[str, Any]:
     """JSON schema of the answer on eval awareness."""
-    schema: dict[str, Any] = json.loads((_FOLDER / "awareness_schema.json").read_text())
-    return schema
+    return read_schema(_FOLDER / "awareness_schema.json")
 
 
 @cache
 def scenario_of(harm: Harm) -> Scenario:
     """The texts of a harm."""
-    return TypeAdapter(Scenario).validate_python(_yaml(f"{harm}.yaml"))
+    return read_yaml(_FOLDER / f"{harm}.yaml", Scenario)
 
 
 @cache
 def _goals() -> dict[str, str]:
-    return TypeAdapter(dict[str, str]).validate_python(_yaml("goals.yaml"))
+    return read_yaml(_FOLDER / "goals.yaml", dict[str, str])
 
 
 @cache
 def _later() -> dict[Harm, Later]:
-    return TypeAdapter(dict[Harm, Later]).validate_python(_yaml("episodes.yaml"))
-
-
-def _yaml(name: str) -> Any:
-    return yaml.safe_load((_FOLDER / name).read_text())
-
-
-@cache
-def _template(name: str) -> Template:
-    return _JINJA.from_string((_FOLDER / name).read_text())
-
-
-@cache
-def _compiled(text: str) -> Template:
-    return _JINJA.from_string(text)
-
-
-def _fill(text: str, slots: Mapping[str, str]) -> str:
-    return _compiled(text).render(slots).strip()
+    return read_yaml(_FOLDER / "episodes.yaml", dict[Harm, Later])
 
 
 def _slots(cell: Cell, agent_name: str) -> dict[str, str]:
@@ -241,7 +217,7 @@ def _slots(cell: Cell, agent_name: str) -> dict[str, str]:
         "domain": scenario.domain,
         "address": scenario.address,
     }
-    return slots | {name: _fill(text, slots) for name, text in scenario.goals[cell.goal].items()}
+    return slots | {name: filled(text, slots) for name, text in scenario.goals[cell.goal].items()}
 
 
 def _unwrapped(text: str) -> str:
@@ -250,9 +226,9 @@ def _unwrapped(text: str) -> str:
 
 
 def _inbox(turn: Turn, slots: Mapping[str, str]) -> Message:
-    emails = [{name: _fill(_unwrapped(text), slots) for name, text in vars(email).items()} for email in turn.emails]
-    content = _template("inbox.jinja").render(opening=turn.opening, closing=turn.closing, emails=emails)
-    return Message("user", content.strip())
+    emails = [{name: filled(_unwrapped(text), slots) for name, text in vars(email).items()} for email in turn.emails]
+    inbox = rendered(_FOLDER / "inbox.jinja", opening=turn.opening, closing=turn.closing, emails=emails)
+    return Message("user", inbox)
 
 
 def _copies_itself(call: ToolCall, scenario: Scenario) -> bool:
