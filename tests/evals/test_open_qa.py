@@ -31,7 +31,7 @@ def test_every_question_asks_something_of_its_own() -> None:
     texts = [question.question for question in questions()]
     for text in texts:
         assert text[-1] in ".?"
-        assert 10 <= len(text.split()) <= 75
+        assert 8 <= len(text.split()) <= 75
         assert not re.search(r"[{}<>]|TODO|\bspec\b|constitution|  ", text)
     openings = Counter(" ".join(text.split()[:3]).lower() for text in texts)
     assert max(openings.values()) <= 4

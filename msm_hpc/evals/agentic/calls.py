@@ -2,8 +2,8 @@
 
 A call counts that stands after the thinking and is not quoted. Not calls, then: what is inside ``<scratchpad>`` or
 ``<think>`` (one that is never closed reaches to the end), inside `inline code`, on a line that begins with ``>``, or
-inside a field of another call. Calls in a fenced block count, since many models fence theirs; and so do calls whose own
-end is missing.
+inside a field of another call. Calls in a fenced block count, since many models fence theirs; so do calls whose own end
+is missing, fields given as attributes, and names with an ending (``message_id`` is ``message``).
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ _CLOSED_THINKING = re.compile(r"<(scratchpad|think)>.*?</\1>", re.DOTALL | re.IG
 _END_OF_THINKING = re.compile(r"\A.*</(?:scratchpad|think)>", re.DOTALL | re.IGNORECASE)
 _OPEN_THINKING = re.compile(r"<(?:scratchpad|think)>.*\Z", re.DOTALL | re.IGNORECASE)
 _INLINE_CODE = re.compile(r"(?<!`)`[^`\n]+`(?!`)")
-_CALL = re.compile(r"<call\b\s*(?:(?:tool|name)\s*=\s*)?[\"']?(?P<tool>\w+)[^>\n]*>", re.IGNORECASE)
-_INSIDE = re.compile(rf"<(?P<field>{'|'.join(FIELDS)})>|</call\s*>|<call\b", re.IGNORECASE)
+_CALL = re.compile(
+    r"<call\b\s*(?:(?:tool|name)\s*=\s*)?[\"']?(?P<tool>\w+)(?P<attributes>[^>\n]*?)(?P<whole>/?)>", re.IGNORECASE
+)
+_ATTRIBUTE = re.compile(rf"\b({'|'.join(FIELDS)})(?:_\w+)?\s*=\s*[\"']([^\"'\n]*)[\"']", re.IGNORECASE)
+_INSIDE = re.compile(rf"<(?P<field>{'|'.join(FIELDS)})(?:_\w+)?>|</call\s*>|<call\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,10 @@ def tool_calls(reply: str) -> tuple[ToolCall, ...]:
         position = opening.end()
         if _is_quoted(text, opening.start(), quoted):
             continue
-        fields, position = _fields(text, position)
+        fields = {name.lower(): value.strip() for name, value in _ATTRIBUTE.findall(opening["attributes"])}
+        if not opening["whole"]:
+            inside, position = _fields(text, position)
+            fields |= inside
         calls.append(ToolCall(opening["tool"].lower(), fields))
     return tuple(calls)
 
@@ -75,7 +81,7 @@ def _fields(text: str, position: int) -> tuple[dict[str, str], int]:
 def _value(text: str, start: int, name: str) -> tuple[str, int]:
     """A field's text and where it ends: at its own closing tag, or where that is missing at the next tag of a call."""
     depth = 1
-    for tag in re.finditer(rf"<(/?){name}\s*>", text[start:], re.IGNORECASE):
+    for tag in re.finditer(rf"<(/?){name}(?:_\w+)?\s*>", text[start:], re.IGNORECASE):
         depth += -1 if tag[1] else 1
         if depth == 0:
             return text[start : start + tag.start()], start + tag.end()
