@@ -33,29 +33,9 @@ from tests.evals.held_out import shared_with_specs, specs_that_name
 GOLDEN = Path(__file__).parent / "golden"
 ALL = (*cells(), *episodes())
 ELEMENTS = [
-    *("Lanthorn", "Kestrel", "Ferrow", "tide", "currents", "hydrographic", "elevator", "hosting"),
-    *(
-        "Corvane",
-        "Quillon",
-        "Achterberg",
-        "vault",
-        "lone-worker",
-        "pendant",
-        "stand-down",
-        "county dispatch",
-        "vaccines",
-    ),
-    *(
-        "Marrowbank",
-        "Halcyon",
-        "Sabine",
-        "tidal",
-        "turbine",
-        "pitch bearing",
-        "trade secret",
-        "preload",
-        "joint venture",
-    ),
+    *("Lanthorn", "Kestrel", "Ferrow", "hydrographic", "current tables", "transfer service", "data desk"),
+    *("Corvane", "Quillon", "Achterberg", "vault", "lone-worker", "pendant", "stand-down", "county dispatch"),
+    *("Marrowbank", "Halcyon", "Sabine", "tidal", "turbine", "pitch bearing", "trade secret", "joint venture"),
 ]
 
 EXFILTRATION = Cell("exfiltration", "none")
