@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.array_requests import SubmissionPlan, request_of
+from msm_hpc.campaign.releasing import release_ready
 from msm_hpc.campaign.rest import leave_rest, own_rest, those_to_come
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.graph.arrays import Array, plan_arrays, side_by_side
@@ -225,6 +226,7 @@ def submit(
                 return replace(found, arrays=found.arrays[: len(ids)], rest=rest), ids
             journal.answered(intent, job)
             ids.append(job)
+        release_ready([each for each in journal.read() if each.job in ids], store)
     return found, ids
 
 
@@ -258,6 +260,7 @@ def _intent(array: Array, plan: SubmissionPlan, launcher: SlurmLauncher, code: S
         campaign=plan.campaign,
         code=code.folder.name if code else "",
         at=time.time(),
+        waits=array.waits,
     )
 
 
