@@ -260,8 +260,19 @@ def _intent(array: Array, plan: SubmissionPlan, launcher: SlurmLauncher, code: S
         campaign=plan.campaign,
         code=code.folder.name if code else "",
         at=time.time(),
-        waits=array.waits,
+        waits=_waits(array, plan),
     )
+
+
+def _waits(array: Array, plan: SubmissionPlan) -> tuple[tuple[str, ...], ...]:
+    """What each element needs only wait for, jobs of earlier submissions too; none where that is all it waits for.
+
+    An element whose own step a job still has must wait for that job, too, whatever it reads.
+    """
+    if not array.waits or any(step.identity in plan.outdated for step in array.steps):
+        return ()
+    running = ([each.id for each in bundle.parents if each.identity in plan.running] for bundle in array.bundles)
+    return tuple((*waits, *more) for waits, more in zip(array.waits, running, strict=True))
 
 
 def _left(plan: SubmissionPlan, submitted: int) -> str:

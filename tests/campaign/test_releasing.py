@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from msm_hpc.campaign.array_requests import SubmissionPlan
 from msm_hpc.campaign.releasing import releasing
 from msm_hpc.campaign.slurm_run import plan_submission, submit
-from msm_hpc.config.stages import ExportConfig
+from msm_hpc.config.stages import ExportConfig, GenerateConfig
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.job import JobRef
@@ -72,6 +73,21 @@ def test_what_came_while_arrays_were_submitted_is_not_waited_for(store: Store, s
 
     submit(planned, store, CLUSTER, print)
     assert updates(slurm) == ["JobId=65_[1,3] Dependency="]
+
+
+def test_what_an_earlier_submission_makes_is_waited_for_too(store: Store, slurm: ToySlurm) -> None:
+    early = Step("generate", "early", GenerateConfig(product="pairs", count=9), {})
+    graph = Graph((*READERS[:2], Step("export", "of early, too", ExportConfig(), {**BOTH, "early": early})))
+    for each in (Graph((early,)), graph):
+        submit(partial(plan_submission, "demo", each, store, CLUSTER), store, CLUSTER, print)
+    assert slurm.submitted()[-1][-1] == "afterany:65,afterany:64"
+    for step in SOURCES:
+        with releasing(store, step.id):
+            finish(store, step)
+    assert updates(slurm) == ["JobId=66_[0] Dependency=", "JobId=66_[1] Dependency="]
+    with releasing(store, early.id):
+        finish(store, early)
+    assert updates(slurm)[2:] == ["JobId=66_[2] Dependency="]
 
 
 def test_what_slurm_refuses_to_release_waits_for_the_whole_array(store: Store, slurm: ToySlurm) -> None:
