@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from msm_hpc.graph.steps import Step
 from msm_hpc.launch.job import JobRef
 from msm_hpc.store.attempts import AttemptFolder
 from msm_hpc.store.folder import StepFolder
@@ -58,6 +59,14 @@ class Look(Store):
     """A store that is looked at once."""
 
     _seen: dict[str, SeenFolder] = field(default_factory=dict, repr=False, compare=False)
+    _done: dict[str, bool] = field(default_factory=dict, repr=False, compare=False)
+
+    def done(self, step: Step) -> bool:
+        """Whether the step's result was there and whole."""
+        found = self._done.get(step.identity)
+        if found is None:
+            found = self._done[step.identity] = self.of(step).done
+        return found
 
     def folder(self, step_id: str) -> SeenFolder:
         """The folder of the step with this id."""

@@ -9,7 +9,7 @@ from msm_hpc.graph import arrays as module
 from msm_hpc.graph.arrays import Array, Dependency
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.bundles import Bundle, plan_bundles
-from msm_hpc.graph.steps import Step, start_of
+from msm_hpc.graph.steps import Step
 
 GraphOf = Callable[..., Graph]
 
@@ -137,7 +137,7 @@ def test_what_another_input_waits_for_is_not_waited_for_again() -> None:
 
 def test_jobs_of_other_resources_are_other_arrays(graph: GraphOf) -> None:
     aft = next(step for step in graph().steps if step.stage == "aft")
-    start = replace(start_of(aft), config=replace(start_of(aft).config, name="other"))
+    start = replace(aft.start, config=replace(aft.start.config, name="other"))
     other = replace(aft, inputs={**aft.inputs, "model": start})
     bundles = [Bundle(((aft,),)), Bundle(((other,),))]
     longer = WorkClasses(of_stage={"aft": {"time_minutes": 600}}, of_model={"big": {"aft": {"time_minutes": 900}}})
