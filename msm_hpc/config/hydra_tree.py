@@ -18,14 +18,14 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.compose import own_folder, shipped_folder
+from msm_hpc.config import compose as tree
 
 
 class _OwnFolder(SearchPathPlugin):
     """Puts the folder of :data:`OWN_FOLDER` in front of Hydra's search path."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        if (own := own_folder()) is not None:
+        if (own := tree.own_folder()) is not None:
             search_path.prepend("own", f"file://{own}", anchor="main")
 
 
@@ -39,7 +39,7 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
         UserError: a choice that there is not, or a file that cannot be read.
     """
     try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(shipped_folder())):
+        with initialize_config_dir(version_base="1.3", config_dir=str(tree.shipped_folder())):
             found = compose("config", list(overrides))
         values = OmegaConf.to_container(found, resolve=True)
     except UserError:  # a ValueError too, but with its message already

@@ -45,6 +45,10 @@ class SeenFolder(StepFolder):
         """Whether the result was there."""
         return self._done
 
+    def damage(self) -> str | None:
+        """Why what was published is no result any more, if so."""
+        return super().damage() if "done.json" in self._names else None
+
     def lease(self) -> JobRef | None:
         """The job that held the step."""
         return self._lease
