@@ -17,7 +17,7 @@ from typing import Any
 import submitit
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.cluster import Cluster, Container, Resources, Work
+from msm_hpc.config.cluster import Cluster, Resources, Work
 from msm_hpc.launch import entry, slurm_commands, slurm_ends, slurm_nodes, slurm_site
 from msm_hpc.launch.allocation import shell_line
 from msm_hpc.launch.causes import Finding, JobEnd, by_signal_alone
@@ -294,7 +294,7 @@ def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
             "--kill-on-bad-exit=1",
             f"--cpus-per-task={resources.cpus_per_rank}",
             "--wait=0",
-            *_in_container(cluster.container),
+            *_in_container(cluster, request),
         ],
         **{name: value for name, value in optional.items() if value is not None},
     }
@@ -323,9 +323,11 @@ def _code(request: ArrayRequest) -> list[str]:
     ]
 
 
-def _in_container(container: Container | None) -> list[str]:
-    """What srun is told, where the ranks run in a container."""
+def _in_container(cluster: Cluster, request: ArrayRequest) -> list[str]:
+    """What srun is told, where the ranks run in a container: of a variable that the image sets, Pyxis keeps that."""
+    container = cluster.container
     if container is None:
         return []
     mounts = [f"--container-mounts={','.join(container.mounts)}"] if container.mounts else []
-    return [f"--container-image={container.image}", *mounts]
+    ours = [*cluster.environment, "OMP_NUM_THREADS", *(["PYTHONPATH"] if request.code else [])]
+    return [f"--container-image={container.image}", *mounts, f"--container-env={','.join(ours)}"]
