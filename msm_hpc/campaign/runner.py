@@ -34,7 +34,7 @@ from msm_hpc.launch.job import current_job, same_job
 from msm_hpc.launch.local_processes import ends_the_job, stop_when_orphaned
 from msm_hpc.launch.logs import STARTS_IN
 from msm_hpc.launch.ranks import current_ranks
-from msm_hpc.launch.several import MADE, STOPPED, begin_log, mark, marked
+from msm_hpc.launch.several import AGAIN, MADE, STOPPED, begin_log, mark, marked
 from msm_hpc.store.folder import StepFolder
 from msm_hpc.store.records import Record
 from msm_hpc.store.store import Store
@@ -58,7 +58,7 @@ def run_steps(root: str, *step_ids: str) -> None:
             log.info("%s failed in this job before; the next `msm run` tries it again", step_id)
             continue
         made |= _in_a_process(root, step_id)
-        if marked(STOPPED):
+        if marked(STOPPED) or marked(AGAIN):
             sys.exit(1)
     sys.exit(0 if made else 1)
 

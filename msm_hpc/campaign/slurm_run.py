@@ -17,14 +17,14 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.node_gate import check_nodes
 from msm_hpc.campaign.runner import run_steps
 from msm_hpc.config.cluster import Cluster
-from msm_hpc.graph.arrays import Array, Dependency, plan_arrays
+from msm_hpc.graph.arrays import Array, Dependency, plan_arrays, side_by_side
 from msm_hpc.graph.build import Graph
-from msm_hpc.graph.bundles import plan_bundles
+from msm_hpc.graph.bundles import Bundle, plan_bundles
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.job import JobRef, user_name
 from msm_hpc.launch.launcher import launcher_of, launcher_of_job, living
 from msm_hpc.launch.refusals import AT_A_LIMIT
-from msm_hpc.launch.request import ArrayRequest
+from msm_hpc.launch.request import BESIDE, ArrayRequest
 from msm_hpc.launch.slurm import SlurmLauncher
 from msm_hpc.store.bad_nodes import bad_nodes
 from msm_hpc.store.journal import Journal, Submission, new_token
@@ -103,6 +103,13 @@ def plan_submission(
     outdated = {step.identity: running.pop(step.identity) for step in wanted if step.identity in running}
     known = tuple(each for each in submissions if each.job is None or not alive.keys().isdisjoint(each.jobs.values()))
     bundles = plan_bundles(wanted, lambda step: forecasts.get(step.identity), cluster.bundle_minutes)
+    if cluster.exclusive:
+        bundles = side_by_side(
+            bundles,
+            lambda step: launcher.lanes(step.work, step.ranks, step.nodes),
+            lambda bundle: sum(forecasts.get(step.identity, 0.0) for step in bundle.steps),
+            cluster.resources,
+        )
     arrays, done = plan_arrays(bundles, launcher.max_array_size, cluster.resources), len(graph.steps) - len(needed)
     return SubmissionPlan(campaign, arrays, done, running, outdated, unseen, tuple(waiting.values()), known, forecasts)
 
@@ -263,7 +270,7 @@ def _intent(array: Array, plan: SubmissionPlan, launcher: SlurmLauncher, code: S
     return Submission(
         token=new_token(),
         name=f"msm-{plan.campaign}-{array.name}",
-        elements=tuple(bundle.ids for bundle in array.bundles),
+        elements=tuple(tuple(step.id for step in bundle.steps) for bundle in array.bundles),
         user=user_name(),
         cluster=launcher.name,
         campaign=plan.campaign,
@@ -303,7 +310,8 @@ def _request(
         also=tuple(dict.fromkeys(each.work for each in array.steps if each.work != first.work)),
         function=run_steps,
         given=(str(store.root),),
-        each=tuple(bundle.ids for bundle in array.bundles),
+        each=tuple(map(_items, array.bundles)),
+        lanes=max(len(bundle.lanes) for bundle in array.bundles),
         nodes=step.nodes,
         ranks_per_node=step.ranks_per_node,
         dependency=",".join(waits),
@@ -326,7 +334,13 @@ def _minutes(array: Array, plan: SubmissionPlan, cluster: Cluster) -> int | None
             return MARGIN * plan.forecasts[step.identity] + MINUTES_TO_START
         return cluster.resources.of(step.work).time_minutes
 
-    return math.ceil(max(sum(map(asked, bundle.steps)) for bundle in array.bundles))
+    return math.ceil(max(sum(map(asked, lane)) for bundle in array.bundles for lane in bundle.lanes))
+
+
+def _items(bundle: Bundle) -> tuple[str, ...]:
+    """The ids of its steps, lane by lane."""
+    first, *others = (tuple(step.id for step in lane) for lane in bundle.lanes)
+    return (*first, *(item for lane in others for item in (BESIDE, *lane)))
 
 
 def _sbatch(dependency: Dependency, ids: Sequence[str]) -> str:

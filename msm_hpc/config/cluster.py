@@ -161,6 +161,7 @@ class Cluster(Strict):
     ``budget_gpu_hours`` is what all campaigns below a root may take together (of ranks, where trainings get no GPUs):
     nothing is run that would exceed it by forecast. ``max_array_size`` null is Slurm's own. Trainings that start from
     the same weights share a job as long as together they are forecast to take no more than ``bundle_minutes``.
+    ``exclusive`` says that jobs get whole nodes: what needs less than one then shares a job, ``ranks_per_node`` ranks.
     ``setup`` are shell lines that a job runs first, and ``environment`` variables that it then sets: they are written
     into scripts, so that keys have no place there. ``health_check`` looks at the nodes before a training.
     """
@@ -175,6 +176,7 @@ class Cluster(Strict):
     budget_gpu_hours: Rate | None = None
     max_array_size: PositiveInt | None = None
     bundle_minutes: PositiveInt = 60
+    exclusive: bool = False
     setup: tuple[str, ...] = ()
     environment: Mapping[Variable, str] = field(default_factory=dict)
     container: Container | None = None

@@ -16,7 +16,7 @@ its elements find in the job whether their own inputs are there, and those that 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -81,6 +81,24 @@ def plan_arrays(bundles: Sequence[Bundle], max_array_size: int, resources: WorkC
                 read = _read([waits[bundle.first.identity] for bundle in chunk], places)
                 arrays.append(Array(_name(chunk, arrays), chunk, _dependencies(chunk, read, arrays)))
     return tuple(arrays)
+
+
+def side_by_side(
+    bundles: Sequence[Bundle],
+    lanes: Callable[[Step], int],
+    minutes: Callable[[Bundle], float],
+    resources: WorkClasses = ALIKE,
+) -> tuple[Bundle, ...]:
+    """``bundles`` on whole nodes: as many as ``lanes`` says share a job, of those alike in depth, shape and resources.
+
+    None of them reads another, and what takes about as long shares a node, of which little is idle then.
+    """
+    joined: list[Bundle] = []
+    for group in _by_depth_and_shape(bundles, resources):
+        at_once, alike = lanes(group[0].first), sorted(group, key=minutes)
+        together = [alike[start : start + at_once] for start in range(0, len(alike), at_once)]
+        joined += [Bundle(tuple(lane for bundle in each for lane in bundle.lanes)) for each in together]
+    return tuple(joined)
 
 
 def _waits(bundles: Sequence[Bundle]) -> Mapping[str, list[str]]:

@@ -77,6 +77,9 @@ class Launcher(Protocol):
     def at_once(self, ranks: int) -> int:
         """How many trainings of so many ranks run at the same time, at most."""
 
+    def lanes(self, work: Work, ranks: int, nodes: int = 1) -> int:
+        """How many steps of so many ranks run side by side in a job."""
+
     def memory_of_rank(self, ranks: int, work: Work) -> tuple[str, int]:
         """The memory of the machine, in bytes, for each of the ``ranks`` of a job; and what to call it."""
 

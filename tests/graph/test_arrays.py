@@ -16,7 +16,7 @@ GraphOf = Callable[..., Graph]
 
 def plan_arrays(steps: Sequence[Step], max_array_size: int) -> tuple[Array, ...]:
     """Arrays for steps, each of which is a job of its own."""
-    return module.plan_arrays([Bundle((step,)) for step in steps], max_array_size)
+    return module.plan_arrays([Bundle(((step,),)) for step in steps], max_array_size)
 
 
 def export(label: str, **inputs: Step) -> Step:
@@ -123,9 +123,43 @@ def test_jobs_of_other_resources_are_other_arrays(graph: GraphOf) -> None:
     aft = next(step for step in graph().steps if step.stage == "aft")
     start = replace(start_of(aft), config=replace(start_of(aft).config, name="other"))
     other = replace(aft, inputs={**aft.inputs, "model": start})
-    bundles = [Bundle((aft,)), Bundle((other,))]
+    bundles = [Bundle(((aft,),)), Bundle(((other,),))]
     longer = WorkClasses(of_stage={"aft": {"time_minutes": 600}}, of_model={"big": {"aft": {"time_minutes": 900}}})
     assert len(module.plan_arrays(bundles, 1001, longer)) == 1
     longer = WorkClasses(of_model={"other": {"gpu_train": {"time_minutes": 600}}})
     assert (longer.of(aft.work), longer.of(other.work)) == (Resources(), Resources(time_minutes=600))
     assert len(module.plan_arrays(bundles, 1001, longer)) == 2
+
+
+def test_on_whole_nodes_as_many_as_fit_share_a_job(graph: GraphOf) -> None:
+    steps = graph("tokenize.tasks=3", "sources.chats.ladder=[100,200]").steps
+    chains = plan_bundles(steps, lambda step: 1.0, 1.0)
+    shared = module.side_by_side(chains, lambda step: 4 // step.ranks, lambda bundle: len(bundle.steps))
+    assert {lane for each in shared for lane in each.lanes} == {each.steps for each in chains}
+    assert max(len(each.lanes) for each in shared) == 4 and len(shared) < len(chains) / 2
+    made: set[str] = set()
+    for each in shared:
+        for lane in each.lanes:
+            own = {step.identity for step in lane}
+            assert {parent.identity for step in lane for parent in step.parents} <= made | own, "no lane reads another"
+        assert {parent.identity for parent in each.parents} <= made
+        made |= {step.identity for step in each.steps}
+
+
+def test_what_takes_about_as_long_shares_a_node() -> None:
+    chains = [Bundle(((source(str(minutes)),),)) for minutes in (60, 5, 50, 4)]
+    shared = module.side_by_side(chains, lambda step: 2, lambda bundle: float(bundle.first.label))
+    assert [[step.label for step in each.steps] for each in shared] == [["4", "5"], ["50", "60"]]
+
+
+def test_a_step_that_fills_a_node_has_it_alone() -> None:
+    chains = [Bundle(((source(str(number)),),)) for number in range(3)]
+    assert [len(each.lanes) for each in module.side_by_side(chains, lambda step: 1, lambda bundle: 0.0)] == [1, 1, 1]
+
+
+def test_lanes_that_follow_lanes_start_element_by_element() -> None:
+    parents = [source(str(number)) for number in range(4)]
+    chains = [Bundle(((step,),)) for step in (*parents, *(export(each.label, model=each) for each in parents))]
+    arrays = module.plan_arrays(module.side_by_side(chains, lambda step: 2, lambda bundle: 0.0), max_array_size=100)
+    assert [len(array.bundles) for array in arrays] == [2, 2]
+    assert arrays[1].dependencies == (Dependency("aftercorr", 0),)
