@@ -3,16 +3,16 @@
 
 # Parameters
 #SBATCH --account=a123
-#SBATCH --array=0-4%5
+#SBATCH --array=0-1%2
 #SBATCH --cpus-per-task=72
-#SBATCH --dependency='afterany:{generate}_0:{generate}_1:{generate}_2:{generate}_3:{generate}_4:{generate}_7'
+#SBATCH --dependency='afterok:{generate}'
 #SBATCH --error=/shared/runs/jobs/%A_%a_0_log.err
 #SBATCH --exclusive
 #SBATCH --job-name=msm-demo-tokenize
 #SBATCH --kill-on-invalid-dep=yes
-#SBATCH --mem=204800MB
+#SBATCH --mem=450560MB
 #SBATCH --nodes=1
-#SBATCH --ntasks-per-node=1
+#SBATCH --ntasks-per-node=4
 #SBATCH --open-mode=append
 #SBATCH --output=/shared/runs/jobs/%A_%a_0_log.out
 #SBATCH --partition=normal
@@ -23,7 +23,7 @@
 #SBATCH --view=default
 
 # setup
-export MSM_ALLOCATION="${SLURM_JOB_START_TIME:-$EPOCHSECONDS} 1 $((${SLURM_GPUS_ON_NODE:-0} * SLURM_NNODES))"
+export MSM_ALLOCATION="${SLURM_JOB_START_TIME:-$EPOCHSECONDS} 4 $((${SLURM_GPUS_ON_NODE:-0} * SLURM_NNODES))"
 export NCCL_NET='AWS Libfabric'
 export NCCL_SOCKET_IFNAME=hsn
 export NCCL_NET_GDR_LEVEL=PHB
@@ -35,11 +35,26 @@ export OMP_NUM_THREADS=72
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
 [[ -O /shared/runs/code/USER-CODE ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
 export PYTHONPATH=/shared/runs/code/USER-CODE${PYTHONPATH:+:$PYTHONPATH}
-each=(tokenize/IDENTITY tokenize/IDENTITY tokenize/IDENTITY tokenize/IDENTITY tokenize/IDENTITY)
+each=('tokenize/IDENTITY | tokenize/IDENTITY | tokenize/IDENTITY | tokenize/IDENTITY' tokenize/IDENTITY)
+export MSM_SEVERAL_STEPS=1
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output /shared/runs/jobs/%A_%a_%t_log.out --error /shared/runs/jobs/%A_%a_%t_log.err --kill-on-bad-exit=1 --cpus-per-task=72 --wait=0 PYTHON -u -P -m msm_hpc.launch.entry /shared/runs/jobs msm_hpc.campaign.runner:run_steps /shared/runs "${each[SLURM_ARRAY_TASK_ID]}"
+lane() {
+  srun --unbuffered --output /shared/runs/jobs/%A_%a_%t_log.out --error /shared/runs/jobs/%A_%a_%t_log.err --kill-on-bad-exit=1 --cpus-per-task=72 --wait=0 --exact --nodes=1 --ntasks=1 --ntasks-per-node=1 --mem=112640MB PYTHON -u -P -m msm_hpc.launch.entry /shared/runs/jobs msm_hpc.campaign.runner:run_steps /shared/runs "$@"
+}
+IFS='|' read -ra lanes <<<"${each[SLURM_ARRAY_TASK_ID]}"
+for number in "${!lanes[@]}"; do
+  MSM_LANE=$number lane ${lanes[number]} &
+  started+=($!)
+done
+made=false
+for one in "${started[@]}"; do wait "$one" && made=true; done
+if [[ -e /shared/runs/jobs/.stopped.$MSM_RUN ]] || ls /shared/runs/jobs/.again.$MSM_RUN.* &>/dev/null; then
+  srun --unbuffered --kill-on-bad-exit=1 --cpus-per-task=72 --wait=0 --exact --nodes=1 --ntasks=1 --ntasks-per-node=1 PYTHON -u -P -m msm_hpc.launch.entry /shared/runs/jobs msm_hpc.launch.slurm_requeue:requeue_if_asked
+  exit 1
+fi
+$made
 
 
 #### a training array
@@ -49,7 +64,7 @@ srun --unbuffered --output /shared/runs/jobs/%A_%a_%t_log.out --error /shared/ru
 #SBATCH --account=a123
 #SBATCH --array=0-1%2
 #SBATCH --cpus-per-task=72
-#SBATCH --dependency='afterok:{pack}_0,aftercorr:{midtrain}'
+#SBATCH --dependency='afterok:{pack},afterok:{midtrain}'
 #SBATCH --error=/shared/runs/jobs/%A_%a_0_log.err
 #SBATCH --exclusive
 #SBATCH --gpus-per-node=4
@@ -93,19 +108,18 @@ srun --unbuffered --output /shared/runs/jobs/%A_%a_%t_log.out --error /shared/ru
 
 # Parameters
 #SBATCH --account=a123
-#SBATCH --array=0-1%2
 #SBATCH --cpus-per-task=72
-#SBATCH --dependency='afterok:{generate}_5:{generate}_6,aftercorr:{aft}'
-#SBATCH --error=/shared/runs/jobs/%A_%a_0_log.err
+#SBATCH --dependency='afterok:{generate}_1,afterok:{aft}'
+#SBATCH --error=/shared/runs/jobs/%j_0_log.err
 #SBATCH --exclusive
-#SBATCH --gpus-per-node=1
+#SBATCH --gpus-per-node=2
 #SBATCH --job-name=msm-demo-export
 #SBATCH --kill-on-invalid-dep=yes
-#SBATCH --mem=204800MB
+#SBATCH --mem=225280MB
 #SBATCH --nodes=1
-#SBATCH --ntasks-per-node=1
+#SBATCH --ntasks-per-node=2
 #SBATCH --open-mode=append
-#SBATCH --output=/shared/runs/jobs/%A_%a_0_log.out
+#SBATCH --output=/shared/runs/jobs/%j_0_log.out
 #SBATCH --partition=normal
 #SBATCH --requeue
 #SBATCH --signal=USR2@90
@@ -114,7 +128,7 @@ srun --unbuffered --output /shared/runs/jobs/%A_%a_%t_log.out --error /shared/ru
 #SBATCH --view=default
 
 # setup
-export MSM_ALLOCATION="${SLURM_JOB_START_TIME:-$EPOCHSECONDS} 1 $((${SLURM_GPUS_ON_NODE:-0} * SLURM_NNODES))"
+export MSM_ALLOCATION="${SLURM_JOB_START_TIME:-$EPOCHSECONDS} 4 $((${SLURM_GPUS_ON_NODE:-0} * SLURM_NNODES))"
 export NCCL_NET='AWS Libfabric'
 export NCCL_SOCKET_IFNAME=hsn
 export NCCL_NET_GDR_LEVEL=PHB
@@ -126,9 +140,22 @@ export OMP_NUM_THREADS=72
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
 [[ -O /shared/runs/code/USER-CODE ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
 export PYTHONPATH=/shared/runs/code/USER-CODE${PYTHONPATH:+:$PYTHONPATH}
-each=('export/IDENTITY eval/IDENTITY' 'export/IDENTITY eval/IDENTITY')
 export MSM_SEVERAL_STEPS=1
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output /shared/runs/jobs/%A_%a_%t_log.out --error /shared/runs/jobs/%A_%a_%t_log.err --kill-on-bad-exit=1 --cpus-per-task=72 --wait=0 PYTHON -u -P -m msm_hpc.launch.entry /shared/runs/jobs msm_hpc.campaign.runner:run_steps /shared/runs ${each[SLURM_ARRAY_TASK_ID]}
+lane() {
+  srun --unbuffered --output /shared/runs/jobs/%j_%t_log.out --error /shared/runs/jobs/%j_%t_log.err --kill-on-bad-exit=1 --cpus-per-task=72 --wait=0 --exact --nodes=1 --ntasks=1 --ntasks-per-node=1 --gpus-per-node=1 --mem=112640MB PYTHON -u -P -m msm_hpc.launch.entry /shared/runs/jobs msm_hpc.campaign.runner:run_steps /shared/runs "$@"
+}
+IFS='|' read -ra lanes <<<'export/IDENTITY eval/IDENTITY | export/IDENTITY eval/IDENTITY'
+for number in "${!lanes[@]}"; do
+  MSM_LANE=$number lane ${lanes[number]} &
+  started+=($!)
+done
+made=false
+for one in "${started[@]}"; do wait "$one" && made=true; done
+if [[ -e /shared/runs/jobs/.stopped.$MSM_RUN ]] || ls /shared/runs/jobs/.again.$MSM_RUN.* &>/dev/null; then
+  srun --unbuffered --kill-on-bad-exit=1 --cpus-per-task=72 --wait=0 --exact --nodes=1 --ntasks=1 --ntasks-per-node=1 PYTHON -u -P -m msm_hpc.launch.entry /shared/runs/jobs msm_hpc.launch.slurm_requeue:requeue_if_asked
+  exit 1
+fi
+$made
