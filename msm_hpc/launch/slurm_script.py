@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,11 @@ from msm_hpc.launch.request import BESIDE, ArrayRequest
 from msm_hpc.launch.several import AGAIN, LANE, SEVERAL, STOPPED
 
 
-def render(cluster: Cluster, folder: Path, request: ArrayRequest) -> str:
-    """The script of an array whose logs go to ``folder``."""
-    executor = ScriptExecutor(folder)
+def render(
+    cluster: Cluster, folder: Path, request: ArrayRequest, writer: Callable[[Path], ScriptExecutor] | None = None
+) -> str:
+    """The script of an array whose logs go to ``folder``; ``writer`` writes it, if not submitit does."""
+    executor = (writer or ScriptExecutor)(folder)
     executor.update_parameters(**_parameters(cluster, request))
     python = cluster.container.python if cluster.container else sys.executable
     return executor.script(request, python, _of_a_lane(cluster, request) if request.lanes > 1 else ())
