@@ -153,9 +153,24 @@ class Container(Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tunnel(Strict):
+    """The login node where Slurm's commands are run, by SSH; ``pre_command`` is said ahead of each.
+
+    The root folder is the same there and here: what is shared goes through files, and not through the tunnel.
+    """
+
+    host: Line
+    user: Line
+    port: PositiveInt | None = None
+    identity: Line | None = None
+    pre_command: Line | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class NemoRun(Strict):
     """What NeMo-Run is told that no other launcher is: further fields of its ``SlurmExecutor``, by their names."""
 
+    tunnel: Tunnel | None = None
     executor: Mapping[str, bool | int | Line | tuple[Line, ...]] = field(default_factory=dict, hash=False)
 
 

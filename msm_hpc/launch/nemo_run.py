@@ -18,7 +18,7 @@ from typing import Any
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.cluster import Cluster
-from msm_hpc.launch.job import JobRef
+from msm_hpc.launch.job import JobRef, user_name
 from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.launch.slurm import SlurmLauncher
 from msm_hpc.launch.slurm_script import ScriptExecutor, render
@@ -71,6 +71,12 @@ class NemoRunLauncher(SlurmLauncher):
             check_executor(self.cluster.nemo_run.executor, load())
         except UserError as error:
             yield str(error)
+        tunnel = self.cluster.nemo_run.tunnel
+        if tunnel and tunnel.user != user_name():
+            yield (
+                f"cluster.nemo_run.tunnel.user={tunnel.user}, but here you are {user_name()}: the root folder is "
+                "shared, and jobs run their own user's code only; be the same user, or run msm on that host"
+            )
 
 
 def load() -> Any:
@@ -176,14 +182,20 @@ class NemoScript(ScriptExecutor):
             signal=f"USR2@{given['signal_delay_s']}",
             array=f"0-{elements - 1}%{min(elements, given['array_parallelism'])}" if elements else None,
             setup_lines="\n".join(given["setup"]),
-            srun_args=[*args, *theirs.get("srun_args", ())],
+            srun_args=[*args, *_words(theirs, "srun_args")],
             additional_parameters={**given["additional_parameters"], **dependency},
             container_image=shlex.quote(container.image) if container else None,
             container_mounts=[shlex.quote(mount) for mount in container.mounts] if container else [],
-            container_env=[*env, *theirs.get("container_env", ())] or None,
+            container_env=[*env, *_words(theirs, "container_env")] or None,
             job_name_prefix="msm-",
             job_details=LogFiles(given["job_name"], str(self.folder), "%A_%a" if elements else "%j"),
             tunnel=slurm.LocalTunnel(job_dir=shlex.quote(str(self.folder.parent))),
         )
         executor.stderr_to_stdout = False
         return executor
+
+
+def _words(given: Mapping[str, Any], name: str) -> list[str]:
+    """A list of the user's, or its only word."""
+    value = given.get(name, ())
+    return list(value) if isinstance(value, tuple) else [str(value)]
