@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import functools
+import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
+
+# Read when torch is imported, here and in what tests start: two workers share two cores, and threads that wait spin.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 from msm_hpc.campaign.preflight import built
 from msm_hpc.graph.build import Graph
@@ -24,6 +31,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slurm"):
             item.add_marker(pytest.mark.xdist_group("slurm"))
+
+
+def pytest_runtest_setup() -> None:
+    _freeze_what_is_imported("megatron.core" in sys.modules)
+
+
+@functools.cache
+def _freeze_what_is_imported(megatron: bool) -> None:
+    """Megatron collects garbage at each checkpoint: looking through all modules takes longer than a test's training."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -36,6 +36,8 @@ class Campaign(Strict):
         models: files of ``configs/model/``, where there are several; one alone is the choice ``model=NAME``.
         arms: those of the table ``arms`` that are trained.
         contrast: the arms whose specs the report compares with each other, where they are trained.
+        savings: on a ladder of data sizes, the arms of which the report says how much less data they need, each with
+            the arm that it is compared with.
         values: what evals ask about; none trains and exports only.
         toy_recipe: whether its rates and batches are for a toy model, which is said where the model is not one.
     """
@@ -48,6 +50,7 @@ class Campaign(Strict):
     seeds: tuple[NonNegativeInt, ...]
     models: tuple[str, ...] = ()
     contrast: tuple[str, ...] = ()
+    savings: Mapping[str, str] = field(default_factory=dict)
     toy_recipe: bool = False
 
     def __post_init__(self) -> None:

@@ -76,7 +76,8 @@ def _pairs(config: Config) -> Iterator[str]:
 
 def _chains(config: Config) -> Iterator[str]:
     known = [arm for arm in config.campaign.arms if arm in config.arms]
-    for key, arms in (("arms", config.campaign.arms), ("contrast", config.campaign.contrast)):
+    listed = {"arms": config.campaign.arms, "contrast": config.campaign.contrast, "savings": _compared(config)}
+    for key, arms in listed.items():
         for arm in arms:
             if arm not in config.arms:
                 yield f"campaign.{key}: no arm {arm!r}; those in `arms` are {', '.join(config.arms)}"
@@ -119,9 +120,16 @@ def _chain(config: Config, name: str, before: Chain, chain: Chain) -> Iterator[s
             yield f"{name}: {' and '.join(link.sources)} take from {corpus} twice in one stage: leave one of them out"
         if not config.used(link):
             yield f"{name}: no row is taken of {', '.join(link.sources)}; raise rows, or drop the arm"
+    if name.removeprefix("arms.") in _compared(config) and not config.laddered(chain):
+        yield f"campaign.savings: {name} reads no source with a ladder, so that it has no amounts to compare"
     if name.removeprefix("arms.") in config.campaign.contrast and not config.by_spec(chain):
         yield f"campaign.contrast: {name} reads no source for each spec, so that it has no specs to compare"
     yield from _adapters(config, name, stages[-len(chain) - 1 :] if chain else [])
+
+
+def _compared(config: Config) -> list[str]:
+    """The arms whose need of data is compared."""
+    return [arm for pair in config.campaign.savings.items() for arm in pair]
 
 
 def _adapters(config: Config, name: str, stages: list[str]) -> Iterator[str]:

@@ -209,6 +209,7 @@ class ReportConfig(Strict):
     Attributes:
         counted: what the sizes of cells count.
         contrasts: arms whose specs are compared with each other.
+        savings: arms whose need of data is compared, each with the arm that it is compared with.
         notices: shown above the results, for example that the documents come from an offline stand-in.
         packed: what stages are trained on, one for each set of sources: the report says what of them is left out.
     """
@@ -217,6 +218,7 @@ class ReportConfig(Strict):
     cells: tuple[Cell, ...]
     counted: Literal["chats", "turns", "documents", "rows"] = "chats"
     contrasts: tuple[str, ...] = ()
+    savings: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     packed: tuple[PackedFor, ...] = ()
 

@@ -113,5 +113,5 @@ KINDS: Mapping[str, Kind] = {
     ),
     "export": Kind(3, ExportConfig, ExportInputs, "msm_hpc.conversion.stage:run_export"),
     "eval": Kind(4, EvalConfig, EvalInputs, "msm_hpc.evals.stage:run", resources="gpu_eval"),
-    "report": Kind(2, ReportConfig, ReportInputs, "msm_hpc.report.stage:run", missing_inputs_allowed=True),
+    "report": Kind(3, ReportConfig, ReportInputs, "msm_hpc.report.stage:run", missing_inputs_allowed=True),
 }

@@ -17,12 +17,16 @@ from typing import Any
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.cluster import Cluster, Tunnel
 from msm_hpc.launch import slurm_commands
+from msm_hpc.launch.job import inside_job
 from msm_hpc.launch.nemo_run import load
 
 
 def reach_slurm_of(cluster: Cluster) -> None:
-    """Have this process call Slurm's commands where the cluster's profile says: here, or through its tunnel."""
-    tunnel = cluster.nemo_run.tunnel if cluster.launcher == "nemo_run" else None
+    """Have this process call Slurm's commands where the cluster's profile says: through its tunnel, or here.
+
+    Jobs are there already.
+    """
+    tunnel = cluster.nemo_run.tunnel if cluster.launcher == "nemo_run" and not inside_job() else None
     slurm_commands.reach(_Remote(tunnel) if tunnel else None)
 
 

@@ -4,6 +4,8 @@ With a PyTorch for GPUs it stops there: Megatron asks for the GPUs, and a proces
 """
 
 # ruff: noqa: F401
+import gc
+
 import torch
 
 if torch.version.cuda is None:
@@ -27,3 +29,8 @@ if torch.version.cuda is None:
         import msm_hpc.training.megatron.optimizer
         import msm_hpc.training.record.tensorboard
         import msm_hpc.training.trainer
+
+# The garbage collector of a job leaves all of it alone: to look through it, as Megatron has it do at each checkpoint,
+# would take longer than a small step trains, and copy the memory that jobs share.
+gc.collect()
+gc.freeze()

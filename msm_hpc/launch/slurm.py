@@ -17,7 +17,7 @@ from msm_hpc.launch import slurm_commands, slurm_ends, slurm_nodes, slurm_requeu
 from msm_hpc.launch.causes import Finding, JobEnd, by_signal_alone
 from msm_hpc.launch.job import JobRef, user_name
 from msm_hpc.launch.job_state import JobState
-from msm_hpc.launch.refusals import key_to_change
+from msm_hpc.launch.refusals import key_to_change, refused
 from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.launch.slurm_site import Site
 
@@ -45,6 +45,7 @@ class SlurmLauncher:
         """Submit the array with one sbatch.
 
         Raises:
+            QueueFullError: no more jobs of this user may be queued now.
             UserError: there is no Slurm here, or sbatch refuses the script.
         """
         if not slurm_commands.can_submit():
@@ -54,7 +55,7 @@ class SlurmLauncher:
         answer = slurm_commands.sbatch(self.render(folder, request))
         job = answer.job or self.submitted({request.token} - {""}).get(request.token)  # it may have been only slow
         if job is None:
-            raise UserError(f"sbatch refused {request.name}: {answer.refusal}")
+            raise refused(request.name, answer.refusal)
         return jobs_of_array(job, request.elements, time.time(), cluster)
 
     def submitted(self, tokens: Collection[str]) -> Mapping[str, str]:
@@ -78,14 +79,16 @@ class SlurmLauncher:
         """Those of ``jobs`` that cannot be waited for or cancelled by their id: they are of another cluster."""
         return set(jobs) - slurm_commands.here(jobs)
 
-    def withdraw(self, jobs: Iterable[JobRef]) -> None:
-        """Cancel those of this cluster that have not started; the others run on.
+    def withdraw(self, jobs: Iterable[JobRef]) -> list[JobRef]:
+        """Cancel those of this cluster that have not started, and return them; the others run on.
 
         Slurm is asked which those are: with --state=PENDING scancel drops all of an array for one element.
         """
         given = slurm_commands.here(set(jobs))
         pending = {job for job, state in slurm_commands.queue(given).items() if state.word == "pending"}
-        slurm_commands.cancel([job for job in given if job.id in pending])
+        waiting = [job for job in given if job.id in pending]
+        slurm_commands.cancel(waiting)
+        return waiting
 
     def refusals(self, folder: Path, requests: Iterable[ArrayRequest]) -> Iterator[str]:
         """Why sbatch would refuse arrays, each with the key to change; one of each shape is asked about."""
@@ -120,6 +123,11 @@ class SlurmLauncher:
     def requeue(self, job: JobRef, pause: float = 0, avoid: Collection[str] = ()) -> bool:
         """Under the job's id, so that jobs that wait for it keep waiting; beside others only once these have ended."""
         return slurm_requeue.requeue(job, pause, avoid)
+
+    def run_again_after(self, job: JobRef, ahead: Collection[str]) -> bool:
+        """Have the job of this process run again once any of the jobs ``ahead`` has ended; returns whether it will."""
+        refusal = slurm_commands.requeue(job, after=ahead)
+        return refusal is None
 
     def cancel(self, jobs: Collection[JobRef]) -> None:
         """With one scancel."""

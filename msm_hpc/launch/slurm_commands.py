@@ -224,11 +224,17 @@ def excluded_by(job: JobRef) -> str:
     return found[1] if found else ""
 
 
-def requeue(job: JobRef, pause: float = 0, exclude: str = "") -> str | None:
+def after_any(jobs: Collection[str]) -> str:
+    """A dependency on the end of one of ``jobs``, whichever is first."""
+    return "?".join(f"afterany:{job}" for job in jobs)
+
+
+def requeue(job: JobRef, pause: float = 0, exclude: str = "", after: Collection[str] = ()) -> str | None:
     """Put a running job back into the queue; returns Slurm's reason where it will not.
 
-    It starts after ``pause`` seconds, or when Slurm likes, and if there is a list ``exclude``, not on its nodes. At
-    once Slurm sends SIGTERM to this process and what it has started, which hear it when that is said, too.
+    It starts after ``pause`` seconds and the first of the jobs ``after``, or when Slurm likes, and if there is a list
+    ``exclude``, not on its nodes. At once Slurm sends SIGTERM to this process and what it has started, which hear it
+    when that is said, too.
     """
     with _undisturbed():
         answer = ask("scontrol", "requeue", job.id)
@@ -236,6 +242,7 @@ def requeue(job: JobRef, pause: float = 0, exclude: str = "") -> str | None:
             return answer.stderr.strip() or "refused"
         changes = [f"StartTime=now+{pause:.0f}"] if pause else []
         changes += [f"ExcNodeList={exclude}"] if exclude else []
+        changes += [f"Dependency={after_any(after)}"] if after else []
         if changes:
             ask("scontrol", "update", f"JobId={job.id}", *changes)
     return None

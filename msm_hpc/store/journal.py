@@ -34,6 +34,7 @@ class Submission:
         campaign: whose run submitted it.
         code: the name of the copy of the code that its jobs run.
         at: seconds since the epoch.
+        rest: it makes no step, and submits these when there is room.
     """
 
     token: str
@@ -45,6 +46,7 @@ class Submission:
     code: str
     at: float
     job: str | None = None
+    rest: bool = False
 
     @property
     def steps(self) -> frozenset[str]:

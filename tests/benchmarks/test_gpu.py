@@ -43,9 +43,9 @@ def _row(precision: Any, tokens: int, device: str = "NVIDIA H100 80GB HBM3") -> 
 
 @pytest.mark.slow
 def test_cases_train_in_processes_of_their_own_and_one_that_fails_is_a_line() -> None:
-    cases = [_case("bf16"), _case("fp8_tensorwise", fp8_emulated=True), _case("mxfp8"), _case("bf16", lora=Lora())]
-    bf16, fp8, failed, lora = [run(case) for case in cases]
-    for row in (bf16, fp8, lora):
+    cases = [_case("bf16"), _case("fp8_tensorwise", fp8_emulated=True, lora=Lora()), _case("mxfp8")]
+    bf16, fp8, failed = [run(case) for case in cases]
+    for row in (bf16, fp8):
         assert row.measured is not None and row.failure is None
         assert row.measured.tokens == 2 * 2 * 64 and len(row.measured.seconds) == 2
         assert row.measured.flops > 0 and row.measured.peak_memory > 0

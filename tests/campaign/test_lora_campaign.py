@@ -23,6 +23,7 @@ def test_adapters_are_stored_alone_and_measured_on_their_base(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overrides = [*SHRUNK, "campaign.arms=[msm+aft]", "campaign.specs=[{name: america}]", "campaign.contrast=[]"]
+    overrides += ["stages.pretrain.layout.data_parallel=1"]
     adapter = "{rank: 4, alpha: 256}"
     overrides += [f"stages.midtrain.lora={adapter}", f"stages.aft.lora={adapter}", f"root={tmp_path}"]
     assert main(["run", *overrides]) == 0

@@ -1,14 +1,12 @@
-"""What Megatron's GPTModel computes, loaded by Megatron from a checkpoint; run under ``torch.distributed.run``.
+"""What Megatron's GPTModel computes, loaded by Megatron from a checkpoint.
 
-Arguments: tensor-parallel, pipeline-parallel and virtual pipeline sizes, then folders. Each holds ``model/``
-(``config.json``, ``checkpoint/``) and ``tokens.pt`` (token ids ``[tokens]``), and gets ``outputs.pt`` (logits
-``[tokens, padded vocabulary]`` and training losses ``[tokens]``) and ``trained/checkpoint/`` (the loaded weights, saved
-again).
+Each of some folders holds ``model/`` (``config.json``, ``checkpoint/``) and ``tokens.pt`` (token ids ``[tokens]``), and
+gets ``outputs.pt`` (logits ``[tokens, padded vocabulary]`` and training losses ``[tokens]``) and
+``trained/checkpoint/`` (the loaded weights, saved again).
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +19,13 @@ from msm_hpc.config.training import Layout
 from msm_hpc.model.architecture import read_architecture
 from msm_hpc.training.data.batch import MicroBatch
 from msm_hpc.training.megatron.groups import process_groups
+
+FOUR = Layout(tensor_parallel=2, pipeline_parallel=2, virtual_pipeline=2)
+
+
+def compute_on_four(root: str) -> None:
+    """As one rank of :data:`FOUR`, for the folders in ``root``."""
+    compute(FOUR, sorted(Path(root).iterdir()))
 
 
 def compute(layout: Layout, folders: Sequence[Path]) -> None:
@@ -74,9 +79,3 @@ def forward(chunks: Sequence[torch.nn.Module], batch: MicroBatch, labels: bool) 
         return None
     output: Tensor = outputs[0]
     return output if labels else gather_from_tensor_model_parallel_region(output)
-
-
-if __name__ == "__main__":
-    tensor, pipeline, virtual = map(int, sys.argv[1:4])
-    layout = Layout(tensor_parallel=tensor, pipeline_parallel=pipeline, virtual_pipeline=virtual)
-    compute(layout, [Path(each) for each in sys.argv[4:]])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from msm_hpc.config.stages import ExportInputs
 from msm_hpc.config.training import Layout
 from msm_hpc.conversion import stage
 from msm_hpc.conversion.weights import StoredWeights, write_weights
-from tests.conversion.megatron_logits import compute
+from tests.conversion.megatron_logits import FOUR, compute, compute_on_four
 from tests.conversion.models import (
     FIELDS,
     FP32,
@@ -28,39 +27,28 @@ from tests.conversion.models import (
     make_tokenizer,
     weights,
 )
+from tests.training.ranks import call_in_ranks
 
 ROOT = Path(__file__).parents[2]
 
 
-def run_megatron(layout: Layout, folders: list[Path]) -> None:
-    """:mod:`tests.conversion.megatron_logits`: one rank in this process, as starting others takes long."""
-    if layout.world_size == 1:
-        compute(layout, folders)
-        return
-    script = Path(__file__).with_name("megatron_logits.py")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    sizes = [layout.tensor_parallel, layout.pipeline_parallel, layout.virtual_pipeline]
-    arguments = [f"--nproc-per-node={layout.world_size}", script, *sizes]
-    environment = {**os.environ, "PYTHONPATH": str(script.parents[2]), "OMP_NUM_THREADS": "1"}
-    command = [*launcher, *map(str, [*arguments, *folders])]
-    subprocess.run(command, check=True, env=environment, timeout=300)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "layout", [Layout(), Layout(tensor_parallel=2, pipeline_parallel=2, virtual_pipeline=2)], ids=["one", "four"]
-)
+@pytest.mark.parametrize("layout", [Layout(), FOUR], ids=["one", "four"])
 def test_megatron_computes_the_same_model(tmp_path: Path, layout: Layout) -> None:
     """Megatron loads what we wrote, we export what Megatron saved, and both compute the same logits and losses."""
     tokens = torch.arange(3, 43)
     variants = ("llama tied", "llama 3.1", "qwen2", "qwen2 tied", "qwen3", "qwen3 tied")
-    folders = [tmp_path / name for name in variants]
+    root = tmp_path / "models"
+    folders = [root / name for name in variants]
     for folder in folders:
         fields = VARIANTS[folder.name] | {"num_hidden_layers": 4}
         import_model(make_model(folder / "source", **fields), folder / "model")
         (folder / "trained").mkdir()
         torch.save(tokens, folder / "tokens.pt")
-    run_megatron(layout, folders)
+    if layout == FOUR:
+        call_in_ranks(tmp_path, FOUR.world_size, compute_on_four, root)
+    else:
+        compute(layout, folders)
     for folder in folders:
         out = folder / "exported"
         out.mkdir()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGKILL, Signals
 
@@ -62,7 +63,12 @@ def wait_for_the_end(running: str) -> None:
 
 
 def launch_two(folder: str) -> None:
-    """What a launcher does: it has a job forked, and when that was stopped another."""
+    """What a launcher does: it has a job forked, and when that was stopped another.
+
+    Without importing PyTorch and the like, which takes seconds and is no part of who stops whom.
+    """
+    preload = BaseContext.set_forkserver_preload
+    BaseContext.set_forkserver_preload = lambda self, names: preload(self, names[:1])  # type: ignore[method-assign]
     for name in ("first", "second"):
         with starting():
             job = start_forked(Path(folder) / "jobs", wait_for_the_end, f"{folder}/{name}.running")

@@ -6,16 +6,13 @@ import os
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from signal import SIGKILL
 from typing import Any
 
 from torch._C._profiler import _EventType
 
 from msm_hpc.config.training import TrainConfig
-from msm_hpc.launch.local import failed_ranks, start_local
-from msm_hpc.launch.local_processes import stop_when_orphaned
-from msm_hpc.launch.ranks import current_ranks
 from msm_hpc.model.architecture import Transformer, parse_architecture
+from tests.training.ranks import call_in_ranks
 
 
 @dataclass(frozen=True)
@@ -35,22 +32,19 @@ def peaks(folder: Path, trial: Trial) -> list[int]:
     folder.mkdir()
     (folder / "trial").write_bytes(pickle.dumps(trial))
     ranks = trial.config.layout.world_size
-    assert not failed_ranks(start_local(folder / "jobs", ranks, measure_rank, str(folder)))
+    call_in_ranks(folder, ranks, measure_rank, folder)
     return [int((folder / f"peak-{rank}").read_text()) for rank in range(ranks)]
 
 
 def measure_rank(folder: str) -> None:
-    stop_when_orphaned(SIGKILL)
     from torch.profiler import ProfilerActivity, profile
 
     from msm_hpc.planner.trial import trial as run_trial
 
     trial: Trial = pickle.loads((Path(folder) / "trial").read_bytes())
-    ranks = current_ranks()
-    os.environ.update(ranks.environment())
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         run_trial(trial.config, trial.model, 2)
-    (Path(folder) / f"peak-{ranks.rank}").write_text(str(_most(recorded.profiler.kineto_results)))
+    (Path(folder) / f"peak-{os.environ['RANK']}").write_text(str(_most(recorded.profiler.kineto_results)))
 
 
 def _most(recorded: Any) -> int:

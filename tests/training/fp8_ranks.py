@@ -1,11 +1,7 @@
-"""``torchrun --nproc-per-node 2 -m tests.training.fp8_ranks INPUTS OUT.pt``: emulated FP8 on two tensor-parallel ranks.
-
-INPUTS is a folder of :func:`tests.training.toy.write_inputs`.
-"""
+"""Emulated FP8 on two tensor-parallel ranks."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,8 +120,9 @@ def _delayed(layout: Layout, model: Any, inputs: Path) -> list[Delayed]:
     return [Delayed(each.dtype, noted[id(each)][:-1], each.state) for each in quantisers]
 
 
-def main() -> None:
-    inputs = Path(sys.argv[1])
+def look(folder: str) -> None:
+    """As one of two ranks; what both saw goes to ``seen.pt`` beside the inputs of ``toy.write_inputs``."""
+    inputs = Path(folder)
     model = read_architecture(inputs / "model")
     layouts = [Layout(tensor_parallel=2, sequence_parallel=sequence) for sequence in (False, True)]
     with process_groups(layouts[0]):
@@ -133,10 +130,4 @@ def main() -> None:
         everything: list[Any] = [None, None]
         distributed.all_gather_object(everything, Seen(layers, _delayed(layouts[0], model, inputs)))
         if distributed.get_rank() == 0:
-            torch.save(everything, sys.argv[2])
-
-
-if __name__ == "__main__":
-    from tests.training.fp8_ranks import main as imported_main  # so that pickles name this module, not __main__
-
-    imported_main()
+            torch.save(everything, inputs / "seen.pt")

@@ -5,6 +5,7 @@ A rank is a fork of this process, which has imported everything: a run takes sec
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import shutil
@@ -46,6 +47,8 @@ class Kill:
 def drill(folder: Path, kills: int, seed: int = 0) -> Iterator[Kill]:
     """Kill a run so many times, each time a new one, and resume it."""
     import_all()
+    gc.collect()
+    gc.freeze()
     with cpu.redirected():
         inputs, unbroken = write_inputs(folder, Corpus(documents=150)), folder / "unbroken"
         assert _wait(_start(CONFIG, inputs, unbroken)) == [0] * RANKS, f"see the logs in {folder}"

@@ -77,25 +77,47 @@ def start_ranks(
         stores.clear()  # and its port is free
     file.write_text(json.dumps(described, default=str))
     logs = [file.with_suffix(f".{rank}.log") for rank in range(count)]
-    common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
-    common["TORCHELASTIC_USE_AGENT_STORE"] = str(not rank_0_holds_store)
-    own = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
-    environments = [dict(os.environ) | common | each for each in own]
+    environment = _environment() | {"TORCHELASTIC_USE_AGENT_STORE": str(not rank_0_holds_store)}
+    return _fork_all(do_jobs, file, environment, logs, alone)
+
+
+def call_in_ranks(folder: Path, count: int, function: Callable[[str], None], argument: Path) -> None:
+    """``function(argument)`` in each of ``count`` ranks, which log to ``folder`` and must end well."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    logs = [folder / f"rank-{rank}.log" for rank in range(count)]
+    _check(_fork_all(function, argument, _environment() | {"MASTER_PORT": str(store.port)}, logs))
+
+
+def _environment() -> dict[str, str]:
+    return dict(os.environ) | {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_USE_AGENT_STORE": "True"}
+
+
+def _fork_all(
+    function: Callable[[str], None],
+    argument: Path,
+    environment: dict[str, str],
+    logs: Sequence[Path],
+    alone: bool = False,
+) -> Ended:
     for log in logs:
         log.unlink(missing_ok=True)
-    codes = run_world(World(str(file), environments, [str(log) for log in logs], alone))
+    name = f"{function.__module__}:{function.__qualname__}"
+    codes = run_world(World(name, str(argument), environment, [str(log) for log in logs], alone))
     return Ended(codes, [log.read_text() for log in logs])
 
 
 def do_all(folder: Path, count: int, jobs: Sequence[Job]) -> Ended:
     """:func:`start_ranks`, which must end well."""
-    ended = start_ranks(folder, count, jobs)
+    return _check(start_ranks(folder, count, jobs))
+
+
+def _check(ended: Ended) -> Ended:
     assert not any(ended.codes), "\n".join(f"rank ended with {c}: {e}" for c, e in zip(*astuple(ended), strict=True))
     return ended
 
 
-def _jobs(file: Path) -> Iterator[tuple[Job, int]]:
-    for raw in json.loads(file.read_text()):
+def _jobs(file: str) -> Iterator[tuple[Job, int]]:
+    for raw in json.loads(Path(file).read_text()):
         port = raw.pop("port")
         config: dict[str, Any] = raw.pop("config")
         config["layout"] = Layout(**config["layout"])
@@ -115,7 +137,7 @@ def _inputs(model: str, plan: str, shards: dict[str, str], checkpoint: str | Non
     )
 
 
-def do_jobs(file: Path) -> None:
+def do_jobs(file: str) -> None:
     """Each job but the last is a fork: Megatron never lets go of a model's groups, and gloo wakes threads for each."""
     *jobs, last = _jobs(file)
     for job, port in jobs:
@@ -130,13 +152,16 @@ def do_jobs(file: Path) -> None:
 
 def import_all() -> None:
     """What the stage imports when it runs, so that forks need not."""
+    import tensorboardX
+
     with cpu.redirected():
-        from msm_hpc.training import callbacks, trainer
+        from msm_hpc.training import callbacks, stage, trainer
         from msm_hpc.training.checkpoints import start
         from msm_hpc.training.data import integrity
         from msm_hpc.training.megatron import model
 
-    assert all((callbacks, integrity, model, start, trainer))
+    assert all((callbacks, integrity, model, stage, start, tensorboardX, trainer))
+    assert "wandb" not in sys.modules, "it takes two seconds, and is asked for by no run here"
 
 
 def _do(job: Job, port: int) -> None:

@@ -101,7 +101,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tied_layouts = [name for name in layouts if name in ("one", *TIED)]
         jobs += [replace(job(name, f"{name}.tied"), inputs=tied) for name in tied_layouts]
         for family, family_inputs in families.items():
-            config = replace(CONFIG, epochs=6)
+            config = replace(CONFIG, epochs=5)
             jobs += [
                 Job(replace(config, layout=LAYOUTS[name]), family_inputs, root / f"{name}.{family}")
                 for name in layouts

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import gc
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import time
 import traceback
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 
 TIMEOUT_SECONDS = 600
@@ -23,10 +25,11 @@ TIMEOUT_SECONDS = 600
 
 @dataclass(frozen=True)
 class World:
-    """The ranks to fork, each with its environment and its log, to do the jobs in a file; see ``ranks.start_ranks``."""
+    """The ranks to fork, each with its log, to call ``function``, as ``module:name``; see ``ranks.start_ranks``."""
 
-    jobs: str
-    environments: list[dict[str, str]]
+    function: str
+    argument: str
+    environment: dict[str, str]
     logs: list[str]
     alone: bool
 
@@ -59,18 +62,20 @@ def main() -> None:
     from tests.training.ranks import import_all
 
     import_all()
+    gc.collect()
+    gc.freeze()  # Megatron collects garbage at each checkpoint: in a fork, that would copy and look through all of this
     for line in sys.stdin:
         print(json.dumps(_fork_all(World(**json.loads(line)))), flush=True)
 
 
 def _fork_all(world: World) -> list[int]:
     ranks: list[int] = []
-    for environment, log in zip(world.environments, world.logs, strict=True):
+    for rank, log in enumerate(world.logs):
         leader = ranks[0] if ranks else 0
         child = os.fork()
         if not child:
             os.setpgid(0, leader)
-            _be_rank(world.jobs, environment, log)
+            _be_rank(world, rank, log)
         os.setpgid(child, leader)  # here too, since the ranks may be killed before the child runs
         ranks.append(child)
     codes = _wait(ranks, world.alone)
@@ -98,18 +103,17 @@ def _code(ended: tuple[int, int]) -> int:
     return os.waitstatus_to_exitcode(ended[1])
 
 
-def _be_rank(jobs: str, environment: dict[str, str], log: str) -> None:
-    """Do the jobs in this fork, which ends."""
-    from tests.training.ranks import do_jobs
-
+def _be_rank(world: World, rank: int, log: str) -> None:
+    """Make the call in this fork, which ends."""
     for place, descriptor in ((os.devnull, 0), (log, 1)):
         os.dup2(os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND), descriptor)
     os.dup2(1, 2)
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update(world.environment, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(len(world.logs)))
     status = 1
     try:
-        do_jobs(Path(jobs))
+        module, name = world.function.split(":")
+        getattr(import_module(module), name)(world.argument)
         status = 0
     except BaseException:  # broad: as the interpreter would, which this fork must not go back to
         traceback.print_exc()

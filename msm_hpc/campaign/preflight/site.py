@@ -67,7 +67,7 @@ def site_notes(needed: Sequence[Step], cluster: Cluster, site: Site) -> Iterator
         return
     jobs = len(plan_bundles(needed, lambda step: None, 0))  # fewer, where trainings share one
     if jobs > limits[name]:
-        yield f"up to {jobs} jobs are to be queued, and Slurm takes {name} at a time: run it again for the rest"
+        yield f"up to {jobs} jobs are to be queued, and Slurm takes {name} at a time: a job submits the rest later"
 
 
 def _idle(needed: Iterable[Step], cluster: Cluster, site: Site) -> Iterator[str]:

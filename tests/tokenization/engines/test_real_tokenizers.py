@@ -76,7 +76,11 @@ def test_building_twice_keeps_the_first(name: str, folder: Path) -> None:
 @pytest.mark.parametrize("name", ["llama3", "qwen3"], indirect=True)  # Qwen2.5's ranks and pattern are Qwen3's
 def test_every_code_point_has_the_same_ids(fast: Engine, reference: ReferenceEngine) -> None:
     for points in _blocks(4096):
-        compare(fast, reference, [f"{c}b a{c} {c}{c}1" for c in map(chr, points)])
+        texts = [f"{c}b a{c} {c}{c}1" for c in map(chr, points)]
+        # Nine in ten blocks hold no character at all: each of their points stands in the same places, but many to a
+        # text, which takes half the time.
+        together = 16 if {unicodedata.category(chr(point)) for point in points} <= {"Cn", "Co"} else 1
+        compare(fast, reference, ["\n".join(texts[at : at + together]) for at in range(0, len(texts), together)])
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from msm_hpc.training import stage
 from msm_hpc.training.megatron.groups import process_groups
 from msm_hpc.training.record import records
 from tests.training import fp8_ranks
+from tests.training.ranks import call_in_ranks
 from tests.training.te_answers import Answers, Questions
 from tests.training.te_python import FOLDER
 from tests.training.toy import Corpus, read_checkpoint, read_metrics, write_inputs, write_model
@@ -156,8 +157,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[fp8_ranks.Seen]:
     """What two tensor-parallel ranks saw."""
     folder = tmp_path_factory.mktemp("fp8")
     write_inputs(folder, intermediate_size=64)
-    launch = ("torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "tests.training.fp8_ranks")
-    _python(*launch, str(folder), str(folder / "seen.pt"))
+    call_in_ranks(folder, 2, fp8_ranks.look, folder)
     seen: list[fp8_ranks.Seen] = torch.load(folder / "seen.pt", weights_only=False)
     return seen
 

@@ -29,7 +29,7 @@ LORA = Lora(rank=4, alpha=16)
 CONFIG = TrainConfig(
     sequence_length=32,
     global_batch_size=4,
-    micro_batch_size=1,
+    micro_batch_size=2,
     epochs=3,
     learning_rate=1e-2,
     clip_grad=0.5,
