@@ -324,15 +324,19 @@ class _Model:
 
     def _label_of(self, links: Chain, spec: str | None, size: int | None, seed: int) -> str:
         """The label of the export after a chain: as the first arm that is this chain, if there is one."""
-        arms = (arm for arm in self.config.campaign.arms if self.config.chain(arm) == links)
         return self._label(
             *label_parts(
-                next(arms, self.arm_of.get(links, "base")),
+                self._arm_that_is.get(links) or self.arm_of.get(links, "base"),
                 spec if self.config.by_spec(links) else None,
                 size if self.config.laddered(links) else None,
                 None if self.config.once(links) else seed,
             )
         )
+
+    @cached_property
+    def _arm_that_is(self) -> Mapping[Chain, str]:
+        """The first arm that is each chain."""
+        return {self.config.chain(arm): arm for arm in reversed(self.config.campaign.arms)}
 
     # -- cells ---------------------------------------------------------------------------------------
 
