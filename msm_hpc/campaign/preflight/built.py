@@ -13,7 +13,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 
@@ -87,9 +86,15 @@ def _build(step: Step) -> Build:
     """What a training builds, without what that does not depend on."""
     training, model = step.config, starting_model(start_of(step).config)
     assert isinstance(training, TrainConfig) and model is not None
-    same = {"precision": training.precision, "fp8_emulated": training.fp8_emulated, "lora": training.lora}
-    batch = replace(TrainConfig(), global_batch_size=training.layout.data_parallel, layout=training.layout)
-    return Build(replace(batch, **same), model)
+    layout = training.layout
+    same = TrainConfig(
+        global_batch_size=layout.data_parallel * layout.pipeline_parallel,
+        precision=training.precision,
+        fp8_emulated=training.fp8_emulated,
+        lora=training.lora,
+        layout=layout,
+    )
+    return Build(same, model)
 
 
 def _note(builds: Mapping[str, Build], built: int, store: Store) -> None:
