@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.array_requests import SubmissionPlan, request_of
+from msm_hpc.campaign.releasing import release_ready
 from msm_hpc.campaign.rest import leave_rest, own_rest, those_to_come
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.graph.arrays import Array, plan_arrays, side_by_side
@@ -225,6 +226,7 @@ def submit(
                 return replace(found, arrays=found.arrays[: len(ids)], rest=rest), ids
             journal.answered(intent, job)
             ids.append(job)
+        release_ready([each for each in journal.read() if each.job in ids], store)
     return found, ids
 
 
@@ -258,7 +260,19 @@ def _intent(array: Array, plan: SubmissionPlan, launcher: SlurmLauncher, code: S
         campaign=plan.campaign,
         code=code.folder.name if code else "",
         at=time.time(),
+        waits=_waits(array, plan),
     )
+
+
+def _waits(array: Array, plan: SubmissionPlan) -> tuple[tuple[str, ...], ...]:
+    """What each element needs only wait for, jobs of earlier submissions too; none where that is all it waits for.
+
+    An element whose own step a job still has must wait for that job, too, whatever it reads.
+    """
+    if not array.waits or any(step.identity in plan.outdated for step in array.steps):
+        return ()
+    running = ([each.id for each in bundle.parents if each.identity in plan.running] for bundle in array.bundles)
+    return tuple((*waits, *more) for waits, more in zip(array.waits, running, strict=True))
 
 
 def _left(plan: SubmissionPlan, submitted: int) -> str:

@@ -248,6 +248,13 @@ def requeue(job: JobRef, pause: float = 0, exclude: str = "", after: Collection[
     return None
 
 
+def drop_dependency(job: str, elements: Collection[int], of: int) -> str | None:
+    """Have elements of an array of so many wait for nothing any more; returns Slurm's reason where it will not."""
+    which = f"{job}_[{','.join(map(str, elements))}]" if of > 1 else job
+    answer = ask("scontrol", "update", f"JobId={which}", "Dependency=")
+    return answer.stderr.strip() or "refused" if answer.returncode else None
+
+
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
     """While this is open, this thread and what it starts do not hear the signals that stop."""
