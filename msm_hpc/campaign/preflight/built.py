@@ -66,7 +66,7 @@ def check_built(needed: Sequence[Step], store: Store) -> str | None:
     if not asked.returncode:
         return None
     step, _ = [*new.values()][built]
-    what = f"{step.start().config.name} on {step.config.layout} in {step.config.precision}"
+    what = f"{step.start.config.name} on {step.config.layout} in {step.config.precision}"
     said = re.sub(r"^(\[rank\d+\]: )+", "", (asked.stderr.strip().splitlines() or ["no reason given"])[-1])
     if not said.startswith(REFUSALS):
         return f"whether Megatron builds {what} is seen by the first jobs, since here it cannot be asked: {said}"
@@ -78,10 +78,10 @@ def check_built(needed: Sequence[Step], store: Store) -> str | None:
 def _distinct(needed: Sequence[Step]) -> Iterator[tuple[str, Step, Build]]:
     """Trainings of known models, one of those that build the same, each with the name of that."""
     trainings = (step for step in needed if step.kind == "train")
-    alike = {(step.start().identity, *_built_by(step.config).values()): step for step in trainings}
+    alike = {(step.start.identity, *_built_by(step.config).values()): step for step in trainings}
     versions = "".join(version(name) for name in ("torch", "megatron-core") if find_spec(name.partition("-")[0]))
     for step in alike.values():
-        if (model := starting_model(step.start().config)) is None:
+        if (model := starting_model(step.start.config)) is None:
             continue
         layout: Layout = step.config.layout
         fewest = TrainConfig(global_batch_size=layout.data_parallel * layout.pipeline_parallel)
