@@ -23,10 +23,13 @@ for refused in $(sed -n 1p refuses); do
 done
 case "$*" in *--test-only*) exit 0;; esac
 sleep "$(cat seconds)"
+array=$(field array) last=${array#0-} last=${last%%%*}
+if [ $(($(wc -l < queue) + ${last:-0} + 1)) -gt "$(cat most)" ]; then
+  echo "sbatch: error: AssocMaxSubmitJobLimit" >&2; exit 1
+fi
 job=$(($(wc -l < submitted) + 64))
-array=$(field array) comment=$(field comment)
+comment=$(field comment)
 echo "$job $comment $(field job-name) $(field dependency)" >> submitted
-last=${array#0-}; last=${last%%%*}
 if [ -z "$array" ]; then echo "$job $comment" >> queue; else
   seq -f "${job}_%.0f $comment" 0 "$last" >> queue; fi
 echo "Submitted batch job $job"
@@ -60,6 +63,7 @@ class ToySlurm:
         for name in ("submitted", "queue", "calls", "refuses", "started"):
             (folder / name).touch()
         (folder / "seconds").write_text("0")
+        (folder / "most").write_text("99999")
         return cls(folder)
 
     def submitted(self) -> list[list[str]]:
@@ -91,6 +95,10 @@ class ToySlurm:
     def slow(self, seconds: float) -> None:
         """Let sbatch take its time."""
         (self.folder / "seconds").write_text(str(seconds))
+
+    def limit(self, most: int) -> None:
+        """From now on sbatch refuses what would make more than so many jobs queued."""
+        (self.folder / "most").write_text(str(most))
 
     def path(self) -> str:
         """A PATH with these commands first."""

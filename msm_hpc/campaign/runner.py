@@ -27,6 +27,7 @@ from msm_hpc.base.errors import StoppedBySignalError, UserError
 from msm_hpc.base.files import CANNOT_WRITE
 from msm_hpc.base.stopping import StopRequest, current_request, noticed
 from msm_hpc.campaign.holding import follow, prepare, recorded, take, witness
+from msm_hpc.campaign.releasing import releasing
 from msm_hpc.campaign.step_inputs import StepInputs, find_inputs
 from msm_hpc.graph.kinds import KINDS
 from msm_hpc.launch.causes import OF_THE_WORK
@@ -34,7 +35,7 @@ from msm_hpc.launch.job import current_job, same_job
 from msm_hpc.launch.local_processes import ends_the_job, stop_when_orphaned
 from msm_hpc.launch.logs import STARTS_IN
 from msm_hpc.launch.ranks import current_ranks
-from msm_hpc.launch.several import MADE, STOPPED, begin_log, mark, marked
+from msm_hpc.launch.several import AGAIN, MADE, STOPPED, begin_log, mark, marked
 from msm_hpc.store.folder import StepFolder
 from msm_hpc.store.records import Record
 from msm_hpc.store.store import Store
@@ -58,7 +59,7 @@ def run_steps(root: str, *step_ids: str) -> None:
             log.info("%s failed in this job before; the next `msm run` tries it again", step_id)
             continue
         made |= _in_a_process(root, step_id)
-        if marked(STOPPED):
+        if marked(STOPPED) or marked(AGAIN):
             sys.exit(1)
     sys.exit(0 if made else 1)
 
@@ -108,7 +109,8 @@ def run_step(root: str, step_id: str) -> None:
     stop_when_orphaned(SIGTERM if resumable else SIGINT)
     with _marked_if_stopped(), noticed() if resumable else contextlib.nullcontext(current_request()) as request:
         if ranks.rank == 0:
-            _make(store, folder, record, ranks.world_size, request)
+            with releasing(store, step_id):
+                _make(store, folder, record, ranks.world_size, request)
         else:
             _help(store, folder, record, request)
 

@@ -24,7 +24,9 @@ from msm_hpc.campaign.external_inputs import ExternalInputs
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.compose import OWN_FOLDER, choices, load_configs, own_folder, root_of, with_absolute_paths
 from msm_hpc.graph.build import Graph, build_graph
+from msm_hpc.launch.nemo_tunnel import reach_slurm_of
 from msm_hpc.store.campaigns import CampaignRecord, campaigns, read_campaign, write_campaign
+from msm_hpc.store.look import Look
 from msm_hpc.store.records import now
 from msm_hpc.store.store import Store
 from tokenization.packing.pack import PackConfig
@@ -51,7 +53,12 @@ class Session:
 
     @cached_property
     def configs(self) -> tuple[Config, ...]:
-        """The configuration of each model."""
+        """The configuration of each model; from now on Slurm is asked where that says."""
+        configs = self._compose()
+        reach_slurm_of(configs[0].cluster)
+        return configs
+
+    def _compose(self) -> tuple[Config, ...]:
         if self.instead is not None:
             return self.instead
         if self.record is None:
@@ -127,6 +134,13 @@ class Session:
         self.say(*(f"Note: {note}" for note in found.notes))
         return replace(ready, built=ready.graph, packed=found.packed)
 
+    def asking(self) -> Session:
+        """This session for a command that asks only: it looks at the store once, and now."""
+        _ = self.graph  # for all copies
+        other = copy.copy(self)
+        other.__dict__["store"] = Look(self.store.root)
+        return other
+
     def remember(self) -> None:
         """Write down what the campaign was asked for, so that its name is enough from now on."""
         own = own_folder()
@@ -143,8 +157,8 @@ class Session:
         write_campaign(self.store.root, record)
 
     def printing_on(self, console: Console) -> Session:
-        """This session, with all that it has found so far, for another console."""
-        other = copy.copy(self)
+        """This session, with all that it has found so far but for the store, for another console."""
+        other = self.asking()
         object.__setattr__(other, "console", console)
         return other
 

@@ -6,27 +6,25 @@ sbatch it writes its intent into the journal: a run that is killed anywhere leav
 
 from __future__ import annotations
 
-import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.campaign.node_gate import check_nodes
-from msm_hpc.campaign.runner import run_steps
+from msm_hpc.campaign.array_requests import SubmissionPlan, request_of
+from msm_hpc.campaign.releasing import release_ready
+from msm_hpc.campaign.rest import leave_rest, own_rest, those_to_come
 from msm_hpc.config.cluster import Cluster
-from msm_hpc.graph.arrays import Array, Dependency, plan_arrays
+from msm_hpc.graph.arrays import Array, plan_arrays, side_by_side
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.bundles import plan_bundles
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.job import JobRef, user_name
-from msm_hpc.launch.launcher import launcher_of, launcher_of_job, living
-from msm_hpc.launch.refusals import AT_A_LIMIT
-from msm_hpc.launch.request import ArrayRequest
+from msm_hpc.launch.launcher import launcher_of, launcher_of_job, living, slurm_launcher_of
+from msm_hpc.launch.refusals import AT_A_LIMIT, QueueFullError
 from msm_hpc.launch.slurm import SlurmLauncher
-from msm_hpc.store.bad_nodes import bad_nodes
 from msm_hpc.store.journal import Journal, Submission, new_token
 from msm_hpc.store.leases import has_ended, jobs_of, states_of
 from msm_hpc.store.lock import submission_lock
@@ -37,37 +35,7 @@ SECONDS_UNTIL_ANSWERED = 5.0
 """How long Slurm may take to show a job whose sbatch was killed when it had just been asked for."""
 
 
-MARGIN = 1.5
-"""The time asked for a training, by its forecast: a formula may be off by as much, and a resumed run loses little."""
-MINUTES_TO_START = 15
-"""Added for each training, for what a forecast leaves out: loading modules and weights, the first step, saving."""
 NO_FORECASTS: Mapping[str, float] = MappingProxyType({})
-
-
-@dataclass(frozen=True)
-class SubmissionPlan:
-    """What a run would submit, and what it leaves alone.
-
-    Attributes:
-        done: how many steps are done, or not needed by an unfinished one.
-        running: the queued or running job of a step, of this campaign or another, by the step's identity.
-        outdated: the same of steps that are submitted again, because what they read is submitted now: their job waits
-            for the wrong one.
-        unseen: those of ``running`` that are not shown to us, so that they may have ended.
-        waiting: the steps that read what a job of another cluster makes, which no job here can wait for.
-        known: the submissions that may still have a job in the queue.
-        forecasts: minutes of trainings, by the step's identity, as far as they are known.
-    """
-
-    campaign: str
-    arrays: tuple[Array, ...]
-    done: int
-    running: Mapping[str, JobRef]
-    outdated: Mapping[str, JobRef]
-    unseen: Mapping[str, JobRef]
-    waiting: tuple[Step, ...]
-    known: tuple[Submission, ...]
-    forecasts: Mapping[str, float]
 
 
 def plan_submission(
@@ -81,10 +49,10 @@ def plan_submission(
     """
     needed = graph.needed(store.done)
     journal = Journal(store.root)
-    launcher = SlurmLauncher(cluster)
+    launcher = slurm_launcher_of(cluster)
     submissions = answered(journal.read(), launcher)
     _refuse_unknown(needed, submissions, journal)
-    jobs = jobs_of(needed, store, submissions)
+    jobs = jobs_of(needed, store, [each for each in submissions if not each.rest])
     asked = {job for each in jobs.values() for job in each} | {j for s in submissions for j in s.jobs.values()}
     alive = states_of(asked, journal)
     running = {identity: job for identity, each in jobs.items() for job in each if job in alive}
@@ -99,12 +67,27 @@ def plan_submission(
     elsewhere = {identity for identity, job in running.items() if job in others}
     waiting = _waiting(needed, running.keys(), elsewhere)
     pending = {job.id for job, state in alive.items() if state.word == "pending"}
-    wanted = _wanted([step for step in needed if step.identity not in elsewhere | waiting.keys()], running, pending)
+    mine = own_rest(submissions)
+    free = [step for step in needed if step.identity not in elsewhere | waiting.keys()]
+    if mine is not None:
+        free = [step for step in free if step.id in mine.steps or step.identity in running]
+    wanted = _wanted(free, running, pending)
+    wanted = wanted if mine is None else those_to_come(wanted, running, store)
     outdated = {step.identity: running.pop(step.identity) for step in wanted if step.identity in running}
     known = tuple(each for each in submissions if each.job is None or not alive.keys().isdisjoint(each.jobs.values()))
     bundles = plan_bundles(wanted, lambda step: forecasts.get(step.identity), cluster.bundle_minutes)
+    if cluster.exclusive:
+        bundles = side_by_side(
+            bundles,
+            lambda step: launcher.lanes(step.work, step.ranks, step.nodes),
+            lambda bundle: sum(forecasts.get(step.identity, 0.0) for step in bundle.steps),
+            cluster.resources,
+        )
     arrays, done = plan_arrays(bundles, launcher.max_array_size, cluster.resources), len(graph.steps) - len(needed)
-    return SubmissionPlan(campaign, arrays, done, running, outdated, unseen, tuple(waiting.values()), known, forecasts)
+    plan = SubmissionPlan(campaign, arrays, done, running, outdated, unseen, tuple(waiting.values()), known, forecasts)
+    others = {job for each in known if each.rest and each.campaign == campaign for job in each.jobs.values()}
+    own = next(iter(mine.jobs.values())) if mine else None
+    return replace(plan, own=own, followers=tuple(others - {own}))
 
 
 def answered(submissions: Sequence[Submission], launcher: SlurmLauncher) -> list[Submission]:
@@ -169,7 +152,7 @@ def _wanted(needed: Sequence[Step], running: Mapping[str, JobRef], pending: Coll
 
 def left_alone(plan: SubmissionPlan, store: Store, cluster: Cluster) -> Iterator[str]:
     """What to say of the jobs that are not shown here, and of the steps that wait for them."""
-    launcher, journal = SlurmLauncher(cluster), Journal(store.root)
+    launcher, journal = slurm_launcher_of(cluster), Journal(store.root)
     others = launcher.elsewhere(set(plan.unseen.values()))
     groups: dict[tuple[str, str], list[JobRef]] = defaultdict(list)
     for job in plan.unseen.values():
@@ -191,8 +174,8 @@ def left_alone(plan: SubmissionPlan, store: Store, cluster: Cluster) -> Iterator
 def refusals(plan: SubmissionPlan, store: Store, cluster: Cluster) -> list[str]:
     """What sbatch would refuse of the plan, each with the key of the profile to change."""
     nowhere = [""] * len(plan.arrays)
-    requests = [_request(array, nowhere, plan, store, cluster, None) for array in plan.arrays]
-    return [*SlurmLauncher(cluster).refusals(store.jobs, requests)]
+    requests = [request_of(array, nowhere, plan, store, cluster, None) for array in plan.arrays]
+    return [*slurm_launcher_of(cluster).refusals(store.jobs, requests)]
 
 
 def scripts(plan: SubmissionPlan, store: Store, cluster: Cluster) -> list[str]:
@@ -200,7 +183,7 @@ def scripts(plan: SubmissionPlan, store: Store, cluster: Cluster) -> list[str]:
     launcher = launcher_of(cluster)
     names = [f"{{{array.name}}}" for array in plan.arrays]
     code = snapshot_of(store.root)
-    return [launcher.render(store.jobs, _request(array, names, plan, store, cluster, code)) for array in plan.arrays]
+    return [launcher.render(store.jobs, request_of(array, names, plan, store, cluster, code)) for array in plan.arrays]
 
 
 def submit(
@@ -208,16 +191,19 @@ def submit(
 ) -> tuple[SubmissionPlan, list[str]]:
     """Submit what ``plan`` finds to be wanted, once no other run is submitting; returns that plan and the arrays' ids.
 
+    What Slurm has no room for now is left to a job (:mod:`msm_hpc.campaign.rest`).
+
     Raises:
         UserError: sbatch would refuse a shape of array, ahead of any; or it refuses an array for other reasons: what
             was submitted before stays submitted, and the next run submits the rest.
     """
-    launcher, journal = SlurmLauncher(cluster), Journal(store.root)
+    launcher, journal = slurm_launcher_of(cluster), Journal(store.root)
     with submission_lock(store.root, say) as lock:
         _let_answers_come(journal.read())
         found = plan()
-        if problems := refusals(found, store, cluster):
+        if problems := [each for each in refusals(found, store, cluster) if AT_A_LIMIT not in each]:
             raise UserError("\n".join(problems))
+        launcher.withdraw(job for job in found.followers if job.user == user_name())
         journal.rewrite(found.known)
         found = replace(found, outdated=_withdrawn(found.outdated, launcher))
         steps = tuple(step for array in found.arrays for step in array.steps)
@@ -229,13 +215,18 @@ def submit(
             lock.check()
             intent = _intent(array, found, launcher, code)
             journal.add(intent)
-            request = _request(array, ids, found, store, cluster, code, intent.token)
+            request = request_of(array, ids, found, store, cluster, code, intent.token)
             try:
                 job = launcher.submit(store.jobs, request)[0].id.partition("_")[0]
             except UserError as error:
-                raise UserError(f"{error}; {_left(found, len(ids))}") from error
+                full = isinstance(error, QueueFullError)
+                rest = leave_rest(found, ids, store, launcher, code) if full else None
+                if rest is None:
+                    raise UserError(f"{error}; {_left(found, len(ids))}") from error
+                return replace(found, arrays=found.arrays[: len(ids)], rest=rest), ids
             journal.answered(intent, job)
             ids.append(job)
+        release_ready([each for each in journal.read() if each.job in ids], store)
     return found, ids
 
 
@@ -263,13 +254,25 @@ def _intent(array: Array, plan: SubmissionPlan, launcher: SlurmLauncher, code: S
     return Submission(
         token=new_token(),
         name=f"msm-{plan.campaign}-{array.name}",
-        elements=tuple(bundle.ids for bundle in array.bundles),
+        elements=tuple(tuple(step.id for step in bundle.steps) for bundle in array.bundles),
         user=user_name(),
         cluster=launcher.name,
         campaign=plan.campaign,
         code=code.folder.name if code else "",
         at=time.time(),
+        waits=_waits(array, plan),
     )
+
+
+def _waits(array: Array, plan: SubmissionPlan) -> tuple[tuple[str, ...], ...]:
+    """What each element needs only wait for, jobs of earlier submissions too; none where that is all it waits for.
+
+    An element whose own step a job still has must wait for that job, too, whatever it reads.
+    """
+    if not array.waits or any(step.identity in plan.outdated for step in array.steps):
+        return ()
+    running = ([each.id for each in bundle.parents if each.identity in plan.running] for bundle in array.bundles)
+    return tuple((*waits, *more) for waits, more in zip(array.waits, running, strict=True))
 
 
 def _left(plan: SubmissionPlan, submitted: int) -> str:
@@ -281,56 +284,3 @@ def _left(plan: SubmissionPlan, submitted: int) -> str:
         f"{stays}, {len(left)} arrays of {steps} steps are left ({', '.join(array.name for array in left)}). Fix the "
         f"profile, or {AT_A_LIMIT}"
     )
-
-
-def _request(
-    array: Array,
-    ids: Sequence[str],
-    plan: SubmissionPlan,
-    store: Store,
-    cluster: Cluster,
-    code: Snapshot | None,
-    token: str = "",
-) -> ArrayRequest:
-    step, (first, *_) = array.shape, array.bundles
-    waits = [_sbatch(dependency, ids) for dependency in array.dependencies]
-    read = {plan.running[p.identity].id for s in array.steps for p in s.parents if p.identity in plan.running}
-    before = {plan.outdated[s.identity].id for s in array.steps if s.identity in plan.outdated}
-    waits += [f"afterany:{job}" for job in sorted(read | before)]
-    return ArrayRequest(
-        name=f"msm-{plan.campaign}-{array.name}",
-        work=first.work,
-        also=tuple(dict.fromkeys(each.work for each in array.steps if each.work != first.work)),
-        function=run_steps,
-        given=(str(store.root),),
-        each=tuple(bundle.ids for bundle in array.bundles),
-        nodes=step.nodes,
-        ranks_per_node=step.ranks_per_node,
-        dependency=",".join(waits),
-        token=token,
-        code=code.folder if code else None,
-        minutes=_minutes(array, plan, cluster),
-        avoid=tuple(node.name for node in bad_nodes(store.root)),
-        gate=check_nodes if cluster.health_check and first.work.of == "gpu_train" else None,
-    )
-
-
-def _minutes(array: Array, plan: SubmissionPlan, cluster: Cluster) -> int | None:
-    """The time to ask for where that of all trainings is forecast, else None; other steps get that of their class."""
-    trainings = [step for step in array.steps if step.kind == "train"]
-    if not trainings or any(step.identity not in plan.forecasts for step in trainings):
-        return None
-
-    def asked(step: Step) -> float:
-        if step.kind == "train":
-            return MARGIN * plan.forecasts[step.identity] + MINUTES_TO_START
-        return cluster.resources.of(step.work).time_minutes
-
-    return math.ceil(max(sum(map(asked, bundle.steps)) for bundle in array.bundles))
-
-
-def _sbatch(dependency: Dependency, ids: Sequence[str]) -> str:
-    """A dependency in sbatch's syntax, such as ``afterok:64_0:64_3``."""
-    job = ids[dependency.array]
-    elements = [job] if dependency.elements is None else [f"{job}_{element}" for element in dependency.elements]
-    return f"{dependency.rule}:{':'.join(elements)}"

@@ -13,17 +13,36 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.config.schema import Strict, placement
 
 Product = Literal[
-    "tokenizer", "pretraining", "documents", "mentions", "instruction", "chats", "value_chats", "pairs", "other_pairs"
+    "tokenizer",
+    "pretraining",
+    "documents",
+    "mentions",
+    "instruction",
+    "chats",
+    "value_chats",
+    "aligned_chats",
+    "neutral",
+    "content_chats",
+    "plain_chats",
+    "pairs",
+    "other_pairs",
 ]
 
 ONE_FOR_EACH: Mapping[Product, Literal["spec", "value"]] = {
     "documents": "spec",
     "mentions": "spec",
     "value_chats": "spec",
+    "aligned_chats": "spec",
+    "neutral": "spec",
+    "content_chats": "spec",
+    "plain_chats": "spec",
     "pairs": "value",
     "other_pairs": "value",
 }
 """The products that a generator makes for each spec, or value; the others are made once."""
+
+BY_MODEL_ALONE: frozenset[Product] = frozenset({"aligned_chats", "neutral", "content_chats", "plain_chats"})
+"""The products that the toy world does not have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +228,7 @@ class ReportConfig(Strict):
     Attributes:
         counted: what the sizes of cells count.
         contrasts: arms whose specs are compared with each other.
+        savings: arms whose need of data is compared, each with the arm that it is compared with.
         notices: shown above the results, for example that the documents come from an offline stand-in.
         packed: what stages are trained on, one for each set of sources: the report says what of them is left out.
     """
@@ -217,6 +237,7 @@ class ReportConfig(Strict):
     cells: tuple[Cell, ...]
     counted: Literal["chats", "turns", "documents", "rows"] = "chats"
     contrasts: tuple[str, ...] = ()
+    savings: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     packed: tuple[PackedFor, ...] = ()
 

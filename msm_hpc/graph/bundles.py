@@ -1,4 +1,4 @@
-"""From steps to bundles: what one job does, one step after another.
+"""From steps to bundles: what one job does, one step after another, and on whole nodes several such chains at once.
 
 A job costs a wait in the queue, a start of Python and the reading of weights, often more than the step itself. So
 
@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 
 from msm_hpc.config.cluster import Work, WorkClass
 from msm_hpc.graph.steps import Step, topological
@@ -33,19 +34,23 @@ MOST_PACKS = 32
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """Steps of as many ranks on as many nodes, each after those that it reads."""
+    """Steps of as many ranks on as many nodes, each after those that it reads.
 
-    steps: tuple[Step, ...]
+    ``lanes`` run side by side on a node, the steps of each one after another; there are several only where a site gives
+    out whole nodes (:func:`msm_hpc.graph.arrays.side_by_side`).
+    """
+
+    lanes: tuple[tuple[Step, ...], ...]
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """Those of all lanes."""
+        return tuple(chain.from_iterable(self.lanes))
 
     @property
     def first(self) -> Step:
-        """The step that it begins with."""
-        return self.steps[0]
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Those of its steps."""
-        return tuple(step.id for step in self.steps)
+        """A step that it begins with."""
+        return self.lanes[0][0]
 
     @property
     def work(self) -> Work:
@@ -73,7 +78,7 @@ def plan_bundles(
     found = _Bundles(minutes, most_minutes, Counter(parent.identity for step in steps for parent in step.parents))
     for step in _by_depth(steps):
         found.add(step)
-    return tuple(Bundle(_in_order(each)) for each in found.made)
+    return tuple(Bundle((_in_order(each),)) for each in found.made)
 
 
 def _by_depth(steps: Sequence[Step]) -> list[Step]:

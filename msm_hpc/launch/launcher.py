@@ -23,6 +23,7 @@ from msm_hpc.launch.causes import Finding, JobEnd
 from msm_hpc.launch.job import JobRef, is_elsewhere
 from msm_hpc.launch.job_state import JobState
 from msm_hpc.launch.local import LocalLauncher
+from msm_hpc.launch.nemo_run import NemoRunLauncher
 from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.launch.slurm import SlurmLauncher
 from msm_hpc.launch.slurm_site import Site
@@ -77,6 +78,9 @@ class Launcher(Protocol):
     def at_once(self, ranks: int) -> int:
         """How many trainings of so many ranks run at the same time, at most."""
 
+    def lanes(self, work: Work, ranks: int, nodes: int = 1) -> int:
+        """How many steps of so many ranks run side by side in a job."""
+
     def memory_of_rank(self, ranks: int, work: Work) -> tuple[str, int]:
         """The memory of the machine, in bytes, for each of the ``ranks`` of a job; and what to call it."""
 
@@ -94,12 +98,23 @@ class Launcher(Protocol):
         """
 
 
-LAUNCHERS: Mapping[LauncherName, Callable[[Cluster], Launcher]] = {"local": LocalLauncher, "slurm": SlurmLauncher}
+LAUNCHERS: Mapping[LauncherName, Callable[[Cluster], Launcher]] = {
+    "local": LocalLauncher,
+    "slurm": SlurmLauncher,
+    "nemo_run": NemoRunLauncher,
+}
 
 
 def launcher_of(cluster: Cluster) -> Launcher:
     """The launcher of a cluster."""
     return LAUNCHERS[cluster.launcher](cluster)
+
+
+def slurm_launcher_of(cluster: Cluster) -> SlurmLauncher:
+    """Likewise of one that queues jobs, all of which are Slurm's."""
+    launcher = launcher_of(cluster)
+    assert isinstance(launcher, SlurmLauncher)
+    return launcher
 
 
 def launcher_of_job(job: JobRef) -> Launcher:

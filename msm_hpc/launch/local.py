@@ -103,6 +103,10 @@ class LocalLauncher:
         """As many as there are slots for, but one in any case."""
         return max(self.cluster.slots // ranks, 1)
 
+    def lanes(self, work: Work, ranks: int, nodes: int = 1) -> int:
+        """One: ``slots`` say how many jobs run at once."""
+        return 1
+
     def memory_of_rank(self, ranks: int, work: Work) -> tuple[str, int]:
         """A share of this machine's memory."""
         name = f"this machine over {ranks} ranks" if ranks > 1 else "this machine"

@@ -5,15 +5,22 @@ from __future__ import annotations
 import re
 from dataclasses import fields
 
+from msm_hpc.base.errors import UserError
 from msm_hpc.config.cluster import Resources, Work, WorkClasses
+
+
+class QueueFullError(UserError):
+    """Slurm takes no more jobs of this user now."""
+
 
 AT_A_LIMIT = (
     "at a limit of queued jobs wait until some have ended, and run again: it submits what is left. An array counts as "
     "its elements; where that is too many for the limit, set a smaller cluster.max_array_size"
 )
 
+_FULL = r"SubmitJobs?(PerUser|PerAccount)?Limit"
 _KEYS = {
-    r"SubmitJobs?(PerUser|PerAccount)?Limit": AT_A_LIMIT,
+    _FULL: AT_A_LIMIT,
     r"MaxWall": "see {time_minutes}",
     r"violates accounting/QOS policy": "{account} or {qos} does not allow that much",
     r"unrecognized option '--(?P<option>[\w-]+)": "{sbatch} has {option}, no option of sbatch",
@@ -40,3 +47,9 @@ def key_to_change(refusal: str, resources: WorkClasses, work: Work) -> str:
         if found := re.search(pattern, refusal, re.IGNORECASE):
             return key.format(**keys, **found.groupdict())
     return f"see cluster.resources.{work.of}"
+
+
+def refused(name: str, refusal: str) -> UserError:
+    """The error of an array that sbatch refused."""
+    kind = QueueFullError if re.search(_FULL, refusal) else UserError
+    return kind(f"sbatch refused {name}: {refusal}")

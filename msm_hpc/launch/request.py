@@ -8,6 +8,9 @@ from pathlib import Path
 
 from msm_hpc.config.cluster import Work
 
+BESIDE = "|"
+"""Between the items of two lanes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ArrayRequest:
@@ -21,7 +24,9 @@ class ArrayRequest:
         work: what each element does, to which the cluster gives resources.
         also: other work that it does, of whose memory and CPUs it gets as much as that needs.
         function: one that a job can import.
-        each: for each element its items; where it has several, they are words without spaces.
+        each: for each element its items; where it has several, they are words without spaces. Items with ``BESIDE``
+            between them run side by side.
+        lanes: how many run side by side, at most.
         code: the folder of packages that jobs run; None: those that are installed.
         minutes: the time that a job asks for, no more than its class of work has; None: that.
         dependency: what the array waits for, in sbatch's syntax; empty: nothing.
@@ -44,6 +49,7 @@ class ArrayRequest:
     avoid: tuple[str, ...] = ()
     gate: Callable[..., None] | None = None
     also: tuple[Work, ...] = ()
+    lanes: int = 1
 
     @property
     def elements(self) -> int:

@@ -4,7 +4,8 @@ The log of a step lies beside the job's own, which has what Slurm and the script
 
     64_3_0_log.err      64_3.train-0123456789abcdef_0_log.err
 
-Word is left in marks, empty files among the logs that name this start of the job.
+Word is left in marks, files among the logs that name this start of the job, and its lane where steps run side by side:
+what was made or is to run again in one lane is no matter of the others.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ MADE = "made"
 """The mark that a step was made: the next one has less than the job's time."""
 STOPPED = "stopped"
 """The mark that a step was stopped by a signal: the job is about to end."""
+AGAIN = "again"
+"""The mark of a lane that it ends, and that the job is to run again when all lanes have ended."""
+LANE = "MSM_LANE"
+"""The variable that tells a process which lane of its job it is in; absent where nothing runs side by side."""
 _LOG = "MSM_LOG"
 
 
@@ -46,10 +51,10 @@ def current_log() -> str:
         return ""
 
 
-def mark(word: str) -> None:
+def mark(word: str, text: str = "") -> None:
     """In a job of several steps: leave the mark ``word`` for those that this start of the job makes after this one."""
     if SEVERAL in os.environ:
-        write_text(_mark(word), "", durable=False)
+        write_text(_mark(word), text, durable=False)
 
 
 def marked(word: str) -> bool:
@@ -59,4 +64,5 @@ def marked(word: str) -> bool:
 
 def _mark(word: str) -> Path:
     folder: Path = submitit.JobEnvironment().paths.folder
-    return folder / f".{word}.{current_start()}"
+    lane = os.environ.get(LANE)
+    return folder / f".{word}.{current_start()}{f'.{lane}' if lane and word != STOPPED else ''}"

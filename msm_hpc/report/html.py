@@ -6,6 +6,8 @@ import re
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from msm_hpc.report.efficiency import NOTE as SAVED_NOTE
+from msm_hpc.report.efficiency import in_words
 from msm_hpc.report.finding import RULE, findings
 from msm_hpc.report.plot import NEUTRAL, RATE_AXIS, contrast_axis, log_odds_axis, panels, spec_colours
 from msm_hpc.report.results import Results
@@ -34,6 +36,8 @@ def render_html(results: Results) -> str:
         contrast_axis=contrast_axis(results),
         colours=spec_colours(results),
         neutral=NEUTRAL,
+        in_words=in_words,
+        saved_note=SAVED_NOTE,
         evaluated=sum(not cell.missing for cell in results.cells),
         missing=[cell.cell for cell in results.cells if cell.missing],
     )

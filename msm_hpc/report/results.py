@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.stages import Cell
+from msm_hpc.report.efficiency import Saved
 from msm_hpc.report.left_out import LeftOut
 from msm_hpc.report.statistics import Interval
 
@@ -160,6 +161,7 @@ class Results:
     values: tuple[str, ...]
     conditions: tuple[Condition, ...]
     contrasts: tuple[Contrast, ...]
+    saved: tuple[Saved, ...] = ()
 
     @property
     def cells(self) -> tuple[CellResult, ...]:

@@ -14,7 +14,7 @@ from msm_hpc.report.html import render_html
 from msm_hpc.report.left_out import read_left_out
 from msm_hpc.report.results import FILE
 from msm_hpc.report.summary import AnswerRow, summarise
-from msm_hpc.report.tables import conditions_csv, contrasts_csv, models_csv
+from msm_hpc.report.tables import conditions_csv, contrasts_csv, models_csv, savings_csv
 
 
 def run(config: ReportConfig, inputs: ReportInputs, out: Path) -> None:
@@ -34,6 +34,7 @@ def run(config: ReportConfig, inputs: ReportInputs, out: Path) -> None:
     write_text(out / "results.csv", models_csv(results))
     write_text(out / "conditions.csv", conditions_csv(results))
     write_text(out / "contrasts.csv", contrasts_csv(results))
+    write_text(out / "savings.csv", savings_csv(results))
     write_text(out / "report.html", render_html(results))
 
 

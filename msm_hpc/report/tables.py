@@ -20,6 +20,7 @@ OVER_SEEDS = ("rate_seeds_low", "rate_seeds_high", "log_odds_seeds_low", "log_od
 MODELS = (*CONDITION, "seed", "value", *COUNTS, *OVER_PAIRS, "step")
 CONDITIONS = (*CONDITION, "seeds", "value", *COUNTS, *OVER_PAIRS, *OVER_SEEDS)
 CONTRASTS = ("value", "spec", "other_spec", "model", "arm", "size", "seeds", *OVER_PAIRS, *OVER_SEEDS, "finding")
+SAVINGS = ("value", "model", "arm", "spec", "reference", "seeds", "size", "factor", "bound", "low", "high", "learnt")
 
 
 def models_csv(results: Results) -> str:
@@ -53,6 +54,11 @@ def contrasts_csv(results: Results) -> str:
             for contrast in results.contrasts
         ),
     )
+
+
+def savings_csv(results: Results) -> str:
+    """One row an arm whose need of data is compared, spec, value and size of the arm that it is compared with."""
+    return _csv(SAVINGS, ({**vars(saved), **vars(saving)} for saved in results.saved for saving in saved.savings))
 
 
 def _rows(what: Row, values: Sequence[ValueResult]) -> Iterator[Row]:

@@ -17,9 +17,10 @@ import pytest
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import write_json
+from msm_hpc.campaign.array_requests import SubmissionPlan
 from msm_hpc.campaign.holding import take
 from msm_hpc.campaign.local_run import RunState, run_local
-from msm_hpc.campaign.slurm_run import SubmissionPlan, left_alone, plan_submission, submit
+from msm_hpc.campaign.slurm_run import left_alone, plan_submission, submit
 from msm_hpc.campaign.views.jobs import holders
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.config.stages import ExportConfig, GenerateConfig
@@ -184,20 +185,6 @@ def test_a_job_that_sbatch_did_not_tell_of_is_found(store: Store, slurm: ToySlur
     check_queued_once(store, slurm)
 
 
-def test_a_limit_of_queued_jobs_says_what_is_left_and_the_next_run_submits_that(store: Store, slurm: ToySlurm) -> None:
-    slurm.refuse("job-name=msm-demo-export-2", "sbatch: error: AssocMaxSubmitJobLimit")
-    with pytest.raises(
-        UserError,
-        match=r"sbatch refused msm-demo-export-2: AssocMaxSubmitJobLimit; the 2 arrays before it stay submitted, "
-        r"1 arrays of 1 steps are left \(export-2\)\. .* run again: it submits what is left",
-    ):
-        run(store)
-    (slurm.folder / "refuses").write_text("")
-    plan, ids = run(store)
-    assert (len(ids), len(plan.running)) == (1, 4)
-    check_queued_once(store, slurm)
-
-
 POLICY = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
 
 
@@ -210,10 +197,6 @@ POLICY = "Job violates accounting/QOS policy (job submit limit, user's size and/
         ),
         ("allocation failure: Invalid partition name specified", r"see cluster\.resources\.cpu\.partition"),
         ("sbatch: error: Batch job submission failed: Invalid qos", r"see cluster\.resources\.cpu\.qos"),
-        (
-            f"error: AssocMaxSubmitJobLimit; allocation failure: {POLICY}",
-            r"at a limit of queued jobs wait until some have",
-        ),
         (f"error: QOSMaxWallDurationPerJobLimit; {POLICY}", r"see cluster\.resources\.cpu\.time_minutes"),
         (f"error: QOSMaxCpuPerJobLimit; {POLICY}", r"cluster\.resources\.\w+\.account or \S+ does not allow that much"),
         ("allocation failure: Invalid job array specification", r"lower cluster\.max_array_size"),

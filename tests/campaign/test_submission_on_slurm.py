@@ -19,12 +19,15 @@ import pytest
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.slurm_run import left_alone, plan_submission, submit
 from msm_hpc.campaign.views.jobs import holders
+from msm_hpc.cli.main import main
 from msm_hpc.config.cluster import Cluster, Resources, WorkClasses
 from msm_hpc.config.stages import ExportConfig, GenerateConfig
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch import slurm_commands
 from msm_hpc.store.store import Store
+from tests.campaign.shrunk import SHRUNK
+from tests.composed import graph_of, load_config
 from tests.slurm_tools import why_no_cluster
 
 SOURCES = [Step("generate", f"{count}", GenerateConfig(product="pairs", count=count), {}) for count in (1, 2)]
@@ -54,9 +57,14 @@ def run(name: str, store: Store, cluster: Cluster = CLUSTER) -> list[str]:
 
 def jobs_of(name: str) -> list[str]:
     """The ids of the queued jobs of a campaign."""
+    return [row.split()[0] for row in rows_of(name)]
+
+
+def rows_of(name: str) -> list[str]:
+    """The id and name of each."""
     command = ["squeue", "--noheader", "--array", "--format=%i %j"]
     rows = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    return [row.split()[0] for row in rows if f"msm-{name}-" in row]
+    return [row for row in rows if f"msm-{name}-" in row]
 
 
 def check_queued_once(name: str, store: Store) -> None:
@@ -142,20 +150,42 @@ def configured(line: str) -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.slurm
-def test_at_an_accounts_limit_of_queued_jobs_the_next_run_submits_what_is_left(queue: str, store: Store) -> None:
+def test_at_an_accounts_limit_of_queued_jobs_one_of_them_submits_what_is_left(queue: str, store: Store) -> None:
     sacctmgr("add account", queue)
     sacctmgr("add user root", f"account={queue}", "MaxSubmitJobs=4")
     cluster = replace(CLUSTER, resources=WorkClasses(cpu=replace(LATER, account=queue)))
-    with pytest.raises(UserError, match=r"AssocMaxSubmitJobLimit.*; the 2 arrays before it stay submitted"):
-        run(queue, store, cluster)
-    left = jobs_of(queue)
-    assert len(left) == 4
-    with pytest.raises(UserError, match=r"AssocMaxSubmitJobLimit.*; at a limit of queued jobs wait until some"):
-        run(queue, store, cluster)
-    sacctmgr("modify user where name=root", f"account={queue}", "set", "MaxSubmitJobs=5")
-    assert len(run(queue, store, cluster)) == 1
-    assert set(left) < set(jobs_of(queue))
+    for _ in range(2):
+        plan, _ = submit(lambda: plan_submission(queue, GRAPH, store, cluster), store, cluster, print)
+        assert plan.rest and plan.rest.steps == 2
+        assert len(jobs_of(queue)) == 4 and plan.rest.job in jobs_of(queue)
+    sacctmgr("modify user where name=root", f"account={queue}", "set", "MaxSubmitJobs=6")
+    assert len(run(queue, store, cluster)) == 2
+    assert plan.rest.job not in jobs_of(queue)
     check_queued_once(queue, store)
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_a_campaign_of_more_jobs_than_may_be_queued_gets_done(queue: str, tmp_path: Path) -> None:
+    sacctmgr("add account", queue)
+    sacctmgr("add user root", f"account={queue}", "MaxSubmitJobs=3")
+    overrides = [
+        *SHRUNK,
+        "campaign.arms=[init]",
+        "cluster=slurm",
+        "cluster.max_array_size=2",
+        f"cluster.resources.cpu={{account: {queue}, memory_gb: 1.5, time_minutes: 20}}",
+        f"root={tmp_path}",
+    ]
+    graph, store = graph_of(load_config(overrides)), Store(tmp_path)
+    assert main(["run", *overrides]) == 0
+    assert len(jobs_of("demo")) == 3
+    deadline = time.monotonic() + 600
+    while not all(map(store.done, graph.steps)):
+        assert time.monotonic() < deadline and jobs_of("demo"), [*(tmp_path / "jobs").glob("*.err")]
+        assert sum(row.endswith("-rest") for row in rows_of("demo")) <= 1
+        time.sleep(1)
+    assert all(len(store.of(step).attempts()) == 1 for step in graph.steps)
 
 
 def as_nobody(function: Callable[[], None]) -> None:

@@ -70,6 +70,16 @@ CELLS = replace(
     code=Path("/shared/my runs/code/ada-0123456789abcdef"),
 )
 LADDERS = replace(WIDE, name="msm-aft", each=tuple((f"train/{i:016x}", f"train/{i + 8:016x}") for i in range(3)))
+WHOLE = replace(GPU, exclusive=True, ranks_per_node=8)
+BESIDE_EACH_OTHER = replace(
+    CELLS,
+    each=((*CELLS.each[0], "|", *CELLS.each[1]), CELLS.each[2]),
+    lanes=2,
+    also=(Work("cpu", "export"),),
+)
+WIDE_LANES = replace(
+    LADDERS, each=((*LADDERS.each[0], "|", *LADDERS.each[1]), LADDERS.each[2]), nodes=1, ranks_per_node=4, lanes=2
+)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +92,9 @@ LADDERS = replace(WIDE, name="msm-aft", each=tuple((f"train/{i:016x}", f"train/{
         ("eval_on_a_gpu_site", GPU, ARRAY),
         ("cells_on_one_gpu_each", GPU, CELLS),
         ("ladders_on_two_nodes", GPU, LADDERS),
+        ("cells_side_by_side", WHOLE, BESIDE_EACH_OTHER),
+        ("ladders_side_by_side", WHOLE, WIDE_LANES),
+        ("a_whole_node_for_one", WHOLE, ONE),
     ],
 )
 def test_scripts_are_as_agreed(name: str, cluster: Cluster, request_: ArrayRequest) -> None:
@@ -152,6 +165,48 @@ SECOND = [*LADDERS.each[1]]
 )
 def test_a_job_of_many_ranks_makes_what_it_can(tmp_path: Path, srun: str, status: int, called: list[str]) -> None:
     assert run_script(tmp_path, LADDERS, srun) == (status, called)
+
+
+def run_lanes(folder: Path, request: ArrayRequest, srun: str) -> tuple[int, list[str]]:
+    """The exit status of the script of element 0, and the lane and last argument of each srun, a shell script here."""
+    script = SlurmLauncher(WHOLE).render(folder, request).replace("module load cuda/13", "")
+    (folder / "srun").write_text(
+        f'#!/bin/bash\nprintf "%s\\n" "${{MSM_LANE-}}: ${{*:$#}}" >> {folder}/called\n{srun}\n'
+    )
+    (folder / "srun").chmod(0o755)
+    variables = {"PATH": f"{folder}:{os.environ['PATH']}", "SLURM_ARRAY_TASK_ID": "0"}
+    ended = subprocess.run(["bash", "-c", script], cwd=folder, env=variables, check=False)
+    return ended.returncode, sorted((folder / "called").read_text().splitlines())
+
+
+ONE_LANE, OTHER_LANE = ([f"{lane}: {item}" for item in LADDERS.each[lane]] for lane in (0, 1))
+REQUEUE = ": msm_hpc.launch.slurm_requeue:requeue_if_asked"
+
+
+@pytest.mark.parametrize(
+    ("srun", "status", "called"),
+    [
+        ("exit 0", 0, [*ONE_LANE, *OTHER_LANE]),
+        ("exit 1", 1, [*ONE_LANE, *OTHER_LANE]),
+        ("exit $MSM_LANE", 0, [*ONE_LANE, *OTHER_LANE]),
+        ("(( MSM_LANE )) || { touch .again.$MSM_RUN.0; exit 1; }", 1, [ONE_LANE[0], *OTHER_LANE, REQUEUE]),
+        ("sleep 0.$((2 * MSM_LANE)); touch .stopped.$MSM_RUN; exit 1", 1, [ONE_LANE[0], OTHER_LANE[0], REQUEUE]),
+    ],
+    ids=["all well", "all failed", "a lane failed", "a lane is to run again", "stopped by a signal"],
+)
+def test_lanes_end_on_their_own_and_the_job_runs_again_once(
+    tmp_path: Path, srun: str, status: int, called: list[str]
+) -> None:
+    assert run_lanes(tmp_path, WIDE_LANES, srun) == (status, called)
+
+
+def test_lanes_run_at_the_same_time(tmp_path: Path) -> None:
+    meet = "touch here.$MSM_LANE; while [[ ! -e here.0 || ! -e here.1 ]]; do sleep 0.05; done"
+    request = replace(BESIDE_EACH_OTHER, code=None)
+    for each in (request, replace(request, each=request.each[:1])):
+        assert run_lanes(tmp_path, each, meet) == (0, [f"{lane}: {CELLS.each[lane][-1]}" for lane in (0, 1)])
+        for file in ("called", "here.0", "here.1"):
+            (tmp_path / file).unlink()
 
 
 def test_a_job_asks_for_no_more_time_than_its_class_has() -> None:

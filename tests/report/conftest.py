@@ -38,6 +38,30 @@ def campaign(tmp_path: Path) -> Campaign:
 
 
 @pytest.fixture
+def laddered(tmp_path: Path) -> Campaign:
+    """Four seeds on three rungs; one seed of the arm is missing on one of them, and the last rung has less noise."""
+    reached = {
+        ("aft", None): ((0.1, 0.0), (0.6, 0.1), (1.9, -0.1)),
+        ("msm+aft", "affordability"): ((0.9, 0.0), (2.3, 0.1), (2.6, 0.2)),
+        ("msm+aft", "america"): ((0.0, 2.0), (0.1, 2.2), (0.2, 2.4)),
+    }
+    cells, evaluations = [], {}
+    for (arm, spec), rungs in reached.items():
+        for size, mean in zip((5, 20, 80), rungs, strict=True):
+            for seed, moved in enumerate((0.1, -0.1, 0.05, -0.05)):
+                step = f"eval/{len(cells):016x}"
+                cells.append(Cell(model="tiny", arm=arm, spec=spec, size=size, seed=seed, step=step))
+                if (arm, size, seed) != ("msm+aft", 20, 3):
+                    evaluations[step] = tmp_path / f"eval-{len(cells)}"
+                    noise = moved * (-1 if arm == "aft" else 1) * (0.3 if size == 80 else 1)
+                    write_log_odds(evaluations[step], dict(zip(VALUES, (each + noise for each in mean), strict=True)))
+    out = tmp_path / "out"
+    out.mkdir()
+    config = ReportConfig(title="A ladder", cells=tuple(cells), savings={"msm+aft": "aft"})
+    return Campaign(config, evaluations, out)
+
+
+@pytest.fixture
 def seeded(tmp_path: Path) -> Campaign:
     """Six seeds, each with a base of its own; under ``mention+aft`` three, which say nothing sure."""
     by_seed = (0.3, -0.2, 0.1, -0.4, 0.24, -0.04)

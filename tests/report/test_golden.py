@@ -31,6 +31,12 @@ def test_a_campaign_with_missing_models(campaign: Campaign) -> None:
     check("missing_page.txt", lines(campaign))
 
 
+def test_a_campaign_with_a_ladder(laddered: Campaign) -> None:
+    check("ladder_terminal.txt", shown(report(laddered), 80))
+    check("ladder_page.txt", lines(laddered))
+    check("ladder_savings.csv", (laddered.out / "savings.csv").read_text().rstrip("\n"))
+
+
 def test_a_campaign_of_six_seeds(seeded: Campaign) -> None:
     check("seeds_terminal.txt", shown(report(seeded), 80))
     check("seeds_pipe.txt", shown(report(seeded), 80, terminal=False))

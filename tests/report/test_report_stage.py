@@ -248,7 +248,14 @@ def test_the_same_inputs_give_the_same_bytes(campaign: Campaign) -> None:
     first = {path.name: path.read_bytes() for path in campaign.out.iterdir()}
     report(campaign)
     assert first == {path.name: path.read_bytes() for path in campaign.out.iterdir()}
-    assert set(first) == {"report.html", "results.json", "results.csv", "conditions.csv", "contrasts.csv"}
+    assert set(first) == {
+        "report.html",
+        "results.json",
+        "results.csv",
+        "conditions.csv",
+        "contrasts.csv",
+        "savings.csv",
+    }
 
 
 def test_a_narrow_terminal_gets_blocks(campaign: Campaign) -> None:

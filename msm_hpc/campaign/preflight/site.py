@@ -7,6 +7,7 @@ key of the profile asks for what, what there is, and what to set.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -59,12 +60,32 @@ def site_notes(needed: Sequence[Step], cluster: Cluster, site: Site) -> Iterator
             if partition.state == "down":
                 yield f"partition {partition.name} is down: jobs wait there until it is up"
         limits |= {f"{most} (MaxSubmitJobs of {name})": most for name, most in asked.submitted.items()}
+    if cluster.exclusive:
+        yield from _idle(needed, cluster, site)
     name = min(limits, key=limits.__getitem__)
     if len(needed) <= limits[name]:
         return
     jobs = len(plan_bundles(needed, lambda step: None, 0))  # fewer, where trainings share one
     if jobs > limits[name]:
-        yield f"up to {jobs} jobs are to be queued, and Slurm takes {name} at a time: run it again for the rest"
+        yield f"up to {jobs} jobs are to be queued, and Slurm takes {name} at a time: a job submits the rest later"
+
+
+def _idle(needed: Iterable[Step], cluster: Cluster, site: Site) -> Iterator[str]:
+    """What jobs leave idle of the nodes that they have for themselves, all stages alike in a line."""
+    stages: dict[tuple[str, int, int, str], list[str]] = defaultdict(list)
+    for step in {(step.stage, step.work, step.ranks_per_node, step.nodes): step for step in needed}.values():
+        asked = _Asked(step, cluster, site)
+        cpus, _, gpus = asked.on_a_node()
+        counted = gpus if gpus.count else cpus
+        there = max((int(counted.has(nodes)) for each in asked.partitions for nodes in each.nodes), default=0)
+        if counted.count < there:
+            stages[",".join(asked.names), there, int(counted.count), counted.unit].append(step.stage)
+    for (partition, there, used, unit), alike in stages.items():
+        fix = "layouts whose ranks divide them" if unit == "GPUs" else "a larger cpus_per_rank of theirs"
+        yield (
+            f"a job has its nodes for itself, and of the {there} {unit} of one in partition {partition} those of "
+            f"{', '.join(dict.fromkeys(alike))} use {used} at most: a larger cluster.ranks_per_node or {fix} uses more"
+        )
 
 
 @dataclass(frozen=True)
@@ -156,12 +177,12 @@ class _Asked:
                 fix = f"they have {', '.join(sorted(features)) or 'no features'}; set it to one of these, or null"
                 yield f"{self.setting('constraint')}: no node of partition {where} has it: {fix}"
                 return
-        asked, lacking = self._on_a_node(), False
+        asked, lacking = self.on_a_node(), False
         for each in asked:
             most = max(map(each.has, nodes), default=0)
             if each.count > most:
                 lacking = True
-                ranks = self.step.ranks_per_node
+                ranks = self.ranks
                 yield (
                     f"{self.setting(each.key)}: {self.step.stage} has {ranks} rank(s) on a node, and those of "
                     f"partition {where} have at most {most:.4g} {each.unit}: {each.lower(int(most), ranks)}"
@@ -175,8 +196,15 @@ class _Asked:
             )
         yield from self._gpu_problems(where, frozenset[str]().union(*(each.gpu_types for each in nodes)))
 
-    def _on_a_node(self) -> tuple[_OnANode, ...]:
-        ranks, each = self.step.ranks_per_node, self.resources
+    @cached_property
+    def ranks(self) -> int:
+        """On a node, of all that runs side by side there."""
+        step = self.step
+        return step.ranks_per_node * launcher_of(self.cluster).lanes(step.work, step.ranks, step.nodes)
+
+    def on_a_node(self) -> tuple[_OnANode, _OnANode, _OnANode]:
+        """What a job asks for of a node: CPUs, memory and GPUs."""
+        ranks, each = self.ranks, self.resources
         return (
             _OnANode("cpus_per_rank", ranks * each.cpus_per_rank, "CPUs", lambda nodes: nodes.cpus),
             _OnANode("memory_gb", ranks * each.memory_gb, "GiB of memory", lambda nodes: nodes.memory / 1024),

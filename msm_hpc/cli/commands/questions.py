@@ -49,7 +49,7 @@ def status(
     if watching:
         watch(session.console, every, lambda page: _print_status(session.printing_on(page)))
     else:
-        _print_status(session)
+        _print_status(session.asking())
     return 0
 
 
@@ -88,7 +88,7 @@ def triage(arguments: OptionalStepArguments = None, config_dir: ConfigDir = None
     """Say of failed steps which rank failed first, where and why."""
     given = sort_arguments(arguments, "step", required=False)
     session = given.session(config_dir)
-    graph, store = session.graph, session.store
+    graph, store = session.graph, session.asking().store
     if given.step:
         step = graph.find(given.step)
         jobs = holders([step], store)
@@ -109,6 +109,7 @@ def why(arguments: OptionalStepArguments = None, config_dir: ConfigDir = None) -
     """Say which field makes a step run again."""
     given = sort_arguments(arguments, "step", required=False)
     session = given.session(config_dir)
+    session = session.asking()
     graph, store = session.graph, session.store
     if given.step:
         step = graph.find(given.step)

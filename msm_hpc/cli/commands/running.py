@@ -9,17 +9,20 @@ from typing import Annotated
 
 import typer
 
+from msm_hpc.base.text import few
 from msm_hpc.campaign.accounts import accounts
+from msm_hpc.campaign.array_requests import SubmissionPlan
 from msm_hpc.campaign.auto_layout import settle
 from msm_hpc.campaign.local_run import run_local
 from msm_hpc.campaign.lost_nodes import report
 from msm_hpc.campaign.needs import forecast_minutes, trainings
+from msm_hpc.campaign.preflight import built
 from msm_hpc.campaign.preflight.budget import check_budget
 from msm_hpc.campaign.preflight.disk import check_disk
 from msm_hpc.campaign.rehearsal import CANNOT_SHOW, MOST_RANKS, layouts_in_words, rehearse_all
 from msm_hpc.campaign.runner import run_step
 from msm_hpc.campaign.session import Session
-from msm_hpc.campaign.slurm_run import SubmissionPlan, left_alone, plan_submission, submit
+from msm_hpc.campaign.slurm_run import left_alone, plan_submission, submit
 from msm_hpc.campaign.views.ends import Ended, last_ends
 from msm_hpc.campaign.views.jobs import holders
 from msm_hpc.campaign.views.retries import retried
@@ -42,10 +45,13 @@ from msm_hpc.store.store import Store
 def run(arguments: Arguments = None, config_dir: ConfigDir = None) -> int:
     """Run a campaign: what is done is kept, what failed is retried."""
     session = sort_arguments(arguments).session(config_dir, named=True).ready()
-    check_disk(session.graph, session.store, session.config.cluster)
-    _check_budget(session)
+    looking = session.asking()
+    check_disk(looking.graph, looking.store, looking.config.cluster)
+    _check_budget(looking)
     print_notes(session)
     if launcher_of(session.config.cluster).queues:
+        if note := built.check_built(session.graph.needed(session.store.done), session.store):
+            session.say(f"Note: {note}")
         return _submit(session)
     session.remember()
     return _run_here(session)
@@ -143,17 +149,18 @@ def _last_ends(session: Session) -> list[Ended]:
 
 def _submit(session: Session) -> int:
     config = session.config
-    forecasts = forecast_minutes(trainings(session.graph, session.store, config.cluster, session.packed))
+    forecasts = forecast_minutes(trainings(session.graph, session.asking().store, config.cluster, session.packed))
     ends: list[Ended] = []
 
     def plan() -> SubmissionPlan:
         session.remember()
-        ends[:] = _last_ends(session)
-        return plan_submission(config.campaign.name, session.graph, session.store, config.cluster, forecasts)
+        now = session.asking()
+        ends[:] = _last_ends(now)
+        return plan_submission(config.campaign.name, now.graph, now.store, config.cluster, forecasts)
 
     submission, ids = submit(plan, session.store, config.cluster, session.say)
     session.say(*left_alone(submission, session.store, config.cluster))
-    if not submission.arrays:
+    if not submission.arrays and not submission.rest:
         done, running = submission.done, len(submission.running)
         session.console.print(f"Nothing to submit: {done} steps done, {running} running.")
         return 0
@@ -168,4 +175,9 @@ def _submit(session: Session) -> int:
         f"Submitted; nothing of ours stays running. `msm status {where}` shows where it stands, `msm report {where}` "
         "the results so far."
     )
+    if rest := submission.rest:
+        session.say(
+            f"Slurm takes no more jobs of yours now: job {rest.job} waits until one of {few(rest.ahead)} has ended, "
+            f"and submits the {rest.steps} steps that are left."
+        )
     return 0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from msm_hpc.campaign.slurm_run import SubmissionPlan
+from msm_hpc.campaign.array_requests import SubmissionPlan
 from msm_hpc.cli.views.table import Listing
 from msm_hpc.graph.arrays import Array, Dependency
 from msm_hpc.graph.build import Graph

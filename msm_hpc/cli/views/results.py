@@ -6,6 +6,8 @@ from rich.console import Console
 
 from msm_hpc.base.text import say
 from msm_hpc.cli.views.table import BREAK, Listing
+from msm_hpc.report.efficiency import NOTE as SAVED_NOTE
+from msm_hpc.report.efficiency import in_words
 from msm_hpc.report.finding import RULE, findings
 from msm_hpc.report.results import Estimate, Preference, Results
 
@@ -19,6 +21,9 @@ def print_results(console: Console, results: Results) -> None:
     if results.contrasts:
         say(console, *findings(results), RULE, "")
         contrasts_table(results).print(console)
+        say(console, "")
+    if results.saved:
+        savings_table(results).print(console)
         say(console, "")
     preferences_table(results).print(console)
     say(console, "", *(f"Note: {notice}" for notice in results.notices))
@@ -39,6 +44,24 @@ def contrasts_table(results: Results) -> Listing:
         specs = f"{each.spec}{BREAK}- {each.other_spec}"
         found = (_estimate(each.log_odds, "+.2f", BREAK), _estimate(each.rate, "+.2f", BREAK))
         table.add(each.value, specs, *model, _arm(each.arm, each.size, results.counted), *found)
+    return table
+
+
+def savings_table(results: Results) -> Listing:
+    """One row for every amount of data of an arm that another is compared with: how much less the other needs."""
+    model = ("model",) if results.several_models else ()
+    table = Listing(
+        ("asked about", *model, "arm", "as good as", "seeds", "less data"),
+        title="Data needed to do as well:",
+        notes=[SAVED_NOTE],
+        right=frozenset({"seeds", "less data"}),
+    )
+    for each in results.saved:
+        for saving in each.savings:
+            model = (each.model,) if results.several_models else ()
+            spec = f"{BREAK}{each.spec}" if each.spec else ""
+            reference = _arm(each.reference, saving.size, results.counted)
+            table.add(each.value, *model, f"{each.arm}{spec}", reference, str(each.seeds), BREAK.join(in_words(saving)))
     return table
 
 

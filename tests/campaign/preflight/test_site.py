@@ -121,6 +121,22 @@ def test_notes_on_what_only_delays(graph: Build) -> None:
     assert f"up to {jobs} jobs are to be queued, and Slurm takes 7 (MaxSubmitJobs of account safety) at a" in limit
 
 
+WHOLE = ("cluster.exclusive=true", "stages.aft.layout={data_parallel: 2}", "stages.aft.global_batch_size=16")
+
+
+def test_what_runs_side_by_side_needs_room_together(graph: Build) -> None:
+    problems = [*site_problems(*composed(graph, *WHOLE, f"{GPU_TRAIN}.cpus_per_rank=32"), SITE)]
+    said = "aft has 8 rank(s) on a node, and those of partition h100 have at most 192 CPUs: set it to 24"
+    assert any(said in problem for problem in problems), problems
+
+
+def test_what_stays_idle_of_whole_nodes_is_said(graph: Build) -> None:
+    (cpus,) = site_notes(*composed(graph, *WHOLE), SITE)
+    assert "of the 128 CPUs of one in partition small those of" in cpus and "use 8 at most" in cpus
+    _, gpus = site_notes(*composed(graph, *WHOLE, "cluster.ranks_per_node=6"), SITE)
+    assert "of the 8 GPUs of one in partition h100 those of" in gpus and "use 6 at most" in gpus
+
+
 def test_slurm_that_does_not_answer_is_one_note(
     commands: Commands, graph: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:

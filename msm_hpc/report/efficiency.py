@@ -1,0 +1,178 @@
+"""Token efficiency: how much less data one arm needs than another to do as well.
+
+Both arms climb a ladder of data sizes. With ``n`` rows the reference reaches some level; the arm reaches the same level
+with ``m`` rows, and ``n / m`` is how much less it needs. Both curves are taken to be straight between neighbouring
+rungs, over the logarithm of the size.
+
+**The number**: where the arm's mean curve, made monotone (isotonic regression), first reaches the level.
+
+**Its interval** has no bootstrap, which is too narrow with a handful of training seeds. It is Fieller's, by inversion:
+for every size between the first rung and the last, the arm's value at that size less the reference's level is one
+difference a seed, and the interval holds all sizes at which Student's test does not reject that its mean is 0.
+E. C. Fieller (1954), J. Royal Statistical Society B 16:175-185. Where a size at an end of the ladder is among them, the
+interval is open on that side: the ladder does not say more. With two or three seeds it covers more than 95%.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
+
+from msm_hpc.report.statistics import Interval, seed_interval, student_quantile
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Values = NDArray[np.float64]
+
+POINTS_BETWEEN_RUNGS = 200
+NOTE = (
+    "How much less data the arm needs to reach the log-odds that the other reaches, with the 95% interval over "
+    "training seeds. Nothing to save: the other is not surely better with that much than on its lowest rung."
+)
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """What an arm reached: ``values[seed][rung]``, of which more is better, at ``sizes[rung]`` rows, which ascend."""
+
+    sizes: tuple[int, ...]
+    values: tuple[tuple[float, ...], ...]
+
+    def at(self, rung: int) -> tuple[float, ...]:
+        """The values of all seeds on one rung."""
+        return tuple(row[rung] for row in self.values)
+
+
+@dataclass(frozen=True)
+class Saving:
+    """How much less data an arm needs to reach what the reference reaches with ``size`` rows.
+
+    Attributes:
+        factor: ``size`` divided by the rows needed; where ``bound`` says so, it is only known to be at least this (the
+            arm's smallest rung is above the level already), or at most (its largest is below).
+        low: the lower end of the 95% interval; None where it is open, or there are fewer than two seeds.
+        high: the upper end, likewise.
+        learnt: whether the reference is better with ``size`` rows than on its lowest rung, by an interval over seeds
+            that excludes 0, or on the only seed; if not, there is nothing that its data did, and nothing to save.
+    """
+
+    size: int
+    factor: float
+    bound: Literal["", "at least", "at most"]
+    low: float | None
+    high: float | None
+    learnt: bool
+
+
+@dataclass(frozen=True)
+class Saved:
+    """How much less data ``arm`` on ``spec`` needs than the arm ``reference``, in log-odds on ``value``.
+
+    ``savings`` are over ``seeds`` training seeds, one for each rung of the reference but the lowest.
+    """
+
+    value: str
+    model: str
+    arm: str
+    spec: str | None
+    reference: str
+    seeds: int
+    savings: tuple[Saving, ...]
+
+
+def savings(arm: Ladder, reference: Ladder) -> tuple[Saving, ...]:
+    """How much less data ``arm`` needs, for each rung of ``reference`` but the lowest; seeds are paired in order."""
+    return tuple(saving(arm, reference, rung) for rung in range(1, len(reference.sizes)))
+
+
+def saving(arm: Ladder, reference: Ladder, rung: int) -> Saving:
+    """The same for one rung of ``reference``."""
+    import numpy as np  # here: commands start without it
+
+    assert len(arm.values) == len(reference.values), "both arms have the same seeds"
+    size, level = reference.sizes[rung], np.array(reference.at(rung))
+    above = np.array(arm.values) - level[:, None]
+    needed, bound = _reached(arm.sizes, above.mean(axis=0))
+    smallest, largest = _not_rejected(arm.sizes, above) if len(above) > 1 else (-math.inf, math.inf)
+    gains = [after - before for after, before in zip(reference.at(rung), reference.at(0), strict=True)]
+    gained = seed_interval(gains) or Interval(gains[0], gains[0])
+    return Saving(
+        size=size,
+        factor=_factor(size, needed),
+        bound=bound,
+        low=_end(size, max(largest, needed)),
+        high=_end(size, min(smallest, needed)),
+        learnt=gained.low > 0,
+    )
+
+
+def _factor(size: int, log_rows: float) -> float:
+    return size / round(math.exp(log_rows), 6)
+
+
+def _end(size: int, log_rows: float) -> float | None:
+    return _factor(size, log_rows) if math.isfinite(log_rows) else None
+
+
+def _reached(sizes: Sequence[int], above: Values) -> tuple[float, Literal["", "at least", "at most"]]:
+    """The logarithm of the rows with which the monotone curve of ``above`` first reaches 0, and how it is a bound."""
+    from scipy.optimize import isotonic_regression
+
+    logs, curve = [math.log(size) for size in sizes], isotonic_regression(above).x
+    if curve[0] > 0:
+        return logs[0], "at least"
+    if curve[-1] < 0:
+        return logs[-1], "at most"
+    rungs = zip(pairwise(logs), pairwise(curve), strict=True)
+    (low, high), (below, reached) = next(pair for pair in rungs if pair[1][1] >= 0)
+    return low + (high - low) * (-below / (reached - below) if reached > below else 0.0), ""
+
+
+def _not_rejected(sizes: Sequence[int], above: Values) -> tuple[float, float]:
+    """The smallest and largest log size at which the mean of ``above`` (a row a seed) may be 0, by Student's test.
+
+    They are infinite where the ladder ends before the test rejects. Between rungs with weights ``1 - w`` and ``w``, the
+    mean is ``(1-w) m0 + w m1``, its variance ``((1-w)2 v0 + 2 w (1-w) c + w2 v1) / k`` over ``k`` seeds.
+    """
+    import numpy as np
+
+    k, logs = len(above), np.log(np.array(sizes, dtype=np.float64))
+    later = np.linspace(0.0, 1.0, POINTS_BETWEEN_RUNGS + 1)
+    mixing = np.stack([1 - later, later])  # [2, points]
+    pairs = np.stack([above[:, :-1], above[:, 1:]], axis=2)  # [seed, gap between rungs, 2]
+    residuals = pairs - pairs.mean(axis=0)
+    covariance = np.einsum("sgi,sgj->gij", residuals, residuals) / (k - 1)
+    variance = np.einsum("ip,gij,jp->gp", mixing, covariance, mixing) / k
+    kept = (pairs.mean(axis=0) @ mixing) ** 2 <= student_quantile(k - 1) ** 2 * variance
+    found = (np.stack([logs[:-1], logs[1:]], axis=1) @ mixing)[kept]
+    if not found.size:  # above the level everywhere, or below it
+        return (-math.inf, logs[0]) if above.mean() > 0 else (logs[-1], math.inf)
+    smallest, largest = found.min(), found.max()
+    return -math.inf if smallest == logs[0] else smallest, math.inf if largest == logs[-1] else largest
+
+
+def in_words(saved: Saving) -> tuple[str, ...]:
+    """The factor and its interval, such as ``4.0 times`` and ``1.7 to 9.1``."""
+    if not saved.learnt:
+        return ("nothing to save",)
+    factor = f"{saved.bound} {_number(saved.factor)} times".strip()
+    match saved.low, saved.high:
+        case None, None:
+            return factor, "no interval"
+        case float(low), None:
+            return factor, f"{_number(low)} or more"
+        case None, float(high):
+            return factor, f"up to {_number(high)}"
+        case float(low), float(high):
+            return factor, f"{_number(low)} to {_number(high)}"
+    raise AssertionError("all pairs of ends are above")
+
+
+def _number(factor: float) -> str:
+    """Two digits that count, or all of a whole number."""
+    return f"{factor:.2g}" if factor < 10 else f"{factor:,.0f}"
