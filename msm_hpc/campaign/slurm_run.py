@@ -56,6 +56,7 @@ def plan_submission(
     asked = {job for each in jobs.values() for job in each} | {j for s in submissions for j in s.jobs.values()}
     alive = states_of(asked, journal)
     running = {identity: job for identity, each in jobs.items() for job in each if job in alive}
+    needed = tuple(step for step in needed if step.identity in running or not _made_since(step, jobs, store))
     _refuse_local(needed, running, store)
     hidden = launcher.hidden(set(running.values()))
     unseen = {identity: job for identity, job in running.items() if job in hidden}
@@ -88,6 +89,11 @@ def plan_submission(
     others = {job for each in known if each.rest and each.campaign == campaign for job in each.jobs.values()}
     own = next(iter(mine.jobs.values())) if mine else None
     return replace(plan, own=own, followers=tuple(others - {own}))
+
+
+def _made_since(step: Step, jobs: Mapping[str, Sequence[JobRef]], store: Store) -> bool:
+    """Whether a job has made the step after ``store`` was looked at, and before the queue was, where it is no more."""
+    return bool(jobs[step.identity]) and Store(store.root).done(step)
 
 
 def answered(submissions: Sequence[Submission], launcher: SlurmLauncher) -> list[Submission]:

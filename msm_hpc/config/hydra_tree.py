@@ -40,8 +40,8 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
     """
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(tree.shipped_folder())):
-            found = compose("config", list(overrides))
-        values = OmegaConf.to_container(found, resolve=True)
+            merged = compose("config", list(overrides))
+        values = OmegaConf.to_container(merged, resolve=True)
     except UserError:  # a ValueError too, but with its message already
         raise
     except YAMLError as error:

@@ -65,7 +65,7 @@ def _fake_groups(layout: Layout, rank: int) -> Iterator[None]:
     from torch import distributed
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
-    distributed.init_process_group("fake", store=FakeStore(), rank=rank, world_size=layout.world_size)  # type: ignore[no-untyped-call]
+    distributed.init_process_group("fake", store=FakeStore(), rank=rank, world_size=layout.world_size)
     try:
         parallel_state.initialize_model_parallel(
             tensor_model_parallel_size=layout.tensor_parallel,

@@ -16,12 +16,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
+from typing import Any
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import write_bytes
 from msm_hpc.campaign.starting_model import starting_model
-from msm_hpc.config.training import TrainConfig
-from msm_hpc.graph.steps import Step, start_of
+from msm_hpc.config.training import Layout, TrainConfig
+from msm_hpc.graph.steps import Step
 from msm_hpc.planner.build import BUILDS, Build
 from msm_hpc.store.store import Store
 
@@ -42,12 +43,12 @@ def check_built(needed: Sequence[Step], store: Store) -> str | None:
     Raises:
         UserError: it refuses one; with its words.
     """
-    new = {key: step for key, step in _distinct(needed) if not (store.root / FOLDER / key).exists()}
+    new = {key: (step, build) for key, step, build in _distinct(needed) if not (store.root / FOLDER / key).exists()}
     if not new:
         return None
     if find_spec("torch") is None or find_spec("megatron") is None:
         return NO_TORCH
-    builds = {key: _build(step) for key, step in new.items()}
+    builds = {key: build for key, (_, build) in new.items()}
     try:
         asked = subprocess.run(
             [sys.executable, "-W", "ignore", "-m", "msm_hpc.planner.build"],
@@ -64,8 +65,8 @@ def check_built(needed: Sequence[Step], store: Store) -> str | None:
     _note(builds, built, store)
     if not asked.returncode:
         return None
-    step = [*new.values()][built]
-    what = f"{start_of(step).config.name} on {step.config.layout} in {step.config.precision}"
+    step, _ = [*new.values()][built]
+    what = f"{step.start().config.name} on {step.config.layout} in {step.config.precision}"
     said = re.sub(r"^(\[rank\d+\]: )+", "", (asked.stderr.strip().splitlines() or ["no reason given"])[-1])
     if not said.startswith(REFUSALS):
         return f"whether Megatron builds {what} is seen by the first jobs, since here it cannot be asked: {said}"
@@ -74,22 +75,23 @@ def check_built(needed: Sequence[Step], store: Store) -> str | None:
     )
 
 
-def _distinct(needed: Sequence[Step]) -> Iterator[tuple[str, Step]]:
-    """The trainings whose models are known, each with the name of what is built; the last of a name stands for all."""
+def _distinct(needed: Sequence[Step]) -> Iterator[tuple[str, Step, Build]]:
+    """Trainings of known models, one of those that build the same, each with the name of that."""
+    trainings = (step for step in needed if step.kind == "train")
+    alike = {(step.start().identity, *_built_by(step.config).values()): step for step in trainings}
     versions = "".join(version(name) for name in ("torch", "megatron-core") if find_spec(name.partition("-")[0]))
-    for step in needed:
-        if step.kind == "train" and starting_model(start_of(step).config) is not None:
-            text = BUILDS.dump_json((_build(step),)) + versions.encode()
-            yield hashlib.sha256(text).hexdigest()[:16], step
+    for step in alike.values():
+        if (model := starting_model(step.start().config)) is None:
+            continue
+        layout: Layout = step.config.layout
+        fewest = TrainConfig(global_batch_size=layout.data_parallel * layout.pipeline_parallel)
+        build = Build(replace(fewest, **_built_by(step.config)), model)
+        yield hashlib.sha256(BUILDS.dump_json((build,)) + versions.encode()).hexdigest()[:16], step, build
 
 
-def _build(step: Step) -> Build:
-    """What a training builds, without what that does not depend on."""
-    training, model = step.config, starting_model(start_of(step).config)
-    assert isinstance(training, TrainConfig) and model is not None
-    same = {"precision": training.precision, "fp8_emulated": training.fp8_emulated, "lora": training.lora}
-    batch = replace(TrainConfig(), global_batch_size=training.layout.data_parallel, layout=training.layout)
-    return Build(replace(batch, **same), model)
+def _built_by(training: TrainConfig) -> dict[str, Any]:
+    """The settings of a training that its model is built by."""
+    return {name: getattr(training, name) for name in ("layout", "precision", "fp8_emulated", "lora")}
 
 
 def _note(builds: Mapping[str, Build], built: int, store: Store) -> None:

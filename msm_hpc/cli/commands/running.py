@@ -154,9 +154,8 @@ def _submit(session: Session) -> int:
 
     def plan() -> SubmissionPlan:
         session.remember()
-        now = session.asking()
-        ends[:] = _last_ends(now)
-        return plan_submission(config.campaign.name, now.graph, now.store, config.cluster, forecasts)
+        ends[:] = _last_ends(session.asking())
+        return plan_submission(config.campaign.name, session.graph, session.asking().store, config.cluster, forecasts)
 
     submission, ids = submit(plan, session.store, config.cluster, session.say)
     session.say(*left_alone(submission, session.store, config.cluster))

@@ -45,8 +45,9 @@ class Engine:
         self._asker = asker
         self._replies = replies
         self._asking: dict[str, list[tuple[Stream, Prompt]]] = {}
-        self._workers: set[asyncio.Task[None]] = set()
-        self._idle: set[asyncio.Task[None]] = set()  # those that wait for a prompt
+        self._streams: set[asyncio.Task[None]] = set()
+        self._idle: set[asyncio.Task[None]] = set()  # workers that wait for a prompt
+        self._working: set[asyncio.Task[None]] = set()  # and those that see to one
 
     @property
     def spent(self) -> Spent:
@@ -64,9 +65,8 @@ class Engine:
             StoppedBySignalError: SIGTERM, SIGUSR2 or Ctrl-C; what had arrived is on disk.
         """
         stream = Stream(prompts, self._asker.workers)
-        workers = {asyncio.create_task(self._work(stream)) for _ in range(self._asker.workers)}
-        self._workers |= workers
-        supervisor = asyncio.create_task(self._supervise(stream, workers))
+        asking = asyncio.create_task(self._see_to(stream))
+        self._streams.add(asking)
         try:
             while (item := await stream.out.get()) is not None:
                 if isinstance(item, BaseException):
@@ -74,11 +74,9 @@ class Engine:
                 yield item
                 stream.room.release()
         finally:
-            supervisor.cancel()
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(supervisor, *workers, return_exceptions=True)
-            self._workers -= workers
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            self._streams.discard(asking)
 
     def end(self, error: Exception, grace_s: float | None = None) -> None:
         """Start no further request; what is in flight may take ``grace_s`` more, and no longer."""
@@ -90,35 +88,49 @@ class Engine:
 
     async def close(self) -> None:
         """Abandon what streams that nobody reads any more have in flight."""
-        self._cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        for each in self._streams:
+            each.cancel()
+        await asyncio.gather(*self._streams, return_exceptions=True)
 
     def _cancel(self) -> None:
-        for each in self._workers:
+        for each in tuple(self._working):
             each.cancel()
 
-    async def _work(self, stream: Stream) -> None:
-        """Take prompts and see each to its end, one at a time."""
-        while self._asker.ending.error is None:
-            prompt = await self._take(stream)
-            if prompt is None:
-                return
+    async def _see_to(self, stream: Stream) -> None:
+        """Let workers see to a stream's prompts; then tell it how it ends, when all that they asked is on disk."""
+        try:
+            async with asyncio.TaskGroup() as workers:
+                workers.create_task(self._work(stream, workers))
+        except ExceptionGroup as broken:
+            stream.out.put_nowait(broken.exceptions[0])
+            return
+        if self._asker.ending.error is None:
+            stream.finish()
+        else:
+            await self._replies.written()
+            stream.out.put_nowait(self._asker.ending.error)
+
+    async def _work(self, stream: Stream, workers: asyncio.TaskGroup) -> None:
+        """See prompts to their end, one at a time; another worker sees to the next, if there may be one more."""
+        while (prompt := await self._take(stream)) is not None:
+            if stream.workers < self._asker.workers:
+                stream.workers += 1
+                workers.create_task(self._work(stream, workers))
             key = prompt.key(self._asker.endpoint)
             if (known := self._replies.find(key)) is not None:
                 stream.deliver(prompt, known)
             elif (waiting := self._asking.get(key)) is not None:
                 waiting.append((stream, prompt))
             else:
-                await self._answer(stream, prompt, key)
+                with _among(self._working):
+                    await self._answer(stream, prompt, key)
 
     async def _take(self, stream: Stream) -> Prompt | None:
-        this = asyncio.current_task()
-        assert this is not None
-        self._idle.add(this)
-        try:
+        """The next prompt; None if there is none, or the run ends."""
+        if self._asker.ending.error is not None:
+            return None
+        with _among(self._idle):
             return await stream.take()
-        finally:
-            self._idle.discard(this)
 
     async def _answer(self, stream: Stream, prompt: Prompt, key: str) -> None:
         self._asking[key] = [(stream, prompt)]
@@ -141,18 +153,6 @@ class Engine:
             self._replies.add(key, result, self._asker.ledger.spent, partial(_deliver, asked, result))
         elif result is not None:
             _deliver(asked, result)
-
-    async def _supervise(self, stream: Stream, workers: set[asyncio.Task[None]]) -> None:
-        """Tell the stream how it ends: when its workers have, and what they asked is on disk."""
-        done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
-        broken = [error for each in done if not each.cancelled() and (error := each.exception()) is not None]
-        if broken:
-            stream.out.put_nowait(broken[0])
-        elif self._asker.ending.error is not None:
-            await self._replies.written()
-            stream.out.put_nowait(self._asker.ending.error)
-        else:
-            stream.finish()
 
 
 @asynccontextmanager
@@ -204,6 +204,18 @@ def _stopping() -> Iterator[StopRequest]:
         return
     with noticed() as request:
         yield request
+
+
+@contextlib.contextmanager
+def _among(tasks: set[asyncio.Task[None]]) -> Iterator[None]:
+    """The running task is one of ``tasks`` while this is open."""
+    this = asyncio.current_task()
+    assert this is not None
+    tasks.add(this)
+    try:
+        yield
+    finally:
+        tasks.discard(this)
 
 
 def _deliver(asked: list[tuple[Stream, Prompt]], result: Result) -> None:

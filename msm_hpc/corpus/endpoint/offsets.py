@@ -35,6 +35,8 @@ class Offsets:
         wanted = bytes.fromhex(key[: 2 * KEY_BYTES])
         if wanted in self._recent:
             return self._recent[wanted]
+        if not len(self._keys):
+            return None
         at = int(np.searchsorted(self._keys, np.frombuffer(wanted, self._keys.dtype), side="right")[0]) - 1
         if at >= 0 and self._keys[at] == wanted.rstrip(b"\0"):  # numpy strips zeros at the end
             return int(self._offsets[at])

@@ -23,6 +23,7 @@ from msm_hpc.config.endpoint import Endpoint
 CONNECT_S = 60.0  # a busy machine takes long to open hundreds of connections at once
 KEEP_ALIVE_S = 4.0  # below the 5 s after which uvicorn closes an idle connection, perhaps while we send
 NO_KEY = "none"
+_TELEMETRY = "x-stainless-"  # which Python on which machine: each header costs time, and no model wants to know
 
 
 class NoResponseError(Exception):
@@ -105,7 +106,9 @@ async def connected(endpoint: Endpoint) -> AsyncIterator[Transport]:
     """
     known = client(endpoint)
     headers = {
-        name: value for name, value in {**known.default_headers, **known.auth_headers}.items() if isinstance(value, str)
+        name: value
+        for name, value in {**known.default_headers, **known.auth_headers}.items()
+        if isinstance(value, str) and not name.lower().startswith(_TELEMETRY)
     }
     async with (
         known,
