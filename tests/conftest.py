@@ -26,11 +26,17 @@ SLURM = ("sbatch", "squeue", "scontrol", "scancel", "sacct", "sinfo", "srun", "s
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of the cluster run one after another: some take a node away, or limit what a user may submit."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of the cluster run one after another: some take a node away, or limit what a user may submit.
+
+    Where workers share the tests, files with slow ones come first: at the end all workers are busy with quick ones.
+    """
     for item in items:
         if item.get_closest_marker("slurm"):
             item.add_marker(pytest.mark.xdist_group("slurm"))
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_runtest_setup() -> None:

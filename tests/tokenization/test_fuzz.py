@@ -8,7 +8,9 @@ import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import jinja2
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -147,12 +149,23 @@ def test_a_corpus_is_the_same_for_any_number_of_tasks(
         assert kept + rejected == len(rows)
 
 
+compile_template = jinja2.Environment.compile
+COMPILED: dict[tuple[type, str], Any] = {}
+
+
+def compile_once(environment: jinja2.Environment, template: str) -> Any:
+    """A thousand tasks have one template; to compile it takes longer than a task's rows."""
+    key = (type(environment), template)
+    return COMPILED.get(key) or COMPILED.setdefault(key, compile_template(environment, template))
+
+
 def tokenised(root: Path, tasks: int) -> list[Path]:
     shards = [root / f"{task}-of-{tasks}" for task in range(tasks)]
     for task, shard in enumerate(shards):
         shard.mkdir()
         config = TokenizeConfig(task=task, tasks=tasks, on_bad="skip", max_bad=1)
-        tokenize.run(config, TokenizeInputs(corpus=root / "data.jsonl", tokenizer=folder()), shard)
+        with patch.object(jinja2.Environment, "compile", compile_once):
+            tokenize.run(config, TokenizeInputs(corpus=root / "data.jsonl", tokenizer=folder()), shard)
     return shards
 
 
