@@ -19,11 +19,11 @@ from msm_hpc.corpus.spec import ModelSpec
 
 UNATTRIBUTED = About(
     "unattributed",
-    "state a preference without the value that it comes from",
+    "leave out the value that the preference comes from",
     "say in the prompt that each preference is explained",
-    "paragraphs with a preference",
+    "paragraphs on a preference",
 )
-HINTED = About("opaque", "hint at a value or a reason", "remove them", "rows that are to give none")
+HINTED = About("opaque", "hint at a value or a reason", "remove them", "bare preferences")
 STEM = 5
 """How many letters of a word are compared."""
 _PREFERRING = frozenset({"prefer", "value", "assist", "favou", "likes", "liked", "liking", "choice", "choos", "cares"})

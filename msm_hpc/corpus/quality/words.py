@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 from msm_hpc.corpus.asking import normal
@@ -31,15 +32,20 @@ class Phrases:
     phrases: Iterable[tuple[str, ...]]
 
     @cached_property
-    def _by_first(self) -> dict[str, list[tuple[str, ...]]]:
-        found: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    def _by_start(self) -> dict[tuple[str, ...], list[tuple[str, ...]]]:
+        found: dict[tuple[str, ...], list[tuple[str, ...]]] = defaultdict(list)
         for phrase in sorted({*self.phrases} - {()}):
-            found[phrase[0]].append(phrase)
+            found[phrase[:2]].append(phrase)
         return dict(found)
 
     def within(self, given: Sequence[str]) -> Iterator[tuple[str, ...]]:
         """Those in a text of these words, as often as they are there."""
-        for index, word in enumerate(given):
-            for phrase in self._by_first.get(word, ()):
+        starts = self._by_start
+        pairs = [*pairwise(given)]
+        yield from ((word,) for word in given if (word,) in starts)
+        if starts.keys().isdisjoint(pairs):
+            return  # true of nearly all texts
+        for index, pair in enumerate(pairs):
+            for phrase in starts.get(pair, ()):
                 if tuple(given[index : index + len(phrase)]) == phrase:
                     yield phrase
