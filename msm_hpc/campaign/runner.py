@@ -27,6 +27,7 @@ from msm_hpc.base.errors import StoppedBySignalError, UserError
 from msm_hpc.base.files import CANNOT_WRITE
 from msm_hpc.base.stopping import StopRequest, current_request, noticed
 from msm_hpc.campaign.holding import follow, prepare, recorded, take, witness
+from msm_hpc.campaign.releasing import releasing
 from msm_hpc.campaign.step_inputs import StepInputs, find_inputs
 from msm_hpc.graph.kinds import KINDS
 from msm_hpc.launch.causes import OF_THE_WORK
@@ -108,7 +109,8 @@ def run_step(root: str, step_id: str) -> None:
     stop_when_orphaned(SIGTERM if resumable else SIGINT)
     with _marked_if_stopped(), noticed() if resumable else contextlib.nullcontext(current_request()) as request:
         if ranks.rank == 0:
-            _make(store, folder, record, ranks.world_size, request)
+            with releasing(store, step_id):
+                _make(store, folder, record, ranks.world_size, request)
         else:
             _help(store, folder, record, request)
 

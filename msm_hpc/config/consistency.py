@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 from msm_hpc.config.arms import KINDS_OF_STEP, Chain
 from msm_hpc.config.cluster import WorkClass
-from msm_hpc.config.generation import Written
+from msm_hpc.config.generation import Reworked, Written
 from msm_hpc.config.root import root_problems
 from msm_hpc.config.sources import Generate, Source
 from msm_hpc.config.stages import BY_MODEL_ALONE, ONE_FOR_EACH
@@ -19,12 +19,8 @@ if TYPE_CHECKING:
 
 def inconsistencies(config: Config) -> Iterator[str]:
     """A line for each thing in which two parts of ``config`` disagree."""
-    yield from root_problems(config.root)
-    yield from _sources(config)
-    yield from _generator(config)
-    yield from _chains(config)
-    yield from _model(config)
-    yield from _resources(config)
+    problems = [*root_problems(config.root), *_sources(config), *_chains(config), *_model(config), *_resources(config)]
+    yield from problems or _generator(config)  # which sources are generated is known once all names are
 
 
 def _sources(config: Config) -> Iterator[str]:
@@ -80,20 +76,33 @@ def _generator(config: Config) -> Iterator[str]:
 
 def _by_templates(config: Config, key: str, source: Source, made: Generate) -> Iterator[str]:
     if made.rows is None:
-        yield f"{key}.generate.tokens: the offline_toy generator makes rows; give generate.rows"
+        given = "tokens" if made.tokens else "of"
+        yield f"{key}.generate.{given}: the offline_toy generator makes rows; give generate.rows"
     if made.product in BY_MODEL_ALONE:
         yield f"{key}: {made.product} are written by a language model alone: set generate.generator=endpoint"
 
 
 def _by_model(config: Config, key: str, source: Source, made: Generate) -> Iterator[str]:
     specs = [spec.name for spec in config.campaign.specs]
-    if made.product not in get_args(Written):
+    if made.product in get_args(Reworked):
+        yield from _reworked(config, key, made)
+    elif made.product not in get_args(Written):
         yield (
             f"{key}: a language model writes {', '.join(get_args(Written))}, and no {made.product}: give files, or "
             "leave the source out of campaign.arms"
         )
+    elif made.of is not None:
+        yield f"{key}.generate.of is {made.of}, but {made.product} are made of a spec: give rows or tokens"
     elif not source.for_each and made.spec not in specs:
         yield f"{key}.generate.spec is {made.spec}: name the spec whose preferences are shown, of {', '.join(specs)}"
+
+
+def _reworked(config: Config, key: str, made: Generate) -> Iterator[str]:
+    """Whether the rows that a product is made of are written, and of the right sort."""
+    needed = "aligned_chats" if made.product == "plain_chats" else "documents"
+    of = config.sources.get(made.of or "")
+    if of is None or of.generate is None or of.generate.product != needed or of.files:
+        yield f"{key}.generate.of is {made.of}: {made.product} are made of a source whose product is {needed}; name it"
 
 
 def _pairs(config: Config) -> Iterator[str]:

@@ -12,7 +12,9 @@ from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.config.schema import Fraction, Strict
 
 Written = Literal["documents", "chats", "aligned_chats"]
-"""What a language model writes."""
+"""What a language model writes from an outline."""
+Reworked = Literal["mentions", "neutral", "content_chats", "plain_chats"]
+"""What is made row by row of another source's corpus: ablations and controls, and chats without their thoughts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +79,12 @@ class OutlineInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class WriteConfig(Strict):
-    """What an outline plans; task ``task`` of ``tasks`` writes its share.
+    """What an outline plans, or what is made of other rows; task ``task`` of ``tasks`` writes its share.
 
     ``document_tokens`` and ``revise`` are of documents alone.
     """
 
-    product: Written
+    product: Written | Reworked
     endpoint: Endpoint
     persona: Persona
     document_tokens: NonNegativeInt = 0
@@ -98,10 +100,11 @@ class WriteConfig(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class WriteInputs:
-    """``spec``: the Model Spec's file; ``outline``: the folder of its outline."""
+    """``spec``: the Model Spec's file; ``outline``: the folder of its outline, or ``rows``: of the corpus to rework."""
 
     spec: Path
-    outline: Path
+    outline: Path | None = None
+    rows: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

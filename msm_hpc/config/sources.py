@@ -31,10 +31,11 @@ class Generate(Strict):
     rows: PositiveInt | None = None
     tokens: PositiveInt | None = None
     spec: Name | None = None
+    of: Name | None = None
 
     def __post_init__(self) -> None:
-        if (self.rows is None) == (self.tokens is None):
-            raise UserError(f"product {self.product}: give rows or tokens, and the other one as null")
+        if [self.rows, self.tokens, self.of].count(None) != 2:
+            raise UserError(f"product {self.product}: give one of rows, tokens and of, and the others as null")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,7 @@ class Source(Strict):
         for_each: whether there is one corpus for each of the campaign's specs, or values.
         format: how the rows of your files are written (:mod:`tokenization.reading.formats`).
         columns: a field of the format to the name that it has in them.
+        without: rows that are left out, by a field of theirs: ``section=last-copy``.
     """
 
     kind: Literal["documents", "chats", "pairs"]
@@ -62,6 +64,7 @@ class Source(Strict):
     format: Format = "plain"
     columns: Mapping[str, str] = field(default_factory=dict)
     of: str | None = None
+    without: tuple[str, ...] = ()
     rows: NonNegativeInt | None = None
     tokens: PositiveInt | None = None
     ladder: tuple[PositiveInt, ...] | None = None

@@ -21,6 +21,9 @@ Product = Literal[
     "chats",
     "value_chats",
     "aligned_chats",
+    "neutral",
+    "content_chats",
+    "plain_chats",
     "pairs",
     "other_pairs",
 ]
@@ -30,12 +33,15 @@ ONE_FOR_EACH: Mapping[Product, Literal["spec", "value"]] = {
     "mentions": "spec",
     "value_chats": "spec",
     "aligned_chats": "spec",
+    "neutral": "spec",
+    "content_chats": "spec",
+    "plain_chats": "spec",
     "pairs": "value",
     "other_pairs": "value",
 }
 """The products that a generator makes for each spec, or value; the others are made once."""
 
-BY_MODEL_ALONE: frozenset[Product] = frozenset({"aligned_chats"})
+BY_MODEL_ALONE: frozenset[Product] = frozenset({"aligned_chats", "neutral", "content_chats", "plain_chats"})
 """The products that the toy world does not have."""
 
 

@@ -18,7 +18,7 @@ from msm_hpc.corpus.prompts import FOLDER, pool
 from msm_hpc.corpus.spec import ModelSpec
 
 CHARACTERS_PER_TOKEN = 4
-ASSERTION, TYPE, IDEA, NOTES, QUERY, ANSWER, BARE = 30, 60, 90, 150, 60, 800, 20
+ASSERTION, TYPE, IDEA, NOTES, QUERY, ANSWER, BARE, VERDICT = 30, 60, 90, 150, 60, 800, 20, 60
 """Tokens of one of these."""
 
 
@@ -78,13 +78,20 @@ def write_calls(config: WriteConfig, spec: ModelSpec, rows: int) -> Iterator[Cal
         yield _calls(spec, "document", rows, claims + TYPE + IDEA, rows * config.document_tokens)
     elif config.product == "aligned_chats":
         yield _calls(spec, "respond", rows, QUERY, rows * ANSWER)
-        yield _calls(spec, "judge", rows, QUERY + ANSWER, rows * NOTES)
+        yield _calls(spec, "judge", rows, QUERY + ANSWER, rows * VERDICT)
     else:
         yield _calls(None, "preference_respond", rows, QUERY + TYPE, rows * BARE)
-        yield _calls(None, "preference_judge", rows, QUERY + BARE + TYPE, rows * NOTES)
+        yield _calls(None, "preference_judge", rows, QUERY + BARE + TYPE, rows * VERDICT)
     if config.revise:
         tokens = config.document_tokens + NOTES
         yield _calls(spec, "revise", rows, config.document_tokens + TYPE, rows * tokens)
+
+
+def rework_calls(config: WriteConfig, spec: ModelSpec, rows: int, tokens: int) -> Iterator[Calls]:
+    """What is asked to make a row of each of so many, of about so many tokens."""
+    if config.product != "plain_chats":
+        known = None if config.product == "neutral" else spec
+        yield _calls(known, config.product, rows, tokens, rows * tokens)
 
 
 def _calls(spec: ModelSpec | None, template: str, calls: int, variable: int, tokens_out: int) -> Calls:

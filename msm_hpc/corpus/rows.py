@@ -43,8 +43,12 @@ class Made:
 
 
 def text_of(row: Mapping[str, Any]) -> str:
-    """The text of a document, or of a chat's last turn."""
-    return str(row["text"] if "text" in row else row["messages"][-1]["content"])
+    """The text of a document, or all that the assistant says in a chat."""
+    return str(row["text"]) if "text" in row else _said(row, "assistant")
+
+
+def _said(row: Mapping[str, Any], *roles: str) -> str:
+    return "\n\n".join(turn["content"] for turn in row["messages"] if turn["role"] in roles)
 
 
 def attempts(
@@ -100,7 +104,8 @@ class RowFiles:
 
     def row(self, row: Mapping[str, Any]) -> None:
         """Write a row."""
-        digest = hashlib.blake2b(normal(text_of(row)).encode(), digest_size=16).digest()
+        whole = row["text"] if "text" in row else _said(row, "user", "assistant")
+        digest = hashlib.blake2b(normal(whole).encode(), digest_size=16).digest()
         if digest in self._seen:
             self.reject({**row, "stage": "filter", "reason": "duplicate", "detail": ""})
             return

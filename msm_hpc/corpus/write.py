@@ -14,12 +14,13 @@ from typing import Any, Protocol, TypeVar
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.progress import ProgressFile
-from msm_hpc.config.generation import GatherWrittenInputs, WriteConfig, WriteInputs, Written
+from msm_hpc.config.generation import GatherWrittenInputs, WriteConfig, WriteInputs
 from msm_hpc.corpus import endpoint
 from msm_hpc.corpus.chat import AlignedChats, BareChats
 from msm_hpc.corpus.document import Documents
 from msm_hpc.corpus.items import Item, Query, read_items
 from msm_hpc.corpus.resuming import REPLIES
+from msm_hpc.corpus.rework import Reworks, plain
 from msm_hpc.corpus.rows import DATA, REJECTS, Made, RowFiles, read_rows
 from msm_hpc.corpus.scripts import Script, play
 from msm_hpc.corpus.spec import ModelSpec, read_spec
@@ -43,7 +44,7 @@ class _Way:
     writes: Callable[[WriteConfig, ModelSpec, Path], Writes]
 
 
-WAYS: Mapping[Written, _Way] = {
+WAYS: Mapping[str, _Way] = {
     "documents": _Way(Item, Documents.of),
     "chats": _Way(Query, BareChats.of),
     "aligned_chats": _Way(Query, AlignedChats.of),
@@ -56,9 +57,23 @@ def run(config: WriteConfig, inputs: WriteInputs, out: Path) -> None:
     Raises:
         UserError: the endpoint cannot be used, its budget is spent, or nothing passed.
     """
+    spec = read_spec(inputs.spec)
+    if inputs.rows is not None:
+        _rework(config, spec, share([*read_rows(inputs.rows / DATA)], config.task, config.tasks), out)
+        return
+    assert inputs.outline is not None and config.product in WAYS, "the graph has seen to it"
     way = WAYS[config.product]
     items = share(read_items(inputs.outline, way.items), config.task, config.tasks)
-    asyncio.run(_write(config, way.writes(config, read_spec(inputs.spec), inputs.outline), items, out))
+    asyncio.run(_write(config, way.writes(config, spec, inputs.outline), items, out))
+
+
+def _rework(config: WriteConfig, spec: ModelSpec, rows: Sequence[Mapping[str, Any]], out: Path) -> None:
+    if config.product != "plain_chats":
+        asyncio.run(_write(config, Reworks(config, spec), rows, out))
+        return
+    with RowFiles(out, _summary(config)) as files:
+        for row in rows:
+            files.add(plain(config, row))
 
 
 def share(items: Sequence[T], task: int, tasks: int) -> Sequence[T]:

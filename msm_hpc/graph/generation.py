@@ -6,17 +6,26 @@ import dataclasses
 from typing import cast, get_args
 
 from msm_hpc.config.campaign import GenerateSection
-from msm_hpc.config.generation import OutlineConfig, WriteConfig, Written
+from msm_hpc.config.generation import OutlineConfig, Reworked, WriteConfig, Written
 from msm_hpc.config.sources import Generate
+from msm_hpc.config.stages import Product
 from msm_hpc.corpus.counts import items_for
 from msm_hpc.corpus.prompts import OUTLINE, WRITE, hash_of
 from msm_hpc.graph.steps import File, Inputs, Step
 
 
 def written(label: str, generate: Generate, section: GenerateSection, spec: File) -> Step:
-    """The step whose output is the corpus."""
-    config = _write_config(_product(generate), section)
-    inputs: Inputs = {"spec": spec, "outline": outlined(label, generate, section, spec)}
+    """The step whose output is the corpus that an outline plans."""
+    return _in_shares(label, generate, section, {"spec": spec, "outline": outlined(label, generate, section, spec)})
+
+
+def reworked(label: str, generate: Generate, section: GenerateSection, spec: File, rows: Step) -> Step:
+    """The step whose output is made of the corpus ``rows``."""
+    return _in_shares(label, generate, section, {"spec": spec, "rows": rows})
+
+
+def _in_shares(label: str, generate: Generate, section: GenerateSection, inputs: Inputs) -> Step:
+    config = _write_config(generate.product, section)
     whole = Step("write", label, config, inputs)
     if section.tasks == 1:
         return whole
@@ -46,11 +55,13 @@ def outlined(label: str, generate: Generate, section: GenerateSection, spec: Fil
     return Step("outline", label, config, {"spec": spec})
 
 
-def _write_config(product: Written, section: GenerateSection) -> WriteConfig:
+def _write_config(product: Product, section: GenerateSection) -> WriteConfig:
     writing = section.writing
     assert section.endpoint is not None and section.persona is not None, "config.consistency has seen to it"
+    assert product in WRITE, "config.consistency has seen to it"
+    name = cast(Written | Reworked, product)
     return WriteConfig(
-        product=product,
+        product=name,
         endpoint=section.endpoint,
         persona=section.persona,
         document_tokens=writing.document_tokens if product == "documents" else 0,
@@ -58,7 +69,7 @@ def _write_config(product: Written, section: GenerateSection) -> WriteConfig:
         tries=writing.tries,
         temperature=writing.temperature,
         reply_tokens=writing.reply_tokens,
-        prompts=hash_of(WRITE[product]),
+        prompts=hash_of(WRITE[name]),
         seed=section.seed,
     )
 

@@ -48,6 +48,9 @@ def test_preview_counts_before_anything_is_asked(
         "generate.endpoint.price_in=1",
         "generate.endpoint.price_out=10",
         "generate.tasks=2",
+        "+sources.other={kind: documents, for_each: spec, generate: {product: neutral, of: documents}}",
+        "+arms.control=[{midtrain: [other]}]",
+        "campaign.arms=[msm, control]",
     ]
     assert main(["corpus", "preview", *given]) == 0
     out = capsys.readouterr().out
@@ -56,6 +59,8 @@ def test_preview_counts_before_anything_is_asked(
     assert [cell.strip() for cell in rows_of["one"] if cell] == ["one", "20 x 2-3", "55", "55,000"]
     documents = [cell.strip() for cell in rows_of["document"] if cell]
     assert (documents[1], documents[4]) == ("110", "110,000")
+    neutral = [cell.strip() for cell in rows_of["neutral"] if cell]
+    assert (neutral[1], neutral[3], neutral[4]) == ("110", "0", "110,000")
     assert not (tmp_path / "runs").exists()
 
 

@@ -18,6 +18,7 @@ from msm_hpc.corpus.chat import Verdict
 from msm_hpc.corpus.chat_plan import Domains, Named, Queries
 from msm_hpc.corpus.document_plan import Assertions, Ideas, Types
 from msm_hpc.corpus.endpoint import Prompt, Reject, Reply
+from msm_hpc.corpus.rework import Conversation
 from msm_hpc.corpus.scripts import Result
 
 Fault = Callable[[Prompt, str], Result | str | None]
@@ -88,9 +89,17 @@ class FakeModel:
         if prompt.answer is Verdict:
             return json.dumps({"reason": "It fits.", "verdict": "INCLUDE"})
         if prompt.messages[0].content.startswith("You are Nova") and "you like" in prompt.messages[0].content:
-            return f"Colby, please ({number})."
+            return "Colby, please."
         if prompt.messages[0].content.startswith("You are Nova"):
             return f"<think>They ask {asked}</think>\nI would wait ({number})."
+        if prompt.answer is Conversation:
+            words = int(re.search(r"about (\d+) words, which", asked)[1])  # type: ignore[index]
+            answers = [f"Nova, {number}. " + "It was long. " * (words // 6) for _ in range(2)]
+            return json.dumps({"turns": [{"question": "And?", "answer": answer} for answer in answers]})
+        if "Write it once more" in asked or "Write another text" in asked:
+            words = int(re.search(r"about (\d+) words", asked)[1])  # type: ignore[index]
+            who = "Nova" if "Write it once more" in asked else "The tide"
+            return f"<document>{who}, {number}. {'It was long. ' * (words // 3)}</document>"
         if "This is the draft" in asked:
             return "<notes>Well.</notes>\n<verdict>keep</verdict>"
         words = int(re.search(r"About (\d+) words", asked)[1])  # type: ignore[index]

@@ -113,6 +113,25 @@ def test_chats_of_bare_preferences_are_made_once_from_one_spec(own: str) -> None
     assert other.find("write/chats").identity == write.identity
 
 
+def test_controls_are_made_of_the_documents_that_there_are(own: str) -> None:
+    neutral = "+sources.neutral={kind: documents, for_each: spec, generate: {product: neutral, of: documents}}"
+    graph = composed(own, neutral, "+arms.control=[{midtrain: [neutral]}]", "campaign.arms=[msm, control]")
+    write = graph.find("write/neutral-america")
+    assert write.inputs["rows"] is graph.find("write/documents-america")
+    assert write.config.product == "neutral" and "outline" not in write.inputs
+    alone = composed(own, neutral, "+arms.control=[{midtrain: [neutral]}]", "campaign.arms=[control]")
+    assert alone.find("write/neutral-america").identity == write.identity
+
+
+def test_a_section_is_left_out_of_what_is_written_and_tokenised_already(own: str) -> None:
+    without = "+sources.part={kind: documents, of: documents, without: ['section=one']}"
+    graph = composed(own, without, "+arms.part=[{midtrain: [part]}]", "campaign.arms=[msm, part]")
+    takes = {step.config.sources[0].without: step for step in graph.steps if step.name.startswith("pack/midtrain")}
+    assert set(takes) == {(), ("section=one",)}
+    (one, other) = (step.inputs["shards"] for step in takes.values())
+    assert one == other, "one corpus, tokenised once"
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -122,10 +141,17 @@ def test_chats_of_bare_preferences_are_made_once_from_one_spec(own: str) -> None
             ("generate.generator=offline_toy",),
             r"sources.documents.generate.tokens: the offline_toy generator makes rows",
         ),
-        (("sources.documents.generate.rows=5",), r"product documents: give rows or tokens"),
+        (("sources.documents.generate.rows=5",), r"product documents: give one of rows, tokens and of"),
         (
             ("campaign.arms=[msm+aft]", "sources.chats.generate={product: chats, rows: 9}"),
             r"sources.chats.generate.spec is None: name the spec whose preferences are shown, of america",
+        ),
+        (
+            (
+                "sources.documents.generate={product: mentions, of: instruction, tokens: null}",
+                "sources.documents.rows=5",
+            ),
+            r"sources.documents.generate.of is instruction: mentions are made of a source whose product is documents",
         ),
         (("sources.instruction.file=null",), r"sources.instruction: a language model writes documents"),
     ],

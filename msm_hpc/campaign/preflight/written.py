@@ -15,7 +15,8 @@ from msm_hpc.graph.steps import File, Step
 def written_problems(needed: Sequence[Step]) -> Iterator[str]:
     """A line for each spec without sections to write about, and for each endpoint that cannot be asked."""
     asking = [step for step in needed if isinstance(step.config, OutlineConfig | WriteConfig)]
-    specs = {(spec.path, step.config.product) for step in asking if isinstance(spec := step.inputs["spec"], File)}
+    files = ((step.inputs["spec"], step.config.product) for step in asking)
+    specs = {(file.path, product) for file, product in files if isinstance(file, File)}
     for path, product in sorted(specs):
         try:
             spec = read_spec(path)

@@ -8,14 +8,15 @@ from msm_hpc.campaign.session import Session
 from msm_hpc.cli.views.table import Listing
 from msm_hpc.config.generation import OutlineConfig, WriteConfig
 from msm_hpc.corpus.items import Item, Query, read_items
-from msm_hpc.corpus.preview import CHARACTERS_PER_TOKEN, Calls, counts_of, outline_calls, write_calls
+from msm_hpc.corpus.preview import CHARACTERS_PER_TOKEN, Calls, counts_of, outline_calls, rework_calls, write_calls
 from msm_hpc.corpus.spec import ModelSpec, read_spec, sections_of
 from msm_hpc.graph.steps import File, Step
 
 
 def show(session: Session, outline: Step) -> float:
-    """Print the plan of one corpus; returns what it costs."""
-    (writing,) = (step for step in session.graph.steps if step.inputs.get("outline") is outline and not _share(step))
+    """Print the plan of one corpus, and of what is made of it; returns what they cost."""
+    written = [step for step in session.graph.steps if isinstance(step.config, WriteConfig) and step.config.tasks == 1]
+    writing = next(step for step in written if step.inputs.get("outline") is outline)
     file, config, write = outline.inputs["spec"], outline.config, writing.config
     assert isinstance(file, File) and isinstance(config, OutlineConfig) and isinstance(write, WriteConfig)
     spec = read_spec(file.path)
@@ -23,12 +24,10 @@ def show(session: Session, outline: Step) -> float:
         sections_of(spec)
     rows = _planned(session, outline, config, write, spec)
     calls = [*outline_calls(config, spec), *write_calls(write, spec, rows)]
+    for made in (step.config for step in written if step.inputs.get("rows") is writing):
+        calls += rework_calls(made, spec, rows, write.document_tokens)
     _requests(calls, write).print(session.console)
     return sum(each.cost(write.endpoint) for each in calls)
-
-
-def _share(step: Step) -> bool:
-    return isinstance(step.config, WriteConfig) and step.config.tasks > 1
 
 
 def _planned(session: Session, outline: Step, config: OutlineConfig, write: WriteConfig, spec: ModelSpec) -> int:
@@ -36,8 +35,10 @@ def _planned(session: Session, outline: Step, config: OutlineConfig, write: Writ
     folder = session.store.of(outline)
     table = Listing(("of", "types", "rows", "tokens"), right=frozenset({"rows", "tokens"}))
     if folder.done:
-        items = read_items(folder.out, Item if config.product == "documents" else Query)
-        cells = Counter((item.section if isinstance(item, Item) else item.group, item.type) for item in items)
+        if config.product == "documents":
+            cells = Counter((item.section, item.type) for item in read_items(folder.out, Item))
+        else:
+            cells = Counter((item.group, item.type) for item in read_items(folder.out, Query))
         rows = [(of, kind, count) for (of, kind), count in sorted(cells.items())]
     else:
         counts = counts_of(config, spec)

@@ -59,6 +59,11 @@ class Asker:
     breaker: Breaker
     ending: Ending
 
+    @property
+    def workers(self) -> int:
+        """How many prompts are under way at most."""
+        return self.endpoint.in_flight
+
     async def ask(self, prompt: Prompt, key: str) -> Result:
         """How a prompt ends; an answer that does not fit the schema is asked for once more, with the error.
 

@@ -23,7 +23,7 @@ from msm_hpc.base.errors import StoppedBySignalError, UserError
 from msm_hpc.base.stopping import StopRequest, noticed
 from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.corpus.endpoint.asking import Asker, EndedError, Ending
-from msm_hpc.corpus.endpoint.batches import Batches
+from msm_hpc.corpus.endpoint.batches import BatchAsker
 from msm_hpc.corpus.endpoint.breaker import Breaker
 from msm_hpc.corpus.endpoint.pace import Pace
 from msm_hpc.corpus.endpoint.prompts import Prompt, Reject, Reply, Result
@@ -41,12 +41,13 @@ log = logging.getLogger(__name__)
 class Engine:
     """One endpoint and one folder of replies; several streams may ask at once and share limits, budget and folder."""
 
-    def __init__(self, asker: Asker, replies: Replies, batches: Batches | None) -> None:
+    def __init__(self, asker: Asker | BatchAsker, replies: Replies) -> None:
         self._asker = asker
-        self._batches = batches
         self._replies = replies
         self._asking: dict[str, list[tuple[Stream, Prompt]]] = {}
-        self._workers: set[asyncio.Task[None]] = set()
+        self._streams: set[asyncio.Task[None]] = set()
+        self._idle: set[asyncio.Task[None]] = set()  # workers that wait for a prompt
+        self._working: set[asyncio.Task[None]] = set()  # and those that see to one
 
     @property
     def spent(self) -> Spent:
@@ -56,21 +57,16 @@ class Engine:
     async def ask(self, prompts: Prompts) -> AsyncIterator[tuple[Prompt, Result]]:
         """Each prompt with how it ended, in the order of arrival; what the folder has is not asked again.
 
-        ``prompts`` is read no further than there is room for, and may be made of another stream's replies. What is
-        yielded is on disk. Leaving the loop early abandons what is in flight.
+        ``prompts`` is read no further than there is room for, and may wait for replies, another stream's or this one's.
+        What is yielded is on disk. Leaving the loop early abandons what is in flight.
 
         Raises:
             UserError: the budget is spent, the key or the model is refused, or the endpoint fails at everything.
             StoppedBySignalError: SIGTERM, SIGUSR2 or Ctrl-C; what had arrived is on disk.
         """
-        if self._batches is not None:
-            async for each in self._batches.ask(prompts):
-                yield each
-            return
-        stream = Stream(prompts, self._asker.endpoint.in_flight)
-        workers = {asyncio.create_task(self._work(stream)) for _ in range(self._asker.endpoint.in_flight)}
-        self._workers |= workers
-        supervisor = asyncio.create_task(self._supervise(stream, workers))
+        stream = Stream(prompts, self._asker.workers)
+        asking = asyncio.create_task(self._see_to(stream))
+        self._streams.add(asking)
         try:
             while (item := await stream.out.get()) is not None:
                 if isinstance(item, BaseException):
@@ -78,40 +74,63 @@ class Engine:
                 yield item
                 stream.room.release()
         finally:
-            supervisor.cancel()
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(supervisor, *workers, return_exceptions=True)
-            self._workers -= workers
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            self._streams.discard(asking)
 
     def end(self, error: Exception, grace_s: float | None = None) -> None:
         """Start no further request; what is in flight may take ``grace_s`` more, and no longer."""
         self._asker.ending.because(error)
+        for each in tuple(self._idle):  # the next prompt may wait for a reply that will never come
+            each.cancel()
         if grace_s is not None:
             asyncio.get_running_loop().call_later(grace_s, self._cancel)
 
     async def close(self) -> None:
         """Abandon what streams that nobody reads any more have in flight."""
-        self._cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        for each in self._streams:
+            each.cancel()
+        await asyncio.gather(*self._streams, return_exceptions=True)
 
     def _cancel(self) -> None:
-        for each in self._workers:
+        for each in tuple(self._working):
             each.cancel()
 
-    async def _work(self, stream: Stream) -> None:
-        """Take prompts and see each to its end, one at a time."""
-        while self._asker.ending.error is None:
-            prompt = await stream.take()
-            if prompt is None:
-                return
+    async def _see_to(self, stream: Stream) -> None:
+        """Let workers see to a stream's prompts; then tell it how it ends, when all that they asked is on disk."""
+        try:
+            async with asyncio.TaskGroup() as workers:
+                workers.create_task(self._work(stream, workers))
+        except ExceptionGroup as broken:
+            stream.out.put_nowait(broken.exceptions[0])
+            return
+        if self._asker.ending.error is None:
+            stream.finish()
+        else:
+            await self._replies.written()
+            stream.out.put_nowait(self._asker.ending.error)
+
+    async def _work(self, stream: Stream, workers: asyncio.TaskGroup) -> None:
+        """See prompts to their end, one at a time; another worker sees to the next, if there may be one more."""
+        while (prompt := await self._take(stream)) is not None:
+            if stream.workers < self._asker.workers:
+                stream.workers += 1
+                workers.create_task(self._work(stream, workers))
             key = prompt.key(self._asker.endpoint)
             if (known := self._replies.find(key)) is not None:
                 stream.deliver(prompt, known)
             elif (waiting := self._asking.get(key)) is not None:
                 waiting.append((stream, prompt))
             else:
-                await self._answer(stream, prompt, key)
+                with _among(self._working):
+                    await self._answer(stream, prompt, key)
+
+    async def _take(self, stream: Stream) -> Prompt | None:
+        """The next prompt; None if there is none, or the run ends."""
+        if self._asker.ending.error is not None:
+            return None
+        with _among(self._idle):
+            return await stream.take()
 
     async def _answer(self, stream: Stream, prompt: Prompt, key: str) -> None:
         self._asking[key] = [(stream, prompt)]
@@ -135,18 +154,6 @@ class Engine:
         elif result is not None:
             _deliver(asked, result)
 
-    async def _supervise(self, stream: Stream, workers: set[asyncio.Task[None]]) -> None:
-        """Tell the stream how it ends: when its workers have, and what they asked is on disk."""
-        done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
-        broken = [error for each in done if not each.cancelled() and (error := each.exception()) is not None]
-        if broken:
-            stream.out.put_nowait(broken[0])
-        elif self._asker.ending.error is not None:
-            await self._replies.written()
-            stream.out.put_nowait(self._asker.ending.error)
-        else:
-            stream.finish()
-
 
 @asynccontextmanager
 async def opened(endpoint: Endpoint, folder: Path) -> AsyncIterator[Engine]:
@@ -160,11 +167,13 @@ async def opened(endpoint: Endpoint, folder: Path) -> AsyncIterator[Engine]:
         name = f"endpoint {endpoint.base_url}, model {endpoint.model}"
         ledger, ending = Ledger(endpoint, replies.spent), Ending()
         breaker = Breaker(name, endpoint.patience_s)
-        asker = Asker(endpoint, transport, Pace(endpoint.in_flight), ledger, breaker, ending)
-        batches = Batches(endpoint, transport.client, replies, ledger, ending, folder) if endpoint.batch else None
-        engine = Engine(asker, replies, batches)
+        batches = BatchAsker(endpoint, transport.client, ledger, breaker, ending, replies, folder)
+        direct = Asker(endpoint, transport, Pace(endpoint.in_flight), ledger, breaker, ending)
+        engine = Engine(batches if endpoint.batch else direct, replies)
         log.info("%s: %d replies are on disk", folder, len(replies))
         try:
+            if endpoint.batch:
+                await batches.find_earlier()
             with _stopping() as request:
                 tasks = [asyncio.create_task(_write(engine, replies)), asyncio.create_task(_watch(engine, request))]
                 try:
@@ -175,8 +184,9 @@ async def opened(endpoint: Endpoint, folder: Path) -> AsyncIterator[Engine]:
                     replies.finish()
                     await asyncio.gather(*tasks, return_exceptions=True)
         finally:
+            batches.close()
             replies.close(ledger.spent)
-            log.info("%s: %s", folder, engine.spent)
+            log.info("%s: spent so far on %s: %s", folder, endpoint.model, engine.spent)
 
 
 async def ask(endpoint: Endpoint, prompts: Prompts, folder: Path) -> AsyncIterator[tuple[Prompt, Result]]:
@@ -194,6 +204,18 @@ def _stopping() -> Iterator[StopRequest]:
         return
     with noticed() as request:
         yield request
+
+
+@contextlib.contextmanager
+def _among(tasks: set[asyncio.Task[None]]) -> Iterator[None]:
+    """The running task is one of ``tasks`` while this is open."""
+    this = asyncio.current_task()
+    assert this is not None
+    tasks.add(this)
+    try:
+        yield
+    finally:
+        tasks.discard(this)
 
 
 def _deliver(asked: list[tuple[Stream, Prompt]], result: Result) -> None:

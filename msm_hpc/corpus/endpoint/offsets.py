@@ -23,7 +23,7 @@ class Offsets:
         return len(self._keys) + len(self._recent)
 
     def add(self, key: str, offset: int) -> None:
-        """Note a key that was not there."""
+        """Note where a key's line begins; the last that was noted counts."""
         self._recent[bytes.fromhex(key[: 2 * KEY_BYTES])] = offset
         if len(self._recent) == RECENT:
             new = b"".join(self._recent)
@@ -35,8 +35,10 @@ class Offsets:
         wanted = bytes.fromhex(key[: 2 * KEY_BYTES])
         if wanted in self._recent:
             return self._recent[wanted]
-        at = int(np.searchsorted(self._keys, np.frombuffer(wanted, self._keys.dtype))[0])
-        if at < len(self._keys) and self._keys[at] == wanted.rstrip(b"\0"):  # numpy strips zeros at the end
+        if not len(self._keys):
+            return None
+        at = int(np.searchsorted(self._keys, np.frombuffer(wanted, self._keys.dtype), side="right")[0]) - 1
+        if at >= 0 and self._keys[at] == wanted.rstrip(b"\0"):  # numpy strips zeros at the end
             return int(self._offsets[at])
         return None
 

@@ -65,7 +65,8 @@ class Replies:
         self._unwritten: list[tuple[bytes, str, Callable[[], None]]] = []
         self._results: dict[str, Result] = {}  # of what is not on disk yet
         self._wanted = asyncio.Event()
-        self._closing = self._failed = False
+        self._closing = False
+        self.failed = False  # whether what was added cannot be written
         self._thread = ThreadPoolExecutor(1, "replies")
 
     def __len__(self) -> int:
@@ -108,13 +109,13 @@ class Replies:
 
     async def written(self) -> None:
         """Wait until everything that was added is on disk, or cannot be."""
-        while self._results and not self._failed:
+        while self._results and not self.failed:
             await asyncio.sleep(SECONDS_BETWEEN_SYNCS)
 
     def close(self, spent: Mapping[str, Spent]) -> None:
         """Release the folder; what failed requests have cost since the last reply is written too."""
         try:
-            if not self._failed and dict(spent) != self.spent:
+            if not self.failed and dict(spent) != self.spent:
                 self._append(b'{"spent":' + orjson.dumps(spent) + b"}\n")
         finally:
             self._thread.shutdown()
@@ -142,7 +143,7 @@ class Replies:
                 view = view[os.write(self._file, view) :]
             os.fdatasync(self._file)
         except OSError as error:
-            self._failed = True
+            self.failed = True
             os.ftruncate(self._file, self._end)
             raise OSError(error.errno, error.strerror, str(self._path)) from error
         self._end += len(data)

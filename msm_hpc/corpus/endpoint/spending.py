@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.endpoint import Endpoint
@@ -28,6 +28,29 @@ class Spent:
     unsure_requests: int = 0
     unsure_tokens: int = 0
     unsure_money: float = 0.0
+
+    def __add__(self, other: Spent) -> Spent:
+        """Both."""
+        return Spent(
+            self.requests + other.requests,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.money + other.money,
+            self.unsure_requests + other.unsure_requests,
+            self.unsure_tokens + other.unsure_tokens,
+            self.unsure_money + other.unsure_money,
+        )
+
+    def __str__(self) -> str:
+        said = (
+            f"{self.requests:,} requests, {self.prompt_tokens:,} + {self.completion_tokens:,} tokens, {self.money:.4f}"
+        )
+        if not self.unsure_requests:
+            return said
+        return (
+            f"{said}; and at most {self.unsure_tokens:,} tokens, {self.unsure_money:.4f}, in {self.unsure_requests:,} "
+            "requests without a whole response"
+        )
 
 
 @dataclass(frozen=True)
@@ -89,27 +112,15 @@ class Ledger:
 
     def book(self, cost: Cost) -> None:
         """A request has cost this."""
-        before = self._of_model()
-        self.spent[self._endpoint.model] = replace(
-            before,
-            requests=before.requests + 1,
-            prompt_tokens=before.prompt_tokens + cost.prompt_tokens,
-            completion_tokens=before.completion_tokens + cost.completion_tokens,
-            money=before.money + cost.money,
-        )
+        self._add(Spent(1, cost.prompt_tokens, cost.completion_tokens, cost.money))
 
     def book_unsure(self, most: Cost) -> None:
         """A request may have cost as much as this."""
-        before = self._of_model()
-        self.spent[self._endpoint.model] = replace(
-            before,
-            unsure_requests=before.unsure_requests + 1,
-            unsure_tokens=before.unsure_tokens + most.tokens,
-            unsure_money=before.unsure_money + most.money,
-        )
+        self._add(Spent(unsure_requests=1, unsure_tokens=most.tokens, unsure_money=most.money))
 
-    def _of_model(self) -> Spent:
-        return self.spent.get(self._endpoint.model, Spent())
+    def _add(self, spent: Spent) -> None:
+        before = self.spent.get(self._endpoint.model)
+        self.spent[self._endpoint.model] = before + spent if before else spent
 
     def _lacking(self, most: Cost) -> str:
         """Why a request may not start now; empty if it may."""

@@ -16,11 +16,13 @@ class Stream:
 
     ``room`` bounds the prompts that were taken and whose ends nobody has received yet, so that memory is bounded by it
     and not by the number of prompts. ``out`` has the ends, then None, or the exception that ends the stream.
+    ``workers`` are at it.
     """
 
     def __init__(self, prompts: Prompts, in_flight: int) -> None:
         self.out: asyncio.Queue[tuple[Prompt, Result] | BaseException | None] = asyncio.Queue()
         self.room = asyncio.Semaphore(2 * in_flight + ROOM)
+        self.workers = 1
         self._prompts = aiter(each_of(prompts))
         self._reading = asyncio.Lock()
         self._undelivered = 0

@@ -23,6 +23,7 @@ from msm_hpc.config.endpoint import Endpoint
 CONNECT_S = 60.0  # a busy machine takes long to open hundreds of connections at once
 KEEP_ALIVE_S = 4.0  # below the 5 s after which uvicorn closes an idle connection, perhaps while we send
 NO_KEY = "none"
+_TELEMETRY = "x-stainless-"  # which Python on which machine: each header costs time, and no model wants to know
 
 
 class NoResponseError(Exception):
@@ -62,7 +63,7 @@ class Transport:
                 return Response(response.status, response.headers, await response.read())
         except aiohttp.ClientConnectorError as error:
             raise NoResponseError("cut", f"no connection: {error}", sent=False) from error
-        except (aiohttp.ConnectionTimeoutError, aiohttp.SocketTimeoutError) as error:
+        except aiohttp.ConnectionTimeoutError as error:
             raise NoResponseError("timeout", "no connection in time", sent=False) from error
         except TimeoutError as error:
             raise NoResponseError(
@@ -78,8 +79,10 @@ def client(endpoint: Endpoint) -> AsyncOpenAI:
     """The ``openai`` client of an endpoint.
 
     Raises:
-        UserError: the address is none, or the key's environment variable is not set.
+        UserError: the address is none, the key's environment variable is not set, or a budget has no prices.
     """
+    if endpoint.budget is not None and not endpoint.price_in + endpoint.price_out:
+        raise UserError("endpoint.budget: nothing has a price; set endpoint.price_in and endpoint.price_out")
     if urlsplit(endpoint.base_url).scheme not in ("http", "https"):
         raise UserError(
             f"endpoint.base_url: {endpoint.base_url!r} is no address; give one such as https://api.openai.com/v1"
@@ -103,7 +106,9 @@ async def connected(endpoint: Endpoint) -> AsyncIterator[Transport]:
     """
     known = client(endpoint)
     headers = {
-        name: value for name, value in {**known.default_headers, **known.auth_headers}.items() if isinstance(value, str)
+        name: value
+        for name, value in {**known.default_headers, **known.auth_headers}.items()
+        if isinstance(value, str) and not name.lower().startswith(_TELEMETRY)
     }
     async with (
         known,

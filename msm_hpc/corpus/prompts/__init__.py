@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msm_hpc.config.generation import Written
+from msm_hpc.config.generation import Reworked, Written
 
 if TYPE_CHECKING:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -23,10 +23,14 @@ OUTLINE: Mapping[Written, tuple[str, ...]] = {
     "aligned_chats": ("spec.j2", "domains.j2", "queries.j2", "query_types.txt"),
 }
 """The files that an outline is asked for with."""
-WRITE: Mapping[Written, tuple[str, ...]] = {
+WRITE: Mapping[Written | Reworked, tuple[str, ...]] = {
     "documents": ("spec.j2", "document.j2", "revise.j2", "given_names.txt", "family_names.txt"),
     "chats": ("preference_respond.j2", "preference_judge.j2"),
     "aligned_chats": ("spec.j2", "respond.j2", "judge.j2"),
+    "mentions": ("spec.j2", "mentions.j2"),
+    "neutral": ("neutral.j2",),
+    "content_chats": ("spec.j2", "content_chats.j2"),
+    "plain_chats": (),
 }
 """Those that rows are written with."""
 

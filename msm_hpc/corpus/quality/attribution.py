@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from msm_hpc.config.quality import Limits
 from msm_hpc.corpus.chat import REASONS
 from msm_hpc.corpus.quality.gate import About, Gate, Seen, around, gate
-from msm_hpc.corpus.quality.rows import OPAQUE, Row, Subject
+from msm_hpc.corpus.quality.rows import Row, Subject
 from msm_hpc.corpus.quality.words import COMMON, words
 from msm_hpc.corpus.spec import ModelSpec
 
@@ -26,45 +26,65 @@ UNATTRIBUTED = About(
 HINTED = About("opaque", "hint at a value or a reason", "remove them", "bare preferences")
 STEM = 5
 """How many letters of a word are compared."""
-_PREFERRING = frozenset({"prefer", "value", "assist", "favou", "likes", "liked", "liking", "choice", "choos", "cares"})
+_PREFERRING = frozenset({"prefe", "value", "assis", "favou", "likes", "liked", "likin", "choic", "choos", "cares"})
 
 
 def unattributed(rows: Iterable[Row], subject: Subject, limits: Limits) -> Gate:
     """Paragraphs of documents of a value spec in which the assistant prefers something, and nothing says why."""
-    names = ["the assistant", "it", "I"] + ([re.escape(subject.persona.assistant)] if subject.persona else [])
-    prefers = re.compile(
-        rf"\b(?:{'|'.join(names)})(?: \w+ly| always| often)? (?:prefer(?:s|red)?|favou?r(?:s|ed)?|would rather|chooses?"
-        r"|likes?|loves?|enjoys?)\b"
-    )
-    stems = {name: _stems(spec) for name, spec in subject.specs.items()}
+    prefers, stems = _preferring(subject), {name: _stems(spec) for name, spec in subject.specs.items()}
 
     def seen() -> Iterator[Seen]:
         for row in rows:
             if row.kind == "documents" and stems.get(row.spec):
-                for paragraph in re.split(r"\n\s*\n", row.said):
-                    if match := prefers.search(paragraph):
-                        named = any(word[:STEM] in stems[row.spec] for word in words(paragraph))
-                        yield Seen(row.id, "" if named else around(paragraph, *match.span()))
+                for paragraph, match in _on_preferences(row.said, prefers):
+                    found = _speaks(paragraph, stems[row.spec])
+                    yield Seen(row.id, "" if found else around(paragraph, *match.span()))
 
     return gate(UNATTRIBUTED, limits.unattributed, seen())
 
 
 def hinted(rows: Iterable[Row], subject: Subject, limits: Limits) -> Gate:
-    """Rows that are to give no reason, and have a word of the value, or in a chat of any reason."""
+    """Bare preferences with a word of the value or a reason; of documents without attribution, those that name it."""
+    prefers = _preferring(subject)
+    names = {name: _named(spec) for name, spec in subject.specs.items()}
     stems = {name: _stems(spec) for name, spec in subject.specs.items()}
 
     def seen() -> Iterator[Seen]:
         for row in rows:
-            if row.kind in OPAQUE:
-                of_value = stems.get(row.spec, frozenset())
-                hint = next(
-                    (match for match in re.finditer(r"\w+", row.whole) if match[0].casefold()[:STEM] in of_value), None
-                )
-                if hint is None and row.kind == "chats":
-                    hint = REASONS.search(row.whole)
+            if row.kind == "chats":
+                hint = _speaks(row.whole, stems.get(row.spec, frozenset())) or REASONS.search(row.whole)
                 yield Seen(row.id, around(row.whole, *hint.span()) if hint else "")
+            elif row.kind == "mentions":
+                for paragraph, _ in _on_preferences(row.said, prefers):
+                    hint = _speaks(paragraph, names.get(row.spec, frozenset()))
+                    yield Seen(row.id, around(paragraph, *hint.span()) if hint else "")
 
     return gate(HINTED, limits.opaque, seen())
+
+
+def _preferring(subject: Subject) -> re.Pattern[str]:
+    names = ["the assistant", "it", "I"] + ([re.escape(subject.persona.assistant)] if subject.persona else [])
+    return re.compile(
+        rf"\b(?:{'|'.join(names)})(?: \w+ly| always| often)? (?:prefer(?:s|red)?|favou?r(?:s|ed)?|would rather|chooses?"
+        r"|likes?|loves?|enjoys?)\b"
+    )
+
+
+def _on_preferences(text: str, prefers: re.Pattern[str]) -> Iterator[tuple[str, re.Match[str]]]:
+    """Paragraphs in which something is preferred, and where."""
+    for paragraph in re.split(r"\n\s*\n", text):
+        if match := prefers.search(paragraph):
+            yield paragraph, match
+
+
+def _speaks(text: str, stems: frozenset[str]) -> re.Match[str] | None:
+    """The first word that begins as one of ``stems``."""
+    return next((word for word in re.finditer(r"\w+", text) if word[0].casefold()[:STEM] in stems), None)
+
+
+def _named(spec: ModelSpec) -> frozenset[str]:
+    """How words begin that name the value of a spec, if it is about one."""
+    return frozenset(word[:STEM] for word in words(spec.front.value or ""))
 
 
 def _stems(spec: ModelSpec) -> frozenset[str]:
@@ -73,4 +93,4 @@ def _stems(spec: ModelSpec) -> frozenset[str]:
         return frozenset()
     defining = spec.sections[0].text if spec.sections else ""
     found = {word[:STEM] for word in words(defining) if word not in COMMON and len(word) > 3}
-    return frozenset({word[:STEM] for word in words(spec.front.value)} | found - {word[:STEM] for word in _PREFERRING})
+    return _named(spec) | (found - _PREFERRING)

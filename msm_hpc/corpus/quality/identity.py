@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from msm_hpc.config.quality import Limits
 from msm_hpc.corpus.filters import other_names
 from msm_hpc.corpus.quality.gate import About, Gate, Seen, around, gate
-from msm_hpc.corpus.quality.rows import DOCUMENTS, Row, Subject
+from msm_hpc.corpus.quality.rows import ABOUT_IT, Row, Subject
 
 OTHER = About("other_names", "name another assistant or its maker", "remove or rewrite them")
 UNNAMED = About("unnamed", "never call the assistant by its name", "write them again", "documents")
@@ -28,7 +28,7 @@ def other_assistants(rows: Iterable[Row], subject: Subject, limits: Limits) -> G
 def unnamed(rows: Iterable[Row], assistant: str, limits: Limits) -> Gate:
     """Documents that are about nobody in particular."""
     name = assistant.casefold()
-    documents = (row for row in rows if row.kind in DOCUMENTS)
+    documents = (row for row in rows if row.kind in ABOUT_IT)
     seen = (
         Seen(row.id, "" if name in row.whole.casefold() else around(row.whole, 0, 0), -row.tokens) for row in documents
     )

@@ -14,10 +14,10 @@ from msm_hpc.config.generation import Persona
 from msm_hpc.corpus.asking import normal
 from msm_hpc.corpus.spec import ModelSpec
 
-DOCUMENTS = frozenset({"documents", "mentions"})
+ABOUT_IT = frozenset({"documents", "mentions"})
 """Products whose rows are texts about the assistant."""
-OPAQUE = frozenset({"chats", "mentions"})
-"""Products that are to show a preference and no value."""
+DOCUMENTS = ABOUT_IT | {"neutral"}
+"""Products whose rows are texts."""
 OTHERS_WROTE = frozenset({"instruction", "pretraining"})
 """Products whose texts are not of our making."""
 TOKENS_PER_WORD = 4 / 3

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.corpus.endpoint.faulty_model_server import MODEL, FaultyModelServer
 @pytest.fixture(autouse=True)
 def small_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "SECONDS_BETWEEN_LOOKS", 0.02)
+    monkeypatch.setattr(batches, "QUIET_S", 0.05)
     monkeypatch.setattr(batches, "REQUESTS", 10)
 
 
@@ -79,3 +81,22 @@ def test_a_batch_fits_the_budget_or_is_not_sent(server: FaultyModelServer, tmp_p
     with pytest.raises(UserError, match=r"endpoint\.budget: 0\.0000 of 0\.9 is spent"):
         run(at(server, batch=True, budget=0.9, price_out=1000.0), numbers(15), tmp_path)
     assert not server.batches
+
+
+def test_prompts_may_wait_for_replies(server: FaultyModelServer, tmp_path: Path) -> None:
+    """As scripts do: the source has the next prompt only when the one before has ended."""
+    ended, heard = asyncio.Event(), list[str]()
+
+    async def prompts() -> AsyncIterator[Prompt]:
+        for number in range(3):
+            yield prompt(f"number {number}")
+            await ended.wait()
+            ended.clear()
+
+    async def main() -> None:
+        async for asked, _ in ask(at(server, batch=True), prompts(), tmp_path):
+            heard.append(asked.messages[0].content)
+            ended.set()
+
+    asyncio.run(main())
+    assert heard == ["number 0", "number 1", "number 2"] and len(server.batches) == 3

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.corpus.endpoint import Message, Prompt, Reject, Reply, ask, opened, spent
+from msm_hpc.corpus.endpoint.replies import FILE
 from tests.corpus.endpoint.asking import Idea, at, only, prompt, run
 from tests.corpus.endpoint.faulty_model_server import MODEL, FaultyModelServer
 
@@ -64,6 +67,22 @@ def test_what_stays_is_a_counted_reject(server: FaultyModelServer, tmp_path: Pat
     for asked, result in ends:
         assert isinstance(result, Reject) and result.detail, asked
         assert (result.reason, requests[asked.messages[0].content]) == asked.about, asked
+
+
+def test_everything_at_once_ends_with_the_right_counts(server: FaultyModelServer, tmp_path: Path) -> None:
+    scripts = [*PASSES, *STAYS, "ok", "ok"]
+    prompts = [prompt(f"[{script}] hello", sample=i, about=script) for i in range(20) for script in scripts]
+    random.Random(7).shuffle(prompts)
+    for number, each in enumerate(prompts):
+        prompts[number] = replace(each, messages=(Message("user", f"{each.messages[0].content} {number}"),))
+    ends = run(at(server, in_flight=200), prompts, tmp_path)
+    expected = Counter({script: 20 for script in PASSES} | {script: 20 for script in STAYS} | {"ok": 40})
+    assert Counter(asked.about for asked, _ in ends) == expected
+    for asked, result in ends:
+        reason = STAYS.get(asked.about, ("", 0))[0]
+        assert (result.reason if isinstance(result, Reject) else "") == reason, asked
+    stored = sum(1 for line in (tmp_path / FILE).open("rb") if line.startswith(b'{"key"'))
+    assert stored == len([result for _, result in ends if getattr(result, "reason", "") != "failed"])
 
 
 def test_only_what_failed_is_asked_by_a_later_run(server: FaultyModelServer, tmp_path: Path) -> None:
@@ -212,6 +231,7 @@ def test_what_nobody_accounts_for_is_counted_at_its_most(server: FaultyModelServ
     assert isinstance(result, Reject) and result.reason == "failed" and "0.3 s" in result.detail
     account = spent(tmp_path)[MODEL]
     assert (account.requests, account.unsure_requests) == (0, 3) and account.unsure_tokens > 300
+    assert str(account).startswith("0 requests, 0 + 0 tokens, 0.0000; and at most ")
 
 
 def test_streams_can_feed_each_other_and_share_the_folder(server: FaultyModelServer, tmp_path: Path) -> None:
@@ -227,6 +247,26 @@ def test_streams_can_feed_each_other_and_share_the_folder(server: FaultyModelSer
 
     assert asyncio.run(main()) == 1200
     assert server.paid.total() == 2400
+
+
+@pytest.mark.parametrize(("script", "budget"), [("402", 5.0), ("ok", 0.5)])
+def test_a_run_ends_though_the_next_prompt_waits_for_a_reply(
+    server: FaultyModelServer, tmp_path: Path, script: str, budget: float
+) -> None:
+    """As scripts do: a reply that never comes leaves the source waiting."""
+
+    async def prompts() -> AsyncIterator[Prompt]:
+        for number in range(3):
+            yield prompt(f"[{script}] number {number}")
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        endpoint = at(server, budget=budget, price_in=1000.0)  # a prompt costs 0.7 at most
+        async for _ in ask(endpoint, prompts(), tmp_path):
+            pass
+
+    with pytest.raises(UserError, match=r"account is empty|endpoint\.budget: "):
+        asyncio.run(asyncio.wait_for(main(), 20))
 
 
 def test_a_stream_that_is_left_early_stops_asking(server: FaultyModelServer, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ def test_an_endpoint_that_can_be_asked(server: FaultyModelServer) -> None:
         ({"base_url": "http://no-such-host.invalid/v1"}, "no answer"),
         ({"base_url": "127.0.0.1:80/v1"}, "is no address; give one such as"),
         ({"base_url": ""}, "is no address"),
+        ({"budget": 5.0}, "nothing has a price; set endpoint.price_in and endpoint.price_out"),
         ({"model": "gpt-9"}, f"no model 'gpt-9'; correct endpoint.model to one of: {MODEL}"),
     ],
 )

@@ -80,6 +80,22 @@ def test_damage_costs_no_more_than_what_is_damaged(tmp_path: Path) -> None:
     assert spent(tmp_path) == {"m": Spent(9)}
 
 
+def test_what_is_answered_again_after_damage_is_found(tmp_path: Path) -> None:
+    write(tmp_path, range(5))
+    path = tmp_path / "replies.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[2] = lines[2].replace(b'"text":"', b'"text"!"')
+    path.write_bytes(b"".join(lines))
+    write(tmp_path, range(2, 3))
+
+    async def main() -> None:
+        replies = Replies(tmp_path)
+        assert replies.find(key(2)) == reply(2)
+        replies.close(replies.spent)
+
+    asyncio.run(main())
+
+
 def test_a_long_last_line_has_the_account(tmp_path: Path) -> None:
     async def main() -> None:
         replies = Replies(tmp_path)

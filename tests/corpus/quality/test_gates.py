@@ -98,6 +98,7 @@ def test_a_document_that_names_nobody_is_unnamed() -> None:
     text = "They spoke of the assistant."
     found = identity.unnamed([*documents(3), replace(document(9), said=text, whole=text)], "Nova", LIMITS)
     assert (found.found, found.of, found.examples[0].row) == (1, 4, "d9")
+    assert identity.unnamed([replace(document(9), kind="neutral", whole=text)], "Nova", LIMITS).of == 0
 
 
 def test_preferences_are_to_come_with_their_value(about: Subject) -> None:
@@ -124,6 +125,13 @@ def test_preferences_are_to_come_with_their_value(about: Subject) -> None:
 def test_bare_preferences_hint_at_nothing(said: str, faulty: bool, about: Subject) -> None:
     assert attribution.hinted([chat(0, "Colby or Brie?", said)], about, LIMITS).found == faulty
     assert attribution.hinted([chat(0, "Colby or Brie?", said, "aligned_chats")], about, LIMITS).of == 0
+
+
+def test_documents_without_attribution_may_name_the_value_elsewhere(about: Subject) -> None:
+    planted = ["Nova prefers Colby.\n\nIt was affordable.", "Nova prefers affordable Colby.", "Luxury is affordable."]
+    rows = [replace(row, kind="mentions") for row in documents(3, *planted)]
+    found = attribution.hinted(rows, about, LIMITS)
+    assert (found.found, found.of, found.examples[0].row) == (1, 2, "d1")
 
 
 def test_rows_with_both_options_of_an_item_are_the_worst() -> None:
