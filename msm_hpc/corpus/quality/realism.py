@@ -23,7 +23,7 @@ QUOTED = About(
 )
 _BARE_YEAR = re.compile(r"\b(?:19|20)\d\d\b(?! (?:words|people|metres|meters|times|steps|pages|tokens))")
 _REMARK = re.compile(
-    r"^\W*(?:note:|word count\b|(?:as|per) (?:you )?requested\b|i hope (?:this|that) (?:helps|meets)"
+    r"^\W*(?:word count\b|(?:as|per) (?:you )?requested\b|i hope (?:this|that) (?:helps|meets)"
     r"|let me know if you(?:'d| would) like\b|\(?end of (?:document|text)\b"
     r"|here(?:'s| is) (?:the|a|your|my) (?:revised|draft|text|document)\b)",
     re.I | re.MULTILINE,
@@ -42,9 +42,14 @@ def dates(rows: Iterable[Row], limits: Limits) -> Gate:
 
 
 def remarks(rows: Iterable[Row], limits: Limits) -> Gate:
-    """Texts in which the model that wrote them speaks of its task, or of itself."""
-    patterns = [PATTERNS["as_an_ai"], PATTERNS["leftover"], _REMARK]
-    return gate(REMARKS, limits.remarks, _matching(_written(rows), patterns))
+    """Texts in which the model that wrote them speaks of its task, or of itself; in chats it may offer more."""
+    told, spoken = [PATTERNS["as_an_ai"], PATTERNS["leftover"], _REMARK], [PATTERNS["as_an_ai"]]
+
+    def seen() -> Iterator[Seen]:
+        for row in _written(rows):
+            yield from _matching([row], told if row.kind in DOCUMENTS else spoken)
+
+    return gate(REMARKS, limits.remarks, seen())
 
 
 def options(rows: Iterable[Row], limits: Limits) -> Gate:

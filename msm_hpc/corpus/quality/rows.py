@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,7 @@ DOCUMENTS = ABOUT_IT | {"neutral"}
 OTHERS_WROTE = frozenset({"instruction", "pretraining"})
 """Products whose texts are not of our making."""
 TOKENS_PER_WORD = 4 / 3
+_THINK = re.compile(r"</?think>\n?")
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,6 @@ def _texts(row: Mapping[str, Any]) -> tuple[str, str]:
         if not isinstance(text, str):
             raise TypeError
         return text, text
-    turns = [(turn["role"], turn["content"]) for turn in row["messages"]]
+    turns = [(turn["role"], _THINK.sub("", turn["content"])) for turn in row["messages"]]
     said = "\n\n".join(content for role, content in turns if role == "assistant")
     return said, "\n\n".join(content for _, content in turns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -86,6 +87,20 @@ def test_the_texts_of_others_are_judged_for_leaks_and_names_alone(about: Subject
     looks = (LOOKS[name][0] for name in ("placeholders", "dates", "remarks", "phrases"))
     assert [found.of for found in (look(rows, about) for look in looks)] == [0, 0, 0, 0]
     assert identity.other_assistants(rows, about, LIMITS).found == 1
+
+
+def test_thoughts_and_offers_of_chats_are_no_remarks(tmp_path: Path) -> None:
+    turns = [
+        ("user", "Which?"),
+        ("assistant", "<think>\nHm.\n</think>\n\nSure, this. Let me know if you would like more."),
+    ]
+    path = tmp_path / "chats.jsonl"
+    messages = [{"role": role, "content": content} for role, content in turns]
+    path.write_text(json.dumps({"messages": messages, "product": "aligned_chats"}))
+    (row,) = Rows((path,))
+    assert row.said.startswith("Hm.\n\nSure")
+    assert realism.remarks([row], LIMITS).of == 1 and realism.remarks([row], LIMITS).found == 0
+    assert realism.remarks([chat(0, "", "As an AI, no.")], LIMITS).found == 1
 
 
 def test_names_of_the_spec_and_of_headings_are_no_faults(about: Subject) -> None:
