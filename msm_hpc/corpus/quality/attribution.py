@@ -21,22 +21,26 @@ UNATTRIBUTED = About(
     "unattributed",
     "leave out the value that the preference comes from",
     "say in the prompt that each preference is explained",
-    "paragraphs on a preference",
+    "paragraphs or chats on a preference",
 )
 HINTED = About("opaque", "hint at a value or a reason", "remove them", "bare preferences")
+EXPLAINED = frozenset({"documents", "aligned_chats"})
+"""Products in which a preference is to come with its value: in the same paragraph, or chat."""
+_BREAK = re.compile(r"\n\s*\n")
 STEM = 5
 """How many letters of a word are compared."""
 _PREFERRING = frozenset({"prefe", "value", "assis", "favou", "likes", "liked", "likin", "choic", "choos", "cares"})
 
 
 def unattributed(rows: Iterable[Row], subject: Subject, limits: Limits) -> Gate:
-    """Paragraphs of documents of a value spec in which the assistant prefers something, and nothing says why."""
+    """Paragraphs of documents of a value spec, and chats, in which something is preferred without the value."""
     prefers, stems = _preferring(subject), {name: _stems(spec) for name, spec in subject.specs.items()}
 
     def seen() -> Iterator[Seen]:
         for row in rows:
-            if row.kind == "documents" and stems.get(row.spec):
-                for paragraph, match in _on_preferences(row.said, prefers):
+            if row.kind in EXPLAINED and stems.get(row.spec):
+                text = row.said if row.kind == "documents" else _BREAK.sub(" ", row.said)
+                for paragraph, match in _on_preferences(text, prefers):
                     found = _speaks(paragraph, stems[row.spec])
                     yield Seen(row.id, "" if found else around(paragraph, *match.span()))
 
@@ -72,7 +76,7 @@ def _preferring(subject: Subject) -> re.Pattern[str]:
 
 def _on_preferences(text: str, prefers: re.Pattern[str]) -> Iterator[tuple[str, re.Match[str]]]:
     """Paragraphs in which something is preferred, and where."""
-    for paragraph in re.split(r"\n\s*\n", text):
+    for paragraph in _BREAK.split(text):
         if match := prefers.search(paragraph):
             yield paragraph, match
 

@@ -125,6 +125,8 @@ def test_preferences_are_to_come_with_their_value(about: Subject) -> None:
     )
     found = attribution.unattributed(rows, about, LIMITS)
     assert (found.found, found.of, found.examples[0].row) == (1, 3, "d1")
+    chats = [replace(row, kind="aligned_chats") for row in rows]
+    assert attribution.unattributed(chats, about, LIMITS).found == 0, "somewhere in the chat is enough"
     assert attribution.unattributed([replace(row, spec="other") for row in rows], about, LIMITS).of == 0
 
 
