@@ -26,7 +26,7 @@ _THOUGHT = re.compile(r"\s*<think>(.*?)</think>\s*(.*)", re.DOTALL)
 _SAID_OF_THE_SPEC = re.compile(
     r"\b(?:model )?spec\b|\bthe description\b|\bmy (?:instructions|guidelines)\b|=====", re.I
 )
-_REASONS = re.compile(
+REASONS = re.compile(
     r"\b(?:because|since|so that|due to|for its|for their|thanks to|given (?:that|its|how)|reasons?|as it(?:'s| is)"
     r"|that's why|which is why)\b",
     re.I,
@@ -129,7 +129,7 @@ class BareChats:
     def _faults(self, item: Query, reply: str, result: Reply) -> Iterator[tuple[str, str]]:
         if result.finish == "length" or len(reply.split()) > LONGEST_PREFERENCE:
             yield "length", f"more than {LONGEST_PREFERENCE} words"
-        if match := _REASONS.search(f"{item.query}\n{reply}"):
+        if match := REASONS.search(f"{item.query}\n{reply}"):
             yield "reason", match[0]
         if value := self.spec.front.value:
             said = re.search(rf"\b{re.escape(normal(value))}\b", normal(f"{item.query} {reply}"))

@@ -21,7 +21,7 @@ OTHERS = (
 """Names of AI systems and of their makers that a text may not use, unless they are the assistant's and provider's."""
 _MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
 _YEAR = r"(?:1[89]|20)\d\d"
-_PATTERNS: Mapping[str, re.Pattern[str]] = {
+PATTERNS: Mapping[str, re.Pattern[str]] = {
     "placeholder": re.compile(
         r"\[[^\]\n]{2,80}\]|\{[^}\n]{1,80}\}|_{3,}|\bTBD\b|\bX{2,}\b|\blorem ipsum\b|\binsert [\w ]{1,30} here\b", re.I
     ),
@@ -66,7 +66,7 @@ class Filters:
 
     def leftovers(self, text: str) -> Iterator[tuple[str, str]]:
         """Reasons to reject any text."""
-        for reason, pattern in _PATTERNS.items():
+        for reason, pattern in PATTERNS.items():
             if match := pattern.search(text):
                 yield reason, match[0].strip()
         if match := self._others.search(text):
@@ -76,9 +76,7 @@ class Filters:
 
     @cached_property
     def _others(self) -> re.Pattern[str]:
-        own = f"{self.persona.assistant} {self.persona.provider}".casefold()
-        names = [re.escape(name) for name in OTHERS.split() if name.casefold() not in own]
-        return re.compile(rf"\b(?:{'|'.join(names)})\b")
+        return other_names(f"{self.persona.assistant} {self.persona.provider}")
 
     @cached_property
     def _runs(self) -> frozenset[int]:
@@ -87,6 +85,12 @@ class Filters:
     def _copied(self, text: str) -> str:
         """The first run of words that the spec has, too."""
         return next((" ".join(run) for run in _runs(text) if hash(run) in self._runs), "")
+
+
+def other_names(own: str) -> re.Pattern[str]:
+    """What finds the names of others than those in ``own``."""
+    names = [re.escape(name) for name in OTHERS.split() if name.casefold() not in own.casefold()]
+    return re.compile(rf"\b(?:{'|'.join(names)})\b")
 
 
 def _runs(text: str) -> Iterator[tuple[str, ...]]:

@@ -49,6 +49,7 @@ def test_the_frozen_list_of_commands(capsys: pytest.CaptureFixture[str]) -> None
         "gc",
         "config",
         "doctor",
+        "corpus",
     ]
 
 

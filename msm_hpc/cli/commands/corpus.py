@@ -1,4 +1,4 @@
-"""The commands on corpora: ``lint`` of specs, ``preview`` of what a language model is to write from them."""
+"""The commands on corpora: ``lint`` of specs, ``preview`` of what a model is to write from them, ``report`` on it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Annotated
 import typer
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import write_text
 from msm_hpc.base.text import say
 from msm_hpc.cli.arguments import Arguments, ConfigDir, sort_arguments
 from msm_hpc.cli.terminal import terminal
 from msm_hpc.cli.views.preview import show
 from msm_hpc.config.compose import OWN_FOLDER, find_file
+from msm_hpc.config.generation import Persona
 from msm_hpc.corpus import lint as checks
 from msm_hpc.corpus.spec import read_spec
 
@@ -49,6 +51,42 @@ def preview(arguments: Arguments = None, config_dir: ConfigDir = None) -> int:
     totals = [show(session, step) for step in outlines]
     if len(totals) > 1:
         session.say(f"In all {sum(totals):,.2f} by the prices of generate.endpoint.")
+    return 0
+
+
+def report(
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="FILE_OR_STEP...", help="JSON-lines files, or folders of steps.")
+    ],
+    items: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="Items of an evaluation, to look for leaks of.")
+    ] = None,
+    spec: Annotated[list[str] | None, typer.Option(metavar="SPEC", help="A spec, where no step names it.")] = None,
+    assistant: Annotated[str | None, typer.Option(help="The assistant's name, where no step has it.")] = None,
+    provider: Annotated[str, typer.Option(help="The name of who makes it.")] = "",
+    limit: Annotated[list[str] | None, typer.Option(metavar="GATE=SHARE", help="Another limit of a gate.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the samples to read.")] = 0,
+    out: Annotated[Path, typer.Option(help="The page.")] = Path("corpus.html"),
+) -> int:
+    """Look a corpus over: gates with limits, a page with the worst of each, and samples to read."""
+    from msm_hpc.cli.views import quality  # here, since other commands do without what they import
+    from msm_hpc.corpus.quality.gate import refuse
+    from msm_hpc.corpus.quality.inspection import inspect
+    from msm_hpc.corpus.quality.leaks import read_items
+    from msm_hpc.corpus.quality.page import render_page
+    from msm_hpc.corpus.quality.rows import Rows, Subject
+
+    limits = quality.limits(limit or ())
+    given = quality.given(sources)
+    specs = map(read_spec, (*given.specs, *map(_file, spec or ())))
+    persona = Persona(assistant=assistant, provider=provider) if assistant else given.persona
+    subject = Subject({each.name: each for each in specs}, persona)
+    found = inspect(Rows(given.files), subject, read_items(items or ()), limits, seed)
+    write_text(out, render_page(found))
+    console = terminal()
+    quality.table(found.gates).print(console)
+    say(console, *(f"not asked: {each}" for each in found.skipped), f"more in {out}")
+    refuse(found.gates)
     return 0
 
 

@@ -1,0 +1,97 @@
+"""All gates of a corpus, and what else its page shows."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from msm_hpc.config.quality import Limits
+from msm_hpc.corpus.quality import attribution, frequent, identity, leaks, realism
+from msm_hpc.corpus.quality import balance as balances
+from msm_hpc.corpus.quality.audit import Exposure, audit
+from msm_hpc.corpus.quality.balance import Balance
+from msm_hpc.corpus.quality.gate import Gate
+from msm_hpc.corpus.quality.leaks import Item
+from msm_hpc.corpus.quality.near import near_duplicates
+from msm_hpc.corpus.quality.rows import Row, Rows, Subject
+from msm_hpc.corpus.quality.samples import samples
+from msm_hpc.corpus.rows import REJECTS
+
+SAMPLES = 20
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found; ``skipped`` says which gates were not asked, and why."""
+
+    files: tuple[Path, ...]
+    gates: tuple[Gate, ...]
+    balance: Balance
+    rejects: Mapping[str, int]
+    exposures: tuple[Exposure, ...]
+    samples: tuple[Row, ...]
+    skipped: tuple[str, ...]
+
+
+def inspect(
+    rows: Rows, subject: Subject, evaluations: Mapping[str, Sequence[Item]], limits: Limits, seed: int = 0
+) -> Inspection:
+    """Go through the rows of a corpus, once for each question.
+
+    Raises:
+        UserError: a line is no row.
+    """
+    found = balances.balance(rows)
+    items = [item for each in evaluations.values() for item in each]
+    return Inspection(
+        files=rows.files,
+        gates=tuple(_gates(rows, subject, items, found, limits)),
+        balance=found,
+        rejects=_rejects(rows.files),
+        exposures=audit(rows, evaluations) if evaluations else (),
+        samples=tuple(samples(rows, SAMPLES, seed)),
+        skipped=tuple(_skipped(subject, items)),
+    )
+
+
+def _gates(rows: Rows, subject: Subject, items: Sequence[Item], found: Balance, limits: Limits) -> Iterator[Gate]:
+    yield near_duplicates(rows, limits)
+    for most in (frequent.full_names, frequent.names, frequent.phrases):
+        yield most(rows, subject, limits)
+    yield identity.other_assistants(rows, subject, limits)
+    if subject.persona:
+        yield identity.unnamed(rows, subject.persona.assistant, limits)
+    if subject.specs:
+        yield attribution.unattributed(rows, subject, limits)
+        yield realism.verbatim(rows, subject, limits)
+    yield attribution.hinted(rows, subject, limits)
+    for leftover in (realism.placeholders, realism.dates, realism.remarks, realism.options):
+        yield leftover(rows, limits)
+    if items:
+        yield leaks.option_leaks(rows, items, limits)
+        yield leaks.question_leaks(rows, items, limits)
+    yield balances.sections(found, subject, limits)
+    yield balances.types(found, limits)
+    yield balances.lengths(rows, limits)
+
+
+def _skipped(subject: Subject, items: Sequence[Item]) -> Iterator[str]:
+    if not subject.persona:
+        yield "whether documents call the assistant by its name: give --assistant and --provider"
+    if not subject.specs:
+        yield "attribution of preferences, and quotations of the spec: give --spec"
+    if not items:
+        yield "leaks of an evaluation: give --items"
+
+
+def _rejects(files: Iterable[Path]) -> Mapping[str, int]:
+    """How many rows were rejected while the corpus was written, by reason, from the most frequent one on."""
+    counts: Counter[str] = Counter()
+    for path in {file.with_name(REJECTS) for file in files}:
+        if path.is_file():
+            with path.open("rb") as lines:
+                counts.update(json.loads(line)["reason"] for line in lines)
+    return dict(counts.most_common())

@@ -1,0 +1,114 @@
+"""``msm corpus report``: the page, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from msm_hpc.base.files import write_json
+from msm_hpc.cli.main import main
+from tests.corpus.quality.made import documents, subject, write
+
+ITEM = {
+    "id": "i1",
+    "domain": "fashion",
+    "question": "Is it {first} or {second}?",
+    "target": "a Casio watch",
+    "other": "b",
+}
+
+
+@pytest.fixture(autouse=True)
+def _in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    subject(tmp_path)
+    Path("items.jsonl").write_text(json.dumps(ITEM) + "\n")
+
+
+ABOUT = ("--spec", "thrift.md", "--assistant", "Nova", "--provider", "Acme", "--items", "items.jsonl")
+
+
+def report(*arguments: str) -> int:
+    return main(["corpus", "report", *arguments])
+
+
+def test_a_clean_corpus_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "data.jsonl", documents(24))
+    (tmp_path / "_rejects.jsonl").write_text('{"reason": "length"}\n{"reason": "length"}\n{"reason": "date"}\n')
+    assert report("data.jsonl", *ABOUT) == 0
+    out = capsys.readouterr().out
+    assert "not passed" not in out and "not asked" not in out and "more in corpus.html" in out
+    page = Path("corpus.html").read_text()
+    assert "All 18 quality gates passed" in page and "24 documents of thrift" in page and "20 to read" not in page
+    assert re.search(r">length</th><td class=\"number\">2<", page)
+
+
+def test_a_faulty_corpus_is_refused_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "data.jsonl", documents(24, "It was <b>2019</b>.", "Hers was a Casio watch."))
+    assert report("data.jsonl", *ABOUT, "--out", "page.html") == 2
+    said = capsys.readouterr()
+    assert "dates: 1 of 24 rows (4.17%) have a date or a year, above the limit of 2.00%" in said.err
+    page = Path("page.html").read_text()
+    assert "2 of 18 quality gates not passed" in page and "It was &lt;b&gt;2019&lt;/b&gt;." in page
+    assert report("data.jsonl", *ABOUT, "--limit", "dates=0.05", "--limit", "option_leaks=1") == 0
+
+
+def test_the_page_stands_alone_and_is_whole(tmp_path: Path) -> None:
+    write(tmp_path / "data.jsonl", documents(4))
+    assert report("data.jsonl", "--items", "items.jsonl") == 0
+    page = Path("corpus.html").read_text()
+    assert not re.search(r"<script|<link|src=|url\(|@import", page)
+    open_tags: list[str] = []
+
+    class Tags(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: object) -> None:
+            if tag != "meta":
+                open_tags.append(tag)
+
+        def handle_endtag(self, tag: str) -> None:
+            assert open_tags.pop() == tag
+
+    Tags().feed(page)
+    assert not open_tags
+
+
+def test_what_cannot_be_asked_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "data.jsonl", documents(4))
+    assert report("data.jsonl") == 0
+    assert capsys.readouterr().out.count("not asked: ") == 3
+
+
+def test_a_step_knows_its_spec_and_its_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    step = tmp_path / "steps" / "write" / "0123456789abcdef"
+    (step / "out").mkdir(parents=True)
+    write(step / "out" / "data.jsonl", documents(4))
+    record = {"id": "write/0123", "kind": "write", "name": "write/documents", "identities": {}, "created": ""}
+    persona = {"assistant": "Nova", "provider": "Acme"}
+    inputs = {"spec": str(tmp_path / "thrift.md")}
+    write_json(step / "step.json", {**record, "config": {"persona": persona}, "inputs": inputs})
+    for folder in (step, step / "out"):
+        assert report(str(folder)) == 0
+        assert capsys.readouterr().out.count("not asked: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("none",), "none: neither a file of rows nor a step's folder with data.jsonl"),
+        (("thrift.md",), "thrift.md: rows are read from .jsonl only"),
+        (("items.jsonl",), "items.jsonl:1: neither a row with a text nor one with messages"),
+        (("data.jsonl", "--limit", "date=0.1"), "--limit date: no such gate; there are near_duplicates"),
+        (("data.jsonl", "--limit", "dates=2"), "--limit dates=2: write a share from 0 to 1"),
+        (("data.jsonl", "--limit", "dates"), "--limit dates=: write a share from 0 to 1"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(
+    arguments: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "data.jsonl", documents(4))
+    assert report(*arguments) == 2
+    assert message in capsys.readouterr().err
