@@ -22,7 +22,7 @@ from msm_hpc.graph.build import Graph
 from msm_hpc.graph.bundles import plan_bundles
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.job import JobRef, user_name
-from msm_hpc.launch.launcher import launcher_of, launcher_of_job, living
+from msm_hpc.launch.launcher import launcher_of, launcher_of_job, living, slurm_launcher_of
 from msm_hpc.launch.refusals import AT_A_LIMIT, QueueFullError
 from msm_hpc.launch.slurm import SlurmLauncher
 from msm_hpc.store.journal import Journal, Submission, new_token
@@ -49,7 +49,7 @@ def plan_submission(
     """
     needed = graph.needed(store.done)
     journal = Journal(store.root)
-    launcher = SlurmLauncher(cluster)
+    launcher = slurm_launcher_of(cluster)
     submissions = answered(journal.read(), launcher)
     _refuse_unknown(needed, submissions, journal)
     jobs = jobs_of(needed, store, [each for each in submissions if not each.rest])
@@ -158,7 +158,7 @@ def _wanted(needed: Sequence[Step], running: Mapping[str, JobRef], pending: Coll
 
 def left_alone(plan: SubmissionPlan, store: Store, cluster: Cluster) -> Iterator[str]:
     """What to say of the jobs that are not shown here, and of the steps that wait for them."""
-    launcher, journal = SlurmLauncher(cluster), Journal(store.root)
+    launcher, journal = slurm_launcher_of(cluster), Journal(store.root)
     others = launcher.elsewhere(set(plan.unseen.values()))
     groups: dict[tuple[str, str], list[JobRef]] = defaultdict(list)
     for job in plan.unseen.values():
@@ -181,7 +181,7 @@ def refusals(plan: SubmissionPlan, store: Store, cluster: Cluster) -> list[str]:
     """What sbatch would refuse of the plan, each with the key of the profile to change."""
     nowhere = [""] * len(plan.arrays)
     requests = [request_of(array, nowhere, plan, store, cluster, None) for array in plan.arrays]
-    return [*SlurmLauncher(cluster).refusals(store.jobs, requests)]
+    return [*slurm_launcher_of(cluster).refusals(store.jobs, requests)]
 
 
 def scripts(plan: SubmissionPlan, store: Store, cluster: Cluster) -> list[str]:
@@ -203,7 +203,7 @@ def submit(
         UserError: sbatch would refuse a shape of array, ahead of any; or it refuses an array for other reasons: what
             was submitted before stays submitted, and the next run submits the rest.
     """
-    launcher, journal = SlurmLauncher(cluster), Journal(store.root)
+    launcher, journal = slurm_launcher_of(cluster), Journal(store.root)
     with submission_lock(store.root, say) as lock:
         _let_answers_come(journal.read())
         found = plan()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 
 from msm_hpc.launch.causes import EndedPart, JobEnd
 from msm_hpc.launch.job import JobRef
-from msm_hpc.launch.slurm_commands import ask, call
+from msm_hpc.launch.slurm_commands import ask, call, has
 from msm_hpc.launch.slurm_nodes import down, of_list
 
 UNFINISHED = frozenset({"PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED", "RESIZING"})
@@ -42,7 +41,7 @@ def ends(jobs: Collection[JobRef]) -> Mapping[str, JobEnd]:
 
 def _by_accounting(ids: Collection[str]) -> list[Row] | None:
     """What sacct shows, each job ahead of its steps; None where there is no accounting."""
-    if shutil.which("sacct") is None:
+    if not has("sacct"):
         return None
     command = ("sacct", "--noheader", "--parsable2", "--format=JobID,State,ExitCode,NodeList")
     answer = call(*command, f"--jobs={','.join(sorted(ids))}")
@@ -54,7 +53,7 @@ def _by_accounting(ids: Collection[str]) -> list[Row] | None:
 
 def _by_controller() -> Iterator[Row]:
     """What scontrol shows of jobs, which it forgets some minutes after their end."""
-    if shutil.which("scontrol") is None:
+    if not has("scontrol"):
         return
     for line in ask("scontrol", "--oneliner", "show", "job").stdout.splitlines():
         shown = dict(re.findall(r"(?<!\S)(\w+)=(\S*)", line))

@@ -16,6 +16,7 @@ from msm_hpc.campaign.auto_layout import settle
 from msm_hpc.campaign.local_run import run_local
 from msm_hpc.campaign.lost_nodes import report
 from msm_hpc.campaign.needs import forecast_minutes, trainings
+from msm_hpc.campaign.preflight import built
 from msm_hpc.campaign.preflight.budget import check_budget
 from msm_hpc.campaign.preflight.disk import check_disk
 from msm_hpc.campaign.rehearsal import CANNOT_SHOW, MOST_RANKS, layouts_in_words, rehearse_all
@@ -49,6 +50,8 @@ def run(arguments: Arguments = None, config_dir: ConfigDir = None) -> int:
     _check_budget(looking)
     print_notes(session)
     if launcher_of(session.config.cluster).queues:
+        if note := built.check_built(session.graph.needed(session.store.done), session.store):
+            session.say(f"Note: {note}")
         return _submit(session)
     session.remember()
     return _run_here(session)
