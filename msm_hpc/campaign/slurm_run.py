@@ -56,7 +56,6 @@ def plan_submission(
     asked = {job for each in jobs.values() for job in each} | {j for s in submissions for j in s.jobs.values()}
     alive = states_of(asked, journal)
     running = {identity: job for identity, each in jobs.items() for job in each if job in alive}
-    needed = tuple(step for step in needed if step.identity in running or not _made_since(step, jobs, store))
     _refuse_local(needed, running, store)
     hidden = launcher.hidden(set(running.values()))
     unseen = {identity: job for identity, job in running.items() if job in hidden}
@@ -64,6 +63,7 @@ def plan_submission(
         if step.identity in running and has_ended(step, running[step.identity], store):
             del running[step.identity]
             unseen.pop(step.identity, None)
+    needed = tuple(step for step in needed if step.identity in running or not _made_since(step, jobs, store))
     others = launcher.elsewhere(set(running.values()))
     elsewhere = {identity for identity, job in running.items() if job in others}
     waiting = _waiting(needed, running.keys(), elsewhere)
@@ -92,7 +92,7 @@ def plan_submission(
 
 
 def _made_since(step: Step, jobs: Mapping[str, Sequence[JobRef]], store: Store) -> bool:
-    """Whether a job has made the step after ``store`` was looked at, and before the queue was, where it is no more."""
+    """Whether a job made the step after ``store`` was looked at, and is no more in the queue or ends there."""
     return bool(jobs[step.identity]) and Store(store.root).done(step)
 
 

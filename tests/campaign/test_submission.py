@@ -387,15 +387,20 @@ def test_a_living_job_keeps_its_step_but_where_it_gave_it_up(
     assert ({step.id for array in plan.arrays for step in array.steps} >= {GRAPH.steps[0].id}) == again
 
 
+@pytest.mark.parametrize("ends", [True, False])
 def test_what_a_job_made_between_the_two_looks_is_not_submitted_again(
-    store: Store, slurm: ToySlurm, monkeypatch: pytest.MonkeyPatch
+    store: Store, slurm: ToySlurm, monkeypatch: pytest.MonkeyPatch, ends: bool
 ) -> None:
     run(store)
-    look, queue = Look(store.root), slurm_commands.queue
+    look, queue, own = Look(store.root), slurm_commands.queue, store.of(SOURCES[0]).attempt(1)
+    begun = Attempt(JobRef("slurm", "64_0"), "n1", 1, None, "", now())
+    own.take(begun)
 
     def later(jobs: Any) -> Any:
         finish(store, SOURCES[0])
-        slurm.end("64_0")
+        own.write(replace(begun, end=now(), cause="done"))
+        if ends:
+            slurm.end("64_0")
         return queue(jobs)
 
     monkeypatch.setattr(slurm_commands, "queue", later)

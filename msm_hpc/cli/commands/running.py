@@ -52,7 +52,7 @@ def run(arguments: Arguments = None, config_dir: ConfigDir = None) -> int:
     if launcher_of(session.config.cluster).queues:
         if note := built.check_built(session.graph.needed(session.store.done), session.store):
             session.say(f"Note: {note}")
-        return _submit(session)
+        return _submit(session, looking)
     session.remember()
     return _run_here(session)
 
@@ -147,15 +147,17 @@ def _last_ends(session: Session) -> list[Ended]:
     return ends
 
 
-def _submit(session: Session) -> int:
+def _submit(session: Session, looking: Session) -> int:
+    """Submit what is wanted; ``looking`` is the session as it asked before."""
     config = session.config
-    forecasts = forecast_minutes(trainings(session.graph, session.asking().store, config.cluster, session.packed))
+    forecasts = forecast_minutes(trainings(looking.graph, looking.store, config.cluster, session.packed))
     ends: list[Ended] = []
 
     def plan() -> SubmissionPlan:
         session.remember()
-        ends[:] = _last_ends(session.asking())
-        return plan_submission(config.campaign.name, session.graph, session.asking().store, config.cluster, forecasts)
+        now = session.asking()
+        ends[:] = _last_ends(now)
+        return plan_submission(config.campaign.name, now.graph, now.store, config.cluster, forecasts)
 
     submission, ids = submit(plan, session.store, config.cluster, session.say)
     session.say(*left_alone(submission, session.store, config.cluster))
