@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -51,6 +52,21 @@ def undisturbed(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Map
     assert campaign.causes() == {}
     assert None not in campaign.results().values()
     return campaign.results()
+
+
+@pytest.fixture(scope="session")
+def limited(
+    undisturbed: Mapping[str, object], prepared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Campaign]:
+    """A campaign whose fine-tunings may take a minute, of which one is held: other drills fill the time."""
+    minute = "cluster.resources.of_stage.aft={time_minutes: 1, sbatch: {nodelist: n1}}"
+    with _as_in_a_test():
+        campaign = copied(prepared, tmp_path_factory.mktemp("limited") / "runs", minute)
+        campaign.hold("aft/base/seed0")
+        campaign.run()
+    yield campaign
+    if left := campaign.queue():
+        subprocess.run(["scancel", *left], check=True)
 
 
 @pytest.fixture

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
 from msm_hpc.launch import slurm_commands
 from tests.campaign.drills.campaign import Campaign
-from tests.slurm_tools import without_controller
+from tests.slurm_tools import purge, without_controller
 
 TRAINING = "aft/base/seed0"
 
@@ -43,3 +44,61 @@ def test_the_controller_dies_during_submission_and_again_while_jobs_run(
         drill.release()
         drill.until(lambda: drill.of(TRAINING).done)
     drill.check(undisturbed, {})
+
+
+ACCOUNTS = {
+    "AccountingStorageType=accounting_storage/slurmdbd": "AccountingStorageType=accounting_storage/none",
+    "AccountingStorageEnforce=limits": "#AccountingStorageEnforce=limits",
+    "AccountingStorageTRES=gres/gpu": "#AccountingStorageTRES=gres/gpu",
+}
+
+
+@contextlib.contextmanager
+def no_accounting() -> Iterator[None]:
+    """Slurm keeps no accounts."""
+    with without_controller(*ACCOUNTS.items()):
+        pass
+    try:
+        yield
+    finally:
+        with without_controller(*((without, line) for line, without in ACCOUNTS.items())):
+            pass
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_a_site_without_accounting(campaign: Callable[..., Campaign], undisturbed: Mapping[str, object]) -> None:
+    drill = campaign()
+    drill.hold(TRAINING)
+    with no_accounting():
+        drill.run()
+        drill.until_held(TRAINING)
+        for process in drill.processes(TRAINING):  # so that nobody is left to say why
+            process.kill()
+        drill.release()
+        drill.until_over()
+        triage = drill.msm("triage")
+        assert f"{TRAINING} ({drill.graph.find(TRAINING).id}): lost" in triage, triage
+        assert "ended without a record; scontrol: FAILED of job" in triage, triage
+        drill.run()
+        drill.check(undisturbed, {TRAINING: [None, "done"]}, held=False)
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_a_job_that_the_accounts_have_forgotten(
+    campaign: Callable[..., Campaign], undisturbed: Mapping[str, object]
+) -> None:
+    drill = campaign()
+    drill.hold(TRAINING)
+    drill.run()
+    drill.until_held(TRAINING)
+    for process in drill.processes(TRAINING):
+        process.kill()
+    drill.release()
+    drill.until_over()
+    purge(drill.job(TRAINING))
+    triage = drill.msm("triage")
+    assert "ended without a record\n" in triage and "sacct" not in triage, triage
+    drill.run()
+    drill.check(undisturbed, {TRAINING: [None, "done"]}, held=False)

@@ -6,13 +6,36 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 
 from tests.campaign.drills import stages
-from tests.campaign.drills.campaign import Campaign
+from tests.campaign.drills.campaign import Campaign, copied
 
-MIDTRAINED = "midtrain/america/msm+aft/seed0"
+LAST, MIDTRAINED = "aft/base/seed0", "midtrain/america/msm+aft/seed0"
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_the_disk_is_full(prepared: Path, undisturbed: Mapping[str, object]) -> None:
+    small = Path(os.environ["SLURM_CONF"]).parents[1] / "small"
+    if not small.is_mount():
+        pytest.skip("the cluster has no small disk: no right to mount one")
+    drill = copied(prepared, small / "runs")
+    drill.hold(LAST)
+    drill.run()
+    drill.until_held(LAST)
+    drill.until(lambda: len(drill.queue()) == 2)  # its job, and the report's
+    drill.hold(LAST, word=stages.FILLS_THE_DISK)
+    drill.until_over()
+    triage = drill.msm("triage")
+    assert f"{LAST} ({drill.graph.find(LAST).id}): lost" in triage and "No space left on device" in triage, triage
+    for ballast in drill.root.rglob("ballast"):
+        ballast.unlink()
+    drill.release()
+    drill.run()
+    drill.check(undisturbed, {LAST: [None, "done"]})
 
 
 def make(campaign: Campaign, name: str) -> None:

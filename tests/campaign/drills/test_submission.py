@@ -5,12 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 
 from msm_hpc.launch import slurm_commands
 from msm_hpc.store.journal import Journal
-from tests.campaign.drills.campaign import Campaign
+from tests.campaign.drills.campaign import PREPARED, Campaign, copied, made_here
+from tests.slurm_tools import configured
 
 FORK = multiprocessing.get_context("fork")
 
@@ -51,3 +53,17 @@ def test_it_is_killed_between_two_arrays_and_two_others_come_at_once(
     assert len(Journal(drill.root).read()) == 4 and len(drill.queue()) == 6, "each array once"
     drill.release()
     drill.check(undisturbed, {})
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_arrays_of_more_elements_than_slurm_takes(campaign: Callable[..., Campaign], tmp_path: Path) -> None:
+    larger = ("campaign.arms=[base]", "campaign.seeds=[0,1,2,3,4,5,6,7,8]")
+    undisturbed = campaign(*larger)
+    made_here(undisturbed, [step for step in undisturbed.graph.steps if step.stage in PREPARED])
+    drill = copied(undisturbed.root, tmp_path / "drill", *larger)
+    with configured("MaxArraySize=8"):
+        said = drill.run()
+    assert "aft-2" in said, said
+    made_here(undisturbed, undisturbed.graph.steps)
+    drill.check(undisturbed.results(), {})
