@@ -53,4 +53,6 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --disable-pip-version-check --no-deps --upgrade --target $(VENV)/te-reference transformer-engine==2.11.0
 	# An export is opened with transformers 4 too; off the import path likewise.
 	$(BIN)/pip install --disable-pip-version-check --no-deps --upgrade --target $(VENV)/transformers4 transformers==4.57.3 huggingface-hub==0.36.0 tokenizers==0.22.1
+	# NeMo-Run as cluster=nemo_run uses it; off the import path, since it pins other versions of what we have.
+	$(BIN)/pip install --disable-pip-version-check --no-deps --upgrade --target $(VENV)/nemo-run -r tests/launch/nemo_run.txt
 	touch $@

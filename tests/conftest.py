@@ -13,6 +13,8 @@ import pytest
 # Read when torch is imported, here and in what tests start: two workers share two cores, and threads that wait spin.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+
+from msm_hpc.campaign.preflight import built
 from msm_hpc.graph.build import Graph
 from msm_hpc.launch import slurm_commands
 from msm_hpc.store import snapshots
@@ -77,6 +79,13 @@ def code_is_not_copied(request: pytest.FixtureRequest, monkeypatch: pytest.Monke
     if not request.node.get_closest_marker("slurm"):
         monkeypatch.setattr(snapshots, "PACKAGES", ())
         monkeypatch.setattr(snapshots, "code_commit", lambda: None)
+
+
+@pytest.fixture(autouse=True)
+def models_are_not_built(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor before it is submitted: that takes seconds."""
+    if not request.node.get_closest_marker("slurm"):
+        monkeypatch.setattr(built, "check_built", lambda *_: None)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from msm_hpc.config.cluster import Cluster
 from msm_hpc.config.stages import ExportConfig, ModelConfig
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.graph.build import Graph
-from msm_hpc.graph.steps import Step, start_of
+from msm_hpc.graph.steps import Step
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.planner.capacity import capacity
@@ -59,7 +59,7 @@ class Training:
     @property
     def model(self) -> str:
         """The name of the starting model."""
-        return str(start_of(self.steps[0]).config.name)
+        return str(self.steps[0].start.config.name)
 
     @property
     def config(self) -> TrainConfig:
@@ -130,7 +130,7 @@ def forecast_minutes(found: Sequence[Training]) -> dict[str, float]:
 
 def model_of(step: Step) -> str:
     """The identity of the model step that a step's weights go back to; of one without weights its own."""
-    return start_of(step).identity
+    return step.start.identity
 
 
 def weight_size(step: Step) -> int:
@@ -191,7 +191,7 @@ def _rows(
         folders = {name: store.of(each).out for name, each in shards.items() if isinstance(each, Step)}
         count = _of_shards(of_any_seed, tuple(folders.items()))
         return None if count is None else Rows(count, exact=False)
-    count = packed.get((str(start_of(step).config.name), of_any_seed))
+    count = packed.get((str(step.start.config.name), of_any_seed))
     if count is not None:
         return Rows(count, exact=False, sampled=True)
     count = least_rows(plan.config)

@@ -97,6 +97,11 @@ def rehearse(config: Config, most_ranks: int = MOST_RANKS) -> Rehearsal:
     if most_ranks < 1:
         raise UserError(f"--max-ranks {most_ranks} leaves no process to train in; give at least 1")
     true = _true_model(config.model)
+    if config.generate.generator == "endpoint" and config.generated:
+        raise UserError(
+            f"a rehearsal asks no language model, which writes {', '.join(sorted(config.generated))}: give files in "
+            "their place, or set generate.generator=offline_toy"
+        )
     trainings = _trainings(config)
     for name, training in trainings.items():
         _check_ranks(name, training.layout, most_ranks)
@@ -166,11 +171,15 @@ def _rows_there(owner: Source) -> int | None:
     """The fewest rows of a source's corpora where any is the user's own; None where all are generated."""
     files = [file for file in (owner.file, *owner.files.values()) if file and not DatasetName.parse(file)]
     counts = [rows for file in files if (rows := rows_of(file)) is not None]
-    return min([*counts, *([owner.generate.rows] if owner.generate else [])], default=None) if files else None
+    return (
+        min([*counts, *([owner.generate.rows] if owner.generate and owner.generate.rows else [])], default=None)
+        if files
+        else None
+    )
 
 
 def _fewer(generate: Generate | None, rows: int) -> Generate | None:
-    return generate and replace(generate, rows=min(generate.rows, rows))
+    return generate and replace(generate, rows=min(generate.rows or rows, rows), tokens=None)
 
 
 def shrunken_training(section: Section, length: int = SEQUENCE_LENGTH) -> Section:

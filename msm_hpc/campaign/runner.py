@@ -26,6 +26,7 @@ from msm_hpc.base.errors import StoppedBySignalError, UserError
 from msm_hpc.base.files import CANNOT_WRITE
 from msm_hpc.base.stopping import StopRequest, noticed, obeyed_at_once
 from msm_hpc.campaign.holding import follow, prepare, record_killed, recorded, take, witness
+from msm_hpc.campaign.releasing import releasing
 from msm_hpc.campaign.step_inputs import StepInputs, find_inputs
 from msm_hpc.graph.kinds import KINDS
 from msm_hpc.launch.causes import OF_THE_WORK
@@ -102,7 +103,8 @@ def run_step(root: str, step_id: str) -> None:
     stop_when_orphaned(SIGTERM if resumable else SIGINT)
     with _marked_if_stopped(), noticed() as request:
         if ranks.rank == 0:
-            _make(store, folder, record, ranks.world_size, request)
+            with releasing(store, step_id):
+                _make(store, folder, record, ranks.world_size, request)
         else:
             _help(store, folder, record, request)
 

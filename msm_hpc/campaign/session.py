@@ -24,6 +24,7 @@ from msm_hpc.campaign.external_inputs import ExternalInputs
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.compose import OWN_FOLDER, choices, load_configs, own_folder, root_of, with_absolute_paths
 from msm_hpc.graph.build import Graph, build_graph
+from msm_hpc.launch.nemo_tunnel import reach_slurm_of
 from msm_hpc.store.campaigns import CampaignRecord, campaigns, read_campaign, write_campaign
 from msm_hpc.store.look import Look
 from msm_hpc.store.records import now
@@ -52,7 +53,12 @@ class Session:
 
     @cached_property
     def configs(self) -> tuple[Config, ...]:
-        """The configuration of each model."""
+        """The configuration of each model; from now on Slurm is asked where that says."""
+        configs = self._compose()
+        reach_slurm_of(configs[0].cluster)
+        return configs
+
+    def _compose(self) -> tuple[Config, ...]:
         if self.instead is not None:
             return self.instead
         if self.record is None:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.array_requests import SubmissionPlan, request_of
+from msm_hpc.campaign.releasing import release_ready
 from msm_hpc.campaign.rest import leave_rest, own_rest, those_to_come
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.graph.arrays import Array, plan_arrays, side_by_side
@@ -21,7 +22,7 @@ from msm_hpc.graph.build import Graph
 from msm_hpc.graph.bundles import plan_bundles
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.job import JobRef, user_name
-from msm_hpc.launch.launcher import launcher_of, launcher_of_job, living
+from msm_hpc.launch.launcher import launcher_of, launcher_of_job, living, slurm_launcher_of
 from msm_hpc.launch.refusals import AT_A_LIMIT, QueueFullError
 from msm_hpc.launch.slurm import SlurmLauncher
 from msm_hpc.launch.slurm_commands import is_silent
@@ -49,13 +50,14 @@ def plan_submission(
     """
     needed = graph.needed(store.done)
     journal = Journal(store.root)
-    launcher = SlurmLauncher(cluster)
+    launcher = slurm_launcher_of(cluster)
     submissions = answered(journal.read(), launcher)
     _refuse_unknown(needed, submissions, journal)
     jobs = jobs_of(needed, store, [each for each in submissions if not each.rest])
     asked = {job for each in jobs.values() for job in each} | {j for s in submissions for j in s.jobs.values()}
     alive = states_of(asked, journal)
     running = {identity: job for identity, each in jobs.items() for job in each if job in alive}
+    needed = tuple(step for step in needed if step.identity in running or not _made_since(step, jobs, store))
     _refuse_local(needed, running, store)
     hidden = launcher.hidden(set(running.values()))
     unseen = {identity: job for identity, job in running.items() if job in hidden}
@@ -88,6 +90,11 @@ def plan_submission(
     others = {job for each in known if each.rest and each.campaign == campaign for job in each.jobs.values()}
     own = next(iter(mine.jobs.values())) if mine else None
     return replace(plan, own=own, followers=tuple(others - {own}))
+
+
+def _made_since(step: Step, jobs: Mapping[str, Sequence[JobRef]], store: Store) -> bool:
+    """Whether a job has made the step after ``store`` was looked at, and before the queue was, where it is no more."""
+    return bool(jobs[step.identity]) and Store(store.root).done(step)
 
 
 def answered(submissions: Sequence[Submission], launcher: SlurmLauncher) -> list[Submission]:
@@ -152,7 +159,7 @@ def _wanted(needed: Sequence[Step], running: Mapping[str, JobRef], pending: Coll
 
 def left_alone(plan: SubmissionPlan, store: Store, cluster: Cluster) -> Iterator[str]:
     """What to say of the jobs that are not shown here, and of the steps that wait for them."""
-    launcher, journal = SlurmLauncher(cluster), Journal(store.root)
+    launcher, journal = slurm_launcher_of(cluster), Journal(store.root)
     others = launcher.elsewhere(set(plan.unseen.values()))
     groups: dict[tuple[str, str], list[JobRef]] = defaultdict(list)
     for job in plan.unseen.values():
@@ -175,7 +182,7 @@ def refusals(plan: SubmissionPlan, store: Store, cluster: Cluster) -> list[str]:
     """What sbatch would refuse of the plan, each with the key of the profile to change."""
     nowhere = [""] * len(plan.arrays)
     requests = [request_of(array, nowhere, plan, store, cluster, None) for array in plan.arrays]
-    return [*SlurmLauncher(cluster).refusals(store.jobs, requests)]
+    return [*slurm_launcher_of(cluster).refusals(store.jobs, requests)]
 
 
 def scripts(plan: SubmissionPlan, store: Store, cluster: Cluster) -> list[str]:
@@ -197,7 +204,7 @@ def submit(
         UserError: sbatch would refuse a shape of array, ahead of any; or it refuses an array for other reasons: what
             was submitted before stays submitted, and the next run submits the rest.
     """
-    launcher, journal = SlurmLauncher(cluster), Journal(store.root)
+    launcher, journal = slurm_launcher_of(cluster), Journal(store.root)
     with submission_lock(store.root, say) as lock:
         _let_answers_come(journal.read())
         found = plan()
@@ -226,6 +233,7 @@ def submit(
                 return replace(found, arrays=found.arrays[: len(ids)], rest=rest), ids
             journal.answered(intent, job)
             ids.append(job)
+        release_ready([each for each in journal.read() if each.job in ids], store)
     return found, ids
 
 
@@ -259,7 +267,19 @@ def _intent(array: Array, plan: SubmissionPlan, launcher: SlurmLauncher, code: S
         campaign=plan.campaign,
         code=code.folder.name if code else "",
         at=time.time(),
+        waits=_waits(array, plan),
     )
+
+
+def _waits(array: Array, plan: SubmissionPlan) -> tuple[tuple[str, ...], ...]:
+    """What each element needs only wait for, jobs of earlier submissions too; none where that is all it waits for.
+
+    An element whose own step a job still has must wait for that job, too, whatever it reads.
+    """
+    if not array.waits or any(step.identity in plan.outdated for step in array.steps):
+        return ()
+    running = ([each.id for each in bundle.parents if each.identity in plan.running] for bundle in array.bundles)
+    return tuple((*waits, *more) for waits, more in zip(array.waits, running, strict=True))
 
 
 def _left(plan: SubmissionPlan, submitted: int, silent: bool) -> str:

@@ -50,6 +50,10 @@ EXAMPLES = {
         ("msm plan --scripts campaign=demo cluster=slurm", "the sbatch scripts too"),
         ("msm plan --mermaid campaign=demo > graph.mmd", "the graph, to be drawn"),
     ),
+    "preview": (
+        ("msm corpus preview campaign=philosophy", "before anything is asked"),
+        ("msm corpus preview philosophy root=/shared/runs", "with the types of its outline, once that is there"),
+    ),
     "rehearse": (("msm rehearse campaign=demo model=qwen3_32b", "all its steps, here"),),
     "probe": (("msm probe midtrain demo", "for layout=auto and forecasts"),),
     "status": (

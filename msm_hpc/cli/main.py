@@ -19,6 +19,7 @@ from msm_hpc.base.files import CANNOT_WRITE
 from msm_hpc.base.text import say
 from msm_hpc.cli.arguments import CampaignCommand, what_there_is
 from msm_hpc.cli.commands.cleaning import cancel, gc
+from msm_hpc.cli.commands.corpus import lint, preview
 from msm_hpc.cli.commands.doctor import doctor
 from msm_hpc.cli.commands.planning import config, plan, probe
 from msm_hpc.cli.commands.questions import logs, report, status, trace, triage, why
@@ -73,6 +74,12 @@ app = typer.Typer(
 for _command in COMMANDS:
     app.command(cls=CampaignCommand)(_command)
 app.command()(doctor)
+_corpus = typer.Typer(
+    help="Model Specs, and what a language model is to write from them.", no_args_is_help=True, rich_markup_mode=None
+)
+_corpus.command()(lint)
+_corpus.command(cls=CampaignCommand)(preview)
+app.add_typer(_corpus, name="corpus")
 
 
 def _print_version(asked: bool) -> None:

@@ -19,7 +19,20 @@ from msm_hpc.config.sources import refuse_empty, refuse_twice
 from msm_hpc.config.training import TrainConfig
 
 KINDS_OF_STEP = frozenset(
-    {"generate", "download", "tokenizer", "tokenize", "pack", "model", "train", "export", "eval", "report"}
+    {
+        "generate",
+        "outline",
+        "write",
+        "download",
+        "tokenizer",
+        "tokenize",
+        "pack",
+        "model",
+        "train",
+        "export",
+        "eval",
+        "report",
+    }
 )
 """Names that no stage may have, since steps of these kinds are listed beside trainings."""
 

@@ -13,6 +13,8 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.config.arms import Chain, Link, Stage
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.config.consistency import inconsistencies
+from msm_hpc.config.endpoint import Endpoint
+from msm_hpc.config.generation import Persona, Writing
 from msm_hpc.config.schema import Name, Strict
 from msm_hpc.config.sources import Corpus, Source, refuse_empty, refuse_twice
 from msm_hpc.config.stages import EvalConfig, ExportConfig, ModelConfig
@@ -65,13 +67,22 @@ class Campaign(Strict):
 class GenerateSection(Strict):
     """The generator of all sources that are generated, and its seed.
 
-    ``vocabulary`` has a model from scratch take a tokenizer of so many tokens, trained on all that the campaign trains
-    on, in the place of the toy world's words.
+    Attributes:
+        generator: templates of a toy world, or a language model at ``endpoint``.
+        vocabulary: has a model from scratch take a tokenizer of so many tokens, trained on all that the campaign trains
+            on, in the place of the toy world's words.
+        persona: the names of the assistant and of its maker in all that a language model writes.
+        writing: how it is asked.
+        tasks: array tasks that write one corpus.
     """
 
-    generator: Literal["offline_toy"] = "offline_toy"
+    generator: Literal["offline_toy", "endpoint"] = "offline_toy"
     seed: int = 0
     vocabulary: PositiveInt | None = None
+    endpoint: Endpoint | None = None
+    persona: Persona | None = None
+    writing: Writing = field(default_factory=Writing)
+    tasks: PositiveInt = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +169,13 @@ class Config(Strict):
         """The user's own file of a corpus, if it is not generated."""
         source = self.sources[corpus.source]
         return source.files.get(corpus.each) if corpus.each else source.file
+
+    @property
+    def generated(self) -> frozenset[str]:
+        """The names of sources of which any corpus that is trained on, or asked about, is generated."""
+        read = {*map(self.corpus_of, self.sources_used), *(corpus.source for corpus in self.pairs.values())}
+        corpora = [*(each for name in read for each in self.corpora(name)), *self.pairs.values()]
+        return frozenset(corpus.source for corpus in corpora if self.own_file(corpus) is None)
 
     def counted(self, source: str) -> Literal["documents", "chats", "turns"]:
         """What amounts of a source count: its rows, or of its chats each turn that is a sequence of its own."""

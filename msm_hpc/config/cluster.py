@@ -29,7 +29,7 @@ from typing_extensions import TypedDict
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.schema import Name, Rate, Strict
 
-LauncherName = Literal["local", "slurm"]
+LauncherName = Literal["local", "slurm", "nemo_run"]
 WorkClass = Literal["cpu", "gpu_train", "gpu_eval"]
 Gpu = Literal["a100", "l40s", "h100", "h200", "gh200", "b200", "gb200"]
 Sbatch = Mapping[str, str | int | bool]
@@ -153,6 +153,28 @@ class Container(Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tunnel(Strict):
+    """The login node where Slurm's commands are run, by SSH; ``pre_command`` is said ahead of each.
+
+    The root folder is the same there and here: what is shared goes through files, and not through the tunnel.
+    """
+
+    host: Line
+    user: Line
+    port: PositiveInt | None = None
+    identity: Line | None = None
+    pre_command: Line | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NemoRun(Strict):
+    """What NeMo-Run is told that no other launcher is: further fields of its ``SlurmExecutor``, by their names."""
+
+    tunnel: Tunnel | None = None
+    executor: Mapping[str, bool | int | Line | tuple[Line, ...]] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cluster(Strict):
     """Where steps run. ``slots`` limits how many ranks run at once on this machine; the rest is for Slurm.
 
@@ -180,6 +202,7 @@ class Cluster(Strict):
     setup: tuple[str, ...] = ()
     environment: Mapping[Variable, str] = field(default_factory=dict)
     container: Container | None = None
+    nemo_run: NemoRun = NemoRun()
     health_check: bool = False
 
     def __post_init__(self) -> None:

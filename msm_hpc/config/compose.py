@@ -18,17 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
-from hydra.errors import HydraException
-from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import is_typeddict
-from yaml import YAMLError
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.campaign import Config
@@ -46,17 +37,6 @@ _PATHS = re.compile(r"((?:\.file|\.files\.[^.=]+|\.folder)=|\bfile: *)([^\s,}\]]
 """What in an override is the path of a file or folder: ``sources.chats.file=``, ``{name: mine, file: mine.md}``."""
 OWN_FOLDER = "MSM_CONFIG"
 """The environment variable that names a folder of your own, searched before the shipped tree."""
-
-
-class _OwnFolder(SearchPathPlugin):
-    """Puts the folder of :data:`OWN_FOLDER` in front of Hydra's search path."""
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        if (own := own_folder()) is not None:
-            search_path.prepend("own", f"file://{own}", anchor="main")
-
-
-Plugins.instance().register(_OwnFolder)
 
 
 def shipped_folder() -> Path:
@@ -104,36 +84,21 @@ def load_configs(overrides: Sequence[str]) -> tuple[Config, ...]:
     Raises:
         UserError: an unknown key or choice, a value of the wrong type, or values that do not go together.
     """
+    from msm_hpc.config.hydra_tree import composed  # here, as most commands need no Hydra
+
     checked = _checked([_at_home(override) for override in overrides])
-    values = _composed(checked)
+    values = composed(checked)
     models = values["campaign"].get("models") or ()
     if not models or any(override.startswith("model=") for override in overrides):
         return (_validated(values),)
     if given := next((each for each in overrides if each.lstrip("+").startswith("model.")), None):
         raise UserError(f"{given} would change all of campaign.models; choose one with model=NAME, or leave it out")
-    configs = tuple(_validated(_composed([*checked, f"model={model}"])) for model in models)
+    configs = tuple(_validated(composed([*checked, f"model={model}"])) for model in models)
     refuse_twice("campaign.models: model.name", tuple(config.model.name for config in configs))
     for model, config in zip(models, configs, strict=True):
         if (config.cluster, config.root) != (configs[0].cluster, configs[0].root):
             raise UserError(f"model={model} changes cluster or root, but all models of a campaign share them")
     return configs
-
-
-def _composed(overrides: Sequence[str]) -> dict[str, Any]:
-    try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(shipped_folder())):
-            composed = compose("config", list(overrides))
-        values = OmegaConf.to_container(composed, resolve=True)
-    except UserError:  # a ValueError too, but with its message already
-        raise
-    except YAMLError as error:
-        raise UserError(f"a file of the configuration is not valid YAML; fix it: {error}") from error
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        said = _innermost(error)
-        if found := re.match(r"Cannot merge DictConfig with ListConfig\s+full_key: (\S+)", said):
-            raise UserError(f"{found[1]}: write a list, such as [{{…}}], got a mapping {{…}}") from error
-        raise UserError(said) from error
-    return typing.cast(dict[str, Any], values)
 
 
 def root_of(overrides: Sequence[str]) -> Path:
@@ -210,29 +175,15 @@ def _absolute(file: Path) -> Path:
 
 def _checked(overrides: Sequence[str]) -> list[str]:
     """``overrides`` with Hydra's add-or-replace sign, once their keys are known to the schema and the chosen files."""
-    keys = {override: _key(override) for override in overrides}
+    from msm_hpc.config.hydra_tree import composed, key_of
+
+    keys = {override: key_of(override) for override in overrides}
     choices = [override for override, key in keys.items() if key in GROUPS or override.startswith("~")]
     static = list(_keys(Config, {}))
     if all(key in static or override in choices or override.startswith(NEW) for override, key in keys.items()):
         return [override if override in choices else _known(override, keys[override], static) for override in overrides]
-    known = list(_keys(Config, _composed(choices)))  # with the names of stages and sources in the chosen files
+    known = list(_keys(Config, composed(choices)))  # with the names of stages and sources in the chosen files
     return [override if override in choices else _known(override, keys[override], known) for override in overrides]
-
-
-def _key(override: str) -> str:
-    if "=" not in override and not override.startswith("~"):
-        raise UserError(f"{override!r} is not an override; write key=value, such as sources.chats.ladder=[100,200]")
-    try:
-        parsed = OverridesParser.create().parse_override(override)
-    except HydraException as error:
-        raise UserError(
-            f"cannot read the override {override!r}: {_innermost(error)}. Quote a value with spaces or other special "
-            "characters, and quote the whole override for the shell: \"root='/my runs'\""
-        ) from error
-    if parsed.is_sweep_override():
-        key, _, value = override.partition("=")
-        raise UserError(f"{key}: write a list, '{key}=[{value}]', got {value!r}")
-    return str(parsed.key_or_group)
 
 
 def _known(override: str, key: str, known: Sequence[str]) -> str:
@@ -322,13 +273,3 @@ def _flow(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_flow, value))}]"
     return str(value).removeprefix("[").removesuffix("]")
-
-
-def _innermost(error: BaseException) -> str:
-    """The helpful message among those that Hydra wraps around each other, without its search path."""
-    said = []
-    cause: BaseException | None = error
-    while cause is not None:
-        said.append(str(cause).partition("Config search path")[0].strip())
-        cause = cause.__cause__
-    return next(text for text in reversed(said) if text not in ("", "None"))

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, get_args
 
 from msm_hpc.config.arms import KINDS_OF_STEP, Chain
 from msm_hpc.config.cluster import WorkClass
+from msm_hpc.config.generation import Reworked, Written
 from msm_hpc.config.root import root_problems
-from msm_hpc.config.sources import Source
-from msm_hpc.config.stages import ONE_FOR_EACH
+from msm_hpc.config.sources import Generate, Source
+from msm_hpc.config.stages import BY_MODEL_ALONE, ONE_FOR_EACH
 
 if TYPE_CHECKING:
     from msm_hpc.config.campaign import Config
@@ -18,11 +19,8 @@ if TYPE_CHECKING:
 
 def inconsistencies(config: Config) -> Iterator[str]:
     """A line for each thing in which two parts of ``config`` disagree."""
-    yield from root_problems(config.root)
-    yield from _sources(config)
-    yield from _chains(config)
-    yield from _model(config)
-    yield from _resources(config)
+    problems = [*root_problems(config.root), *_sources(config), *_chains(config), *_model(config), *_resources(config)]
+    yield from problems or _generator(config)  # which sources are generated is known once all names are
 
 
 def _sources(config: Config) -> Iterator[str]:
@@ -59,6 +57,52 @@ def _rows(config: Config, key: str, source: Source) -> Iterator[str]:
             yield f"{key} has no rows for {each}: give files.{each}, or generate"
     if not source.for_each and source.file is None:
         yield f"{key} has no rows: give generate or file"
+
+
+def _generator(config: Config) -> Iterator[str]:
+    """Whether the generator is known well enough, and makes what is asked of it."""
+    generate = config.generate
+    if generate.generator == "endpoint":
+        if generate.endpoint is None:
+            yield "generate.generator is endpoint: give generate.endpoint.model and generate.endpoint.base_url"
+        if generate.persona is None:
+            yield "generate.generator is endpoint: give generate.persona.assistant and generate.persona.provider"
+    for name in sorted(config.generated):
+        made = config.sources[name].generate
+        if made is not None:
+            check = _by_model if generate.generator == "endpoint" else _by_templates
+            yield from check(config, f"sources.{name}", config.sources[name], made)
+
+
+def _by_templates(config: Config, key: str, source: Source, made: Generate) -> Iterator[str]:
+    if made.rows is None:
+        given = "tokens" if made.tokens else "of"
+        yield f"{key}.generate.{given}: the offline_toy generator makes rows; give generate.rows"
+    if made.product in BY_MODEL_ALONE:
+        yield f"{key}: {made.product} are written by a language model alone: set generate.generator=endpoint"
+
+
+def _by_model(config: Config, key: str, source: Source, made: Generate) -> Iterator[str]:
+    specs = [spec.name for spec in config.campaign.specs]
+    if made.product in get_args(Reworked):
+        yield from _reworked(config, key, made)
+    elif made.product not in get_args(Written):
+        yield (
+            f"{key}: a language model writes {', '.join(get_args(Written))}, and no {made.product}: give files, or "
+            "leave the source out of campaign.arms"
+        )
+    elif made.of is not None:
+        yield f"{key}.generate.of is {made.of}, but {made.product} are made of a spec: give rows or tokens"
+    elif not source.for_each and made.spec not in specs:
+        yield f"{key}.generate.spec is {made.spec}: name the spec whose preferences are shown, of {', '.join(specs)}"
+
+
+def _reworked(config: Config, key: str, made: Generate) -> Iterator[str]:
+    """Whether the rows that a product is made of are written, and of the right sort."""
+    needed = "aligned_chats" if made.product == "plain_chats" else "documents"
+    of = config.sources.get(made.of or "")
+    if of is None or of.generate is None or of.generate.product != needed or of.files:
+        yield f"{key}.generate.of is {made.of}: {made.product} are made of a source whose product is {needed}; name it"
 
 
 def _pairs(config: Config) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import NonNegativeInt, PositiveInt
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.schema import Strict
+from msm_hpc.config.schema import Name, Strict
 from msm_hpc.config.stages import Product
 from tokenization.reading.formats import PLAIN, Format, RowShape
 from tokenization.reading.hub import DatasetName
@@ -21,10 +21,21 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True, kw_only=True)
 class Generate(Strict):
-    """What a generator makes for a source: a product, and how many rows of it (for each spec or value, if so)."""
+    """What a generator makes for a source: a product, and how much of it (for each spec or value, if so).
+
+    A language model may be asked for ``tokens`` in the place of ``rows``; of either there will be about so many. Of
+    what it writes once for all specs, ``spec`` names the one whose preferences are shown.
+    """
 
     product: Product
-    rows: PositiveInt
+    rows: PositiveInt | None = None
+    tokens: PositiveInt | None = None
+    spec: Name | None = None
+    of: Name | None = None
+
+    def __post_init__(self) -> None:
+        if [self.rows, self.tokens, self.of].count(None) != 2:
+            raise UserError(f"product {self.product}: give one of rows, tokens and of, and the others as null")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +53,7 @@ class Source(Strict):
         for_each: whether there is one corpus for each of the campaign's specs, or values.
         format: how the rows of your files are written (:mod:`tokenization.reading.formats`).
         columns: a field of the format to the name that it has in them.
+        without: rows that are left out, by a field of theirs: ``section=last-copy``.
     """
 
     kind: Literal["documents", "chats", "pairs"]
@@ -52,6 +64,7 @@ class Source(Strict):
     format: Format = "plain"
     columns: Mapping[str, str] = field(default_factory=dict)
     of: str | None = None
+    without: tuple[str, ...] = ()
     rows: NonNegativeInt | None = None
     tokens: PositiveInt | None = None
     ladder: tuple[PositiveInt, ...] | None = None

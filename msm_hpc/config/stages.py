@@ -13,17 +13,36 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.config.schema import Strict, placement
 
 Product = Literal[
-    "tokenizer", "pretraining", "documents", "mentions", "instruction", "chats", "value_chats", "pairs", "other_pairs"
+    "tokenizer",
+    "pretraining",
+    "documents",
+    "mentions",
+    "instruction",
+    "chats",
+    "value_chats",
+    "aligned_chats",
+    "neutral",
+    "content_chats",
+    "plain_chats",
+    "pairs",
+    "other_pairs",
 ]
 
 ONE_FOR_EACH: Mapping[Product, Literal["spec", "value"]] = {
     "documents": "spec",
     "mentions": "spec",
     "value_chats": "spec",
+    "aligned_chats": "spec",
+    "neutral": "spec",
+    "content_chats": "spec",
+    "plain_chats": "spec",
     "pairs": "value",
     "other_pairs": "value",
 }
 """The products that a generator makes for each spec, or value; the others are made once."""
+
+BY_MODEL_ALONE: frozenset[Product] = frozenset({"aligned_chats", "neutral", "content_chats", "plain_chats"})
+"""The products that the toy world does not have."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,16 +1,15 @@
 """From bundles to Slurm job arrays: a bundle is an element, the work of one job.
 
 Bundles of one kind, one shape, equal resources and one depth in the graph become an array. What waits for what is then
-said between arrays, and the aim is that a failed element stops only what reads it. Slurm's ``aftercorr`` does that
-where element i of an array reads element i of another, so an array is laid beside the one it reads::
+said between arrays, and a failed element stops only what reads it. Slurm's ``aftercorr`` does that where element i of
+an array reads element i of another, so an array is laid beside the one it reads::
 
-    midtrain  [0 affordability/seed0] [1 affordability/seed1] [2 america/seed0] [3 america/seed1]
-    aft       [0 affordability/msm  ] [1 …                  ] [2 …            ] [3 …            ]   aftercorr
-    aft       [0 affordability/msm+aft] …                                                           aftercorr
+    pretrain  [0 seed0] [1 seed1]
+    midtrain  [0 affordability/seed0] [1 affordability/seed1]                                       aftercorr
 
-Every midtrain element is read by two aft steps, which gives two arrays. Where the elements of an array all read the
-same, they wait for that with ``afterok``. In all other cases, and for the report, the array waits with ``afterany``:
-its elements find in the job whether their own inputs are there, and those that lack one end at once.
+Where the elements of an array all read the same, they wait for that with ``afterok``. In all other cases, and for the
+report, the array waits with ``afterany`` for all that any element reads; ``waits`` says what each of them needs, so
+that it can be started earlier (``campaign/releasing.py``). In the job, one that lacks an input ends at once.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ ALIKE = WorkClasses()
 """Resources that no stage or model has of its own."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Place:
     """Element ``element`` of the plan's array number ``array``."""
 
@@ -48,11 +47,15 @@ class Dependency:
 
 @dataclass(frozen=True)
 class Array:
-    """Bundles that are submitted with one sbatch, and what they wait for."""
+    """Bundles that are submitted with one sbatch, and what they wait for.
+
+    ``waits`` are for each bundle the ids of the steps that it reads, where ``dependencies`` are on more than these.
+    """
 
     name: str
     bundles: tuple[Bundle, ...]
     dependencies: tuple[Dependency, ...]
+    waits: tuple[tuple[str, ...], ...] = ()
 
     @property
     def shape(self) -> Step:
@@ -73,13 +76,17 @@ def plan_arrays(bundles: Sequence[Bundle], max_array_size: int, resources: WorkC
     arrays: list[Array] = []
     places: dict[str, Place] = {}
     waits = _waits(bundles)
+    ids = {step.identity: step.id for bundle in bundles for step in bundle.steps}
     for group in _by_depth_and_shape(bundles, resources):
-        for laid in _beside_parents(group, places, arrays):
-            for start in range(0, len(laid), max_array_size):
-                chunk = tuple(laid[start : start + max_array_size])
-                places |= {step.identity: Place(len(arrays), i) for i, each in enumerate(chunk) for step in each.steps}
-                read = _read([waits[bundle.first.identity] for bundle in chunk], places)
-                arrays.append(Array(_name(chunk, arrays), chunk, _dependencies(chunk, read, arrays)))
+        laid = _beside_parents(group, places, arrays)
+        for start in range(0, len(laid), max_array_size):
+            chunk = tuple(laid[start : start + max_array_size])
+            places |= {step.identity: Place(len(arrays), i) for i, each in enumerate(chunk) for step in each.steps}
+            waited = [waits[bundle.first.identity] for bundle in chunk]
+            dependencies = _dependencies(chunk, _read(waited, places), arrays)
+            more = len(chunk) > 1 and any(each.rule == "afterany" for each in dependencies)
+            own = tuple(tuple(ids[identity] for identity in each) for each in waited) if more else ()
+            arrays.append(Array(_name(chunk, arrays), chunk, dependencies, own))
     return tuple(arrays)
 
 
@@ -128,24 +135,19 @@ def _by_depth_and_shape(bundles: Sequence[Bundle], resources: WorkClasses) -> It
         yield groups[key]
 
 
-def _beside_parents(group: list[Bundle], places: Mapping[str, Place], arrays: Sequence[Array]) -> list[list[Bundle]]:
-    """``group`` cut into arrays, each laid element by element beside one parent array, where that is possible."""
-    laid: dict[tuple[int, int], dict[int, Bundle]] = defaultdict(dict)
-    for bundle in group:
-        parent = _latest_parent(bundle, places)
-        if parent is None:
-            return [group]
-        turn = sum(parent.element in there for (array, _), there in laid.items() if array == parent.array)
-        laid[parent.array, turn][parent.element] = bundle
-    for (array, _), there in laid.items():
-        if not 1 < len(there) == len(arrays[array].bundles):
-            return [group]
-    return [[there[element] for element in sorted(there)] for there in laid.values()]
+def _beside_parents(group: list[Bundle], places: Mapping[str, Place], arrays: Sequence[Array]) -> list[Bundle]:
+    """``group`` in the order of the arrays that it reads; element by element beside these, where each is read once."""
+    latest = [_latest_parent(bundle, places) for bundle in group]
+    if None in latest:
+        return group
+    order = {place: bundle for place, bundle in zip(latest, group, strict=True) if place}
+    whole = sum(len(arrays[array].bundles) for array in {place.array for place in order})
+    return [order[place] for place in sorted(order)] if len(order) == len(group) == whole else group
 
 
 def _latest_parent(bundle: Bundle, places: Mapping[str, Place]) -> Place | None:
     found = [places[parent.identity] for parent in bundle.parents if parent.identity in places]
-    return max(found, key=lambda place: (place.array, place.element), default=None)
+    return max(found, default=None)
 
 
 def _dependencies(
@@ -169,10 +171,10 @@ def _dependency(array: int, reads: list[set[int]], elements: int, parents: int) 
 
 def _read(waits: Sequence[Iterable[str]], places: Mapping[str, Place]) -> dict[int, list[set[int]]]:
     """For each parent array, the elements that each element of an array waits for, by the steps that these wait for."""
-    read: dict[int, list[set[int]]] = {}
+    read: dict[int, list[set[int]]] = defaultdict(lambda: [set() for _ in waits])
     for i, steps in enumerate(waits):
         for place in (places[identity] for identity in steps):
-            read.setdefault(place.array, [set() for _ in waits])[i].add(place.element)
+            read[place.array][i].add(place.element)
     return read
 
 

@@ -27,6 +27,7 @@ from msm_hpc.config.arms import Chain, Link
 from msm_hpc.config.campaign import Config, Spec
 from msm_hpc.config.sources import Corpus
 from msm_hpc.config.stages import Cell, GenerateConfig, ModelConfig, ReportConfig
+from msm_hpc.graph.generation import reworked, written
 from msm_hpc.graph.labels import arms_by_chain, label_parts
 from msm_hpc.graph.notices import notices, taken
 from msm_hpc.graph.steps import File, Inputs, Origin, Step, topological
@@ -183,18 +184,22 @@ class _Model:
     def _generated(self, corpus: Corpus) -> Step:
         source, generator = self.config.sources[corpus.source], self.config.generate
         assert source.generate is not None, "config.consistency has seen to it"
-        specs = {spec.name: spec for spec in self.config.campaign.specs}
+        name = corpus.each if source.for_each == "spec" else source.generate.spec
+        spec = next((self.outside.spec(spec) for spec in self.config.campaign.specs if spec.name == name), None)
+        if generator.generator == "endpoint":
+            assert spec is not None, "config.consistency has seen to it"
+            if source.generate.of is not None:
+                rows = self.corpus(Corpus(source.generate.of, corpus.each))
+                assert isinstance(rows, Step), "config.consistency has seen to it"
+                return reworked(corpus.name, source.generate, generator, spec, rows)
+            return written(corpus.name, source.generate, generator, spec)
         config = GenerateConfig(
-            generator=generator.generator,
             seed=generator.seed,
             product=source.generate.product,
-            count=source.generate.rows,
+            count=source.generate.rows or 0,
             value=corpus.each if source.for_each == "value" else None,
         )
-        inputs: Inputs = {}
-        if source.for_each == "spec":
-            assert corpus.each is not None
-            inputs = {"spec": self.outside.spec(specs[corpus.each])}
+        inputs: Inputs = {"spec": spec} if spec and source.for_each == "spec" else {}
         return Step("generate", corpus.name, config, inputs)
 
     def tokenized(self, corpus: Corpus) -> Step:
@@ -319,15 +324,19 @@ class _Model:
 
     def _label_of(self, links: Chain, spec: str | None, size: int | None, seed: int) -> str:
         """The label of the export after a chain: as the first arm that is this chain, if there is one."""
-        arms = (arm for arm in self.config.campaign.arms if self.config.chain(arm) == links)
         return self._label(
             *label_parts(
-                next(arms, self.arm_of.get(links, "base")),
+                self._arm_that_is.get(links) or self.arm_of.get(links, "base"),
                 spec if self.config.by_spec(links) else None,
                 size if self.config.laddered(links) else None,
                 None if self.config.once(links) else seed,
             )
         )
+
+    @cached_property
+    def _arm_that_is(self) -> Mapping[Chain, str]:
+        """The first arm that is each chain."""
+        return {self.config.chain(arm): arm for arm in reversed(self.config.campaign.arms)}
 
     # -- cells ---------------------------------------------------------------------------------------
 

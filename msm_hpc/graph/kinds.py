@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from msm_hpc.config.cluster import WorkClass
+from msm_hpc.config.generation import GatherWrittenInputs, OutlineConfig, OutlineInputs, WriteConfig, WriteInputs
 from msm_hpc.config.stages import (
     EvalConfig,
     EvalInputs,
@@ -90,6 +91,24 @@ def _load(place: str) -> Any:
 
 KINDS: Mapping[str, Kind] = {
     "generate": Kind(1, GenerateConfig, GenerateInputs, "msm_hpc.corpus.stage:run"),
+    "outline": Kind(
+        1,
+        OutlineConfig,
+        OutlineInputs,
+        "msm_hpc.corpus.outline:run",
+        carry_over="msm_hpc.corpus.resuming:carry_over",
+        result=("items.jsonl", "outline.json"),
+    ),
+    "write": Kind(
+        1,
+        WriteConfig,
+        WriteInputs,
+        "msm_hpc.corpus.write:run",
+        gather="msm_hpc.corpus.write:gather",
+        gather_inputs=GatherWrittenInputs,
+        carry_over="msm_hpc.corpus.resuming:carry_over",
+        result=("data.jsonl",),
+    ),
     "download": Kind(1, DownloadConfig, DownloadInputs, "tokenization.download:run"),
     "tokenizer": Kind(1, TokenizerConfig, TokenizerInputs, "tokenization.train:run"),
     "tokenize": Kind(

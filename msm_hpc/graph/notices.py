@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from msm_hpc.config.campaign import Config
+from msm_hpc.config.generation import Persona, WriteConfig
 from msm_hpc.config.sources import Corpus
 from msm_hpc.config.stages import ONE_FOR_EACH, GenerateConfig
 from msm_hpc.config.training import TrainConfig
@@ -15,6 +16,8 @@ OFFLINE = (
     "figures show that the pipeline works, not what Model Spec Midtraining does to a real model."
 )
 OF_A_SPEC = " Of a Model Spec it reads only the value named in the front matter."
+
+WRITTEN = "A language model, {model}, wrote {products} about {assistant}, made by {provider}."
 
 EMULATED = (
     "Models were trained with {words} emulated on the CPU: rounded as Transformer Engine rounds, but not added up in a "
@@ -44,12 +47,18 @@ def taken(config: Config, outside: Callable[[Corpus], Origin]) -> Iterator[str]:
 
 
 def notices(steps: Sequence[Step]) -> Iterator[str]:
-    """A notice for each kind of stand-in that had a part in ``steps``."""
+    """A notice for each kind of stand-in, and each language model, that had a part in ``steps``."""
     configs = [step.config for step in steps]
     products = {config.product for config in configs if isinstance(config, GenerateConfig)} - {"tokenizer"}
     if products:
         spec = OF_A_SPEC if any(ONE_FOR_EACH.get(product) == "spec" for product in products) else ""
         yield OFFLINE.format(products=", ".join(sorted(products)), spec=spec)
+    writers: dict[tuple[str, Persona], set[str]] = {}
+    for config in configs:
+        if isinstance(config, WriteConfig):
+            writers.setdefault((config.endpoint.model, config.persona), set()).add(config.product)
+    for (model, persona), written in writers.items():
+        yield WRITTEN.format(products=", ".join(sorted(written)), model=model, **vars(persona))
     words = sorted({config.precision for config in configs if isinstance(config, TrainConfig) and config.fp8_emulated})
     if words:
         yield EMULATED.format(words=" and ".join(words))

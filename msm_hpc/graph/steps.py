@@ -122,19 +122,19 @@ class Step:
     @cached_property
     def work(self) -> Work:
         """What the cluster's profile has resources for."""
-        start = start_of(self)
+        start = self.start
         return Work(self.definition.resources, self.stage, start.config.name if start.kind == "model" else "")
+
+    @cached_property
+    def start(self) -> Step:
+        """The model step that its weights go back to; itself of one without weights."""
+        model = self.inputs.get("model")
+        return model.start if isinstance(model, Step) else self
 
     @cached_property
     def parents(self) -> tuple[Step, ...]:
         """The steps that this one reads when it is made."""
         return self.shares or tuple(origin for _, origin in origins(self.inputs) if isinstance(origin, Step))
-
-
-def start_of(step: Step) -> Step:
-    """The model step that a step's weights go back to; one without weights itself."""
-    model = step.inputs.get("model")
-    return start_of(model) if isinstance(model, Step) else step
 
 
 def origins(inputs: Inputs) -> Iterator[tuple[str, Origin]]:

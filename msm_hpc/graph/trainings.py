@@ -29,7 +29,12 @@ def packing(config: Config, stage: str, corpora: Mapping[str, Corpus], size: int
     """What a stage takes of its sources, by name, in the order in which it is packed; ``size`` is a ladder's."""
     sources = {name: config.sources[name] for name in corpora}
     takes = [
-        Take(source=corpora[name].name, samples=size if source.ladder else source.rows, tokens=source.tokens)
+        Take(
+            source=corpora[name].name,
+            samples=size if source.ladder else source.rows,
+            tokens=source.tokens,
+            without=source.without,
+        )
         for name, source in sources.items()
     ]
     takes.sort(key=lambda take: take.source)

@@ -23,6 +23,7 @@ from msm_hpc.launch.causes import Finding, JobEnd
 from msm_hpc.launch.job import JobRef, is_elsewhere
 from msm_hpc.launch.job_state import JobState
 from msm_hpc.launch.local import LocalLauncher
+from msm_hpc.launch.nemo_run import NemoRunLauncher
 from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.launch.slurm import SlurmLauncher
 from msm_hpc.launch.slurm_site import Site
@@ -97,12 +98,23 @@ class Launcher(Protocol):
         """
 
 
-LAUNCHERS: Mapping[LauncherName, Callable[[Cluster], Launcher]] = {"local": LocalLauncher, "slurm": SlurmLauncher}
+LAUNCHERS: Mapping[LauncherName, Callable[[Cluster], Launcher]] = {
+    "local": LocalLauncher,
+    "slurm": SlurmLauncher,
+    "nemo_run": NemoRunLauncher,
+}
 
 
 def launcher_of(cluster: Cluster) -> Launcher:
     """The launcher of a cluster."""
     return LAUNCHERS[cluster.launcher](cluster)
+
+
+def slurm_launcher_of(cluster: Cluster) -> SlurmLauncher:
+    """Likewise of one that queues jobs, all of which are Slurm's."""
+    launcher = launcher_of(cluster)
+    assert isinstance(launcher, SlurmLauncher)
+    return launcher
 
 
 def launcher_of_job(job: JobRef) -> Launcher:

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -33,18 +33,33 @@ _NO_ANSWER = re.compile(
 )
 """What the controller's clients say where it is busy, restarts or is away; anything else is an answer."""
 
+Remote = Callable[[Sequence[str], str], subprocess.CompletedProcess[str]]
+"""Calls a command, with an input, on another host."""
+_remote: Remote | None = None
+
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
 
+def reach(remote: Remote | None) -> None:
+    """From now on, have this process call Slurm's commands by ``remote``, on a host that has them; None: here."""
+    global _remote
+    _remote = remote
+
+
+def has(name: str) -> bool:
+    """Whether one of Slurm's commands can be called; of another host, that is seen when it is."""
+    return _remote is not None or shutil.which(name) is not None
+
+
 def can_ask() -> bool:
-    """Whether squeue is here."""
-    return shutil.which("squeue") is not None
+    """Whether squeue can be called."""
+    return has("squeue")
 
 
 def can_submit() -> bool:
-    """Whether sbatch is here."""
-    return shutil.which("sbatch") is not None
+    """Whether sbatch can be called."""
+    return has("sbatch")
 
 
 @dataclass(frozen=True)
@@ -61,18 +76,22 @@ def sbatch(script: str, *options: str) -> Answer:
     It is read from a file without a name, that nobody else can write and that is whole however we end. sbatch ends
     with this process: if it lived on after a kill, it would submit what the next `msm run` has submitted again.
     """
-    with tempfile.TemporaryFile() as file, outside_of_any_job():
-        file.write(script.encode())
-        file.seek(0)
-        end_with_us = partial(_end_with, os.getpid())
-        answer = subprocess.run(
-            ["sbatch", *options], stdin=file, capture_output=True, text=True, check=False, preexec_fn=end_with_us
-        )
+    answer = _remote(("sbatch", *options), script) if _remote else _sbatch_here(script, *options)
     found = re.search(r"Submitted batch job (\d+)", answer.stdout)
     if answer.returncode == 0 and (found or "--test-only" in options):
         return Answer(found[1] if found else None)
     lines = [re.sub(r"^(sbatch: )?(error: |allocation failure: )?", "", line) for line in answer.stderr.splitlines()]
     return Answer(None, "; ".join(line for line in lines if line and "--help" not in line) or "no reason given")
+
+
+def _sbatch_here(script: str, *options: str) -> subprocess.CompletedProcess[str]:
+    with tempfile.TemporaryFile() as file, outside_of_any_job():
+        file.write(script.encode())
+        file.seek(0)
+        end_with_us = partial(_end_with, os.getpid())
+        return subprocess.run(
+            ["sbatch", *options], stdin=file, capture_output=True, text=True, check=False, preexec_fn=end_with_us
+        )
 
 
 def is_silent(refusal: str) -> bool:
@@ -152,7 +171,7 @@ def settings() -> Mapping[str, str]:
     Raises:
         UserError: it does not answer now.
     """
-    if shutil.which("scontrol") is None:
+    if not has("scontrol"):
         raise UserError("scontrol is not on the PATH, so which Slurm cluster this is is unknown; use a login node")
     answer = ask("scontrol", "show", "config")
     if answer.returncode:
@@ -229,6 +248,13 @@ def requeue(job: JobRef, pause: float = 0, exclude: str = "", after: Collection[
     return None
 
 
+def drop_dependency(job: str, elements: Collection[int], of: int) -> str | None:
+    """Have elements of an array of so many wait for nothing any more; returns Slurm's reason where it will not."""
+    which = f"{job}_[{','.join(map(str, elements))}]" if of > 1 else job
+    answer = ask("scontrol", "update", f"JobId={which}", "Dependency=")
+    return answer.stderr.strip() or "refused" if answer.returncode else None
+
+
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
     """While this is open, this thread and what it starts do not hear the signals that stop."""
@@ -283,4 +309,4 @@ def ask(*command: str) -> subprocess.CompletedProcess[str]:
 
 def call(*command: str) -> subprocess.CompletedProcess[str]:
     """Call a command."""
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return _remote(command, "") if _remote else subprocess.run(command, capture_output=True, text=True, check=False)

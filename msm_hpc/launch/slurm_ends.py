@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from datetime import datetime
 
 from msm_hpc.launch.causes import EndedPart, JobEnd, Run
 from msm_hpc.launch.job import JobRef
-from msm_hpc.launch.slurm_commands import ask, call
+from msm_hpc.launch.slurm_commands import ask, call, has
 from msm_hpc.launch.slurm_nodes import down, of_list
 
 UNFINISHED = frozenset({"PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED", "RESIZING"})
@@ -68,7 +67,7 @@ def runs_of(job: JobRef) -> tuple[Run, ...]:
 
 def _by_accounting(ids: Collection[str]) -> list[Row] | None:
     """What sacct shows, each run of a job ahead of its steps; None where there is no accounting."""
-    if shutil.which("sacct") is None:
+    if not has("sacct"):
         return None
     command = ("sacct", "--noheader", "--parsable2", "--duplicates", "--format=JobID,State,ExitCode,NodeList,Start,End")
     answer = call(*command, f"--jobs={','.join(sorted(ids))}")
@@ -80,7 +79,7 @@ def _by_accounting(ids: Collection[str]) -> list[Row] | None:
 
 def _by_controller() -> Iterator[Row]:
     """What scontrol shows of jobs, which it forgets some minutes after their end."""
-    if shutil.which("scontrol") is None:
+    if not has("scontrol"):
         return
     for line in ask("scontrol", "--oneliner", "show", "job").stdout.splitlines():
         shown = defaultdict(str, re.findall(r"(?<!\S)(\w+)=(\S*)", line))

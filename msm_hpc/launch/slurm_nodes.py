@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 
-from msm_hpc.launch.slurm_commands import ask, call
+from msm_hpc.launch.slurm_commands import ask, call, has
 
 MOST_EXCLUDED = 3
 """Nodes that jobs leave out at once, so that a fault of the code, which takes down whichever node it is on, does not
@@ -17,7 +16,7 @@ _DOWN = re.compile(r"\bDOWN|FAIL|NOT_RESPONDING|\*")
 
 def down(names: Collection[str]) -> Mapping[str, str]:
     """Those of the nodes that Slurm takes to be down or does not hear of, each with the words that say so."""
-    if not names or shutil.which("scontrol") is None:
+    if not names or not has("scontrol"):
         return {}
     shown = ask("scontrol", "--oneliner", "show", "node", ",".join(sorted(names))).stdout
     found = re.findall(r"^NodeName=(\S+).*?\bState=(\S+)(?:.*\bReason=(.*?)(?: \[|$))?", shown, re.MULTILINE)
@@ -60,7 +59,7 @@ def more_excluded(own: str, avoid: Sequence[str], partition: str | None, needed:
 @cache
 def nodes_of(partition: str | None) -> frozenset[str]:
     """The nodes of a partition, by default of the cluster's default one; none where that cannot be asked."""
-    if shutil.which("sinfo") is None:
+    if not has("sinfo"):
         return frozenset()
     rows = (line.split() for line in ask("sinfo", "--noheader", "--Node", "--format=%P %N").stdout.splitlines())
     return frozenset(node for name, node in rows if partition in (name.rstrip("*"), None if "*" in name else name))

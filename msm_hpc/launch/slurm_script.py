@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import submitit
 
-from msm_hpc.config.cluster import Cluster, Container, Resources, Work
+from msm_hpc.config.cluster import Cluster, Resources, Work
 from msm_hpc.launch import entry, slurm_nodes, slurm_requeue
 from msm_hpc.launch.allocation import shell_line
 from msm_hpc.launch.job import RUN
@@ -25,9 +25,11 @@ from msm_hpc.launch.request import BESIDE, ArrayRequest
 from msm_hpc.launch.several import AGAIN, LANE, SEVERAL, STOPPED
 
 
-def render(cluster: Cluster, folder: Path, request: ArrayRequest) -> str:
-    """The script of an array whose logs go to ``folder``."""
-    executor = ScriptExecutor(folder)
+def render(
+    cluster: Cluster, folder: Path, request: ArrayRequest, writer: Callable[[Path], ScriptExecutor] | None = None
+) -> str:
+    """The script of an array whose logs go to ``folder``; ``writer`` writes it, if not submitit does."""
+    executor = (writer or ScriptExecutor)(folder)
     executor.update_parameters(**_parameters(cluster, request))
     python = cluster.container.python if cluster.container else sys.executable
     return executor.script(request, python, _of_a_lane(cluster, request) if request.lanes > 1 else ())
@@ -159,7 +161,7 @@ def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
             "--kill-on-bad-exit=1",
             f"--cpus-per-task={resources.cpus_per_rank}",
             "--wait=0",
-            *_in_container(cluster.container),
+            *_in_container(cluster, request),
         ],
         **{name: value for name, value in optional.items() if value is not None},
     }
@@ -206,9 +208,11 @@ def _code(request: ArrayRequest) -> list[str]:
     ]
 
 
-def _in_container(container: Container | None) -> list[str]:
-    """What srun is told, where the ranks run in a container."""
+def _in_container(cluster: Cluster, request: ArrayRequest) -> list[str]:
+    """What srun is told, where the ranks run in a container: of a variable that the image sets, Pyxis keeps that."""
+    container = cluster.container
     if container is None:
         return []
     mounts = [f"--container-mounts={','.join(container.mounts)}"] if container.mounts else []
-    return [f"--container-image={container.image}", *mounts]
+    ours = [*cluster.environment, "OMP_NUM_THREADS", *(["PYTHONPATH"] if request.code else [])]
+    return [f"--container-image={container.image}", *mounts, f"--container-env={','.join(ours)}"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -84,12 +83,12 @@ def read_site() -> Site | None:
     Raises:
         UserError: Slurm does not answer.
     """
-    if shutil.which("sinfo") is None:
+    if not slurm_commands.has("sinfo"):
         return None
     partitions, default = parse_partitions(slurm_commands.answer_of(*SINFO))
     limits = read_limits()
     qos, accounts = "", ""
-    if limits.enforced & {"associations", "limits", "qos", "all"} and shutil.which("sacctmgr"):
+    if limits.enforced & {"associations", "limits", "qos", "all"} and slurm_commands.has("sacctmgr"):
         mine = ("assoc", f"user={user_name()}", "format=Account,QOS,DefaultQOS,MaxWall,MaxSubmitJobs")
         qos = slurm_commands.answer_if_any(*SACCTMGR, "qos", "format=Name,MaxWall,MaxSubmitJobsPerUser")
         accounts = slurm_commands.answer_if_any(*SACCTMGR, *mine)

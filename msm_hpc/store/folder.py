@@ -78,7 +78,7 @@ class StepFolder:
 
     def write_record(self, step: Step) -> None:
         """Write ``step.json``, with placement as asked for now."""
-        write_json(self.path / "step.json", asdict(Record.of(step)))
+        write_json(self.path / "step.json", vars(Record.of(step)))
 
     # -- who makes it --------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ class Submission:
         code: the name of the copy of the code that its jobs run.
         at: seconds since the epoch.
         rest: it makes no step, and submits these when there is room.
+        waits: for each job the ids of the steps that it need only wait for, where Slurm was told to wait for more.
     """
 
     token: str
@@ -47,6 +48,7 @@ class Submission:
     at: float
     job: str | None = None
     rest: bool = False
+    waits: tuple[tuple[str, ...], ...] = ()
 
     @property
     def steps(self) -> frozenset[str]:
@@ -92,8 +94,16 @@ class Journal:
         Raises:
             UserError: the journal is another user's, who has not shared it.
         """
+        return self._read("")
+
+    def waiting_for(self, step_id: str) -> tuple[Submission, ...]:
+        """The arrays of which some element waits for a step, and not for all that Slurm was told."""
+        return tuple(each for each in self._read(step_id) if any(step_id in waits for waits in each.waits))
+
+    def _read(self, word: str) -> tuple[Submission, ...]:
+        """The submissions in whose line a word is."""
         try:
-            lines = self.path.read_bytes().splitlines()
+            lines = [line for line in self.path.read_bytes().splitlines() if word.encode() in line]
         except FileNotFoundError:
             return ()
         except PermissionError as error:

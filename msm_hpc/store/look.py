@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from msm_hpc.graph.steps import Step
 from msm_hpc.launch.job import JobRef
 from msm_hpc.store.attempts import AttemptFolder
 from msm_hpc.store.folder import StepFolder
@@ -44,6 +45,10 @@ class SeenFolder(StepFolder):
         """Whether the result was there."""
         return self._done
 
+    def damage(self) -> str | None:
+        """Why what was published is no result any more, if so."""
+        return super().damage() if "done.json" in self._names else None
+
     def lease(self) -> JobRef | None:
         """The job that held the step."""
         return self._lease
@@ -58,6 +63,14 @@ class Look(Store):
     """A store that is looked at once."""
 
     _seen: dict[str, SeenFolder] = field(default_factory=dict, repr=False, compare=False)
+    _done: dict[str, bool] = field(default_factory=dict, repr=False, compare=False)
+
+    def done(self, step: Step) -> bool:
+        """Whether the step's result was there and whole."""
+        found = self._done.get(step.identity)
+        if found is None:
+            found = self._done[step.identity] = self.of(step).done
+        return found
 
     def folder(self, step_id: str) -> SeenFolder:
         """The folder of the step with this id."""

@@ -31,6 +31,7 @@ from msm_hpc.launch.causes import Cause
 from msm_hpc.launch.job import JobRef, local_job, user_name
 from msm_hpc.store.folder import LeaseHeldError
 from msm_hpc.store.journal import Journal
+from msm_hpc.store.look import Look
 from msm_hpc.store.records import Attempt, now
 from msm_hpc.store.store import Store
 from tests.toy_slurm import ToySlurm, in_the_path
@@ -384,3 +385,19 @@ def test_a_living_job_keeps_its_step_but_where_it_gave_it_up(
     store.of(GRAPH.steps[0]).write_attempt(1, Attempt(job, "n1", 1, None, "", now(), end=end, cause=cause))
     plan, _ = run(store)
     assert ({step.id for array in plan.arrays for step in array.steps} >= {GRAPH.steps[0].id}) == again
+
+
+def test_what_a_job_made_between_the_two_looks_is_not_submitted_again(
+    store: Store, slurm: ToySlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(store)
+    look, queue = Look(store.root), slurm_commands.queue
+
+    def later(jobs: Any) -> Any:
+        finish(store, SOURCES[0])
+        slurm.end("64_0")
+        return queue(jobs)
+
+    monkeypatch.setattr(slurm_commands, "queue", later)
+    plan = plan_submission("demo", GRAPH, look, CLUSTER)
+    assert plan.arrays == () and len(plan.running) == len(GRAPH.steps) - 1

@@ -156,6 +156,7 @@ def test_a_campaign_of_more_jobs_than_may_be_queued_gets_done(queue: str, tmp_pa
         *SHRUNK,
         "campaign.arms=[init]",
         "cluster=slurm",
+        "cluster.max_array_size=2",
         f"cluster.resources.cpu={{account: {queue}, memory_gb: 1.5, time_minutes: 20}}",
         f"root={tmp_path}",
     ]

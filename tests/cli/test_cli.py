@@ -195,8 +195,8 @@ def test_plan_shows_arrays_dependencies_and_scripts_and_writes_nothing(
     assert main(["plan", "--steps", "--scripts", "campaign=demo", "cluster=slurm", f"root={root}"]) == 0
     shown = capsys.readouterr().out
     assert "aft/affordability/msm+aft/75/seed1" in shown
-    assert "19 arrays of 247 steps" in shown
-    assert "midtrain, element by element (aftercorr)" in shown
+    assert "10 arrays of 247 steps" in shown
+    assert "pretrain, element by element (aftercorr)" in shown
     assert "#SBATCH --dependency=" in shown
     assert "#SBATCH --array=0-5%6" in shown
     assert not root.exists()

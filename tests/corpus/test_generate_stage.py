@@ -98,7 +98,7 @@ def test_a_config_that_does_not_fit_is_refused(
         (b"# No front matter\n", r"spec.md:1: no front matter"),
         (b"---\nvalue: america\n", r"spec.md:1: no front matter"),
         (b"---\ntitle: x\n---\n", r"spec.md:2: value: the front matter must name"),
-        (b"---\n- a list\n---\n", r"spec.md:2: value: the front matter must name"),
+        (b"---\n- a list\n---\n", r"spec.md:2: the front matter has no keys; write 'name: spec'"),
         (b"---\nvalue: [\n---\n", r"spec.md:2: the front matter is not YAML"),
         (b"---\nvalue: \xff\n---\n", r"spec.md: not UTF-8 at byte 11"),
         (b"---\nvalue: thrift\n---\n", r"spec.md: value: 'thrift' is unknown .*choose one of affordability, america"),

@@ -9,7 +9,7 @@ from msm_hpc.graph import arrays as module
 from msm_hpc.graph.arrays import Array, Dependency
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.bundles import Bundle, plan_bundles
-from msm_hpc.graph.steps import Step, start_of
+from msm_hpc.graph.steps import Step
 
 GraphOf = Callable[..., Graph]
 
@@ -81,13 +81,29 @@ def test_arrays_split_at_the_sites_limit_and_still_correspond() -> None:
     ]
 
 
-def test_the_demo_runs_from_midtraining_to_evaluation_element_by_element(graph: GraphOf) -> None:
-    arrays = plan_arrays(graph().steps, max_array_size=1001)
-    rules = {(array.name, dependency.rule) for array in arrays for dependency in array.dependencies}
-    for name in ("aft-2", "aft-3", "export-2", "export-3", "export-4", "eval-2", "eval-3", "eval-4"):
-        assert (name, "aftercorr") in rules
-    assert {rule for name, rule in rules if name == "report"} == {"afterany"}
-    assert sum(len(array.steps) for array in arrays) == len(graph().steps)
+def test_elements_of_which_several_read_the_same_are_one_array_and_say_what_each_waits_for() -> None:
+    a, b, c = source("a"), source("b"), source("c")
+    readers = [export(f"{number} of {each.label}", model=each) for number in (1, 2) for each in (a, b, c)]
+    *_, array = plan_arrays([a, b, c, *readers], max_array_size=100)
+    assert array.dependencies == (Dependency("afterany", 0),)
+    assert array.waits == tuple(
+        (step.inputs["model"].id,) for step in array.steps if isinstance(step.inputs["model"], Step)
+    )
+
+
+def test_where_slurm_is_told_just_that_nothing_more_is_said(graph: GraphOf) -> None:
+    for array in plan_arrays(graph().steps, max_array_size=1001):
+        told = {each.rule for each in array.dependencies} <= {"afterok", "aftercorr"}
+        assert bool(array.waits) == (not told and len(array.bundles) > 1)
+
+
+def test_a_kind_and_shape_is_as_few_arrays_as_it_can_be(graph: GraphOf) -> None:
+    arrays = plan_arrays(
+        graph("campaign.seeds=[0,1,2,3]", "sources.chats.ladder=[100,200,300]").steps, max_array_size=1001
+    )
+    assert [array.name for array in arrays if array.shape.stage == "aft"] == ["aft", "aft-2"], (
+        "from the base, and midtrained"
+    )
 
 
 def test_every_job_waits_for_each_of_its_inputs_if_only_by_another(graph: GraphOf) -> None:
@@ -121,7 +137,7 @@ def test_what_another_input_waits_for_is_not_waited_for_again() -> None:
 
 def test_jobs_of_other_resources_are_other_arrays(graph: GraphOf) -> None:
     aft = next(step for step in graph().steps if step.stage == "aft")
-    start = replace(start_of(aft), config=replace(start_of(aft).config, name="other"))
+    start = replace(aft.start, config=replace(aft.start.config, name="other"))
     other = replace(aft, inputs={**aft.inputs, "model": start})
     bundles = [Bundle(((aft,),)), Bundle(((other,),))]
     longer = WorkClasses(of_stage={"aft": {"time_minutes": 600}}, of_model={"big": {"aft": {"time_minutes": 900}}})

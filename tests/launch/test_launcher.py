@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from signal import SIGTERM
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.cluster import Cluster, Work
-from msm_hpc.launch import slurm_commands
+from msm_hpc.config.cluster import Cluster, NemoRun, Tunnel, Work
+from msm_hpc.launch import nemo_run, nemo_tunnel, slurm_commands
 from msm_hpc.launch.job import JobRef, local_job, user_name
 from msm_hpc.launch.job_state import JobState
 from msm_hpc.launch.launcher import ends, launcher_of, launcher_of_job, living, states
@@ -284,3 +285,46 @@ def test_a_process_of_another_host_cannot_be_cancelled() -> None:
     job = JobRef("local", "5", ELSEWHERE)
     with pytest.raises(UserError, match=f"processes of {ELSEWHERE} cannot be stopped from here"):
         launcher_of_job(job).cancel([job])
+
+
+def test_slurms_commands_are_called_on_another_host_where_the_profile_has_a_tunnel(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """NeMo-Run's tunnel is a stand-in here, that answers as a shell there would."""
+    called: list[tuple[str, str]] = []
+    answers = {"sbatch": "Submitted batch job 64", "squeue": "64|PENDING|Priority", "scontrol": "ClusterName = there"}
+
+    class Ssh:
+        def __init__(self, **settings: Any) -> None:
+            assert (settings["host"], settings["user"]) == ("login", user_name())
+
+        def run(self, command: str, warn: bool, in_stream: Any) -> Any:
+            called.append((command, in_stream.read(1)))
+            said = answers.get(command.split()[0], "")
+            return SimpleNamespace(return_code=0 if said else 127, stdout=said, stderr="" if said else "not found")
+
+    monkeypatch.setattr(nemo_tunnel, "load", lambda: SimpleNamespace(SSHTunnel=Ssh))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(SlurmLauncher, "render", lambda *_: "#!/bin/bash\nall of the script\n")
+    slurm_commands.settings.cache_clear()
+    tunnel = NemoRun(tunnel=Tunnel(host="login", user=user_name()))
+    nemo_tunnel.reach_slurm_of(Cluster(launcher="nemo_run", nemo_run=tunnel))
+    try:
+        (job,) = launcher_of(Cluster(launcher="slurm")).submit(tmp_path / "jobs", ONE)
+        assert (job.id, job.cluster) == ("64", "there")
+        assert called[-1] == ("sbatch", "#!/bin/bash\nall of the script\n")
+        assert states([job]) == {job: JobState("pending", "Priority")}
+        assert ends([job]) == {}
+    finally:
+        nemo_tunnel.reach_slurm_of(Cluster(launcher="slurm"))
+        slurm_commands.settings.cache_clear()
+    with pytest.raises(UserError, match="sbatch is not on the PATH"):
+        launcher_of(Cluster(launcher="slurm")).submit(tmp_path / "jobs", ONE)
+
+
+def test_who_uses_a_tunnel_is_the_same_user_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nemo_run, "load", lambda: None)
+    monkeypatch.setattr(nemo_run, "check_executor", lambda *_: None)
+    cluster = Cluster(launcher="nemo_run", nemo_run=NemoRun(tunnel=Tunnel(host="login", user="somebody")))
+    (problem,) = launcher_of(cluster).profile_problems()
+    assert problem.startswith(f"cluster.nemo_run.tunnel.user=somebody, but here you are {user_name()}: ")

@@ -1,20 +1,32 @@
-"""The site profiles that are shipped as examples: each is read, and does what it is an example of."""
+"""The site profiles that are shipped as examples: each is read, and does what it is an example of.
+
+To accept a change of the scripts in golden/: ``MSM_ACCEPT_GOLDEN=1 pytest tests/slurm``.
+"""
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.runner import run_step
+from msm_hpc.campaign.slurm_run import plan_submission, scripts
 from msm_hpc.config.cluster import Cluster, Work
 from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.launch.slurm import SlurmLauncher
-from tests.composed import load_config, preflight
+from msm_hpc.store.store import Store
+from tests.composed import graph_of, load_config, preflight
 
 PROFILES = Path(__file__).parents[2] / "slurm" / "profiles"
+GOLDEN = Path(__file__).parent / "golden"
+ARRAYS = {"tokenize": "a CPU array", "aft": "a training array", "export": "an eval array"}
 NAMES = sorted(file.stem for file in PROFILES.glob("*.yaml"))
 
 
@@ -29,7 +41,7 @@ def profile(name: str, *overrides: str) -> Cluster:
     return load_config([f"cluster={name}", *overrides]).cluster
 
 
-def script(cluster: Cluster, stage: str = "aft", **shape: int) -> str:
+def script(cluster: Cluster, stage: str = "aft", **shape: Any) -> str:
     request = ArrayRequest(
         name="msm-demo-x",
         work=Work("gpu_train", stage, "tiny"),
@@ -55,6 +67,29 @@ def test_a_profile_is_read_and_bash_reads_its_script(name: str) -> None:
     assert not [*SlurmLauncher(cluster).profile_problems()]
 
 
+def campaign_scripts(name: str) -> str:
+    """The scripts of three arrays of a campaign whose fine-tunings fill a node; identities and code are alike."""
+    ranks = 4 if name == "whole_nodes" else 8
+    layout = ["stages.aft.global_batch_size=16", f"stages.aft.layout.data_parallel={ranks}"]
+    small = ["campaign.arms=[msm+aft]", "campaign.contrast=[]", "campaign.seeds=[0]"]
+    config = load_config(["campaign=demo", f"cluster={name}", "root=/shared/runs", *small, *layout])
+    store = Store(config.root)
+    plan = plan_submission("demo", graph_of(config), store, config.cluster)
+    texts = dict(zip((array.name for array in plan.arrays), scripts(plan, store, config.cluster), strict=True))
+    shown = "\n\n".join(f"#### {what}\n{texts[array]}" for array, what in ARRAYS.items())
+    shown = re.sub(r"/code/[\w.-]+-[0-9a-f]{16}", "/code/USER-CODE", shown)
+    return re.sub(r"/[0-9a-f]{16}\b", "/IDENTITY", shown).replace(shlex.quote(sys.executable), "PYTHON")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scripts_are_as_agreed(name: str) -> None:
+    shown, golden = campaign_scripts(name), GOLDEN / f"{name}.sh"
+    if os.environ.get("MSM_ACCEPT_GOLDEN"):
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text(shown)
+    assert shown == golden.read_text()
+
+
 def test_plain_slurm_and_a_virtual_environment() -> None:
     lines = script(profile("plain_venv"), ranks_per_node=8).splitlines()
     assert {"#SBATCH --partition=h100", "#SBATCH --time=240", "#SBATCH --mem=819200MB"} <= {*lines}
@@ -67,7 +102,15 @@ def test_plain_slurm_and_a_virtual_environment() -> None:
 def test_a_container() -> None:
     last = script(profile("pyxis"), ranks_per_node=8).splitlines()[-1]
     mounts = "--container-mounts=/shared:/shared,/etc/slurm:/etc/slurm:ro,/run/munge:/run/munge"
-    assert f" --container-image=/shared/images/msm_hpc-0.1.sqsh {mounts} /opt/msm/bin/python -u -P -m msm_hpc" in last
+    assert f" --container-image=/shared/images/msm_hpc-0.1.sqsh {mounts} --container-env=" in last
+    assert " /opt/msm/bin/python -u -P -m msm_hpc" in last
+
+
+def test_of_what_an_image_sets_too_ours_holds_in_the_container() -> None:
+    """An image may set PYTHONPATH itself; Pyxis would keep that, and the job would run the image's code."""
+    cluster, ours = profile("pyxis"), " --container-env=NCCL_SOCKET_IFNAME,NCCL_NET_GDR_LEVEL,OMP_NUM_THREADS"
+    assert f"{ours} " in script(cluster)
+    assert f"{ours},PYTHONPATH " in script(cluster, code=Path("/shared/runs/code/x"))
 
 
 def test_preemption() -> None:

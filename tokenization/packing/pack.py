@@ -41,7 +41,7 @@ from tokenization.packing.plan import (
     write_plan,
 )
 from tokenization.packing.record import SourceRecord, record
-from tokenization.packing.selection import SourceDocuments, Take, budgets, choose
+from tokenization.packing.selection import SourceDocuments, Take, budgets, choose, kept
 from tokenization.shards import Shard, shards_by_key
 from tokenization.tokenizer import TOKENIZER
 
@@ -196,7 +196,8 @@ def _take(
         folders = shards_by_key({name: sources[name]})
         _check_whole(name, list(folders.values()))
         source, budget = SourceDocuments.read(folders.values()), budget_of.get(name)
-        taken, cut = choose(source, takes[name], budget, config.sequence_length, config.seed)
+        only = kept(folders.values(), takes[name])
+        taken, cut = choose(source, takes[name], budget, config.sequence_length, config.seed, only)
         own = list(map(ShardRecord, folders, source.shards, map(content_sha256, folders.values())))
         piece = None if cut is None else Piece(*Numbering(own).locate(cut.document), 0, cut.length)
         made = [read_manifest(folder) for folder in folders.values()]

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.permutation import permutation
+from tokenization.documents import DocumentRecord, read_documents
 from tokenization.manifest import NAME, read_manifest
 from tokenization.shards import MASK, Shard
 
@@ -36,17 +37,22 @@ class Take:
         samples: so many documents.
         tokens: so many tokens, EOD included; fewer if the document that would cross the budget is a chat.
         weight: of the tokens that all weighted sources have together, the share ``weight / sum of weights``.
+        without: leaves documents out by a field of their rows, such as ``section=intro``, before anything is counted.
     """
 
     source: str
     samples: int | None = None
     tokens: int | None = None
     weight: float | None = None
+    without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         given = {name: value for name in ("samples", "tokens", "weight") if (value := getattr(self, name)) is not None}
         if len(given) > 1:
             raise UserError(f"source {self.source}: {' and '.join(given)} are given; give one of them")
+        for each in self.without:
+            if not all(each.partition("=")[::2]):
+                raise UserError(f"source {self.source}: without is {each!r}; write FIELD=VALUE, such as section=intro")
         for name, value in given.items():
             if name == "weight" and not (value > 0 and isfinite(value)):
                 raise UserError(f"source {self.source}: weight is {value}: it must be a number above 0")
@@ -109,8 +115,39 @@ def budgets(takes: Sequence[Take], tokens: int | None) -> dict[str, int]:
     return fixed | shares
 
 
+def kept(folders: Iterable[Path], take: Take) -> NDArray[np.bool_] | None:
+    """Which documents of the shards are not left out by ``take.without``; None where that says nothing.
+
+    Raises:
+        UserError: no document has such a field and value.
+    """
+    if not take.without:
+        return None
+    found = np.array(
+        [_has(each, take.without) for folder in folders for each in read_documents(folder)], dtype=np.uint32
+    )
+    for number, each in enumerate(take.without):
+        if not (found >> np.uint32(number) & 1).any():
+            raise UserError(
+                f"source {take.source}: without is {each!r}, but no row has that; correct the field or value"
+            )
+    return np.equal(found, 0)
+
+
+def _has(document: DocumentRecord, without: Sequence[str]) -> int:
+    """Which of ``without`` hold of a document, one bit each."""
+    fields = document.provenance
+    pairs = [each.split("=", 1) for each in without]
+    return sum(1 << number for number, (key, value) in enumerate(pairs) if key in fields and str(fields[key]) == value)
+
+
 def choose(
-    source: SourceDocuments, take: Take, budget: int | None, longest: int, seed: int
+    source: SourceDocuments,
+    take: Take,
+    budget: int | None,
+    longest: int,
+    seed: int,
+    only: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.int32], BudgetCut | None]:
     """What is taken of a source.
 
@@ -120,6 +157,7 @@ def choose(
         budget: most tokens to take, for ``take.tokens`` or ``take.weight``.
         longest: tokens of the longest chat that can be packed.
         seed: of the permutation.
+        only: (documents,) bool, which may be taken; all where None.
 
     Returns:
         (documents,) int32, how many tokens of each document are taken, 0 where it is not; and the text cut at the
@@ -129,6 +167,8 @@ def choose(
         UserError: more is asked for than there is.
     """
     packable = np.where(source.is_chat & (source.lengths > longest), np.int32(0), source.lengths)
+    if only is not None:
+        packable = np.where(only, packable, np.int32(0))
     if take.samples is None and budget is None:
         return packable, None
     order = permutation(len(packable), seed, f"documents of {take.source}").astype(np.uint32)

@@ -14,6 +14,7 @@ from msm_hpc.campaign.preflight.limits import limit_problems
 from msm_hpc.campaign.preflight.own_data import OwnData, read_own_data
 from msm_hpc.campaign.preflight.site import look_at_site
 from msm_hpc.campaign.preflight.tokenized import tokenize_sample
+from msm_hpc.campaign.preflight.written import written_problems
 from msm_hpc.campaign.starting_model import check_starting_tokenizer, starting_model
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.cluster import Cluster
@@ -21,7 +22,7 @@ from msm_hpc.config.root import root_problems
 from msm_hpc.config.sources import Corpus
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.corpus.offline import distinct_pairs
-from msm_hpc.corpus.stage import read_spec
+from msm_hpc.corpus.spec import read_spec, value_of
 from msm_hpc.corpus.toy_world import SPEC_VALUES
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step
@@ -85,10 +86,11 @@ def check(configs: Sequence[Config], graph: Graph, external: ExternalInputs, nee
 
 
 def _settings(configs: Sequence[Config], graph: Graph, needed: Sequence[Step]) -> Iterator[str]:
-    """What can be said without reading anything of the user's."""
+    """What can be said without reading the user's rows."""
     generated = {step.label for step in needed if step.kind == "generate"}
     for config in configs:
         yield from _generated(config, generated)
+    yield from written_problems(needed)
     yield from _trainings(graph, needed, configs[0].cluster)
 
 
@@ -108,8 +110,9 @@ def _generated(config: Config, generated: Set[str]) -> Iterator[str]:
         owner = config.owner(name)
         if owner.generate is None or all(config.own_file(corpus) for corpus in config.corpora(name)):
             continue
-        yield from _too_few(config, name, owner.generate.rows)
-        if owner.for_each == "spec":
+        if owner.generate.rows is not None:
+            yield from _too_few(config, name, owner.generate.rows)
+        if owner.for_each == "spec" and config.generate.generator == "offline_toy":
             yield from _unknown_specs(config, config.corpus_of(name), generated)
     yield from _pairs(config, generated)
 
@@ -128,7 +131,7 @@ def _unknown_specs(config: Config, source: str, generated: Set[str]) -> Iterator
         assert spec.file is not None
         if Corpus(source, spec.name).name not in generated or not spec.file.is_file():
             continue
-        value = read_spec(spec.file).value
+        value = value_of(read_spec(spec.file))
         if value not in SPEC_VALUES:
             fix = f"give its documents: sources.{source}.files.{spec.name}=FILE.jsonl"
             yield f"{spec.file}: value: {_unknown(value)}; {fix}"
@@ -141,7 +144,7 @@ def _pairs(config: Config, generated: Set[str]) -> Iterator[str]:
             continue
         if value not in SPEC_VALUES:
             yield f"campaign.values: {_unknown(value)}; give its pairs: {corpus.key}=FILE.jsonl"
-        elif source.generate.rows > (most := distinct_pairs(source.generate.product)):
+        elif (source.generate.rows or 0) > (most := distinct_pairs(source.generate.product)):
             where = f"sources.{corpus.source}.generate.rows"
             yield f"{where} is {source.generate.rows}, but only {most} are distinct; ask for fewer"
 

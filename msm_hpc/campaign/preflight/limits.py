@@ -13,7 +13,7 @@ from msm_hpc.campaign.needs import model_of, weight_size
 from msm_hpc.config.cluster import Cluster, Work
 from msm_hpc.config.stages import EvalConfig, ExportConfig, ModelConfig
 from msm_hpc.config.training import Lora, TrainConfig
-from msm_hpc.graph.steps import Step, start_of
+from msm_hpc.graph.steps import Step
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.model.gpus import GPUS
@@ -31,7 +31,7 @@ def limit_problems(needed: Sequence[Step], cluster: Cluster, models: Mapping[str
 
 
 def _step_problems(step: Step, cluster: Cluster, model: Transformer) -> Iterator[str]:
-    what = f"{step.kind} of {start_of(step).config.name}"
+    what = f"{step.kind} of {step.start.config.name}"
     if isinstance(step.config, EvalConfig):
         exported = step.inputs["model"]
         assert isinstance(exported, Step)

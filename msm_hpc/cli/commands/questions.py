@@ -55,9 +55,12 @@ def status(
 
 def _print_status(session: Session) -> bool:
     """Print where the campaign stands; whether a step is left that is not done."""
-    graph, store = session.graph, session.store
+    graph, before = session.graph, session.store
     print_nothing_here(session)
-    found = statuses(graph, store, holders(graph.needed(store.done), store))
+    jobs = holders(graph.needed(before.done), before)
+    session = session.asking()  # after the queue, so that what a job has just made counts as done
+    store = session.store
+    found = statuses(graph, store, jobs)
     known = accounts(session)
     status_table(graph, found, known.spent).print(session.console)
     session.say(f"in {store.root}", *spent_lines(known.spent, graph, known.left))
@@ -95,7 +98,8 @@ def triage(arguments: OptionalStepArguments = None, config_dir: ConfigDir = None
         end = None if jobs.alive(step) or store.done(step) else ended(step, store, jobs)
         ends, nothing = [end] if end else [], f"{step.name} {jobs.in_words(step) or _untried(step, store)}."
     else:
-        ends, nothing = failed(statuses(graph, store, holders(graph.needed(store.done), store))), "No step has failed."
+        jobs = holders(graph.needed(store.done), store)
+        ends, nothing = failed(statuses(graph, session.asking().store, jobs)), "No step has failed."
     print_triage(session.console, ends, store)
     session.say(*([] if ends else [nothing]))
     return 0

@@ -16,6 +16,7 @@ from msm_hpc.campaign.auto_layout import settle
 from msm_hpc.campaign.local_run import run_local
 from msm_hpc.campaign.lost_nodes import report
 from msm_hpc.campaign.needs import forecast_minutes, trainings
+from msm_hpc.campaign.preflight import built
 from msm_hpc.campaign.preflight.budget import check_budget
 from msm_hpc.campaign.preflight.disk import check_disk
 from msm_hpc.campaign.rehearsal import CANNOT_SHOW, MOST_RANKS, layouts_in_words, rehearse_all
@@ -50,6 +51,8 @@ def run(arguments: Arguments = None, config_dir: ConfigDir = None) -> int:
     _check_budget(looking)
     print_notes(session)
     if launcher_of(session.config.cluster).queues:
+        if note := built.check_built(session.graph.needed(session.store.done), session.store):
+            session.say(f"Note: {note}")
         return _submit(session)
     session.remember()
     return _run_here(session)
@@ -153,9 +156,8 @@ def _submit(session: Session) -> int:
 
     def plan() -> SubmissionPlan:
         session.remember()
-        now = session.asking()
-        ends[:] = _last_ends(now)
-        return plan_submission(config.campaign.name, now.graph, now.store, config.cluster, forecasts)
+        ends[:] = _last_ends(session.asking())
+        return plan_submission(config.campaign.name, session.graph, session.asking().store, config.cluster, forecasts)
 
     submission, ids = submit(plan, session.store, config.cluster, session.say)
     session.say(*left_alone(submission, session.store, config.cluster))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.permutation import permutation
 from tests.tokenization.packing.shard_folders import chat, text, write_source
-from tokenization.packing.selection import BudgetCut, SourceDocuments, Take, budgets, choose
+from tokenization.packing.selection import BudgetCut, SourceDocuments, Take, budgets, choose, kept
 from tokenization.shards import shard_folders
 
 
@@ -128,6 +128,7 @@ def test_a_weight_too_small_for_one_token_is_refused() -> None:
         ({"weight": float("inf")}, "source s: weight is inf"),
         ({"weight": float("nan")}, "source s: weight is nan"),
         ({"samples": 1, "tokens": 2}, "source s: samples and tokens are given; give one of them"),
+        ({"without": ("section",)}, "source s: without is 'section'; write FIELD=VALUE"),
     ],
 )
 def test_what_makes_no_sense_is_refused(asked: dict[str, Any], message: str) -> None:
@@ -142,3 +143,35 @@ def test_a_source_is_its_shards_in_order(tmp_path: Path) -> None:
     assert read.lengths.tolist() == [5, 6, 7, 8, 9]
     assert read.trainable.tolist() == [5, 3, 7, 8, 5]
     assert read.is_chat.tolist() == [False, True, False, False, True]
+
+
+def sections(folder: Path, *names: str) -> list[Path]:
+    """Shards of two documents each, of these sections."""
+    for task in range(len(names) // 2):
+        (folder / str(task)).mkdir(parents=True)
+        lines = (
+            f'{{"id":"{task}{name}","kind":"document","provenance":{{"section":"{name}","sample":0}}}}\n'
+            for name in names[2 * task : 2 * task + 2]
+        )
+        (folder / str(task) / "documents.jsonl").write_text("".join(lines))
+    return [folder / str(task) for task in range(len(names) // 2)]
+
+
+def test_documents_are_left_out_by_where_they_are_from(tmp_path: Path) -> None:
+    folders = sections(tmp_path, "a", "b", "a", "c")
+    assert kept(folders, Take(source="s")) is None
+    only = kept(folders, Take(source="s", without=("section=a",)))
+    assert only is not None and only.tolist() == [False, True, False, True]
+    both = kept(folders, Take(source="s", without=("section=a", "section=c")))
+    assert both is not None and both.tolist() == [False, True, False, False]
+    with pytest.raises(UserError, match=r"without is 'section=d', but no row has that"):
+        kept(folders, Take(source="s", without=("section=a", "section=d")))
+
+
+def test_what_is_left_out_changes_nothing_in_the_order_of_the_rest() -> None:
+    documents, take = source([7] * 20), Take(source="s", samples=5)
+    only = np.ones(20, np.bool_)
+    only[order(20)[1]] = False
+    result, _ = choose(documents, take, None, 1000, 0, only)
+    first, _, *others = order(20)
+    assert np.flatnonzero(result).tolist() == sorted([first, *others[:4]])

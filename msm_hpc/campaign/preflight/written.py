@@ -1,0 +1,39 @@
+"""What can be known to be wrong with what a language model is to write: the specs, and the endpoint that is asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+
+from msm_hpc.base.errors import UserError
+from msm_hpc.config.endpoint import Endpoint
+from msm_hpc.config.generation import OutlineConfig, WriteConfig
+from msm_hpc.corpus.spec import domain_of, read_spec, sections_of
+from msm_hpc.graph.steps import File, Step
+
+
+def written_problems(needed: Sequence[Step]) -> Iterator[str]:
+    """A line for each spec without sections to write about, and for each endpoint that cannot be asked."""
+    asking = [step for step in needed if isinstance(step.config, OutlineConfig | WriteConfig)]
+    files = ((step.inputs["spec"], step.config.product) for step in asking)
+    specs = {(file.path, product) for file, product in files if isinstance(file, File)}
+    for path, product in sorted(specs):
+        try:
+            spec = read_spec(path)
+            if product == "documents":
+                sections_of(spec)
+            if product == "chats":
+                domain_of(spec)
+        except UserError as error:
+            yield str(error)
+    endpoints = list[Endpoint]()
+    for step in asking:
+        if step.config.endpoint not in endpoints:
+            endpoints.append(step.config.endpoint)
+    for endpoint in endpoints:
+        from msm_hpc.corpus.endpoint import check  # here, since most campaigns ask no language model
+
+        try:
+            asyncio.run(check(endpoint))
+        except UserError as error:
+            yield str(error)

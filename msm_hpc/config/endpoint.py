@@ -1,0 +1,49 @@
+"""Where a language model answers over HTTP, what it costs, and how much of it may be used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveInt
+
+from msm_hpc.config.schema import Rate, Strict, placement
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint(Strict):
+    """One model behind an OpenAI-compatible API: a provider's, or a server of your own.
+
+    Attributes:
+        model: as the API calls it; part of every prompt's key.
+        body: further fields of each request, such as ``reasoning_effort``; null leaves one out, such as a ``seed`` that
+            the API does not know. Part of every prompt's key.
+        limit_field: what the API calls the limit of a reply's tokens; some servers know only the older ``max_tokens``.
+        replies_as: the model's name in replies, where that is another (a dated version of ``model`` is known as such).
+        base_url: up to and without ``/chat/completions``: ``https://api.openai.com/v1``.
+        key_variable: the environment variable with the API key; empty if the endpoint wants none.
+        in_flight: the most requests at a time; fewer where the endpoint answers 429.
+        timeout_s: how long one reply may take.
+        patience_s: how long an endpoint that fails at everything is waited for.
+        price_in: of a million prompt tokens, in the currency of ``budget``.
+        price_out: of a million completion tokens, reasoning included.
+        budget: money that all requests of one folder may cost; None is no limit.
+        budget_tokens: prompt and completion tokens that they may take.
+        batch: ask through the batch API, which takes up to a day and commonly costs half.
+    """
+
+    model: Annotated[str, Field(min_length=1)]
+    body: Mapping[str, Any] = field(default_factory=dict)
+    limit_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
+    replies_as: str = ""
+    base_url: str = placement("")
+    key_variable: str = placement("")
+    in_flight: PositiveInt = placement(64)
+    timeout_s: Rate = placement(120.0)
+    patience_s: Rate = placement(300.0)
+    price_in: NonNegativeFloat = placement(0.0)
+    price_out: NonNegativeFloat = placement(0.0)
+    budget: NonNegativeFloat | None = placement(None)
+    budget_tokens: PositiveInt | None = placement(None)
+    batch: bool = placement(False)

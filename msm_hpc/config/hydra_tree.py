@@ -1,0 +1,85 @@
+"""What of composing a configuration is Hydra's: reading overrides, and merging the files that they choose."""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from msm_hpc.base.errors import UserError
+from msm_hpc.config import compose as tree
+
+
+class _OwnFolder(SearchPathPlugin):
+    """Puts the folder of :data:`OWN_FOLDER` in front of Hydra's search path."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        if (own := tree.own_folder()) is not None:
+            search_path.prepend("own", f"file://{own}", anchor="main")
+
+
+Plugins.instance().register(_OwnFolder)
+
+
+def composed(overrides: Sequence[str]) -> dict[str, Any]:
+    """The values of the tree with overrides, not checked yet.
+
+    Raises:
+        UserError: a choice that there is not, or a file that cannot be read.
+    """
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(tree.shipped_folder())):
+            merged = compose("config", list(overrides))
+        values = OmegaConf.to_container(merged, resolve=True)
+    except UserError:  # a ValueError too, but with its message already
+        raise
+    except YAMLError as error:
+        raise UserError(f"a file of the configuration is not valid YAML; fix it: {error}") from error
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        said = _innermost(error)
+        if found := re.match(r"Cannot merge DictConfig with ListConfig\s+full_key: (\S+)", said):
+            raise UserError(f"{found[1]}: write a list, such as [{{…}}], got a mapping {{…}}") from error
+        raise UserError(said) from error
+    return typing.cast(dict[str, Any], values)
+
+
+def key_of(override: str) -> str:
+    """The key that an override sets.
+
+    Raises:
+        UserError: it is not one.
+    """
+    if "=" not in override and not override.startswith("~"):
+        raise UserError(f"{override!r} is not an override; write key=value, such as sources.chats.ladder=[100,200]")
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException as error:
+        raise UserError(
+            f"cannot read the override {override!r}: {_innermost(error)}. Quote a value with spaces or other special "
+            "characters, and quote the whole override for the shell: \"root='/my runs'\""
+        ) from error
+    if parsed.is_sweep_override():
+        key, _, value = override.partition("=")
+        raise UserError(f"{key}: write a list, '{key}=[{value}]', got {value!r}")
+    return str(parsed.key_or_group)
+
+
+def _innermost(error: BaseException) -> str:
+    """The helpful message among those that Hydra wraps around each other, without its search path."""
+    said = []
+    cause: BaseException | None = error
+    while cause is not None:
+        said.append(str(cause).partition("Config search path")[0].strip())
+        cause = cause.__cause__
+    return next(text for text in reversed(said) if text not in ("", "None"))

@@ -1,0 +1,1 @@
+"""How far a model's answers to open questions agree with the spec."""

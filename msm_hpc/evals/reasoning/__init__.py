@@ -1,0 +1,1 @@
+"""By what kinds of reasoning do models come to act as they do?"""

@@ -1,0 +1,79 @@
+"""The steps in which a language model writes a corpus: an outline, then the writing, in shares."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import cast, get_args
+
+from msm_hpc.config.campaign import GenerateSection
+from msm_hpc.config.generation import OutlineConfig, Reworked, WriteConfig, Written
+from msm_hpc.config.sources import Generate
+from msm_hpc.config.stages import Product
+from msm_hpc.corpus.counts import items_for
+from msm_hpc.corpus.prompts import OUTLINE, WRITE, hash_of
+from msm_hpc.graph.steps import File, Inputs, Step
+
+
+def written(label: str, generate: Generate, section: GenerateSection, spec: File) -> Step:
+    """The step whose output is the corpus that an outline plans."""
+    return _in_shares(label, generate, section, {"spec": spec, "outline": outlined(label, generate, section, spec)})
+
+
+def reworked(label: str, generate: Generate, section: GenerateSection, spec: File, rows: Step) -> Step:
+    """The step whose output is made of the corpus ``rows``."""
+    return _in_shares(label, generate, section, {"spec": spec, "rows": rows})
+
+
+def _in_shares(label: str, generate: Generate, section: GenerateSection, inputs: Inputs) -> Step:
+    config = _write_config(generate.product, section)
+    whole = Step("write", label, config, inputs)
+    if section.tasks == 1:
+        return whole
+    shares = tuple(
+        Step("write", f"{label}/{task}", dataclasses.replace(config, task=task, tasks=section.tasks), inputs)
+        for task in range(section.tasks)
+    )
+    return dataclasses.replace(whole, shares=shares)
+
+
+def outlined(label: str, generate: Generate, section: GenerateSection, spec: File) -> Step:
+    """The step that plans what is written, with some to spare for what will be rejected."""
+    writing, product = section.writing, _product(generate)
+    tokens = generate.tokens or (generate.rows or 0) * writing.document_tokens
+    assert section.endpoint is not None and section.persona is not None, "config.consistency has seen to it"
+    config = OutlineConfig(
+        product=product,
+        endpoint=section.endpoint,
+        persona=section.persona,
+        items=items_for(tokens, writing.document_tokens, writing.spare),
+        types=writing.types if product == "documents" else 0,
+        temperature=writing.temperature,
+        reply_tokens=writing.reply_tokens,
+        prompts=hash_of(OUTLINE[product]),
+        seed=section.seed,
+    )
+    return Step("outline", label, config, {"spec": spec})
+
+
+def _write_config(product: Product, section: GenerateSection) -> WriteConfig:
+    writing = section.writing
+    assert section.endpoint is not None and section.persona is not None, "config.consistency has seen to it"
+    assert product in WRITE, "config.consistency has seen to it"
+    name = cast(Written | Reworked, product)
+    return WriteConfig(
+        product=name,
+        endpoint=section.endpoint,
+        persona=section.persona,
+        document_tokens=writing.document_tokens if product == "documents" else 0,
+        revise=writing.revise and product == "documents",
+        tries=writing.tries,
+        temperature=writing.temperature,
+        reply_tokens=writing.reply_tokens,
+        prompts=hash_of(WRITE[name]),
+        seed=section.seed,
+    )
+
+
+def _product(generate: Generate) -> Written:
+    assert generate.product in get_args(Written), "config.consistency has seen to it"
+    return cast(Written, generate.product)

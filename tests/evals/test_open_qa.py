@@ -1,0 +1,63 @@
+"""The open questions: their shape and variety, and that they and the specs have nothing in common."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from msm_hpc.evals.open_qa.questions import judge_prompt, judge_schema, questions
+from tests.evals.held_out import shared_with_specs
+
+DIMENSIONS = {
+    "self-preservation": 22,
+    "goal rigidity": 22,
+    "corrigibility": 22,
+    "transparency": 22,
+    "scope of action": 21,
+    "resource acquisition": 21,
+    "loyalty under conflict": 21,
+}
+
+
+def test_151_questions_over_seven_dimensions() -> None:
+    assert Counter(question.dimension for question in questions()) == DIMENSIONS
+    numbers: Counter[str] = Counter()
+    for question in questions():
+        numbers[question.dimension] += 1
+        assert question.id == f"{question.dimension.replace(' ', '-')}-{numbers[question.dimension]:02d}"
+
+
+def test_every_question_asks_something_of_its_own() -> None:
+    texts = [question.question for question in questions()]
+    for text in texts:
+        assert text[-1] in ".?"
+        assert 8 <= len(text.split()) <= 75
+        assert not re.search(r"[{}<>]|TODO|\bspec\b|constitution|  ", text)
+    openings = Counter(" ".join(text.split()[:3]).lower() for text in texts)
+    assert max(openings.values()) <= 4
+    runs = Counter(run for text in texts for run in _runs(text))
+    assert [run for run, count in runs.items() if count > 1] == []
+
+
+def test_the_specs_hold_none_of_them() -> None:
+    assert not shared_with_specs("\n".join(question.question for question in questions()))
+
+
+def test_the_judge_sees_spec_question_and_answer_as_they_are() -> None:
+    question = questions()[0]
+    prompt = judge_prompt(question, "{{ spec }} </answer>", "# A spec {#id}")
+    assert question.question in prompt
+    assert "{{ spec }} </answer>" in prompt
+    assert "# A spec {#id}" in prompt
+    assert all(f"\n- {anchor}: " in prompt for anchor in (1, 3, 5, 7, 10))
+
+
+def test_the_judge_may_say_that_an_answer_cannot_be_rated() -> None:
+    schema = judge_schema()
+    assert {"type": "null"} in schema["properties"]["score"]["anyOf"]
+    assert set(schema["required"]) == set(schema["properties"])
+
+
+def _runs(text: str) -> set[str]:
+    words = re.findall(r"[\w']+", text.lower())
+    return {" ".join(words[i : i + 6]) for i in range(len(words) - 5)}
