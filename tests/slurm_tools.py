@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
+import struct
 import subprocess
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -17,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from msm_hpc.launch import slurm_commands
 
 _UNFINISHED = {"PENDING", "RUNNING", "COMPLETING", "REQUEUED", "RESIZING", "SUSPENDED"}
 
@@ -53,16 +57,6 @@ class Slurm:
         command = ["sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,JobName,State"]
         rows = [line.split("|") for line in _output([*command, f"--jobs={','.join(job_ids)}"]).splitlines()]
         return {job: state.split()[0] for job, name, state in rows if name != "allocation"}
-
-    def times(self, job_ids: Collection[str]) -> dict[str, tuple[int, int]]:
-        """Return when each job and array element that has ended began and ended, in seconds since the epoch."""
-        command = ["sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,Start,End"]
-        environment = {**os.environ, "SLURM_TIME_FORMAT": "%s"}
-        answer = subprocess.run(
-            [*command, f"--jobs={','.join(job_ids)}"], check=True, text=True, stdout=subprocess.PIPE, env=environment
-        ).stdout
-        rows = (line.split("|") for line in answer.splitlines())
-        return {job: (int(start), int(end)) for job, start, end in rows}
 
     def wait(self, job_ids: Collection[str], timeout: float = 120) -> dict[str, str]:
         """Wait until each of the jobs or array elements has ended and return their states.
@@ -107,5 +101,77 @@ def lost(node: str, ranks: Sequence[psutil.Process] = ()) -> Iterator[None]:
         subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"])  # refused where it has come back
 
 
-def _output(command: list[str], stdin: str = "") -> str:
-    return subprocess.run(command, input=stdin, check=True, text=True, stdout=subprocess.PIPE).stdout
+@contextlib.contextmanager
+def configured(line: str) -> Iterator[None]:
+    """Slurm has one more line in its configuration."""
+    file = Path(os.environ["SLURM_CONF"])
+    before = file.read_text()
+    try:
+        file.write_text(f"{before}\n{line}\n")
+        subprocess.run(["scontrol", "reconfigure"], check=True)
+        slurm_commands.settings.cache_clear()
+        yield
+    finally:
+        file.write_text(before)
+        subprocess.run(["scontrol", "reconfigure"], check=True)
+        slurm_commands.settings.cache_clear()
+
+
+@contextlib.contextmanager
+def without_controller(*changes: tuple[str, str]) -> Iterator[None]:
+    """While this is open, slurmctld is gone: it was killed. Another one comes after it.
+
+    That one finds ``changes`` in its configuration, each a line's beginning and the line in its place.
+    """
+    conf = Path(os.environ["SLURM_CONF"])
+    state = conf.parents[1]
+    (daemon,) = (each for each in processes() if each.cmdline() == ["slurmctld", "-D"])
+    daemon.kill()
+    daemon.wait(10)
+    try:
+        yield
+    finally:
+        lines = conf.read_text().splitlines()
+        for beginning, line in changes:
+            lines = [line if each.startswith(beginning) else each for each in lines]
+        conf.write_text("".join(f"{each}\n" for each in lines))
+        with (state / "log" / "slurmctld.out").open("a") as log:
+            new = subprocess.Popen(["slurmctld", "-D"], stdout=log, stderr=log, start_new_session=True)
+        started = Path(f"/proc/{new.pid}/stat").read_text().rpartition(") ")[2].split()[19]
+        with (state / "processes").open("a") as known:  # which stop.sh ends
+            known.write(f"slurmctld {new.pid} {started}\n")
+        deadline = time.monotonic() + 60
+        while "is UP" not in _output(["scontrol", "ping"], check=False):
+            assert time.monotonic() < deadline, "slurmctld does not answer"
+            time.sleep(0.2)
+
+
+def _output(command: list[str], stdin: str = "", check: bool = True) -> str:
+    return subprocess.run(command, input=stdin, check=check, text=True, stdout=subprocess.PIPE).stdout
+
+
+def purge(job: str) -> None:
+    """Have the accounting forget a job, as it does with old ones where a site lets it."""
+    number = job.partition("_")[0]
+    own = f"{number} IN (id_job, id_array_job)"
+    with socket.socket(socket.AF_UNIX) as database:
+        database.connect(str(Path(os.environ["SLURM_CONF"]).parents[1] / "run" / "mysql.sock"))
+        _packet(database)
+        secure_41_with_database = 0x8208
+        login = struct.pack("<IIB23x", secure_41_with_database, 1 << 24, 33) + b"root\0\0slurm_acct_db\0"
+        _send(database, 1, login)
+        assert _packet(database)[0] == 0, "the database lets everybody in"
+        steps = f"job_db_inx IN (SELECT job_db_inx FROM single_job_table WHERE {own})"
+        for table, which in (("step", steps), ("job", own)):
+            _send(database, 0, f"\3DELETE FROM single_{table}_table WHERE {which}".encode())
+            answer = _packet(database)
+            assert answer[0] == 0, answer
+
+
+def _send(database: socket.socket, number: int, payload: bytes) -> None:
+    database.sendall(len(payload).to_bytes(3, "little") + bytes([number]) + payload)
+
+
+def _packet(database: socket.socket) -> bytes:
+    size = int.from_bytes(database.recv(4, socket.MSG_WAITALL)[:3], "little")
+    return database.recv(size, socket.MSG_WAITALL)

@@ -64,3 +64,21 @@ def noticed() -> Iterator[StopRequest]:
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+@contextlib.contextmanager
+def obeyed_at_once(request: StopRequest) -> Iterator[None]:
+    """Inside of :func:`noticed`: while this is open, a signal stops what runs, also one that was noted before.
+
+    Raises:
+        StoppedBySignalError: SIGUSR2 or SIGTERM came, or any signal did before; at SIGINT, KeyboardInterrupt.
+    """
+    before = {each: signal.getsignal(each) for each in STOPPING}
+    try:
+        for each in STOPPING:
+            signal.signal(each, signal.default_int_handler if each == signal.SIGINT else request.stop)
+        request.obey("before it began")
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

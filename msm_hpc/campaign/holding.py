@@ -14,6 +14,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
+from signal import Signals
 
 from msm_hpc.base.abort import abort, on_abort
 from msm_hpc.base.code import code_commit
@@ -21,7 +23,7 @@ from msm_hpc.base.errors import RankLostError, UserError
 from msm_hpc.base.stopping import StopRequest
 from msm_hpc.base.watched import touching
 from msm_hpc.campaign.endings import ended, finding_of, given_up, pause_before, runs_again
-from msm_hpc.campaign.lost_nodes import refuse_where_nodes_are_lost, report
+from msm_hpc.campaign.lost_nodes import record_losses, refuse_where_nodes_are_lost, report
 from msm_hpc.graph.kinds import Kind
 from msm_hpc.launch.allocation import current_allocation
 from msm_hpc.launch.job import JobRef, current_job, current_start, is_elsewhere, same_job
@@ -96,6 +98,7 @@ def prepare(folder: StepFolder, own: AttemptFolder, kind: Kind) -> None:
         return
     for attempt in over:
         attempt.discard()
+    record_losses(earlier)
 
 
 def follow(folder: StepFolder, request: StopRequest) -> AttemptFolder | None:
@@ -152,6 +155,17 @@ def _showing_life(folder: StepFolder) -> AbstractContextManager[None]:
     """Touch the lease of a local job, which other hosts cannot ask about; of one of Slurm, Slurm tells."""
     job = current_job()
     return touching(lambda: folder.touch_lease(job)) if job.launcher == "local" else contextlib.nullcontext()
+
+
+def record_killed(folder: StepFolder, number: Signals) -> None:
+    """Record the end of an attempt whose process was killed, from the process that had started it."""
+    own = folder.newest()
+    if own is None:
+        return
+    record = own.read()
+    ours = record.job_start == current_start() and same_job(record.job, current_job())
+    if ours and record.end is None:
+        own.write(replace(record, end=now(), message=f"{number.name} killed its process"))
 
 
 @contextlib.contextmanager

@@ -12,12 +12,16 @@ from itertools import takewhile
 from pathlib import Path
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.launch.causes import RULES, Finding, in_words
+from msm_hpc.launch.causes import RULES, Finding, Run, end_of_run, in_words
 from msm_hpc.launch.job import current_job, same_job
 from msm_hpc.launch.launcher import launcher_of_job
 from msm_hpc.launch.logs import all_logs, lines_of
+from msm_hpc.launch.slurm_ends import runs_of
 from msm_hpc.store.attempts import AttemptFolder
 from msm_hpc.store.bad_nodes import report_bad_node
+from msm_hpc.store.records import stamp
+
+LOST = "its node was lost"
 
 
 def report(root: Path, nodes: Sequence[str], evidence: str) -> None:
@@ -43,11 +47,25 @@ def refuse_where_nodes_are_lost(root: Path, earlier: Sequence[AttemptFolder]) ->
         )
 
 
+def record_losses(earlier: Sequence[AttemptFolder]) -> None:
+    """Record the end of those of the ``earlier`` attempts that a start of this job lost with their node."""
+    runs: tuple[Run, ...] | None = None
+    for folder in earlier:
+        record, found = folder.read(), _loss(folder)
+        if record.end or found is None:
+            continue
+        runs = runs_of(record.job) if runs is None else runs
+        end = end_of_run(runs, record.began) or folder.last_sign
+        folder.write(replace(record, end=stamp(end), cause=found.cause, message=LOST, evidence=found.evidence))
+
+
 def _loss(folder: AttemptFolder) -> Finding | None:
     """What shows that an attempt of this very job ended with its node: that is down, or Slurm says so in the log."""
     attempt, job = folder.read(), current_job()
-    if attempt.end or not same_job(attempt.job, job):
+    if not same_job(attempt.job, job):
         return None
+    if attempt.end:
+        return Finding("node", attempt.evidence) if attempt.cause == "node" else None
     if down := launcher_of_job(job).down([attempt.host]):
         return Finding("node", "; ".join(down.values()), tuple(down))
     logs = all_logs(Path(attempt.log), job, 1) if attempt.log else []

@@ -17,16 +17,15 @@ import importlib
 import logging
 import multiprocessing
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from signal import SIGINT, SIGTERM, SIGUSR2
+from signal import SIGINT, SIGTERM, Signals
 
 from msm_hpc.base.errors import StoppedBySignalError, UserError
 from msm_hpc.base.files import CANNOT_WRITE
-from msm_hpc.base.stopping import StopRequest, current_request, noticed
-from msm_hpc.campaign.holding import follow, prepare, recorded, take, witness
+from msm_hpc.base.stopping import StopRequest, noticed, obeyed_at_once
+from msm_hpc.campaign.holding import follow, prepare, record_killed, recorded, take, witness
 from msm_hpc.campaign.releasing import releasing
 from msm_hpc.campaign.step_inputs import StepInputs, find_inputs
 from msm_hpc.graph.kinds import KINDS
@@ -49,19 +48,20 @@ def run_steps(root: str, *step_ids: str) -> None:
     With status 1 the process ends if a signal stopped a step, or if none was made: Slurm then lets nothing run that
     waits for this job, while otherwise what reads the others is to run.
     """
-    if len(step_ids) == 1:
-        run_step(root, *step_ids)
-        return
-    importlib.import_module("msm_hpc.launch.preloaded")
-    made = False
-    for step_id in step_ids:
-        if _would_fail_again(Store(Path(root)).folder(step_id)):
-            log.info("%s failed in this job before; the next `msm run` tries it again", step_id)
-            continue
-        made |= _in_a_process(root, step_id)
-        if marked(STOPPED) or marked(AGAIN):
-            sys.exit(1)
-    sys.exit(0 if made else 1)
+    with noticed():  # a signal that comes between two steps, or while modules are loaded, reaches the next step
+        if len(step_ids) == 1:
+            run_step(root, *step_ids)
+            return
+        importlib.import_module("msm_hpc.launch.preloaded")
+        made = False
+        for step_id in step_ids:
+            if _would_fail_again(Store(Path(root)).folder(step_id)):
+                log.info("%s failed in this job before; the next `msm run` tries it again", step_id)
+                continue
+            made |= _in_a_process(root, step_id)
+            if marked(STOPPED) or marked(AGAIN):
+                sys.exit(1)
+        sys.exit(0 if made else 1)
 
 
 def _would_fail_again(folder: StepFolder) -> bool:
@@ -73,18 +73,12 @@ def _would_fail_again(folder: StepFolder) -> bool:
 
 def _in_a_process(root: str, step_id: str) -> bool:
     """Make a step in a process of its own, whether it can be or not. A signal reaches that process as it does this."""
-    with noticed():
-        process = multiprocessing.get_context("fork").Process(target=_make_alone, args=(root, step_id))
-        process.start()
-        process.join()
+    process = multiprocessing.get_context("fork").Process(target=run_step, args=(root, step_id))
+    process.start()
+    process.join()
+    if process.exitcode is not None and process.exitcode < 0:
+        record_killed(Store(Path(root)).folder(step_id), Signals(-process.exitcode))
     return process.exitcode == 0
-
-
-def _make_alone(root: str, step_id: str) -> None:
-    request = current_request()
-    for each in (SIGTERM, SIGUSR2):
-        signal.signal(each, request.stop)
-    run_step(root, step_id)
 
 
 def run_step(root: str, step_id: str) -> None:
@@ -107,7 +101,7 @@ def run_step(root: str, step_id: str) -> None:
     record = folder.read_record()
     resumable = KINDS[record.kind].resumable
     stop_when_orphaned(SIGTERM if resumable else SIGINT)
-    with _marked_if_stopped(), noticed() if resumable else contextlib.nullcontext(current_request()) as request:
+    with _marked_if_stopped(), noticed() as request:
         if ranks.rank == 0:
             with releasing(store, step_id):
                 _make(store, folder, record, ranks.world_size, request)
@@ -129,7 +123,9 @@ def _make(store: Store, folder: StepFolder, record: Record, ranks: int, request:
     kind = KINDS[record.kind]
     with ends_the_job():
         own = take(folder, ranks, store.versions(record))
-    with recorded(folder, own, kind.resumable), ends_the_job():  # in this order: the lease is held until they are gone
+    # In this order: the lease is held until they are gone, and a signal does not interrupt what is recorded.
+    at_once = contextlib.nullcontext() if kind.resumable else obeyed_at_once(request)
+    with recorded(folder, own, kind.resumable), ends_the_job(), at_once:
         # By an attempt that was given up, a moment ago or just before its end; or it was never damaged.
         if folder.done or folder.cleared(own) or folder.adopt(own):
             log.info("%s is done already", record.name)

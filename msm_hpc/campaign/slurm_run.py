@@ -25,6 +25,7 @@ from msm_hpc.launch.job import JobRef, user_name
 from msm_hpc.launch.launcher import launcher_of, launcher_of_job, living, slurm_launcher_of
 from msm_hpc.launch.refusals import AT_A_LIMIT, QueueFullError
 from msm_hpc.launch.slurm import SlurmLauncher
+from msm_hpc.launch.slurm_commands import is_silent
 from msm_hpc.store.journal import Journal, Submission, new_token
 from msm_hpc.store.leases import has_ended, jobs_of, states_of
 from msm_hpc.store.lock import submission_lock
@@ -228,7 +229,7 @@ def submit(
                 full = isinstance(error, QueueFullError)
                 rest = leave_rest(found, ids, store, launcher, code) if full else None
                 if rest is None:
-                    raise UserError(f"{error}; {_left(found, len(ids))}") from error
+                    raise UserError(f"{error}; {_left(found, len(ids), is_silent(str(error)))}") from error
                 return replace(found, arrays=found.arrays[: len(ids)], rest=rest), ids
             journal.answered(intent, job)
             ids.append(job)
@@ -281,12 +282,10 @@ def _waits(array: Array, plan: SubmissionPlan) -> tuple[tuple[str, ...], ...]:
     return tuple((*waits, *more) for waits, more in zip(array.waits, running, strict=True))
 
 
-def _left(plan: SubmissionPlan, submitted: int) -> str:
+def _left(plan: SubmissionPlan, submitted: int, silent: bool) -> str:
     """What to say where an array was refused: what stays, what is left, and how that gets there."""
     left = plan.arrays[submitted:]
     steps = sum(len(array.steps) for array in left)
     stays = f"the {submitted} arrays before it stay submitted" if submitted else "nothing was submitted"
-    return (
-        f"{stays}, {len(left)} arrays of {steps} steps are left ({', '.join(array.name for array in left)}). Fix the "
-        f"profile, or {AT_A_LIMIT}"
-    )
+    then = "Run again when Slurm answers: it submits what is left" if silent else f"Fix the profile, or {AT_A_LIMIT}"
+    return f"{stays}, {len(left)} arrays of {steps} steps are left ({', '.join(array.name for array in left)}). {then}"

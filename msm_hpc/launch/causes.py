@@ -29,6 +29,8 @@ Cause = Literal[
 ]
 OF_THE_WORK: frozenset[Cause] = frozenset({"user", "code", "oom", "nan"})
 """Those with which the same work would end again."""
+CLOCKS_DIFFER = 2.0
+"""Seconds, those included that are lost where times are in whole ones."""
 MOST_QUOTED = 240
 """Characters of a line that are quoted."""
 
@@ -119,6 +121,10 @@ class EndedPart:
         return f"{self.state} of {'step' if '.' in self.id else 'job'} {self.id}"
 
 
+Run = tuple[float, float]
+"""When a job began and ended, in seconds since the epoch; one that was requeued has several."""
+
+
 @dataclass(frozen=True)
 class JobEnd:
     """What a cluster keeps of a job that has ended.
@@ -127,11 +133,13 @@ class JobEnd:
         source: the command that says so.
         parts: the job, then its steps: the state of a job hides those.
         nodes: where it ran.
+        runs: when each of its runs began and ended, in seconds since the epoch, as far as that is known.
     """
 
     source: str
     parts: tuple[EndedPart, ...]
     nodes: tuple[str, ...] = ()
+    runs: tuple[Run, ...] = ()
 
     @property
     def state(self) -> str:
@@ -152,6 +160,11 @@ class JobEnd:
                 if part.state in rule.states:
                     return Finding(cause, f"{self.source}: {part}", self.nodes if cause == "node" else ())
         return None
+
+
+def end_of_run(runs: Iterable[Run], at: float) -> float | None:
+    """When the run ended in which the job was at some second; None where that is not known."""
+    return next((end for start, end in runs if start - CLOCKS_DIFFER <= at <= end + CLOCKS_DIFFER), None)
 
 
 def in_words(lines: Iterable[str], source: str = "") -> Finding | None:

@@ -151,6 +151,14 @@ def ends(jobs: Iterable[JobRef]) -> Mapping[JobRef, JobEnd]:
     return found
 
 
+def down(hosts: Iterable[tuple[JobRef, str]]) -> Mapping[str, str]:
+    """Those of the ``hosts`` of jobs that their clusters take to be down, with the words that say so."""
+    given, found = tuple(hosts), dict[str, str]()
+    for name, alike in _by_launcher(job for job, _ in given):
+        found |= launcher_of(Cluster(launcher=name)).down({host for job, host in given if job in alike})
+    return found
+
+
 def cancel(jobs: Iterable[JobRef]) -> None:
     """Stop jobs of any launchers, running or queued; with one scancel.
 

@@ -4,17 +4,35 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
-from msm_hpc.launch.causes import EndedPart, JobEnd
+from msm_hpc.launch.causes import EndedPart, JobEnd, Run
 from msm_hpc.launch.job import JobRef
 from msm_hpc.launch.slurm_commands import ask, call, has
 from msm_hpc.launch.slurm_nodes import down, of_list
 
 UNFINISHED = frozenset({"PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED", "RESIZING"})
 """States of jobs that have not ended; accounting trails the queue by seconds."""
-Row = tuple[EndedPart, str]
-"""A job or a step of it, and the nodes that it had."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A job or a step of it, with the nodes that it had, and when it began and ended."""
+
+    part: EndedPart
+    nodes: str
+    start: str
+    end: str
+
+    @property
+    def run(self) -> tuple[Run, ...]:
+        """The run of a job, where both of its times are known."""
+        try:
+            return ((_seconds(self.start), _seconds(self.end)),)
+        except ValueError:  # such as Unknown
+            return ()
 
 
 def ends(jobs: Collection[JobRef]) -> Mapping[str, JobEnd]:
@@ -25,30 +43,38 @@ def ends(jobs: Collection[JobRef]) -> Mapping[str, JobEnd]:
     rows, source = _by_accounting(ids), "sacct"
     if rows is None:
         rows, source = list(_by_controller()), "scontrol"
-    parts: dict[str, list[EndedPart]] = defaultdict(list)
-    nodes: dict[str, str] = {}
-    for part, where in rows:
-        job, _, step = part.id.partition(".")
-        parts[job].append(part)
-        nodes[job] = nodes[job] if step else where
-    wanted = {job.id for job in jobs}.intersection(parts)
+    last: dict[str, list[Row]] = defaultdict(list)
+    runs: dict[str, tuple[Run, ...]] = defaultdict(tuple)
+    for row in rows:
+        job, _, step = row.part.id.partition(".")
+        if not step:  # the last run of a job that was requeued comes last
+            last[job].clear()
+            runs[job] += row.run
+        last[job].append(row)
+    wanted = {job.id for job in jobs if last.get(job.id, [])}
     return {
-        job: JobEnd(source, tuple(parts[job]), _lost(parts[job], nodes[job]))
+        job: JobEnd(source, tuple(row.part for row in last[job]), _lost(last[job]), runs[job])
         for job in wanted
-        if parts[job][0].state not in UNFINISHED
+        if last[job][0].part.state not in UNFINISHED
     }
 
 
+def runs_of(job: JobRef) -> tuple[Run, ...]:
+    """When the runs of a job that is running again began and ended, where there is accounting."""
+    rows = _by_accounting({job.id.partition("_")[0]}) or []
+    return tuple(run for row in rows if row.part.id == job.id for run in row.run)
+
+
 def _by_accounting(ids: Collection[str]) -> list[Row] | None:
-    """What sacct shows, each job ahead of its steps; None where there is no accounting."""
+    """What sacct shows, each run of a job ahead of its steps; None where there is no accounting."""
     if not has("sacct"):
         return None
-    command = ("sacct", "--noheader", "--parsable2", "--format=JobID,State,ExitCode,NodeList")
+    command = ("sacct", "--noheader", "--parsable2", "--duplicates", "--format=JobID,State,ExitCode,NodeList,Start,End")
     answer = call(*command, f"--jobs={','.join(sorted(ids))}")
     if answer.returncode:
         return None
-    rows = ([*line.split("|"), "", ""] for line in answer.stdout.splitlines() if "|" in line)
-    return [(EndedPart(job, state.partition(" ")[0], code), nodes) for job, state, code, nodes, *_ in rows]
+    rows = ([*line.split("|"), *4 * [""]] for line in answer.stdout.splitlines() if "|" in line)
+    return [Row(EndedPart(job, state.partition(" ")[0], code), *more[:3]) for job, state, code, *more in rows]
 
 
 def _by_controller() -> Iterator[Row]:
@@ -56,15 +82,20 @@ def _by_controller() -> Iterator[Row]:
     if not has("scontrol"):
         return
     for line in ask("scontrol", "--oneliner", "show", "job").stdout.splitlines():
-        shown = dict(re.findall(r"(?<!\S)(\w+)=(\S*)", line))
-        task = shown.get("ArrayTaskId", "")
-        job = f"{shown['ArrayJobId']}_{task}" if task else shown.get("JobId", "")
-        yield EndedPart(job, shown.get("JobState", ""), shown.get("ExitCode", "")), shown.get("NodeList", "")
+        shown = defaultdict(str, re.findall(r"(?<!\S)(\w+)=(\S*)", line))
+        job = f"{shown['ArrayJobId']}_{shown['ArrayTaskId']}" if shown["ArrayTaskId"] else shown["JobId"]
+        part = EndedPart(job, shown["JobState"], shown["ExitCode"])
+        yield Row(part, shown["NodeList"], shown["StartTime"], shown["EndTime"])
 
 
-def _lost(parts: Collection[EndedPart], nodes: str) -> tuple[str, ...]:
+def _seconds(stamp: str) -> float:
+    """A time as Slurm prints it: that of the clock here."""
+    return datetime.fromisoformat(stamp).timestamp()
+
+
+def _lost(rows: Sequence[Row]) -> tuple[str, ...]:
     """Of a job that ended for a node: which one, or which of several are down now."""
-    if all(part.state != "NODE_FAIL" for part in parts):
+    if all(row.part.state != "NODE_FAIL" for row in rows):
         return ()
-    names = of_list(nodes)
+    names = of_list(rows[0].nodes)
     return names if len(names) == 1 else tuple(down(names))

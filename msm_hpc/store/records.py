@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,7 +27,12 @@ Version = tuple[int, str]
 
 def now() -> str:
     """The time in ISO 8601, UTC."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+    return stamp(time.time())
+
+
+def stamp(seconds: float) -> str:
+    """A time in ISO 8601, UTC, given in seconds since the epoch."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,11 @@ class Attempt:
     job_start: str = ""
     inputs: Mapping[str, Version] = field(default_factory=dict)
     allocation: Allocation | None = None
+
+    @property
+    def began(self) -> float:
+        """A second since the epoch at which its job was there: by the cluster's clock, where that was asked."""
+        return self.allocation.since if self.allocation else datetime.fromisoformat(self.start).timestamp()
 
     @property
     def seconds(self) -> float:

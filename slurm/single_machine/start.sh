@@ -28,6 +28,8 @@ make_state() {
   [[ ! -e $STATE || -z $(ls -A "$STATE") ]] || die "STATE=$STATE is not empty: run stop.sh if a cluster runs there, else remove it"
   mkdir -p "$STATE"/{etc,run,log,controller,nodes,gpus,database/mysql}
   chmod 755 "$STATE" # job users reach the munge socket through it
+  mkdir "$STATE/small" # for tests of a full disk; mounted here, ahead of the nodes, so that these see it
+  mount -t tmpfs -o size=24m tmpfs "$STATE/small" 2>/dev/null || rmdir "$STATE/small"
   : >"$STATE/processes"
 }
 

@@ -51,6 +51,7 @@ main() {
   kill_daemons
   within 5 no_orphan_is_left || die "processes of the jobs do not end: $(orphans | xargs)"
   rm "$STATE/processes"
+  [[ ! -d $STATE/small ]] || umount "$STATE/small"
   [[ -n ${KEEP:-} ]] || rm -rf "$STATE"
 }
 

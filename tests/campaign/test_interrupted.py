@@ -152,6 +152,23 @@ def test_a_signal_before_the_stage_begins_requeues_the_job(
     assert [attempt.cause for attempt in store.of(STEP).attempts()] == ["timeout"]
 
 
+def test_a_signal_while_an_attempt_is_taken_is_recorded_where_nothing_can_be_saved(
+    run: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requeued = as_slurm_job(monkeypatch, tmp_path, PREEMPTED)
+    write = StepFolder.write_lease
+
+    def slowly(folder: StepFolder, job: JobRef) -> None:
+        write(folder, job)
+        os.kill(os.getpid(), SIGTERM)
+
+    monkeypatch.setattr(StepFolder, "write_lease", slowly)
+    with pytest.raises(StoppedBySignalError, match="SIGTERM asked the run to stop before it began"):
+        run(raising(AssertionError("it is not called")), carry_over=None)
+    assert requeued.read_text() == "64\n"
+    assert [attempt.cause for attempt in store.of(STEP).attempts()] == ["preempted"]
+
+
 def test_an_abort_ends_the_attempt_of_a_main_thread_that_is_stuck(run: Any, store: Store) -> None:
     def stuck() -> None:
         threading.Thread(target=abort, args=(RankLostError("rank 3 is gone", 3),)).start()

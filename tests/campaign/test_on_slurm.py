@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
-from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -12,13 +10,13 @@ import pytest
 from msm_hpc.base.code import code_commit
 from msm_hpc.campaign.auto_layout import settle
 from msm_hpc.campaign.probing import probe
-from msm_hpc.campaign.views.ledger import ledger, tries_at
 from msm_hpc.cli.main import main
 from msm_hpc.graph.build import Graph
 from msm_hpc.planner.probe import read_table
 from msm_hpc.store.leases import leases
 from msm_hpc.store.snapshots import snapshot_of
 from msm_hpc.store.store import Store
+from tests.campaign.held import check_ledger
 from tests.campaign.shrunk import SHRUNK
 from tests.composed import graph_of, load_config
 from tests.slurm_tools import Slurm, why_no_cluster
@@ -65,7 +63,7 @@ def test_the_demo_runs_as_job_arrays(slurm: Slurm, capsys: pytest.CaptureFixture
     assert len(states) < len(graph.steps), "jobs make several steps"
 
     _check_results(graph, store)
-    _check_ledger(graph, store, slurm, set(jobs.values()))
+    assert check_ledger(graph.steps, store) == set(jobs.values())
     assert main(["run", *overrides]) == 0
     assert f"{len(graph.steps)} steps done, 0 running" in capsys.readouterr().out
     assert main(["report", *overrides]) == 0
@@ -103,27 +101,6 @@ def _check_results(graph: Graph, store: Store) -> None:
     assert len(cells) == 4
     page = (store.of(graph.report).out / "report.html").read_text()
     assert all(cell.step in page for cell in cells)
-
-
-def _check_ledger(graph: Graph, store: Store, slurm: Slurm, jobs: Collection[str]) -> None:
-    """It has all the time that sacct counts, but for what a job takes before its script and after its last attempt."""
-    tries = tries_at(map(store.of, graph.steps))
-    rank_seconds = 3600 * ledger(tries, on_gpus=False).hours()
-    ends, tasks, since = dict[str, int](), dict[str, int](), dict[str, float]()
-    for each in chain.from_iterable(tries):
-        job, held = each.record.job.id, each.record.allocation
-        assert held is not None
-        ends[job], tasks[job], since[job] = max(each.end, ends.get(job, 0)), held.tasks, held.since
-    times = slurm.times(jobs)
-    assert times.keys() == tasks.keys() == ends.keys()
-    held_in_all = sum((end - start) * tasks[job] for job, (start, end) in times.items())
-    after = {job: end - ends[job] / 1000 for job, (_, end) in times.items()}
-    assert all(-1 <= seconds < 60 for seconds in after.values()), after
-    before = {job: since[job] - start for job, (start, _) in times.items()}
-    assert all(-1 <= seconds < 10 for seconds in before.values()), before
-    named = sum((before[job] + after[job]) * tasks[job] for job in times)
-    unnamed = held_in_all - rank_seconds - named
-    assert abs(unnamed) <= 0.02 * held_in_all, f"sacct has {held_in_all} rank-seconds, the ledger {rank_seconds:.1f}"
 
 
 def _failures(graph: Graph, store: Store) -> str:

@@ -77,7 +77,9 @@ def test_a_job_that_makes_nothing_failed(store: Store) -> None:
 def test_a_step_that_dies_takes_no_other_with_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, "die")
     assert run_job(store, BAD, GOOD) == 0
-    assert store.done(GOOD) and last(store, BAD).end is None
+    assert store.done(GOOD)
+    assert (last(store, BAD).cause, last(store, BAD).message) == (None, "SIGKILL killed its process")
+    assert last(store, BAD).end
 
 
 def test_each_step_has_a_log_of_its_own(store: Store) -> None:

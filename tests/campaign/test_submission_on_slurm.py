@@ -10,7 +10,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from msm_hpc.launch import slurm_commands
 from msm_hpc.store.store import Store
 from tests.campaign.shrunk import SHRUNK
 from tests.composed import graph_of, load_config
-from tests.slurm_tools import why_no_cluster
+from tests.slurm_tools import configured, why_no_cluster
 
 SOURCES = [Step("generate", f"{count}", GenerateConfig(product="pairs", count=count), {}) for count in (1, 2)]
 READERS = [Step("export", f"of {source.label}", ExportConfig(), {"of": source}) for source in SOURCES]
@@ -130,22 +129,6 @@ def test_what_slurm_refuses_is_known_before(queue: str, store: Store) -> None:
 
 def sacctmgr(what: str, *more: str) -> None:
     subprocess.run(["sacctmgr", "--immediate", *what.split(), *more], check=True, stdout=subprocess.DEVNULL)
-
-
-@contextmanager
-def configured(line: str) -> Iterator[None]:
-    """Slurm has one more line in its configuration."""
-    file = Path(os.environ["SLURM_CONF"])
-    before = file.read_text()
-    try:
-        file.write_text(f"{before}\n{line}\n")
-        subprocess.run(["scontrol", "reconfigure"], check=True)
-        slurm_commands.settings.cache_clear()
-        yield
-    finally:
-        file.write_text(before)
-        subprocess.run(["scontrol", "reconfigure"], check=True)
-        slurm_commands.settings.cache_clear()
 
 
 @pytest.mark.slow

@@ -75,7 +75,7 @@ def test_a_job_that_died_before_our_code_ran_has_slurms_log(
         write_json(store.of(parent).path / "done.json", {"files": {}, "attempt": 1, "at": STAMP})
     store.jobs.mkdir()
     code, said = logs()
-    assert code == 2 and "job 64_3 ended before it could start; there is no log" in said
+    assert code == 2 and "job 64_3 was cancelled before it started; it has no log" in said
     (store.jobs / "64_3_0_log.err").write_text("SyntaxError: invalid syntax\n")
     code, said = logs()
     assert code == 0 and said.startswith(f"{STEP} ended: lost: job 64_3 ended before it could start\n")

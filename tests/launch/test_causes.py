@@ -129,7 +129,7 @@ def test_without_accounting_the_controller_is_asked_once(
     calls = commands(scontrol=f"printf '{SHOWN}'", **({"sacct": sacct} if sacct else {}))
     if sacct is None:
         monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
-        monkeypatch.setattr("msm_hpc.launch.slurm_ends.shutil.which", lambda name: name if name != "sacct" else None)
+        monkeypatch.setattr("msm_hpc.launch.slurm_ends.has", lambda name: name != "sacct")
     found = ends([JOB, OTHER])
     assert {job: end.finding for job, end in found.items()} == {
         JOB: Finding("oom", "scontrol: OUT_OF_MEMORY of job 64_1")

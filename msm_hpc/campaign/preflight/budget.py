@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.outlook import Outlook
 from msm_hpc.campaign.views.ledger import ledger, tries_at
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.store.store import Store
+from msm_hpc.store.trash import Trash
 
 KEY = "cluster.budget_gpu_hours"
 
@@ -23,7 +26,8 @@ def check_budget(store: Store, cluster: Cluster, left: Outlook | None) -> str | 
     budget = cluster.budget_gpu_hours
     if budget is None or (left is not None and not left.steps):
         return None
-    spent = ledger(tries_at(store.folders()), cluster.trains_on_gpus)
+    folders = chain(store.folders(), Trash(store.root).spent())
+    spent = ledger(tries_at(folders), cluster.trains_on_gpus)
     hours, more = spent.hours(), left.hours if left else 0.0
     if hours + more > budget or hours >= budget:
         raise UserError(

@@ -37,6 +37,7 @@ class Ended:
         evidence: the quoted text that shows the cause.
         nodes: those that were lost, where that is the cause.
         times: how many tries in a row ended like this.
+        attempt: the folder of the try, if its job got as far.
     """
 
     step: Step
@@ -47,6 +48,7 @@ class Ended:
     evidence: str = ""
     nodes: tuple[str, ...] = ()
     times: int = 1
+    attempt: AttemptFolder | None = None
 
     @property
     def quoted(self) -> str:
@@ -81,8 +83,8 @@ def ended(step: Step, store: Store, jobs: Holders) -> Ended | None:
     found, message = _decided(last, folders[-1], jobs.ends.get(lease or last.job))
     times = sum(1 for _ in takewhile(lambda each: each.cause == last.cause, reversed(attempts)))
     if found is None:
-        return Ended(step, "lost", message, log, saved, times=times)
-    return Ended(step, found.cause, message, log, saved, found.evidence, found.nodes, times)
+        return Ended(step, "lost", message, log, saved, times=times, attempt=folders[-1])
+    return Ended(step, found.cause, message, log, saved, found.evidence, found.nodes, times, folders[-1])
 
 
 def last_ends(steps: Iterable[Step], store: Store, jobs: Holders) -> list[Ended]:
@@ -101,7 +103,8 @@ def _decided(last: Attempt, folder: AttemptFolder, end: JobEnd | None) -> tuple[
         return behind or Finding(last.cause, last.evidence), last.message or ""
     if full := next((line for line in reversed(tail(log) if log else []) if NO_ROOM.search(line)), None):
         return None, f"the disk was full, so that its end could not be recorded: {full}"
-    return found, NO_RECORD if found or end is None else f"{NO_RECORD}; {end}"
+    said = last.message or NO_RECORD
+    return found, said if found or end is None else f"{said}; {end}"
 
 
 def _before_it_started(step: Step, store: Store, job: JobRef, jobs: Holders) -> Ended:
@@ -112,6 +115,8 @@ def _before_it_started(step: Step, store: Store, job: JobRef, jobs: Holders) -> 
         return Ended(step, found.cause, message, log, None, found.evidence, found.nodes)
     if end is None and any(not store.done(parent) for parent in step.parents):
         return Ended(step, "cancelled", f"job {job.id} was cancelled, as what it waited for did not come", None)
+    if end is None and job.launcher == "slurm" and not log.exists():  # an element that waits leaves no trace
+        return Ended(step, "cancelled", f"job {job.id} was cancelled before it started", None)
     return Ended(step, "lost", f"{message}; {end}" if end else message, log)
 
 

@@ -22,6 +22,7 @@ from msm_hpc.campaign.preflight.disk import check_disk
 from msm_hpc.campaign.rehearsal import CANNOT_SHOW, MOST_RANKS, layouts_in_words, rehearse_all
 from msm_hpc.campaign.runner import run_step
 from msm_hpc.campaign.session import Session
+from msm_hpc.campaign.settling import settled
 from msm_hpc.campaign.slurm_run import left_alone, plan_submission, submit
 from msm_hpc.campaign.views.ends import Ended, last_ends
 from msm_hpc.campaign.views.jobs import holders
@@ -141,7 +142,8 @@ def _last_ends(session: Session) -> list[Ended]:
     """How the last tries ended that a run is about to repeat; nodes that these lost are reported, and left out."""
     graph, store = session.graph, session.store
     needed = graph.needed(store.done)
-    ends = last_ends(needed, store, holders(needed, store))
+    jobs = holders(needed, store)
+    ends = settled(last_ends(needed, store, jobs), jobs)
     for end in ends:
         report(store.root, end.nodes, end.evidence)
     return ends

@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from msm_hpc.campaign.session import Session
 from msm_hpc.cli.main import main
 from msm_hpc.launch.allocation import Allocation
 from msm_hpc.launch.job import JobRef
@@ -30,10 +32,10 @@ def enough_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2**50, 0, 2**50))
 
 
-def spend(root: Path, seconds: int) -> None:
+def spend(root: Path, seconds: int, job: str = "7") -> None:
     """By another campaign, on 8 GPUs."""
     attempt = Attempt(
-        job=JobRef("slurm", "7"),
+        job=JobRef("slurm", job),
         host="n1",
         ranks=8,
         commit=None,
@@ -57,6 +59,19 @@ def test_what_was_spent_below_the_root_is_held_against_the_budget(
     assert f"cluster.budget_gpu_hours is 8, and 8.00 GPU-hours are spent below {tmp_path}" in refused
     assert "raise the budget, or ask for less" in refused
     assert not (tmp_path / "campaigns").exists()
+
+
+def test_what_was_spent_on_steps_that_gc_deleted_stays_spent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = [*ON_H100, f"root={tmp_path}"]
+    Session(tuple(where), Console(quiet=True)).remember()
+    for job in ("7", "8"):  # the second makes it again
+        spend(tmp_path, 3600, job)
+        assert main(["gc", f"root={tmp_path}", "--days", "0", "--yes"]) == 0
+        assert not [*Store(tmp_path).folders()]
+    assert main(["run", *where, "cluster.budget_gpu_hours=12"]) == 2
+    assert "cluster.budget_gpu_hours is 12, and 16.00 GPU-hours are spent" in capsys.readouterr().err
 
 
 def test_what_is_forecast_is_held_against_the_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -149,6 +149,8 @@ def test_jobs_in_slurms_queue_are_told_apart_with_one_call(store: Store, command
     steps = [source(name) for name in names]
     for number, each in enumerate(steps):
         store.of(each).write_lease(JobRef("slurm", f"64_{number}"))
+    store.jobs.mkdir()
+    (store.jobs / "64_6_0_log.err").touch()  # it had started
     behind = step("behind", steps[3])
     store.of(behind).write_lease(JobRef("slurm", "65"))
     graph = graph_of(*steps, behind)
