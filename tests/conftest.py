@@ -88,10 +88,9 @@ def code_is_not_copied(request: pytest.FixtureRequest, monkeypatch: pytest.Monke
 
 
 @pytest.fixture(autouse=True)
-def models_are_not_built(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor before it is submitted: that takes seconds."""
-    if not request.node.get_closest_marker("slurm"):
-        monkeypatch.setattr(built, "check_built", lambda *_: None)
+def models_are_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is submitted, which takes ten seconds."""
+    monkeypatch.setattr(built, "check_built", lambda *_: None)
 
 
 @pytest.fixture
