@@ -19,6 +19,13 @@ needs_packages = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(autouse=True)
+def no_cluster_but_where_one_is_tested(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are not of the cluster that all tests share bring up one of their own, with Slurm's commands."""
+    if not request.node.get_closest_marker("slurm"):
+        monkeypatch.delenv("SLURM_CONF", raising=False)
+
+
 @pytest.mark.slurm
 def test_each_array_element_waits_for_its_partner(slurm: Slurm) -> None:
     first = slurm.sbatch(["--array=0-3"], "sleep 0.2; touch $SLURM_ARRAY_TASK_ID")
