@@ -57,4 +57,4 @@ def test_msm_alone_lists_the_choices(
     assert main([]) == 0
     shown = capsys.readouterr().out
     assert "Usage: msm" in shown
-    assert "campaign= demo, demo_ladder, mine, own" in shown and "cluster=  local, site, slurm" in shown
+    assert "campaign= demo, demo_ladder, mine, own" in shown and "cluster=  local, nemo_run, site, slurm" in shown
