@@ -117,6 +117,10 @@ def configured(line: str) -> Iterator[None]:
         slurm_commands.settings.cache_clear()
 
 
+SINFO = ["sinfo", "--noheader", "--format=%t"]
+"""The states of the nodes; unknown until they register with a controller that has just started."""
+
+
 @contextlib.contextmanager
 def without_controller(*changes: tuple[str, str]) -> Iterator[None]:
     """While this is open, slurmctld is gone: it was killed. Another one comes after it.
@@ -141,8 +145,8 @@ def without_controller(*changes: tuple[str, str]) -> Iterator[None]:
         with (state / "processes").open("a") as known:  # which stop.sh ends
             known.write(f"slurmctld {new.pid} {started}\n")
         deadline = time.monotonic() + 60
-        while "is UP" not in _output(["scontrol", "ping"], check=False):
-            assert time.monotonic() < deadline, "slurmctld does not answer"
+        while "is UP" not in _output(["scontrol", "ping"], check=False) or "unk" in _output(SINFO, check=False):
+            assert time.monotonic() < deadline, "slurmctld does not answer, or does not hear of its nodes"
             time.sleep(0.2)
 
 

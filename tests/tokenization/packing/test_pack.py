@@ -91,7 +91,7 @@ def test_what_the_manifest_says(tmp_path: Path) -> None:
         "rows": 32,
         "rejected": {},
         "turns": "as_printed",
-        "asked": {"source": "s", "samples": None, "tokens": None, "weight": None},
+        "asked": {"source": "s", "samples": None, "tokens": None, "weight": None, "without": []},
         "budget": None,
         "available": {"documents": 32, "tokens": tokens + 65},
         "dropped": {"documents": 1, "tokens": 65},
