@@ -111,7 +111,7 @@ class Campaign:
         """Wait until something has happened."""
         deadline = time.monotonic() + seconds
         while not happened():
-            assert time.monotonic() < deadline, f"{self.queue()}\n{self.tried()}"
+            assert time.monotonic() < deadline, f"{_output('squeue')}\n{_output('sinfo')}\n{self.tried()}"
             time.sleep(0.1)
 
     def until_held(self, *names: str, tries: int = 1) -> None:

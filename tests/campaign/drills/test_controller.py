@@ -16,7 +16,7 @@ TRAINING = "aft/base/seed0"
 
 @pytest.mark.slow
 @pytest.mark.slurm
-def test_the_controller_dies_during_submission_and_again_while_jobs_run(
+def test_the_controller_is_away_during_submission_and_again_while_jobs_run(
     campaign: Callable[..., Campaign], undisturbed: Mapping[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drill = campaign()
