@@ -59,7 +59,7 @@ class Replies:
             self._offsets, self._end = _index(self._path)
             os.ftruncate(self._file, self._end)
             sync(folder)
-        except BaseException:
+        except BaseException:  # broad: the file is closed, whatever ends the opening; raised again
             os.close(self._file)
             raise
         self._unwritten: list[tuple[bytes, str, Callable[[], None]]] = []
