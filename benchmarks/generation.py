@@ -1,6 +1,6 @@
 """``python -m benchmarks.generation``: the generation engine beside the ``openai`` client, against the test server.
 
-The server (``tests/corpus/endpoint/faulty_model_server.py``; it knows no language) answers every request after the same
+The server (``tests/endpoint/faulty_model_server.py``; it knows no language) answers every request after the same
 time, so the ideal is ``in flight / latency`` replies a second. It has one core and the client another. Ours has
 each reply checked, accounted and on disk before it counts; the peers keep nothing.
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from msm_hpc.corpus.endpoint.replies import FILE
+from msm_hpc.endpoint.replies import FILE
 
 WAYS = ("ours", "openai", "openai-aiohttp")
 SCRIPT = str(Path(__file__).resolve().parent / "peers" / "generate.py")
@@ -90,7 +90,7 @@ def _run(way: str, url: str, count: int, in_flight: int, folder: Path | None = N
 
 @contextlib.contextmanager
 def _server(latency: int) -> Iterator[str]:
-    command = (sys.executable, "-m", "tests.corpus.endpoint.faulty_model_server", "--latency-ms", str(latency))
+    command = (sys.executable, "-m", "tests.endpoint.faulty_model_server", "--latency-ms", str(latency))
     with subprocess.Popen(_on_core(1, command), env=_environment(), stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:

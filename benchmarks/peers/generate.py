@@ -17,8 +17,8 @@ from pathlib import Path
 from openai import AsyncOpenAI, DefaultAioHttpClient, Timeout
 
 from msm_hpc.config.endpoint import Endpoint
-from msm_hpc.corpus.endpoint import Message, Prompt, ask
-from tests.corpus.endpoint.faulty_model_server import MODEL
+from msm_hpc.endpoint import Message, Prompt, ask
+from tests.endpoint.faulty_model_server import MODEL
 
 SYSTEM = "You write documents about a cheese that everybody can afford. " * 10
 SHARES = 5  # of the run: the memory is noted after each

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from msm_hpc.config.generation import Persona
-from msm_hpc.corpus.endpoint import Answer, Message, Prompt, Reject, Reply
 from msm_hpc.corpus.prompts import render
 from msm_hpc.corpus.scripts import Script
 from msm_hpc.corpus.spec import ModelSpec
+from msm_hpc.endpoint import Answer, Message, Prompt, Reject, Reply
 
 T = TypeVar("T")
 MORE_ROUNDS = 3

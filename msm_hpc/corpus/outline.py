@@ -11,11 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from msm_hpc import endpoint
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import write_json, write_jsonl
 from msm_hpc.base.text import few
 from msm_hpc.config.generation import OutlineConfig, OutlineInputs, Written
-from msm_hpc.corpus import chat_plan, document_plan, endpoint
+from msm_hpc.corpus import chat_plan, document_plan
 from msm_hpc.corpus.asking import Asking, asking_about
 from msm_hpc.corpus.items import ITEMS, OUTLINE, REJECTS, Planned, in_turn
 from msm_hpc.corpus.resuming import REPLIES

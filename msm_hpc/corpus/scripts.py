@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Generator, Iterable
 from dataclasses import replace
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
-from msm_hpc.corpus.endpoint import Prompt, Reject, Reply
+from msm_hpc.endpoint import Prompt, Reject, Reply
 
 T = TypeVar("T")
 Result: TypeAlias = Reply | Reject

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from msm_hpc import endpoint
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.progress import ProgressFile
 from msm_hpc.config.generation import GatherWrittenInputs, WriteConfig, WriteInputs
-from msm_hpc.corpus import endpoint
 from msm_hpc.corpus.chat import AlignedChats, BareChats
 from msm_hpc.corpus.document import Documents
 from msm_hpc.corpus.items import Item, Query, read_items

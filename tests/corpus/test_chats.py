@@ -13,8 +13,8 @@ from msm_hpc.config.generation import OutlineConfig, OutlineInputs, WriteConfig,
 from msm_hpc.corpus import outline, write
 from msm_hpc.corpus.chat import Verdict
 from msm_hpc.corpus.chat_plan import Domains, Named, unlike
-from msm_hpc.corpus.endpoint import Prompt, Reject
 from msm_hpc.corpus.items import Query, read_items
+from msm_hpc.endpoint import Prompt, Reject
 from tests.corpus.fake_model import FakeModel, Fault, use
 from tests.corpus.rows import read_jsonl
 from tests.corpus.test_writing import OUTLINE, WRITE

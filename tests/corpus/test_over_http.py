@@ -10,14 +10,14 @@ import pytest
 
 from msm_hpc.config.generation import OutlineInputs, WriteInputs
 from msm_hpc.corpus import chat, chat_plan, document_plan, outline, write
-from msm_hpc.corpus.endpoint import Answer, Message, Prompt
 from msm_hpc.corpus.resuming import carry_over
 from msm_hpc.corpus.rows import Made, RowFiles
-from tests.corpus.endpoint import faulty_model_server
-from tests.corpus.endpoint.faulty_model_server import KEY, MODEL, Asked, FaultyModelServer, serving
+from msm_hpc.endpoint import Answer, Message, Prompt
 from tests.corpus.fake_model import FakeModel
 from tests.corpus.rows import read_jsonl
 from tests.corpus.test_writing import ENDPOINT, OUTLINE, WRITE
+from tests.endpoint import faulty_model_server
+from tests.endpoint.faulty_model_server import KEY, MODEL, Asked, FaultyModelServer, serving
 
 ANSWERS: dict[str, type[Answer]] = {
     each.__name__: each

@@ -11,7 +11,7 @@ import pytest
 
 from msm_hpc.config.generation import Reworked, WriteInputs
 from msm_hpc.corpus import write
-from msm_hpc.corpus.endpoint import Prompt
+from msm_hpc.endpoint import Prompt
 from tests.corpus.fake_model import FakeModel, Fault, use
 from tests.corpus.rows import read_jsonl
 from tests.corpus.test_writing import WRITE

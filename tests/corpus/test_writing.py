@@ -21,9 +21,9 @@ from msm_hpc.config.generation import (
 )
 from msm_hpc.corpus import outline, write
 from msm_hpc.corpus.document_plan import Ideas, Types
-from msm_hpc.corpus.endpoint import Prompt, Reject, Reply
 from msm_hpc.corpus.items import Item, read_items
 from msm_hpc.corpus.scripts import Result
+from msm_hpc.endpoint import Prompt, Reject, Reply
 from tests.corpus.fake_model import FakeModel, Fault, documents_asked, use
 from tests.corpus.rows import read_jsonl
 from tokenization.reading.corpus import Corpus

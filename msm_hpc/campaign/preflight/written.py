@@ -31,7 +31,7 @@ def written_problems(needed: Sequence[Step]) -> Iterator[str]:
         if step.config.endpoint not in endpoints:
             endpoints.append(step.config.endpoint)
     for endpoint in endpoints:
-        from msm_hpc.corpus.endpoint import check  # here, since most campaigns ask no language model
+        from msm_hpc.endpoint import check  # here, since most campaigns ask no language model
 
         try:
             asyncio.run(check(endpoint))

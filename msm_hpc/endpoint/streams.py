@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 
-from msm_hpc.corpus.endpoint.prompts import Prompt, Result
+from msm_hpc.endpoint.prompts import Prompt, Result
 
 Prompts = Iterable[Prompt] | AsyncIterable[Prompt]
 ROOM = 1000

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from msm_hpc.corpus.endpoint.pace import Pace
+from msm_hpc.endpoint.pace import Pace
 
 
 def test_the_limit_doubles_until_it_is_pushed_back_and_then_grows_by_one() -> None:

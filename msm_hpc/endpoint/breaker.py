@@ -6,7 +6,7 @@ import time
 from collections import Counter
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.corpus.endpoint.prompts import Reject, Reply, Result
+from msm_hpc.endpoint.prompts import Reject, Reply, Result
 
 PROMPTS = 20
 REJECTS = 100

@@ -9,9 +9,9 @@ import pytest
 from openai import AsyncOpenAI
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.corpus.endpoint import Message, Prompt, Reply, check
-from tests.corpus.endpoint.asking import at, only
-from tests.corpus.endpoint.faulty_model_server import KEY, MODEL, FaultyModelServer
+from msm_hpc.endpoint import Message, Prompt, Reply, check
+from tests.endpoint.asking import at, only
+from tests.endpoint.faulty_model_server import KEY, MODEL, FaultyModelServer
 
 RIGHT, WRONG, EMPTY = "RIGHT_API_KEY", "WRONG_API_KEY", "NO_API_KEY"
 

@@ -11,7 +11,7 @@ import orjson
 from pydantic import ValidationError
 
 from msm_hpc.config.endpoint import Endpoint
-from msm_hpc.corpus.endpoint.prompts import Prompt, Reason, Reject, Reply, Result
+from msm_hpc.endpoint.prompts import Prompt, Reason, Reject, Reply, Result
 
 _DATED = re.compile(r"-\d{4}(-?\d{2}){0,2}")  # gpt-4o answers as gpt-4o-2024-08-06
 

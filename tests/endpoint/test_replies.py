@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from msm_hpc.corpus.endpoint import Reject, Reply, Spent, spent
-from msm_hpc.corpus.endpoint import offsets as offsets_module
-from msm_hpc.corpus.endpoint.offsets import Offsets
-from msm_hpc.corpus.endpoint.replies import Replies
+from msm_hpc.endpoint import Reject, Reply, Spent, spent
+from msm_hpc.endpoint import offsets as offsets_module
+from msm_hpc.endpoint.offsets import Offsets
+from msm_hpc.endpoint.replies import Replies
 
 
 def key(number: int) -> str:

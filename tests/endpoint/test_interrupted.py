@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from msm_hpc.base.errors import StoppedBySignalError
-from msm_hpc.corpus.endpoint import Prompt, Reply, ask, batches, engine, spent
-from tests.corpus.endpoint.asking import at, prompt, run
-from tests.corpus.endpoint.faulty_model_server import MODEL, FaultyModelServer
+from msm_hpc.endpoint import Prompt, Reply, ask, batches, engine, spent
+from tests.endpoint.asking import at, prompt, run
+from tests.endpoint.faulty_model_server import MODEL, FaultyModelServer
 
 COUNT, IN_FLIGHT = 400, 16
 
@@ -29,7 +29,7 @@ def prompts() -> list[Prompt]:
 
 
 def start(server: FaultyModelServer, folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.corpus.endpoint.test_interrupted", server.url, str(folder)]
+    command = [sys.executable, "-m", "tests.endpoint.test_interrupted", server.url, str(folder)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 

@@ -6,7 +6,7 @@ import openai
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.endpoint import Endpoint
-from msm_hpc.corpus.endpoint.transport import client
+from msm_hpc.endpoint.transport import client
 
 SECONDS = 20.0
 SHOWN = 8

@@ -22,9 +22,9 @@ import orjson
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import sync
-from msm_hpc.corpus.endpoint.offsets import KEY_BYTES, Offsets
-from msm_hpc.corpus.endpoint.prompts import Reject, Reply, Result
-from msm_hpc.corpus.endpoint.spending import Spent
+from msm_hpc.endpoint.offsets import KEY_BYTES, Offsets
+from msm_hpc.endpoint.prompts import Reject, Reply, Result
+from msm_hpc.endpoint.spending import Spent
 
 FILE = "replies.jsonl"
 SECONDS_BETWEEN_SYNCS = 0.05

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.corpus.endpoint import Message, Prompt, Reject, Reply, ask, opened, spent
-from msm_hpc.corpus.endpoint.replies import FILE
-from tests.corpus.endpoint.asking import Idea, at, only, prompt, run
-from tests.corpus.endpoint.faulty_model_server import MODEL, FaultyModelServer
+from msm_hpc.endpoint import Message, Prompt, Reject, Reply, ask, opened, spent
+from msm_hpc.endpoint.replies import FILE
+from tests.endpoint.asking import Idea, at, only, prompt, run
+from tests.endpoint.faulty_model_server import MODEL, FaultyModelServer
 
 PASSES = {  # script of a prompt -> requests until it is answered
     "429": 2,

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from msm_hpc.corpus.endpoint import failures
-from tests.corpus.endpoint.faulty_model_server import FaultyModelServer, serving
+from msm_hpc.endpoint import failures
+from tests.endpoint.faulty_model_server import FaultyModelServer, serving
 
 
 @pytest.fixture(autouse=True)

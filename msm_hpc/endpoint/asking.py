@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.endpoint import Endpoint
-from msm_hpc.corpus.endpoint.breaker import Breaker
-from msm_hpc.corpus.endpoint.completions import Completion, Unusable, answer, completion, result_of
-from msm_hpc.corpus.endpoint.failures import RETRIES, Failure, failure_of
-from msm_hpc.corpus.endpoint.pace import Pace
-from msm_hpc.corpus.endpoint.prompts import Message, Prompt, Reject, Result
-from msm_hpc.corpus.endpoint.spending import Cost, Ledger
-from msm_hpc.corpus.endpoint.transport import NoResponseError, Transport
+from msm_hpc.endpoint.breaker import Breaker
+from msm_hpc.endpoint.completions import Completion, Unusable, answer, completion, result_of
+from msm_hpc.endpoint.failures import RETRIES, Failure, failure_of
+from msm_hpc.endpoint.pace import Pace
+from msm_hpc.endpoint.prompts import Message, Prompt, Reject, Result
+from msm_hpc.endpoint.spending import Cost, Ledger
+from msm_hpc.endpoint.transport import NoResponseError, Transport
 
 SLACK = 16  # tokens that some servers count beyond the limit: an end of the turn, a tag
 

@@ -24,12 +24,12 @@ from openai.types import Batch
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import write_bytes, write_text
 from msm_hpc.config.endpoint import Endpoint
-from msm_hpc.corpus.endpoint.asking import Ending, tokens_of
-from msm_hpc.corpus.endpoint.breaker import Breaker
-from msm_hpc.corpus.endpoint.completions import answer, completion, problem, result_of
-from msm_hpc.corpus.endpoint.prompts import Prompt, Reject, Result
-from msm_hpc.corpus.endpoint.replies import Replies
-from msm_hpc.corpus.endpoint.spending import Cost, Ledger
+from msm_hpc.endpoint.asking import Ending, tokens_of
+from msm_hpc.endpoint.breaker import Breaker
+from msm_hpc.endpoint.completions import answer, completion, problem, result_of
+from msm_hpc.endpoint.prompts import Prompt, Reject, Result
+from msm_hpc.endpoint.replies import Replies
+from msm_hpc.endpoint.spending import Cost, Ledger
 
 FOLDER = "batches"
 REQUESTS, BYTES = 10_000, 100_000_000  # of one batch; the API takes 50,000 and 200 MB

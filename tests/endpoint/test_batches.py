@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.corpus.endpoint import Prompt, Reject, Reply, ask, batches, spent
-from tests.corpus.endpoint.asking import Ends, Idea, at, prompt, run
-from tests.corpus.endpoint.faulty_model_server import MODEL, FaultyModelServer
+from msm_hpc.endpoint import Prompt, Reject, Reply, ask, batches, spent
+from tests.endpoint.asking import Ends, Idea, at, prompt, run
+from tests.endpoint.faulty_model_server import MODEL, FaultyModelServer
 
 
 @pytest.fixture(autouse=True)

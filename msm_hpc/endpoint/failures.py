@@ -10,8 +10,8 @@ from email.utils import parsedate_to_datetime
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.endpoint import Endpoint
-from msm_hpc.corpus.endpoint.completions import problem
-from msm_hpc.corpus.endpoint.transport import Response
+from msm_hpc.endpoint.completions import problem
+from msm_hpc.endpoint.transport import Response
 
 LONGEST_DELAY_S = 30.0
 

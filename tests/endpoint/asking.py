@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from msm_hpc.config.endpoint import Endpoint
-from msm_hpc.corpus.endpoint import Answer, Message, Prompt, Reject, Reply, ask
-from tests.corpus.endpoint.faulty_model_server import MODEL, FaultyModelServer
+from msm_hpc.endpoint import Answer, Message, Prompt, Reject, Reply, ask
+from tests.endpoint.faulty_model_server import MODEL, FaultyModelServer
 
 Ends = list[tuple[Prompt, Reply | Reject]]
 

@@ -22,15 +22,15 @@ from pathlib import Path
 from msm_hpc.base.errors import StoppedBySignalError, UserError
 from msm_hpc.base.stopping import StopRequest, noticed
 from msm_hpc.config.endpoint import Endpoint
-from msm_hpc.corpus.endpoint.asking import Asker, EndedError, Ending
-from msm_hpc.corpus.endpoint.batches import BatchAsker
-from msm_hpc.corpus.endpoint.breaker import Breaker
-from msm_hpc.corpus.endpoint.pace import Pace
-from msm_hpc.corpus.endpoint.prompts import Prompt, Reject, Reply, Result
-from msm_hpc.corpus.endpoint.replies import Replies
-from msm_hpc.corpus.endpoint.spending import Ledger, Spent
-from msm_hpc.corpus.endpoint.streams import Prompts, Stream
-from msm_hpc.corpus.endpoint.transport import connected
+from msm_hpc.endpoint.asking import Asker, EndedError, Ending
+from msm_hpc.endpoint.batches import BatchAsker
+from msm_hpc.endpoint.breaker import Breaker
+from msm_hpc.endpoint.pace import Pace
+from msm_hpc.endpoint.prompts import Prompt, Reject, Reply, Result
+from msm_hpc.endpoint.replies import Replies
+from msm_hpc.endpoint.spending import Ledger, Spent
+from msm_hpc.endpoint.streams import Prompts, Stream
+from msm_hpc.endpoint.transport import connected
 
 GRACE_S = 20.0  # for what is in flight when a signal comes: Slurm kills 30 s after SIGTERM
 SECONDS_BETWEEN_LOOKS = 0.1

@@ -1,9 +1,0 @@
-"""Asking a language model over HTTP: many prompts at once, each paid for once, whatever fails on the way."""
-
-from msm_hpc.corpus.endpoint.engine import Engine, ask, opened
-from msm_hpc.corpus.endpoint.preflight import check
-from msm_hpc.corpus.endpoint.prompts import Answer, Message, Prompt, Reject, Reply
-from msm_hpc.corpus.endpoint.replies import spent
-from msm_hpc.corpus.endpoint.spending import Spent
-
-__all__ = ["Answer", "Engine", "Message", "Prompt", "Reject", "Reply", "Spent", "ask", "check", "opened", "spent"]
