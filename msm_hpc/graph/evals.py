@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from msm_hpc.config.campaign import Config
-from msm_hpc.config.evals import Asked, Eval, PatternsConfig, SampleConfig, ScoreConfig
+from msm_hpc.config.evals import AGENTIC, UNJUDGED, Asked, Eval, PatternsConfig, SampleConfig, ScoreConfig
 from msm_hpc.config.stages import Cell
 from msm_hpc.graph.steps import File, Inputs, Origin, Step
 
@@ -98,7 +98,9 @@ class _Asking:
 
     def scored(self, subject: Subject, name: str) -> Step:
         """The step whose output has a cell's scores."""
-        asked, judge = subject.config.evals[name], subject.config.judge
+        from msm_hpc.evals.tasks.known import hash_of_judged  # here, as most campaigns ask no language model
+
+        asked = subject.config.evals[name]
         inputs: dict[str, Origin | Mapping[str, Origin]] = {}
         if asked.task == "reasoning":
             assert asked.of is not None, "config.evals has seen to it"
@@ -111,7 +113,9 @@ class _Asking:
             inputs["pairs"] = subject.pairs
         if asked.task == "open_qa":
             inputs["spec"] = subject.specs[asked.spec or next(iter(subject.specs))]
-        config = ScoreConfig(eval=name, task=asked.task, samples=samples, judge=judge)
+        judge = None if asked.task in UNJUDGED else subject.config.judge
+        prompts = hash_of_judged(asked.task) if judge else ""
+        config = ScoreConfig(eval=name, task=asked.task, samples=samples, judge=judge, prompts=prompts)
         return Step("score", f"{subject.label}/{name}", config, inputs)
 
     def sampled(self, subject: Subject, name: str) -> Step:
@@ -128,6 +132,8 @@ class _Asking:
 
     def patterns(self, name: str) -> Step:
         """The patterns of reasoning in all cells' replies."""
+        from msm_hpc.evals.tasks.known import hash_of_search  # here, as above
+
         if name not in self._patterns:
             config = self.subjects[0].config
             asked = config.evals[name]
@@ -136,22 +142,26 @@ class _Asking:
             self._patterns[name] = Step(
                 "patterns",
                 name,
-                PatternsConfig(coded=asked.coded, judge=config.judge, prompts=""),
+                PatternsConfig(coded=asked.coded, judge=config.judge, prompts=hash_of_search()),
                 {"replies": {step.id: step for step in replies}},
             )
         return self._patterns[name]
 
 
 def _sample_config(asked: Eval, config: Config) -> SampleConfig:
-    agentic = asked.task in ("agentic", "episodes")
+    from msm_hpc.evals.tasks.known import hash_of_asked  # here, as above
+
+    task = cast(Asked, asked.task)
+    agentic = task in AGENTIC
+    agent, scratchpad = asked.agent if agentic else "", agentic and asked.scratchpad
     return SampleConfig(
-        task=cast(Asked, asked.task),
+        task=task,
         samples=asked.samples,
         temperature=asked.temperature,
         max_tokens=asked.max_tokens,
-        agent=asked.agent if agentic else "",
-        scratchpad=agentic and asked.scratchpad,
-        prompts="",
+        agent=agent,
+        scratchpad=scratchpad,
+        prompts=hash_of_asked(task, agent, scratchpad),
         serving=config.serving,
     )
 
