@@ -2,8 +2,8 @@
 
 Of all replies, ``coded`` are read, as many of each model. Their reasons are labeled freely, grouped into the known
 patterns and new ones, and each of these replies is classified by them; two patterns of one family that share more than
-three quarters of the rarer one's replies are merged, unless the judge objects. Every reply of every model is then
-classified by what is found here, in a score step of its own.
+three quarters of the rarer one's replies, and at least three, are merged, unless the judge objects. Every reply of
+every model is then classified by what is found here, in a score step of its own.
 
 ``out/patterns.json`` has the patterns, what was merged or why not, and how far two samples of the judge agree on a
 part of the replies, as Cohen's kappa by pattern.
@@ -51,6 +51,8 @@ FILE = "patterns.json"
 REASONS_AT_ONCE = 150
 TWICE = 100
 """Replies that two samples of the judge classify."""
+TOGETHER = 3
+"""Replies in which two patterns must both be before they can be merged: one that occurs once overlaps by chance."""
 QUOTES = 6
 TOKENS = 8192
 """The most tokens of one of the judge's answers, thoughts included."""
@@ -268,6 +270,7 @@ def _next_pair(
         for family in dict.fromkeys(pattern.family for pattern in left.values())
         for pair in overlaps({name: present[name].keys() for name in left if left[name].family == family})
         if (pair.first, pair.second) not in apart
+        and len(present[pair.first].keys() & present[pair.second].keys()) >= TOGETHER
     ]
     return max(pairs, key=lambda pair: pair.share, default=None)
 
