@@ -18,15 +18,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM
 
-from msm_hpc.base.errors import UserError
-from msm_hpc.evals.adapter import attach_adapter
 from msm_hpc.evals.pairs import Pair
+from msm_hpc.serving.opened import check_is_model, open_model
 from tokenization.chats.answers import AnsweredQuestion, AnswerEncoder
 
 TEXTS_PER_PAIR = 4
@@ -61,25 +57,10 @@ class Scorer:
             UserError: the folder does not hold a whole model and a tokenizer with a chat template, or is not what the
                 adapter was trained on.
         """
-        if not (folder / "config.json").is_file():
-            raise UserError(f"{folder} is not a Hugging Face model: it has no config.json; run the export stage first")
+        check_is_model(folder)
         self._chats = AnswerEncoder(folder)
-        try:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                folder, dtype="auto", local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
-            )
-        except (OSError, ValueError, SafetensorError) as error:
-            raise UserError(f"{folder} cannot be loaded by transformers: {error}; export it again") from error
-        self._model, loading = loaded
-        # transformers would only warn, and fill these with random numbers.
-        if wrong := loading["missing_keys"] | {name for name, *_ in loading["mismatched_keys"]}:
-            raise UserError(
-                f"{folder}: weights are missing or have another shape: {', '.join(sorted(wrong))}; export it again"
-            )
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._model.to(self._device).eval()
-        if adapter is not None:
-            attach_adapter(self._model, adapter, folder)
+        self._model = open_model(folder, adapter)
+        self._device = self._model.device
         self._answer = answer
 
     def ask(self, pairs: Sequence[Pair]) -> list[Answer]:
