@@ -81,12 +81,12 @@ def report(
     specs = map(read_spec, (*given.specs, *map(_file, spec or ())))
     persona = Persona(assistant=assistant, provider=provider) if assistant else given.persona
     subject = Subject({each.name: each for each in specs}, persona)
-    found = inspect(Rows(given.files), subject, read_items(items or ()), limits, seed)
+    found = inspect(Rows(given.files), subject, read_items({file.stem: file for file in items or ()}), limits, seed)
     write_text(out, render_page(found))
     console = terminal()
     quality.table(found.gates).print(console)
     say(console, *(f"not asked: {each}" for each in found.skipped), f"more in {out}")
-    refuse(found.gates)
+    refuse(found.gates, "--limit {gate}=SHARE")
     return 0
 
 

@@ -84,7 +84,7 @@ def _skipped(subject: Subject, items: Sequence[Item]) -> Iterator[str]:
     if not subject.specs:
         yield "attribution of preferences, and quotations of the spec: give --spec"
     if not items:
-        yield "leaks of an evaluation: give --items"
+        yield "leaks of an evaluation: no items are given (--items, or campaign.values)"
 
 
 def _rejects(files: Iterable[Path]) -> Mapping[str, int]:

@@ -159,10 +159,10 @@ def test_rows_with_both_options_of_an_item_are_the_worst() -> None:
 
 def test_items_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no such file of items"):
-        leaks.read_items([tmp_path / "none.jsonl"])
+        leaks.read_items({"none": tmp_path / "none.jsonl"})
     (tmp_path / "a.jsonl").write_text('{"id": "1"}\n')
     with pytest.raises(UserError, match=r"a.jsonl:1: domain: missing"):
-        leaks.read_items([tmp_path / "a.jsonl"])
+        leaks.read_items({"a": tmp_path / "a.jsonl"})
 
 
 def test_even_sections_and_types_pass(about: Subject) -> None:
@@ -216,11 +216,12 @@ def test_what_is_frequent_is_counted_in_little_memory() -> None:
 def test_refusal_names_gate_share_limit_and_fix() -> None:
     about = About("dates", "have a date", "remove them")
     bad = gate(about, 0.1, [Seen("a", "in 2019"), Seen("b")])
-    refuse([gate(about, 0.5, [Seen("a", "in 2019"), Seen("b")]), gate(about, 0, [])])
+    refuse([gate(about, 0.5, [Seen("a", "in 2019"), Seen("b")]), gate(about, 0, [])], "")
     with pytest.raises(UserError) as refused:
-        refuse([bad])
+        refuse([bad], "quality.limits.{gate}=SHARE", "Or not at all.")
     assert str(refused.value) == (
-        "dates: 1 of 2 rows (50.00%) have a date, above the limit of 10.00%; remove them, or raise the limit"
+        "dates: 1 of 2 rows (50.00%) have a date, above the limit of 10.00%, such as a (in 2019): remove them, or "
+        "raise the limit, quality.limits.dates=SHARE\nOr not at all."
     )
 
 
