@@ -34,6 +34,7 @@ class Limits(Strict):
     verbatim: Share = 0.05
     option_leaks: Share = 0.01
     question_leaks: Share = 0.01
+    meaning_leaks: Share = 0.01
     sections: Share = 0.1
     types: Share = 0.2
     lengths: Share = 0.05

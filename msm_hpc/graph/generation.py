@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import cast, get_args
 
 from msm_hpc.config.campaign import GenerateSection
+from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.config.generation import OutlineConfig, Reworked, WriteConfig, Written
 from msm_hpc.config.quality import AuditConfig, Quality
 from msm_hpc.config.sources import Generate
@@ -40,11 +41,21 @@ def _in_shares(label: str, generate: Generate, section: GenerateSection, inputs:
     whole = Step("write", label, config, inputs)
     if section.tasks == 1:
         return whole
+    own = dataclasses.replace(config, endpoint=_part(config.endpoint, section.tasks), tasks=section.tasks)
     shares = tuple(
-        Step("write", f"{label}/{task}", dataclasses.replace(config, task=task, tasks=section.tasks), inputs)
-        for task in range(section.tasks)
+        Step("write", f"{label}/{task}", dataclasses.replace(own, task=task), inputs) for task in range(section.tasks)
     )
     return dataclasses.replace(whole, shares=shares)
+
+
+def _part(endpoint: Endpoint, tasks: int) -> Endpoint:
+    """The endpoint of one of so many tasks, with its part of what they may all spend."""
+    money, tokens = endpoint.budget, endpoint.budget_tokens
+    return dataclasses.replace(
+        endpoint,
+        budget=None if money is None else money / tasks,
+        budget_tokens=None if tokens is None else max(tokens // tasks, 1),
+    )
 
 
 def outlined(label: str, generate: Generate, section: GenerateSection, spec: File) -> Step:

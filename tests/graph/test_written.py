@@ -66,6 +66,7 @@ def test_where_and_how_fast_a_model_is_asked_renames_nothing(own: str) -> None:
     ).find("write/documents-america")
     assert elsewhere.identity == before.identity
     assert [share.name for share in elsewhere.shares] == [f"write/documents-america/{task}" for task in range(4)]
+    assert {share.config.endpoint.budget for share in elsewhere.shares} == {25.0}, "together, what one task may spend"
 
 
 @pytest.mark.parametrize(

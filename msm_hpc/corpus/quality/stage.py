@@ -6,6 +6,7 @@ from pathlib import Path
 
 from msm_hpc.base.files import write_json, write_text
 from msm_hpc.config.quality import AuditConfig, AuditInputs
+from msm_hpc.corpus.quality.embeddings import StaticEmbeddings
 from msm_hpc.corpus.quality.gate import refuse
 from msm_hpc.corpus.quality.inspection import inspect
 from msm_hpc.corpus.quality.leaks import read_items
@@ -25,7 +26,8 @@ def run(config: AuditConfig, inputs: AuditInputs, out: Path) -> None:
     """
     spec = read_spec(inputs.spec)
     subject = Subject({spec.name: spec}, config.persona)
-    found = inspect(Rows((inputs.corpus / DATA,)), subject, read_items(inputs.items), config.limits)
+    embeddings = StaticEmbeddings.open(inputs.embeddings) if inputs.embeddings else None
+    found = inspect(Rows((inputs.corpus / DATA,)), subject, read_items(inputs.items), config.limits, embeddings)
     write_text(out / PAGE, render_page(found))
     write_json(out / FOUND, {"on_gates": config.on_gates, **in_json(found)})
     if config.on_gates == "stop":
