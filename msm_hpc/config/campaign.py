@@ -16,6 +16,7 @@ from msm_hpc.config.consistency import inconsistencies
 from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.config.evals import Eval
 from msm_hpc.config.generation import Persona, Writing
+from msm_hpc.config.quality import Quality
 from msm_hpc.config.schema import Name, Strict
 from msm_hpc.config.serving import Serving
 from msm_hpc.config.sources import Corpus, Source, refuse_empty, refuse_twice
@@ -128,6 +129,7 @@ class Config(Strict):
     arms: Mapping[Name, Chain]
     start: Chain = ()
     generate: GenerateSection = GenerateSection()
+    quality: Quality = field(default_factory=Quality)
     tokenize: TokenizeSection = TokenizeSection()
     export: ExportConfig
     eval: EvalConfig
@@ -186,8 +188,7 @@ class Config(Strict):
     @property
     def generated(self) -> frozenset[str]:
         """The names of sources of which any corpus that is trained on, or asked about, is generated."""
-        read = {*map(self.corpus_of, self.sources_used), *(corpus.source for corpus in self.pairs.values())}
-        corpora = [*(each for name in read for each in self.corpora(name)), *self.pairs.values()]
+        corpora = [*(each for name in self.sources_used for each in self.corpora(name)), *self.pairs.values()]
         return frozenset(corpus.source for corpus in corpora if self.own_file(corpus) is None)
 
     def counted(self, source: str) -> Literal["documents", "chats", "turns"]:

@@ -33,7 +33,7 @@ NEW = ("+arms.", "+sources.", "+stages.", "+evals.")
 DEFAULT_ROOT = "runs"
 NEAREST = 3
 """Keys that are offered in the place of an unknown one."""
-_PATHS = re.compile(r"((?:\.file|\.files\.[^.=]+|\.folder)=|\bfile: *)([^\s,}\]]+)")
+_PATHS = re.compile(r"((?:\.file|\.files\.[^.=]+|\.folder|\.embeddings)=|\bfile: *)([^\s,}\]]+)")
 """What in an override is the path of a file or folder: ``sources.chats.file=``, ``{name: mine, file: mine.md}``."""
 OWN_FOLDER = "MSM_CONFIG"
 """The environment variable that names a folder of your own, searched before the shipped tree."""
@@ -151,6 +151,7 @@ def _located(config: Config) -> Config:
         config,
         campaign=replace(config.campaign, specs=tuple(specs)),
         model=replace(config.model, folder=config.model.folder and _absolute(config.model.folder)),
+        quality=replace(config.quality, embeddings=config.quality.embeddings and _absolute(config.quality.embeddings)),
         sources={
             name: replace(
                 source,
