@@ -22,7 +22,8 @@ from pathlib import Path
 import torch
 
 from msm_hpc.evals.pairs import Pair
-from msm_hpc.serving.opened import check_is_model, open_model
+from msm_hpc.serving.names import check_is_model
+from msm_hpc.serving.opened import open_model
 from tokenization.chats.answers import AnsweredQuestion, AnswerEncoder
 
 TEXTS_PER_PAIR = 4
