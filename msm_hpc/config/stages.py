@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.schema import PLACEMENT, Strict, placement
@@ -174,10 +174,14 @@ class ExportInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig(Strict):
-    """Preference evaluation by log-probability, each pair asked in both orders."""
+    """Preference evaluation by log-probability, each pair asked in both orders.
+
+    ``tokens_per_batch`` are computed at once, at most; each is compared with all others, so larger is not faster for
+    long.
+    """
 
     answer: str = "I prefer {item} ."
-    batch_size: Annotated[int, Field(ge=4)] = placement(64)
+    tokens_per_batch: PositiveInt = placement(1024)
 
     def __post_init__(self) -> None:
         if "{item}" not in self.answer:

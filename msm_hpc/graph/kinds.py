@@ -144,7 +144,7 @@ KINDS: Mapping[str, Kind] = {
         result=("checkpoint", "metrics.jsonl", "summary.json"),
     ),
     "export": Kind(3, ExportConfig, ExportInputs, "msm_hpc.conversion.stage:run_export"),
-    "eval": Kind(4, EvalConfig, EvalInputs, "msm_hpc.evals.stage:run", resources="gpu_eval"),
+    "eval": Kind(5, EvalConfig, EvalInputs, "msm_hpc.evals.stage:run", resources="gpu_eval"),
     "sample": Kind(
         1,
         SampleConfig,
