@@ -115,16 +115,19 @@ class Graph:
         ]
         if len(found) == 1:
             return found[0]
+        listed = "`msm plan --steps` lists the names and ids"
         if found:
-            raise UserError(f"{name!r} is the start of {len(found)} steps: {', '.join(step.id for step in found)}")
+            those = few([f"{step.name} ({step.id})" for step in found])
+            raise UserError(f"{name!r} is the start of {len(found)} steps; give one of {those}; {listed}")
         near = few(self._near(name))
         hint = f"; there are {near}" if near else ""
-        raise UserError(f"no step {name!r} in this campaign{hint}; `msm plan --steps` lists the names and ids")
+        raise UserError(f"no step {name!r} in this campaign{hint}; {listed}")
 
     def _near(self, name: str) -> list[str]:
-        """The names of steps that begin with what was asked for, or else are most like it."""
+        """The names of steps that begin with what was asked for, or else have it in them, or are most like it."""
         names = [step.name for step in self.steps]
-        return [each for each in names if each.startswith(name)] or get_close_matches(name, names)
+        begun = [each for each in names if each.startswith(name)]
+        return begun or [each for each in names if name in each] or get_close_matches(name, names)
 
 
 def build_graph(configs: Sequence[Config], outside: Outside) -> Graph:
