@@ -160,8 +160,10 @@ class Config(Strict):
         return frozenset(name for arm in self.campaign.arms for link in self.chain(arm) for name in link.sources)
 
     def used(self, link: Link) -> tuple[str, ...]:
-        """The sources of a link of which any row is taken."""
-        return tuple(name for name in link.sources if self.sources[name].rows != 0)
+        """The sources of a link of which any row is taken, parts in the place of those that stand for them."""
+        given = [(self.sources[name], name) for name in link.sources if self.sources[name].rows != 0]
+        names = [part for source, name in given for part in (source.parts if source.replaced else (name,))]
+        return tuple(name for name in names if self.sources[name].rows != 0)
 
     def corpus_of(self, source: str) -> str:
         """The name of the source whose corpus ``source`` takes from: mostly its own."""

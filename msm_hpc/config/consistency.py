@@ -35,9 +35,24 @@ def _sources(config: Config) -> Iterator[str]:
             yield f"{key}.of: {source.of!r} is no source with a corpus of its own"
         elif of.kind != source.kind:
             yield f"{key}.kind is {source.kind}, but that of {source.of} is {of.kind}; make the two agree"
+        elif source.replaced:
+            yield from _parts(config, name)
         else:
             yield from _rows(config, key, source)
     yield from _pairs(config)
+
+
+def _parts(config: Config, name: str) -> Iterator[str]:
+    """Whether the parts of a source are such as may stand in its place."""
+    kind = config.sources[name].kind
+    for part in config.sources[name].parts:
+        source = config.sources.get(part)
+        if source is None:
+            yield f"sources.{name}.parts: no source {part!r}; there are {', '.join(config.sources)}"
+        elif source.replaced:
+            yield f"sources.{name}.parts: {part} has parts itself; name those"
+        elif source.kind != kind or source.for_each or source.ladder:
+            yield f"sources.{name}.parts: {part} must be of kind {kind}, one for all, and without a ladder"
 
 
 def _rows(config: Config, key: str, source: Source) -> Iterator[str]:
@@ -75,6 +90,7 @@ def _generator(config: Config) -> Iterator[str]:
         made = config.sources[name].generate
         if made is not None:
             check = _by_model if generate.generator == "endpoint" else _by_templates
+            check = _by_hand if made.product == "identity" else check
             yield from check(config, f"sources.{name}", config.sources[name], made)
 
 
@@ -84,6 +100,13 @@ def _by_templates(config: Config, key: str, source: Source, made: Generate) -> I
         yield f"{key}.generate.{given}: the offline_toy generator makes rows; give generate.rows"
     if made.product in BY_MODEL_ALONE:
         yield f"{key}: {made.product} are written by a language model alone: set generate.generator=endpoint"
+
+
+def _by_hand(config: Config, key: str, source: Source, made: Generate) -> Iterator[str]:
+    if made.rows is None:
+        yield f"{key}.generate: identity is made of texts written by hand, by the row; give generate.rows"
+    if config.generate.persona is None:
+        yield f"{key}: identity tells who the assistant is: give generate.persona.assistant and .provider"
 
 
 def _by_model(config: Config, key: str, source: Source, made: Generate) -> Iterator[str]:
@@ -147,6 +170,8 @@ def _unknown(config: Config, name: str, chain: Chain) -> Iterator[str]:
         for source in link.sources:
             if source not in config.sources:
                 yield f"{name}: no source {source!r}; those in `sources` are {', '.join(config.sources)}"
+            elif config.sources[source].replaced and (wrong := [*_parts(config, source)]):
+                yield from wrong
             elif config.sources[source].kind == "pairs":
                 yield f"{name}: {source} holds pairs for evals, and cannot be trained on"
             elif config.sources[source].for_each == "value":

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import NonNegativeInt, PositiveInt
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.config.generation import Persona
 from msm_hpc.config.schema import PLACEMENT, Strict, placement
 
 Product = Literal[
@@ -18,6 +19,7 @@ Product = Literal[
     "documents",
     "mentions",
     "instruction",
+    "identity",
     "chats",
     "value_chats",
     "aligned_chats",
@@ -49,14 +51,17 @@ BY_MODEL_ALONE: frozenset[Product] = frozenset({"aligned_chats", "neutral", "con
 class GenerateConfig(Strict):
     """One corpus (or tokenizer, or set of evaluation pairs) to generate.
 
-    ``value`` is the value that pairs ask about; other products have none.
+    ``value`` is the value that pairs ask about; other products have none. ``identity`` has a ``persona``, and the hash
+    of the ``texts`` that it is made of.
     """
 
     product: Product
-    generator: Literal["offline_toy"] = "offline_toy"
+    generator: Literal["offline_toy", "templates"] = "offline_toy"
     count: NonNegativeInt = 0
     value: str | None = None
     seed: int = 0
+    persona: Persona | None = None
+    texts: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,7 @@ from msm_hpc.config.campaign import Config, Spec
 from msm_hpc.config.sources import Corpus
 from msm_hpc.config.stages import Cell, GenerateConfig, ModelConfig, ReportConfig
 from msm_hpc.graph.evals import Measured, Subject, measured
-from msm_hpc.graph.generation import audited, reworked, written
+from msm_hpc.graph.generation import about_itself, audited, reworked, written
 from msm_hpc.graph.labels import arms_by_chain, label_parts
 from msm_hpc.graph.notices import notices, taken
 from msm_hpc.graph.steps import File, Inputs, Origin, Step, topological
@@ -207,6 +207,8 @@ class _Model:
         assert source.generate is not None, "config.consistency has seen to it"
         name = corpus.each if source.for_each == "spec" else source.generate.spec
         spec = self.specs.get(name or "")
+        if source.generate.product == "identity":
+            return about_itself(corpus.name, source.generate, generator)
         if generator.generator == "endpoint":
             assert spec is not None, "config.consistency has seen to it"
             if source.generate.of is not None:

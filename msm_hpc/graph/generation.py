@@ -11,9 +11,9 @@ from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.config.generation import OutlineConfig, Reworked, WriteConfig, Written
 from msm_hpc.config.quality import AuditConfig, Quality
 from msm_hpc.config.sources import Generate
-from msm_hpc.config.stages import Product
+from msm_hpc.config.stages import GenerateConfig, Product
 from msm_hpc.corpus.counts import items_for
-from msm_hpc.corpus.prompts import OUTLINE, WRITE, hash_of
+from msm_hpc.corpus.prompts import IDENTITY, OUTLINE, WRITE, hash_of
 from msm_hpc.graph.steps import File, Inputs, Origin, Step
 
 
@@ -25,6 +25,19 @@ def written(label: str, generate: Generate, section: GenerateSection, spec: File
 def reworked(label: str, generate: Generate, section: GenerateSection, spec: File, rows: Step) -> Step:
     """The step whose output is made of the corpus ``rows``."""
     return _in_shares(label, generate, section, {"spec": spec, "rows": rows})
+
+
+def about_itself(label: str, generate: Generate, section: GenerateSection) -> Step:
+    """The step whose output is chats about the assistant's identity; no model is asked."""
+    config = GenerateConfig(
+        product=generate.product,
+        generator="templates",
+        count=generate.rows or 0,
+        seed=section.seed,
+        persona=section.persona,
+        texts=hash_of((IDENTITY,)),
+    )
+    return Step("generate", label, config, {})
 
 
 def audited(write: Step, quality: Quality, items: Mapping[str, Origin], embeddings: File | None) -> Step:
