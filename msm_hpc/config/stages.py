@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.schema import Strict, placement
+from msm_hpc.config.schema import PLACEMENT, Strict, placement
 
 Product = Literal[
     "tokenizer",
@@ -204,10 +204,13 @@ class EvalInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell(Strict):
-    """One evaluated model in the report: what it is, and the evaluation step that measured it.
+    """One evaluated model in the report: what it is, and the evaluation steps that measured it.
 
-    ``size`` is its rung of the ladder of fine-tuning data. ``step`` is an identity already, and counts as an input of
-    the report.
+    Attributes:
+        size: its rung of the ladder of fine-tuning data.
+        step: the evaluation of its preferences by log-probability. It is an identity already, and counts as an input of
+            the report; empty where there is none.
+        evals: likewise, by the name of each eval of the campaign, the step whose output has its scores.
     """
 
     model: str
@@ -216,6 +219,7 @@ class Cell(Strict):
     size: int | None
     seed: int
     step: str = placement("")
+    evals: Mapping[str, str] = field(default_factory=dict, metadata={PLACEMENT: True})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +254,7 @@ class ReportConfig(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class ReportInputs:
-    """By step id, the output folders of the evaluations, and of the pack steps, that there are."""
+    """By step id, the output folders of the evaluations (``Cell.step`` and ``Cell.evals``), and of the pack steps."""
 
     evaluations: Mapping[str, Path]
     packed: Mapping[str, Path] = field(default_factory=dict)
