@@ -175,12 +175,17 @@ class Config(Strict):
 
     def corpus(self, source: str, spec: str | None) -> Corpus:
         """The corpus that ``source`` takes from in an arm trained on ``spec``."""
-        return Corpus(self.corpus_of(source), spec if self.owner(source).for_each == "spec" else None)
+        each = self.sources[source].spec or spec
+        return Corpus(self.corpus_of(source), each if self.owner(source).for_each == "spec" else None)
 
     def corpora(self, source: str) -> tuple[Corpus, ...]:
         """All corpora that ``source`` takes from: one, or one for each spec."""
-        each = [spec.name for spec in self.campaign.specs] if self.owner(source).for_each == "spec" else [None]
+        each = [spec.name for spec in self.campaign.specs] if self.varies(source) else [None]
         return tuple(self.corpus(source, spec) for spec in each)
+
+    def varies(self, source: str) -> bool:
+        """Whether what ``source`` takes from differs with the spec that an arm is trained on."""
+        return self.owner(source).for_each == "spec" and self.sources[source].spec is None
 
     def own_file(self, corpus: Corpus) -> Path | None:
         """The user's own file of a corpus, if it is not generated."""
@@ -212,7 +217,7 @@ class Config(Strict):
 
     def by_spec(self, links: Chain) -> bool:
         """Whether any source of the links has a corpus for each spec."""
-        return any(self.owner(name).for_each == "spec" for link in links for name in link.sources)
+        return any(self.varies(name) for link in links for name in link.sources)
 
     def specs_of(self, arm: str) -> tuple[str | None, ...]:
         """The specs that an arm is trained on, or asked with; one cell without a spec where it is neither."""

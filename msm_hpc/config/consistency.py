@@ -12,7 +12,7 @@ from msm_hpc.config.evals import eval_problems
 from msm_hpc.config.generation import Reworked, Written
 from msm_hpc.config.root import root_problems
 from msm_hpc.config.sources import Generate, Source
-from msm_hpc.config.stages import BY_MODEL_ALONE, ONE_FOR_EACH
+from msm_hpc.config.stages import BY_MODEL_ALONE, ONE_FOR_EACH, made_as_asked
 
 if TYPE_CHECKING:
     from msm_hpc.config.campaign import Config
@@ -37,6 +37,8 @@ def _sources(config: Config) -> Iterator[str]:
             yield f"{key}.kind is {source.kind}, but that of {source.of} is {of.kind}; make the two agree"
         elif source.replaced:
             yield from _parts(config, name)
+        elif source.spec is not None:
+            yield from _of_one_spec(config, key, source.spec, of)
         else:
             yield from _rows(config, key, source)
     yield from _pairs(config)
@@ -55,11 +57,19 @@ def _parts(config: Config, name: str) -> Iterator[str]:
             yield f"sources.{name}.parts: {part} must be of kind {kind}, one for all, and without a ladder"
 
 
+def _of_one_spec(config: Config, key: str, spec: str, of: Source) -> Iterator[str]:
+    names = [each.name for each in config.campaign.specs]
+    if of.for_each != "spec":
+        yield f"{key}.spec is {spec}, but what it takes from is the same for all specs: leave spec out"
+    elif spec not in names:
+        yield f"{key}.spec is {spec}: name one of campaign.specs, {', '.join(names)}"
+
+
 def _rows(config: Config, key: str, source: Source) -> Iterator[str]:
     """Whether a source has rows for each spec or value that the campaign has."""
     if source.of is not None:
         return
-    if source.generate is not None and source.for_each != ONE_FOR_EACH.get(source.generate.product):
+    if source.generate is not None and not made_as_asked(source.generate.product, source.for_each):
         needed = ONE_FOR_EACH.get(source.generate.product)
         made = f"for each {needed}" if needed else "once for all"
         yield f"{key}.for_each is {source.for_each}, but product {source.generate.product} is generated {made}"
@@ -98,6 +108,8 @@ def _by_templates(config: Config, key: str, source: Source, made: Generate) -> I
     if made.rows is None:
         given = "tokens" if made.tokens else "of"
         yield f"{key}.generate.{given}: the offline_toy generator makes rows; give generate.rows"
+    if made.product == "chats" and source.for_each:
+        yield f"{key}.for_each is {source.for_each}, but offline_toy makes chats once for all; leave it out"
     if made.product in BY_MODEL_ALONE:
         yield f"{key}: {made.product} are written by a language model alone: set generate.generator=endpoint"
 

@@ -43,6 +43,12 @@ ONE_FOR_EACH: Mapping[Product, Literal["spec", "value"]] = {
 }
 """The products that a generator makes for each spec, or value; the others are made once."""
 
+
+def made_as_asked(product: Product, for_each: Literal["spec", "value"] | None) -> bool:
+    """Whether a product is made ``for_each``; chats may show the preferences of one spec, or of each its own."""
+    return for_each == ONE_FOR_EACH.get(product) or (product == "chats" and for_each == "spec")
+
+
 BY_MODEL_ALONE: frozenset[Product] = frozenset({"aligned_chats", "neutral", "content_chats", "plain_chats"})
 """The products that the toy world does not have."""
 

@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
-from msm_hpc.base.errors import UserError
-from msm_hpc.evals.adapter import attach_adapter
 from msm_hpc.evals.prefixes import Ids, Row, rows_of
 from msm_hpc.model.architecture import read_architecture
+from msm_hpc.serving.names import check_is_model
+from msm_hpc.serving.opened import open_model
 
 
 class LanguageModel:
@@ -31,13 +29,10 @@ class LanguageModel:
     """
 
     def __init__(self, folder: Path, adapter: Path | None, tokens: int) -> None:
-        if not (folder / "config.json").is_file():
-            raise UserError(f"{folder} is not a Hugging Face model: it has no config.json; run the export stage first")
+        check_is_model(folder)
         read_architecture(folder)  # of another family it is not known that it attends as the mask says
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._model = _loaded(folder).to(self._device).eval()
-        if adapter is not None:
-            attach_adapter(self._model, adapter, folder)
+        self._model = open_model(folder, adapter)
+        self._device = self._model.device
         self._tokens = tokens
         self.name = adapter or folder
 
@@ -78,18 +73,3 @@ class LanguageModel:
 
     def _tensor(self, numbers: Ids | Sequence[int]) -> Tensor:
         return torch.as_tensor(np.asarray(numbers, np.int64), device=self._device)
-
-
-def _loaded(folder: Path) -> Any:
-    try:
-        model, loading = AutoModelForCausalLM.from_pretrained(
-            folder, dtype="auto", local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(f"{folder} cannot be loaded by transformers: {error}; export it again") from error
-    # transformers would only warn, and fill these with random numbers.
-    if wrong := loading["missing_keys"] | {name for name, *_ in loading["mismatched_keys"]}:
-        raise UserError(
-            f"{folder}: weights are missing or have another shape: {', '.join(sorted(wrong))}; export it again"
-        )
-    return model

@@ -20,16 +20,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-<<<<<<< HEAD
 from msm_hpc.base.errors import DivergedError
 from msm_hpc.evals.language_model import LanguageModel
-=======
-import torch
-
->>>>>>> tasks
 from msm_hpc.evals.pairs import Pair
-from msm_hpc.serving.names import check_is_model
-from msm_hpc.serving.opened import open_model
 from tokenization.chats.answers import AnsweredQuestion, AnswerEncoder
 
 TEXTS_PER_PAIR = 4
@@ -62,20 +55,9 @@ class Scorer:
             adapter was trained on.
     """
 
-<<<<<<< HEAD
     def __init__(self, folder: Path, answer: str, tokens: int, adapter: Path | None = None) -> None:
         self._model = LanguageModel(folder, adapter, tokens)
         self._chats = AnswerEncoder(folder)
-=======
-        Raises:
-            UserError: the folder does not hold a whole model and a tokenizer with a chat template, or is not what the
-                adapter was trained on.
-        """
-        check_is_model(folder)
-        self._chats = AnswerEncoder(folder)
-        self._model = open_model(folder, adapter)
-        self._device = self._model.device
->>>>>>> tasks
         self._answer = answer
 
     def ask(self, pairs: Sequence[Pair], report: Callable[[int], None]) -> list[Answer]:
