@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.schema import Strict, placement
+from msm_hpc.config.schema import PLACEMENT, Strict, placement
 
 Product = Literal[
     "tokenizer",
@@ -198,10 +198,13 @@ class EvalInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell(Strict):
-    """One evaluated model in the report: what it is, and the evaluation step that measured it.
+    """One evaluated model in the report: what it is, and the evaluation steps that measured it.
 
-    ``size`` is its rung of the ladder of fine-tuning data. ``step`` is an identity already, and counts as an input of
-    the report.
+    Attributes:
+        size: its rung of the ladder of fine-tuning data.
+        step: the evaluation of its preferences by log-probability. It is an identity already, and counts as an input of
+            the report; empty where there is none.
+        evals: likewise, by the name of each eval of the campaign, the step whose output has its scores.
     """
 
     model: str
@@ -210,6 +213,7 @@ class Cell(Strict):
     size: int | None
     seed: int
     step: str = placement("")
+    evals: Mapping[str, str] = field(default_factory=dict, metadata={PLACEMENT: True})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,8 +233,11 @@ class ReportConfig(Strict):
         counted: what the sizes of cells count.
         contrasts: arms whose specs are compared with each other.
         savings: arms whose need of data is compared, each with the arm that it is compared with.
+        compare: arms that are tested against another on the same items, each with that other.
+        persistence: arms that end with a ladder of later training, each with the arm without it.
         notices: shown above the results, for example that the documents come from an offline stand-in.
         packed: what stages are trained on, one for each set of sources: the report says what of them is left out.
+        why_absent: by step id, why an evaluation is not there, in a report of what there is so far.
     """
 
     title: str
@@ -238,13 +245,16 @@ class ReportConfig(Strict):
     counted: Literal["chats", "turns", "documents", "rows"] = "chats"
     contrasts: tuple[str, ...] = ()
     savings: Mapping[str, str] = field(default_factory=dict)
+    compare: Mapping[str, str] = field(default_factory=dict)
+    persistence: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     packed: tuple[PackedFor, ...] = ()
+    why_absent: Mapping[str, str] = field(default_factory=dict, metadata={PLACEMENT: True})
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportInputs:
-    """By step id, the output folders of the evaluations, and of the pack steps, that there are."""
+    """By step id, the output folders of the evaluations (``Cell.step`` and ``Cell.evals``), and of the pack steps."""
 
     evaluations: Mapping[str, Path]
     packed: Mapping[str, Path] = field(default_factory=dict)
