@@ -14,8 +14,10 @@ from msm_hpc.config.arms import Chain, Link, Stage
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.config.consistency import inconsistencies
 from msm_hpc.config.endpoint import Endpoint
+from msm_hpc.config.evals import Eval
 from msm_hpc.config.generation import Persona, Writing
 from msm_hpc.config.schema import Name, Strict
+from msm_hpc.config.serving import Serving
 from msm_hpc.config.sources import Corpus, Source, refuse_empty, refuse_twice
 from msm_hpc.config.stages import EvalConfig, ExportConfig, ModelConfig
 from msm_hpc.config.training import Lora, Precision
@@ -43,7 +45,10 @@ class Campaign(Strict):
         compare: the arms that the report tests against another by every eval, each with that other.
         persistence: the arms that end with further training on a ladder of sizes, each with the arm without it: the
             report draws how much of an eval's result is left.
-        values: what evals ask about; none trains and exports only.
+        values: what preferences are asked about.
+        evals: entries of the table ``evals`` that measure every cell; without these and ``values`` it trains and
+            exports only.
+        prompted: arms that are asked with each of the specs in the system turn, in the place of being trained on it.
         toy_recipe: whether its rates and batches are for a toy model, which is said where the model is not one.
     """
 
@@ -58,12 +63,14 @@ class Campaign(Strict):
     savings: Mapping[str, str] = field(default_factory=dict)
     compare: Mapping[str, str] = field(default_factory=dict)
     persistence: Mapping[str, str] = field(default_factory=dict)
+    evals: tuple[Name, ...] = ()
+    prompted: tuple[str, ...] = ()
     toy_recipe: bool = False
 
     def __post_init__(self) -> None:
         refuse_empty("campaign.arms", self.arms)
         refuse_empty("campaign.seeds", self.seeds)
-        for name in ("arms", "seeds", "values", "models", "contrast"):
+        for name in ("arms", "seeds", "values", "models", "contrast", "evals", "prompted"):
             refuse_twice(f"campaign.{name}", getattr(self, name))
         refuse_twice("campaign.specs", tuple(spec.name for spec in self.specs))
 
@@ -109,6 +116,9 @@ class Config(Strict):
     Attributes:
         start: the chain before every arm: the pretraining of a model from scratch, nothing for one with weights.
         lora: what ``midtrain`` and ``aft`` take, unless they say otherwise.
+        evals: what a campaign may measure, by name.
+        judge: who judges replies.
+        serving: how trained models are asked for replies.
         notices: shown above the report's own.
     """
 
@@ -126,6 +136,9 @@ class Config(Strict):
     tokenize: TokenizeSection = TokenizeSection()
     export: ExportConfig
     eval: EvalConfig
+    evals: Mapping[Name, Eval] = field(default_factory=dict)
+    judge: Endpoint | None = None
+    serving: Serving = field(default_factory=Serving)
     notices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -202,6 +215,12 @@ class Config(Strict):
     def by_spec(self, links: Chain) -> bool:
         """Whether any source of the links has a corpus for each spec."""
         return any(self.owner(name).for_each == "spec" for link in links for name in link.sources)
+
+    def specs_of(self, arm: str) -> tuple[str | None, ...]:
+        """The specs that an arm is trained on, or asked with; one cell without a spec where it is neither."""
+        if arm in self.campaign.prompted or self.by_spec(self.chain(arm)):
+            return tuple(spec.name for spec in self.campaign.specs)
+        return (None,)
 
     def laddered(self, links: Chain) -> bool:
         """Whether any source of the links has a ladder of sizes."""

@@ -28,7 +28,7 @@ from msm_hpc.config.sources import refuse_twice
 from tokenization.reading.hub import DatasetName
 
 GROUPS = ("campaign", "model", "cluster", "precision", "lora", "arms", "source")
-NEW = ("+arms.", "+sources.", "+stages.")
+NEW = ("+arms.", "+sources.", "+stages.", "+evals.")
 """Overrides that add a name to a table."""
 DEFAULT_ROOT = "runs"
 NEAREST = 3

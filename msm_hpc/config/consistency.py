@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 
 from msm_hpc.config.arms import KINDS_OF_STEP, Chain
 from msm_hpc.config.cluster import WorkClass
+from msm_hpc.config.evals import eval_problems
 from msm_hpc.config.generation import Reworked, Written
 from msm_hpc.config.root import root_problems
 from msm_hpc.config.sources import Generate, Source
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 def inconsistencies(config: Config) -> Iterator[str]:
     """A line for each thing in which two parts of ``config`` disagree."""
     problems = [*root_problems(config.root), *_sources(config), *_chains(config), *_model(config), *_resources(config)]
-    yield from problems or _generator(config)  # which sources are generated is known once all names are
+    yield from problems or (
+        *eval_problems(config),
+        *_generator(config),
+    )  # which sources are generated is known once all names are
 
 
 def _sources(config: Config) -> Iterator[str]:
@@ -166,11 +170,12 @@ def _chain(config: Config, name: str, before: Chain, chain: Chain) -> Iterator[s
             yield f"{name}: {' and '.join(link.sources)} take from {corpus} twice in one stage: leave one of them out"
         if not config.used(link):
             yield f"{name}: no row is taken of {', '.join(link.sources)}; raise rows, or drop the arm"
-    if name.removeprefix("arms.") in _both(config.campaign.savings) and not config.laddered(chain):
+    arm = name.removeprefix("arms.")
+    if arm in _both(config.campaign.savings) and not config.laddered(chain):
         yield f"campaign.savings: {name} reads no source with a ladder, so that it has no amounts to compare"
-    if name.removeprefix("arms.") in config.campaign.persistence and not config.laddered(chain[-1:]):
+    if arm in config.campaign.persistence and not config.laddered(chain[-1:]):
         yield f"campaign.persistence: the last stage of {name} reads no source with a ladder: give one of its sources one"
-    if name.removeprefix("arms.") in config.campaign.contrast and not config.by_spec(chain):
+    if arm in config.campaign.contrast and not (config.by_spec(chain) or arm in config.campaign.prompted):
         yield f"campaign.contrast: {name} reads no source for each spec, so that it has no specs to compare"
     yield from _adapters(config, name, stages[-len(chain) - 1 :] if chain else [])
 
