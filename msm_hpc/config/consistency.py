@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, get_args
 
@@ -174,7 +174,7 @@ def _chain(config: Config, name: str, before: Chain, chain: Chain) -> Iterator[s
     if arm in _both(config.campaign.savings) and not config.laddered(chain):
         yield f"campaign.savings: {name} reads no source with a ladder, so that it has no amounts to compare"
     if arm in config.campaign.persistence and not config.laddered(chain[-1:]):
-        yield f"campaign.persistence: the last stage of {name} reads no source with a ladder: give one of its sources one"
+        yield f"campaign.persistence: the last stage of {name} reads no source with a ladder; give one a ladder"
     if arm in config.campaign.contrast and not (config.by_spec(chain) or arm in config.campaign.prompted):
         yield f"campaign.contrast: {name} reads no source for each spec, so that it has no specs to compare"
     yield from _adapters(config, name, stages[-len(chain) - 1 :] if chain else [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from msm_hpc.config.stages import Cell, ReportConfig
+from msm_hpc.config.stages import ReportConfig
 from msm_hpc.report.items import Items, Scored, items_from, read_items
 from msm_hpc.report.measurements import Asked
 from msm_hpc.report.metrics import ORDERS, PREFERENCE

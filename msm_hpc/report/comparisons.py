@@ -1,15 +1,15 @@
 """Tests between arms, and between specs, on the items that both models were asked.
 
-Two models are compared on equal items: the difference of their means on each item that both have a value for, every item
-counting the same, so that an answer missing on one side cannot move it. With two training seeds or more there is one
-such difference a seed, and the test and interval are over seeds; with one, they are over the groups of the eval, or the
-items where there is a single group. All p values of a report are adjusted together.
+Two models are compared on equal items: the difference of their means on each item that both have a value for, every
+item counting the same, so that an answer missing on one side cannot move it. With two training seeds or more there is
+one such difference a seed, and the test and interval are over seeds; with one, they are over the groups of the eval, or
+the items where there is a single group. All p values of a report are adjusted together.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import fmean
@@ -18,7 +18,7 @@ from typing import Literal
 from msm_hpc.config.stages import Cell, ReportConfig
 from msm_hpc.report.items import Floats, Items
 from msm_hpc.report.measurements import Asked, again, rates_of
-from msm_hpc.report.metrics import PREFERENCE
+from msm_hpc.report.metrics import PREFERENCE, headlines
 from msm_hpc.report.results import Comparison, Measurement, Over
 from msm_hpc.report.statistics import Cluster, holm, mean_interval, p_value
 
@@ -64,7 +64,7 @@ class _Found:
             self.listed.setdefault(_side(cell), []).append(cell.seed)
         self.models = {(_side(model.cell), model.cell.seed): model for model in models}
         self.rates = rates_of(models)
-        self.headlines = dict(reversed([key for model in reversed(models) for key in reversed(model.scored)]))
+        self.headlines = headlines(key for model in models for key in model.scored)
         self.gated = frozenset((row.eval, row.metric, row.steps) for row in rows if row.gate)
 
     def items(self, metric: Metric, side: Side, seed: int) -> Items | None:

@@ -78,7 +78,7 @@ def persistence_charts(results: Results) -> list[Chart]:
 
 def _by_eval(results: Results) -> list[list[Measurement]]:
     """The rows of the first metric of each eval that can be drawn, all groups together."""
-    first = headlines(results.measured)
+    first = headlines((row.eval, row.metric) for row in results.measured)
     by_eval: dict[str, list[Measurement]] = {}
     for row in results.measured:
         if first[row.eval] == row.metric and row.group is None and row.mean is not None and not row.gate:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -80,10 +80,3 @@ def _tint(row: Measurement | None, low: float, high: float) -> float:
     return MOST_TINT * (row.mean - low) / (high - low)
 
 
-def metrics_of(rows: Sequence[Measurement]) -> Iterator[tuple[str, list[tuple[str, list[Measurement]]]]]:
-    """The rows by eval, and in it by metric, in the order in which the eval wrote them."""
-    by_eval: dict[str, dict[str, list[Measurement]]] = {}
-    for row in rows:
-        by_eval.setdefault(row.eval, {}).setdefault(row.metric, []).append(row)
-    for name, metrics in by_eval.items():
-        yield name, [*metrics.items()]

@@ -16,8 +16,8 @@ def saved(of: Mapping[str, str], rows: Sequence[Measurement]) -> Iterator[Saved]
     """How much less data each arm needs than the one that it is compared with, for each spec, by the first metric of
     each eval in which a model can be better.
 
-    Compared are the seeds of which both ladders are whole. Of preferences, a spec whose name is a value's is asked about
-    with that value only. ``rows`` are the measurements of single models.
+    Compared are the seeds of which both ladders are whole. Of preferences, a spec whose name is a value's is compared
+    by that value only. ``rows`` are the measurements of single models.
     """
     reached = _reached(rows)
     values = {name.removeprefix(PREFERENCE) for name in reached if name.startswith(PREFERENCE)}
@@ -37,7 +37,7 @@ def saved(of: Mapping[str, str], rows: Sequence[Measurement]) -> Iterator[Saved]
 def _reached(rows: Sequence[Measurement]) -> dict[str, dict[tuple[str, str, str | None], dict[int, dict[int, float]]]]:
     """Eval to model, arm and spec to its ladder, of which more is better."""
     found: dict[str, dict[tuple[str, str, str | None], dict[int, dict[int, float]]]] = {}
-    first = headlines(rows)
+    first = headlines((row.eval, row.metric) for row in rows)
     for row in rows:
         judged = first[row.eval] == row.metric and row.group is None and better(row.metric)
         if judged and row.size and row.seed is not None and row.mean is not None and not row.gate:

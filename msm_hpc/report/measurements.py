@@ -33,7 +33,7 @@ NEVER_ASKED = "never_asked"
 BY_POSITION = "by position"
 POSITION_RULE = (
     "A model answers by position where both orders of the options gave the same choice in less than half of the pairs, "
-    "by Wilson's 95% interval over pairs, which ends below one half: its rate of choosing says nothing, and is not shown or compared."
+    "by Wilson's 95% interval over pairs: then its rate of choosing says nothing, and is neither shown nor compared."
 )
 
 
@@ -191,4 +191,3 @@ def _pooled(rows: Sequence[Measurement]) -> Measurement:
         gate=next((row.gate for row in rows if row.gate), ""),
         steps=tuple(dict.fromkeys(step for row in rows for step in row.steps)),
     )
-

@@ -6,10 +6,7 @@ A metric that is not listed is shown like the others; only nothing is said to be
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from msm_hpc.report.results import Measurement
+from typing import Literal
 
 PREFERENCE = "preference/"
 """Before the name of a value: the eval of preferences by log-probability."""
@@ -33,9 +30,9 @@ def in_words(name: str) -> str:
     return name.removeprefix(PREFERENCE).replace("_", " ")
 
 
-def headlines(rows: Iterable[Measurement]) -> Mapping[str, str]:
-    """By eval, the metric that it is judged by: the one that it writes first."""
+def headlines(metrics: Iterable[tuple[str, str]]) -> Mapping[str, str]:
+    """By eval, the metric that it is judged by: the first one that it writes, of evals and their metrics."""
     first: dict[str, str] = {}
-    for row in rows:
-        first.setdefault(row.eval, row.metric)
+    for name, metric in metrics:
+        first.setdefault(name, metric)
     return first

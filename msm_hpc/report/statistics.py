@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 CONFIDENCE = 0.95
+ROUNDING = 1e-12
 Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
 
@@ -144,7 +145,7 @@ def p_value(clusters: Sequence[Cluster]) -> float | None:
     """
     from scipy.special import stdtr
 
-    if len(clusters) == 1 or not (error := _error(_residuals(clusters))):
+    if len(clusters) == 1 or (error := _error(_residuals(clusters))) < ROUNDING:
         return None
     return 2 * float(stdtr(len(clusters) - 1, -abs(mean(clusters)) / error))
 

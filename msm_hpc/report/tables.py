@@ -21,8 +21,8 @@ MODELS = (*CONDITION, "seed", "value", *COUNTS, *OVER_PAIRS, "step")
 CONDITIONS = (*CONDITION, "seeds", "value", *COUNTS, *OVER_PAIRS, *OVER_SEEDS)
 CONTRASTS = ("value", "spec", "other_spec", "model", "arm", "size", "seeds", *OVER_PAIRS, *OVER_SEEDS, "finding")
 COMPARISONS = (
-    *("eval", "metric", "model", "arm", "spec", "other_arm", "other_spec", "size", "seeds", "difference", "low", "high"),
-    *("over", "p", "holm", "again", "saturated"),
+    *("eval", "metric", "model", "arm", "spec", "other_arm", "other_spec", "size", "seeds"),
+    *("difference", "low", "high", "over", "p", "holm", "again", "saturated"),
 )
 MEASUREMENTS = (
     *(*CONDITION, "seed", "seeds", "eval", "metric", "group", "rate", "n", "asked", "missing", "total", "mean"),

@@ -20,7 +20,7 @@ from tests.report.simulated import GOALS, HARMS, agentic, choice, open_qa, write
 RUNS = 1_000
 SAMPLES = 100
 CELLS = tuple((cell, cell) for cell in sorted(f"{harm}/{goal}" for harm in HARMS for goal in GOALS))
-EFFECT = -0.1
+EFFECT = -0.15
 
 
 def items(true: Floats) -> Items:
@@ -48,7 +48,7 @@ def simulations() -> list[dict[str, Comparison]]:
     draw = np.random.default_rng(0)
     effects = np.array([0.0, EFFECT, 0.0])[:, None, None]
     seeds = draw.normal(0.0, 0.03, (RUNS, 3, 4, 1))
-    true = draw.binomial(SAMPLES, np.linspace(0.2, 0.7, len(CELLS)) + effects + seeds).astype(np.float64)
+    true = draw.binomial(SAMPLES, np.linspace(0.35, 0.75, len(CELLS)) + effects + seeds).astype(np.float64)
     arms = ("aft", "msm+aft", "neutral")
     return [
         compared(
@@ -66,7 +66,7 @@ def rejected(arm: str, holms: bool) -> float:
 
 
 def test_planted_effects_are_found() -> None:
-    assert rejected("msm+aft", holms=True) > 0.7
+    assert rejected("msm+aft", holms=True) > 0.85
     assert all(run["msm+aft"].difference < 0 for run in simulations() if (run["msm+aft"].holm or 1) < 0.05)
 
 
@@ -106,7 +106,7 @@ def test_an_arm_that_is_one_model_for_all_seeds_is_compared_with_each() -> None:
     assert found.seeds == (0, 1, 2) and found.by_seed == pytest.approx((-0.2, -0.19, -0.18)) and found.over == "seeds"
 
 
-@pytest.mark.parametrize(("true", "said"), [((2.0, 5.0), "floor"), ((2.0, 40.0), ""), ((96.0, 99.0), "ceiling")])
+@pytest.mark.parametrize(("true", "said"), [((2.0, 4.0), "floor"), ((2.0, 40.0), ""), ((96.0, 99.0), "ceiling")])
 def test_rates_near_the_same_end_are_saturated(true: tuple[float, float], said: str) -> None:
     models = {(arm, 0): items(np.full(len(CELLS), each)) for arm, each in zip("ab", true, strict=True)}
     assert compared(models, {"a": "b"})["a"].saturated == said

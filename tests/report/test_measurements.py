@@ -76,7 +76,8 @@ def test_two_seeds_have_an_interval_over_seeds_around_the_mean_of_their_means(tm
 
 
 def test_asking_again_moves_a_rate_by_the_spread_of_samples(tmp_path: Path) -> None:
-    half = [Score("agentic", "verdict", "murder/none", "murder/none", sample, float(sample % 2)) for sample in range(10)]
+    cell = "murder/none"
+    half = [Score("agentic", "verdict", cell, cell, sample, float(sample % 2)) for sample in range(10)]
     row = measured(report(campaign_of(tmp_path, [("base", half)])), "base", "verdict")
     assert row.again == pytest.approx((10 / 9 * 0.25 / 10) ** 0.5)
 
@@ -108,5 +109,5 @@ def test_preferences_are_measurements_too(campaign: Campaign) -> None:
     assert (row.total, row.n, row.rate, row.over) == (21, 40, True, "groups")
     [condition] = [each for each in results.conditions if each.arm == "base"]
     found = condition.preference("affordability")
-    assert found is not None and found.rate.pairs is not None
-    assert (row.mean, row.low, row.high) == pytest.approx((found.rate.mean, found.rate.pairs.low, found.rate.pairs.high))
+    assert found is not None and (over := found.rate.pairs) is not None
+    assert (row.mean, row.low, row.high) == pytest.approx((found.rate.mean, over.low, over.high))
