@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, get_args
 
@@ -159,7 +159,9 @@ def _pairs(config: Config) -> Iterator[str]:
 
 def _chains(config: Config) -> Iterator[str]:
     known = [arm for arm in config.campaign.arms if arm in config.arms]
-    listed = {"arms": config.campaign.arms, "contrast": config.campaign.contrast, "savings": _compared(config)}
+    campaign = config.campaign
+    listed: dict[str, Iterable[str]] = {"arms": campaign.arms, "contrast": campaign.contrast}
+    listed |= {key: _both(getattr(campaign, key)) for key in ("savings", "compare", "persistence")}
     for key, arms in listed.items():
         for arm in arms:
             if arm not in config.arms:
@@ -205,17 +207,19 @@ def _chain(config: Config, name: str, before: Chain, chain: Chain) -> Iterator[s
             yield f"{name}: {' and '.join(link.sources)} take from {corpus} twice in one stage: leave one of them out"
         if not config.used(link):
             yield f"{name}: no row is taken of {', '.join(link.sources)}; raise rows, or drop the arm"
-    if name.removeprefix("arms.") in _compared(config) and not config.laddered(chain):
-        yield f"campaign.savings: {name} reads no source with a ladder, so that it has no amounts to compare"
     arm = name.removeprefix("arms.")
+    if arm in _both(config.campaign.savings) and not config.laddered(chain):
+        yield f"campaign.savings: {name} reads no source with a ladder, so that it has no amounts to compare"
+    if arm in config.campaign.persistence and not config.laddered(chain[-1:]):
+        yield f"campaign.persistence: the last stage of {name} reads no source with a ladder; give one a ladder"
     if arm in config.campaign.contrast and not (config.by_spec(chain) or arm in config.campaign.prompted):
         yield f"campaign.contrast: {name} reads no source for each spec, so that it has no specs to compare"
     yield from _adapters(config, name, stages[-len(chain) - 1 :] if chain else [])
 
 
-def _compared(config: Config) -> list[str]:
-    """The arms whose need of data is compared."""
-    return [arm for pair in config.campaign.savings.items() for arm in pair]
+def _both(pairs: Mapping[str, str]) -> list[str]:
+    """The arms that are compared, and those that they are compared with."""
+    return [arm for pair in pairs.items() for arm in pair]
 
 
 def _adapters(config: Config, name: str, stages: list[str]) -> Iterator[str]:

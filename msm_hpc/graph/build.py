@@ -158,12 +158,19 @@ def _report(config: Config, found: Sequence[Measured], said: tuple[str, ...]) ->
             cells=tuple(each.cell for each in found),
             counted=_counted(config),
             contrasts=tuple(arm for arm in config.campaign.contrast if arm in config.campaign.arms),
-            savings={arm: of for arm, of in config.campaign.savings.items() if {arm, of} <= {*config.campaign.arms}},
+            savings=_of_trained(config, config.campaign.savings),
+            compare=_of_trained(config, config.campaign.compare),
+            persistence=_of_trained(config, config.campaign.persistence),
             notices=(*config.notices, *notices(steps), *said),
             packed=tuple(packed),
         ),
         {"evaluations": {step.id: step for step in evaluations}, "packed": {step.id: step for step in packed.values()}},
     )
+
+
+def _of_trained(config: Config, pairs: Mapping[str, str]) -> dict[str, str]:
+    """Of pairs of arms those of which the campaign trains both."""
+    return {arm: of for arm, of in pairs.items() if {arm, of} <= {*config.campaign.arms}}
 
 
 def _counted(config: Config) -> Literal["chats", "turns", "documents", "rows"]:
