@@ -17,6 +17,9 @@ from pathlib import Path
 
 from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.config.serving import Serving
+from msm_hpc.serving.kept import kept
+
+__all__ = ["kept", "served"]
 
 
 @contextmanager
@@ -32,7 +35,13 @@ def served(config: Serving, model: Path, adapter: Path | None = None) -> Iterato
         UserError: the model, the adapter or the server's command cannot be used, or another model answers.
         ServerLostError: the server did not live until the end; what it had answered is on disk.
     """
-    from msm_hpc.serving.in_process import in_process  # here, since it imports torch
+    if config.server == "transformers":
+        from msm_hpc.serving.in_process import in_process  # here, since it imports torch
 
-    with in_process(config, model, adapter) as endpoint:
+        serving = in_process(config, model, adapter)
+    else:
+        from msm_hpc.serving.processes import in_a_process  # here, since it imports tokenizers
+
+        serving = in_a_process(config, model, adapter)
+    with serving as endpoint:
         yield endpoint

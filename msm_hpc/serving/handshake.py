@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -21,7 +22,8 @@ def shake_hands(url: str, name: str, parent: str | None = None) -> None:
         OSError: no answer.
         UserError: it serves something else.
     """
-    models = {str(each.get("id")): each for each in ask(f"{url}/models").get("data", [])}
+    listed = ask(f"{url}/models")
+    models = {str(each["id"]): each for each in listed["data"]} if isinstance(listed, dict) and "data" in listed else {}
     if name not in models:
         raise UserError(
             f"the server at {url} is another one: it serves {', '.join(sorted(models)) or 'nothing'}, and not {name}; "
@@ -42,8 +44,11 @@ def ask(url: str, body: Mapping[str, Any] | None = None, seconds: float = SECOND
     """
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with _OPENER.open(request, timeout=seconds) as response:
-        text = response.read()
+    try:
+        with _OPENER.open(request, timeout=seconds) as response:
+            text = response.read()
+    except http.client.HTTPException as error:
+        raise ConnectionError(f"no HTTP: {error!r}") from error
     try:
         return json.loads(text)
     except ValueError:
