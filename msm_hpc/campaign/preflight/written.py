@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.endpoint import Endpoint
@@ -28,7 +29,7 @@ def written_problems(needed: Sequence[Step]) -> Iterator[str]:
             yield str(error)
     endpoints = list[Endpoint]()
     for step in asking:
-        if step.config.endpoint not in endpoints:
+        if not any(_alike(step.config.endpoint, each) for each in endpoints):
             endpoints.append(step.config.endpoint)
     for endpoint in endpoints:
         from msm_hpc.endpoint import check  # here, since most campaigns ask no language model
@@ -37,3 +38,8 @@ def written_problems(needed: Sequence[Step]) -> Iterator[str]:
             asyncio.run(check(endpoint))
         except UserError as error:
             yield str(error)
+
+
+def _alike(one: Endpoint, other: Endpoint) -> bool:
+    """Whether two differ in nothing but the budget, of which each task has a part."""
+    return replace(one, budget=other.budget, budget_tokens=other.budget_tokens) == other
