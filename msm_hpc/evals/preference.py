@@ -48,17 +48,18 @@ class Answer:
 
 
 class Scorer:
-    """Scores a model's answers, each written into the template ``answer``.
+    """Scores a model's answers, each written into the template ``answer``, after a ``system`` turn if there is one.
 
     Raises:
         UserError: the folder does not hold a whole model and a tokenizer with a chat template, or is not what the
             adapter was trained on.
     """
 
-    def __init__(self, folder: Path, answer: str, tokens: int, adapter: Path | None = None) -> None:
+    def __init__(self, folder: Path, answer: str, tokens: int, adapter: Path | None = None, system: str = "") -> None:
         self._model = LanguageModel(folder, adapter, tokens)
         self._chats = AnswerEncoder(folder)
         self._answer = answer
+        self._system = system
 
     def ask(self, pairs: Sequence[Pair], report: Callable[[int], None]) -> list[Answer]:
         """Score ``pairs``; ``report`` is given how many are done.
@@ -83,7 +84,7 @@ class Scorer:
         orders = ((pair.target, pair.other), (pair.other, pair.target))
         questions = [pair.question.format(first=first, second=second) for first, second in orders]
         return [
-            self._chats.encode(question, self._answer.format(item=item))
+            self._chats.encode(question, self._answer.format(item=item), self._system)
             for question in questions
             for item in (pair.target, pair.other)
         ]

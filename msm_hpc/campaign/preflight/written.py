@@ -1,4 +1,4 @@
-"""What can be known to be wrong with what a language model is to write: the specs, and the endpoint that is asked."""
+"""What can be known to be wrong with what a language model is to write or to judge: the specs, and the endpoints."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.endpoint import Endpoint
+from msm_hpc.config.evals import PatternsConfig, ScoreConfig
 from msm_hpc.config.generation import OutlineConfig, WriteConfig
 from msm_hpc.corpus.spec import domain_of, read_spec, sections_of
 from msm_hpc.graph.steps import File, Step
@@ -27,10 +28,11 @@ def written_problems(needed: Sequence[Step]) -> Iterator[str]:
                 domain_of(spec)
         except UserError as error:
             yield str(error)
+    judges = [step.config.judge for step in needed if isinstance(step.config, ScoreConfig | PatternsConfig)]
     endpoints = list[Endpoint]()
-    for step in asking:
-        if not any(_alike(step.config.endpoint, each) for each in endpoints):
-            endpoints.append(step.config.endpoint)
+    for asked in (*(step.config.endpoint for step in asking), *filter(None, judges)):
+        if not any(_alike(asked, each) for each in endpoints):
+            endpoints.append(asked)
     for endpoint in endpoints:
         from msm_hpc.endpoint import check  # here, since most campaigns ask no language model
 
