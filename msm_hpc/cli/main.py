@@ -24,6 +24,7 @@ from msm_hpc.cli.commands.doctor import doctor
 from msm_hpc.cli.commands.planning import config, plan, probe
 from msm_hpc.cli.commands.questions import logs, report, status, trace, triage, why
 from msm_hpc.cli.commands.running import rehearse, run, stage
+from msm_hpc.cli.commands.transcripts import transcripts
 from msm_hpc.cli.terminal import terminal
 from msm_hpc.config.compose import root_of
 
@@ -39,6 +40,7 @@ COMMANDS: tuple[Callable[..., int], ...] = (
     why,
     report,
     trace,
+    transcripts,
     stage,
     gc,
     config,
