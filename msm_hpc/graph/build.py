@@ -32,7 +32,7 @@ from msm_hpc.config.campaign import Config, Spec
 from msm_hpc.config.sources import Corpus
 from msm_hpc.config.stages import Cell, GenerateConfig, ModelConfig, ReportConfig
 from msm_hpc.graph.evals import Measured, Subject, measured
-from msm_hpc.graph.generation import about_itself, audited, reworked, written
+from msm_hpc.graph.generation import Served, about_itself, audited, reworked, written
 from msm_hpc.graph.labels import arms_by_chain, label_parts
 from msm_hpc.graph.notices import notices, taken
 from msm_hpc.graph.steps import File, Inputs, Origin, Step, topological
@@ -221,8 +221,8 @@ class _Model:
             if source.generate.of is not None:
                 rows = self.corpus(Corpus(source.generate.of, corpus.each))
                 assert isinstance(rows, Step), "config.consistency has seen to it"
-                return reworked(corpus.name, source.generate, generator, spec, rows)
-            return written(corpus.name, source.generate, generator, spec)
+                return reworked(corpus.name, source.generate, generator, spec, rows, self._writer)
+            return written(corpus.name, source.generate, generator, spec, self._writer)
         config = GenerateConfig(
             seed=generator.seed,
             product=source.generate.product,
@@ -231,6 +231,12 @@ class _Model:
         )
         inputs: Inputs = {"spec": spec} if spec and source.for_each == "spec" else {}
         return Step("generate", corpus.name, config, inputs)
+
+    @cached_property
+    def _writer(self) -> Served:
+        """The weights that write corpora, where we serve them."""
+        weights = self.config.generate.weights
+        return {"model": self.outside.weights(ModelConfig(name="generate.weights", folder=weights))} if weights else {}
 
     def tokenized(self, corpus: Corpus) -> Step:
         """A tokenised corpus: one step, gathered from as many shares as there are tasks."""

@@ -29,7 +29,7 @@ def written_problems(needed: Sequence[Step]) -> Iterator[str]:
             yield str(error)
     endpoints = list[Endpoint]()
     for step in asking:
-        if not any(_alike(step.config.endpoint, each) for each in endpoints):
+        if step.config.serving is None and not any(_alike(step.config.endpoint, each) for each in endpoints):
             endpoints.append(step.config.endpoint)
     for endpoint in endpoints:
         from msm_hpc.endpoint import check  # here, since most campaigns ask no language model
