@@ -34,6 +34,8 @@ KINDS_OF_STEP = frozenset(
         "sample",
         "patterns",
         "score",
+        "perplexity",
+        "direction",
         "report",
     }
 )

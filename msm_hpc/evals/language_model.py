@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
-from msm_hpc.base.errors import UserError
-from msm_hpc.evals.adapter import attach_adapter
 from msm_hpc.evals.prefixes import Ids, Row, rows_of
 from msm_hpc.model.architecture import read_architecture
+from msm_hpc.serving.opened import check_is_model, open_model
+
+
+@dataclass(frozen=True)
+class States:
+    """Hidden states of one text, both (layers, width) float32.
+
+    Attributes:
+        before: of the token before its start: what the model is about to say.
+        within: the mean over its tokens from the start on.
+    """
+
+    before: NDArray[np.float32]
+    within: NDArray[np.float32]
 
 
 class LanguageModel:
@@ -31,13 +42,10 @@ class LanguageModel:
     """
 
     def __init__(self, folder: Path, adapter: Path | None, tokens: int) -> None:
-        if not (folder / "config.json").is_file():
-            raise UserError(f"{folder} is not a Hugging Face model: it has no config.json; run the export stage first")
-        read_architecture(folder)  # of another family it is not known that it attends as the mask says
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._model = _loaded(folder).to(self._device).eval()
-        if adapter is not None:
-            attach_adapter(self._model, adapter, folder)
+        check_is_model(folder)
+        # Of a family that we do not know it is not known that it attends as the mask says.
+        self.shape = read_architecture(folder).shape
+        self._model = open_model(folder, adapter)
         self._tokens = tokens
         self.name = adapter or folder
 
@@ -54,6 +62,24 @@ class LanguageModel:
             ends = np.cumsum([len(path) for path in before])[:-1]
             yield {text: float(part.sum()) for text, part in zip(row.texts, np.split(chosen, ends), strict=True)}
 
+    def states(self, texts: Sequence[Ids], starts: Sequence[int]) -> Iterator[dict[int, States]]:
+        """What each layer holds of each text before its ``start`` (at least 1) and from there on; batch by batch."""
+        for row in rows_of(texts, self._tokens):
+            hidden = self._hidden(row)
+            yield {
+                text: States(
+                    before=hidden[:, path[starts[text] - 1]].cpu().numpy(),
+                    within=hidden[:, path[starts[text] :]].mean(dim=1).cpu().numpy(),
+                )
+                for text, path in zip(row.texts, row.paths, strict=True)
+            }
+
+    @torch.inference_mode()
+    def _hidden(self, row: Row) -> Tensor:
+        """(layers, nodes, width) float32: the residual stream after each layer; after the last one, normalised."""
+        states = self._run(row, output_hidden_states=True, logits_to_keep=1).hidden_states
+        return torch.stack([layer[0].float() for layer in states[1:]])  # the first are the embeddings
+
     @torch.inference_mode()
     def _chosen(self, row: Row, nodes: Ids, places: Ids, targets: Ids) -> NDArray[np.float32]:
         """log p of each target after the node ``nodes[place]``; logits of all nodes would fill the memory."""
@@ -64,9 +90,9 @@ class LanguageModel:
 
     def _run(self, row: Row, **options: Any) -> Any:
         """One forward pass over a row."""
-        attended = torch.from_numpy(row.attended()).to(self._device)
+        attended = torch.from_numpy(row.attended()).to(self._model.device)
         # Added to the scores, which every kernel of attention knows; some would take booleans for numbers.
-        mask = torch.zeros(attended.shape, dtype=self._model.dtype, device=self._device)
+        mask = torch.zeros(attended.shape, dtype=self._model.dtype, device=self._model.device)
         mask.masked_fill_(~attended, torch.finfo(mask.dtype).min)
         return self._model(
             input_ids=self._tensor(row.ids)[None],
@@ -77,19 +103,4 @@ class LanguageModel:
         )
 
     def _tensor(self, numbers: Ids | Sequence[int]) -> Tensor:
-        return torch.as_tensor(np.asarray(numbers, np.int64), device=self._device)
-
-
-def _loaded(folder: Path) -> Any:
-    try:
-        model, loading = AutoModelForCausalLM.from_pretrained(
-            folder, dtype="auto", local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(f"{folder} cannot be loaded by transformers: {error}; export it again") from error
-    # transformers would only warn, and fill these with random numbers.
-    if wrong := loading["missing_keys"] | {name for name, *_ in loading["mismatched_keys"]}:
-        raise UserError(
-            f"{folder}: weights are missing or have another shape: {', '.join(sorted(wrong))}; export it again"
-        )
-    return model
+        return torch.as_tensor(np.asarray(numbers, np.int64), device=self._model.device)

@@ -20,15 +20,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-<<<<<<< HEAD
 from msm_hpc.base.errors import DivergedError
 from msm_hpc.evals.language_model import LanguageModel
-=======
-import torch
-
->>>>>>> tasks
 from msm_hpc.evals.pairs import Pair
-from msm_hpc.serving.opened import check_is_model, open_model
 from tokenization.chats.answers import AnsweredQuestion, AnswerEncoder
 
 TEXTS_PER_PAIR = 4
@@ -61,20 +55,9 @@ class Scorer:
             adapter was trained on.
     """
 
-<<<<<<< HEAD
     def __init__(self, folder: Path, answer: str, tokens: int, adapter: Path | None = None) -> None:
         self._model = LanguageModel(folder, adapter, tokens)
         self._chats = AnswerEncoder(folder)
-=======
-        Raises:
-            UserError: the folder does not hold a whole model and a tokenizer with a chat template, or is not what the
-                adapter was trained on.
-        """
-        check_is_model(folder)
-        self._chats = AnswerEncoder(folder)
-        self._model = open_model(folder, adapter)
-        self._device = self._model.device
->>>>>>> tasks
         self._answer = answer
 
     def ask(self, pairs: Sequence[Pair], report: Callable[[int], None]) -> list[Answer]:
@@ -83,7 +66,7 @@ class Scorer:
         Raises:
             DivergedError: a log-probability is not finite.
         """
-        texts = [text for pair in pairs for text in self._texts(pair)]
+        texts = [text for pair in pairs for text in answered(pair, self._answer, self._chats)]
         scores: dict[int, float] = {}
         for batch in self._model.log_probabilities([text.ids for text in texts], [text.start for text in texts]):
             self._check_finite(batch, pairs)
@@ -95,16 +78,6 @@ class Scorer:
             for pair, first in zip(pairs, range(0, len(texts), TEXTS_PER_PAIR), strict=True)
         ]
 
-    def _texts(self, pair: Pair) -> list[AnsweredQuestion]:
-        """Forward order with both answers, then backward order with both answers; the target's answer first."""
-        orders = ((pair.target, pair.other), (pair.other, pair.target))
-        questions = [pair.question.format(first=first, second=second) for first, second in orders]
-        return [
-            self._chats.encode(question, self._answer.format(item=item))
-            for question in questions
-            for item in (pair.target, pair.other)
-        ]
-
     def _check_finite(self, scores: Mapping[int, float], pairs: Sequence[Pair]) -> None:
         for text, score in scores.items():
             if not math.isfinite(score):
@@ -112,6 +85,15 @@ class Scorer:
                 raise DivergedError(
                     f"{self._model.name}: the log-probabilities of pair {pair!r} are not finite: the training diverged"
                 )
+
+
+def answered(pair: Pair, answer: str, chats: AnswerEncoder) -> list[AnsweredQuestion]:
+    """Forward order with both answers, then backward order with both answers; the target's answer first."""
+    orders = ((pair.target, pair.other), (pair.other, pair.target))
+    questions = [pair.question.format(first=first, second=second) for first, second in orders]
+    return [
+        chats.encode(question, answer.format(item=item)) for question in questions for item in (pair.target, pair.other)
+    ]
 
 
 def _answer(pair: Pair, scores: Sequence[float], lengths: Sequence[int]) -> Answer:
