@@ -78,5 +78,3 @@ def _tint(row: Measurement | None, low: float, high: float) -> float:
     if row is None or row.mean is None or high == low:
         return 0.0
     return MOST_TINT * (row.mean - low) / (high - low)
-
-
