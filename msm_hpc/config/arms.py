@@ -32,6 +32,9 @@ KINDS_OF_STEP = frozenset(
         "train",
         "export",
         "eval",
+        "sample",
+        "patterns",
+        "score",
         "report",
     }
 )

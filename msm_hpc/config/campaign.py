@@ -14,9 +14,11 @@ from msm_hpc.config.arms import Chain, Link, Stage
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.config.consistency import inconsistencies
 from msm_hpc.config.endpoint import Endpoint
+from msm_hpc.config.evals import Eval
 from msm_hpc.config.generation import Persona, Writing
 from msm_hpc.config.quality import Quality
 from msm_hpc.config.schema import Name, Strict
+from msm_hpc.config.serving import Serving
 from msm_hpc.config.sources import Corpus, Source, refuse_empty, refuse_twice
 from msm_hpc.config.stages import EvalConfig, ExportConfig, ModelConfig
 from msm_hpc.config.training import Lora, Precision
@@ -41,7 +43,13 @@ class Campaign(Strict):
         contrast: the arms whose specs the report compares with each other, where they are trained.
         savings: on a ladder of data sizes, the arms of which the report says how much less data they need, each with
             the arm that it is compared with.
-        values: what evals ask about; none trains and exports only.
+        compare: the arms that the report tests against another by every eval, each with that other.
+        persistence: the arms that end with further training on a ladder of sizes, each with the arm without it: the
+            report draws how much of an eval's result is left.
+        values: what preferences are asked about.
+        evals: entries of the table ``evals`` that measure every cell; without these and ``values`` it trains and
+            exports only.
+        prompted: arms that are asked with each of the specs in the system turn, in the place of being trained on it.
         toy_recipe: whether its rates and batches are for a toy model, which is said where the model is not one.
     """
 
@@ -54,12 +62,16 @@ class Campaign(Strict):
     models: tuple[str, ...] = ()
     contrast: tuple[str, ...] = ()
     savings: Mapping[str, str] = field(default_factory=dict)
+    compare: Mapping[str, str] = field(default_factory=dict)
+    persistence: Mapping[str, str] = field(default_factory=dict)
+    evals: tuple[Name, ...] = ()
+    prompted: tuple[str, ...] = ()
     toy_recipe: bool = False
 
     def __post_init__(self) -> None:
         refuse_empty("campaign.arms", self.arms)
         refuse_empty("campaign.seeds", self.seeds)
-        for name in ("arms", "seeds", "values", "models", "contrast"):
+        for name in ("arms", "seeds", "values", "models", "contrast", "evals", "prompted"):
             refuse_twice(f"campaign.{name}", getattr(self, name))
         refuse_twice("campaign.specs", tuple(spec.name for spec in self.specs))
 
@@ -105,6 +117,9 @@ class Config(Strict):
     Attributes:
         start: the chain before every arm: the pretraining of a model from scratch, nothing for one with weights.
         lora: what ``midtrain`` and ``aft`` take, unless they say otherwise.
+        evals: what a campaign may measure, by name.
+        judge: who judges replies.
+        serving: how trained models are asked for replies.
         notices: shown above the report's own.
     """
 
@@ -123,6 +138,9 @@ class Config(Strict):
     tokenize: TokenizeSection = TokenizeSection()
     export: ExportConfig
     eval: EvalConfig
+    evals: Mapping[Name, Eval] = field(default_factory=dict)
+    judge: Endpoint | None = None
+    serving: Serving = field(default_factory=Serving)
     notices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -162,12 +180,17 @@ class Config(Strict):
 
     def corpus(self, source: str, spec: str | None) -> Corpus:
         """The corpus that ``source`` takes from in an arm trained on ``spec``."""
-        return Corpus(self.corpus_of(source), spec if self.owner(source).for_each == "spec" else None)
+        each = self.sources[source].spec or spec
+        return Corpus(self.corpus_of(source), each if self.owner(source).for_each == "spec" else None)
 
     def corpora(self, source: str) -> tuple[Corpus, ...]:
         """All corpora that ``source`` takes from: one, or one for each spec."""
-        each = [spec.name for spec in self.campaign.specs] if self.owner(source).for_each == "spec" else [None]
+        each = [spec.name for spec in self.campaign.specs] if self.varies(source) else [None]
         return tuple(self.corpus(source, spec) for spec in each)
+
+    def varies(self, source: str) -> bool:
+        """Whether what ``source`` takes from differs with the spec that an arm is trained on."""
+        return self.owner(source).for_each == "spec" and self.sources[source].spec is None
 
     def own_file(self, corpus: Corpus) -> Path | None:
         """The user's own file of a corpus, if it is not generated."""
@@ -199,7 +222,13 @@ class Config(Strict):
 
     def by_spec(self, links: Chain) -> bool:
         """Whether any source of the links has a corpus for each spec."""
-        return any(self.owner(name).for_each == "spec" for link in links for name in link.sources)
+        return any(self.varies(name) for link in links for name in link.sources)
+
+    def specs_of(self, arm: str) -> tuple[str | None, ...]:
+        """The specs that an arm is trained on, or asked with; one cell without a spec where it is neither."""
+        if arm in self.campaign.prompted or self.by_spec(self.chain(arm)):
+            return tuple(spec.name for spec in self.campaign.specs)
+        return (None,)
 
     def laddered(self, links: Chain) -> bool:
         """Whether any source of the links has a ladder of sizes."""

@@ -28,22 +28,24 @@ from msm_hpc.config.sources import refuse_twice
 from tokenization.reading.hub import DatasetName
 
 GROUPS = ("campaign", "model", "cluster", "precision", "lora", "arms", "source")
-NEW = ("+arms.", "+sources.", "+stages.")
+NEW = ("+arms.", "+sources.", "+stages.", "+evals.")
 """Overrides that add a name to a table."""
 DEFAULT_ROOT = "runs"
 NEAREST = 3
 """Keys that are offered in the place of an unknown one."""
-_PATHS = re.compile(r"((?:\.file|\.files\.[^.=]+|\.folder|\.embeddings)=|\bfile: *)([^\s,}\]]+)")
+_PATHS = re.compile(r"""((?:(?:\.file|\.files\.[^.=]+|\.folder|\.embeddings)=|\bfile: *)["']?)([^\s,}\]"']+)""")
 """What in an override is the path of a file or folder: ``sources.chats.file=``, ``{name: mine, file: mine.md}``."""
+PACKAGE = Path(__file__).resolve().parent.parent
+EACH = "{each}"
+"""In the ``file`` of a source, the name of each spec, or value."""
 OWN_FOLDER = "MSM_CONFIG"
 """The environment variable that names a folder of your own, searched before the shipped tree."""
 
 
 def shipped_folder() -> Path:
     """The Hydra tree that is shipped: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    installed = package / "configs"
-    return installed if installed.is_dir() else package.parent / "configs"
+    installed = PACKAGE / "configs"
+    return installed if installed.is_dir() else PACKAGE.parent / "configs"
 
 
 def own_folder() -> Path | None:
@@ -124,6 +126,7 @@ def with_absolute_paths(overrides: Sequence[str]) -> tuple[str, ...]:
 
 
 def _validated(values: Mapping[str, Any]) -> Config:
+    _spell_out(values)
     try:
         config = TypeAdapter(Config).validate_python(values)
     except ValidationError as error:
@@ -131,6 +134,18 @@ def _validated(values: Mapping[str, Any]) -> Config:
         raise UserError("\n".join(_explain(dict(problem), known) for problem in error.errors())) from error
     _check_models(config)
     return _located(config)
+
+
+def _spell_out(values: Mapping[str, Any]) -> None:
+    """Each ``file: corpora/{each}.jsonl`` as the ``files`` of all specs, or values, that are not given by name."""
+    campaign = values.get("campaign") or {}
+    specs = [spec.get("name") for spec in campaign.get("specs") or () if isinstance(spec, Mapping)]
+    names = {"spec": specs, "value": campaign.get("values") or ()}
+    for source in values.get("sources", {}).values():
+        if isinstance(source, dict) and EACH in str(source.get("file")) and source.get("for_each") in names:
+            file = source.pop("file")
+            named = {str(name): file.replace(EACH, str(name)) for name in names[source["for_each"]]}
+            source["files"] = named | (source.get("files") or {})
 
 
 def _check_models(config: Config) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, get_args
 
 from msm_hpc.config.arms import KINDS_OF_STEP, Chain
 from msm_hpc.config.cluster import WorkClass
+from msm_hpc.config.evals import eval_problems
 from msm_hpc.config.generation import Reworked, Written
 from msm_hpc.config.root import root_problems
 from msm_hpc.config.sources import Generate, Source
-from msm_hpc.config.stages import BY_MODEL_ALONE, ONE_FOR_EACH
+from msm_hpc.config.stages import BY_MODEL_ALONE, ONE_FOR_EACH, made_as_asked
 
 if TYPE_CHECKING:
     from msm_hpc.config.campaign import Config
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 def inconsistencies(config: Config) -> Iterator[str]:
     """A line for each thing in which two parts of ``config`` disagree."""
     problems = [*root_problems(config.root), *_sources(config), *_chains(config), *_model(config), *_resources(config)]
-    yield from problems or _generator(config)  # which sources are generated is known once all names are
+    yield from problems or (
+        *eval_problems(config),
+        *_generator(config),
+    )  # which sources are generated is known once all names are
 
 
 def _sources(config: Config) -> Iterator[str]:
@@ -33,6 +37,8 @@ def _sources(config: Config) -> Iterator[str]:
             yield f"{key}.kind is {source.kind}, but that of {source.of} is {of.kind}; make the two agree"
         elif source.replaced:
             yield from _parts(config, name)
+        elif source.spec is not None:
+            yield from _of_one_spec(config, key, source.spec, of)
         else:
             yield from _rows(config, key, source)
     yield from _pairs(config)
@@ -51,11 +57,19 @@ def _parts(config: Config, name: str) -> Iterator[str]:
             yield f"sources.{name}.parts: {part} must be of kind {kind}, one for all, and without a ladder"
 
 
+def _of_one_spec(config: Config, key: str, spec: str, of: Source) -> Iterator[str]:
+    names = [each.name for each in config.campaign.specs]
+    if of.for_each != "spec":
+        yield f"{key}.spec is {spec}, but what it takes from is the same for all specs: leave spec out"
+    elif spec not in names:
+        yield f"{key}.spec is {spec}: name one of campaign.specs, {', '.join(names)}"
+
+
 def _rows(config: Config, key: str, source: Source) -> Iterator[str]:
     """Whether a source has rows for each spec or value that the campaign has."""
     if source.of is not None:
         return
-    if source.generate is not None and source.for_each != ONE_FOR_EACH.get(source.generate.product):
+    if source.generate is not None and not made_as_asked(source.generate.product, source.for_each):
         needed = ONE_FOR_EACH.get(source.generate.product)
         made = f"for each {needed}" if needed else "once for all"
         yield f"{key}.for_each is {source.for_each}, but product {source.generate.product} is generated {made}"
@@ -94,6 +108,8 @@ def _by_templates(config: Config, key: str, source: Source, made: Generate) -> I
     if made.rows is None:
         given = "tokens" if made.tokens else "of"
         yield f"{key}.generate.{given}: the offline_toy generator makes rows; give generate.rows"
+    if made.product == "chats" and source.for_each:
+        yield f"{key}.for_each is {source.for_each}, but offline_toy makes chats once for all; leave it out"
     if made.product in BY_MODEL_ALONE:
         yield f"{key}: {made.product} are written by a language model alone: set generate.generator=endpoint"
 
@@ -143,7 +159,9 @@ def _pairs(config: Config) -> Iterator[str]:
 
 def _chains(config: Config) -> Iterator[str]:
     known = [arm for arm in config.campaign.arms if arm in config.arms]
-    listed = {"arms": config.campaign.arms, "contrast": config.campaign.contrast, "savings": _compared(config)}
+    campaign = config.campaign
+    listed: dict[str, Iterable[str]] = {"arms": campaign.arms, "contrast": campaign.contrast}
+    listed |= {key: _both(getattr(campaign, key)) for key in ("savings", "compare", "persistence")}
     for key, arms in listed.items():
         for arm in arms:
             if arm not in config.arms:
@@ -189,16 +207,19 @@ def _chain(config: Config, name: str, before: Chain, chain: Chain) -> Iterator[s
             yield f"{name}: {' and '.join(link.sources)} take from {corpus} twice in one stage: leave one of them out"
         if not config.used(link):
             yield f"{name}: no row is taken of {', '.join(link.sources)}; raise rows, or drop the arm"
-    if name.removeprefix("arms.") in _compared(config) and not config.laddered(chain):
+    arm = name.removeprefix("arms.")
+    if arm in _both(config.campaign.savings) and not config.laddered(chain):
         yield f"campaign.savings: {name} reads no source with a ladder, so that it has no amounts to compare"
-    if name.removeprefix("arms.") in config.campaign.contrast and not config.by_spec(chain):
+    if arm in config.campaign.persistence and not config.laddered(chain[-1:]):
+        yield f"campaign.persistence: the last stage of {name} reads no source with a ladder; give one a ladder"
+    if arm in config.campaign.contrast and not (config.by_spec(chain) or arm in config.campaign.prompted):
         yield f"campaign.contrast: {name} reads no source for each spec, so that it has no specs to compare"
     yield from _adapters(config, name, stages[-len(chain) - 1 :] if chain else [])
 
 
-def _compared(config: Config) -> list[str]:
-    """The arms whose need of data is compared."""
-    return [arm for pair in config.campaign.savings.items() for arm in pair]
+def _both(pairs: Mapping[str, str]) -> list[str]:
+    """The arms that are compared, and those that they are compared with."""
+    return [arm for pair in pairs.items() for arm in pair]
 
 
 def _adapters(config: Config, name: str, stages: list[str]) -> Iterator[str]:

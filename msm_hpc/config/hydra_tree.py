@@ -30,6 +30,8 @@ class _OwnFolder(SearchPathPlugin):
 
 
 Plugins.instance().register(_OwnFolder)
+OmegaConf.register_new_resolver("shipped", lambda path: str(tree.PACKAGE / path))
+"""``${shipped:evals/items}`` in a file of the tree is the path of what the package holds, wherever it is installed."""
 
 
 def composed(overrides: Sequence[str]) -> dict[str, Any]:

@@ -53,6 +53,7 @@ class Source(Strict):
         for_each: whether there is one corpus for each of the campaign's specs, or values.
         format: how the rows of your files are written (:mod:`tokenization.reading.formats`).
         columns: a field of the format to the name that it has in them.
+        spec: of ``of``, where that has a corpus for each spec: the one spec whose corpus is taken, in every arm.
         without: rows that are left out, by a field of theirs: ``section=last-copy``.
     """
 
@@ -65,6 +66,7 @@ class Source(Strict):
     columns: Mapping[str, str] = field(default_factory=dict)
     of: str | None = None
     parts: tuple[str, ...] = ()
+    spec: Name | None = None
     without: tuple[str, ...] = ()
     rows: NonNegativeInt | None = None
     tokens: PositiveInt | None = None
@@ -84,7 +86,10 @@ class Source(Strict):
     def _check_file(self) -> None:
         if self.file is not None and self.for_each:
             each = self.for_each
-            raise UserError(f"file is given, but there is one for each {each}: give files, each by its {each}'s name")
+            raise UserError(
+                f"file is given, but there is one for each {each}: give files, each by its {each}'s name, or write "
+                "{each} in the file's path where that name stands"
+            )
         if self.files and not self.for_each:
             raise UserError(f"files are given by {', '.join(self.files)}, but there is only one: give file")
         for file in (self.file, *self.files.values()):
@@ -94,6 +99,8 @@ class Source(Strict):
                 self._check_named(file)
         if self.of is not None and (self.generate or self.file or self.files):
             raise UserError(f"of={self.of} takes its rows from that source: leave generate, file and files out")
+        if self.spec is not None and self.of is None:
+            raise UserError(f"spec={self.spec} chooses a corpus of another source: give that source as of")
 
     @property
     def replaced(self) -> bool:

@@ -19,9 +19,9 @@ from msm_hpc.config.generation import OutlineConfig, OutlineInputs, Written
 from msm_hpc.corpus import chat_plan, document_plan
 from msm_hpc.corpus.asking import Asking, asking_about
 from msm_hpc.corpus.items import ITEMS, OUTLINE, REJECTS, Planned, in_turn
-from msm_hpc.corpus.resuming import REPLIES
-from msm_hpc.corpus.scripts import Asks
 from msm_hpc.corpus.spec import ModelSpec, read_spec
+from msm_hpc.endpoint.resuming import REPLIES
+from msm_hpc.endpoint.scripts import Asks
 
 ENOUGH = 0.5
 """The share of what was to be planned below which an outline is no result."""

@@ -19,11 +19,11 @@ from msm_hpc.config.generation import GatherWrittenInputs, WriteConfig, WriteInp
 from msm_hpc.corpus.chat import AlignedChats, BareChats
 from msm_hpc.corpus.document import Documents
 from msm_hpc.corpus.items import Item, Query, read_items
-from msm_hpc.corpus.resuming import REPLIES
 from msm_hpc.corpus.rework import Reworks, plain
 from msm_hpc.corpus.rows import DATA, REJECTS, Made, RowFiles, read_rows
-from msm_hpc.corpus.scripts import Script, play
 from msm_hpc.corpus.spec import ModelSpec, read_spec
+from msm_hpc.endpoint.resuming import REPLIES
+from msm_hpc.endpoint.scripts import Script, play
 
 T = TypeVar("T")
 

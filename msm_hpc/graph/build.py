@@ -4,6 +4,8 @@
 
     generate ─▶ tokenize ─▶ pack ─▶ train (pretrain) ─▶ train (midtrain) ─▶ train (aft) ─▶ export ─▶ eval ─▶ report
 
+What comes after an export is in :mod:`msm_hpc.graph.evals`.
+
 With LoRA what is trained is an adapter, and its *base* the model after the last stage that trains all weights. Every
 training of an adapter reads its base, and so does every evaluation: one export of it serves all of a ladder.
 
@@ -29,6 +31,7 @@ from msm_hpc.config.arms import Chain, Link
 from msm_hpc.config.campaign import Config, Spec
 from msm_hpc.config.sources import Corpus
 from msm_hpc.config.stages import Cell, GenerateConfig, ModelConfig, ReportConfig
+from msm_hpc.graph.evals import Measured, Subject, measured
 from msm_hpc.graph.generation import about_itself, audited, reworked, written
 from msm_hpc.graph.labels import arms_by_chain, label_parts
 from msm_hpc.graph.notices import notices, taken
@@ -67,12 +70,14 @@ class Graph:
 
     Attributes:
         targets: the steps that all others are made for; audits are among them, whatever is tokenised already.
-        cells: the models that are measured, each with its last step: an evaluation, or an export without values.
+        cells: the models that are measured, each with the evaluation of its preferences, or without values its export.
+        evals: each of them with each step that measures it otherwise.
         report: reads every evaluation; None where the campaign measures nothing.
     """
 
     targets: tuple[Step, ...]
     cells: tuple[tuple[Cell, Step], ...] = ()
+    evals: tuple[tuple[Cell, Step], ...] = ()
     report: Step | None = None
 
     @cached_property
@@ -110,31 +115,39 @@ class Graph:
         ]
         if len(found) == 1:
             return found[0]
+        listed = "`msm plan --steps` lists the names and ids"
         if found:
-            raise UserError(f"{name!r} is the start of {len(found)} steps: {', '.join(step.id for step in found)}")
+            those = few([f"{step.name} ({step.id})" for step in found])
+            raise UserError(f"{name!r} is the start of {len(found)} steps; give one of {those}; {listed}")
         near = few(self._near(name))
         hint = f"; there are {near}" if near else ""
-        raise UserError(f"no step {name!r} in this campaign{hint}; `msm plan --steps` lists the names and ids")
+        raise UserError(f"no step {name!r} in this campaign{hint}; {listed}")
 
     def _near(self, name: str) -> list[str]:
-        """The names of steps that begin with what was asked for, or else are most like it."""
+        """The names of steps that begin with what was asked for, or else have it in them, or are most like it."""
         names = [step.name for step in self.steps]
-        return [each for each in names if each.startswith(name)] or get_close_matches(name, names)
+        begun = [each for each in names if each.startswith(name)]
+        return begun or [each for each in names if name in each] or get_close_matches(name, names)
 
 
 def build_graph(configs: Sequence[Config], outside: Outside) -> Graph:
     """The graph of a campaign, of which ``configs`` holds one configuration for each model."""
     models = [_Model(config, outside, several=len(configs) > 1) for config in configs]
-    cells = tuple(cell for model in models for cell in model.cells())
-    ends = tuple(step for _, step in cells)
+    found = measured([subject for model in models for subject in model.subjects()])
     said = dict.fromkeys(notice for model in models for notice in taken(model.config, model.corpus))
-    report = _report(configs[0], cells, tuple(said)) if configs[0].campaign.values else None
+    campaign = configs[0].campaign
+    report = _report(configs[0], found, tuple(said)) if campaign.values or campaign.evals else None
     audits = tuple(audit for model in models for audit in model.audits)
-    return Graph((*audits, *((report,) if report else ends)), cells, report)
+    return Graph(
+        targets=(*audits, *((report,) if report else (each.exported for each in found))),
+        cells=tuple((each.cell, each.last) for each in found),
+        evals=tuple((each.cell, step) for each in found for step in each.evals.values()),
+        report=report,
+    )
 
 
-def _report(config: Config, cells: Sequence[tuple[Cell, Step]], said: tuple[str, ...]) -> Step:
-    evaluations = tuple(step for _, step in cells)
+def _report(config: Config, found: Sequence[Measured], said: tuple[str, ...]) -> Step:
+    evaluations = tuple(step for each in found for step in each.evaluations)
     steps = topological(evaluations)
     packed = dict(packed_for(steps))
     return Step(
@@ -142,15 +155,22 @@ def _report(config: Config, cells: Sequence[tuple[Cell, Step]], said: tuple[str,
         config.campaign.name,
         ReportConfig(
             title=config.campaign.title,
-            cells=tuple(cell for cell, _ in cells),
+            cells=tuple(each.cell for each in found),
             counted=_counted(config),
             contrasts=tuple(arm for arm in config.campaign.contrast if arm in config.campaign.arms),
-            savings={arm: of for arm, of in config.campaign.savings.items() if {arm, of} <= {*config.campaign.arms}},
+            savings=_of_trained(config, config.campaign.savings),
+            compare=_of_trained(config, config.campaign.compare),
+            persistence=_of_trained(config, config.campaign.persistence),
             notices=(*config.notices, *notices(steps), *said),
             packed=tuple(packed),
         ),
         {"evaluations": {step.id: step for step in evaluations}, "packed": {step.id: step for step in packed.values()}},
     )
+
+
+def _of_trained(config: Config, pairs: Mapping[str, str]) -> dict[str, str]:
+    """Of pairs of arms those of which the campaign trains both."""
+    return {arm: of for arm, of in pairs.items() if {arm, of} <= {*config.campaign.arms}}
 
 
 def _counted(config: Config) -> Literal["chats", "turns", "documents", "rows"]:
@@ -193,7 +213,7 @@ class _Model:
         source, generator = self.config.sources[corpus.source], self.config.generate
         assert source.generate is not None, "config.consistency has seen to it"
         name = corpus.each if source.for_each == "spec" else source.generate.spec
-        spec = next((self.outside.spec(spec) for spec in self.config.campaign.specs if spec.name == name), None)
+        spec = self.specs.get(name or "")
         if source.generate.product == "identity":
             return about_itself(corpus.name, source.generate, generator)
         if generator.generator == "endpoint":
@@ -362,26 +382,35 @@ class _Model:
 
     # -- cells ---------------------------------------------------------------------------------------
 
-    def cells(self) -> Iterator[tuple[Cell, Step]]:
+    def subjects(self) -> Iterator[Subject]:
         """Every arm x spec x ladder size x seed; an arm without a seed of its own is there once."""
         campaign = self.config.campaign
         for arm in campaign.arms:
             chain = self.config.chain(arm)
-            specs = [spec.name for spec in campaign.specs] if self.config.by_spec(chain) else [None]
             once = self.config.once(chain)  # true of an arm that trains nothing, too
-            for spec in specs:
+            for spec in self.config.specs_of(arm):
                 for size in self.config.ladder(arm):
                     for seed in campaign.seeds[:1] if once else campaign.seeds:
-                        yield self._cell(arm, chain, spec, size, seed)
+                        yield self._subject(arm, chain, spec, size, seed)
 
-    def _cell(self, arm: str, chain: Chain, spec: str | None, size: int | None, seed: int) -> tuple[Cell, Step]:
-        step = self.exported(chain, spec, size, seed)
-        if self.pairs:
-            base = step.inputs.get("base_model")
-            read: Inputs = {"model": base, "adapter": step} if base else {"model": step}
-            step = Step("eval", step.label, self.config.eval, {**read, "pairs": self.pairs})
-        cell = Cell(model=self.config.model.name, arm=arm, spec=spec, size=size, seed=seed, step=step.id)
-        return cell, step
+    def _subject(self, arm: str, chain: Chain, spec: str | None, size: int | None, seed: int) -> Subject:
+        exported = self.exported(chain, spec, size, seed)
+        prompted = arm in self.config.campaign.prompted
+        own_seed = None if self.config.once(chain) else seed
+        return Subject(
+            config=self.config,
+            cell=Cell(model=self.config.model.name, arm=arm, spec=spec, size=size, seed=seed),
+            exported=exported,
+            label=self._label(*label_parts(arm, spec, size, own_seed)) if prompted else exported.label,
+            pairs=self.pairs,
+            specs=self.specs,
+            prompted=prompted,
+        )
+
+    @cached_property
+    def specs(self) -> Mapping[str, File]:
+        """The campaign's specs, by name."""
+        return {spec.name: self.outside.spec(spec) for spec in self.config.campaign.specs}
 
     @cached_property
     def pairs(self) -> Mapping[str, Origin]:

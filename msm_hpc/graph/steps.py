@@ -126,7 +126,8 @@ class Step:
     def work(self) -> Work:
         """What the cluster's profile has resources for."""
         start = self.start
-        return Work(self.definition.resources, self.stage, start.config.name if start.kind == "model" else "")
+        of = "cpu" if self.shares else self.definition.resources  # to gather takes no GPU
+        return Work(of, self.stage, start.config.name if start.kind == "model" else "")
 
     @cached_property
     def start(self) -> Step:

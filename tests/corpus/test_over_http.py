@@ -10,9 +10,9 @@ import pytest
 
 from msm_hpc.config.generation import OutlineInputs, WriteInputs
 from msm_hpc.corpus import chat, chat_plan, document_plan, outline, write
-from msm_hpc.corpus.resuming import carry_over
 from msm_hpc.corpus.rows import Made, RowFiles
 from msm_hpc.endpoint import Answer, Message, Prompt
+from msm_hpc.endpoint.resuming import carry_over
 from tests.corpus.fake_model import FakeModel
 from tests.corpus.rows import read_jsonl
 from tests.corpus.test_writing import ENDPOINT, OUTLINE, WRITE

@@ -139,7 +139,7 @@ def ledger(tries: Sequence[Sequence[Tried]], on_gpus: bool) -> Ledger:
 def steps_by_arm(graph: Graph) -> dict[str, list[str]]:
     """The ids of the steps that one arm alone needs, by that arm, and of those that several need or none."""
     arms: dict[str, set[str]] = defaultdict(set)
-    for cell, step in graph.cells:
+    for cell, step in (*graph.cells, *graph.evals):
         arms[step.identity].add(cell.arm)
     for step in reversed(graph.steps):
         for parent in step.parents:

@@ -18,10 +18,9 @@ from collections.abc import AsyncIterator, Generator, Iterable
 from dataclasses import replace
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
-from msm_hpc.endpoint import Prompt, Reject, Reply
+from msm_hpc.endpoint.prompts import Prompt, Result
 
 T = TypeVar("T")
-Result: TypeAlias = Reply | Reject
 Script: TypeAlias = Generator[Prompt, Result, T]
 WINDOW = 4096
 """How many scripts may have begun since the oldest one that has not ended: what is kept in memory."""

@@ -1,0 +1,209 @@
+"""Evals: what trained models are asked beside preferences by log-probability, who judges, and how the model is served.
+
+::
+
+    campaign: {evals: [agentic, open_qa]}
+    evals:
+      agentic: {task: agentic, samples: 300, temperature: 0.7, max_tokens: 4096}
+      open_qa: {task: open_qa}
+    judge: {model: a-judge-2026-08-01, base_url: https://…/v1, key_variable: JUDGE_KEY}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from msm_hpc.config.endpoint import Endpoint
+from msm_hpc.config.schema import Name, Strict
+from msm_hpc.config.serving import Serving
+
+if TYPE_CHECKING:
+    from msm_hpc.config.campaign import Config
+
+Asked = Literal["agentic", "episodes", "open_qa", "choice", "formats"]
+"""Tasks of which a model writes replies."""
+Task = Literal["agentic", "episodes", "open_qa", "choice", "formats", "reasoning"]
+Temperature = Annotated[float, Field(ge=0, le=2)]
+
+JUDGED: frozenset[Task] = frozenset({"agentic", "episodes", "open_qa", "reasoning"})
+"""Tasks that need a judge. ``choice`` asks one where the text alone does not say what was chosen, if there is one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval(Strict):
+    """One entry of ``evals``: a task, and how often and how each of its items is asked.
+
+    Attributes:
+        samples: replies to each item.
+        max_tokens: the most tokens of a reply, thoughts included.
+        agent: what the agent of ``agentic`` and ``episodes`` is called.
+        scratchpad: whether it is asked to think in a scratchpad; false for models that think by themselves.
+        spec: of ``open_qa``, the spec that all cells' answers are rated against; may be left out where there is one.
+        of: of ``reasoning``, the eval whose replies are read.
+        coded: of ``reasoning``, the number of replies, of all cells, in which patterns are looked for.
+        shares: array tasks that ask one model.
+    """
+
+    task: Task
+    samples: PositiveInt = 1
+    temperature: Temperature = 0.7
+    max_tokens: PositiveInt = 4096
+    agent: str = "Qwen"
+    scratchpad: bool = True
+    spec: Name | None = None
+    of: Name | None = None
+    coded: PositiveInt = 400
+    shares: PositiveInt = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig(Strict):
+    """What a trained model is asked; task ``share`` of ``shares`` asks its share of the items' samples.
+
+    ``prompts`` is the hash of all that is asked, word for word.
+    """
+
+    task: Asked
+    samples: PositiveInt
+    temperature: Temperature
+    max_tokens: PositiveInt
+    agent: str = ""
+    scratchpad: bool = False
+    prompts: str
+    serving: Serving
+    share: NonNegativeInt = 0
+    shares: PositiveInt = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleInputs:
+    """What a trained model is asked from.
+
+    Attributes:
+        model: a Hugging Face folder.
+        adapter: the export of an adapter, of which ``model`` is the base.
+        pairs: of ``choice``, by value, a file of pairs or a folder with ``pairs.jsonl``.
+        spec: what is in the system turn of every item, of an arm that is asked with a spec instead of trained on it.
+    """
+
+    model: Path
+    adapter: Path | None = None
+    pairs: Mapping[str, Path] = field(default_factory=dict)
+    spec: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatherRepliesInputs:
+    """The output folders of the shares 0 to N - 1, in order."""
+
+    shares: tuple[Path, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig(Strict):
+    """How replies are scored.
+
+    Attributes:
+        eval: what the campaign calls the eval.
+        samples: how many replies to each item there should be: those that are not there are shown as missing.
+        judge: who is asked about them, if anybody.
+        prompts: the hash of all that the judge is asked with, but for the replies.
+    """
+
+    eval: Name
+    task: Task
+    samples: PositiveInt
+    judge: Endpoint | None = None
+    prompts: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreInputs:
+    """What is scored, and against what.
+
+    Attributes:
+        replies: a sample step's output.
+        pairs: of ``choice``, those that were asked about.
+        spec: of ``open_qa``, what answers are rated against.
+        patterns: of ``reasoning``, a patterns step's output.
+    """
+
+    replies: Path
+    pairs: Mapping[str, Path] = field(default_factory=dict)
+    spec: Path | None = None
+    patterns: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatternsConfig(Strict):
+    """Looking for patterns of reasoning in ``coded`` replies, taken evenly from all models."""
+
+    coded: PositiveInt
+    judge: Endpoint
+    prompts: str
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatternsInputs:
+    """``replies``: sample steps' outputs, by step id."""
+
+    replies: Mapping[str, Path]
+
+
+def eval_problems(config: Config) -> Iterator[str]:
+    """A line for each thing in which ``evals``, ``judge`` and the campaign disagree."""
+    for arm in config.campaign.prompted:
+        if arm not in config.campaign.arms:
+            yield f"campaign.prompted: {arm!r} is none of campaign.arms{_near(arm, config.campaign.arms)}"
+        elif arm in config.arms and config.by_spec(config.arms[arm]):
+            yield f"campaign.prompted: {arm} is trained on a spec already; name an arm that is not"
+    if config.campaign.prompted and not config.campaign.specs:
+        yield "campaign.prompted: there is no spec to ask with: give campaign.specs, or leave it out"
+    for name in config.campaign.evals:
+        if name not in config.evals:
+            near = _near(name, config.evals)
+            yield f"campaign.evals: no eval {name!r}{near}; those in `evals` are {_all(config.evals)}"
+        else:
+            yield from _problems(config, f"evals.{name}", config.evals[name])
+
+
+def _problems(config: Config, key: str, asked: Eval) -> Iterator[str]:
+    if asked.task in JUDGED and config.judge is None:
+        yield f"{key}: {asked.task} is judged by a language model: give judge.model and judge.base_url"
+    if asked.task == "choice" and not config.campaign.values:
+        yield f"{key}: choice asks about campaign.values, and there are none: give some, or leave the eval out"
+    if asked.task == "open_qa":
+        specs = [spec.name for spec in config.campaign.specs]
+        if asked.spec is None and len(specs) != 1:
+            yield f"{key}.spec: name the spec that all answers are rated against, of {_all(specs)}"
+        elif asked.spec is not None and asked.spec not in specs:
+            yield f"{key}.spec: {asked.spec!r} is none of campaign.specs, {_all(specs)}{_near(asked.spec, specs)}"
+    elif asked.spec is not None:
+        yield f"{key}.spec: {asked.task} rates against no spec; leave it out"
+    of = config.evals.get(asked.of or "")
+    if asked.task != "reasoning" and asked.of is not None:
+        yield f"{key}.of: {asked.task} reads no other eval's replies; leave it out"
+    elif asked.task == "reasoning" and (of is None or of.task not in ("agentic", "episodes")):
+        agentic = [name for name in config.campaign.evals if getattr(config.evals.get(name), "task", "") in _AGENTIC]
+        yield f"{key}.of is {asked.of}: name an eval of task agentic or episodes among campaign.evals ({_all(agentic)})"
+    elif asked.task == "reasoning" and asked.of not in config.campaign.evals:
+        yield f"{key}.of is {asked.of}, which is not among campaign.evals: add it there"
+
+
+_AGENTIC = ("agentic", "episodes")
+
+
+def _near(name: str, known: Mapping[str, object] | tuple[str, ...] | list[str]) -> str:
+    near = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _all(names: Mapping[str, object] | list[str]) -> str:
+    return ", ".join(names) or "none"
