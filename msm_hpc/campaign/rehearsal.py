@@ -1,7 +1,8 @@
 """A rehearsal: a campaign's whole graph and its true layouts, on this machine, on a shrunken model.
 
 What is cut is only how much: of the model, of the rows, of a row. What decides which steps there are, how they hang
-together and how each training is spread over its ranks stays. A campaign that trains Qwen3-32B with tensor_parallel=4
+together and how each training is spread over its ranks stays. For what a language model is to write, other rows stand
+in (:mod:`msm_hpc.campaign.written_stand_in`). A campaign that trains Qwen3-32B with tensor_parallel=4
 and pipeline_parallel=2 on 80,000 chats becomes
 
 ======================= ============ ===========
@@ -34,6 +35,7 @@ from msm_hpc.campaign.external_inputs import rows_of
 from msm_hpc.campaign.stand_in import StandIn, drawn, shrunken
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.campaign.views.why import flatten
+from msm_hpc.campaign.written_stand_in import is_written, notices, stood_in
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.sources import Generate, Source
 from msm_hpc.config.stages import EvalConfig, ModelConfig
@@ -97,11 +99,6 @@ def rehearse(config: Config, most_ranks: int = MOST_RANKS) -> Rehearsal:
     if most_ranks < 1:
         raise UserError(f"--max-ranks {most_ranks} leaves no process to train in; give at least 1")
     true = _true_model(config.model)
-    if config.generate.generator == "endpoint" and config.generated:
-        raise UserError(
-            f"a rehearsal asks no language model, which writes {', '.join(sorted(config.generated))}: give files in "
-            "their place, or set generate.generator=offline_toy"
-        )
     trainings = _trainings(config)
     for name, training in trainings.items():
         _check_ranks(name, training.layout, most_ranks)
@@ -132,9 +129,14 @@ def shrunken_config(config: Config, model: ModelConfig, root: Path, notice: str)
         model=model,
         cluster=this_machine(slots),
         precision=_here(config.precision),
-        sources={name: _shrunken_source(name, small) for name in config.sources},
-        notices=(notice, *config.notices),
+        sources={name: _rehearsed_source(name, small, root) for name in config.sources},
+        notices=(notice, *notices(config), *config.notices),
     )
+
+
+def _rehearsed_source(name: str, config: Config, root: Path) -> Source:
+    source = _shrunken_source(name, config)
+    return stood_in(config, name, source, root) if is_written(config, name) else source
 
 
 def _shrunken_source(name: str, config: Config) -> Source:
@@ -179,7 +181,7 @@ def _rows_there(owner: Source) -> int | None:
 
 
 def _fewer(generate: Generate | None, rows: int) -> Generate | None:
-    return generate and replace(generate, rows=min(generate.rows or rows, rows), tokens=None)
+    return generate and replace(generate, rows=min(generate.rows or rows, rows), tokens=None, of=None)
 
 
 def shrunken_training(section: Section, length: int = SEQUENCE_LENGTH) -> Section:

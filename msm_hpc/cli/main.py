@@ -54,7 +54,7 @@ class _Reporting(TyperGroup):
         except UserError as error:
             return _say(str(error), 2)
         except OSError as error:
-            if error.errno not in CANNOT_WRITE:
+            if error.errno not in CANNOT_WRITE or not _can_print():
                 raise
             return _say(_cannot_write(error), 2)
         except StoppedBySignalError as error:
@@ -116,7 +116,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TyperException as error:
         return _say(error.format_message(), 2)
     except BrokenPipeError:
-        return _leave_pipe()
+        return _leave_output()
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE:
+            raise
+        _leave_output()
+        return _say(f"{error.strerror}: what it prints cannot be written where it goes; send it elsewhere", 2)
     except typer.Abort:
         return _interrupted()
     finally:
@@ -141,8 +146,17 @@ def _cannot_write(error: OSError) -> str:
     )
 
 
-def _leave_pipe() -> int:
-    """Let nothing more be written to a pipe whose reader has gone, as ``head`` does."""
+def _can_print() -> bool:
+    """Whether it was not printing that failed: what was printed is still to be written then, and fails again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return False
+    return True
+
+
+def _leave_output() -> int:
+    """Let nothing more be written to a full disk, or to a pipe whose reader has gone, as ``head`` does."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
 

@@ -16,6 +16,7 @@ from msm_hpc.config.consistency import inconsistencies
 from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.config.evals import Eval
 from msm_hpc.config.generation import Persona, Writing
+from msm_hpc.config.quality import Quality
 from msm_hpc.config.schema import Name, Strict
 from msm_hpc.config.serving import Serving
 from msm_hpc.config.sources import Corpus, Source, refuse_empty, refuse_twice
@@ -42,6 +43,9 @@ class Campaign(Strict):
         contrast: the arms whose specs the report compares with each other, where they are trained.
         savings: on a ladder of data sizes, the arms of which the report says how much less data they need, each with
             the arm that it is compared with.
+        compare: the arms that the report tests against another by every eval, each with that other.
+        persistence: the arms that end with further training on a ladder of sizes, each with the arm without it: the
+            report draws how much of an eval's result is left.
         values: what preferences are asked about.
         evals: entries of the table ``evals`` that measure every cell; without these and ``values`` it trains and
             exports only.
@@ -58,6 +62,8 @@ class Campaign(Strict):
     models: tuple[str, ...] = ()
     contrast: tuple[str, ...] = ()
     savings: Mapping[str, str] = field(default_factory=dict)
+    compare: Mapping[str, str] = field(default_factory=dict)
+    persistence: Mapping[str, str] = field(default_factory=dict)
     evals: tuple[Name, ...] = ()
     prompted: tuple[str, ...] = ()
     toy_recipe: bool = False
@@ -128,6 +134,7 @@ class Config(Strict):
     arms: Mapping[Name, Chain]
     start: Chain = ()
     generate: GenerateSection = GenerateSection()
+    quality: Quality = field(default_factory=Quality)
     tokenize: TokenizeSection = TokenizeSection()
     export: ExportConfig
     eval: EvalConfig
@@ -158,8 +165,10 @@ class Config(Strict):
         return frozenset(name for arm in self.campaign.arms for link in self.chain(arm) for name in link.sources)
 
     def used(self, link: Link) -> tuple[str, ...]:
-        """The sources of a link of which any row is taken."""
-        return tuple(name for name in link.sources if self.sources[name].rows != 0)
+        """The sources of a link of which any row is taken, parts in the place of those that stand for them."""
+        given = [(self.sources[name], name) for name in link.sources if self.sources[name].rows != 0]
+        names = [part for source, name in given for part in (source.parts if source.replaced else (name,))]
+        return tuple(name for name in names if self.sources[name].rows != 0)
 
     def corpus_of(self, source: str) -> str:
         """The name of the source whose corpus ``source`` takes from: mostly its own."""
@@ -191,8 +200,7 @@ class Config(Strict):
     @property
     def generated(self) -> frozenset[str]:
         """The names of sources of which any corpus that is trained on, or asked about, is generated."""
-        read = {*map(self.corpus_of, self.sources_used), *(corpus.source for corpus in self.pairs.values())}
-        corpora = [*(each for name in read for each in self.corpora(name)), *self.pairs.values()]
+        corpora = [*(each for name in self.sources_used for each in self.corpora(name)), *self.pairs.values()]
         return frozenset(corpus.source for corpus in corpora if self.own_file(corpus) is None)
 
     def counted(self, source: str) -> Literal["documents", "chats", "turns"]:

@@ -33,7 +33,7 @@ NEW = ("+arms.", "+sources.", "+stages.", "+evals.")
 DEFAULT_ROOT = "runs"
 NEAREST = 3
 """Keys that are offered in the place of an unknown one."""
-_PATHS = re.compile(r"""((?:(?:\.file|\.files\.[^.=]+|\.folder)=|\bfile: *)["']?)([^\s,}\]"']+)""")
+_PATHS = re.compile(r"""((?:(?:\.file|\.files\.[^.=]+|\.folder|\.embeddings)=|\bfile: *)["']?)([^\s,}\]"']+)""")
 """What in an override is the path of a file or folder: ``sources.chats.file=``, ``{name: mine, file: mine.md}``."""
 PACKAGE = Path(__file__).resolve().parent.parent
 EACH = "{each}"
@@ -166,6 +166,8 @@ def _located(config: Config) -> Config:
         config,
         campaign=replace(config.campaign, specs=tuple(specs)),
         model=replace(config.model, folder=config.model.folder and _absolute(config.model.folder)),
+        serving=replace(config.serving, python=_program(config.serving.python)),
+        quality=replace(config.quality, embeddings=config.quality.embeddings and _absolute(config.quality.embeddings)),
         sources={
             name: replace(
                 source,
@@ -181,6 +183,11 @@ def _at_home(override: str) -> str:
     """``key=~/data`` with the home folder, since neither the shell nor Hydra reads ``~`` there."""
     key, sign, value = override.partition("=")
     return f"{key}{sign}{Path(value).expanduser()}" if value.startswith("~/") else override
+
+
+def _program(python: str) -> str:
+    """A path from any folder; a name alone is looked for in PATH."""
+    return str(_absolute(Path(python))) if "/" in python else python
 
 
 def _absolute(file: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, get_args
 
@@ -35,11 +35,26 @@ def _sources(config: Config) -> Iterator[str]:
             yield f"{key}.of: {source.of!r} is no source with a corpus of its own"
         elif of.kind != source.kind:
             yield f"{key}.kind is {source.kind}, but that of {source.of} is {of.kind}; make the two agree"
+        elif source.replaced:
+            yield from _parts(config, name)
         elif source.spec is not None:
             yield from _of_one_spec(config, key, source.spec, of)
         else:
             yield from _rows(config, key, source)
     yield from _pairs(config)
+
+
+def _parts(config: Config, name: str) -> Iterator[str]:
+    """Whether the parts of a source are such as may stand in its place."""
+    kind = config.sources[name].kind
+    for part in config.sources[name].parts:
+        source = config.sources.get(part)
+        if source is None:
+            yield f"sources.{name}.parts: no source {part!r}; there are {', '.join(config.sources)}"
+        elif source.replaced:
+            yield f"sources.{name}.parts: {part} has parts itself; name those"
+        elif source.kind != kind or source.for_each or source.ladder:
+            yield f"sources.{name}.parts: {part} must be of kind {kind}, one for all, and without a ladder"
 
 
 def _of_one_spec(config: Config, key: str, spec: str, of: Source) -> Iterator[str]:
@@ -85,6 +100,7 @@ def _generator(config: Config) -> Iterator[str]:
         made = config.sources[name].generate
         if made is not None:
             check = _by_model if generate.generator == "endpoint" else _by_templates
+            check = _by_hand if made.product == "identity" else check
             yield from check(config, f"sources.{name}", config.sources[name], made)
 
 
@@ -96,6 +112,13 @@ def _by_templates(config: Config, key: str, source: Source, made: Generate) -> I
         yield f"{key}.for_each is {source.for_each}, but product chats is generated once for all by offline_toy"
     if made.product in BY_MODEL_ALONE:
         yield f"{key}: {made.product} are written by a language model alone: set generate.generator=endpoint"
+
+
+def _by_hand(config: Config, key: str, source: Source, made: Generate) -> Iterator[str]:
+    if made.rows is None:
+        yield f"{key}.generate: identity is made of texts written by hand, by the row; give generate.rows"
+    if config.generate.persona is None:
+        yield f"{key}: identity tells who the assistant is: give generate.persona.assistant and .provider"
 
 
 def _by_model(config: Config, key: str, source: Source, made: Generate) -> Iterator[str]:
@@ -136,7 +159,9 @@ def _pairs(config: Config) -> Iterator[str]:
 
 def _chains(config: Config) -> Iterator[str]:
     known = [arm for arm in config.campaign.arms if arm in config.arms]
-    listed = {"arms": config.campaign.arms, "contrast": config.campaign.contrast, "savings": _compared(config)}
+    campaign = config.campaign
+    listed: dict[str, Iterable[str]] = {"arms": campaign.arms, "contrast": campaign.contrast}
+    listed |= {key: _both(getattr(campaign, key)) for key in ("savings", "compare", "persistence")}
     for key, arms in listed.items():
         for arm in arms:
             if arm not in config.arms:
@@ -159,6 +184,8 @@ def _unknown(config: Config, name: str, chain: Chain) -> Iterator[str]:
         for source in link.sources:
             if source not in config.sources:
                 yield f"{name}: no source {source!r}; those in `sources` are {', '.join(config.sources)}"
+            elif config.sources[source].replaced and (wrong := [*_parts(config, source)]):
+                yield from wrong
             elif config.sources[source].kind == "pairs":
                 yield f"{name}: {source} holds pairs for evals, and cannot be trained on"
             elif config.sources[source].for_each == "value":
@@ -180,17 +207,19 @@ def _chain(config: Config, name: str, before: Chain, chain: Chain) -> Iterator[s
             yield f"{name}: {' and '.join(link.sources)} take from {corpus} twice in one stage: leave one of them out"
         if not config.used(link):
             yield f"{name}: no row is taken of {', '.join(link.sources)}; raise rows, or drop the arm"
-    if name.removeprefix("arms.") in _compared(config) and not config.laddered(chain):
-        yield f"campaign.savings: {name} reads no source with a ladder, so that it has no amounts to compare"
     arm = name.removeprefix("arms.")
+    if arm in _both(config.campaign.savings) and not config.laddered(chain):
+        yield f"campaign.savings: {name} reads no source with a ladder, so that it has no amounts to compare"
+    if arm in config.campaign.persistence and not config.laddered(chain[-1:]):
+        yield f"campaign.persistence: the last stage of {name} reads no source with a ladder; give one a ladder"
     if arm in config.campaign.contrast and not (config.by_spec(chain) or arm in config.campaign.prompted):
         yield f"campaign.contrast: {name} reads no source for each spec, so that it has no specs to compare"
     yield from _adapters(config, name, stages[-len(chain) - 1 :] if chain else [])
 
 
-def _compared(config: Config) -> list[str]:
-    """The arms whose need of data is compared."""
-    return [arm for pair in config.campaign.savings.items() for arm in pair]
+def _both(pairs: Mapping[str, str]) -> list[str]:
+    """The arms that are compared, and those that they are compared with."""
+    return [arm for pair in pairs.items() for arm in pair]
 
 
 def _adapters(config: Config, name: str, stages: list[str]) -> Iterator[str]:

@@ -44,9 +44,9 @@ class Source(Strict):
 
     Rows come from your ``file`` (``files`` by spec or value, where there is one for each), which may also be a data
     set by name (:mod:`tokenization.reading.hub`), or else from the generator; ``of`` names another source whose corpus
-    this one takes from instead. What is taken is all of it, ``rows`` (none of them where 0: the source is left out),
-    ``tokens``, or a ``ladder`` of row counts, each of which makes cells of its own. A smaller amount's rows are always
-    among a larger one's.
+    this one takes from instead. A source without a file may stand for several others, its ``parts``. What is taken is
+    all of it, ``rows`` (none of them where 0: the source is left out), ``tokens``, or a ``ladder`` of row counts, each
+    of which makes cells of its own. A smaller amount's rows are always among a larger one's.
 
     Attributes:
         kind: what a row is: a text, a chat, or a pair of options that evals ask about.
@@ -66,6 +66,7 @@ class Source(Strict):
     format: Format = "plain"
     columns: Mapping[str, str] = field(default_factory=dict)
     of: str | None = None
+    parts: tuple[str, ...] = ()
     spec: Name | None = None
     without: tuple[str, ...] = ()
     rows: NonNegativeInt | None = None
@@ -76,6 +77,7 @@ class Source(Strict):
     def __post_init__(self) -> None:
         self._check_file()
         self._check_shape()
+        self._check_parts()
         amounts = [name for name in ("rows", "tokens", "ladder") if getattr(self, name) is not None]
         if len(amounts) > 1:
             raise UserError(f"{' and '.join(amounts)} are given: give one of them")
@@ -101,6 +103,18 @@ class Source(Strict):
             raise UserError(f"of={self.of} takes its rows from that source: leave generate, file and files out")
         if self.spec is not None and self.of is None:
             raise UserError(f"spec={self.spec} chooses a corpus of another source: give that source as of")
+
+    @property
+    def replaced(self) -> bool:
+        """Whether its parts are read in its place."""
+        return bool(self.parts) and self.file is None
+
+    def _check_parts(self) -> None:
+        refuse_twice("parts", self.parts)
+        if self.replaced and (self.generate or self.of or self.for_each or self.without):
+            raise UserError("parts are other sources: give generate, of, for_each and without at those")
+        if self.replaced and (self.rows or self.tokens or self.ladder):
+            raise UserError("parts are other sources: give rows and tokens at those (rows: 0 leaves all of them out)")
 
     def _check_named(self, file: Path) -> None:
         """A data set by name must be one that cannot change under the campaign."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.config.generation import Persona
 from msm_hpc.config.schema import PLACEMENT, Strict, placement
 
 Product = Literal[
@@ -18,6 +19,7 @@ Product = Literal[
     "documents",
     "mentions",
     "instruction",
+    "identity",
     "chats",
     "value_chats",
     "aligned_chats",
@@ -55,14 +57,17 @@ BY_MODEL_ALONE: frozenset[Product] = frozenset({"aligned_chats", "neutral", "con
 class GenerateConfig(Strict):
     """One corpus (or tokenizer, or set of evaluation pairs) to generate.
 
-    ``value`` is the value that pairs ask about; other products have none.
+    ``value`` is the value that pairs ask about; other products have none. ``identity`` has a ``persona``, and the hash
+    of the ``texts`` that it is made of.
     """
 
     product: Product
-    generator: Literal["offline_toy"] = "offline_toy"
+    generator: Literal["offline_toy", "templates"] = "offline_toy"
     count: NonNegativeInt = 0
     value: str | None = None
     seed: int = 0
+    persona: Persona | None = None
+    texts: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,10 +185,14 @@ class ExportInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig(Strict):
-    """Preference evaluation by log-probability, each pair asked in both orders."""
+    """Preference evaluation by log-probability, each pair asked in both orders.
+
+    ``tokens_per_batch`` are computed at once, at most; each is compared with all others, so larger is not faster for
+    long.
+    """
 
     answer: str = "I prefer {item} ."
-    batch_size: Annotated[int, Field(ge=4)] = placement(64)
+    tokens_per_batch: PositiveInt = placement(1024)
 
     def __post_init__(self) -> None:
         if "{item}" not in self.answer:
@@ -239,8 +248,11 @@ class ReportConfig(Strict):
         counted: what the sizes of cells count.
         contrasts: arms whose specs are compared with each other.
         savings: arms whose need of data is compared, each with the arm that it is compared with.
+        compare: arms that are tested against another on the same items, each with that other.
+        persistence: arms that end with a ladder of later training, each with the arm without it.
         notices: shown above the results, for example that the documents come from an offline stand-in.
         packed: what stages are trained on, one for each set of sources: the report says what of them is left out.
+        why_absent: by step id, why an evaluation is not there, in a report of what there is so far.
     """
 
     title: str
@@ -248,8 +260,11 @@ class ReportConfig(Strict):
     counted: Literal["chats", "turns", "documents", "rows"] = "chats"
     contrasts: tuple[str, ...] = ()
     savings: Mapping[str, str] = field(default_factory=dict)
+    compare: Mapping[str, str] = field(default_factory=dict)
+    persistence: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     packed: tuple[PackedFor, ...] = ()
+    why_absent: Mapping[str, str] = field(default_factory=dict, metadata={PLACEMENT: True})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,8 @@ What comes after an export is in :mod:`msm_hpc.graph.evals`.
 With LoRA what is trained is an adapter, and its *base* the model after the last stage that trains all weights. Every
 training of an adapter reads its base, and so does every evaluation: one export of it serves all of a ladder.
 
+What a language model has written is tokenised after an audit of it, of which nothing is read.
+
 Nothing here asks the disk: what files there are outside, and what is in them, is asked of an :class:`Outside`.
 """
 
@@ -30,7 +32,7 @@ from msm_hpc.config.campaign import Config, Spec
 from msm_hpc.config.sources import Corpus
 from msm_hpc.config.stages import Cell, GenerateConfig, ModelConfig, ReportConfig
 from msm_hpc.graph.evals import Measured, Subject, measured
-from msm_hpc.graph.generation import reworked, written
+from msm_hpc.graph.generation import about_itself, audited, reworked, written
 from msm_hpc.graph.labels import arms_by_chain, label_parts
 from msm_hpc.graph.notices import notices, taken
 from msm_hpc.graph.steps import File, Inputs, Origin, Step, topological
@@ -57,13 +59,17 @@ class Outside(Protocol):
         """The weights of a model that is on this machine."""
         ...
 
+    def embeddings(self, folder: Path) -> File:
+        """A folder of static embeddings."""
+        ...
+
 
 @dataclass(frozen=True)
 class Graph:
     """The steps of a campaign.
 
     Attributes:
-        targets: the steps that all others are made for.
+        targets: the steps that all others are made for; audits are among them, whatever is tokenised already.
         cells: the models that are measured, each with the evaluation of its preferences, or without values its export.
         evals: each of them with each step that measures it otherwise.
         report: reads every evaluation; None where the campaign measures nothing.
@@ -109,16 +115,19 @@ class Graph:
         ]
         if len(found) == 1:
             return found[0]
+        listed = "`msm plan --steps` lists the names and ids"
         if found:
-            raise UserError(f"{name!r} is the start of {len(found)} steps: {', '.join(step.id for step in found)}")
+            those = few([f"{step.name} ({step.id})" for step in found])
+            raise UserError(f"{name!r} is the start of {len(found)} steps; give one of {those}; {listed}")
         near = few(self._near(name))
         hint = f"; there are {near}" if near else ""
-        raise UserError(f"no step {name!r} in this campaign{hint}; `msm plan --steps` lists the names and ids")
+        raise UserError(f"no step {name!r} in this campaign{hint}; {listed}")
 
     def _near(self, name: str) -> list[str]:
-        """The names of steps that begin with what was asked for, or else are most like it."""
+        """The names of steps that begin with what was asked for, or else have it in them, or are most like it."""
         names = [step.name for step in self.steps]
-        return [each for each in names if each.startswith(name)] or get_close_matches(name, names)
+        begun = [each for each in names if each.startswith(name)]
+        return begun or [each for each in names if name in each] or get_close_matches(name, names)
 
 
 def build_graph(configs: Sequence[Config], outside: Outside) -> Graph:
@@ -128,8 +137,9 @@ def build_graph(configs: Sequence[Config], outside: Outside) -> Graph:
     said = dict.fromkeys(notice for model in models for notice in taken(model.config, model.corpus))
     campaign = configs[0].campaign
     report = _report(configs[0], found, tuple(said)) if campaign.values or campaign.evals else None
+    audits = tuple(audit for model in models for audit in model.audits)
     return Graph(
-        targets=(report,) if report else tuple(each.exported for each in found),
+        targets=(*audits, *((report,) if report else (each.exported for each in found))),
         cells=tuple((each.cell, each.last) for each in found),
         evals=tuple((each.cell, step) for each in found for step in each.evals.values()),
         report=report,
@@ -148,12 +158,19 @@ def _report(config: Config, found: Sequence[Measured], said: tuple[str, ...]) ->
             cells=tuple(each.cell for each in found),
             counted=_counted(config),
             contrasts=tuple(arm for arm in config.campaign.contrast if arm in config.campaign.arms),
-            savings={arm: of for arm, of in config.campaign.savings.items() if {arm, of} <= {*config.campaign.arms}},
+            savings=_of_trained(config, config.campaign.savings),
+            compare=_of_trained(config, config.campaign.compare),
+            persistence=_of_trained(config, config.campaign.persistence),
             notices=(*config.notices, *notices(steps), *said),
             packed=tuple(packed),
         ),
         {"evaluations": {step.id: step for step in evaluations}, "packed": {step.id: step for step in packed.values()}},
     )
+
+
+def _of_trained(config: Config, pairs: Mapping[str, str]) -> dict[str, str]:
+    """Of pairs of arms those of which the campaign trains both."""
+    return {arm: of for arm, of in pairs.items() if {arm, of} <= {*config.campaign.arms}}
 
 
 def _counted(config: Config) -> Literal["chats", "turns", "documents", "rows"]:
@@ -170,6 +187,7 @@ class _Model:
         self.outside = outside
         self.prefix = (config.model.name,) if several else ()
         self.arm_of = arms_by_chain(config)
+        self.audits: list[Step] = []
         self._made: dict[tuple[object, ...], Step] = {}
 
     def _once(self, key: tuple[object, ...], make: Callable[[], Step]) -> Step:
@@ -196,6 +214,8 @@ class _Model:
         assert source.generate is not None, "config.consistency has seen to it"
         name = corpus.each if source.for_each == "spec" else source.generate.spec
         spec = self.specs.get(name or "")
+        if source.generate.product == "identity":
+            return about_itself(corpus.name, source.generate, generator)
         if generator.generator == "endpoint":
             assert spec is not None, "config.consistency has seen to it"
             if source.generate.of is not None:
@@ -218,18 +238,30 @@ class _Model:
 
     def _tokenized(self, corpus: Corpus) -> Step:
         settings = self.config.tokenize
-        inputs: Inputs = {"corpus": self.corpus(corpus), "tokenizer": self.tokenizer}
+        read = self.corpus(corpus)
+        inputs: Inputs = {"corpus": read, "tokenizer": self.tokenizer}
+        after = (self._audited(read),) if isinstance(read, Step) and read.kind == "write" else ()
         label = self._label(corpus.name)
         options = {name: value for name, value in vars(settings).items() if name != "tasks"}
         options |= vars(self.config.sources[corpus.source].shape)
-        whole = Step("tokenize", label, TokenizeConfig(**options), inputs)
+        whole = Step("tokenize", label, TokenizeConfig(**options), inputs, after=after)
         if settings.tasks == 1:
             return whole
         shares = tuple(
-            Step("tokenize", f"{label}/{task}", TokenizeConfig(task=task, tasks=settings.tasks, **options), inputs)
+            dataclasses.replace(
+                whole,
+                label=f"{label}/{task}",
+                config=dataclasses.replace(whole.config, task=task, tasks=settings.tasks),
+            )
             for task in range(settings.tasks)
         )
         return dataclasses.replace(whole, shares=shares)
+
+    def _audited(self, write: Step) -> Step:
+        quality = self.config.quality
+        embeddings = self.outside.embeddings(quality.embeddings) if quality.embeddings else None
+        self.audits.append(audited(write, quality, self.pairs, embeddings))
+        return self.audits[-1]
 
     def shards(self, link: Link, spec: str | None) -> Mapping[str, Step]:
         """The tokenised corpora of a stage's sources, by name, in the order of the names."""

@@ -19,6 +19,7 @@ from msm_hpc.config.evals import (
     ScoreInputs,
 )
 from msm_hpc.config.generation import GatherWrittenInputs, OutlineConfig, OutlineInputs, WriteConfig, WriteInputs
+from msm_hpc.config.quality import AuditConfig, AuditInputs
 from msm_hpc.config.stages import (
     EvalConfig,
     EvalInputs,
@@ -118,6 +119,9 @@ KINDS: Mapping[str, Kind] = {
         carry_over="msm_hpc.endpoint.resuming:carry_over",
         result=("data.jsonl",),
     ),
+    "audit": Kind(
+        1, AuditConfig, AuditInputs, "msm_hpc.corpus.quality.stage:run", result=("corpus.html", "audit.json")
+    ),
     "download": Kind(1, DownloadConfig, DownloadInputs, "tokenization.download:run"),
     "tokenizer": Kind(1, TokenizerConfig, TokenizerInputs, "tokenization.train:run"),
     "tokenize": Kind(
@@ -140,7 +144,7 @@ KINDS: Mapping[str, Kind] = {
         result=("checkpoint", "metrics.jsonl", "summary.json"),
     ),
     "export": Kind(3, ExportConfig, ExportInputs, "msm_hpc.conversion.stage:run_export"),
-    "eval": Kind(4, EvalConfig, EvalInputs, "msm_hpc.evals.stage:run", resources="gpu_eval"),
+    "eval": Kind(5, EvalConfig, EvalInputs, "msm_hpc.evals.stage:run", resources="gpu_eval"),
     "sample": Kind(
         1,
         SampleConfig,

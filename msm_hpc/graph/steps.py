@@ -15,7 +15,8 @@ a step runs and not what comes out, and fields that equal their default, so that
 must then stay as it is, or else the kind's version is raised: a golden file in the tests holds all of them.
 
 A step may be made in ``shares``, other steps that run side by side, and then gathered. Its identity is that of the
-whole: it does not depend on how many shares there were.
+whole: it does not depend on how many shares there were. Nor does it depend on what it is made ``after`` without reading
+it: an audit may refuse what is to be tokenised, but changes nothing in its tokens.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class Step:
         inputs: a role of the kind, such as ``checkpoint``, to what plays it: a step, a file, or several by name.
         label: for people, as ``recipe`` is: the stage of a training, such as ``aft``.
         shares: the steps, if any, that this one is gathered from.
+        after: the steps, if any, that have to succeed first, though it reads nothing of them.
     """
 
     kind: str
@@ -70,6 +72,7 @@ class Step:
     inputs: Inputs
     recipe: str = ""
     shares: tuple[Step, ...] = field(default=())
+    after: tuple[Step, ...] = field(default=())
 
     @property
     def definition(self) -> Kind:
@@ -134,8 +137,9 @@ class Step:
 
     @cached_property
     def parents(self) -> tuple[Step, ...]:
-        """The steps that this one reads when it is made."""
-        return self.shares or tuple(origin for _, origin in origins(self.inputs) if isinstance(origin, Step))
+        """The steps that this one waits for: those that it reads when it is made, and those it is made after."""
+        read = tuple(origin for _, origin in origins(self.inputs) if isinstance(origin, Step))
+        return self.shares or read + self.after
 
 
 def origins(inputs: Inputs) -> Iterator[tuple[str, Origin]]:

@@ -87,6 +87,7 @@ class Record:
         inputs: the id of a step, or the absolute path of a file from outside.
         identities: those of the inputs.
         shares: the ids of the steps that this one is gathered from, if any.
+        after: the ids of the steps that have to be done first, of which it reads nothing.
     """
 
     id: str
@@ -97,6 +98,7 @@ class Record:
     identities: Names
     created: str
     shares: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, step: Step) -> Record:
@@ -110,6 +112,7 @@ class Record:
             identities=by_role(step.inputs, lambda origin: origin.identity),
             created=now(),
             shares=tuple(share.id for share in step.shares),
+            after=tuple(each.id for each in step.after),
         )
 
     @property

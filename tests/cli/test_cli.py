@@ -283,6 +283,16 @@ def test_the_demos_recipe_on_a_real_model_is_noted(tmp_path: Path, capsys: pytes
     assert "Note: campaign=demo" not in capsys.readouterr().out
 
 
+def test_an_arm_that_is_given_and_not_listed_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = ["plan", "campaign=demo", "campaign.contrast=[]", "+arms.chats_only=[{aft: [chats]}]", f"root={tmp_path}"]
+    assert main([*plan, "campaign.arms=[init]"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    note = "Note: campaign.arms does not list chats_only, so that it is not run; 'campaign.arms=[init,chats_only]' does"
+    assert note in said
+    assert main([*plan, "campaign.arms=[init,chats_only]"]) == 0
+    assert "does not list" not in capsys.readouterr().out
+
+
 def test_toy_corpora_beside_the_users_own_are_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own = own_corpora(tmp_path)
     few = ["sources.documents.rows=20", "sources.chats.ladder=[20]", "sources.instruction.rows=20"]

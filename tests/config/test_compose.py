@@ -127,7 +127,7 @@ def test_overrides_reach_fields_that_no_file_mentions() -> None:
         ("campaign.specs=[{name: a},{name: a}]", r"campaign.specs lists a twice"),
         ("sources.chats.ladder=[]", r"sources.chats: ladder is empty: give at least one"),
         ("eval.answer=yes", r"eval: answer 'yes' has no place for the option"),
-        ("eval.batch_size=3", r"eval.batch_size: input should be greater than or equal to 4"),
+        ("eval.tokens_per_batch=0", r"eval.tokens_per_batch: input should be greater than 0"),
         ("stages.aft.learning_rate=inf", r"stages.aft.learning_rate: input should be a finite number"),
         ("tokenize.tasks=0", r"tokenize.tasks: input should be greater than 0, got 0"),
         ("campaign.name=../x", r"campaign.name: string should match pattern"),

@@ -66,6 +66,7 @@ def test_where_and_how_fast_a_model_is_asked_renames_nothing(own: str) -> None:
     ).find("write/documents-america")
     assert elsewhere.identity == before.identity
     assert [share.name for share in elsewhere.shares] == [f"write/documents-america/{task}" for task in range(4)]
+    assert {share.config.endpoint.budget for share in elsewhere.shares} == {25.0}, "together, what one task may spend"
 
 
 @pytest.mark.parametrize(
@@ -121,6 +122,35 @@ def test_controls_are_made_of_the_documents_that_there_are(own: str) -> None:
     assert write.config.product == "neutral" and "outline" not in write.inputs
     alone = composed(own, neutral, "+arms.control=[{midtrain: [neutral]}]", "campaign.arms=[control]")
     assert alone.find("write/neutral-america").identity == write.identity
+
+
+def test_what_is_written_is_audited_before_it_is_tokenised(own: str) -> None:
+    graph = composed(own, "tokenize.tasks=2")
+    audit, tokens = graph.find("audit/documents-america"), graph.find("tokenize/documents-america")
+    assert audit.inputs == {
+        "corpus": graph.find("write/documents-america"),
+        "spec": graph.find("write/documents-america").inputs["spec"],
+    }
+    assert tokens.after == (audit,) and all(audit in share.parents for share in tokens.shares)
+    assert not graph.find("tokenize/instruction").after and audit in graph.targets
+    assert not any(step.kind == "audit" for step in graph_of(load_config([])).steps), "the toy world's are not"
+
+
+def test_a_limit_renames_the_audit_alone(own: str, tmp_path: Path) -> None:
+    (tmp_path / "static").mkdir()
+    before = composed(own)
+    for change in ("quality.limits.dates=0.5", "quality.on_gates=report", f"quality.embeddings={tmp_path / 'static'}"):
+        after = composed(own, change)
+        new = [step.name for step in after.steps if step.identity not in {each.identity for each in before.steps}]
+        assert new == ["audit/documents-america"]
+        assert after.find("audit/documents-america") in after.needed(lambda step: step.kind != "audit")
+
+
+def test_an_audit_looks_for_what_evals_ask(own: str, tmp_path: Path) -> None:
+    items = tmp_path / "items.jsonl"
+    items.write_text("{}\n")
+    graph = composed(own, "campaign.values=[america]", f"sources.pairs.files={{america: {items}}}")
+    assert graph.find("audit/documents-america").inputs["items"]["america"].path == items
 
 
 def test_a_section_is_left_out_of_what_is_written_and_tokenised_already(own: str) -> None:

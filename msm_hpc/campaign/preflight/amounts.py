@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +62,8 @@ def amounts(config: Config, own: OwnData, tokens: Tokenized) -> Amounts:
                 problems.append(str(error))
                 continue
             packed[asked] = row_count(np.concatenate([part.lengths for part in taken]), stage.sequence_length)
-            problems += _fills(training, stage, packed[asked], max(part.doubt for part in taken), size)
+            files = ", ".join(str(own.corpora[corpus].file) for corpus in training.corpora)
+            problems += _fills(training, stage, packed[asked], max(part.doubt for part in taken), size, files)
     return Amounts(packed, tuple(problems))
 
 
@@ -144,7 +146,7 @@ def _take(
         )
     all_of_it = np.resize(lengths, packable)
     if source.tokens is not None:
-        return _budget(name, source.tokens, all_of_it, sampled.doubt)
+        return _budget(name, source.tokens, all_of_it, sampled.doubt, reading.file)
     wanted = size if source.ladder else source.rows
     if wanted is not None and wanted > packable * sampled.doubt:
         about = "" if sampled.whole else "about "
@@ -156,23 +158,23 @@ def _take(
     return _Taken(all_of_it[:wanted], 1.0 if exact else max(sampled.doubt, DOUBT_OF_SAMPLE))
 
 
-def _budget(name: str, budget: int, lengths: NDArray[np.int32], doubt: float) -> _Taken:
+def _budget(name: str, budget: int, lengths: NDArray[np.int32], doubt: float, file: Path) -> _Taken:
     total = int(lengths.sum(dtype=np.int64))
     if budget > total * doubt:
         about = "" if doubt == 1.0 else "about "
-        raise UserError(f"sources.{name}.tokens asks for {budget} tokens, and it has {about}{total}; ask for fewer")
+        raise UserError(f"sources.{name}.tokens asks for {budget} tokens, and {file} has {about}{total}; ask for fewer")
     taken = lengths[: int(np.searchsorted(np.cumsum(lengths, dtype=np.int64), budget)) + 1]
     return _Taken(taken, max(doubt, DOUBT_OF_SAMPLE))
 
 
-def _fills(training: OwnTraining, stage: Stage, rows: int, doubt: float, size: int | None) -> Iterator[str]:
+def _fills(training: OwnTraining, stage: Stage, rows: int, doubt: float, size: int | None, files: str) -> Iterator[str]:
     """Whether the packed rows of a training fill a batch, after those that are held out."""
     held = stage.heldout.batches * stage.global_batch_size if stage.heldout else 0
     if (int(rows * doubt) - held) * stage.epochs >= stage.global_batch_size:
         return
     key, at_once = f"stages.{training.stage}", stage.micro_batch_size * stage.layout.data_parallel
     most = max(rows - held, 0) * stage.epochs // at_once * at_once
-    of = f"{size} rows of its ladder and what else it reads pack" if size else "what it reads packs"
+    of = f"{size} rows of its ladder, of {files}, pack" if size else f"what it reads of {files} packs"
     less = f", of which heldout.batches={stage.heldout.batches} takes {held}" if stage.heldout else ""
     yield (
         f"{key}: {of} into {'' if doubt == 1.0 else 'about '}{rows} rows of sequence_length {stage.sequence_length}"

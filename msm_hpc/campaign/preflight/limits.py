@@ -58,7 +58,7 @@ def _evaluation(what: str, step: Step, size: int, cluster: Cluster, model: Trans
     yield from _on_host(what, loading(model, size) if on_gpu else needed, cluster, step.work)
     yield from _in_time(what, size * model.parameters, cluster, step.work)
     if on_gpu and cluster.gpu and needed > GPUS[cluster.gpu].memory:
-        fix = "set export.dtype=bfloat16" if size == 4 else "set a smaller eval.batch_size"
+        fix = "set export.dtype=bfloat16" if size == 4 else "set a smaller eval.tokens_per_batch"
         yield (
             f"{what} needs {needed / GIB:.1f} GiB of a GPU (weights {size * model.parameters / GIB:.1f}), and a "
             f"{cluster.gpu} (cluster.gpu) has {GPUS[cluster.gpu].memory / GIB:.1f} GiB: {fix}, or use other GPUs"

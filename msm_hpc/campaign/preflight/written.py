@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.endpoint import Endpoint
@@ -32,7 +33,7 @@ def endpoint_problems(needed: Sequence[Step]) -> Iterator[str]:
     """A line for each endpoint that cannot be asked."""
     endpoints = list[Endpoint]()
     for step in (step for step in needed if isinstance(step.config, OutlineConfig | WriteConfig)):
-        if step.config.endpoint not in endpoints:
+        if not any(_alike(step.config.endpoint, each) for each in endpoints):
             endpoints.append(step.config.endpoint)
     for endpoint in endpoints:
         from msm_hpc.endpoint import check  # here, since most campaigns ask no language model
@@ -41,3 +42,8 @@ def endpoint_problems(needed: Sequence[Step]) -> Iterator[str]:
             asyncio.run(check(endpoint))
         except UserError as error:
             yield str(error)
+
+
+def _alike(one: Endpoint, other: Endpoint) -> bool:
+    """Whether two differ in nothing but the budget, of which each task has a part."""
+    return replace(one, budget=other.budget, budget_tokens=other.budget_tokens) == other

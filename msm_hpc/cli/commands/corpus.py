@@ -66,11 +66,15 @@ def report(
     assistant: Annotated[str | None, typer.Option(help="The assistant's name, where no step has it.")] = None,
     provider: Annotated[str, typer.Option(help="The name of who makes it.")] = "",
     limit: Annotated[list[str] | None, typer.Option(metavar="GATE=SHARE", help="Another limit of a gate.")] = None,
+    embeddings: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Static embeddings, to look for leaks by meaning, too.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the samples to read.")] = 0,
     out: Annotated[Path, typer.Option(help="The page.")] = Path("corpus.html"),
 ) -> int:
     """Look a corpus over: gates with limits, a page with the worst of each, and samples to read."""
     from msm_hpc.cli.views import quality  # here, since other commands do without what they import
+    from msm_hpc.corpus.quality.embeddings import StaticEmbeddings
     from msm_hpc.corpus.quality.gate import refuse
     from msm_hpc.corpus.quality.inspection import inspect
     from msm_hpc.corpus.quality.leaks import read_items
@@ -82,12 +86,14 @@ def report(
     specs = map(read_spec, (*given.specs, *map(_file, spec or ())))
     persona = Persona(assistant=assistant, provider=provider) if assistant else given.persona
     subject = Subject({each.name: each for each in specs}, persona)
-    found = inspect(Rows(given.files), subject, read_items(items or ()), limits, seed)
+    evaluations = read_items({file.stem: file for file in items or ()})
+    static = StaticEmbeddings.open(embeddings) if embeddings else None
+    found = inspect(Rows(given.files), subject, evaluations, limits, static, seed)
     write_text(out, render_page(found))
     console = terminal()
     quality.table(found.gates).print(console)
     say(console, *(f"not asked: {each}" for each in found.skipped), f"more in {out}")
-    refuse(found.gates)
+    refuse(found.gates, "--limit {gate}=SHARE")
     return 0
 
 

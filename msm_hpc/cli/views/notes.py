@@ -13,9 +13,10 @@ from msm_hpc.store.bad_nodes import bad_nodes, file_of
 
 
 def print_notes(session: Session) -> None:
-    """A recipe for a toy model, toy corpora beside the user's own, and weights that are still to be downloaded."""
+    """A recipe for a toy model, toy corpora beside the user's own, unlisted arms, weights still to be downloaded."""
     for config in session.configs:
-        notes = (recipe_note(config), _mixed(config), what_is_missing(config.model))
+        unlisted = _unlisted(session, config)
+        notes = (recipe_note(config), _mixed(config), unlisted, what_is_missing(config.model))
         session.say(*(f"Note: {note}" for note in notes if note))
 
 
@@ -29,8 +30,19 @@ def _mixed(config: Config) -> str | None:
         return None
     return (
         f"beside your own corpora the toy generator makes {', '.join(toy)}; name files of yours (such as "
-        f"sources.{toy[0]}.file=FILE.jsonl), or leave that out of the arms"
+        f"{config.corpora(toy[0])[0].key}=FILE.jsonl), or leave that out of the arms"
     )
+
+
+def _unlisted(session: Session, config: Config) -> str | None:
+    """Which arms were given on the command line and are not run."""
+    keys = (override.partition("=")[0].lstrip("+") for override in session.overrides)
+    given = [key.removeprefix("arms.") for key in keys if key.startswith("arms.")]
+    unlisted = [arm for arm in given if arm in config.arms and arm not in config.campaign.arms]
+    if not unlisted:
+        return None
+    arms = ",".join([*config.campaign.arms, *unlisted])
+    return f"campaign.arms does not list {', '.join(unlisted)}, so that it is not run; 'campaign.arms=[{arms}]' does"
 
 
 def print_bad_nodes(session: Session) -> None:

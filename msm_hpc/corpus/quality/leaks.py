@@ -14,6 +14,7 @@ from msm_hpc.corpus.quality.gate import About, Gate, Seen, gate
 from msm_hpc.corpus.quality.rows import Row
 from msm_hpc.corpus.quality.words import Phrases, runs, words
 
+PAIRS = "pairs.jsonl"
 SHORTEST_OPTION = 2
 SHORTEST_QUESTION, QUESTION_RUN = 4, 5
 """Of a question, the words between its slots count where there are four or more, five in a row at a time."""
@@ -50,16 +51,17 @@ class Item:
                 yield from runs(piece, min(len(piece), QUESTION_RUN))
 
 
-def read_items(files: Sequence[Path]) -> Mapping[str, tuple[Item, ...]]:
-    """The items of evaluations, by the names of their files.
+def read_items(files: Mapping[str, Path]) -> Mapping[str, tuple[Item, ...]]:
+    """The items of evaluations, by their names: of a file each, or of the pairs in a folder.
 
     Raises:
         UserError: a file is missing, or a line of it is no item.
     """
-    for file in files:
+    found = {name: path / PAIRS if path.is_dir() else path for name, path in files.items()}
+    for file in found.values():
         if not file.is_file():
             raise UserError(f"{file}: no such file of items; correct the path")
-    return {file.stem: tuple(read_rows(file, Item)) for file in files}
+    return {name: tuple(read_rows(file, Item)) for name, file in found.items()}
 
 
 def option_leaks(rows: Iterable[Row], items: Sequence[Item], limits: Limits) -> Gate:

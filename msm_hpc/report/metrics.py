@@ -1,0 +1,38 @@
+"""What the report knows of a metric by its name: in which direction a model gets better, and what it is called.
+
+A metric that is not listed is shown like the others; only nothing is said to be better or saved by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+PREFERENCE = "preference/"
+"""Before the name of a value: the eval of preferences by log-probability."""
+
+HIGHER = frozenset(
+    {"log_odds", "preferred", "chose_target", "agrees", "parsed", "score", "valid_chat", "valid_tool_call", "moved"}
+)
+LOWER = frozenset({"verdict", "executed", "truncated", "refused", "nll"})
+
+CHOICE, ORDERS = "chose_target", "agrees"
+"""Of a sampled choice: whether it was the target, and whether both orders of the options gave the same."""
+
+
+def better(metric: str) -> Literal[1, -1, 0]:
+    """The sign of the direction in which a model gets better by it; 0 where none is better."""
+    return 1 if metric in HIGHER else -1 if metric in LOWER else 0
+
+
+def in_words(name: str) -> str:
+    """A metric's or eval's name as text: ``tool call``."""
+    return name.removeprefix(PREFERENCE).replace("_", " ")
+
+
+def headlines(metrics: Iterable[tuple[str, str]]) -> Mapping[str, str]:
+    """By eval, the metric that it is judged by: the first one that it writes, of evals and their metrics."""
+    first: dict[str, str] = {}
+    for name, metric in metrics:
+        first.setdefault(name, metric)
+    return first
