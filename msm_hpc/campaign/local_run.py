@@ -64,6 +64,7 @@ def run_local(graph: Graph, store: Store, cluster: Cluster, show: Callable[[RunS
     state.pending = {step.identity: step for step in graph.needed(store.done)}
     state.done = state.steps.keys() - state.pending.keys()
     checked_leases = -SECONDS_BETWEEN_LEASE_CHECKS
+    show(state)  # before the first job starts, which can take a while
     while not state.finished:
         _reap(state, store, launcher)
         if time.monotonic() - checked_leases >= SECONDS_BETWEEN_LEASE_CHECKS:
