@@ -64,15 +64,14 @@ def run_local(graph: Graph, store: Store, cluster: Cluster, show: Callable[[RunS
     state.pending = {step.identity: step for step in graph.needed(store.done)}
     state.done = state.steps.keys() - state.pending.keys()
     checked_leases = -SECONDS_BETWEEN_LEASE_CHECKS
-    show(state)  # before the first job starts, which can take a while
     while not state.finished:
         _reap(state, store, launcher)
         if time.monotonic() - checked_leases >= SECONDS_BETWEEN_LEASE_CHECKS:
             _follow_foreign(state, store, watched)
             checked_leases = time.monotonic()
         _block(state)
+        show(state)  # before jobs start: on a busy machine the first takes a while
         _start(state, store, launcher, cluster.slots)
-        show(state)
         if not state.finished:
             time.sleep(SECONDS_BETWEEN_CHECKS)
     return state
