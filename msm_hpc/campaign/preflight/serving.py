@@ -12,7 +12,7 @@ from msm_hpc.graph.steps import Step
 
 
 def serving_problems(needed: Sequence[Step], cluster: Cluster) -> Iterator[str]:
-    """A line for each program of a server that is not here: nodes have the same files, but for what is in a container."""
+    """A line for each program of a server that is not here, as on the nodes; what is in a container is not known."""
     if cluster.container is not None:
         return
     for step in needed:
