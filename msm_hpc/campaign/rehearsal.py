@@ -36,7 +36,7 @@ from msm_hpc.campaign.stand_in import StandIn, drawn, shrunken
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.campaign.views.why import flatten
 from msm_hpc.campaign.written_stand_in import is_written, notices, stood_in
-from msm_hpc.config.campaign import Config
+from msm_hpc.config.campaign import Campaign, Config
 from msm_hpc.config.sources import Generate, Source
 from msm_hpc.config.stages import EvalConfig, ModelConfig
 from msm_hpc.config.training import Layout, Precision, TrainConfig
@@ -126,12 +126,19 @@ def shrunken_config(config: Config, model: ModelConfig, root: Path, notice: str)
     return replace(
         small,
         root=root,
+        campaign=_without_evals(config.campaign),
         model=model,
         cluster=this_machine(slots),
         precision=_here(config.precision),
         sources={name: _rehearsed_source(name, small, root) for name in config.sources},
         notices=(notice, *notices(config), *config.notices),
     )
+
+
+def _without_evals(campaign: Campaign) -> Campaign:
+    """A rehearsal asks neither trained models nor a judge: both cost more than it may."""
+    contrast = tuple(arm for arm in campaign.contrast if arm not in campaign.prompted)
+    return replace(campaign, evals=(), prompted=(), contrast=contrast)
 
 
 def _rehearsed_source(name: str, config: Config, root: Path) -> Source:
