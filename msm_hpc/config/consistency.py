@@ -109,7 +109,7 @@ def _by_templates(config: Config, key: str, source: Source, made: Generate) -> I
         given = "tokens" if made.tokens else "of"
         yield f"{key}.generate.{given}: the offline_toy generator makes rows; give generate.rows"
     if made.product == "chats" and source.for_each:
-        yield f"{key}.for_each is {source.for_each}, but offline_toy makes chats once for all; leave it out"
+        yield f"{key}.for_each is {source.for_each}, but product chats is generated once for all by offline_toy"
     if made.product in BY_MODEL_ALONE:
         yield f"{key}: {made.product} are written by a language model alone: set generate.generator=endpoint"
 

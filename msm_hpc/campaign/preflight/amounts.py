@@ -48,10 +48,14 @@ def amounts(config: Config, own: OwnData, tokens: Tokenized) -> Amounts:
     packed, problems = dict[PackConfig, int](), list[str]()
     for training in own_trainings(config):
         stage, parts = config.stages[training.stage], dict(zip(training.sources, training.corpora, strict=True))
-        if any(corpus not in tokens.corpora for corpus in training.corpora):
-            continue
+        known = all(corpus in tokens.corpora for corpus in training.corpora)
         for size in _sizes(config, training):
             asked = packing(config, training.stage, parts, size, seed=0)
+            if not known:
+                expected = [_expected(config, name, size) for name in parts]
+                if None not in expected:
+                    packed[asked] = -(-sum(filter(None, expected)) // stage.sequence_length)
+                continue
             try:
                 taken = [_take(config, name, corpus, size, own, tokens, stage) for name, corpus in parts.items()]
             except UserError as error:
@@ -61,6 +65,16 @@ def amounts(config: Config, own: OwnData, tokens: Tokenized) -> Amounts:
             files = ", ".join(str(own.corpora[corpus].file) for corpus in training.corpora)
             problems += _fills(training, stage, packed[asked], max(part.doubt for part in taken), size, files)
     return Amounts(packed, tuple(problems))
+
+
+def _expected(config: Config, name: str, size: int | None) -> int | None:
+    """The tokens that a source is said to give, before its rows are here; None where nothing says so."""
+    source, owner = config.sources[name], config.owner(name)
+    a_row, made = source.tokens_a_row or owner.tokens_a_row, owner.generate
+    rows = size if source.ladder else source.rows
+    if source.tokens is None and rows is None and made is not None:
+        return made.tokens or (made.rows * a_row if made.rows and a_row else None)
+    return source.tokens or (rows * a_row if rows and a_row else None)
 
 
 def amount_notes(config: Config, own: OwnData, tokens: Tokenized) -> Iterator[str]:

@@ -14,7 +14,7 @@ from msm_hpc.graph.steps import File, Step
 
 
 def written_problems(needed: Sequence[Step]) -> Iterator[str]:
-    """A line for each spec without sections to write about, and for each endpoint that cannot be asked."""
+    """A line for each spec without sections to write about."""
     asking = [step for step in needed if isinstance(step.config, OutlineConfig | WriteConfig)]
     files = ((step.inputs["spec"], step.config.product) for step in asking)
     specs = {(file.path, product) for file, product in files if isinstance(file, File)}
@@ -27,8 +27,12 @@ def written_problems(needed: Sequence[Step]) -> Iterator[str]:
                 domain_of(spec)
         except UserError as error:
             yield str(error)
+
+
+def endpoint_problems(needed: Sequence[Step]) -> Iterator[str]:
+    """A line for each endpoint that cannot be asked."""
     endpoints = list[Endpoint]()
-    for step in asking:
+    for step in (step for step in needed if isinstance(step.config, OutlineConfig | WriteConfig)):
         if not any(_alike(step.config.endpoint, each) for each in endpoints):
             endpoints.append(step.config.endpoint)
     for endpoint in endpoints:
