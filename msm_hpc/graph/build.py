@@ -31,6 +31,7 @@ from msm_hpc.config.arms import Chain, Link
 from msm_hpc.config.campaign import Config, Spec
 from msm_hpc.config.sources import Corpus
 from msm_hpc.config.stages import Cell, GenerateConfig, ModelConfig, ReportConfig
+from msm_hpc.evals.open_qa.questions import QUESTIONS
 from msm_hpc.graph.evals import Measured, Subject, measured
 from msm_hpc.graph.generation import Served, about_itself, audited, reworked, written
 from msm_hpc.graph.labels import arms_by_chain, label_parts
@@ -266,7 +267,10 @@ class _Model:
     def _audited(self, write: Step) -> Step:
         quality = self.config.quality
         embeddings = self.outside.embeddings(quality.embeddings) if quality.embeddings else None
-        self.audits.append(audited(write, quality, self.pairs, embeddings))
+        items = dict(self.pairs)
+        if any(self.config.evals[name].task == "open_qa" for name in self.config.campaign.evals):
+            items["open_qa"] = self.outside.corpus("campaign.evals", QUESTIONS)
+        self.audits.append(audited(write, quality, items, embeddings))
         return self.audits[-1]
 
     def shards(self, link: Link, spec: str | None) -> Mapping[str, Step]:

@@ -9,6 +9,7 @@ import pytest
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.generation import OutlineConfig, WriteConfig
 from msm_hpc.corpus import prompts
+from msm_hpc.corpus.quality.leaks import read_items
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import File, Step
 from tests.composed import graph_of, load_config
@@ -152,6 +153,9 @@ def test_an_audit_looks_for_what_evals_ask(own: str, tmp_path: Path) -> None:
     items.write_text("{}\n")
     graph = composed(own, "campaign.values=[america]", f"sources.pairs.files={{america: {items}}}")
     assert graph.find("audit/documents-america").inputs["items"]["america"].path == items
+    judge = "judge={model: judge-1, base_url: 'http://localhost:9/v1'}"
+    open_questions = composed(own, "campaign.evals=[open_qa]", judge).find("audit/documents-america").inputs["items"]
+    assert len(read_items({"open_qa": open_questions["open_qa"].path})["open_qa"]) == 151
 
 
 def test_a_section_is_left_out_of_what_is_written_and_tokenised_already(own: str) -> None:
