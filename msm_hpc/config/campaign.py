@@ -150,6 +150,14 @@ class Config(Strict):
     def chain(self, arm: str) -> Chain:
         """All links of an arm, those of ``start`` first, without sources of which no row is taken."""
         links = (*self.start, *self.arms[arm])
+        return self._with_rows(links)
+
+    @property
+    def beginning(self) -> Chain:
+        """The links before those of any arm; after none, the model is the one to start from."""
+        return self._with_rows(self.start)
+
+    def _with_rows(self, links: Chain) -> Chain:
         return tuple(Link(stage=link.stage, sources=used) for link in links if (used := self.used(link)))
 
     @property

@@ -1,8 +1,8 @@
-"""The texts of evals, which are data beside the code: Jinja templates, YAML, and JSON schemas of judges' answers."""
+"""The texts of evals, which are data beside the code: Jinja templates and YAML; and those of specs."""
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -12,8 +12,11 @@ import yaml
 from jinja2 import Environment, StrictUndefined, Template
 from pydantic import TypeAdapter
 
+from msm_hpc.base.errors import UserError
+
 T = TypeVar("T")
 _JINJA = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
+_FRONT = re.compile(r"\A---\n.*?^---\n", re.DOTALL | re.MULTILINE)
 
 
 def rendered(file: Path, **slots: Any) -> str:
@@ -41,7 +44,13 @@ def read_yaml(file: Path, kind: type[T]) -> T:
     return TypeAdapter(kind).validate_python(yaml.safe_load(file.read_text()))
 
 
-def read_schema(file: Path) -> dict[str, Any]:
-    """A JSON schema, as OpenAI-compatible servers take it."""
-    schema: dict[str, Any] = json.loads(file.read_text())
-    return schema
+def read_spec_text(file: Path) -> str:
+    """The text of a spec, without the front matter.
+
+    Raises:
+        UserError: there is none.
+    """
+    text = _FRONT.sub("", file.read_text(encoding="utf-8"), count=1).strip()
+    if not text:
+        raise UserError(f"{file} has no text: write what models are to be asked or judged by")
+    return text

@@ -402,7 +402,9 @@ class _Model:
             cell=Cell(model=self.config.model.name, arm=arm, spec=spec, size=size, seed=seed),
             exported=exported,
             label=self._label(*label_parts(arm, spec, size, own_seed)) if prompted else exported.label,
+            init=self.exported(self.config.beginning, spec, size, seed),
             pairs=self.pairs,
+            documents=self.documents,
             specs=self.specs,
             prompted=prompted,
         )
@@ -411,6 +413,12 @@ class _Model:
     def specs(self) -> Mapping[str, File]:
         """The campaign's specs, by name."""
         return {spec.name: self.outside.spec(spec) for spec in self.config.campaign.specs}
+
+    @cached_property
+    def documents(self) -> Mapping[str, Origin]:
+        """By source, the texts that evals score and no arm is trained on."""
+        asked = [self.config.evals[name].documents for name in self.config.campaign.evals]
+        return {source: self.corpus(self.config.corpus(source, None)) for source in asked if source is not None}
 
     @cached_property
     def pairs(self) -> Mapping[str, Origin]:

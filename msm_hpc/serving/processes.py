@@ -44,9 +44,10 @@ def in_a_process(config: Serving, model: Path, adapter: Path | None) -> Iterator
         UserError: the model, the adapter or the server's command cannot be used, or another model answers.
         ServerLostError: the server did not live until the end.
     """
-    check_is_model(model)
-    if adapter is not None and config.server == "vllm":
-        vllm.check_rank(config, adapter, model)
+    if config.server == "vllm":
+        check_is_model(model)
+        if adapter is not None:
+            vllm.check_rank(config, adapter, model)
     if adapter is not None and config.server == "command" and "{adapter}" not in config.command:
         raise UserError("serving.command: has no {adapter}, and there is one to be served; write it, or merge it")
     with contextlib.nullcontext() if FOLDER in os.environ else kept():

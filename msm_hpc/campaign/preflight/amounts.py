@@ -89,7 +89,10 @@ def amount_notes(config: Config, own: OwnData, tokens: Tokenized) -> Iterator[st
 
 def _left_out(config: Config, name: str, corpus: Corpus, own: OwnData) -> Iterator[str]:
     source, reading = config.sources[name], own.corpora[corpus]
-    there = reading.usable
+    there = reading.usable - reading.left_out[source.without]
+    if source.without:
+        left = f"{there:,} of the {reading.usable:,} {reading.unit} of {reading.file}"
+        yield f"sources.{name}: {left} are without {', '.join(source.without)}"
     if source.tokens is not None:
         yield f"sources.{name}: {source.tokens:,} tokens are taken of {reading.file} (sources.{name}.tokens)"
     elif source.most_rows is not None and source.most_rows < there:
@@ -138,7 +141,10 @@ def _take(
     lengths = sampled.lengths
     if config.sources[corpus.source].kind == "chats":
         lengths = np.minimum(lengths[~sampled.too_long(stage.sequence_length)], stage.sequence_length)
-    packable = round(reading.usable * len(lengths) / len(sampled.lengths))
+    left = reading.usable - reading.left_out[source.without]
+    packable = round(left * len(lengths) / len(sampled.lengths))
+    if not left:
+        raise UserError(f"sources.{name}.without leaves out all {reading.unit} of {reading.file}; name fewer")
     if not packable:
         raise UserError(
             f"sources.{name}: all chats of {reading.file} are longer than sequence_length "
@@ -154,7 +160,7 @@ def _take(
             f"sources.{name}.{'ladder' if source.ladder else 'rows'} asks for {wanted} {reading.unit}, and {about}"
             f"{packable} of {reading.file} fit into sequence_length {stage.sequence_length}; raise it, or ask for fewer"
         )
-    exact = sampled.whole and wanted in (None, packable)
+    exact = sampled.whole and wanted in (None, packable) and not source.without
     return _Taken(all_of_it[:wanted], 1.0 if exact else max(sampled.doubt, DOUBT_OF_SAMPLE))
 
 

@@ -37,7 +37,10 @@ from msm_hpc.training.checkpoints.carry_over import saved_steps
 
 Reason = Literal["training", "load", "saving", "convert", "eval", "other work", "lost to restart", "idle in allocation"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
-WORK: Mapping[str, Reason] = {"train": "training", "model": "convert", "export": "convert", "eval": "eval"}
+WORK: Mapping[str, Reason] = {
+    **{"train": "training", "model": "convert", "export": "convert"},
+    **dict.fromkeys(("eval", "perplexity", "direction"), "eval"),
+}
 """By the kind of step; of other kinds it is other work."""
 SEVERAL = "several arms"
 MILLISECONDS_AN_HOUR = 3_600_000
@@ -84,7 +87,7 @@ class Tried:
         record = folder.read()
         start = _milliseconds(record.start)
         end = _milliseconds(record.end) if record.end else round(folder.last_sign * 1000)
-        progress = folder.progress if step.kind in ("train", "eval") else None
+        progress = folder.progress if WORK.get(step.kind) in ("training", "eval") else None
         return cls(step, folder, record, progress, start, max(end, start))
 
     @property

@@ -57,7 +57,11 @@ def preview(arguments: Arguments = None, config_dir: ConfigDir = None) -> int:
 
 def report(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="FILE_OR_STEP...", help="JSON-lines files, or folders of steps.")
+        list[str],
+        typer.Argument(
+            metavar="FILE_OR_STEP... [root=FOLDER]",
+            help="JSON-lines files, folders of steps, or their names or ids: write/documents-america.",
+        ),
     ],
     items: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="Items of an evaluation, to look for leaks of.")
