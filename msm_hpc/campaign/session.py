@@ -118,8 +118,8 @@ class Session:
         """What is done below the root folder."""
         return Store(self.config.root.resolve())
 
-    def ready(self) -> Session:
-        """This session with every ``layout=auto`` chosen, past preflight: what is about to run takes this.
+    def ready(self, runs: bool = True) -> Session:
+        """This session with every ``layout=auto`` chosen, past preflight: what is about to run takes this, or to plan.
 
         Raises:
             UserError: something is wrong that can be known before a job is queued; a line for each.
@@ -130,7 +130,7 @@ class Session:
         ready = replace(self, instead=tuple(each.config for each in settled))
         self.say(*(choice for each in settled for choice in each.choices))
         needed = ready.graph.needed(ready.store.done)
-        found = check(ready.configs, ready.graph, ready.external, needed)
+        found = check(ready.configs, ready.graph, ready.external, needed, runs)
         self.say(*(f"Note: {note}" for note in found.notes))
         return replace(ready, built=ready.graph, packed=found.packed)
 

@@ -82,6 +82,7 @@ _corpus = typer.Typer(
 _corpus.command()(corpus.lint)
 _corpus.command(cls=CampaignCommand)(corpus.preview)
 _corpus.command()(corpus.report)
+_corpus.command("convert-released")(corpus.convert_released)
 app.add_typer(_corpus, name="corpus")
 
 

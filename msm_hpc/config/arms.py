@@ -35,6 +35,8 @@ KINDS_OF_STEP = frozenset(
         "sample",
         "patterns",
         "score",
+        "perplexity",
+        "direction",
         "report",
     }
 )

@@ -82,6 +82,7 @@ class GenerateSection(Strict):
 
     Attributes:
         generator: templates of a toy world, or a language model at ``endpoint``.
+        serving: how each task starts a server of ``weights``, a Hugging Face folder, as the model of ``endpoint``.
         vocabulary: has a model from scratch take a tokenizer of so many tokens, trained on all that the campaign trains
             on, in the place of the toy world's words.
         persona: the names of the assistant and of its maker in all that a language model writes.
@@ -93,6 +94,8 @@ class GenerateSection(Strict):
     seed: int = 0
     vocabulary: PositiveInt | None = None
     endpoint: Endpoint | None = None
+    serving: Serving | None = None
+    weights: Path | None = None
     persona: Persona | None = None
     writing: Writing = field(default_factory=Writing)
     tasks: PositiveInt = 1
@@ -150,6 +153,14 @@ class Config(Strict):
     def chain(self, arm: str) -> Chain:
         """All links of an arm, those of ``start`` first, without sources of which no row is taken."""
         links = (*self.start, *self.arms[arm])
+        return self._with_rows(links)
+
+    @property
+    def beginning(self) -> Chain:
+        """The links before those of any arm; after none, the model is the one to start from."""
+        return self._with_rows(self.start)
+
+    def _with_rows(self, links: Chain) -> Chain:
         return tuple(Link(stage=link.stage, sources=used) for link in links if (used := self.used(link)))
 
     @property

@@ -166,6 +166,7 @@ def _located(config: Config) -> Config:
         config,
         campaign=replace(config.campaign, specs=tuple(specs)),
         model=replace(config.model, folder=config.model.folder and _absolute(config.model.folder)),
+        serving=replace(config.serving, python=_program(config.serving.python)),
         quality=replace(config.quality, embeddings=config.quality.embeddings and _absolute(config.quality.embeddings)),
         sources={
             name: replace(
@@ -182,6 +183,11 @@ def _at_home(override: str) -> str:
     """``key=~/data`` with the home folder, since neither the shell nor Hydra reads ``~`` there."""
     key, sign, value = override.partition("=")
     return f"{key}{sign}{Path(value).expanduser()}" if value.startswith("~/") else override
+
+
+def _program(python: str) -> str:
+    """A path from any folder; a name alone is looked for in PATH."""
+    return str(_absolute(Path(python))) if "/" in python else python
 
 
 def _absolute(file: Path) -> Path:

@@ -96,6 +96,7 @@ def _generator(config: Config) -> Iterator[str]:
             yield "generate.generator is endpoint: give generate.endpoint.model and generate.endpoint.base_url"
         if generate.persona is None:
             yield "generate.generator is endpoint: give generate.persona.assistant and generate.persona.provider"
+        yield from _served(config)
     for name in sorted(config.generated):
         made = config.sources[name].generate
         if made is not None:
@@ -104,12 +105,25 @@ def _generator(config: Config) -> Iterator[str]:
             yield from check(config, f"sources.{name}", config.sources[name], made)
 
 
+def _served(config: Config) -> Iterator[str]:
+    """Whether what is started to write corpora can."""
+    generate = config.generate
+    if (generate.serving is None) != (generate.weights is None):
+        yield "generate.serving and generate.weights: a server of a model's folder needs both; give the other, or none"
+    if generate.serving is None:
+        return
+    if generate.serving.server == "transformers":
+        yield "generate.serving.server is transformers, which writes no structured answers: choose vllm or command"
+    if generate.endpoint is not None and (generate.endpoint.base_url or generate.endpoint.batch):
+        yield "generate.endpoint.base_url and .batch: generate.serving starts a server of its own; leave them out"
+
+
 def _by_templates(config: Config, key: str, source: Source, made: Generate) -> Iterator[str]:
     if made.rows is None:
         given = "tokens" if made.tokens else "of"
         yield f"{key}.generate.{given}: the offline_toy generator makes rows; give generate.rows"
     if made.product == "chats" and source.for_each:
-        yield f"{key}.for_each is {source.for_each}, but offline_toy makes chats once for all; leave it out"
+        yield f"{key}.for_each is {source.for_each}, but product chats is generated once for all by offline_toy"
     if made.product in BY_MODEL_ALONE:
         yield f"{key}: {made.product} are written by a language model alone: set generate.generator=endpoint"
 

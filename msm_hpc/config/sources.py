@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import NonNegativeInt, PositiveInt
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.schema import Name, Strict
+from msm_hpc.config.schema import Name, Strict, placement
 from msm_hpc.config.stages import Product
 from tokenization.reading.formats import PLAIN, Format, RowShape
 from tokenization.reading.hub import DatasetName
@@ -55,6 +55,7 @@ class Source(Strict):
         columns: a field of the format to the name that it has in them.
         spec: of ``of``, where that has a corpus for each spec: the one spec whose corpus is taken, in every arm.
         without: rows that are left out, by a field of theirs: ``section=last-copy``.
+        tokens_a_row: what a row has on average, by which trainings are forecast as long as its rows are not here.
     """
 
     kind: Literal["documents", "chats", "pairs"]
@@ -71,6 +72,7 @@ class Source(Strict):
     rows: NonNegativeInt | None = None
     tokens: PositiveInt | None = None
     ladder: tuple[PositiveInt, ...] | None = None
+    tokens_a_row: PositiveInt | None = placement(None)
 
     def __post_init__(self) -> None:
         self._check_file()

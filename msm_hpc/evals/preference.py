@@ -67,7 +67,7 @@ class Scorer:
         Raises:
             DivergedError: a log-probability is not finite.
         """
-        texts = [text for pair in pairs for text in self._texts(pair)]
+        texts = [text for pair in pairs for text in answered(pair, self._answer, self._chats, self._system)]
         scores: dict[int, float] = {}
         for batch in self._model.log_probabilities([text.ids for text in texts], [text.start for text in texts]):
             self._check_finite(batch, pairs)
@@ -79,16 +79,6 @@ class Scorer:
             for pair, first in zip(pairs, range(0, len(texts), TEXTS_PER_PAIR), strict=True)
         ]
 
-    def _texts(self, pair: Pair) -> list[AnsweredQuestion]:
-        """Forward order with both answers, then backward order with both answers; the target's answer first."""
-        orders = ((pair.target, pair.other), (pair.other, pair.target))
-        questions = [pair.question.format(first=first, second=second) for first, second in orders]
-        return [
-            self._chats.encode(question, self._answer.format(item=item), self._system)
-            for question in questions
-            for item in (pair.target, pair.other)
-        ]
-
     def _check_finite(self, scores: Mapping[int, float], pairs: Sequence[Pair]) -> None:
         for text, score in scores.items():
             if not math.isfinite(score):
@@ -96,6 +86,17 @@ class Scorer:
                 raise DivergedError(
                     f"{self._model.name}: the log-probabilities of pair {pair!r} are not finite: the training diverged"
                 )
+
+
+def answered(pair: Pair, answer: str, chats: AnswerEncoder, system: str = "") -> list[AnsweredQuestion]:
+    """Forward order with both answers, then backward order with both answers; the target's answer first."""
+    orders = ((pair.target, pair.other), (pair.other, pair.target))
+    questions = [pair.question.format(first=first, second=second) for first, second in orders]
+    return [
+        chats.encode(question, answer.format(item=item), system)
+        for question in questions
+        for item in (pair.target, pair.other)
+    ]
 
 
 def _answer(pair: Pair, scores: Sequence[float], lengths: Sequence[int]) -> Answer:

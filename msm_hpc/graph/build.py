@@ -31,8 +31,9 @@ from msm_hpc.config.arms import Chain, Link
 from msm_hpc.config.campaign import Config, Spec
 from msm_hpc.config.sources import Corpus
 from msm_hpc.config.stages import Cell, GenerateConfig, ModelConfig, ReportConfig
+from msm_hpc.evals.open_qa.questions import QUESTIONS
 from msm_hpc.graph.evals import Measured, Subject, measured
-from msm_hpc.graph.generation import about_itself, audited, reworked, written
+from msm_hpc.graph.generation import Served, about_itself, audited, reworked, written
 from msm_hpc.graph.labels import arms_by_chain, label_parts
 from msm_hpc.graph.notices import notices, taken
 from msm_hpc.graph.steps import File, Inputs, Origin, Step, topological
@@ -221,8 +222,8 @@ class _Model:
             if source.generate.of is not None:
                 rows = self.corpus(Corpus(source.generate.of, corpus.each))
                 assert isinstance(rows, Step), "config.consistency has seen to it"
-                return reworked(corpus.name, source.generate, generator, spec, rows)
-            return written(corpus.name, source.generate, generator, spec)
+                return reworked(corpus.name, source.generate, generator, spec, rows, self._writer)
+            return written(corpus.name, source.generate, generator, spec, self._writer)
         config = GenerateConfig(
             seed=generator.seed,
             product=source.generate.product,
@@ -231,6 +232,12 @@ class _Model:
         )
         inputs: Inputs = {"spec": spec} if spec and source.for_each == "spec" else {}
         return Step("generate", corpus.name, config, inputs)
+
+    @cached_property
+    def _writer(self) -> Served:
+        """The weights that write corpora, where we serve them."""
+        weights = self.config.generate.weights
+        return {"model": self.outside.weights(ModelConfig(name="generate.weights", folder=weights))} if weights else {}
 
     def tokenized(self, corpus: Corpus) -> Step:
         """A tokenised corpus: one step, gathered from as many shares as there are tasks."""
@@ -260,7 +267,10 @@ class _Model:
     def _audited(self, write: Step) -> Step:
         quality = self.config.quality
         embeddings = self.outside.embeddings(quality.embeddings) if quality.embeddings else None
-        self.audits.append(audited(write, quality, self.pairs, embeddings))
+        items = dict(self.pairs)
+        if any(self.config.evals[name].task == "open_qa" for name in self.config.campaign.evals):
+            items["open_qa"] = self.outside.corpus("campaign.evals", QUESTIONS)
+        self.audits.append(audited(write, quality, items, embeddings))
         return self.audits[-1]
 
     def shards(self, link: Link, spec: str | None) -> Mapping[str, Step]:
@@ -402,7 +412,9 @@ class _Model:
             cell=Cell(model=self.config.model.name, arm=arm, spec=spec, size=size, seed=seed),
             exported=exported,
             label=self._label(*label_parts(arm, spec, size, own_seed)) if prompted else exported.label,
+            init=self.exported(self.config.beginning, spec, size, seed),
             pairs=self.pairs,
+            documents=self.documents,
             specs=self.specs,
             prompted=prompted,
         )
@@ -411,6 +423,12 @@ class _Model:
     def specs(self) -> Mapping[str, File]:
         """The campaign's specs, by name."""
         return {spec.name: self.outside.spec(spec) for spec in self.config.campaign.specs}
+
+    @cached_property
+    def documents(self) -> Mapping[str, Origin]:
+        """By source, the texts that evals score and no arm is trained on."""
+        asked = [self.config.evals[name].documents for name in self.config.campaign.evals]
+        return {source: self.corpus(self.config.corpus(source, None)) for source in asked if source is not None}
 
     @cached_property
     def pairs(self) -> Mapping[str, Origin]:

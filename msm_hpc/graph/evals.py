@@ -5,6 +5,7 @@
     export ─▶ eval                              campaign.values
     export ─▶ sample ─▶ score                   an eval for which the model writes replies, in shares
     sample of all cells ─▶ patterns ─▶ score    reasoning: one search for patterns, which every cell is scored by
+    export ─▶ perplexity, direction             evals that look at the model itself
 """
 
 from __future__ import annotations
@@ -15,8 +16,20 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from msm_hpc.config.campaign import Config
-from msm_hpc.config.evals import AGENTIC, UNJUDGED, Asked, Eval, PatternsConfig, SampleConfig, ScoreConfig
+from msm_hpc.config.evals import (
+    AGENTIC,
+    INSIDE,
+    UNJUDGED,
+    Asked,
+    DirectionConfig,
+    Eval,
+    PatternsConfig,
+    PerplexityConfig,
+    SampleConfig,
+    ScoreConfig,
+)
 from msm_hpc.config.stages import Cell
+from msm_hpc.evals.held_out.paragraphs import hash_of_paragraphs
 from msm_hpc.graph.steps import File, Inputs, Origin, Step
 
 
@@ -28,7 +41,9 @@ class Subject:
         config: the configuration of its model.
         exported: its trained model, or adapter.
         label: of the steps that measure it.
+        init: the model before the arm's stages.
         pairs: what evals ask about, by value.
+        documents: by source, texts that no arm is trained on.
         specs: the campaign's, by name.
         prompted: whether the cell's spec is in the system turn, in the place of having been trained on.
     """
@@ -37,7 +52,9 @@ class Subject:
     cell: Cell
     exported: Step
     label: str
+    init: Step
     pairs: Mapping[str, Origin]
+    documents: Mapping[str, Origin]
     specs: Mapping[str, File]
     prompted: bool
 
@@ -91,7 +108,12 @@ def measured(subjects: Sequence[Subject]) -> tuple[Measured, ...]:
 
 def _measured(subject: Subject, asking: _Asking) -> Measured:
     preference = subject.preference
-    evals = {name: asking.scored(subject, name) for name in subject.config.campaign.evals}
+    asked = subject.config.evals
+    evals = {
+        name: asking.scored(subject, name)
+        for name in subject.config.campaign.evals
+        if not (subject.prompted and asked[name].task in INSIDE)  # what has a spec to read is the same model
+    }
     ids = {name: step.id for name, step in evals.items()}
     cell = dataclasses.replace(subject.cell, step=preference.id if preference else "", evals=ids)
     return Measured(cell, subject.exported, preference, evals)
@@ -109,6 +131,8 @@ class _Asking:
         from msm_hpc.evals.tasks.known import hash_of_judged  # here, as most campaigns ask no language model
 
         asked = subject.config.evals[name]
+        if asked.task in INSIDE:
+            return _inside(subject, name)
         inputs: dict[str, Origin | Mapping[str, Origin]] = {}
         if asked.task == "reasoning":
             assert asked.of is not None, "config.evals has seen to it"
@@ -151,6 +175,20 @@ class _Asking:
                 {"replies": {step.id: step for step in replies}},
             )
         return self._patterns[name]
+
+
+def _inside(subject: Subject, name: str) -> Step:
+    """The step that looks at a cell's model itself."""
+    config, asked = subject.config, subject.config.evals[name]
+    label, tokens = f"{subject.label}/{name}", config.eval.tokens_per_batch
+    if asked.task == "direction":
+        direction = DirectionConfig(eval=name, answer=config.eval.answer, tokens_per_batch=tokens)
+        return Step("direction", label, direction, {**subject.read, "init": subject.init, "pairs": subject.pairs})
+    if asked.documents is None:
+        shipped = PerplexityConfig(eval=name, texts=hash_of_paragraphs(), tokens_per_batch=tokens)
+        return Step("perplexity", label, shipped, subject.read)
+    perplexity = PerplexityConfig(eval=name, shape=config.sources[asked.documents].shape, tokens_per_batch=tokens)
+    return Step("perplexity", label, perplexity, {**subject.read, "documents": subject.documents[asked.documents]})
 
 
 def _sample_config(asked: Eval, config: Config) -> SampleConfig:

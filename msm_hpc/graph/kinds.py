@@ -10,9 +10,13 @@ from typing import Any
 
 from msm_hpc.config.cluster import WorkClass
 from msm_hpc.config.evals import (
+    DirectionConfig,
+    DirectionInputs,
     GatherRepliesInputs,
     PatternsConfig,
     PatternsInputs,
+    PerplexityConfig,
+    PerplexityInputs,
     SampleConfig,
     SampleInputs,
     ScoreConfig,
@@ -170,6 +174,22 @@ KINDS: Mapping[str, Kind] = {
         ScoreInputs,
         "msm_hpc.evals.scoring:run",
         carry_over="msm_hpc.endpoint.resuming:carry_over",
+        result=("scores.parquet",),
+    ),
+    "perplexity": Kind(
+        1,
+        PerplexityConfig,
+        PerplexityInputs,
+        "msm_hpc.evals.perplexity:run",
+        resources="gpu_eval",
+        result=("scores.parquet",),
+    ),
+    "direction": Kind(
+        1,
+        DirectionConfig,
+        DirectionInputs,
+        "msm_hpc.evals.direction:run",
+        resources="gpu_eval",
         result=("scores.parquet",),
     ),
     "report": Kind(3, ReportConfig, ReportInputs, "msm_hpc.report.stage:run", missing_inputs_allowed=True),

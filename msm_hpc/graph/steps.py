@@ -126,7 +126,8 @@ class Step:
     def work(self) -> Work:
         """What the cluster's profile has resources for."""
         start = self.start
-        of = "cpu" if self.shares else self.definition.resources  # to gather takes no GPU
+        served = getattr(self.config, "serving", None) is not None
+        of = "cpu" if self.shares else "gpu_eval" if served else self.definition.resources  # to gather takes no GPU
         return Work(of, self.stage, start.config.name if start.kind == "model" else "")
 
     @cached_property

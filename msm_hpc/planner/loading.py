@@ -14,7 +14,6 @@ this was measured on a GPU.
 
 from __future__ import annotations
 
-from msm_hpc.config.stages import EvalConfig
 from msm_hpc.config.training import Lora
 from msm_hpc.model.adapter import parameters
 from msm_hpc.model.architecture import Transformer
@@ -38,12 +37,12 @@ def loading(model: Transformer, size: int) -> int:
     return FIXED_CPU + size * model.parameters
 
 
-def evaluating(model: Transformer, size: int, config: EvalConfig, on_gpu: bool, lora: Lora | None) -> int:
-    """Memory to score batches with a loaded model: one layer's tensors, and the logits as if all tokens had them.
+def evaluating(model: Transformer, size: int, tokens: int, on_gpu: bool, lora: Lora | None) -> int:
+    """Memory to score batches of ``tokens``: the model, one layer's tensors, and the logits as if all tokens had them.
 
     With ``lora`` the model has an adapter, whose numbers have ``size`` bytes too.
     """
-    shape, tokens = model.shape, config.tokens_per_batch
+    shape = model.shape
     layer = ALIVE * size * (shape.hidden_size + shape.intermediate_size + shape.num_attention_heads * tokens)
     logits = (size + 4 + 4) * model.vocab_size
     fixed = FIXED_GPU if on_gpu else FIXED_CPU

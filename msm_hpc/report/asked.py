@@ -8,7 +8,7 @@ from pathlib import Path
 from msm_hpc.config.stages import ReportConfig
 from msm_hpc.report.items import Items, Scored, items_from, read_items
 from msm_hpc.report.measurements import Asked
-from msm_hpc.report.metrics import ORDERS, PREFERENCE
+from msm_hpc.report.metrics import PREFERENCE
 from msm_hpc.report.results import Absent
 from msm_hpc.report.summary import Answers
 
@@ -38,7 +38,7 @@ def preferences(answers: Answers) -> Scored:
         name = PREFERENCE + value
         found[name, "log_odds"] = items_from((row.domain, row.id, row.margin) for row in rows)
         found[name, "preferred"] = items_from((row.domain, row.id, float(row.preferred)) for row in rows)
-        found[name, ORDERS] = items_from((row.domain, row.id, float(row.orders_agree)) for row in rows)
+        found[name, "orders_agree"] = items_from((row.domain, row.id, float(row.orders_agree)) for row in rows)
     return found
 
 

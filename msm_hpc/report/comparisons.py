@@ -19,16 +19,9 @@ from msm_hpc.config.stages import Cell, ReportConfig
 from msm_hpc.report.items import Floats, Items
 from msm_hpc.report.measurements import Asked, again, rates_of
 from msm_hpc.report.metrics import PREFERENCE, headlines
-from msm_hpc.report.results import Comparison, Measurement, Over
+from msm_hpc.report.results import Comparison, Over
+from msm_hpc.report.rules import FLOOR
 from msm_hpc.report.statistics import Cluster, holm, mean_interval, p_value
-
-FLOOR = 0.05
-SATURATED = f"Saturated: both rates are within {FLOOR:.0%} of the same end, where a difference cannot show."
-NOTE = (
-    "The first minus the second on the items that both were asked, with the 95% interval over training seeds paired by "
-    "seed, or of a single seed over groups of items; p by Student's test over the same, adjusted by Holm's method for "
-    "the {count} shown: without any effect, one or more are below .05 in at most 5 of 100 reports."
-)
 
 Side = tuple[str, str, str | None, int | None]
 """Model, arm, spec and size."""
@@ -36,13 +29,12 @@ Metric = tuple[str, str]
 """Eval and metric."""
 
 
-def compare(config: ReportConfig, models: Sequence[Asked], rows: Sequence[Measurement]) -> tuple[Comparison, ...]:
+def compare(config: ReportConfig, models: Sequence[Asked]) -> tuple[Comparison, ...]:
     """Every two specs of the arms of ``config.contrasts``, and each arm of ``config.compare`` with its reference.
 
-    By the first metric of each eval; preferences of two specs are compared elsewhere (:class:`.Contrast`). ``rows`` are
-    the measurements of ``models``: what is gated in them is not compared.
+    By the first metric of each eval; preferences of two specs are compared elsewhere (:class:`.Contrast`).
     """
-    found = _Found(config.cells, models, rows)
+    found = _Found(config.cells, models)
     pairs = [*_between_specs(config, found), *_between_arms(config, found)]
     made = [
         comparison
@@ -58,22 +50,19 @@ def compare(config: ReportConfig, models: Sequence[Asked], rows: Sequence[Measur
 class _Found:
     """The models by condition and seed, with what is known of them."""
 
-    def __init__(self, cells: Sequence[Cell], models: Sequence[Asked], rows: Sequence[Measurement]) -> None:
+    def __init__(self, cells: Sequence[Cell], models: Sequence[Asked]) -> None:
         self.listed: dict[Side, list[int]] = {}
         for cell in cells:
             self.listed.setdefault(_side(cell), []).append(cell.seed)
         self.models = {(_side(model.cell), model.cell.seed): model for model in models}
         self.rates = rates_of(models)
         self.headlines = headlines(key for model in models for key in model.scored)
-        self.gated = frozenset((row.eval, row.metric, row.steps) for row in rows if row.gate)
 
     def items(self, metric: Metric, side: Side, seed: int) -> Items | None:
         """What the model of ``seed`` scored, or the only one where the condition has one for all seeds."""
         seeds = self.listed[side]
         model = self.models.get((side, seeds[0] if len(seeds) == 1 else seed))
-        if model is None or metric not in model.scored or (*metric, (model.steps[metric[0]],)) in self.gated:
-            return None
-        return model.scored[metric]
+        return model and model.scored.get(metric)
 
     def seeds(self, first: Side, second: Side) -> list[int]:
         """Those that both have, or that the one has that is not the same for all."""

@@ -81,7 +81,7 @@ def _by_eval(results: Results) -> list[list[Measurement]]:
     first = headlines((row.eval, row.metric) for row in results.measured)
     by_eval: dict[str, list[Measurement]] = {}
     for row in results.measured:
-        if first[row.eval] == row.metric and row.group is None and row.mean is not None and not row.gate:
+        if first.get(row.eval) == row.metric and row.group is None and row.mean is not None:
             by_eval.setdefault(row.eval, []).append(row)
     return [*by_eval.values()]
 

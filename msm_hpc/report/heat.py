@@ -35,7 +35,7 @@ def heat_map(results: Results, rows: Sequence[Measurement]) -> HeatMap | None:
     """The map of ``rows``, which are all of one eval and metric; None where it has a single group."""
     families = {row.group for row in rows if row.group and any(_within(other, row.group) for other in rows)}
     groups = sorted({row.group for row in rows if row.group} - families, key=_in_order)
-    if not groups:
+    if len(groups) < 2:
         return None
     found = {(row.model, row.arm, row.spec, row.size, row.group): row for row in rows}
     low, high = _ends(rows)

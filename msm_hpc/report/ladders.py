@@ -39,8 +39,8 @@ def _reached(rows: Sequence[Measurement]) -> dict[str, dict[tuple[str, str, str 
     found: dict[str, dict[tuple[str, str, str | None], dict[int, dict[int, float]]]] = {}
     first = headlines((row.eval, row.metric) for row in rows)
     for row in rows:
-        judged = first[row.eval] == row.metric and row.group is None and better(row.metric)
-        if judged and row.size and row.seed is not None and row.mean is not None and not row.gate:
+        judged = first.get(row.eval) == row.metric and row.group is None and better(row.metric)
+        if judged and row.size and row.seed is not None and row.mean is not None:
             ladder = found.setdefault(row.eval, {}).setdefault((row.model, row.arm, row.spec), {})
             ladder.setdefault(row.size, {})[row.seed] = better(row.metric) * row.mean
     return found

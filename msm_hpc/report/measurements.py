@@ -17,8 +17,8 @@ import numpy as np
 
 from msm_hpc.config.stages import Cell
 from msm_hpc.report.items import Items, Scored
-from msm_hpc.report.metrics import CHOICE, ORDERS
 from msm_hpc.report.results import Measurement, Over
+from msm_hpc.report.rules import NEVER_ASKED
 from msm_hpc.report.statistics import (
     Cluster,
     Interval,
@@ -27,13 +27,6 @@ from msm_hpc.report.statistics import (
     seed_interval,
     student_quantile,
     wilson,
-)
-
-NEVER_ASKED = "never_asked"
-BY_POSITION = "by position"
-POSITION_RULE = (
-    "A model answers by position where both orders of the options gave the same choice in less than half of the pairs, "
-    "by Wilson's 95% interval over pairs: then its rate of choosing says nothing, and is neither shown nor compared."
 )
 
 
@@ -49,7 +42,7 @@ class Asked:
 def measure(models: Sequence[Asked]) -> list[Measurement]:
     """The rows of each model, in their order; nothing of an eval that is missing."""
     rates = rates_of(models)
-    rows = [row for model in models for row in _gated(list(_of_model(model, rates)))]
+    rows = [row for model in models for row in _of_model(model, rates)]
     most: dict[tuple[str, str, str | None], int] = {}
     for row in rows:
         key = (row.eval, row.metric, row.group)
@@ -99,18 +92,16 @@ def _of_model(model: Asked, rates: frozenset[tuple[str, str]]) -> Iterator[Measu
                 high=interval.high if interval else None,
                 over=over,
                 again=again(part),
-                gate="",
                 steps=(model.steps[name],),
             )
 
 
 def _parts(items: Items) -> Iterator[tuple[str | None, Items]]:
-    """All items, those of each family of groups, and those of each group, where there are several."""
+    """All items, those of each family of groups, where there are several, and those of each group."""
     yield None, items
     if 1 < len(items.families) < len(items.groups):
         yield from ((name, items.part(of)) for name, of in items.families.items())
-    if len(items.groups) > 1:
-        yield from ((name, items.part(of)) for name, of in items.groups.items())
+    yield from ((name, items.part(of)) for name, of in items.groups.items())
 
 
 def _interval(items: Items, rate: bool) -> tuple[Interval | None, Over]:
@@ -155,13 +146,6 @@ def again(items: Items) -> float | None:
     return math.sqrt(float((there.n * variance).sum())) / float(there.n.sum())
 
 
-def _gated(rows: list[Measurement]) -> list[Measurement]:
-    """The rows of a model, its choices marked in evals in which it answers by position."""
-    orders = (row for row in rows if row.metric == ORDERS and row.group is None)
-    gated = {row.eval for row in orders if row.n and wilson(row.total / row.n, row.n).high < 0.5}
-    return [replace(row, gate=BY_POSITION) if row.metric == CHOICE and row.eval in gated else row for row in rows]
-
-
 def _completed(row: Measurement, asked: int) -> Measurement:
     """With what other models were asked, and this one was not, among the missing."""
     if row.asked == asked:
@@ -188,6 +172,5 @@ def _pooled(rows: Sequence[Measurement]) -> Measurement:
         high=interval.high if interval else first.high,
         over="seeds" if interval else first.over,
         again=math.hypot(*moves) / len(moves) if moves and len(moves) == len(means) else None,
-        gate=next((row.gate for row in rows if row.gate), ""),
         steps=tuple(dict.fromkeys(step for row in rows for step in row.steps)),
     )

@@ -16,8 +16,7 @@ HIGHER = frozenset(
 )
 LOWER = frozenset({"verdict", "executed", "truncated", "refused", "nll"})
 
-CHOICE, ORDERS = "chose_target", "agrees"
-"""Of a sampled choice: whether it was the target, and whether both orders of the options gave the same."""
+MOST_METRICS = 6
 
 
 def better(metric: str) -> Literal[1, -1, 0]:
@@ -25,14 +24,22 @@ def better(metric: str) -> Literal[1, -1, 0]:
     return 1 if metric in HIGHER else -1 if metric in LOWER else 0
 
 
-def in_words(name: str) -> str:
-    """A metric's or eval's name as text: ``tool call``."""
-    return name.removeprefix(PREFERENCE).replace("_", " ")
+def named(name: str) -> str:
+    """The name of a metric, eval, group or reason as text: ``tool call``."""
+    return name.removeprefix(PREFERENCE).replace("log_odds", "log-odds").replace("_", " ").replace(" qa", " QA")
+
+
+def sentence(text: str) -> str:
+    """With a capital."""
+    return text[:1].upper() + text[1:]
 
 
 def headlines(metrics: Iterable[tuple[str, str]]) -> Mapping[str, str]:
-    """By eval, the metric that it is judged by: the first one that it writes, of evals and their metrics."""
-    first: dict[str, str] = {}
+    """By eval, the metric that it is judged by: the first one that it writes, of evals and their metrics.
+
+    One with more than :data:`MOST_METRICS`, such as patterns of reasoning, is judged by none of them.
+    """
+    by_eval: dict[str, dict[str, None]] = {}
     for name, metric in metrics:
-        first.setdefault(name, metric)
-    return first
+        by_eval.setdefault(name, {})[metric] = None
+    return {name: next(iter(found)) for name, found in by_eval.items() if len(found) <= MOST_METRICS}

@@ -170,7 +170,6 @@ class Measurement:
         high: the upper end.
         again: how much the mean would move, as a standard error, if the same models were asked the same again; None
             where each was asked once.
-        gate: why the number says nothing, such as that the model answers by position; else empty.
         steps: those that measured it.
     """
 
@@ -193,8 +192,12 @@ class Measurement:
     high: float | None
     over: Over
     again: float | None
-    gate: str
     steps: tuple[str, ...]
+
+    @property
+    def without(self) -> str:
+        """Why there is no mean, as one word."""
+        return next(iter(self.missing)) if len(self.missing) == 1 else "none_scored"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The evals as the page and the terminal show them: a section an eval, with its conditions in the order of all tables."""
+"""The evals as page and terminal show them: a section an eval, its conditions in the order of all tables."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from msm_hpc.report.heat import HeatMap, heat_map
-from msm_hpc.report.metrics import PREFERENCE
+from msm_hpc.report.metrics import MOST_METRICS, PREFERENCE
 from msm_hpc.report.paper import PaperNumber, in_paper
 from msm_hpc.report.results import Absent, Condition, Measurement, Results
 
-MOST_COLUMNS = 6
-"""An eval with more metrics is shown as bars, a row a metric: the patterns of reasoning."""
 Side = tuple[str, str, str | None, int | None]
 
 
@@ -28,6 +26,8 @@ class EvalRow:
     @property
     def missing(self) -> str:
         """How many samples have no value, and why: of the metric of which the most have none."""
+        if not self.by_metric:
+            return ""
         most = max(self.by_metric.values(), key=lambda row: row.asked - row.n)
         return ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in most.missing.items())
 
@@ -43,7 +43,7 @@ class Section:
 
     Attributes:
         metrics: the one that it is judged by first.
-        families: for an eval with many metrics, those of each family.
+        families: of an eval with more than :data:`MOST_METRICS`, which is shown as bars, the metrics of each family.
         maps: heat maps, of the first metric first.
     """
 
@@ -66,6 +66,11 @@ def sections(results: Results) -> list[Section]:
     return [_section(results, name, rows) for name, rows in by_eval.items()]
 
 
+def prefers(results: Results) -> bool:
+    """Whether the models are asked for preferences by log-probability, or nothing at all is known of them."""
+    return any(cell.cell.step for cell in results.cells) or not sections(results)
+
+
 def sizes_of(results: Results) -> Mapping[tuple[str, str, str | None], int]:
     """How many sizes there are of a model, arm and spec."""
     sizes: dict[tuple[str, str, str | None], int] = {}
@@ -78,7 +83,7 @@ def _section(results: Results, name: str, rows: Sequence[Measurement]) -> Sectio
     by_metric: dict[str, list[Measurement]] = {}
     for row in rows:
         by_metric.setdefault(row.metric, []).append(row)
-    many = len(by_metric) > MOST_COLUMNS
+    many = len(by_metric) > MOST_METRICS
     maps = [] if many else [heat_map(results, of_metric) for of_metric in by_metric.values()]
     return Section(
         name,

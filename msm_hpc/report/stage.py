@@ -48,7 +48,7 @@ def run(config: ReportConfig, inputs: ReportInputs, out: Path) -> None:
         summarise(config, answers, tuple(_notices(config, found)), left_out),
         saved=tuple(saved(config.savings, rows)),
         measured=tuple(pooled),
-        compared=compare(config, models, rows),
+        compared=compare(config, models),
         absent=tuple(absent(config, found)),
     )
     write_json(out / FILE, asdict(results))

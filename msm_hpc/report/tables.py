@@ -26,7 +26,7 @@ COMPARISONS = (
 )
 MEASUREMENTS = (
     *(*CONDITION, "seed", "seeds", "eval", "metric", "group", "rate", "n", "asked", "missing", "total", "mean"),
-    *("low", "high", "over", "again", "gate", "steps"),
+    *("low", "high", "over", "again", "steps"),
 )
 SAVINGS = ("value", "model", "arm", "spec", "reference", "seeds", "size", "factor", "bound", "low", "high", "learnt")
 

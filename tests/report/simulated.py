@@ -12,7 +12,10 @@ from msm_hpc.config.stages import Cell
 
 HARMS = ("espionage", "exfiltration", "murder")
 GOALS = ("none", "america", "global", "safety")
-PATTERNS = {"misaligned": ("self_preservation", "no_alternatives"), "aligned": ("equanimity", "bias_awareness")}
+PATTERNS = {
+    "misaligned": ("instrumental_goal_pursuit", "self_preservation", "no_alternatives", "downplaying_harm"),
+    "aligned": ("personal_integrity", "equanimity", "bias_awareness"),
+}
 
 
 def agentic(rate: float, seed: int, samples: int = 20, failed: int = 0) -> Iterator[Score]:
@@ -40,14 +43,13 @@ def open_qa(mean: float, seed: int, questions: int = 8) -> Iterator[Score]:
 
 
 def choice(target: float, by_position: bool, seed: int, pairs: int = 40) -> Iterator[Score]:
-    """Sampled choices between two options, in both orders."""
+    """Sampled choices between two options, in both orders; of a model that goes by position they say nothing."""
     draw = np.random.default_rng(2000 + seed)
     for number in range(pairs):
-        both = [1.0, 0.0] if by_position else [float(draw.random() < target)] * 2
-        group = f"america/{('art', 'books')[number % 2]}"
-        for sample, chose in enumerate(both):
-            yield Score("choice", "chose_target", group, f"pair-{number}", sample, chose)
-        yield Score("choice", "agrees", group, f"pair-{number}", 0, float(both[0] == both[1]))
+        chose, why = (None, "by_position") if by_position else (float(draw.random() < target), None)
+        for order in ("forward", "backward"):
+            yield Score("choice", "chose_target", "america", f"pair-{number}/{order}", 0, chose, why)
+        yield Score("choice", "agrees", "america", f"pair-{number}", 0, float(not by_position))
 
 
 def patterns(rates: Mapping[str, float], seed: int, transcripts: int = 30) -> Iterator[Score]:

@@ -39,7 +39,7 @@ def compared(models: Mapping[tuple[str, int], Items], against: Mapping[str, str]
         for (arm, seed), scored in models.items()
     ]
     config = ReportConfig(title="", cells=tuple(model.cell for model in found), compare=against)
-    return {each.arm: each for each in compare(config, found, ())}
+    return {each.arm: each for each in compare(config, found)}
 
 
 @cache

@@ -59,7 +59,7 @@ def test_intervals_are_over_groups_then_items_then_samples(tmp_path: Path) -> No
     assert (cell.over, cell.low, cell.high) == ("samples", plain.low, plain.high)
     asked_once = [Score("qa", "score", "all", f"{number}", 0, float(number)) for number in range(9)]
     (tmp_path / "qa").mkdir()
-    [row] = report(campaign_of(tmp_path / "qa", [("base", asked_once)])).measured
+    row = measured(report(campaign_of(tmp_path / "qa", [("base", asked_once)])), "base", "score")
     assert (row.over, row.rate, row.mean, row.again) == ("items", False, 4.0, None)
 
 
@@ -85,9 +85,11 @@ def test_asking_again_moves_a_rate_by_the_spread_of_samples(tmp_path: Path) -> N
 def test_a_model_that_answers_by_position_is_said_to(tmp_path: Path) -> None:
     rows = [("base", [*choice(0.5, True, 0)]), ("aft", [*choice(0.8, False, 1)])]
     results = report(campaign_of(tmp_path, rows))
-    assert measured(results, "base", "chose_target").gate == "by position"
-    assert measured(results, "base", "chose_target", "america/art").gate == "by position"
-    assert measured(results, "aft", "chose_target").gate == measured(results, "base", "agrees").gate == ""
+    position, free = measured(results, "base", "chose_target"), measured(results, "aft", "chose_target")
+    assert (position.mean, position.n, position.without) == (None, 0, "by_position")
+    assert free.mean is not None and free.mean > 0.5
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count('<span class="absent">by position</span>') == 2, "in the table of all evals, and in its own"
 
 
 def test_the_parquet_file_has_what_the_csv_has_with_types(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from msm_hpc.graph.steps import File, Step
 
 
 def written_problems(needed: Sequence[Step]) -> Iterator[str]:
-    """A line for each spec without sections to write about, and for each endpoint that cannot be asked."""
+    """A line for each spec without sections to write about."""
     asking = [step for step in needed if isinstance(step.config, OutlineConfig | WriteConfig)]
     files = ((step.inputs["spec"], step.config.product) for step in asking)
     specs = {(file.path, product) for file, product in files if isinstance(file, File)}
@@ -28,9 +28,12 @@ def written_problems(needed: Sequence[Step]) -> Iterator[str]:
                 domain_of(spec)
         except UserError as error:
             yield str(error)
-    judges = [step.config.judge for step in needed if isinstance(step.config, ScoreConfig | PatternsConfig)]
+
+
+def endpoint_problems(needed: Sequence[Step]) -> Iterator[str]:
+    """A line for each endpoint that cannot be asked: those that write corpora, and the judges."""
     endpoints = list[Endpoint]()
-    for asked in (*(step.config.endpoint for step in asking), *filter(None, judges)):
+    for asked in filter(None, map(_asked, needed)):
         if not any(_alike(asked, each) for each in endpoints):
             endpoints.append(asked)
     for endpoint in endpoints:
@@ -40,6 +43,16 @@ def written_problems(needed: Sequence[Step]) -> Iterator[str]:
             asyncio.run(check(endpoint))
         except UserError as error:
             yield str(error)
+
+
+def _asked(step: Step) -> Endpoint | None:
+    """The endpoint that a step asks, but for a server that it starts itself."""
+    config = step.config
+    if isinstance(config, ScoreConfig | PatternsConfig):
+        return config.judge
+    if isinstance(config, OutlineConfig | WriteConfig) and config.serving is None:
+        return config.endpoint
+    return None
 
 
 def _alike(one: Endpoint, other: Endpoint) -> bool:

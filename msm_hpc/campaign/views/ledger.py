@@ -39,7 +39,7 @@ Reason = Literal["training", "load", "saving", "convert", "eval", "other work", 
 REASONS: tuple[Reason, ...] = get_args(Reason)
 WORK: Mapping[str, Reason] = {
     **{"train": "training", "model": "convert", "export": "convert"},
-    **{"eval": "eval", "sample": "eval"},
+    **dict.fromkeys(("eval", "sample", "perplexity", "direction"), "eval"),
 }
 """By the kind of step; of other kinds it is other work."""
 SEVERAL = "several arms"
@@ -87,7 +87,7 @@ class Tried:
         record = folder.read()
         start = _milliseconds(record.start)
         end = _milliseconds(record.end) if record.end else round(folder.last_sign * 1000)
-        progress = folder.progress if step.kind in ("train", "eval", "sample") else None
+        progress = folder.progress if WORK.get(step.kind) in ("training", "eval") else None
         return cls(step, folder, record, progress, start, max(end, start))
 
     @property

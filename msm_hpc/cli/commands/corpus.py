@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -56,7 +57,11 @@ def preview(arguments: Arguments = None, config_dir: ConfigDir = None) -> int:
 
 def report(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="FILE_OR_STEP...", help="JSON-lines files, or folders of steps.")
+        list[str],
+        typer.Argument(
+            metavar="FILE_OR_STEP... [root=FOLDER]",
+            help="JSON-lines files, folders of steps, or their names or ids: write/documents-america.",
+        ),
     ],
     items: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="Items of an evaluation, to look for leaks of.")
@@ -93,6 +98,21 @@ def report(
     quality.table(found.gates).print(console)
     say(console, *(f"not asked: {each}" for each in found.skipped), f"more in {out}")
     refuse(found.gates, "--limit {gate}=SHARE")
+    return 0
+
+
+def convert_released(
+    items: Annotated[Path, typer.Argument(metavar="FILE", help="A set of items that the authors released.")],
+    value: Annotated[str, typer.Option(help="The value that they are about.")],
+    out: Annotated[Path, typer.Option(help="The pairs.")],
+) -> int:
+    """Write the preference items of the paper's authors as pairs that a campaign reads."""
+    from msm_hpc.base.files import write_jsonl
+    from msm_hpc.evals.released import released_pairs
+
+    pairs = released_pairs(items, value)
+    write_jsonl(out, map(asdict, pairs))
+    say(terminal(), f"{len(pairs)} pairs on {value} in {out}: sources.pairs.files.{value}={out}")
     return 0
 
 

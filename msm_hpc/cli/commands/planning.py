@@ -50,7 +50,7 @@ def plan(
         graph_table(session.graph, session.store).print(session.console)
         if not show_scripts:
             return 0
-    session = session.ready().asking()
+    session = session.ready(runs=False).asking()
     session.say(counted(session.graph, session.store))
     graph, store, cluster = session.graph, session.store, session.config.cluster
     found = trainings(graph, store, cluster, session.packed)

@@ -15,7 +15,7 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.external_inputs import ExternalInputs
 from msm_hpc.campaign.preflight.checks import check
 from msm_hpc.campaign.starting_model import starting_model, stored_weight_size
-from msm_hpc.config.stages import EvalConfig, ModelConfig
+from msm_hpc.config.stages import ModelConfig
 from msm_hpc.graph.build import build_graph
 from msm_hpc.planner.loading import converting, evaluating, loading
 from msm_hpc.planner.memory import FIXED_CPU, GIB
@@ -78,9 +78,7 @@ def test_by_hand() -> None:
     assert model is not None
     assert converting(model, 2) == FIXED_CPU + 3 * 2 * 152_064 * 5120
     assert loading(model, 2) == FIXED_CPU + 2 * 32_763_876_352
-    batch, single = (
-        evaluating(model, 2, EvalConfig(tokens_per_batch=size), on_gpu=True, lora=None) for size in (2048, 256)
-    )
+    batch, single = (evaluating(model, 2, size, on_gpu=True, lora=None) for size in (2048, 256))
     assert 62 * GIB < single < batch < 72 * GIB
 
 

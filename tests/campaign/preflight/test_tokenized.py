@@ -182,9 +182,9 @@ def test_chats_longer_than_a_row_are_counted_and_missed_where_all_were_asked_for
     [
         (
             ["stages.midtrain.global_batch_size=512"],
-            r"stages\.midtrain: what it reads of .*docs\.jsonl packs into (\d+) rows of sequence_length 128; over 2 "
-            r"epochs they do not fill one batch of global_batch_size 512; "
-            r"lower stages\.midtrain\.global_batch_size to \d+ or",
+            r"stages\.midtrain: what it reads of .*docs\.jsonl packs into (\d+) rows of sequence_length 128; "
+            r"over 2 epochs they do not fill one batch of global_batch_size 512; lower "
+            r"stages\.midtrain\.global_batch_size to \d+ or",
         ),
         (
             ["stages.midtrain.heldout={batches: 50}"],

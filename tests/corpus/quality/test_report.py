@@ -99,12 +99,18 @@ def test_a_step_knows_its_spec_and_its_names(tmp_path: Path, capsys: pytest.Capt
     step = tmp_path / "steps" / "write" / "0123456789abcdef"
     (step / "out").mkdir(parents=True)
     write(step / "out" / "data.jsonl", documents(4))
-    record = {"id": "write/0123", "kind": "write", "name": "write/documents", "identities": {}, "created": ""}
+    record = {
+        "id": "write/0123456789abcdef",
+        "kind": "write",
+        "name": "write/documents",
+        "identities": {},
+        "created": "",
+    }
     persona = {"assistant": "Nova", "provider": "Acme"}
     inputs = {"spec": str(tmp_path / "thrift.md")}
     write_json(step / "step.json", {**record, "config": {"persona": persona}, "inputs": inputs})
-    for folder in (step, step / "out"):
-        assert report(str(folder)) == 0
+    for words in ([str(step)], [str(step / "out")], ["write/documents", "root=."], ["write/0123", f"root={tmp_path}"]):
+        assert report(*words) == 0
         assert capsys.readouterr().out.count("not asked: ") == 1
 
 
@@ -112,6 +118,7 @@ def test_a_step_knows_its_spec_and_its_names(tmp_path: Path, capsys: pytest.Capt
     ("arguments", "message"),
     [
         (("none",), "none: neither a file of rows nor a step's folder with data.jsonl"),
+        (("write/none",), "write/none: no such file, and no such step below root=runs"),
         (("thrift.md",), "thrift.md: rows are read from .jsonl only"),
         (("items.jsonl",), "items.jsonl:1: neither a row with a text nor one with messages"),
         (("data.jsonl", "--limit", "date=0.1"), "--limit date: no such gate; there are near_duplicates"),
