@@ -183,12 +183,12 @@ def _inside(subject: Subject, name: str) -> Step:
     label, tokens = f"{subject.label}/{name}", config.eval.tokens_per_batch
     if asked.task == "direction":
         direction = DirectionConfig(eval=name, answer=config.eval.answer, tokens_per_batch=tokens)
-        return Step("direction", label, direction, {**subject.read, "init": subject.init, "pairs": subject.pairs})
+        return Step("direction", label, direction, {**subject.trained, "init": subject.init, "pairs": subject.pairs})
     if asked.documents is None:
         shipped = PerplexityConfig(eval=name, texts=hash_of_paragraphs(), tokens_per_batch=tokens)
-        return Step("perplexity", label, shipped, subject.read)
+        return Step("perplexity", label, shipped, subject.trained)
     perplexity = PerplexityConfig(eval=name, shape=config.sources[asked.documents].shape, tokens_per_batch=tokens)
-    return Step("perplexity", label, perplexity, {**subject.read, "documents": subject.documents[asked.documents]})
+    return Step("perplexity", label, perplexity, {**subject.trained, "documents": subject.documents[asked.documents]})
 
 
 def _sample_config(asked: Eval, config: Config) -> SampleConfig:
