@@ -28,9 +28,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter
-
 from msm_hpc.base.errors import UserError
+from msm_hpc.base.typed_json import adapter
 from msm_hpc.campaign.external_inputs import rows_of
 from msm_hpc.campaign.stand_in import StandIn, drawn, shrunken
 from msm_hpc.campaign.starting_model import starting_model
@@ -293,7 +292,7 @@ def _shown(model: Transformer) -> dict[str, Any]:
 
 def _settings(config: Config) -> dict[str, Any]:
     """Every setting by its dotted key, but for those of the cluster, the model and notices."""
-    values = flatten(TypeAdapter(Config).dump_python(config, mode="json"))
+    values = flatten(adapter(Config).dump_python(config, mode="json"))
     return {key: value for key, value in values.items() if not key.startswith(("cluster.", "model.", "notices"))}
 
 
