@@ -19,7 +19,7 @@ def transcripts(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where they are written.")] = Path("transcripts"),
     config_dir: ConfigDir = None,
 ) -> int:
-    """Write what models replied, and how it was judged, as logs for `inspect view`."""
+    """Write replies and their scores for `inspect view`."""
     given = sort_arguments(arguments, "step", required=False)
     session = given.session(config_dir)
     for step in _scored(session, given.step):
