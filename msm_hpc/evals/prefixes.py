@@ -59,7 +59,8 @@ class Row:
 
 def rows_of(texts: Sequence[Ids], size: int) -> Iterator[Row]:
     """All texts in rows of at most ``size`` nodes; a longer text has a row of its own."""
-    row, last = Row(), np.zeros(0, np.int32)
+    row = Row()
+    last: Ids = np.zeros(0, np.int32)
     for text in sorted(range(len(texts)), key=lambda text: texts[text].astype(">i4").tobytes()):
         ids = texts[text]
         shared = _shared(last, ids) if row.texts else 0
