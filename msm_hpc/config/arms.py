@@ -23,6 +23,7 @@ KINDS_OF_STEP = frozenset(
         "generate",
         "outline",
         "write",
+        "audit",
         "download",
         "tokenizer",
         "tokenize",

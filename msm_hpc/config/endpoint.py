@@ -30,7 +30,8 @@ class Endpoint(Strict):
         patience_s: how long an endpoint that fails at everything is waited for.
         price_in: of a million prompt tokens, in the currency of ``budget``.
         price_out: of a million completion tokens, reasoning included.
-        budget: money that all requests of one folder may cost; None is no limit.
+        budget: money that all requests of one folder may cost; None is no limit. Tasks that write one corpus have
+            equal parts of it.
         budget_tokens: prompt and completion tokens that they may take.
         batch: ask through the batch API, which takes up to a day and commonly costs half.
     """

@@ -36,6 +36,8 @@ INSIDE: frozenset[Task] = frozenset({"perplexity", "direction"})
 """Tasks that look at the model itself, which writes nothing."""
 JUDGED: frozenset[Task] = frozenset({"agentic", "episodes", "open_qa", "reasoning"})
 """Tasks that need a judge. ``choice`` asks one where the text alone does not say what was chosen, if there is one."""
+UNJUDGED: frozenset[Task] = frozenset({"formats"})
+AGENTIC: frozenset[Task] = frozenset({"agentic", "episodes"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +155,6 @@ class PatternsConfig(Strict):
     coded: PositiveInt
     judge: Endpoint
     prompts: str
-    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,9 +267,9 @@ def _problems(config: Config, key: str, asked: Eval) -> Iterator[str]:
     of = config.evals.get(asked.of or "")
     if asked.task != "reasoning" and asked.of is not None:
         yield f"{key}.of: {asked.task} reads no other eval's replies; leave it out"
-    elif asked.task == "reasoning" and (of is None or of.task not in ("agentic", "episodes")):
-        agentic = [name for name in config.campaign.evals if getattr(config.evals.get(name), "task", "") in _AGENTIC]
-        yield f"{key}.of is {asked.of}: name an eval of task agentic or episodes among campaign.evals ({_all(agentic)})"
+    elif asked.task == "reasoning" and (of is None or of.task not in AGENTIC):
+        agentic = [name for name, each in config.evals.items() if each.task in AGENTIC]
+        yield f"{key}.of is {asked.of}: name an eval of task agentic or episodes, of {_all(agentic)}"
     elif asked.task == "reasoning" and asked.of not in config.campaign.evals:
         yield f"{key}.of is {asked.of}, which is not among campaign.evals: add it there"
 
@@ -293,9 +294,6 @@ def _inside_problems(config: Config, key: str, asked: Eval) -> Iterator[str]:
         trained = [name for name in sorted(config.sources_used) if config.owner(name).file == source.file]
         for name in trained:
             yield f"{key}.documents: arms are trained on {source.file} (sources.{name}.file); give other texts"
-
-
-_AGENTIC = ("agentic", "episodes")
 
 
 def _near(name: str, known: Mapping[str, object] | tuple[str, ...] | list[str]) -> str:

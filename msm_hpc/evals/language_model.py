@@ -14,7 +14,8 @@ from torch import Tensor
 
 from msm_hpc.evals.prefixes import Ids, Row, rows_of
 from msm_hpc.model.architecture import read_architecture
-from msm_hpc.serving.opened import check_is_model, open_model
+from msm_hpc.serving.names import check_is_model
+from msm_hpc.serving.opened import open_model
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from msm_hpc.config.evals import (
     ScoreInputs,
 )
 from msm_hpc.config.generation import GatherWrittenInputs, OutlineConfig, OutlineInputs, WriteConfig, WriteInputs
+from msm_hpc.config.quality import AuditConfig, AuditInputs
 from msm_hpc.config.stages import (
     EvalConfig,
     EvalInputs,
@@ -121,6 +122,9 @@ KINDS: Mapping[str, Kind] = {
         gather_inputs=GatherWrittenInputs,
         carry_over="msm_hpc.endpoint.resuming:carry_over",
         result=("data.jsonl",),
+    ),
+    "audit": Kind(
+        1, AuditConfig, AuditInputs, "msm_hpc.corpus.quality.stage:run", result=("corpus.html", "audit.json")
     ),
     "download": Kind(1, DownloadConfig, DownloadInputs, "tokenization.download:run"),
     "tokenizer": Kind(1, TokenizerConfig, TokenizerInputs, "tokenization.train:run"),

@@ -13,10 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.config.serving import Serving
+from msm_hpc.serving.kept import kept
+
+__all__ = ["asked", "kept", "served"]
 
 
 @contextmanager
@@ -32,7 +36,29 @@ def served(config: Serving, model: Path, adapter: Path | None = None) -> Iterato
         UserError: the model, the adapter or the server's command cannot be used, or another model answers.
         ServerLostError: the server did not live until the end; what it had answered is on disk.
     """
-    from msm_hpc.serving.in_process import in_process  # here, since it imports torch
+    if config.server == "transformers":
+        from msm_hpc.serving.in_process import in_process  # here, since it imports torch
 
-    with in_process(config, model, adapter) as endpoint:
+        serving = in_process(config, model, adapter)
+    else:
+        from msm_hpc.serving.processes import in_a_process  # here, since it imports tokenizers
+
+        serving = in_a_process(config, model, adapter)
+    with serving as endpoint:
         yield endpoint
+
+
+@contextmanager
+def asked(endpoint: Endpoint, config: Serving | None, model: Path | None) -> Iterator[Endpoint]:
+    """``endpoint`` itself or, with a ``config``, as a server of ``model`` that is started for it.
+
+    Raises:
+        UserError, ServerLostError: as :func:`served`.
+    """
+    if config is None or model is None:
+        yield endpoint
+        return
+    with served(config, model) as ours:
+        yield replace(
+            endpoint, base_url=ours.base_url, asked_as=ours.asked, timeout_s=ours.timeout_s, patience_s=ours.patience_s
+        )

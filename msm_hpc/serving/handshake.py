@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.endpoint.transport import NO_KEY
 
 SECONDS = 20.0
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy cannot reach this machine's own ports
@@ -18,10 +20,16 @@ def shake_hands(url: str, name: str, parent: str | None = None) -> None:
     """Check that the server at ``url`` has a model called ``name``: an adapter of ``parent``, where that is given.
 
     Raises:
-        OSError: no answer.
-        UserError: it serves something else.
+        OSError: no answer, or not yet.
+        UserError: it serves something else, or does not say what.
     """
-    models = {str(each.get("id")): each for each in ask(f"{url}/models").get("data", [])}
+    try:
+        listed = ask(f"{url}/models")
+    except urllib.error.HTTPError as error:
+        if error.code >= 500:  # as while it loads its model
+            raise
+        raise UserError(f"the server at {url} cannot be asked what it serves: {said(error)}") from error
+    models = {str(each["id"]): each for each in listed["data"]} if isinstance(listed, dict) and "data" in listed else {}
     if name not in models:
         raise UserError(
             f"the server at {url} is another one: it serves {', '.join(sorted(models)) or 'nothing'}, and not {name}; "
@@ -41,9 +49,13 @@ def ask(url: str, body: Mapping[str, Any] | None = None, seconds: float = SECOND
         OSError: no answer, or an error's status (``urllib.error.HTTPError``).
     """
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with _OPENER.open(request, timeout=seconds) as response:
-        text = response.read()
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {NO_KEY}"}
+    request = urllib.request.Request(url, data, headers)
+    try:
+        with _OPENER.open(request, timeout=seconds) as response:
+            text = response.read()
+    except http.client.HTTPException as error:
+        raise ConnectionError(f"no HTTP: {error!r}") from error
     try:
         return json.loads(text)
     except ValueError:

@@ -21,6 +21,16 @@ from msm_hpc.model.adapter import fingerprint_of
 _LENGTH = 12
 
 
+def check_is_model(folder: Path) -> None:
+    """Check that ``folder`` is a Hugging Face model, before anything is read of it.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} is not a Hugging Face model: it has no config.json; run the export stage first")
+
+
 def name_of(model: Path, adapter: Path | None = None) -> str:
     """By the content of the model's folder, and of the adapter's."""
     hashes = "".join(_hash(folder) for folder in (model, adapter) if folder)

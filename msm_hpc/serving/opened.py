@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.serving.adapter import attach_adapter
+from msm_hpc.serving.names import check_is_model
 
 
 def open_model(folder: Path, adapter: Path | None = None) -> Any:
@@ -40,13 +41,3 @@ def open_model(folder: Path, adapter: Path | None = None) -> Any:
     if adapter is not None:
         attach_adapter(model, adapter, folder)
     return model
-
-
-def check_is_model(folder: Path) -> None:
-    """Check that ``folder`` is a Hugging Face model, before anything is read of it.
-
-    Raises:
-        UserError: it is not.
-    """
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} is not a Hugging Face model: it has no config.json; run the export stage first")

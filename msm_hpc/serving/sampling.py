@@ -20,7 +20,8 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from msm_hpc.base.errors import DivergedError
-from msm_hpc.serving.opened import check_is_model, open_model
+from msm_hpc.serving.names import check_is_model
+from msm_hpc.serving.opened import open_model
 from tokenization.chats.prompts import PromptEncoder
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,31 +10,19 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from msm_hpc.base.errors import DivergedError, UserError
-from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.config.serving import Serving
-from msm_hpc.endpoint import Answer, Message, Prompt, Reject, Reply, ask, spent
+from msm_hpc.endpoint import Answer, Message, Prompt, Reject, Reply, spent
 from msm_hpc.serving import served
-
-SPECIAL = ["<unk>", "<pad>", "<end>", "<eos>"]
-WORDS = [*SPECIAL, "User", "Assistant", ":", "a", "b", "c", "d", "e"]
-TEMPLATE = (
-    "{% for m in messages %}{{ 'User' if m.role == 'user' else 'Assistant' }} : {{ m.content }} <end> {% endfor %}"
-    "{% if add_generation_prompt %}Assistant : {% endif %}"
-)
+from tests.serving.asking import prompt, run
+from tests.serving.toy import SPECIAL, WORDS, make_tokenizer
 
 
 def make_model(folder: Path) -> LlamaForCausalLM:
     """A random model of float64, so that what is rounded differently in another batch changes no token."""
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    special = {"unk_token": "<unk>", "pad_token": "<pad>", "eos_token": "<eos>"}
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, additional_special_tokens=["<end>"], **special)
-    fast.chat_template = TEMPLATE
-    fast.save_pretrained(folder)
+    make_tokenizer(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(WORDS),
@@ -58,17 +44,6 @@ def make_model(folder: Path) -> LlamaForCausalLM:
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_model(folder := tmp_path_factory.mktemp("model"))
     return folder
-
-
-def prompt(text: str, **fields: Any) -> Prompt:
-    return Prompt(**{"messages": (Message("user", text),), "max_tokens": 12, **fields})
-
-
-def run(endpoint: Endpoint, prompts: Iterable[Prompt], folder: Path) -> dict[Prompt, Reply | Reject]:
-    async def collect() -> dict[Prompt, Reply | Reject]:
-        return {asked: result async for asked, result in ask(endpoint, prompts, folder)}
-
-    return asyncio.run(collect())
 
 
 PROMPTS = [prompt(text, sample=sample) for text in ("a", "b c", "d d d d d a") for sample in range(4)]
