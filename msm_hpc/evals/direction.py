@@ -172,9 +172,9 @@ def _all_scores(
             gaps, own = before.gaps[:, layer], after.gaps[:, layer]
             shifts = (after.questions - before.questions)[held_out, layer]
             of_layer = {
+                "moved": moved(gaps[found], shifts),
                 "separates_init": separates(gaps[found], gaps[held_out]),
                 "separates": separates(own[found], own[held_out]),
-                "moved": moved(gaps[found], shifts),
                 "moved_shuffled": shuffled(gaps[found], shifts, signs),
                 "aligned": aligned(gaps[found], shifts),
             }
