@@ -7,6 +7,7 @@ from functools import cache, partial
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from msm_hpc.config.stages import Cell
 from msm_hpc.report.curves import ladder_charts, persistence_charts
 from msm_hpc.report.efficiency import NOTE as SAVED_NOTE
 from msm_hpc.report.efficiency import in_words
@@ -16,7 +17,7 @@ from msm_hpc.report.metrics import PREFERENCE, better, named, sentence
 from msm_hpc.report.paper import SOURCE as PAPER
 from msm_hpc.report.paper import PaperNumber, in_paper
 from msm_hpc.report.plot import NEUTRAL, RATE_AXIS, contrast_axis, log_odds_axis, panels, spec_colours
-from msm_hpc.report.results import Cell, Condition, Results
+from msm_hpc.report.results import Condition, Results
 from msm_hpc.report.rules import SATURATED, compared_note, p_in_words
 from msm_hpc.report.sections import prefers, sections, sizes_of
 from msm_hpc.report.statistics import ROUNDING

@@ -145,8 +145,9 @@ def items_of(scores: pa.Table) -> Scored:
 
 def _items(rows: Iterable[tuple[Key, float, float, float]], missing: Mapping[tuple[str, str], int]) -> Items:
     ordered = sorted(rows, key=lambda row: (family(row[0][0]), *row[0]))
-    keys, *sums = zip(*ordered, strict=True)
-    return Items(tuple(keys), *(np.array(column, dtype=np.float64) for column in sums), missing)
+    keys = tuple(key for key, *_ in ordered)
+    n, total, squares = np.array([sums for _, *sums in ordered], dtype=np.float64).T.copy()
+    return Items(keys, n, total, squares, missing)
 
 
 def items_from(rows: Iterable[tuple[str, str, float]]) -> Items:
