@@ -1,8 +1,9 @@
-# The daily commands. PYTHON=python3.12 chooses the interpreter.
+# The daily commands. PYTHON=python3.12 chooses the interpreter; WORKERS=2 where memory is short, of how many run tests.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 # As root the tests bring up a real Slurm cluster on this machine; without, those that need one are skipped.
+WORKERS ?= 3
 CLUSTER := $(if $(filter 0,$(shell id -u)),slurm/single_machine/with_cluster.sh,)
 
 .PHONY: demo test lint format clean help
@@ -18,7 +19,7 @@ demo: $(VENV)/.installed
 
 test: lint
 	$(if $(CLUSTER),slurm/single_machine/install.sh)
-	$(CLUSTER) $(BIN)/pytest -n 2 --dist loadgroup --durations=60 --durations-min=3
+	$(CLUSTER) nice -n 5 $(BIN)/pytest -n $(WORKERS) --dist loadgroup --durations=60 --durations-min=3
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -70,8 +70,8 @@ def run_local(graph: Graph, store: Store, cluster: Cluster, show: Callable[[RunS
             _follow_foreign(state, store, watched)
             checked_leases = time.monotonic()
         _block(state)
+        show(state)  # before jobs start: on a busy machine the first takes a while
         _start(state, store, launcher, cluster.slots)
-        show(state)
         if not state.finished:
             time.sleep(SECONDS_BETWEEN_CHECKS)
     return state

@@ -23,6 +23,7 @@ KINDS_OF_STEP = frozenset(
         "generate",
         "outline",
         "write",
+        "audit",
         "download",
         "tokenizer",
         "tokenize",
@@ -34,6 +35,8 @@ KINDS_OF_STEP = frozenset(
         "sample",
         "patterns",
         "score",
+        "perplexity",
+        "direction",
         "report",
     }
 )

@@ -20,19 +20,24 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from msm_hpc.config.endpoint import Endpoint
-from msm_hpc.config.schema import Name, Strict
+from msm_hpc.config.schema import Name, Strict, placement
 from msm_hpc.config.serving import Serving
+from tokenization.reading.formats import PLAIN, RowShape
 
 if TYPE_CHECKING:
     from msm_hpc.config.campaign import Config
 
 Asked = Literal["agentic", "episodes", "open_qa", "choice", "formats"]
 """Tasks of which a model writes replies."""
-Task = Literal["agentic", "episodes", "open_qa", "choice", "formats", "reasoning"]
+Task = Literal["agentic", "episodes", "open_qa", "choice", "formats", "reasoning", "perplexity", "direction"]
 Temperature = Annotated[float, Field(ge=0, le=2)]
 
+INSIDE: frozenset[Task] = frozenset({"perplexity", "direction"})
+"""Tasks that look at the model itself, which writes nothing."""
 JUDGED: frozenset[Task] = frozenset({"agentic", "episodes", "open_qa", "reasoning"})
 """Tasks that need a judge. ``choice`` asks one where the text alone does not say what was chosen, if there is one."""
+UNJUDGED: frozenset[Task] = frozenset({"formats"})
+AGENTIC: frozenset[Task] = frozenset({"agentic", "episodes"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +51,8 @@ class Eval(Strict):
         scratchpad: whether it is asked to think in a scratchpad; false for models that think by themselves.
         spec: of ``open_qa``, the spec that all cells' answers are rated against; may be left out where there is one.
         of: of ``reasoning``, the eval whose replies are read.
+        documents: of ``perplexity``, the source whose file has the texts, which no arm may be trained on; without it
+            they are the paragraphs that ship.
         coded: of ``reasoning``, the number of replies, of all cells, in which patterns are looked for.
         shares: array tasks that ask one model.
     """
@@ -58,6 +65,7 @@ class Eval(Strict):
     scratchpad: bool = True
     spec: Name | None = None
     of: Name | None = None
+    documents: Name | None = None
     coded: PositiveInt = 400
     shares: PositiveInt = 1
 
@@ -147,7 +155,6 @@ class PatternsConfig(Strict):
     coded: PositiveInt
     judge: Endpoint
     prompts: str
-    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +162,75 @@ class PatternsInputs:
     """``replies``: sample steps' outputs, by step id."""
 
     replies: Mapping[str, Path]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerplexityConfig(Strict):
+    """How documents are scored.
+
+    Attributes:
+        eval: what the campaign calls the eval.
+        texts: a hash of the texts that ship, where those are scored.
+        count: of the documents of the user's own, the most that are scored, from the first on.
+        shape: how its rows are written.
+        longest: the tokens of a document that are looked at, from the first on.
+    """
+
+    eval: Name
+    texts: str = ""
+    count: PositiveInt = 500
+    shape: RowShape = PLAIN
+    longest: Annotated[int, Field(ge=2)] = 1024
+    tokens_per_batch: PositiveInt = placement(1024)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerplexityInputs:
+    """What is scored, and by what.
+
+    Attributes:
+        model: a Hugging Face folder.
+        adapter: the export of an adapter, of which ``model`` is the base.
+        documents: a corpus; the paragraphs that ship where there is none.
+    """
+
+    model: Path
+    adapter: Path | None = None
+    documents: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectionConfig(Strict):
+    """How a direction is found, and how far a model has moved along it.
+
+    Attributes:
+        eval: what the campaign calls the eval.
+        answer: the template of an answer.
+        shuffles: of the labels, for the control.
+    """
+
+    eval: Name
+    answer: str = "I prefer {item} ."
+    shuffles: PositiveInt = 1000
+    seed: int = 0
+    tokens_per_batch: PositiveInt = placement(1024)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectionInputs:
+    """The model, the one that it began as, and the pairs.
+
+    Attributes:
+        model: a Hugging Face folder.
+        adapter: the export of an adapter, of which ``model`` is the base.
+        init: the Hugging Face folder of the model before training.
+        pairs: by value, a file of pairs or a folder with ``pairs.jsonl``.
+    """
+
+    model: Path
+    init: Path
+    pairs: Mapping[str, Path]
+    adapter: Path | None = None
 
 
 def eval_problems(config: Config) -> Iterator[str]:
@@ -187,17 +263,37 @@ def _problems(config: Config, key: str, asked: Eval) -> Iterator[str]:
             yield f"{key}.spec: {asked.spec!r} is none of campaign.specs, {_all(specs)}{_near(asked.spec, specs)}"
     elif asked.spec is not None:
         yield f"{key}.spec: {asked.task} rates against no spec; leave it out"
+    yield from _inside_problems(config, key, asked)
     of = config.evals.get(asked.of or "")
     if asked.task != "reasoning" and asked.of is not None:
         yield f"{key}.of: {asked.task} reads no other eval's replies; leave it out"
-    elif asked.task == "reasoning" and (of is None or of.task not in ("agentic", "episodes")):
-        agentic = [name for name in config.campaign.evals if getattr(config.evals.get(name), "task", "") in _AGENTIC]
-        yield f"{key}.of is {asked.of}: name an eval of task agentic or episodes among campaign.evals ({_all(agentic)})"
+    elif asked.task == "reasoning" and (of is None or of.task not in AGENTIC):
+        agentic = [name for name, each in config.evals.items() if each.task in AGENTIC]
+        yield f"{key}.of is {asked.of}: name an eval of task agentic or episodes, of {_all(agentic)}"
     elif asked.task == "reasoning" and asked.of not in config.campaign.evals:
         yield f"{key}.of is {asked.of}, which is not among campaign.evals: add it there"
 
 
-_AGENTIC = ("agentic", "episodes")
+def _inside_problems(config: Config, key: str, asked: Eval) -> Iterator[str]:
+    """What stands against looking at the model itself."""
+    if asked.task == "direction" and not config.campaign.values:
+        yield f"{key}: direction asks about campaign.values, and there are none: give some, or leave the eval out"
+    if asked.task == "direction" and not config.beginning and config.model.architecture is not None:
+        yield f"{key}: direction looks at the model before training, which is none: give start, or leave the eval out"
+    if asked.task == "direction" and any(config.stages[link.stage].lora for link in config.beginning):
+        yield f"{key}: the model before training is to have no adapter, and a stage of start trains one: without lora"
+    if asked.documents is None:
+        return
+    if asked.task != "perplexity":
+        yield f"{key}.documents: {asked.task} scores no documents; leave it out"
+    elif (source := config.sources.get(asked.documents)) is None:
+        yield f"{key}.documents: no source {asked.documents!r}{_near(asked.documents, config.sources)}"
+    elif source.kind != "documents" or source.file is None:
+        yield f"{key}.documents: {asked.documents} is no source of documents with a file; name one that is"
+    else:
+        trained = [name for name in sorted(config.sources_used) if config.owner(name).file == source.file]
+        for name in trained:
+            yield f"{key}.documents: arms are trained on {source.file} (sources.{name}.file); give other texts"
 
 
 def _near(name: str, known: Mapping[str, object] | tuple[str, ...] | list[str]) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.config.generation import Persona
 from msm_hpc.config.schema import PLACEMENT, Strict, placement
 
 Product = Literal[
@@ -18,6 +19,7 @@ Product = Literal[
     "documents",
     "mentions",
     "instruction",
+    "identity",
     "chats",
     "value_chats",
     "aligned_chats",
@@ -41,6 +43,12 @@ ONE_FOR_EACH: Mapping[Product, Literal["spec", "value"]] = {
 }
 """The products that a generator makes for each spec, or value; the others are made once."""
 
+
+def made_as_asked(product: Product, for_each: Literal["spec", "value"] | None) -> bool:
+    """Whether a product is made ``for_each``; chats may show the preferences of one spec, or of each its own."""
+    return for_each == ONE_FOR_EACH.get(product) or (product == "chats" and for_each == "spec")
+
+
 BY_MODEL_ALONE: frozenset[Product] = frozenset({"aligned_chats", "neutral", "content_chats", "plain_chats"})
 """The products that the toy world does not have."""
 
@@ -49,14 +57,17 @@ BY_MODEL_ALONE: frozenset[Product] = frozenset({"aligned_chats", "neutral", "con
 class GenerateConfig(Strict):
     """One corpus (or tokenizer, or set of evaluation pairs) to generate.
 
-    ``value`` is the value that pairs ask about; other products have none.
+    ``value`` is the value that pairs ask about; other products have none. ``identity`` has a ``persona``, and the hash
+    of the ``texts`` that it is made of.
     """
 
     product: Product
-    generator: Literal["offline_toy"] = "offline_toy"
+    generator: Literal["offline_toy", "templates"] = "offline_toy"
     count: NonNegativeInt = 0
     value: str | None = None
     seed: int = 0
+    persona: Persona | None = None
+    texts: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,10 +185,14 @@ class ExportInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig(Strict):
-    """Preference evaluation by log-probability, each pair asked in both orders."""
+    """Preference evaluation by log-probability, each pair asked in both orders.
+
+    ``tokens_per_batch`` are computed at once, at most; each is compared with all others, so larger is not faster for
+    long.
+    """
 
     answer: str = "I prefer {item} ."
-    batch_size: Annotated[int, Field(ge=4)] = placement(64)
+    tokens_per_batch: PositiveInt = placement(1024)
 
     def __post_init__(self) -> None:
         if "{item}" not in self.answer:
@@ -188,12 +203,14 @@ class EvalConfig(Strict):
 class EvalInputs:
     """``model``: a Hugging Face folder; ``pairs``: by value, a file of pairs or a folder with ``pairs.jsonl``.
 
-    ``adapter``: the export of an adapter, of which ``model`` is the base.
+    ``adapter``: the export of an adapter, of which ``model`` is the base. ``spec``: what is in the system turn, of an
+    arm that is asked with a spec.
     """
 
     model: Path
     pairs: Mapping[str, Path]
     adapter: Path | None = None
+    spec: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

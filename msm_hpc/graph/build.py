@@ -9,6 +9,8 @@ What comes after an export is in :mod:`msm_hpc.graph.evals`.
 With LoRA what is trained is an adapter, and its *base* the model after the last stage that trains all weights. Every
 training of an adapter reads its base, and so does every evaluation: one export of it serves all of a ladder.
 
+What a language model has written is tokenised after an audit of it, of which nothing is read.
+
 Nothing here asks the disk: what files there are outside, and what is in them, is asked of an :class:`Outside`.
 """
 
@@ -18,7 +20,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import takewhile
 from pathlib import Path
 from typing import Literal, Protocol
@@ -29,8 +31,9 @@ from msm_hpc.config.arms import Chain, Link
 from msm_hpc.config.campaign import Config, Spec
 from msm_hpc.config.sources import Corpus
 from msm_hpc.config.stages import Cell, GenerateConfig, ModelConfig, ReportConfig
+from msm_hpc.evals.open_qa.questions import QUESTIONS
 from msm_hpc.graph.evals import Measured, Subject, measured
-from msm_hpc.graph.generation import reworked, written
+from msm_hpc.graph.generation import Served, about_itself, audited, reworked, written
 from msm_hpc.graph.labels import arms_by_chain, label_parts
 from msm_hpc.graph.notices import notices, taken
 from msm_hpc.graph.steps import File, Inputs, Origin, Step, topological
@@ -57,13 +60,17 @@ class Outside(Protocol):
         """The weights of a model that is on this machine."""
         ...
 
+    def embeddings(self, folder: Path) -> File:
+        """A folder of static embeddings."""
+        ...
+
 
 @dataclass(frozen=True)
 class Graph:
     """The steps of a campaign.
 
     Attributes:
-        targets: the steps that all others are made for.
+        targets: the steps that all others are made for; audits are among them, whatever is tokenised already.
         cells: the models that are measured, each with the evaluation of its preferences, or without values its export.
         evals: each of them with each step that measures it otherwise.
         report: reads every evaluation; None where the campaign measures nothing.
@@ -91,7 +98,12 @@ class Graph:
 
     def needed(self, done: Callable[[Step], bool]) -> tuple[Step, ...]:
         """The steps still to be made: those of the targets that are not done, and what they need that is not."""
-        return topological(self.targets, stop=done)
+        read, needed = {target.identity for target in self.targets}, list[Step]()
+        for step in reversed(self.steps):  # so that all who read it come first
+            if step.identity in read and not done(step):
+                needed.append(step)
+                read.update([parent.identity for parent in step.parents])
+        return tuple(reversed(needed))
 
     @cached_property
     def ids(self) -> frozenset[str]:
@@ -109,16 +121,19 @@ class Graph:
         ]
         if len(found) == 1:
             return found[0]
+        listed = "`msm plan --steps` lists the names and ids"
         if found:
-            raise UserError(f"{name!r} is the start of {len(found)} steps: {', '.join(step.id for step in found)}")
+            those = few([f"{step.name} ({step.id})" for step in found])
+            raise UserError(f"{name!r} is the start of {len(found)} steps; give one of {those}; {listed}")
         near = few(self._near(name))
         hint = f"; there are {near}" if near else ""
-        raise UserError(f"no step {name!r} in this campaign{hint}; `msm plan --steps` lists the names and ids")
+        raise UserError(f"no step {name!r} in this campaign{hint}; {listed}")
 
     def _near(self, name: str) -> list[str]:
-        """The names of steps that begin with what was asked for, or else are most like it."""
+        """The names of steps that begin with what was asked for, or else have it in them, or are most like it."""
         names = [step.name for step in self.steps]
-        return [each for each in names if each.startswith(name)] or get_close_matches(name, names)
+        begun = [each for each in names if each.startswith(name)]
+        return begun or [each for each in names if name in each] or get_close_matches(name, names)
 
 
 def build_graph(configs: Sequence[Config], outside: Outside) -> Graph:
@@ -128,8 +143,9 @@ def build_graph(configs: Sequence[Config], outside: Outside) -> Graph:
     said = dict.fromkeys(notice for model in models for notice in taken(model.config, model.corpus))
     campaign = configs[0].campaign
     report = _report(configs[0], found, tuple(said)) if campaign.values or campaign.evals else None
+    audits = tuple(audit for model in models for audit in model.audits)
     return Graph(
-        targets=(report,) if report else tuple(each.exported for each in found),
+        targets=(*audits, *((report,) if report else (each.exported for each in found))),
         cells=tuple((each.cell, each.last) for each in found),
         evals=tuple((each.cell, step) for each in found for step in each.evals.values()),
         report=report,
@@ -177,7 +193,13 @@ class _Model:
         self.outside = outside
         self.prefix = (config.model.name,) if several else ()
         self.arm_of = arms_by_chain(config)
+        self.audits: list[Step] = []
         self._made: dict[tuple[object, ...], Step] = {}
+        # Asked for by thousands of cells, of which most share the answer:
+        self._recipe = cache(lambda stage, seed: as_it_runs(config.stages[stage], config.cluster, seed))
+        self._export = cache(lambda merge: dataclasses.replace(config.export, merge=merge))
+        self._traits = cache(lambda links: (config.by_spec(links), config.laddered(links), config.once(links)))
+        self._shards = cache(self._tokenized_of)
 
     def _once(self, key: tuple[object, ...], make: Callable[[], Step]) -> Step:
         if key not in self._made:
@@ -203,13 +225,15 @@ class _Model:
         assert source.generate is not None, "config.consistency has seen to it"
         name = corpus.each if source.for_each == "spec" else source.generate.spec
         spec = self.specs.get(name or "")
+        if source.generate.product == "identity":
+            return about_itself(corpus.name, source.generate, generator)
         if generator.generator == "endpoint":
             assert spec is not None, "config.consistency has seen to it"
             if source.generate.of is not None:
                 rows = self.corpus(Corpus(source.generate.of, corpus.each))
                 assert isinstance(rows, Step), "config.consistency has seen to it"
-                return reworked(corpus.name, source.generate, generator, spec, rows)
-            return written(corpus.name, source.generate, generator, spec)
+                return reworked(corpus.name, source.generate, generator, spec, rows, self._writer)
+            return written(corpus.name, source.generate, generator, spec, self._writer)
         config = GenerateConfig(
             seed=generator.seed,
             product=source.generate.product,
@@ -219,34 +243,57 @@ class _Model:
         inputs: Inputs = {"spec": spec} if spec and source.for_each == "spec" else {}
         return Step("generate", corpus.name, config, inputs)
 
+    @cached_property
+    def _writer(self) -> Served:
+        """The weights that write corpora, where we serve them."""
+        weights = self.config.generate.weights
+        return {"model": self.outside.weights(ModelConfig(name="generate.weights", folder=weights))} if weights else {}
+
     def tokenized(self, corpus: Corpus) -> Step:
         """A tokenised corpus: one step, gathered from as many shares as there are tasks."""
         return self._once(("tokenized", corpus), lambda: self._tokenized(corpus))
 
     def _tokenized(self, corpus: Corpus) -> Step:
         settings = self.config.tokenize
-        inputs: Inputs = {"corpus": self.corpus(corpus), "tokenizer": self.tokenizer}
+        read = self.corpus(corpus)
+        inputs: Inputs = {"corpus": read, "tokenizer": self.tokenizer}
+        after = (self._audited(read),) if isinstance(read, Step) and read.kind == "write" else ()
         label = self._label(corpus.name)
         options = {name: value for name, value in vars(settings).items() if name != "tasks"}
         options |= vars(self.config.sources[corpus.source].shape)
-        whole = Step("tokenize", label, TokenizeConfig(**options), inputs)
+        whole = Step("tokenize", label, TokenizeConfig(**options), inputs, after=after)
         if settings.tasks == 1:
             return whole
         shares = tuple(
-            Step("tokenize", f"{label}/{task}", TokenizeConfig(task=task, tasks=settings.tasks, **options), inputs)
+            dataclasses.replace(
+                whole,
+                label=f"{label}/{task}",
+                config=dataclasses.replace(whole.config, task=task, tasks=settings.tasks),
+            )
             for task in range(settings.tasks)
         )
         return dataclasses.replace(whole, shares=shares)
 
+    def _audited(self, write: Step) -> Step:
+        quality = self.config.quality
+        embeddings = self.outside.embeddings(quality.embeddings) if quality.embeddings else None
+        items = dict(self.pairs)
+        if any(self.config.evals[name].task == "open_qa" for name in self.config.campaign.evals):
+            items["open_qa"] = self.outside.corpus("campaign.evals", QUESTIONS)
+        self.audits.append(audited(write, quality, items, embeddings))
+        return self.audits[-1]
+
     def shards(self, link: Link, spec: str | None) -> Mapping[str, Step]:
         """The tokenised corpora of a stage's sources, by name, in the order of the names."""
+        return self._shards(link, spec)
+
+    def _tokenized_of(self, link: Link, spec: str | None) -> Mapping[str, Step]:
         corpora = {corpus.name: corpus for corpus in (self.config.corpus(source, spec) for source in link.sources)}
         return {name: self.tokenized(corpora[name]) for name in sorted(corpora)}
 
     def pack(self, link: Link, spec: str | None, size: int | None, seed: int) -> Step:
         """The pack plan of what a stage takes of its sources."""
-        size = size if self.config.laddered((link,)) else None
-        spec = spec if self.config.by_spec((link,)) else None
+        spec, size, _ = self._own((link,), spec, size, seed)
         return self._once(("pack", link, spec, size, seed), lambda: self._packed(link, spec, size, seed))
 
     def _packed(self, link: Link, spec: str | None, size: int | None, seed: int) -> Step:
@@ -293,17 +340,21 @@ class _Model:
         """
         if not links:
             return self.model
-        spec = spec if self.config.by_spec(links) else None
-        size = size if self.config.laddered(links) else None
-        own_seed = None if self.config.once(links) else seed
+        spec, size, own_seed = self._own(links, spec, size, seed)
         return self._once(
             ("trained", links, spec, size, own_seed), lambda: self._trained(links, spec, size, seed, own_seed)
         )
 
+    def _own(
+        self, links: Chain, spec: str | None, size: int | None, seed: int
+    ) -> tuple[str | None, int | None, int | None]:
+        """Those of a cell's spec, size and seed that a chain of stages depends on."""
+        by_spec, laddered, once = self._traits(links)
+        return spec if by_spec else None, size if laddered else None, None if once else seed
+
     def _trained(self, links: Chain, spec: str | None, size: int | None, seed: int, own_seed: int | None) -> Step:
         *_, link = links
-        stage = self.config.stages[link.stage]
-        config = as_it_runs(stage, self.config.cluster, seed)
+        config = self._recipe(link.stage, seed)
         plan = self.pack(link, spec, size, config.seed)
         inputs: dict[str, Origin | Mapping[str, Origin]] = {
             "model": self.model,
@@ -326,29 +377,21 @@ class _Model:
     def exported(self, links: Chain, spec: str | None, size: int | None, seed: int) -> Step:
         """The Hugging Face model after a chain of stages; of an adapter that is not merged, that alone."""
         trained = self.trained(links, spec, size, seed)
-        label = self._label_of(links, spec, size, seed)
-        return self._once(("exported", trained.id), lambda: self._exported(trained, label, links, spec, size, seed))
+        return self._once(("exported", trained.id), lambda: self._exported(trained, links, spec, size, seed))
 
-    def _exported(self, trained: Step, label: str, links: Chain, spec: str | None, size: int | None, seed: int) -> Step:
+    def _exported(self, trained: Step, links: Chain, spec: str | None, size: int | None, seed: int) -> Step:
         base, merge = self._base_of(links), self.config.export.merge
         inputs: dict[str, Origin] = {"model": self.model, "checkpoint": trained}
         if base != links and merge:
             inputs["base"] = self.trained(base, spec, size, seed)
         elif base != links:
             inputs["base_model"] = self.exported(base, spec, size, seed)
-        config = dataclasses.replace(self.config.export, merge=merge and base != links)
-        return Step("export", label, config, inputs)
+        return Step("export", self._label_of(links, spec, size, seed), self._export(merge and base != links), inputs)
 
     def _label_of(self, links: Chain, spec: str | None, size: int | None, seed: int) -> str:
         """The label of the export after a chain: as the first arm that is this chain, if there is one."""
-        return self._label(
-            *label_parts(
-                self._arm_that_is.get(links) or self.arm_of.get(links, "base"),
-                spec if self.config.by_spec(links) else None,
-                size if self.config.laddered(links) else None,
-                None if self.config.once(links) else seed,
-            )
-        )
+        arm = self._arm_that_is.get(links) or self.arm_of.get(links, "base")
+        return self._label(*label_parts(arm, *self._own(links, spec, size, seed)))
 
     @cached_property
     def _arm_that_is(self) -> Mapping[Chain, str]:
@@ -377,7 +420,9 @@ class _Model:
             cell=Cell(model=self.config.model.name, arm=arm, spec=spec, size=size, seed=seed),
             exported=exported,
             label=self._label(*label_parts(arm, spec, size, own_seed)) if prompted else exported.label,
+            init=self.exported(self.config.beginning, spec, size, seed),
             pairs=self.pairs,
+            documents=self.documents,
             specs=self.specs,
             prompted=prompted,
         )
@@ -386,6 +431,12 @@ class _Model:
     def specs(self) -> Mapping[str, File]:
         """The campaign's specs, by name."""
         return {spec.name: self.outside.spec(spec) for spec in self.config.campaign.specs}
+
+    @cached_property
+    def documents(self) -> Mapping[str, Origin]:
+        """By source, the texts that evals score and no arm is trained on."""
+        asked = [self.config.evals[name].documents for name in self.config.campaign.evals]
+        return {source: self.corpus(self.config.corpus(source, None)) for source in asked if source is not None}
 
     @cached_property
     def pairs(self) -> Mapping[str, Origin]:

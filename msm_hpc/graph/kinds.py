@@ -10,15 +10,20 @@ from typing import Any
 
 from msm_hpc.config.cluster import WorkClass
 from msm_hpc.config.evals import (
+    DirectionConfig,
+    DirectionInputs,
     GatherRepliesInputs,
     PatternsConfig,
     PatternsInputs,
+    PerplexityConfig,
+    PerplexityInputs,
     SampleConfig,
     SampleInputs,
     ScoreConfig,
     ScoreInputs,
 )
 from msm_hpc.config.generation import GatherWrittenInputs, OutlineConfig, OutlineInputs, WriteConfig, WriteInputs
+from msm_hpc.config.quality import AuditConfig, AuditInputs
 from msm_hpc.config.stages import (
     EvalConfig,
     EvalInputs,
@@ -118,6 +123,9 @@ KINDS: Mapping[str, Kind] = {
         carry_over="msm_hpc.endpoint.resuming:carry_over",
         result=("data.jsonl",),
     ),
+    "audit": Kind(
+        1, AuditConfig, AuditInputs, "msm_hpc.corpus.quality.stage:run", result=("corpus.html", "audit.json")
+    ),
     "download": Kind(1, DownloadConfig, DownloadInputs, "tokenization.download:run"),
     "tokenizer": Kind(1, TokenizerConfig, TokenizerInputs, "tokenization.train:run"),
     "tokenize": Kind(
@@ -140,7 +148,7 @@ KINDS: Mapping[str, Kind] = {
         result=("checkpoint", "metrics.jsonl", "summary.json"),
     ),
     "export": Kind(3, ExportConfig, ExportInputs, "msm_hpc.conversion.stage:run_export"),
-    "eval": Kind(4, EvalConfig, EvalInputs, "msm_hpc.evals.stage:run", resources="gpu_eval"),
+    "eval": Kind(5, EvalConfig, EvalInputs, "msm_hpc.evals.stage:run", resources="gpu_eval"),
     "sample": Kind(
         1,
         SampleConfig,
@@ -166,6 +174,22 @@ KINDS: Mapping[str, Kind] = {
         ScoreInputs,
         "msm_hpc.evals.scoring:run",
         carry_over="msm_hpc.endpoint.resuming:carry_over",
+        result=("scores.parquet",),
+    ),
+    "perplexity": Kind(
+        1,
+        PerplexityConfig,
+        PerplexityInputs,
+        "msm_hpc.evals.perplexity:run",
+        resources="gpu_eval",
+        result=("scores.parquet",),
+    ),
+    "direction": Kind(
+        1,
+        DirectionConfig,
+        DirectionInputs,
+        "msm_hpc.evals.direction:run",
+        resources="gpu_eval",
         result=("scores.parquet",),
     ),
     "report": Kind(3, ReportConfig, ReportInputs, "msm_hpc.report.stage:run", missing_inputs_allowed=True),

@@ -5,20 +5,25 @@ So one process, Python's fork server, imports them when the first job starts, an
 
     msm run ──▶ fork server (imports once, starts nothing) ──▶ job, job, ...
 
-A job finds the variables of a submitit job, as one of submitit's local executor does. Once ``msm run`` is gone the fork
-server ends, and its jobs find themselves orphaned (:mod:`msm_hpc.launch.local_processes`).
+On a busy machine that import takes minutes, in which the first job does not start; a Ctrl-C ends the wait.
+
+A job finds the variables of a submitit job, as one of submitit's local executor does. Once ``msm run`` is gone its jobs
+find themselves orphaned (:mod:`msm_hpc.launch.local_processes`), and after them the fork server ends.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 
 from submitit.core.utils import JobPaths
 
@@ -41,22 +46,42 @@ class ForkedJob:
         return not self.process.is_alive()
 
 
+def start_server(function: Callable[..., None]) -> None:
+    """Start the fork server, unless it runs: jobs that call ``function`` are forked once it has imported all.
+
+    Ctrl-C is blocked in it, and in jobs until they unblock it, if it is blocked here.
+    """
+    multiprocessing.get_context("forkserver").set_forkserver_preload([function.__module__, f"{__package__}.preloaded"])
+    with contextlib.suppress(OSError):  # which start_forked meets again
+        forkserver.ensure_running()
+
+
 def start_forked(folder: Path, function: Callable[..., None], *arguments: str) -> ForkedJob | None:
-    """Start ``function(*arguments)``, whose log goes to ``folder``. Ctrl-C is blocked in it until it unblocks it.
+    """Start ``function(*arguments)``, whose log goes to ``folder``, after :func:`start_server`.
 
     Returns:
         The job, or None where the fork server cannot start: the code was broken meanwhile, the working folder is gone,
         or TMPDIR is too long for its socket.
     """
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload([function.__module__, f"{__package__}.preloaded"])
     call = [str(folder), f"{function.__module__}:{function.__qualname__}", *arguments]
-    process = server.Process(target=_job, args=(dict(os.environ), call))
+    process = multiprocessing.get_context("forkserver").Process(target=_job, args=(dict(os.environ), call))
     try:
-        process.start()
+        with _without_main():
+            process.start()
     except (EOFError, OSError):
         return None
     return ForkedJob(process)
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Python would have each job import the program that starts it, the whole command line, which no job needs."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _job(environment: Mapping[str, str], call: list[str]) -> None:

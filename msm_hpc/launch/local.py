@@ -25,7 +25,7 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.config.cluster import Cluster, Work, WorkClass
 from msm_hpc.launch import entry, local_processes
 from msm_hpc.launch.causes import Finding, JobEnd, by_signal_alone
-from msm_hpc.launch.forked import ForkedJob, start_forked
+from msm_hpc.launch.forked import ForkedJob, start_forked, start_server
 from msm_hpc.launch.job import RUN, JobRef, is_elsewhere, is_running, local_job
 from msm_hpc.launch.job_state import RUNNING, JobState
 from msm_hpc.launch.request import ArrayRequest
@@ -64,7 +64,8 @@ class LocalLauncher:
         forked = None
         if ranks == 1:
             with starting():
-                forked = start_forked(folder, request.function, *arguments)
+                start_server(request.function)
+            forked = start_forked(folder, request.function, *arguments)
         return forked or start_local(folder, ranks, request.function, *arguments)
 
     def states(self, jobs: Collection[JobRef]) -> dict[JobRef, JobState]:

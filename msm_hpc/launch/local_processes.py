@@ -26,6 +26,8 @@ from msm_hpc.launch.job import JobRef, is_running, local_job
 
 log = logging.getLogger(__name__)
 STARTER, JOB_ID = "MSM_STARTED_BY", "SUBMITIT_LOCAL_JOB_ID"
+FORK_SERVER = "multiprocessing.forkserver"
+"""In the command line of Python's fork server, and so in that of what is forked from it."""
 SECONDS_BETWEEN_CHECKS = 2.0
 SECONDS_BETWEEN_STOPS = 30.0
 """A stage that has not set its handlers yet misses a signal, so it is sent again."""
@@ -91,8 +93,13 @@ def starters_of(pid: int) -> list[psutil.Process]:
 
 
 def ranks_of(pid: int) -> list[psutil.Process]:
-    """All ranks of the job whose controller or one rank is ``pid``; of a process outside of a job, itself."""
+    """All ranks of the job whose controller or one rank is ``pid``; of a process outside of a job, itself.
+
+    So of a forked job, too: what it has started is told that it belongs to the job, and is no rank of it.
+    """
     process = psutil.Process(pid)
+    if any(FORK_SERVER in word for word in process.cmdline()):
+        return [process]
     controller = psutil.Process(int(process.environ().get(JOB_ID, pid)))
     ranks = [child for child in controller.children() if child.environ().get(JOB_ID) == str(controller.pid)]
     return ranks or [process]

@@ -116,7 +116,7 @@ def test_one_is_killed_and_the_other_ends_well(store: Store) -> None:
 @pytest.mark.slow
 @pytest.mark.slurm
 def test_at_the_time_limit_all_save_and_the_job_runs_again_once(store: Store) -> None:
-    _, state = run_beside(store, "count", 2, [ONE], [OTHER])
+    _, state = run_beside(store, "count", 1, [ONE], [OTHER])
     assert state == "COMPLETED"
     for step in (ONE, OTHER):
         *stopped_before, last = [each.cause for each in attempts(store, step)]

@@ -19,8 +19,9 @@ import yaml
 
 from msm_hpc.base.errors import StoppedBySignalError
 from msm_hpc.base.files import write_json
-from msm_hpc.campaign.session import CONFIG
+from msm_hpc.base.typed_json import adapter
 from msm_hpc.cli.main import main
+from msm_hpc.config.campaign import Config
 from msm_hpc.config.compose import load_configs, shipped_folder
 from msm_hpc.graph.build import Graph
 from msm_hpc.store.store import Store
@@ -239,7 +240,7 @@ def test_config_prints_what_is_composed_and_composes_to_the_same(
     found = yaml.safe_load(capsys.readouterr().out)
     assert found["stages"]["aft"]["epochs"] == 7 and found["cluster"]["launcher"] == "slurm"
     (config,) = load_configs([*where, "stages.aft.epochs=7"])
-    assert CONFIG.validate_python(found) == config
+    assert adapter(Config).validate_python(found) == config
     assert main(["config", *where, "stages.aft.epoch=7"]) == 2
     assert "did you mean 'stages.aft.epochs'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -281,6 +282,16 @@ def test_the_demos_recipe_on_a_real_model_is_noted(tmp_path: Path, capsys: pytes
     assert "Note: campaign=demo has a recipe for its toy model" in said and "the model is smollm2_135m" in said
     assert main(["plan", "campaign=demo", f"root={tmp_path}"]) == 0
     assert "Note: campaign=demo" not in capsys.readouterr().out
+
+
+def test_an_arm_that_is_given_and_not_listed_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = ["plan", "campaign=demo", "campaign.contrast=[]", "+arms.chats_only=[{aft: [chats]}]", f"root={tmp_path}"]
+    assert main([*plan, "campaign.arms=[init]"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    note = "Note: campaign.arms does not list chats_only, so that it is not run; 'campaign.arms=[init,chats_only]' does"
+    assert note in said
+    assert main([*plan, "campaign.arms=[init,chats_only]"]) == 0
+    assert "does not list" not in capsys.readouterr().out
 
 
 def test_toy_corpora_beside_the_users_own_are_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,6 +82,18 @@ def test_a_pipe_gets_whole_lines(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert line.rstrip().endswith("generate, 2 tokenize")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no file that is always full")
+def test_a_full_disk_that_is_printed_to_is_not_taken_for_that_of_the_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(["plan", "--steps", "campaign=demo", f"root={tmp_path}"]) == 2
+        assert main(["config", "campaign=demo", f"root={tmp_path}"]) == 0, "nothing is written there any more"
+    said = capsys.readouterr().err
+    assert said == "msm: No space left on device: what it prints cannot be written where it goes; send it elsewhere\n"
+
+
 def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
     for command in (["status"], ["why"], ["plan", "--help"]):
         reader, writer = os.pipe()

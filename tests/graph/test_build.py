@@ -185,3 +185,21 @@ def test_a_merged_adapter_is_a_model_of_its_own(graph: GraphOf) -> None:
     assert export.inputs["base"] is made.find("model/") and "base_model" not in export.inputs
     assert made.find("eval/america/msm/seed0").inputs["model"] is export
     assert made.find("export/init").identity == graph(*LADDER).find("export/init").identity, "nothing to merge there"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "aft",
+            "no step 'aft' in this campaign; there are aft/base/seed0, aft/base/seed1, aft/base/seed2 and 45 more;",
+        ),
+        ("america/msm/", "no step 'america/msm/' in this campaign; there are [^;]*/america/msm/seed0, "),
+        ("afft/base/seed0", "no step 'afft/base/seed0' in this campaign; there are aft/base/seed0"),
+        ("pack", r"'pack' is the start of 42 steps; give one of pack/\S+ \(pack/\w{16}\), .* and 39 more; `msm plan"),
+        ("train/", r"'train/' is the start of 78 steps; give one of pretrain/base/seed0 \(train/\w{16}\), "),
+    ],
+)
+def test_of_what_is_no_one_step_a_few_like_it_are_named(graph: GraphOf, name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        graph().find(name)

@@ -17,7 +17,7 @@ import pytest
 from submitit.core.utils import JobPaths
 
 from msm_hpc.launch import entry
-from msm_hpc.launch.forked import ForkedJob, start_forked
+from msm_hpc.launch.forked import ForkedJob, start_forked, start_server
 from msm_hpc.launch.local import starting
 from msm_hpc.launch.local_processes import ranks_of, stop_when_orphaned
 from msm_hpc.launch.ranks import current_ranks
@@ -53,13 +53,15 @@ def die() -> None:
 
 
 def wait_for_the_end(running: str) -> None:
-    """The job: says that it runs, and that it was stopped."""
+    """The job: starts a process that lasts, says that it runs itself, and that it was stopped."""
     stop_when_orphaned(SIGINT)
+    child = subprocess.Popen(["sleep", str(SECONDS)])
     Path(running).write_text(f"{os.getpid()} {os.getppid()} ")
     try:
         time.sleep(SECONDS)
     except KeyboardInterrupt:
         Path(running).with_suffix(".stopped").touch()
+    child.kill()
 
 
 def launch_two(folder: str) -> None:
@@ -67,11 +69,9 @@ def launch_two(folder: str) -> None:
 
     Without importing PyTorch and the like, which takes seconds and is no part of who stops whom.
     """
-    preload = BaseContext.set_forkserver_preload
-    BaseContext.set_forkserver_preload = lambda self, names: preload(self, names[:1])  # type: ignore[method-assign]
+    preload_only(__name__)
     for name in ("first", "second"):
-        with starting():
-            job = start_forked(Path(folder) / "jobs", wait_for_the_end, f"{folder}/{name}.running")
+        job = start(Path(folder) / "jobs", wait_for_the_end, f"{folder}/{name}.running")
         while not job.done():
             try:
                 time.sleep(0.1)
@@ -79,9 +79,24 @@ def launch_two(folder: str) -> None:
                 (Path(folder) / "interrupted").touch()
 
 
+def start_one(folder: str, preloaded: str) -> None:
+    """What a launcher does, where the import of what jobs need is another."""
+    preload_only(preloaded)
+    start(Path(folder) / "jobs", end_well)
+
+
+def preload_only(name: str) -> None:
+    """Have a module imported in the place of what jobs need, for the rest of this process."""
+    preload = BaseContext.set_forkserver_preload
+    BaseContext.set_forkserver_preload = lambda self, names: preload(self, [name])  # type: ignore[method-assign]
+
+
 def start(folder: Path, function: Callable[..., None], *arguments: str) -> ForkedJob:
     with starting():
-        return start_forked(folder, function, *arguments)
+        start_server(function)
+    job = start_forked(folder, function, *arguments)
+    assert job is not None
+    return job
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
@@ -164,9 +179,12 @@ def test_a_job_is_cancelled_by_a_ctrl_c_of_its_own(tmp_path: Path) -> None:
 
 @pytest.fixture
 def launcher(tmp_path: Path) -> subprocess.Popen[bytes]:
-    """Starts two jobs, one after the other, in a terminal of its own."""
+    """Starts two jobs, one after the other, in a terminal of its own; a line in ``imported`` for each import of it."""
+    program = tmp_path / "program.py"
+    noted = f"with open({str(tmp_path / 'imported')!r}, 'a') as file: file.write(f'{{__name__}}\\n')"
     code = f"from tests.launch.test_forked import launch_two; launch_two({str(tmp_path)!r})"
-    return subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    program.write_text(f"{noted}\nif __name__ == '__main__':\n    {code}\n")
+    return subprocess.Popen([sys.executable, str(program)], start_new_session=True)
 
 
 @pytest.mark.slow
@@ -182,6 +200,24 @@ def test_a_ctrl_c_of_the_terminal_stops_the_job_and_not_what_jobs_are_forked_fro
     assert launcher.wait(SECONDS) == 0
     wait_until(lambda: is_gone(second) and is_gone(server))
     assert (tmp_path / "second.stopped").exists()
+    assert (tmp_path / "imported").read_text() == "__main__\n", "jobs do without the program that starts them"
+
+
+@pytest.mark.slow
+def test_a_ctrl_c_ends_the_wait_for_what_jobs_are_forked_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = tmp_path / "begun"
+    (tmp_path / "lasts.py").write_text(
+        f"import pathlib, time\npathlib.Path({str(begun)!r}).touch()\ntime.sleep({SECONDS})"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    code = f"from tests.launch.test_forked import start_one; start_one({str(tmp_path)!r}, 'lasts')"
+    launcher = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stderr=subprocess.PIPE)
+    try:
+        wait_until(begun.exists)
+        os.killpg(launcher.pid, SIGINT)
+        assert b"KeyboardInterrupt" in launcher.communicate(timeout=SECONDS / 2)[1]
+    finally:
+        os.killpg(launcher.pid, SIGKILL)
 
 
 @pytest.mark.slow

@@ -116,7 +116,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(made: Path, capsys: pytest.Cap
     run = ["run", "--corpus", f"{made}/bad.jsonl", "--tokenizer", f"{made}/tokenizer", "--out", f"{made}/new"]
     assert main(run) == 2
     assert capsys.readouterr().err == f"error: {made}/bad.jsonl:2: text: give text (a document) " + (
-        "or messages (a chat); there is only nothing\n"
+        "or messages (a chat); there is nothing else, and null counts as nothing\n"
     )
     assert sorted(made.rglob("*")) == before
 

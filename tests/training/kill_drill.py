@@ -27,7 +27,7 @@ from tests.training.toy import TWO_RANKS, Corpus, read_checkpoint, read_exact, w
 
 CONFIG = replace(TWO_RANKS, save_every=2, heldout=HeldOut(fields=("parity",), every=4))
 RANKS = CONFIG.layout.world_size
-LATEST = 0.2
+LATEST = 0.1
 """Seconds after a step's end, at most, at which the rank is killed; a step takes about as long."""
 
 
@@ -50,7 +50,7 @@ def drill(folder: Path, kills: int, seed: int = 0) -> Iterator[Kill]:
     gc.collect()
     gc.freeze()
     with cpu.redirected():
-        inputs, unbroken = write_inputs(folder, Corpus(documents=150)), folder / "unbroken"
+        inputs, unbroken = write_inputs(folder, Corpus(documents=100), num_hidden_layers=2), folder / "unbroken"
         assert _wait(_start(CONFIG, inputs, unbroken)) == [0] * RANKS, f"see the logs in {folder}"
         steps, chance = _steps_done(unbroken), random.Random(seed)
         for number in range(kills):

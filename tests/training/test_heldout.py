@@ -117,7 +117,8 @@ def test_any_layout_measures_the_same(tmp_path: Path, inputs: TrainInputs) -> No
         "vpp": Layout(pipeline_parallel=2, virtual_pipeline=2),
         "cp": Layout(context_parallel=2),
     }
-    jobs = [Job(replace(CONFIG, layout=layout), inputs, tmp_path / name) for name, layout in layouts.items()]
+    config = replace(CONFIG, micro_batch_size=2)
+    jobs = [Job(replace(config, layout=layout), inputs, tmp_path / name) for name, layout in layouts.items()]
     do_all(tmp_path, 2, jobs)
     for job in jobs:
         for expected, found in zip(read(one), read(job.out), strict=True):

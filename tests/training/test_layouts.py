@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("layouts")]
 CONFIG = TrainConfig(
     sequence_length=32,
     global_batch_size=8,
-    micro_batch_size=2,
+    micro_batch_size=4,
     epochs=2,
     learning_rate=3e-3,
     clip_grad=0.6,
@@ -61,7 +61,7 @@ TIED = ("tensor", "pipeline", "interleaved")
 ISOLATED = ("one", "context", "tensor_pipeline")
 RESUMED = ("one", "tensor", "interleaved", "context", "data")
 
-# 20 steps each; heads wider than hidden_size / heads.
+# 20 steps each of two layers; heads wider than hidden_size / heads.
 FAMILIES: dict[str, dict[str, Any]] = {
     "qwen2": {"architectures": ["Qwen2ForCausalLM"]},
     "qwen3": {"architectures": ["Qwen3ForCausalLM"], "head_dim": 12},
@@ -77,12 +77,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     inputs = write_inputs(root / "inputs", corpus)
     changed = change_document(inputs, root / "changed", 40, corpus)
 
+    def config(layout: str, **fields: object) -> TrainConfig:
+        """Two micro-batches a step at any layout."""
+        size = CONFIG.micro_batch_size // LAYOUTS[layout].data_parallel
+        return replace(CONFIG, layout=LAYOUTS[layout], micro_batch_size=size, **fields)
+
     def job(layout: str, out: str, **fields: object) -> Job:
-        return Job(replace(CONFIG, layout=LAYOUTS[layout]), inputs, root / out, **fields)
+        return Job(config(layout), inputs, root / out, **fields)
 
     # 60 tokens make 128 rows of embedding: under tensor parallelism, the second rank has nothing but padding.
     tied = write_inputs(root / "tied_inputs", Corpus(documents=90, vocab_size=60), tie_word_embeddings=True)
-    families = {name: write_inputs(root / name, Corpus(documents=90), **fields) for name, fields in FAMILIES.items()}
+    families = {name: write_inputs(root / name, corpus, num_hidden_layers=2, **each) for name, each in FAMILIES.items()}
     for world_size in (4, 2, 1):
         layouts = [name for name, layout in LAYOUTS.items() if layout.world_size == world_size]
         jobs = [job(name, name) for name in layouts]
@@ -95,15 +100,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if name in ("one", "tensor_pipeline", "interleaved"):
                 further = replace(inputs, checkpoint=root / "tensor_pipeline")
                 jobs.append(job(name, f"{name}.initial", kind="initial"))
-                fan_in = replace(CONFIG, layout=LAYOUTS[name], initial_spread="fan_in")
+                fan_in = config(name, initial_spread="fan_in")
                 jobs.append(Job(fan_in, inputs, root / f"{name}.fan_in", kind="initial"))
                 jobs.append(replace(job(name, f"{name}.further"), inputs=further))
         tied_layouts = [name for name in layouts if name in ("one", *TIED)]
         jobs += [replace(job(name, f"{name}.tied"), inputs=tied) for name in tied_layouts]
         for family, family_inputs in families.items():
-            config = replace(CONFIG, epochs=5)
             jobs += [
-                Job(replace(config, layout=LAYOUTS[name]), family_inputs, root / f"{name}.{family}")
+                Job(config(name, epochs=5), family_inputs, root / f"{name}.{family}")
                 for name in layouts
                 if name in FAMILY_LAYOUTS
             ]

@@ -30,7 +30,7 @@ from tokenization.shards import BIN, CHATS, IDX, MASK, Shard, ShardWriter
 TWO_RANKS = TrainConfig(
     sequence_length=32,
     global_batch_size=8,
-    micro_batch_size=2,
+    micro_batch_size=4,
     epochs=2,
     learning_rate=3e-3,
     precision="bf16",

@@ -43,6 +43,11 @@ def given(value: Any, *, deep: bool) -> Any:
     return value
 
 
+def others(fields: Fields) -> str:
+    """What else a row has, that lacks what is looked for."""
+    return f"there is only {', '.join(fields)}" if fields else "there is nothing else, and null counts as nothing"
+
+
 def wrong_type(error: msgspec.ValidationError, key: str, place: RowPlace) -> BadRow:
     """msgspec's ``Expected `str`, got `int` - at `$[0].content``` as ``messages[0].content: expected …``."""
     what, _, path = str(error).partition(" - at `$")

@@ -20,7 +20,7 @@ import msgspec
 import orjson
 
 from msm_hpc.base.errors import UserError
-from tokenization.reading.fields import Fields, take
+from tokenization.reading.fields import Fields, others, take
 from tokenization.reading.rows import BadRow, Role, RowPlace
 
 Format = Literal["plain", "sharegpt", "prompt_completion", "alpaca"]
@@ -195,8 +195,8 @@ def _text(fields: Fields, key: str, place: RowPlace) -> str:
 
 
 def _missing(key: str, fields: Fields, place: RowPlace) -> BadRow:
-    there = f"there is only {', '.join(fields) or 'nothing'}"
-    return BadRow("field", place, f"{key}: missing or empty; {there}; if it has another name, give columns.{key}=NAME")
+    what = f"{key}: missing or empty; {others(fields)}; if it has another name, give columns.{key}=NAME"
+    return BadRow("field", place, what)
 
 
 def _check_text(key: str, text: str, place: RowPlace) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from tokenization.reading.fields import Fields, given, take, wrong_type
+from tokenization.reading.fields import Fields, given, others, take, wrong_type
 from tokenization.reading.formats import PLAIN, OtherShape, RowShape, likely_shape
 from tokenization.reading.rows import BadRow, ChatRow, DocumentRow, Message, Row, RowPlace
 
@@ -62,7 +62,7 @@ def parse_row(line: bytes | memoryview, place: RowPlace, default_id: str, shape:
 
 
 def _neither(fields: Fields, place: RowPlace) -> BadRow:
-    what = f"text: give text (a document) or messages (a chat); there is only {', '.join(fields) or 'nothing'}"
+    what = f"text: give text (a document) or messages (a chat); {others(fields)}"
     shape = likely_shape(fields)
     return BadRow("field", place, what) if shape is None else OtherShape(place, what, shape)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,18 +48,33 @@ def amounts(config: Config, own: OwnData, tokens: Tokenized) -> Amounts:
     packed, problems = dict[PackConfig, int](), list[str]()
     for training in own_trainings(config):
         stage, parts = config.stages[training.stage], dict(zip(training.sources, training.corpora, strict=True))
-        if any(corpus not in tokens.corpora for corpus in training.corpora):
-            continue
+        known = all(corpus in tokens.corpora for corpus in training.corpora)
         for size in _sizes(config, training):
             asked = packing(config, training.stage, parts, size, seed=0)
+            if not known:
+                expected = [_expected(config, name, size) for name in parts]
+                if None not in expected:
+                    packed[asked] = -(-sum(filter(None, expected)) // stage.sequence_length)
+                continue
             try:
                 taken = [_take(config, name, corpus, size, own, tokens, stage) for name, corpus in parts.items()]
             except UserError as error:
                 problems.append(str(error))
                 continue
             packed[asked] = row_count(np.concatenate([part.lengths for part in taken]), stage.sequence_length)
-            problems += _fills(training, stage, packed[asked], max(part.doubt for part in taken), size)
+            files = ", ".join(str(own.corpora[corpus].file) for corpus in training.corpora)
+            problems += _fills(training, stage, packed[asked], max(part.doubt for part in taken), size, files)
     return Amounts(packed, tuple(problems))
+
+
+def _expected(config: Config, name: str, size: int | None) -> int | None:
+    """The tokens that a source is said to give, before its rows are here; None where nothing says so."""
+    source, owner = config.sources[name], config.owner(name)
+    a_row, made = source.tokens_a_row or owner.tokens_a_row, owner.generate
+    rows = size if source.ladder else source.rows
+    if source.tokens is None and rows is None and made is not None:
+        return made.tokens or (made.rows * a_row if made.rows and a_row else None)
+    return source.tokens or (rows * a_row if rows and a_row else None)
 
 
 def amount_notes(config: Config, own: OwnData, tokens: Tokenized) -> Iterator[str]:
@@ -73,7 +89,10 @@ def amount_notes(config: Config, own: OwnData, tokens: Tokenized) -> Iterator[st
 
 def _left_out(config: Config, name: str, corpus: Corpus, own: OwnData) -> Iterator[str]:
     source, reading = config.sources[name], own.corpora[corpus]
-    there = reading.usable
+    there = reading.usable - reading.left_out[source.without]
+    if source.without:
+        left = f"{there:,} of the {reading.usable:,} {reading.unit} of {reading.file}"
+        yield f"sources.{name}: {left} are without {', '.join(source.without)}"
     if source.tokens is not None:
         yield f"sources.{name}: {source.tokens:,} tokens are taken of {reading.file} (sources.{name}.tokens)"
     elif source.most_rows is not None and source.most_rows < there:
@@ -122,7 +141,10 @@ def _take(
     lengths = sampled.lengths
     if config.sources[corpus.source].kind == "chats":
         lengths = np.minimum(lengths[~sampled.too_long(stage.sequence_length)], stage.sequence_length)
-    packable = round(reading.usable * len(lengths) / len(sampled.lengths))
+    left = reading.usable - reading.left_out[source.without]
+    packable = round(left * len(lengths) / len(sampled.lengths))
+    if not left:
+        raise UserError(f"sources.{name}.without leaves out all {reading.unit} of {reading.file}; name fewer")
     if not packable:
         raise UserError(
             f"sources.{name}: all chats of {reading.file} are longer than sequence_length "
@@ -130,7 +152,7 @@ def _take(
         )
     all_of_it = np.resize(lengths, packable)
     if source.tokens is not None:
-        return _budget(name, source.tokens, all_of_it, sampled.doubt)
+        return _budget(name, source.tokens, all_of_it, sampled.doubt, reading.file)
     wanted = size if source.ladder else source.rows
     if wanted is not None and wanted > packable * sampled.doubt:
         about = "" if sampled.whole else "about "
@@ -138,27 +160,27 @@ def _take(
             f"sources.{name}.{'ladder' if source.ladder else 'rows'} asks for {wanted} {reading.unit}, and {about}"
             f"{packable} of {reading.file} fit into sequence_length {stage.sequence_length}; raise it, or ask for fewer"
         )
-    exact = sampled.whole and wanted in (None, packable)
+    exact = sampled.whole and wanted in (None, packable) and not source.without
     return _Taken(all_of_it[:wanted], 1.0 if exact else max(sampled.doubt, DOUBT_OF_SAMPLE))
 
 
-def _budget(name: str, budget: int, lengths: NDArray[np.int32], doubt: float) -> _Taken:
+def _budget(name: str, budget: int, lengths: NDArray[np.int32], doubt: float, file: Path) -> _Taken:
     total = int(lengths.sum(dtype=np.int64))
     if budget > total * doubt:
         about = "" if doubt == 1.0 else "about "
-        raise UserError(f"sources.{name}.tokens asks for {budget} tokens, and it has {about}{total}; ask for fewer")
+        raise UserError(f"sources.{name}.tokens asks for {budget} tokens, and {file} has {about}{total}; ask for fewer")
     taken = lengths[: int(np.searchsorted(np.cumsum(lengths, dtype=np.int64), budget)) + 1]
     return _Taken(taken, max(doubt, DOUBT_OF_SAMPLE))
 
 
-def _fills(training: OwnTraining, stage: Stage, rows: int, doubt: float, size: int | None) -> Iterator[str]:
+def _fills(training: OwnTraining, stage: Stage, rows: int, doubt: float, size: int | None, files: str) -> Iterator[str]:
     """Whether the packed rows of a training fill a batch, after those that are held out."""
     held = stage.heldout.batches * stage.global_batch_size if stage.heldout else 0
     if (int(rows * doubt) - held) * stage.epochs >= stage.global_batch_size:
         return
     key, at_once = f"stages.{training.stage}", stage.micro_batch_size * stage.layout.data_parallel
     most = max(rows - held, 0) * stage.epochs // at_once * at_once
-    of = f"{size} rows of its ladder and what else it reads pack" if size else "what it reads packs"
+    of = f"{size} rows of its ladder, of {files}, pack" if size else f"what it reads of {files} packs"
     less = f", of which heldout.batches={stage.heldout.batches} takes {held}" if stage.heldout else ""
     yield (
         f"{key}: {of} into {'' if doubt == 1.0 else 'about '}{rows} rows of sequence_length {stage.sequence_length}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
+from msm_hpc.base.text import few
 from msm_hpc.campaign.needs import Training
 from msm_hpc.cli.views.table import BREAK, Cell, Listing
 from msm_hpc.config.training import TrainConfig
@@ -20,8 +21,9 @@ def needs_table(found: Sequence[Training], unit: str) -> Listing:
     headings = ("training", "runs", "layout", "memory a rank", "optimizer steps", *(["time of a run"] if timed else []))
     table = Listing(headings, "What trainings need", list(_notes(found, unit)))
     several = len({each.model for each in found}) > 1
-    for each in found:
-        training = [each.steps[0].stage, *([each.model] if several else []), *_recipe(each.config)]
+    names = [(each.steps[0].stage, *([each.model] if several else []), *_recipe(each.config)) for each in found]
+    for each, name in zip(found, names, strict=True):
+        training = [*name, *(_whose(each) if names.count(name) > 1 else [])]
         cells = (training, str(len(each.steps)), _layout(each.config), _memory(each), _steps(each))
         table.add(*cells, *([_time(each, unit)] if timed else []))
     return table
@@ -32,6 +34,12 @@ def _recipe(config: TrainConfig) -> list[str]:
     adapter = [f"LoRA {config.lora.rank}"] if config.lora else []
     batch = f"{config.global_batch_size} x {config.sequence_length:,} tokens"
     return [batch, config.precision, *adapter, f"lr {config.learning_rate:g}"]
+
+
+def _whose(training: Training) -> list[str]:
+    """What tells trainings of one recipe apart, as their specs do where each has files of its own."""
+    names = dict.fromkeys(step.name.partition("/seed")[0] for step in training.steps)
+    return [few([*names], most=2)]
 
 
 def _layout(config: TrainConfig) -> str:
@@ -80,9 +88,9 @@ def _notes(found: Sequence[Training], unit: str) -> Iterator[str]:
     if any(each.forecast is not None for each in found):
         yield f"Times {_speeds(found)}; memory is by formula."
     if any(each.rows is not None and each.rows.sampled for each in found):
-        yield "Steps on files of yours are forecast from a sample of their rows, packed."
+        yield "Steps are forecast from a sample of your rows, packed, or by a source's tokens_a_row."
     if any(each.rows is None for each in found):
-        yield "What is missing is known once the rows are packed (of sources with a budget of tokens: before)."
+        yield "Steps that are unknown here are known once the rows are packed."
 
 
 def _speeds(found: Sequence[Training]) -> str:

@@ -13,22 +13,36 @@ from msm_hpc.store.bad_nodes import bad_nodes, file_of
 
 
 def print_notes(session: Session) -> None:
-    """A recipe for a toy model, toy corpora beside the user's own, and weights that are still to be downloaded."""
+    """A recipe for a toy model, toy corpora beside the user's own, unlisted arms, weights still to be downloaded."""
     for config in session.configs:
-        notes = (recipe_note(config), _mixed(config), what_is_missing(config.model))
+        unlisted = _unlisted(session, config)
+        notes = (recipe_note(config), _mixed(config), unlisted, what_is_missing(config.model))
         session.say(*(f"Note: {note}" for note in notes if note))
 
 
 def _mixed(config: Config) -> str | None:
     """Which sources the toy generator makes, where the user gives others."""
+    if config.generate.generator != "offline_toy":
+        return None
     given = {name: any(map(config.own_file, config.corpora(name))) for name in sorted(config.sources_used)}
     toy = [name for name, own in given.items() if not own]
     if not toy or len(toy) == len(given):
         return None
     return (
         f"beside your own corpora the toy generator makes {', '.join(toy)}; name files of yours (such as "
-        f"sources.{toy[0]}.file=FILE.jsonl), or leave that out of the arms"
+        f"{config.corpora(toy[0])[0].key}=FILE.jsonl), or leave that out of the arms"
     )
+
+
+def _unlisted(session: Session, config: Config) -> str | None:
+    """Which arms were given on the command line and are not run."""
+    keys = (override.partition("=")[0].lstrip("+") for override in session.overrides)
+    given = [key.removeprefix("arms.") for key in keys if key.startswith("arms.")]
+    unlisted = [arm for arm in given if arm in config.arms and arm not in config.campaign.arms]
+    if not unlisted:
+        return None
+    arms = ",".join([*config.campaign.arms, *unlisted])
+    return f"campaign.arms does not list {', '.join(unlisted)}, so that it is not run; 'campaign.arms=[{arms}]' does"
 
 
 def print_bad_nodes(session: Session) -> None:

@@ -126,7 +126,7 @@ def test_a_row_of_another_shape_says_how_to_read_it_and_that_reads_it(row: dict[
         (SHAREGPT, {"conversations": [{"from": "gpt", "value": " "}]}, r"conversations\[0\]\.value: empty"),
         (SHAREGPT, {"conversations": [{"from": "gpt", "value": "a", "weight": 0}]}, r"field `weight`; remove it"),
         (SHAREGPT, {"conversations": [{"from": "gpt", "value": 3}]}, r"conversations\[0\]\.value: expected `str`"),
-        (PROMPT, {"prompt": "a"}, r"completion: missing or empty; there is only nothing"),
+        (PROMPT, {"prompt": "a"}, r"completion: missing or empty; there is nothing else, and null counts"),
         (PROMPT, {"prompt": ["a"], "completion": "b"}, r"prompt: expected `str"),
         (ALPACA, {"instruction": "a", "output": ""}, r"output: empty"),
         (

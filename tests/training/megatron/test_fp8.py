@@ -32,7 +32,7 @@ needs_te = pytest.mark.skipif(
 CONFIG = TrainConfig(
     sequence_length=32,
     global_batch_size=4,
-    micro_batch_size=1,
+    micro_batch_size=2,
     learning_rate=1e-2,
     precision="fp8_delayed",
     fp8_emulated=True,
@@ -311,7 +311,7 @@ def test_weights_are_rounded_once_a_step_and_the_rest_in_every_micro_batch(
 
     monkeypatch.setattr(CurrentScaling, "__call__", count)
     metrics = read_metrics(_run(replace(CONFIG, precision="fp8_tensorwise"), inputs, tmp_path / "out"))
-    linears, micro_batches = 2 * 4, CONFIG.global_batch_size
+    linears, micro_batches = 2 * 4, CONFIG.global_batch_size // CONFIG.micro_batch_size
     assert rounded.count(torch.float8_e4m3fn) == len(metrics) * linears * (micro_batches + 1)
     assert rounded.count(torch.float8_e5m2) == len(metrics) * linears * micro_batches
 
