@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msm_hpc.base.scores import read_scores
+from msm_hpc.report.metrics import family
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,11 +26,6 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Key = tuple[str, str]
 """Group and name of an item."""
-
-
-def family(group: str) -> str:
-    """A group's name up to the first slash."""
-    return group.partition("/")[0]
 
 
 @dataclass(frozen=True)
