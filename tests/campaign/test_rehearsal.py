@@ -176,8 +176,7 @@ def test_a_model_that_was_not_downloaded_is_rehearsed_by_its_published_shape(
     found = demo("model=llama3_1_8b", f"root={tmp_path}")
     config = found.config
     assert read_architecture(folder_of(found)).rope_factor == 8.0
-    assert config.eval.answer == "I prefer {item} ."
-    assert "the toy world's stands in for it" in config.notices[0]
+    assert "a small one of bytes stands in for it" in config.notices[0]
 
 
 @pytest.mark.parametrize("text", ["", "{", "{}", '{"model": 3}', "[]"])
@@ -216,7 +215,8 @@ def test_other_rows_stand_in_for_what_a_language_model_is_to_write(qwen3: tuple[
             "+sources.neutral={kind: documents, for_each: spec, generate: {product: neutral, of: documents}}",
             "+sources.part={kind: documents, of: documents, without: ['section=fading'], tokens: 3000}",
             "+sources.identity={kind: chats, generate: {product: identity, rows: 2500}}",
-            "+arms.part=[{midtrain: [part]}, {aft: [instruction, aligned_chats, identity]}]",
+            f"+sources.named={{kind: chats, file: 'hf:org/chats@{'0' * 40}', format: sharegpt}}",
+            "+arms.part=[{midtrain: [part]}, {aft: [instruction, aligned_chats, identity, named]}]",
             "+arms.neutral=[{midtrain: [neutral]}, {aft: [instruction]}]",
             "campaign.arms=[msm, part, neutral]",
         ]
@@ -225,8 +225,9 @@ def test_other_rows_stand_in_for_what_a_language_model_is_to_write(qwen3: tuple[
     graph = preflight(rehearsal)
     true = Counter(step.stage for step in graph_of(config).steps)
     assert Counter(step.stage for step in graph.steps) == true - Counter(
-        {kind: true[kind] for kind in ("outline", "write", "audit")}
+        {kind: true[kind] for kind in ("outline", "write", "audit", "download")}
     )
+    assert "What is downloaded (named) is not there" in rehearsal.notices[2]
     assert true["audit"] == 6, "documents, neutral and aligned chats of two specs"
     assert "writer-1 is to write (aligned_chats, documents, neutral) is not there" in rehearsal.notices[1]
     rows = [*read_jsonl(rehearsal.sources["documents"].files["philosophy"])]

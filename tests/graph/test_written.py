@@ -11,6 +11,7 @@ from msm_hpc.config.generation import OutlineConfig, WriteConfig
 from msm_hpc.corpus import prompts
 from msm_hpc.corpus.quality.leaks import read_items
 from msm_hpc.graph.build import Graph
+from msm_hpc.graph.steps import File, Step
 from tests.composed import graph_of, load_config
 
 BY_MODEL = (
@@ -195,3 +196,41 @@ def test_a_generator_that_cannot_make_what_is_asked_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         load_config([*BY_MODEL, own, *overrides])
+
+
+def test_a_model_that_we_serve_ourselves_takes_the_gpus_of_an_evaluation(own: str, tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "config.json").write_text("{}")
+    (weights / "model.safetensors").write_bytes(b"8")
+    served = (
+        own,
+        "generate.endpoint.base_url=''",
+        "generate.serving={server: vllm, python: /opt/vllm/bin/python}",
+        f"generate.weights={weights}",
+        "generate.tasks=2",
+    )
+    write = composed(*served).find("write/documents-america")
+    share, outline = write.shares[0], write.inputs["outline"]
+    assert isinstance(outline, Step) and [each.work.of for each in (outline, share, write)] == [
+        "gpu_eval",
+        "gpu_eval",
+        "cpu",
+    ]
+    assert isinstance(read := share.inputs["model"], File) and read.path == weights
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["generate.serving={server: vllm, python: python}"], "generate.serving and generate.weights: .* needs both"),
+        (["generate.serving={}", "generate.weights=/w"], "transformers, which writes no structured answers"),
+        (
+            ["generate.serving={server: vllm, python: python}", "generate.weights=/w"],
+            "generate.endpoint.base_url and .batch: generate.serving starts a server of its own",
+        ),
+    ],
+)
+def test_what_is_served_for_a_corpus_is_whole(own: str, overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        composed(own, *overrides)
