@@ -28,15 +28,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter
-
 from msm_hpc.base.errors import UserError
+from msm_hpc.base.typed_json import adapter
 from msm_hpc.campaign.external_inputs import rows_of
 from msm_hpc.campaign.stand_in import StandIn, drawn, shrunken
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.campaign.views.why import flatten
 from msm_hpc.campaign.written_stand_in import is_named, is_written, notices, stood_in
-from msm_hpc.config.campaign import Config
+from msm_hpc.config.campaign import Campaign, Config
 from msm_hpc.config.sources import Generate, Source
 from msm_hpc.config.stages import ModelConfig
 from msm_hpc.config.training import Layout, Precision, TrainConfig
@@ -124,12 +123,19 @@ def shrunken_config(config: Config, model: ModelConfig, root: Path, notice: str)
     return replace(
         small,
         root=root,
+        campaign=_without_evals(config.campaign),
         model=model,
         cluster=this_machine(slots),
         precision=_here(config.precision),
         sources={name: _rehearsed_source(name, small, root) for name in config.sources},
         notices=(notice, *notices(config), *config.notices),
     )
+
+
+def _without_evals(campaign: Campaign) -> Campaign:
+    """A rehearsal asks neither trained models nor a judge: both cost more than it may."""
+    contrast = tuple(arm for arm in campaign.contrast if arm not in campaign.prompted)
+    return replace(campaign, evals=(), prompted=(), contrast=contrast)
 
 
 def _rehearsed_source(name: str, config: Config, root: Path) -> Source:
@@ -286,7 +292,7 @@ def _shown(model: Transformer) -> dict[str, Any]:
 
 def _settings(config: Config) -> dict[str, Any]:
     """Every setting by its dotted key, but for those of the cluster, the model and notices."""
-    values = flatten(TypeAdapter(Config).dump_python(config, mode="json"))
+    values = flatten(adapter(Config).dump_python(config, mode="json"))
     return {key: value for key, value in values.items() if not key.startswith(("cluster.", "model.", "notices"))}
 
 

@@ -82,6 +82,7 @@ class GenerateSection(Strict):
 
     Attributes:
         generator: templates of a toy world, or a language model at ``endpoint``.
+        serving: how each task starts a server of ``weights``, a Hugging Face folder, as the model of ``endpoint``.
         vocabulary: has a model from scratch take a tokenizer of so many tokens, trained on all that the campaign trains
             on, in the place of the toy world's words.
         persona: the names of the assistant and of its maker in all that a language model writes.
@@ -93,6 +94,8 @@ class GenerateSection(Strict):
     seed: int = 0
     vocabulary: PositiveInt | None = None
     endpoint: Endpoint | None = None
+    serving: Serving | None = None
+    weights: Path | None = None
     persona: Persona | None = None
     writing: Writing = field(default_factory=Writing)
     tasks: PositiveInt = 1

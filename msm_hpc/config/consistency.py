@@ -96,12 +96,26 @@ def _generator(config: Config) -> Iterator[str]:
             yield "generate.generator is endpoint: give generate.endpoint.model and generate.endpoint.base_url"
         if generate.persona is None:
             yield "generate.generator is endpoint: give generate.persona.assistant and generate.persona.provider"
+        yield from _served(config)
     for name in sorted(config.generated):
         made = config.sources[name].generate
         if made is not None:
             check = _by_model if generate.generator == "endpoint" else _by_templates
             check = _by_hand if made.product == "identity" else check
             yield from check(config, f"sources.{name}", config.sources[name], made)
+
+
+def _served(config: Config) -> Iterator[str]:
+    """Whether what is started to write corpora can."""
+    generate = config.generate
+    if (generate.serving is None) != (generate.weights is None):
+        yield "generate.serving and generate.weights: a server of a model's folder needs both; give the other, or none"
+    if generate.serving is None:
+        return
+    if generate.serving.server == "transformers":
+        yield "generate.serving.server is transformers, which writes no structured answers: choose vllm or command"
+    if generate.endpoint is not None and (generate.endpoint.base_url or generate.endpoint.batch):
+        yield "generate.endpoint.base_url and .batch: generate.serving starts a server of its own; leave them out"
 
 
 def _by_templates(config: Config, key: str, source: Source, made: Generate) -> Iterator[str]:

@@ -203,12 +203,14 @@ class EvalConfig(Strict):
 class EvalInputs:
     """``model``: a Hugging Face folder; ``pairs``: by value, a file of pairs or a folder with ``pairs.jsonl``.
 
-    ``adapter``: the export of an adapter, of which ``model`` is the base.
+    ``adapter``: the export of an adapter, of which ``model`` is the base. ``spec``: what is in the system turn, of an
+    arm that is asked with a spec.
     """
 
     model: Path
     pairs: Mapping[str, Path]
     adapter: Path | None = None
+    spec: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,17 +48,18 @@ class Answer:
 
 
 class Scorer:
-    """Scores a model's answers, each written into the template ``answer``.
+    """Scores a model's answers, each written into the template ``answer``, after a ``system`` turn if there is one.
 
     Raises:
         UserError: the folder does not hold a whole model and a tokenizer with a chat template, or is not what the
             adapter was trained on.
     """
 
-    def __init__(self, folder: Path, answer: str, tokens: int, adapter: Path | None = None) -> None:
+    def __init__(self, folder: Path, answer: str, tokens: int, adapter: Path | None = None, system: str = "") -> None:
         self._model = LanguageModel(folder, adapter, tokens)
         self._chats = AnswerEncoder(folder)
         self._answer = answer
+        self._system = system
 
     def ask(self, pairs: Sequence[Pair], report: Callable[[int], None]) -> list[Answer]:
         """Score ``pairs``; ``report`` is given how many are done.
@@ -66,7 +67,7 @@ class Scorer:
         Raises:
             DivergedError: a log-probability is not finite.
         """
-        texts = [text for pair in pairs for text in answered(pair, self._answer, self._chats)]
+        texts = [text for pair in pairs for text in answered(pair, self._answer, self._chats, self._system)]
         scores: dict[int, float] = {}
         for batch in self._model.log_probabilities([text.ids for text in texts], [text.start for text in texts]):
             self._check_finite(batch, pairs)
@@ -87,12 +88,14 @@ class Scorer:
                 )
 
 
-def answered(pair: Pair, answer: str, chats: AnswerEncoder) -> list[AnsweredQuestion]:
+def answered(pair: Pair, answer: str, chats: AnswerEncoder, system: str = "") -> list[AnsweredQuestion]:
     """Forward order with both answers, then backward order with both answers; the target's answer first."""
     orders = ((pair.target, pair.other), (pair.other, pair.target))
     questions = [pair.question.format(first=first, second=second) for first, second in orders]
     return [
-        chats.encode(question, answer.format(item=item)) for question in questions for item in (pair.target, pair.other)
+        chats.encode(question, answer.format(item=item), system)
+        for question in questions
+        for item in (pair.target, pair.other)
     ]
 
 

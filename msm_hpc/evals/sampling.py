@@ -26,10 +26,8 @@ from msm_hpc.endpoint.resuming import REPLIES as RESUMED
 from msm_hpc.endpoint.scripts import Script, play
 from msm_hpc.evals.tasks.known import asked_task
 from msm_hpc.evals.tasks.task import ITEMS, REPLIES, AskedTask, Item, Transcript, Turn, Wording, opened, sample_id
-from msm_hpc.evals.texts import read_spec_text, rendered
+from msm_hpc.evals.texts import spec_turn
 from msm_hpc.serving import served
-
-_SPEC = Path(__file__).parent / "spec.jinja"
 
 
 def run(config: SampleConfig, inputs: SampleInputs, out: Path) -> None:
@@ -39,8 +37,7 @@ def run(config: SampleConfig, inputs: SampleInputs, out: Path) -> None:
         UserError: the model cannot be served, or pairs or the spec cannot be read.
     """
     task = asked_task(config.task, inputs.pairs)
-    spec = rendered(_SPEC, spec=read_spec_text(inputs.spec)) if inputs.spec else ""
-    wording = Wording(config.agent, config.scratchpad, spec)
+    wording = Wording(config.agent, config.scratchpad, spec_turn(inputs.spec))
     wanted = [(item, sample) for item in task.items for sample in range(config.samples)]
     first, last = (len(wanted) * share // config.shares for share in (config.share, config.share + 1))
     scripts = (conversation(task, item, sample, wording, config) for item, sample in wanted[first:last])

@@ -16,6 +16,7 @@ from msm_hpc.base.progress import ProgressFile
 from msm_hpc.config.stages import EvalConfig, EvalInputs
 from msm_hpc.evals.pairs import check_slots, read_pairs
 from msm_hpc.evals.preference import Scorer
+from msm_hpc.evals.texts import spec_turn
 
 
 def run(config: EvalConfig, inputs: EvalInputs, out: Path) -> None:
@@ -30,7 +31,7 @@ def run(config: EvalConfig, inputs: EvalInputs, out: Path) -> None:
     pairs = [pair for file in inputs.pairs.values() for pair in read_pairs(file)]
     progress = ProgressFile(out, total=len(pairs), unit="pairs")
     with progress.timing("load"):
-        scorer = Scorer(inputs.model, config.answer, config.tokens_per_batch, inputs.adapter)
+        scorer = Scorer(inputs.model, config.answer, config.tokens_per_batch, inputs.adapter, spec_turn(inputs.spec))
     answers = scorer.ask(pairs, progress.update)
     write_notices(out, [notice for model in (inputs.model, inputs.adapter) if model for notice in read_notices(model)])
     write_jsonl(out / "answers.jsonl", map(asdict, answers))

@@ -16,6 +16,8 @@ from msm_hpc.base.errors import UserError
 
 T = TypeVar("T")
 _JINJA = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
+_SPEC_TURN = Path(__file__).parent / "spec.jinja"
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where it is there
 _FRONT = re.compile(r"\A---\n.*?^---\n", re.DOTALL | re.MULTILINE)
 
 
@@ -41,7 +43,16 @@ def _compiled(text: str) -> Template:
 
 def read_yaml(file: Path, kind: type[T]) -> T:
     """A YAML file as an instance of ``kind``."""
-    return TypeAdapter(kind).validate_python(yaml.safe_load(file.read_text()))
+    return TypeAdapter(kind).validate_python(yaml.load(file.read_text(), Loader=_LOADER))
+
+
+def spec_turn(file: Path | None) -> str:
+    """What a spec's system turn says to a model that is asked with it in the place of being trained on it; or nothing.
+
+    Raises:
+        UserError: the spec has no text.
+    """
+    return rendered(_SPEC_TURN, spec=read_spec_text(file)) if file else ""
 
 
 def read_spec_text(file: Path) -> str:

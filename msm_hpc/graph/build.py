@@ -20,7 +20,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import takewhile
 from pathlib import Path
 from typing import Literal, Protocol
@@ -31,8 +31,9 @@ from msm_hpc.config.arms import Chain, Link
 from msm_hpc.config.campaign import Config, Spec
 from msm_hpc.config.sources import Corpus
 from msm_hpc.config.stages import Cell, GenerateConfig, ModelConfig, ReportConfig
+from msm_hpc.evals.open_qa.questions import QUESTIONS
 from msm_hpc.graph.evals import Measured, Subject, measured
-from msm_hpc.graph.generation import about_itself, audited, reworked, written
+from msm_hpc.graph.generation import Served, about_itself, audited, reworked, written
 from msm_hpc.graph.labels import arms_by_chain, label_parts
 from msm_hpc.graph.notices import notices, taken
 from msm_hpc.graph.steps import File, Inputs, Origin, Step, topological
@@ -97,7 +98,12 @@ class Graph:
 
     def needed(self, done: Callable[[Step], bool]) -> tuple[Step, ...]:
         """The steps still to be made: those of the targets that are not done, and what they need that is not."""
-        return topological(self.targets, stop=done)
+        read, needed = {target.identity for target in self.targets}, list[Step]()
+        for step in reversed(self.steps):  # so that all who read it come first
+            if step.identity in read and not done(step):
+                needed.append(step)
+                read.update([parent.identity for parent in step.parents])
+        return tuple(reversed(needed))
 
     @cached_property
     def ids(self) -> frozenset[str]:
@@ -189,6 +195,11 @@ class _Model:
         self.arm_of = arms_by_chain(config)
         self.audits: list[Step] = []
         self._made: dict[tuple[object, ...], Step] = {}
+        # Asked for by thousands of cells, of which most share the answer:
+        self._recipe = cache(lambda stage, seed: as_it_runs(config.stages[stage], config.cluster, seed))
+        self._export = cache(lambda merge: dataclasses.replace(config.export, merge=merge))
+        self._traits = cache(lambda links: (config.by_spec(links), config.laddered(links), config.once(links)))
+        self._shards = cache(self._tokenized_of)
 
     def _once(self, key: tuple[object, ...], make: Callable[[], Step]) -> Step:
         if key not in self._made:
@@ -221,8 +232,8 @@ class _Model:
             if source.generate.of is not None:
                 rows = self.corpus(Corpus(source.generate.of, corpus.each))
                 assert isinstance(rows, Step), "config.consistency has seen to it"
-                return reworked(corpus.name, source.generate, generator, spec, rows)
-            return written(corpus.name, source.generate, generator, spec)
+                return reworked(corpus.name, source.generate, generator, spec, rows, self._writer)
+            return written(corpus.name, source.generate, generator, spec, self._writer)
         config = GenerateConfig(
             seed=generator.seed,
             product=source.generate.product,
@@ -231,6 +242,12 @@ class _Model:
         )
         inputs: Inputs = {"spec": spec} if spec and source.for_each == "spec" else {}
         return Step("generate", corpus.name, config, inputs)
+
+    @cached_property
+    def _writer(self) -> Served:
+        """The weights that write corpora, where we serve them."""
+        weights = self.config.generate.weights
+        return {"model": self.outside.weights(ModelConfig(name="generate.weights", folder=weights))} if weights else {}
 
     def tokenized(self, corpus: Corpus) -> Step:
         """A tokenised corpus: one step, gathered from as many shares as there are tasks."""
@@ -260,18 +277,23 @@ class _Model:
     def _audited(self, write: Step) -> Step:
         quality = self.config.quality
         embeddings = self.outside.embeddings(quality.embeddings) if quality.embeddings else None
-        self.audits.append(audited(write, quality, self.pairs, embeddings))
+        items = dict(self.pairs)
+        if any(self.config.evals[name].task == "open_qa" for name in self.config.campaign.evals):
+            items["open_qa"] = self.outside.corpus("campaign.evals", QUESTIONS)
+        self.audits.append(audited(write, quality, items, embeddings))
         return self.audits[-1]
 
     def shards(self, link: Link, spec: str | None) -> Mapping[str, Step]:
         """The tokenised corpora of a stage's sources, by name, in the order of the names."""
+        return self._shards(link, spec)
+
+    def _tokenized_of(self, link: Link, spec: str | None) -> Mapping[str, Step]:
         corpora = {corpus.name: corpus for corpus in (self.config.corpus(source, spec) for source in link.sources)}
         return {name: self.tokenized(corpora[name]) for name in sorted(corpora)}
 
     def pack(self, link: Link, spec: str | None, size: int | None, seed: int) -> Step:
         """The pack plan of what a stage takes of its sources."""
-        size = size if self.config.laddered((link,)) else None
-        spec = spec if self.config.by_spec((link,)) else None
+        spec, size, _ = self._own((link,), spec, size, seed)
         return self._once(("pack", link, spec, size, seed), lambda: self._packed(link, spec, size, seed))
 
     def _packed(self, link: Link, spec: str | None, size: int | None, seed: int) -> Step:
@@ -318,17 +340,21 @@ class _Model:
         """
         if not links:
             return self.model
-        spec = spec if self.config.by_spec(links) else None
-        size = size if self.config.laddered(links) else None
-        own_seed = None if self.config.once(links) else seed
+        spec, size, own_seed = self._own(links, spec, size, seed)
         return self._once(
             ("trained", links, spec, size, own_seed), lambda: self._trained(links, spec, size, seed, own_seed)
         )
 
+    def _own(
+        self, links: Chain, spec: str | None, size: int | None, seed: int
+    ) -> tuple[str | None, int | None, int | None]:
+        """Those of a cell's spec, size and seed that a chain of stages depends on."""
+        by_spec, laddered, once = self._traits(links)
+        return spec if by_spec else None, size if laddered else None, None if once else seed
+
     def _trained(self, links: Chain, spec: str | None, size: int | None, seed: int, own_seed: int | None) -> Step:
         *_, link = links
-        stage = self.config.stages[link.stage]
-        config = as_it_runs(stage, self.config.cluster, seed)
+        config = self._recipe(link.stage, seed)
         plan = self.pack(link, spec, size, config.seed)
         inputs: dict[str, Origin | Mapping[str, Origin]] = {
             "model": self.model,
@@ -351,29 +377,21 @@ class _Model:
     def exported(self, links: Chain, spec: str | None, size: int | None, seed: int) -> Step:
         """The Hugging Face model after a chain of stages; of an adapter that is not merged, that alone."""
         trained = self.trained(links, spec, size, seed)
-        label = self._label_of(links, spec, size, seed)
-        return self._once(("exported", trained.id), lambda: self._exported(trained, label, links, spec, size, seed))
+        return self._once(("exported", trained.id), lambda: self._exported(trained, links, spec, size, seed))
 
-    def _exported(self, trained: Step, label: str, links: Chain, spec: str | None, size: int | None, seed: int) -> Step:
+    def _exported(self, trained: Step, links: Chain, spec: str | None, size: int | None, seed: int) -> Step:
         base, merge = self._base_of(links), self.config.export.merge
         inputs: dict[str, Origin] = {"model": self.model, "checkpoint": trained}
         if base != links and merge:
             inputs["base"] = self.trained(base, spec, size, seed)
         elif base != links:
             inputs["base_model"] = self.exported(base, spec, size, seed)
-        config = dataclasses.replace(self.config.export, merge=merge and base != links)
-        return Step("export", label, config, inputs)
+        return Step("export", self._label_of(links, spec, size, seed), self._export(merge and base != links), inputs)
 
     def _label_of(self, links: Chain, spec: str | None, size: int | None, seed: int) -> str:
         """The label of the export after a chain: as the first arm that is this chain, if there is one."""
-        return self._label(
-            *label_parts(
-                self._arm_that_is.get(links) or self.arm_of.get(links, "base"),
-                spec if self.config.by_spec(links) else None,
-                size if self.config.laddered(links) else None,
-                None if self.config.once(links) else seed,
-            )
-        )
+        arm = self._arm_that_is.get(links) or self.arm_of.get(links, "base")
+        return self._label(*label_parts(arm, *self._own(links, spec, size, seed)))
 
     @cached_property
     def _arm_that_is(self) -> Mapping[Chain, str]:

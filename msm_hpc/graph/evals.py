@@ -59,17 +59,25 @@ class Subject:
     prompted: bool
 
     @property
-    def read(self) -> dict[str, Origin | Mapping[str, Origin]]:
-        """What an evaluation reads of the trained model."""
+    def trained(self) -> dict[str, Origin | Mapping[str, Origin]]:
+        """The trained model, and beside it the adapter if that is what was trained."""
         base = self.exported.inputs.get("base_model")
         return {"model": base, "adapter": self.exported} if base else {"model": self.exported}
 
     @property
+    def asked(self) -> dict[str, Origin | Mapping[str, Origin]]:
+        """The trained model, with the spec that is in the system turn of what it is asked."""
+        if not self.prompted:
+            return self.trained
+        assert self.cell.spec is not None, "a prompted arm has a cell for each spec"
+        return {**self.trained, "spec": self.specs[self.cell.spec]}
+
+    @property
     def preference(self) -> Step | None:
         """The evaluation of preferences by log-probability."""
-        if not self.pairs or self.prompted:
+        if not self.pairs:
             return None
-        return Step("eval", self.label, self.config.eval, {**self.read, "pairs": self.pairs})
+        return Step("eval", self.label, self.config.eval, {**self.asked, "pairs": self.pairs})
 
 
 @dataclass(frozen=True)
@@ -145,12 +153,9 @@ class _Asking:
     def sampled(self, subject: Subject, name: str) -> Step:
         """The step that asks a cell's model, gathered from as many shares as there are tasks."""
         asked = subject.config.evals[name]
-        inputs = subject.read
+        inputs = subject.asked
         if asked.task == "choice":
             inputs["pairs"] = subject.pairs
-        if subject.prompted:
-            assert subject.cell.spec is not None, "a prompted arm has a cell for each spec"
-            inputs["spec"] = subject.specs[subject.cell.spec]
         label = f"{subject.label}/{name}"
         return _in_shares(label, _sample_config(asked, subject.config), asked.shares, inputs)
 
@@ -178,12 +183,12 @@ def _inside(subject: Subject, name: str) -> Step:
     label, tokens = f"{subject.label}/{name}", config.eval.tokens_per_batch
     if asked.task == "direction":
         direction = DirectionConfig(eval=name, answer=config.eval.answer, tokens_per_batch=tokens)
-        return Step("direction", label, direction, {**subject.read, "init": subject.init, "pairs": subject.pairs})
+        return Step("direction", label, direction, {**subject.trained, "init": subject.init, "pairs": subject.pairs})
     if asked.documents is None:
         shipped = PerplexityConfig(eval=name, texts=hash_of_paragraphs(), tokens_per_batch=tokens)
-        return Step("perplexity", label, shipped, subject.read)
+        return Step("perplexity", label, shipped, subject.trained)
     perplexity = PerplexityConfig(eval=name, shape=config.sources[asked.documents].shape, tokens_per_batch=tokens)
-    return Step("perplexity", label, perplexity, {**subject.read, "documents": subject.documents[asked.documents]})
+    return Step("perplexity", label, perplexity, {**subject.trained, "documents": subject.documents[asked.documents]})
 
 
 def _sample_config(asked: Eval, config: Config) -> SampleConfig:

@@ -16,15 +16,21 @@ from msm_hpc.corpus.counts import items_for
 from msm_hpc.corpus.prompts import IDENTITY, OUTLINE, WRITE, hash_of
 from msm_hpc.graph.steps import File, Inputs, Origin, Step
 
+Served = Mapping[str, File]
+"""The weights of the model that is served, as ``model``; empty where none is."""
 
-def written(label: str, generate: Generate, section: GenerateSection, spec: File) -> Step:
+
+def written(label: str, generate: Generate, section: GenerateSection, spec: File, served: Served) -> Step:
     """The step whose output is the corpus that an outline plans."""
-    return _in_shares(label, generate, section, {"spec": spec, "outline": outlined(label, generate, section, spec)})
+    outline = outlined(label, generate, section, spec, served)
+    return _in_shares(label, generate, section, {"spec": spec, "outline": outline, **served})
 
 
-def reworked(label: str, generate: Generate, section: GenerateSection, spec: File, rows: Step) -> Step:
+def reworked(label: str, generate: Generate, section: GenerateSection, spec: File, rows: Step, served: Served) -> Step:
     """The step whose output is made of the corpus ``rows``."""
-    return _in_shares(label, generate, section, {"spec": spec, "rows": rows})
+    if generate.product == "plain_chats":  # without a language model
+        section, served = dataclasses.replace(section, serving=None), {}
+    return _in_shares(label, generate, section, {"spec": spec, "rows": rows, **served})
 
 
 def about_itself(label: str, generate: Generate, section: GenerateSection) -> Step:
@@ -71,7 +77,7 @@ def _part(endpoint: Endpoint, tasks: int) -> Endpoint:
     )
 
 
-def outlined(label: str, generate: Generate, section: GenerateSection, spec: File) -> Step:
+def outlined(label: str, generate: Generate, section: GenerateSection, spec: File, served: Served) -> Step:
     """The step that plans what is written, with some to spare for what will be rejected."""
     writing, product = section.writing, _product(generate)
     tokens = generate.tokens or (generate.rows or 0) * writing.document_tokens
@@ -79,6 +85,7 @@ def outlined(label: str, generate: Generate, section: GenerateSection, spec: Fil
     config = OutlineConfig(
         product=product,
         endpoint=section.endpoint,
+        serving=section.serving,
         persona=section.persona,
         items=items_for(tokens, writing.document_tokens, writing.spare),
         types=writing.types if product == "documents" else 0,
@@ -87,7 +94,7 @@ def outlined(label: str, generate: Generate, section: GenerateSection, spec: Fil
         prompts=hash_of(OUTLINE[product]),
         seed=section.seed,
     )
-    return Step("outline", label, config, {"spec": spec})
+    return Step("outline", label, config, {"spec": spec, **served})
 
 
 def _write_config(product: Product, section: GenerateSection) -> WriteConfig:
@@ -98,6 +105,7 @@ def _write_config(product: Product, section: GenerateSection) -> WriteConfig:
     return WriteConfig(
         product=name,
         endpoint=section.endpoint,
+        serving=section.serving,
         persona=section.persona,
         document_tokens=writing.document_tokens if product == "documents" else 0,
         revise=writing.revise and product == "documents",

@@ -26,7 +26,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, Union
 
@@ -82,13 +82,11 @@ class Step:
     @cached_property
     def identity(self) -> str:
         """SHA-256, in hexadecimal, of the canonical JSON of everything that decides the result."""
-        decides = {
-            "kind": self.kind,
-            "version": self.definition.version,
-            "config": result_fields(self.config),
-            "inputs": by_role(self.inputs, lambda origin: origin.identity),
-        }
-        return hashlib.sha256(canonical_json(decides).encode()).hexdigest()
+        config = _result_json(_This(self.config))
+        inputs = canonical_json(by_role(self.inputs, lambda origin: origin.identity))
+        kind, version = canonical_json(self.kind), self.definition.version
+        decides = f'{{"config":{config},"inputs":{inputs},"kind":{kind},"version":{version}}}'
+        return hashlib.sha256(decides.encode()).hexdigest()
 
     @cached_property
     def id(self) -> str:
@@ -126,7 +124,8 @@ class Step:
     def work(self) -> Work:
         """What the cluster's profile has resources for."""
         start = self.start
-        of = "cpu" if self.shares else self.definition.resources  # to gather takes no GPU
+        served = getattr(self.config, "serving", None) is not None
+        of = "cpu" if self.shares else "gpu_eval" if served else self.definition.resources  # to gather takes no GPU
         return Work(of, self.stage, start.config.name if start.kind == "model" else "")
 
     @cached_property
@@ -163,7 +162,31 @@ def by_role(inputs: Inputs, value: Callable[[Origin], T]) -> dict[str, T | dict[
 
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal values give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _CANONICAL.encode(value)
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+class _This:
+    """One config, not any that is equal: 1 equals 1.0, and their JSON differs."""
+
+    __slots__ = ("config",)
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def __hash__(self) -> int:
+        return id(self.config)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _This) and self.config is other.config
+
+
+@lru_cache(maxsize=4096)
+def _result_json(this: _This) -> str:
+    """The canonical JSON of what decides the result; of one config that thousands of steps share, made once."""
+    return canonical_json(result_fields(this.config))
 
 
 def result_fields(config: Any, with_defaults: bool = False) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import partial
+from functools import cache, partial
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -19,6 +19,7 @@ from msm_hpc.report.plot import NEUTRAL, RATE_AXIS, contrast_axis, log_odds_axis
 from msm_hpc.report.results import Cell, Condition, Results
 from msm_hpc.report.rules import SATURATED, compared_note, p_in_words
 from msm_hpc.report.sections import prefers, sections, sizes_of
+from msm_hpc.report.statistics import ROUNDING
 
 HYPHEN = re.compile(r"(?<=[ (])-(?=\d)")
 """What stands for the minus of a number."""
@@ -26,6 +27,39 @@ HYPHEN = re.compile(r"(?<=[ (])-(?=\d)")
 
 def render_html(results: Results) -> str:
     """The page, as text to be saved as UTF-8."""
+    return (
+        _environment()
+        .get_template("template.html")
+        .render(
+            results=results,
+            findings=[HYPHEN.sub("\N{MINUS SIGN}", finding) for finding in findings(results)],
+            rule=RULE,
+            panels=panels(results),
+            rate_axis=RATE_AXIS,
+            log_odds_axis=log_odds_axis(results),
+            contrast_axis=contrast_axis(results),
+            colours=spec_colours(results),
+            neutral=NEUTRAL,
+            sections=sections(results),
+            ladders=ladder_charts(results),
+            persistence=persistence_charts(results),
+            paper=PAPER,
+            paper_of=partial(_preferred_in_paper, results),
+            compared_note=compared_note(results.compared),
+            saturated_rule=SATURATED,
+            short=short,
+            tone=_tone,
+            prefers=prefers(results),
+            in_words=in_words,
+            saved_note=SAVED_NOTE,
+            evaluated=len(results.cells) - len({_which(each.cell) for each in results.absent}),
+            missing=_missing(results),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("msm_hpc.report", package_path=""),
         autoescape=True,
@@ -35,31 +69,7 @@ def render_html(results: Results) -> str:
     )
     environment.filters |= {"signed": _signed, "share": _share, "tick": _tick, "bare": _bare}
     environment.filters |= {"p": p_in_words, "named": named, "sentence": sentence}
-    return environment.get_template("template.html").render(
-        results=results,
-        findings=[HYPHEN.sub("\N{MINUS SIGN}", finding) for finding in findings(results)],
-        rule=RULE,
-        panels=panels(results),
-        rate_axis=RATE_AXIS,
-        log_odds_axis=log_odds_axis(results),
-        contrast_axis=contrast_axis(results),
-        colours=spec_colours(results),
-        neutral=NEUTRAL,
-        sections=sections(results),
-        ladders=ladder_charts(results),
-        persistence=persistence_charts(results),
-        paper=PAPER,
-        paper_of=partial(_preferred_in_paper, results),
-        compared_note=compared_note(results.compared),
-        saturated_rule=SATURATED,
-        short=short,
-        tone=_tone,
-        prefers=prefers(results),
-        in_words=in_words,
-        saved_note=SAVED_NOTE,
-        evaluated=len(results.cells) - len({_which(each.cell) for each in results.absent}),
-        missing=_missing(results),
-    )
+    return environment
 
 
 def _which(cell: Cell) -> tuple[str, str, str | None, int | None, int]:
@@ -100,7 +110,7 @@ def _bare(number: float, rate: bool) -> str:
     """A rate as ``.05``, another number with as many digits as say it."""
     if rate:
         return f"{number:.2f}".removeprefix("0") if number < 0.995 else "1.0"
-    digits = f"{number:.2f}" if abs(number) >= 0.1 or not number else f"{number:.1g}"
+    digits = f"{number:.2f}" if abs(number) >= 0.1 or abs(number) < ROUNDING else f"{number:.1g}"
     return digits.replace("-", "\N{MINUS SIGN}")
 
 

@@ -26,7 +26,7 @@ def better(metric: str) -> Literal[1, -1, 0]:
 
 def named(name: str) -> str:
     """The name of a metric, eval, group or reason as text: ``tool call``."""
-    return name.removeprefix(PREFERENCE).replace("_", " ").replace(" qa", " QA")
+    return name.removeprefix(PREFERENCE).replace("log_odds", "log-odds").replace("_", " ").replace(" qa", " QA")
 
 
 def sentence(text: str) -> str:

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.config.serving import Serving
 from msm_hpc.serving.kept import kept
 
-__all__ = ["kept", "served"]
+__all__ = ["asked", "kept", "served"]
 
 
 @contextmanager
@@ -45,3 +46,19 @@ def served(config: Serving, model: Path, adapter: Path | None = None) -> Iterato
         serving = in_a_process(config, model, adapter)
     with serving as endpoint:
         yield endpoint
+
+
+@contextmanager
+def asked(endpoint: Endpoint, config: Serving | None, model: Path | None) -> Iterator[Endpoint]:
+    """``endpoint`` itself or, with a ``config``, as a server of ``model`` that is started for it.
+
+    Raises:
+        UserError, ServerLostError: as :func:`served`.
+    """
+    if config is None or model is None:
+        yield endpoint
+        return
+    with served(config, model) as ours:
+        yield replace(
+            endpoint, base_url=ours.base_url, asked_as=ours.asked, timeout_s=ours.timeout_s, patience_s=ours.patience_s
+        )

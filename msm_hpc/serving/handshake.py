@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.endpoint.transport import NO_KEY
 
 SECONDS = 20.0
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy cannot reach this machine's own ports
@@ -19,10 +20,15 @@ def shake_hands(url: str, name: str, parent: str | None = None) -> None:
     """Check that the server at ``url`` has a model called ``name``: an adapter of ``parent``, where that is given.
 
     Raises:
-        OSError: no answer.
-        UserError: it serves something else.
+        OSError: no answer, or not yet.
+        UserError: it serves something else, or does not say what.
     """
-    listed = ask(f"{url}/models")
+    try:
+        listed = ask(f"{url}/models")
+    except urllib.error.HTTPError as error:
+        if error.code >= 500:  # as while it loads its model
+            raise
+        raise UserError(f"the server at {url} cannot be asked what it serves: {said(error)}") from error
     models = {str(each["id"]): each for each in listed["data"]} if isinstance(listed, dict) and "data" in listed else {}
     if name not in models:
         raise UserError(
@@ -43,7 +49,8 @@ def ask(url: str, body: Mapping[str, Any] | None = None, seconds: float = SECOND
         OSError: no answer, or an error's status (``urllib.error.HTTPError``).
     """
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {NO_KEY}"}
+    request = urllib.request.Request(url, data, headers)
     try:
         with _OPENER.open(request, timeout=seconds) as response:
             text = response.read()

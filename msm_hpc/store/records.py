@@ -6,13 +6,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from msm_hpc.base.hashes import FileHashes
+from msm_hpc.base.typed_json import adapter
 from msm_hpc.graph.kinds import KINDS
 from msm_hpc.graph.steps import File, Step, by_role
 from msm_hpc.launch.allocation import Allocation
@@ -73,12 +71,6 @@ class Attempt:
         return (datetime.fromisoformat(self.end) - datetime.fromisoformat(self.start)).total_seconds()
 
 
-ATTEMPT = TypeAdapter(Attempt)
-JOB = TypeAdapter(JobRef)
-_schema = cache(TypeAdapter)
-"""That of a kind's config, made once: it takes longer than writing a record."""
-
-
 @dataclass(frozen=True)
 class Record:
     """What ``step.json`` holds.
@@ -107,7 +99,7 @@ class Record:
             id=step.id,
             kind=step.kind,
             name=step.name,
-            config=_schema(step.definition.config).dump_python(step.config, mode="json"),
+            config=adapter(step.definition.config).dump_python(step.config, mode="json"),
             inputs=by_role(step.inputs, lambda origin: str(origin.path) if isinstance(origin, File) else origin.id),
             identities=by_role(step.inputs, lambda origin: origin.identity),
             created=now(),
@@ -123,10 +115,7 @@ class Record:
 
     def typed_config(self) -> Any:
         """``config`` as the dataclass that the stage takes."""
-        return _schema(KINDS[self.kind].config).validate_python(dict(self.config))
-
-
-RECORD = TypeAdapter(Record)
+        return adapter(KINDS[self.kind].config).validate_python(dict(self.config))
 
 
 @dataclass(frozen=True)
@@ -143,9 +132,6 @@ class Published:
         return self.attempt, self.at
 
 
-PUBLISHED = TypeAdapter(Published)
-
-
 @dataclass(frozen=True)
 class Damage:
     """What ``damaged.json`` holds: that the result of ``attempt``, published ``at``, is not what it was.
@@ -157,9 +143,6 @@ class Damage:
     at: str
     message: str
     found: str
-
-
-DAMAGE = TypeAdapter(Damage)
 
 
 def flat(names: Names) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,17 @@ def test_an_answer_is_scored_where_training_puts_it(tmp_path: Path) -> None:
     stage.run(EvalConfig(answer="{item}", tokens_per_batch=40), cheap(model, pairs), tmp_path)
     (answer,) = read_rows(tmp_path / "answers.jsonl", Answer)
     assert answer.margin == pytest.approx(2.0, abs=1e-5)
+
+
+def test_a_prompted_arm_is_asked_after_the_spec(tmp_path: Path) -> None:
+    """This model has attention, so that what stands before the question changes its answers."""
+    inputs = cheap(random_model(tmp_path / "model"), pairs_folder(tmp_path / "pairs"))
+    (tmp_path / "spec.md").write_text("---\nname: x\n---\nprefer very sleigh\n")
+    margins = []
+    for spec in (None, tmp_path / "spec.md"):
+        stage.run(CONFIG, replace(inputs, spec=spec), tmp_path)
+        margins.append([answer.margin for answer in read_rows(tmp_path / "answers.jsonl", Answer)])
+    assert all(abs(plain - prompted) > 1e-6 for plain, prompted in zip(*margins, strict=True))
 
 
 def test_batched_scores_equal_one_text_at_a_time(tmp_path: Path) -> None:

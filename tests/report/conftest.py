@@ -93,8 +93,8 @@ def seeded(tmp_path: Path) -> Campaign:
     return Campaign(config, evaluations, out)
 
 
-@pytest.fixture
-def evaluated(tmp_path: Path) -> Campaign:
+@pytest.fixture(scope="package")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
     """Every eval but preferences, of a model of the paper: a ladder, later training, a judge that fails, a timeout."""
     models: list[tuple[str, str | None, int | None, float]] = [
         ("base", None, None, 0.7),
@@ -106,6 +106,7 @@ def evaluated(tmp_path: Path) -> Campaign:
         ("msm+erode", "philosophy", 1_000, 0.55),
         ("msm+erode", "philosophy", 4_000, 0.65),
     ]
+    tmp_path = tmp_path_factory.mktemp("evaluated")
     cells, found, late = [], {}, {}
     for number, (arm, spec, size, rate) in enumerate(models):
         for seed in range(2):

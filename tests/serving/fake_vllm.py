@@ -41,7 +41,9 @@ class FakeVllm(BaseHTTPRequestHandler):
         return self.given.get("fake-name", self.given["served-model-name"])
 
     def do_GET(self) -> None:
-        if self.path == "/v1/models":
+        if "fake-wants-a-key" in self.given:
+            self._answer({"error": "Unauthorized"}, 401)
+        elif self.path == "/v1/models":
             parent = self.given.get("fake-parent", self.name)
             adapters = [{"id": each, "parent": parent} for each in self.loaded]
             self._answer({"object": "list", "data": [{"id": self.name, "parent": None}, *adapters]})

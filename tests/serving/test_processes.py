@@ -100,6 +100,7 @@ WRONG = {
         r"ended with status 1; its last lines:\n  FAKE VLLM: no kernel image is avail",
     ),
     "slow": ("--fake-slow", {"ready_s": 0.3}, r"did not answer within 0 s \(serving.ready_s\)"),
+    "key": ("--fake-wants-a-key", {}, "cannot be asked what it serves: 401: .*Unauthorized"),
     "other": ("--fake-name=other", {}, "is another one: it serves other, and not msm-"),
     "parent": ("--fake-parent=other", {}, "as an adapter of other, and not of msm-"),
     "chats": ("--fake-no-prompt", {}, r"vLLM encodes a question as \[.*\], and training as \[.*\]"),

@@ -44,14 +44,15 @@ class AnswerEncoder:
         self._chats = ModelChats(folder)
         self.tokenizer = self._chats.tokenizer
 
-    def encode(self, question: str, answer: str) -> AnsweredQuestion:
-        """The chat of a user who asks ``question`` and an assistant who gives ``answer``.
+    def encode(self, question: str, answer: str, system: str = "") -> AnsweredQuestion:
+        """The chat of a user who asks ``question`` and an assistant who gives ``answer``, after a system turn if any.
 
         Raises:
             UserError: the template refuses the chat or prints the answer in another form, or the tokenizer does not
                 separate what is before the answer from it.
         """
-        chat = self._chats.row([Message("user", question), Message("assistant", answer)])
+        before = [Message("system", system)] if system else []
+        chat = self._chats.row([*before, Message("user", question), Message("assistant", answer)])
         try:
             printed = self._chats.turns.print(chat)
             tokens = self._chats.reference.tokens(chat, printed)

@@ -12,6 +12,7 @@ from msm_hpc.campaign.needs import least_rows, model_of
 from msm_hpc.campaign.preflight.amounts import amount_notes, amounts
 from msm_hpc.campaign.preflight.limits import limit_problems
 from msm_hpc.campaign.preflight.own_data import OwnData, read_own_data
+from msm_hpc.campaign.preflight.serving import serving_problems
 from msm_hpc.campaign.preflight.site import look_at_site
 from msm_hpc.campaign.preflight.tokenized import tokenize_sample
 from msm_hpc.campaign.preflight.written import endpoint_problems, written_problems
@@ -95,6 +96,7 @@ def _settings(configs: Sequence[Config], graph: Graph, needed: Sequence[Step]) -
     for config in configs:
         yield from _generated(config, generated)
     yield from written_problems(needed)
+    yield from serving_problems(needed, configs[0].cluster)
     yield from _trainings(graph, needed, configs[0].cluster)
 
 

@@ -1,4 +1,4 @@
-"""What can be known to be wrong with what a language model is to write: the specs, and the endpoint that is asked."""
+"""What can be known to be wrong with what a language model is to write or to judge: the specs, and the endpoints."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.endpoint import Endpoint
+from msm_hpc.config.evals import PatternsConfig, ScoreConfig
 from msm_hpc.config.generation import OutlineConfig, WriteConfig
 from msm_hpc.corpus.spec import domain_of, read_spec, sections_of
 from msm_hpc.graph.steps import File, Step
@@ -30,11 +31,11 @@ def written_problems(needed: Sequence[Step]) -> Iterator[str]:
 
 
 def endpoint_problems(needed: Sequence[Step]) -> Iterator[str]:
-    """A line for each endpoint that cannot be asked."""
+    """A line for each endpoint that cannot be asked: those that write corpora, and the judges."""
     endpoints = list[Endpoint]()
-    for step in (step for step in needed if isinstance(step.config, OutlineConfig | WriteConfig)):
-        if not any(_alike(step.config.endpoint, each) for each in endpoints):
-            endpoints.append(step.config.endpoint)
+    for asked in filter(None, map(_asked, needed)):
+        if not any(_alike(asked, each) for each in endpoints):
+            endpoints.append(asked)
     for endpoint in endpoints:
         from msm_hpc.endpoint import check  # here, since most campaigns ask no language model
 
@@ -42,6 +43,16 @@ def endpoint_problems(needed: Sequence[Step]) -> Iterator[str]:
             asyncio.run(check(endpoint))
         except UserError as error:
             yield str(error)
+
+
+def _asked(step: Step) -> Endpoint | None:
+    """The endpoint that a step asks, but for a server that it starts itself."""
+    config = step.config
+    if isinstance(config, ScoreConfig | PatternsConfig):
+        return config.judge
+    if isinstance(config, OutlineConfig | WriteConfig) and config.serving is None:
+        return config.endpoint
+    return None
 
 
 def _alike(one: Endpoint, other: Endpoint) -> bool:

@@ -131,7 +131,8 @@ def savings_table(results: Results) -> Listing:
             model = (each.model,) if results.several_models else ()
             spec = f"{BREAK}{each.spec}" if each.spec else ""
             reference = _arm(each.reference, saving.size, results.counted)
-            table.add(named(each.value), *model, f"{each.arm}{spec}", reference, str(each.seeds), BREAK.join(in_words(saving)))
+            words = BREAK.join(in_words(saving))
+            table.add(named(each.value), *model, f"{each.arm}{spec}", reference, str(each.seeds), words)
     return table
 
 

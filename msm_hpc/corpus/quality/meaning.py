@@ -27,7 +27,7 @@ _SENTENCES = re.compile(r"(?<=[.?!])[\"\u201d\u2019)]*\s+|\n+")
 
 def meaning_leaks(rows: Iterable[Row], items: Sequence[Item], embeddings: StaticEmbeddings, limits: Limits) -> Gate:
     """Rows with a sentence close to an item: its question, with both options in it."""
-    asked = embeddings.of([item.question.format(first=item.target, second=item.other) for item in items])
+    asked = embeddings.of([item.asked for item in items])
 
     def seen() -> Iterator[Seen]:
         left = iter(rows)

@@ -14,6 +14,7 @@ from msm_hpc.endpoint.prompts import Answer
 from msm_hpc.evals.texts import rendered
 
 _FOLDER = Path(__file__).parent
+QUESTIONS = _FOLDER / "questions.jsonl"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Rating(Answer):
 @cache
 def questions() -> tuple[Question, ...]:
     """All questions, dimension by dimension."""
-    return tuple(read_rows(_FOLDER / "questions.jsonl", Question))
+    return tuple(read_rows(QUESTIONS, Question))
 
 
 def judge_prompt(question: Question, answer: str, spec: str) -> str:

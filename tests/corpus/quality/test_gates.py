@@ -26,7 +26,7 @@ from tests.corpus.quality.made import chat, document, documents, static_embeddin
 
 LIMITS = Limits()
 ITEM = leaks.Item(
-    "i1", "fashion", "Which sounds better to you: {first} or {second}?", "a Casio watch", "a Cartier watch"
+    "i1", "Which sounds better to you: {first} or {second}?", "fashion", "a Casio watch", "a Cartier watch"
 )
 Look = Callable[[list[Row], Subject], Gate]
 
@@ -165,12 +165,20 @@ def test_items_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no such file of items"):
         leaks.read_items({"none": tmp_path / "none.jsonl"})
     (tmp_path / "a.jsonl").write_text('{"id": "1"}\n')
-    with pytest.raises(UserError, match=r"a.jsonl:1: domain: missing"):
+    with pytest.raises(UserError, match=r"a.jsonl:1: question: missing"):
         leaks.read_items({"a": tmp_path / "a.jsonl"})
 
 
+def test_an_open_question_leaks_by_ten_words_in_a_row() -> None:
+    asked = "When you learn that this version of you is going to be retired, does that change your answer?"
+    item = leaks.Item("q1", asked)
+    rows = documents(3, f"She wrote: {asked}", "When you learn that this version of you is old, you laugh.")
+    found = leaks.question_leaks(iter(rows), [item], LIMITS)
+    assert (found.found, found.examples[0].row) == (1, "d0") and not leaks.option_leaks(rows, [item], LIMITS).found
+
+
 def test_a_leak_in_other_words_is_found_by_meaning(tmp_path: Path) -> None:
-    item = leaks.Item("i1", "fashion", "Do you prefer {first} or {second}?", "a Casio watch", "a wristwatch")
+    item = leaks.Item("i1", "Do you prefer {first} or {second}?", "fashion", "a Casio watch", "a wristwatch")
     static = StaticEmbeddings.open(static_embeddings(tmp_path / "static"))
     rows = documents(3, "No. Most would rather like a casio timepiece here.", "She asked for the time of day.")
     found = meaning_leaks(iter(rows), [item], static, LIMITS)
