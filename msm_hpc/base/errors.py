@@ -28,6 +28,13 @@ class StoppedBySignalError(Exception):
         self.progressed = progressed
 
 
+class ServerLostError(Exception):
+    """A server of this job ended before the job was done with it; the message quotes its last lines.
+
+    What it answered is on disk. That it ended is no fault of what was asked, so that the step may run again.
+    """
+
+
 class RankLostError(Exception):
     """Another rank of the job, ``rank`` on ``host``, failed, died or stands still; the message says how."""
 

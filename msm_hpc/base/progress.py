@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 from msm_hpc.base.files import write_text
 from msm_hpc.base.typed_json import read_if_whole
 
@@ -32,9 +30,6 @@ class Progress:
     unit: str
     began: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
-
-
-_PROGRESS = TypeAdapter(Progress)
 
 
 class ProgressFile:
@@ -72,4 +67,4 @@ class ProgressFile:
 
 def read_progress(out: Path) -> Progress | None:
     """The progress last reported in ``out``; None if none was."""
-    return read_if_whole(out / FILE, _PROGRESS)
+    return read_if_whole(out / FILE, Progress)

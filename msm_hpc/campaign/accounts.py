@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.needs import Training, trainings
 from msm_hpc.campaign.outlook import Outlook, outlook
 from msm_hpc.campaign.session import Session
-from msm_hpc.campaign.views.ledger import Ledger, ledger, tries_at
+from msm_hpc.campaign.views.ledger import NO_JOBS, Ledger, ledger, tries_at
+from msm_hpc.launch.causes import JobEnd
+from msm_hpc.launch.job import JobRef
 
 
 @dataclass(frozen=True)
@@ -20,10 +22,15 @@ class Accounts:
     left: Outlook | None
 
 
-def accounts(session: Session, found: Sequence[Training] | None = None) -> Accounts:
-    """Those of the steps of a campaign, whoever made them; ``found`` are its trainings, where they were looked up."""
+def accounts(
+    session: Session, found: Sequence[Training] | None = None, ends: Mapping[JobRef, JobEnd] = NO_JOBS
+) -> Accounts:
+    """Those of the steps of a campaign, whoever made them.
+
+    ``found`` are its trainings, where they were looked up; ``ends`` is what the cluster was found to keep of jobs.
+    """
     graph, store, cluster = session.graph, session.store, session.config.cluster
-    tries = tries_at(map(store.of, graph.steps))
+    tries = tries_at(map(store.of, graph.steps), ends)
     in_ranks = ledger(tries, on_gpus=False)
     spent = ledger(tries, on_gpus=True) if cluster.trains_on_gpus else in_ranks
     if any(step.kind == "train" and step.config.layout.auto for step in graph.steps):

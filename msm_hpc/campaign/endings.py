@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import takewhile
 
-from msm_hpc.base.errors import DivergedError, RankLostError, StoppedBySignalError, UserError
+from msm_hpc.base.errors import DivergedError, RankLostError, ServerLostError, StoppedBySignalError, UserError
 from msm_hpc.base.files import CANNOT_WRITE
 from msm_hpc.campaign.step_inputs import UpstreamMissingError
 from msm_hpc.launch.causes import RULES, Cause, Finding, in_words
@@ -41,6 +41,9 @@ def finding_of(error: BaseException | None) -> Finding:
         return launcher_of_job(job).why_stopped(job, error.signal)
     if isinstance(error, RankLostError):
         return _of_lost_rank(error)
+    if isinstance(error, ServerLostError):
+        found = in_words(str(error).splitlines())
+        return found if found and found.cause == "oom" else Finding("server lost", str(error))
     cause = next((cause for kind, cause in _BY_CLASS if isinstance(error, kind)), None)
     if cause or _disk_refuses(error):
         return Finding(cause or "user", _raised(error))
@@ -124,7 +127,7 @@ def _message(error: BaseException | None) -> str | None:
     """What to show: a message written for users as it is, any other with the name of its exception."""
     if error is None:
         return None
-    if isinstance(error, UserError | StoppedBySignalError | RankLostError):
+    if isinstance(error, UserError | StoppedBySignalError | RankLostError | ServerLostError):
         return str(error)
     if _disk_refuses(error):
         return f"{_said(error)}: free space or fix the permissions there, and run `msm run` again: {KEPT}"

@@ -94,6 +94,11 @@ class ExternalInputs:
         except UserError as error:
             return self._missing(key, str(error))
 
+    def embeddings(self, folder: Path) -> File:
+        """A folder of static embeddings."""
+        problem = f"quality.embeddings={folder}: there is no such folder; correct the path"
+        return self._known(folder, str(folder)) if folder.is_dir() else self._missing(str(folder), problem)
+
     def _file(self, path: Path, problem: str) -> File:
         path = path.absolute()
         return self._known(path, str(path)) if path.is_file() else self._missing(str(path), problem)

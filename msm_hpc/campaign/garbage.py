@@ -137,7 +137,7 @@ def _with_all_they_read(steps: Iterable[str], store: Store) -> set[str]:
         if step_id not in found:
             found.add(step_id)
             record = store.folder(step_id).record
-            left += record.reads if record else ()
+            left += (*record.reads, *record.after) if record else ()
     return found
 
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from pydantic import TypeAdapter
-
+from msm_hpc.base.typed_json import adapter
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.graph.steps import Step, canonical_json
@@ -22,7 +21,6 @@ from msm_hpc.model.gpus import is_gpu
 from msm_hpc.store.store import Store
 
 SHAPE = ("sequence_length", "global_batch_size", "micro_batch_size", "precision", "lora", "layout")
-_CONFIG = TypeAdapter(TrainConfig)
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class FinishedTrainings:
         """What an optimizer step took in those like the training ``step``; None where there is none."""
         model = step.inputs["model"]
         assert isinstance(model, Step)
-        return self.seconds.get(_alike(_CONFIG.dump_python(step.config, mode="json"), model.id))
+        return self.seconds.get(_alike(adapter(TrainConfig).dump_python(step.config, mode="json"), model.id))
 
 
 def finished_trainings(store: Store, cluster: Cluster) -> FinishedTrainings:

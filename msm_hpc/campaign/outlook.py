@@ -94,7 +94,7 @@ def _share_done(step: Step, store: Store) -> float:
 
 def _counts(step: Step, cluster: Cluster) -> bool:
     """Whether the step takes any of what is counted: on a site where trainings have GPUs, GPUs."""
-    return not cluster.trains_on_gpus or cluster.gives_gpus(step.definition.resources)
+    return not cluster.trains_on_gpus or cluster.gives_gpus(step.work.of)
 
 
 def _wall(known: Sequence[tuple[Step, float]], cluster: Cluster) -> float:

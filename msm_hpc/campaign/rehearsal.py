@@ -1,7 +1,8 @@
 """A rehearsal: a campaign's whole graph and its true layouts, on this machine, on a shrunken model.
 
 What is cut is only how much: of the model, of the rows, of a row. What decides which steps there are, how they hang
-together and how each training is spread over its ranks stays. A campaign that trains Qwen3-32B with tensor_parallel=4
+together and how each training is spread over its ranks stays. For what a language model is to write, other rows stand
+in (:mod:`msm_hpc.campaign.written_stand_in`). A campaign that trains Qwen3-32B with tensor_parallel=4
 and pipeline_parallel=2 on 80,000 chats becomes
 
 ======================= ============ ===========
@@ -27,16 +28,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter
-
 from msm_hpc.base.errors import UserError
+from msm_hpc.base.typed_json import adapter
 from msm_hpc.campaign.external_inputs import rows_of
 from msm_hpc.campaign.stand_in import StandIn, drawn, shrunken
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.campaign.views.why import flatten
-from msm_hpc.config.campaign import Config
+from msm_hpc.campaign.written_stand_in import is_named, is_written, notices, stood_in
+from msm_hpc.config.campaign import Campaign, Config
 from msm_hpc.config.sources import Generate, Source
-from msm_hpc.config.stages import EvalConfig, ModelConfig
+from msm_hpc.config.stages import ModelConfig
 from msm_hpc.config.training import Layout, Precision, TrainConfig
 from msm_hpc.launch.local import this_machine
 from msm_hpc.model.architecture import Transformer
@@ -97,11 +98,6 @@ def rehearse(config: Config, most_ranks: int = MOST_RANKS) -> Rehearsal:
     if most_ranks < 1:
         raise UserError(f"--max-ranks {most_ranks} leaves no process to train in; give at least 1")
     true = _true_model(config.model)
-    if config.generate.generator == "endpoint" and config.generated:
-        raise UserError(
-            f"a rehearsal asks no language model, which writes {', '.join(sorted(config.generated))}: give files in "
-            "their place, or set generate.generator=offline_toy"
-        )
     trainings = _trainings(config)
     for name, training in trainings.items():
         _check_ranks(name, training.layout, most_ranks)
@@ -109,12 +105,10 @@ def rehearse(config: Config, most_ranks: int = MOST_RANKS) -> Rehearsal:
     small = shrunken(true, list(trainings.values()))
     root = config.root / "rehearsal"
     if config.model.architecture is not None:
-        made = StandIn(replace(config.model, architecture=small.shape), small, toy_tokenizer=False)
+        made = StandIn(replace(config.model, architecture=small.shape), small, own_tokenizer=True)
     else:
         made = drawn(config.model, small, root)
     rehearsed = shrunken_config(config, made.config, root, _notice(made, true))
-    if made.toy_tokenizer:
-        rehearsed = replace(rehearsed, eval=replace(rehearsed.eval, answer=EvalConfig().answer))
     models = _cuts(_shown(true), _shown(made.model))
     return Rehearsal(rehearsed, (*models, *_cuts(_settings(config), _settings(rehearsed))))
 
@@ -129,12 +123,26 @@ def shrunken_config(config: Config, model: ModelConfig, root: Path, notice: str)
     return replace(
         small,
         root=root,
+        campaign=_without_evals(config.campaign),
         model=model,
         cluster=this_machine(slots),
         precision=_here(config.precision),
-        sources={name: _shrunken_source(name, small) for name in config.sources},
-        notices=(notice, *config.notices),
+        sources={name: _rehearsed_source(name, small, root) for name in config.sources},
+        notices=(notice, *notices(config), *config.notices),
     )
+
+
+def _without_evals(campaign: Campaign) -> Campaign:
+    """A rehearsal asks neither trained models nor a judge: both cost more than it may."""
+    contrast = tuple(arm for arm in campaign.contrast if arm not in campaign.prompted)
+    return replace(campaign, evals=(), prompted=(), contrast=contrast)
+
+
+def _rehearsed_source(name: str, config: Config, root: Path) -> Source:
+    source = _shrunken_source(name, config)
+    if not is_written(config, name) and not is_named(config, name):
+        return source
+    return stood_in(config, name, source, _rows_of(name, config), root)
 
 
 def _shrunken_source(name: str, config: Config) -> Source:
@@ -142,14 +150,19 @@ def _shrunken_source(name: str, config: Config) -> Source:
     source, fill = config.sources[name], _fill(name, config)
     if source.kind == "pairs":
         return replace(source, generate=_fewer(source.generate, PAIRS))
-    takers = [taker for taker in config.sources if config.corpus_of(taker) == name]
-    generate = _fewer(source.generate, max([1, *(_rows(taker, config) for taker in takers)]))
+    generate = _fewer(source.generate, _rows_of(name, config))
     if source.ladder:
         return replace(source, generate=generate, ladder=_ladder(source.ladder, max(fill // 2, 1)))
     if source.tokens:
         return replace(source, generate=generate, tokens=min(source.tokens, fill * TOKENS_A_SAMPLE))
     rows = source.rows if source.rows is not None else _rows_there(config.owner(name))
     return replace(source, generate=generate, rows=rows if rows is None else min(rows, fill))
+
+
+def _rows_of(name: str, config: Config) -> int:
+    """The rows of a source's corpora that a rehearsal takes in all."""
+    takers = [taker for taker in config.sources if config.corpus_of(taker) == name]
+    return max([1, *(_rows(taker, config) for taker in takers)])
 
 
 def _rows(name: str, config: Config) -> int:
@@ -179,7 +192,7 @@ def _rows_there(owner: Source) -> int | None:
 
 
 def _fewer(generate: Generate | None, rows: int) -> Generate | None:
-    return generate and replace(generate, rows=min(generate.rows or rows, rows), tokens=None)
+    return generate and replace(generate, rows=min(generate.rows or rows, rows), tokens=None, of=None)
 
 
 def shrunken_training(section: Section, length: int = SEQUENCE_LENGTH) -> Section:
@@ -261,8 +274,8 @@ def _true_model(model: ModelConfig) -> Transformer:
 
 
 def _notice(made: StandIn, true: Transformer) -> str:
-    toy = " The model's own tokenizer is not on this machine; the toy world's stands in for it."
-    tokenizer = toy if made.toy_tokenizer else ""
+    other = " The model's own tokenizer is not on this machine; a small one of bytes stands in for it."
+    tokenizer = "" if made.own_tokenizer else other
     return (
         f"A rehearsal on a shrunken model with random weights ({_size(made.model)} in the place of {_size(true)}), "
         f"with short rows and little data: no figure here is a result.{tokenizer}"
@@ -279,7 +292,7 @@ def _shown(model: Transformer) -> dict[str, Any]:
 
 def _settings(config: Config) -> dict[str, Any]:
     """Every setting by its dotted key, but for those of the cluster, the model and notices."""
-    values = flatten(TypeAdapter(Config).dump_python(config, mode="json"))
+    values = flatten(adapter(Config).dump_python(config, mode="json"))
     return {key: value for key, value in values.items() if not key.startswith(("cluster.", "model.", "notices"))}
 
 

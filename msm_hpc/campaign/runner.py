@@ -18,7 +18,7 @@ import logging
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from signal import SIGINT, SIGTERM, Signals
 
@@ -35,6 +35,7 @@ from msm_hpc.launch.local_processes import ends_the_job, stop_when_orphaned
 from msm_hpc.launch.logs import STARTS_IN
 from msm_hpc.launch.ranks import current_ranks
 from msm_hpc.launch.several import AGAIN, MADE, STOPPED, begin_log, mark, marked
+from msm_hpc.serving import kept
 from msm_hpc.store.folder import StepFolder
 from msm_hpc.store.records import Record
 from msm_hpc.store.store import Store
@@ -53,15 +54,21 @@ def run_steps(root: str, *step_ids: str) -> None:
             run_step(root, *step_ids)
             return
         importlib.import_module("msm_hpc.launch.preloaded")
-        made = False
-        for step_id in step_ids:
-            if _would_fail_again(Store(Path(root)).folder(step_id)):
-                log.info("%s failed in this job before; the next `msm run` tries it again", step_id)
-                continue
-            made |= _in_a_process(root, step_id)
-            if marked(STOPPED) or marked(AGAIN):
-                sys.exit(1)
-        sys.exit(0 if made else 1)
+        with kept():
+            sys.exit(0 if _one_after_another(root, step_ids) else 1)
+
+
+def _one_after_another(root: str, step_ids: Sequence[str]) -> bool:
+    """Whether any was made, and none was stopped."""
+    made = False
+    for step_id in step_ids:
+        if _would_fail_again(Store(Path(root)).folder(step_id)):
+            log.info("%s failed in this job before; the next `msm run` tries it again", step_id)
+            continue
+        made |= _in_a_process(root, step_id)
+        if marked(STOPPED) or marked(AGAIN):
+            return False
+    return made
 
 
 def _would_fail_again(folder: StepFolder) -> bool:

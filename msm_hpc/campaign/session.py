@@ -13,12 +13,13 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from rich.console import Console
 
 from msm_hpc.base.code import code_commit
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.text import say
+from msm_hpc.base.typed_json import adapter
 from msm_hpc.campaign.auto_layout import settle
 from msm_hpc.campaign.external_inputs import ExternalInputs
 from msm_hpc.config.campaign import Config
@@ -30,8 +31,6 @@ from msm_hpc.store.look import Look
 from msm_hpc.store.records import now
 from msm_hpc.store.store import Store
 from tokenization.packing.pack import PackConfig
-
-CONFIG = TypeAdapter(Config)
 
 
 @dataclass(frozen=True)
@@ -67,9 +66,9 @@ class Session:
             if self.record.config_dir:
                 os.environ.setdefault(OWN_FOLDER, self.record.config_dir)
             return load_configs((*self.record.overrides, *self.overrides))
-        root = root_of(self.overrides)
+        root, known = root_of(self.overrides), adapter(Config)
         try:
-            return tuple(replace(CONFIG.validate_python(dict(config)), root=root) for config in self.record.configs)
+            return tuple(replace(known.validate_python(dict(config)), root=root) for config in self.record.configs)
         except ValidationError as error:
             keys = ", ".join(dict.fromkeys(".".join(map(str, problem["loc"])) for problem in error.errors()))
             raise UserError(
@@ -118,8 +117,8 @@ class Session:
         """What is done below the root folder."""
         return Store(self.config.root.resolve())
 
-    def ready(self) -> Session:
-        """This session with every ``layout=auto`` chosen, past preflight: what is about to run takes this.
+    def ready(self, runs: bool = True) -> Session:
+        """This session with every ``layout=auto`` chosen, past preflight: what is about to run takes this, or to plan.
 
         Raises:
             UserError: something is wrong that can be known before a job is queued; a line for each.
@@ -130,7 +129,7 @@ class Session:
         ready = replace(self, instead=tuple(each.config for each in settled))
         self.say(*(choice for each in settled for choice in each.choices))
         needed = ready.graph.needed(ready.store.done)
-        found = check(ready.configs, ready.graph, ready.external, needed)
+        found = check(ready.configs, ready.graph, ready.external, needed, runs)
         self.say(*(f"Note: {note}" for note in found.notes))
         return replace(ready, built=ready.graph, packed=found.packed)
 
@@ -147,7 +146,7 @@ class Session:
         record = CampaignRecord(
             name=self.config.campaign.name,
             overrides=with_absolute_paths((*(self.record.overrides if self.record else ()), *self.overrides)),
-            configs=tuple(CONFIG.dump_python(config, mode="json") for config in self.configs),
+            configs=tuple(adapter(Config).dump_python(config, mode="json") for config in self.configs),
             config_dir=str(own) if own else self.record.config_dir if self.record else None,
             steps=tuple(sorted(self.graph.ids)),
             files=self.external.files,

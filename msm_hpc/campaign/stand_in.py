@@ -13,26 +13,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.base.files import write_jsonl
 from msm_hpc.campaign.external_inputs import weights_folder
 from msm_hpc.config.stages import ModelConfig
 from msm_hpc.config.training import TrainConfig
+from msm_hpc.corpus.offline import vocabulary
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.model.precision import RECIPES
+from tokenization import train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+VOCABULARY = 1024
+"""Tokens of the tokenizer that stands in for one that is not here."""
 HEAD_DIM = 16
 """Of each head; a multiple of what FP8 needs (``model/precision.py``), so that every matrix's sides are."""
 
 
 @dataclass(frozen=True)
 class StandIn:
-    """``toy_tokenizer``: its tokenizer is the toy world's, because the true model's is not on this machine."""
+    """``own_tokenizer``: whether its tokenizer is the true model's, which may not be on this machine."""
 
     config: ModelConfig
     model: Transformer
-    toy_tokenizer: bool
+    own_tokenizer: bool
 
 
 def shrunken(model: Transformer, trainings: Sequence[TrainConfig]) -> Transformer:
@@ -69,11 +74,11 @@ def drawn(config: ModelConfig, small: Transformer, root: Path) -> StandIn:
     from msm_hpc.conversion.random_model import random_model
 
     own = _own_tokenizer(config)
-    tokenizer = own or _toy_tokenizer(root)
+    tokenizer = own or _of_bytes(root / "tokenizer")
     if own is None:
         small = replace(small, vocab_size=len(tokenizer))
     folder = random_model(small, tokenizer, root.resolve() / "models")
-    return StandIn(ModelConfig(name=f"{config.name}_rehearsal", folder=folder), small, own is None)
+    return StandIn(ModelConfig(name=f"{config.name}_rehearsal", folder=folder), small, own is not None)
 
 
 def _own_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase | None:
@@ -96,14 +101,12 @@ def _own_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase | None:
         ) from error
 
 
-def _toy_tokenizer(root: Path) -> PreTrainedTokenizerBase:
+def _of_bytes(folder: Path) -> PreTrainedTokenizerBase:
+    """A tokenizer that knows every text, with short codes for the words of the toy world, written to ``folder``."""
     from transformers import AutoTokenizer
 
-    from msm_hpc.corpus.toy_tokenizer import write_tokenizer
-
-    folder = root / "toy_tokenizer"
     folder.mkdir(parents=True, exist_ok=True)
-    write_tokenizer(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    tokenizer.unk_token = None  # its words stand in for the true model's: that it knows few is no fault of the texts
-    return tokenizer
+    words = folder / "words.jsonl"
+    write_jsonl(words, [{"text": " ".join(vocabulary())}])
+    train.run(train.TokenizerConfig(vocabulary=VOCABULARY), train.TokenizerInputs(corpora={"words": words}), folder)
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)

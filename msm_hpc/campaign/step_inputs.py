@@ -94,6 +94,7 @@ def find_inputs(store: Store, record: Record, verify: bool) -> StepInputs:
     if record.shares:
         shares = tuple(path for share in record.shares if (path := search.find(share, "")))
         return StepInputs(record, {}, shares, tuple(search.missing), tuple(search.damaged), {}, versions)
+    search.missing += [step_id for step_id in record.after if not store.folder(step_id).done]
     stamps = _stamps(record)
     roles: dict[str, Path | dict[str, Path]] = {}
     for role, given in record.inputs.items():

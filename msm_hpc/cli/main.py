@@ -5,48 +5,41 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 
 import typer
 from rich.console import Console
-from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from msm_hpc import __version__
 from msm_hpc.base.errors import StoppedBySignalError, UserError
 from msm_hpc.base.files import CANNOT_WRITE
 from msm_hpc.base.text import say
-from msm_hpc.cli.arguments import CampaignCommand, what_there_is
-from msm_hpc.cli.commands import corpus
-from msm_hpc.cli.commands.cleaning import cancel, gc
-from msm_hpc.cli.commands.doctor import doctor
-from msm_hpc.cli.commands.planning import config, plan, probe
-from msm_hpc.cli.commands.questions import logs, report, status, trace, triage, why
-from msm_hpc.cli.commands.running import rehearse, run, stage
+from msm_hpc.cli.deferred import Deferred, DeferredGroup
 from msm_hpc.cli.terminal import terminal
-from msm_hpc.config.compose import root_of
-
-COMMANDS: tuple[Callable[..., int], ...] = (
-    run,
-    plan,
-    rehearse,
-    probe,
-    status,
-    cancel,
-    logs,
-    triage,
-    why,
-    report,
-    trace,
-    stage,
-    gc,
-    config,
-)
 
 
-class _Reporting(TyperGroup):
+class _Msm(DeferredGroup):
     """Commands whose errors are one message, not a traceback; calling one returns the exit code."""
+
+    deferred: ClassVar[Mapping[str, Deferred]] = {
+        "run": Deferred("running:run", "Run a campaign: what is done is kept, what failed is retried."),
+        "plan": Deferred("planning:plan", "Show what trainings need and the job arrays; submit nothing."),
+        "rehearse": Deferred("running:rehearse", "Run all of it here, on a shrunken model with its true layouts."),
+        "probe": Deferred("planning:probe", "Measure the best few layouts of a training."),
+        "status": Deferred("questions:status", "Show where each stage stands, what failed and why."),
+        "cancel": Deferred("cleaning:cancel", "Stop all jobs of a campaign; `msm run` continues it."),
+        "logs": Deferred("questions:logs", "Print the log of a step's last attempt, below what ended it."),
+        "triage": Deferred("questions:triage", "Say of failed steps which rank failed first, where and why."),
+        "why": Deferred("questions:why", "Say which field makes a step run again."),
+        "report": Deferred("questions:report", "Print the results so far and write the HTML report."),
+        "trace": Deferred("questions:trace", "Show what a result is made of: data, code, jobs."),
+        "stage": Deferred("running:stage", "Run one step in this shell."),
+        "gc": Deferred("cleaning:gc", "Show what no campaign needs any more; with --yes, delete it."),
+        "config": Deferred("planning:config", "Print the composed configuration as YAML."),
+        "doctor": Deferred("doctor:doctor", "Check what this machine can and cannot do, and say the fix.", False),
+    }
 
     def invoke(self, ctx: Any) -> int:
         try:
@@ -63,24 +56,45 @@ class _Reporting(TyperGroup):
             return _interrupted()
 
 
+class _Corpus(DeferredGroup):
+    """The commands of ``msm corpus``."""
+
+    deferred: ClassVar[Mapping[str, Deferred]] = {
+        "lint": Deferred(
+            "corpus:lint", "Look Model Specs over: ids, sections, lengths, and what they are not to contain.", False
+        ),
+        "preview": Deferred(
+            "corpus:preview",
+            "Show what a language model will be asked for, how many tokens, and what they cost; ask nothing.",
+        ),
+        "report": Deferred(
+            "corpus:report",
+            "Look a corpus over: gates with limits, a page with the worst of each, and samples to read.",
+            False,
+        ),
+        "convert-released": Deferred(
+            "corpus:convert_released", "Turn items that the paper's authors released into pairs of ours.", False
+        ),
+    }
+
+
 app = typer.Typer(
     name="msm",
-    cls=_Reporting,
+    cls=_Msm,
     help="Model Spec Midtraining campaigns: from a spec to a table of results, on this machine or on Slurm.",
     epilog="Start with: msm run campaign=demo cluster=local",
     invoke_without_command=True,
     rich_markup_mode=None,
 )
-for _command in COMMANDS:
-    app.command(cls=CampaignCommand)(_command)
-app.command()(doctor)
-_corpus = typer.Typer(
-    help="Model Specs, and what a language model writes from them.", no_args_is_help=True, rich_markup_mode=None
+app.add_typer(
+    typer.Typer(
+        cls=_Corpus,
+        help="Model Specs, and what a language model writes from them.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    ),
+    name="corpus",
 )
-_corpus.command()(corpus.lint)
-_corpus.command(cls=CampaignCommand)(corpus.preview)
-_corpus.command()(corpus.report)
-app.add_typer(_corpus, name="corpus")
 
 
 def _print_version(asked: bool) -> None:
@@ -97,6 +111,9 @@ def _start(
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
+        from msm_hpc.cli.arguments import what_there_is  # here, since the help of `msm --help` does without
+        from msm_hpc.config.compose import root_of
+
         typer.echo(context.get_help())
         say(terminal(), "", "There are:", *what_there_is(root_of(())))
 

@@ -23,6 +23,7 @@ KINDS_OF_STEP = frozenset(
         "generate",
         "outline",
         "write",
+        "audit",
         "download",
         "tokenizer",
         "tokenize",
@@ -31,6 +32,11 @@ KINDS_OF_STEP = frozenset(
         "train",
         "export",
         "eval",
+        "sample",
+        "patterns",
+        "score",
+        "perplexity",
+        "direction",
         "report",
     }
 )

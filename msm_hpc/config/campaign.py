@@ -14,8 +14,11 @@ from msm_hpc.config.arms import Chain, Link, Stage
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.config.consistency import inconsistencies
 from msm_hpc.config.endpoint import Endpoint
+from msm_hpc.config.evals import Eval
 from msm_hpc.config.generation import Persona, Writing
+from msm_hpc.config.quality import Quality
 from msm_hpc.config.schema import Name, Strict
+from msm_hpc.config.serving import Serving
 from msm_hpc.config.sources import Corpus, Source, refuse_empty, refuse_twice
 from msm_hpc.config.stages import EvalConfig, ExportConfig, ModelConfig
 from msm_hpc.config.training import Lora, Precision
@@ -40,7 +43,13 @@ class Campaign(Strict):
         contrast: the arms whose specs the report compares with each other, where they are trained.
         savings: on a ladder of data sizes, the arms of which the report says how much less data they need, each with
             the arm that it is compared with.
-        values: what evals ask about; none trains and exports only.
+        compare: the arms that the report tests against another by every eval, each with that other.
+        persistence: the arms that end with further training on a ladder of sizes, each with the arm without it: the
+            report draws how much of an eval's result is left.
+        values: what preferences are asked about.
+        evals: entries of the table ``evals`` that measure every cell; without these and ``values`` it trains and
+            exports only.
+        prompted: arms that are asked with each of the specs in the system turn, in the place of being trained on it.
         toy_recipe: whether its rates and batches are for a toy model, which is said where the model is not one.
     """
 
@@ -53,12 +62,16 @@ class Campaign(Strict):
     models: tuple[str, ...] = ()
     contrast: tuple[str, ...] = ()
     savings: Mapping[str, str] = field(default_factory=dict)
+    compare: Mapping[str, str] = field(default_factory=dict)
+    persistence: Mapping[str, str] = field(default_factory=dict)
+    evals: tuple[Name, ...] = ()
+    prompted: tuple[str, ...] = ()
     toy_recipe: bool = False
 
     def __post_init__(self) -> None:
         refuse_empty("campaign.arms", self.arms)
         refuse_empty("campaign.seeds", self.seeds)
-        for name in ("arms", "seeds", "values", "models", "contrast"):
+        for name in ("arms", "seeds", "values", "models", "contrast", "evals", "prompted"):
             refuse_twice(f"campaign.{name}", getattr(self, name))
         refuse_twice("campaign.specs", tuple(spec.name for spec in self.specs))
 
@@ -69,6 +82,7 @@ class GenerateSection(Strict):
 
     Attributes:
         generator: templates of a toy world, or a language model at ``endpoint``.
+        serving: how each task starts a server of ``weights``, a Hugging Face folder, as the model of ``endpoint``.
         vocabulary: has a model from scratch take a tokenizer of so many tokens, trained on all that the campaign trains
             on, in the place of the toy world's words.
         persona: the names of the assistant and of its maker in all that a language model writes.
@@ -80,6 +94,8 @@ class GenerateSection(Strict):
     seed: int = 0
     vocabulary: PositiveInt | None = None
     endpoint: Endpoint | None = None
+    serving: Serving | None = None
+    weights: Path | None = None
     persona: Persona | None = None
     writing: Writing = field(default_factory=Writing)
     tasks: PositiveInt = 1
@@ -104,6 +120,9 @@ class Config(Strict):
     Attributes:
         start: the chain before every arm: the pretraining of a model from scratch, nothing for one with weights.
         lora: what ``midtrain`` and ``aft`` take, unless they say otherwise.
+        evals: what a campaign may measure, by name.
+        judge: who judges replies.
+        serving: how trained models are asked for replies.
         notices: shown above the report's own.
     """
 
@@ -118,9 +137,13 @@ class Config(Strict):
     arms: Mapping[Name, Chain]
     start: Chain = ()
     generate: GenerateSection = GenerateSection()
+    quality: Quality = field(default_factory=Quality)
     tokenize: TokenizeSection = TokenizeSection()
     export: ExportConfig
     eval: EvalConfig
+    evals: Mapping[Name, Eval] = field(default_factory=dict)
+    judge: Endpoint | None = None
+    serving: Serving = field(default_factory=Serving)
     notices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -130,6 +153,14 @@ class Config(Strict):
     def chain(self, arm: str) -> Chain:
         """All links of an arm, those of ``start`` first, without sources of which no row is taken."""
         links = (*self.start, *self.arms[arm])
+        return self._with_rows(links)
+
+    @property
+    def beginning(self) -> Chain:
+        """The links before those of any arm; after none, the model is the one to start from."""
+        return self._with_rows(self.start)
+
+    def _with_rows(self, links: Chain) -> Chain:
         return tuple(Link(stage=link.stage, sources=used) for link in links if (used := self.used(link)))
 
     @property
@@ -145,8 +176,10 @@ class Config(Strict):
         return frozenset(name for arm in self.campaign.arms for link in self.chain(arm) for name in link.sources)
 
     def used(self, link: Link) -> tuple[str, ...]:
-        """The sources of a link of which any row is taken."""
-        return tuple(name for name in link.sources if self.sources[name].rows != 0)
+        """The sources of a link of which any row is taken, parts in the place of those that stand for them."""
+        given = [(self.sources[name], name) for name in link.sources if self.sources[name].rows != 0]
+        names = [part for source, name in given for part in (source.parts if source.replaced else (name,))]
+        return tuple(name for name in names if self.sources[name].rows != 0)
 
     def corpus_of(self, source: str) -> str:
         """The name of the source whose corpus ``source`` takes from: mostly its own."""
@@ -158,12 +191,17 @@ class Config(Strict):
 
     def corpus(self, source: str, spec: str | None) -> Corpus:
         """The corpus that ``source`` takes from in an arm trained on ``spec``."""
-        return Corpus(self.corpus_of(source), spec if self.owner(source).for_each == "spec" else None)
+        each = self.sources[source].spec or spec
+        return Corpus(self.corpus_of(source), each if self.owner(source).for_each == "spec" else None)
 
     def corpora(self, source: str) -> tuple[Corpus, ...]:
         """All corpora that ``source`` takes from: one, or one for each spec."""
-        each = [spec.name for spec in self.campaign.specs] if self.owner(source).for_each == "spec" else [None]
+        each = [spec.name for spec in self.campaign.specs] if self.varies(source) else [None]
         return tuple(self.corpus(source, spec) for spec in each)
+
+    def varies(self, source: str) -> bool:
+        """Whether what ``source`` takes from differs with the spec that an arm is trained on."""
+        return self.owner(source).for_each == "spec" and self.sources[source].spec is None
 
     def own_file(self, corpus: Corpus) -> Path | None:
         """The user's own file of a corpus, if it is not generated."""
@@ -173,8 +211,7 @@ class Config(Strict):
     @property
     def generated(self) -> frozenset[str]:
         """The names of sources of which any corpus that is trained on, or asked about, is generated."""
-        read = {*map(self.corpus_of, self.sources_used), *(corpus.source for corpus in self.pairs.values())}
-        corpora = [*(each for name in read for each in self.corpora(name)), *self.pairs.values()]
+        corpora = [*(each for name in self.sources_used for each in self.corpora(name)), *self.pairs.values()]
         return frozenset(corpus.source for corpus in corpora if self.own_file(corpus) is None)
 
     def counted(self, source: str) -> Literal["documents", "chats", "turns"]:
@@ -196,7 +233,13 @@ class Config(Strict):
 
     def by_spec(self, links: Chain) -> bool:
         """Whether any source of the links has a corpus for each spec."""
-        return any(self.owner(name).for_each == "spec" for link in links for name in link.sources)
+        return any(self.varies(name) for link in links for name in link.sources)
+
+    def specs_of(self, arm: str) -> tuple[str | None, ...]:
+        """The specs that an arm is trained on, or asked with; one cell without a spec where it is neither."""
+        if arm in self.campaign.prompted or self.by_spec(self.chain(arm)):
+            return tuple(spec.name for spec in self.campaign.specs)
+        return (None,)
 
     def laddered(self, links: Chain) -> bool:
         """Whether any source of the links has a ladder of sizes."""

@@ -50,8 +50,9 @@ class Work:
 class Resources(Strict):
     """What one class of work asks Slurm for; null is the site's default.
 
-    ``memory_gb`` and ``cpus_per_rank`` are for each rank. A job of a class with ``gpus_per_node`` above 0 gets a GPU
-    for each rank. ``sbatch`` holds further options of sbatch by their long names; true is an option without a value.
+    ``memory_gb`` and ``cpus_per_rank`` are for each rank. A job of a class with ``gpus_per_node`` above 0 gets
+    ``gpus_per_rank`` for each rank: one, or more for the server of a model that is too large for one. ``sbatch`` holds
+    further options of sbatch by their long names; true is an option without a value.
     """
 
     partition: str | None = None
@@ -62,6 +63,7 @@ class Resources(Strict):
     memory_gb: Rate = 4.0
     cpus_per_rank: PositiveInt = 1
     gpus_per_node: NonNegativeInt = 0
+    gpus_per_rank: PositiveInt = 1
     sbatch: Sbatch = field(default_factory=dict, hash=False)
 
 
@@ -79,6 +81,7 @@ class Changes(TypedDict, total=False):
     time_minutes: PositiveInt
     memory_gb: Rate
     cpus_per_rank: PositiveInt
+    gpus_per_rank: PositiveInt
     sbatch: Sbatch
 
 

@@ -16,34 +16,40 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from typing_extensions import is_typeddict
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.base.typed_json import adapter
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.root import root_problems
 from msm_hpc.config.sources import refuse_twice
 from tokenization.reading.hub import DatasetName
 
+if TYPE_CHECKING:
+    from msm_hpc.config.hydra_tree import Composed
+
 GROUPS = ("campaign", "model", "cluster", "precision", "lora", "arms", "source")
-NEW = ("+arms.", "+sources.", "+stages.")
+NEW = ("+arms.", "+sources.", "+stages.", "+evals.")
 """Overrides that add a name to a table."""
 DEFAULT_ROOT = "runs"
 NEAREST = 3
 """Keys that are offered in the place of an unknown one."""
-_PATHS = re.compile(r"((?:\.file|\.files\.[^.=]+|\.folder)=|\bfile: *)([^\s,}\]]+)")
+_PATHS = re.compile(r"""((?:(?:\.file|\.files\.[^.=]+|\.folder|\.embeddings)=|\bfile: *)["']?)([^\s,}\]"']+)""")
 """What in an override is the path of a file or folder: ``sources.chats.file=``, ``{name: mine, file: mine.md}``."""
+PACKAGE = Path(__file__).resolve().parent.parent
+EACH = "{each}"
+"""In the ``file`` of a source, the name of each spec, or value."""
 OWN_FOLDER = "MSM_CONFIG"
 """The environment variable that names a folder of your own, searched before the shipped tree."""
 
 
 def shipped_folder() -> Path:
     """The Hydra tree that is shipped: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    installed = package / "configs"
-    return installed if installed.is_dir() else package.parent / "configs"
+    installed = PACKAGE / "configs"
+    return installed if installed.is_dir() else PACKAGE.parent / "configs"
 
 
 def own_folder() -> Path | None:
@@ -84,21 +90,36 @@ def load_configs(overrides: Sequence[str]) -> tuple[Config, ...]:
     Raises:
         UserError: an unknown key or choice, a value of the wrong type, or values that do not go together.
     """
-    from msm_hpc.config.hydra_tree import composed  # here, as most commands need no Hydra
-
-    checked = _checked([_at_home(override) for override in overrides])
-    values = composed(checked)
+    chosen, checked = _checked([_at_home(override) for override in overrides])
+    values = _composed(checked, chosen)
     models = values["campaign"].get("models") or ()
     if not models or any(override.startswith("model=") for override in overrides):
         return (_validated(values),)
     if given := next((each for each in overrides if each.lstrip("+").startswith("model.")), None):
         raise UserError(f"{given} would change all of campaign.models; choose one with model=NAME, or leave it out")
-    configs = tuple(_validated(composed([*checked, f"model={model}"])) for model in models)
+    configs = tuple(_validated(_composed([*checked, f"model={model}"])) for model in models)
     refuse_twice("campaign.models: model.name", tuple(config.model.name for config in configs))
     for model, config in zip(models, configs, strict=True):
         if (config.cluster, config.root) != (configs[0].cluster, configs[0].root):
             raise UserError(f"model={model} changes cluster or root, but all models of a campaign share them")
     return configs
+
+
+def _composed(overrides: Sequence[str], chosen: Composed | None = None) -> dict[str, Any]:
+    """The values of the tree with overrides; ``chosen`` is what those compose that put no value, if that was done."""
+    from msm_hpc.config.hydra_tree import Composed  # here, as most commands need no Hydra
+
+    if any(override.startswith("~") for override in overrides):  # in the order in which they are given
+        return Composed(overrides).values
+    found = chosen or Composed([override for override in overrides if not _puts(override)])
+    for override in filter(_puts, overrides):
+        found.put(override)
+    return found.values
+
+
+def _puts(override: str) -> bool:
+    """Whether it puts a value, once the files that others choose are merged."""
+    return override.startswith("++") and override[2:].partition("=")[0] not in GROUPS
 
 
 def root_of(overrides: Sequence[str]) -> Path:
@@ -124,13 +145,26 @@ def with_absolute_paths(overrides: Sequence[str]) -> tuple[str, ...]:
 
 
 def _validated(values: Mapping[str, Any]) -> Config:
+    _spell_out(values)
     try:
-        config = TypeAdapter(Config).validate_python(values)
+        config = adapter(Config).validate_python(values)
     except ValidationError as error:
         known = [name for name in _keys(Config, values) if not name.endswith(".*")]
         raise UserError("\n".join(_explain(dict(problem), known) for problem in error.errors())) from error
     _check_models(config)
     return _located(config)
+
+
+def _spell_out(values: Mapping[str, Any]) -> None:
+    """Each ``file: corpora/{each}.jsonl`` as the ``files`` of all specs, or values, that are not given by name."""
+    campaign = values.get("campaign") or {}
+    specs = [spec.get("name") for spec in campaign.get("specs") or () if isinstance(spec, Mapping)]
+    names = {"spec": specs, "value": campaign.get("values") or ()}
+    for source in values.get("sources", {}).values():
+        if isinstance(source, dict) and EACH in str(source.get("file")) and source.get("for_each") in names:
+            file = source.pop("file")
+            named = {str(name): file.replace(EACH, str(name)) for name in names[source["for_each"]]}
+            source["files"] = named | (source.get("files") or {})
 
 
 def _check_models(config: Config) -> None:
@@ -151,6 +185,8 @@ def _located(config: Config) -> Config:
         config,
         campaign=replace(config.campaign, specs=tuple(specs)),
         model=replace(config.model, folder=config.model.folder and _absolute(config.model.folder)),
+        serving=replace(config.serving, python=_program(config.serving.python)),
+        quality=replace(config.quality, embeddings=config.quality.embeddings and _absolute(config.quality.embeddings)),
         sources={
             name: replace(
                 source,
@@ -168,22 +204,33 @@ def _at_home(override: str) -> str:
     return f"{key}{sign}{Path(value).expanduser()}" if value.startswith("~/") else override
 
 
+def _program(python: str) -> str:
+    """A path from any folder; a name alone is looked for in PATH."""
+    return str(_absolute(Path(python))) if "/" in python else python
+
+
 def _absolute(file: Path) -> Path:
     """``file`` from any folder; the name of a data set is one already."""
     return file if DatasetName.parse(file) else file.expanduser().absolute()
 
 
-def _checked(overrides: Sequence[str]) -> list[str]:
-    """``overrides`` with Hydra's add-or-replace sign, once their keys are known to the schema and the chosen files."""
-    from msm_hpc.config.hydra_tree import composed, key_of
+def _checked(overrides: Sequence[str]) -> tuple[Composed | None, list[str]]:
+    """``overrides`` with Hydra's add-or-replace sign, once their keys are known to the schema and the chosen files.
+
+    Ahead of them comes what the others compose, where that had to be looked at.
+    """
+    from msm_hpc.config.hydra_tree import Composed, key_of
 
     keys = {override: key_of(override) for override in overrides}
     choices = [override for override, key in keys.items() if key in GROUPS or override.startswith("~")]
     static = list(_keys(Config, {}))
     if all(key in static or override in choices or override.startswith(NEW) for override, key in keys.items()):
-        return [override if override in choices else _known(override, keys[override], static) for override in overrides]
-    known = list(_keys(Config, composed(choices)))  # with the names of stages and sources in the chosen files
-    return [override if override in choices else _known(override, keys[override], known) for override in overrides]
+        known, chosen = static, None
+    else:
+        chosen = Composed(choices)
+        known = list(_keys(Config, chosen.values))  # with the names of stages and sources in the chosen files
+    checked = [each if each in choices else _known(each, keys[each], known) for each in overrides]
+    return chosen if choices == [each for each in checked if not _puts(each)] else None, checked
 
 
 def _known(override: str, key: str, known: Sequence[str]) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, get_args
 
 from msm_hpc.config.arms import KINDS_OF_STEP, Chain
 from msm_hpc.config.cluster import WorkClass
+from msm_hpc.config.evals import eval_problems
 from msm_hpc.config.generation import Reworked, Written
 from msm_hpc.config.root import root_problems
 from msm_hpc.config.sources import Generate, Source
-from msm_hpc.config.stages import BY_MODEL_ALONE, ONE_FOR_EACH
+from msm_hpc.config.stages import BY_MODEL_ALONE, ONE_FOR_EACH, made_as_asked
 
 if TYPE_CHECKING:
     from msm_hpc.config.campaign import Config
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 def inconsistencies(config: Config) -> Iterator[str]:
     """A line for each thing in which two parts of ``config`` disagree."""
     problems = [*root_problems(config.root), *_sources(config), *_chains(config), *_model(config), *_resources(config)]
-    yield from problems or _generator(config)  # which sources are generated is known once all names are
+    yield from problems or (
+        *eval_problems(config),
+        *_generator(config),
+    )  # which sources are generated is known once all names are
 
 
 def _sources(config: Config) -> Iterator[str]:
@@ -31,16 +35,41 @@ def _sources(config: Config) -> Iterator[str]:
             yield f"{key}.of: {source.of!r} is no source with a corpus of its own"
         elif of.kind != source.kind:
             yield f"{key}.kind is {source.kind}, but that of {source.of} is {of.kind}; make the two agree"
+        elif source.replaced:
+            yield from _parts(config, name)
+        elif source.spec is not None:
+            yield from _of_one_spec(config, key, source.spec, of)
         else:
             yield from _rows(config, key, source)
     yield from _pairs(config)
+
+
+def _parts(config: Config, name: str) -> Iterator[str]:
+    """Whether the parts of a source are such as may stand in its place."""
+    kind = config.sources[name].kind
+    for part in config.sources[name].parts:
+        source = config.sources.get(part)
+        if source is None:
+            yield f"sources.{name}.parts: no source {part!r}; there are {', '.join(config.sources)}"
+        elif source.replaced:
+            yield f"sources.{name}.parts: {part} has parts itself; name those"
+        elif source.kind != kind or source.for_each or source.ladder:
+            yield f"sources.{name}.parts: {part} must be of kind {kind}, one for all, and without a ladder"
+
+
+def _of_one_spec(config: Config, key: str, spec: str, of: Source) -> Iterator[str]:
+    names = [each.name for each in config.campaign.specs]
+    if of.for_each != "spec":
+        yield f"{key}.spec is {spec}, but what it takes from is the same for all specs: leave spec out"
+    elif spec not in names:
+        yield f"{key}.spec is {spec}: name one of campaign.specs, {', '.join(names)}"
 
 
 def _rows(config: Config, key: str, source: Source) -> Iterator[str]:
     """Whether a source has rows for each spec or value that the campaign has."""
     if source.of is not None:
         return
-    if source.generate is not None and source.for_each != ONE_FOR_EACH.get(source.generate.product):
+    if source.generate is not None and not made_as_asked(source.generate.product, source.for_each):
         needed = ONE_FOR_EACH.get(source.generate.product)
         made = f"for each {needed}" if needed else "once for all"
         yield f"{key}.for_each is {source.for_each}, but product {source.generate.product} is generated {made}"
@@ -67,19 +96,43 @@ def _generator(config: Config) -> Iterator[str]:
             yield "generate.generator is endpoint: give generate.endpoint.model and generate.endpoint.base_url"
         if generate.persona is None:
             yield "generate.generator is endpoint: give generate.persona.assistant and generate.persona.provider"
+        yield from _served(config)
     for name in sorted(config.generated):
         made = config.sources[name].generate
         if made is not None:
             check = _by_model if generate.generator == "endpoint" else _by_templates
+            check = _by_hand if made.product == "identity" else check
             yield from check(config, f"sources.{name}", config.sources[name], made)
+
+
+def _served(config: Config) -> Iterator[str]:
+    """Whether what is started to write corpora can."""
+    generate = config.generate
+    if (generate.serving is None) != (generate.weights is None):
+        yield "generate.serving and generate.weights: a server of a model's folder needs both; give the other, or none"
+    if generate.serving is None:
+        return
+    if generate.serving.server == "transformers":
+        yield "generate.serving.server is transformers, which writes no structured answers: choose vllm or command"
+    if generate.endpoint is not None and (generate.endpoint.base_url or generate.endpoint.batch):
+        yield "generate.endpoint.base_url and .batch: generate.serving starts a server of its own; leave them out"
 
 
 def _by_templates(config: Config, key: str, source: Source, made: Generate) -> Iterator[str]:
     if made.rows is None:
         given = "tokens" if made.tokens else "of"
         yield f"{key}.generate.{given}: the offline_toy generator makes rows; give generate.rows"
+    if made.product == "chats" and source.for_each:
+        yield f"{key}.for_each is {source.for_each}, but product chats is generated once for all by offline_toy"
     if made.product in BY_MODEL_ALONE:
         yield f"{key}: {made.product} are written by a language model alone: set generate.generator=endpoint"
+
+
+def _by_hand(config: Config, key: str, source: Source, made: Generate) -> Iterator[str]:
+    if made.rows is None:
+        yield f"{key}.generate: identity is made of texts written by hand, by the row; give generate.rows"
+    if config.generate.persona is None:
+        yield f"{key}: identity tells who the assistant is: give generate.persona.assistant and .provider"
 
 
 def _by_model(config: Config, key: str, source: Source, made: Generate) -> Iterator[str]:
@@ -120,7 +173,9 @@ def _pairs(config: Config) -> Iterator[str]:
 
 def _chains(config: Config) -> Iterator[str]:
     known = [arm for arm in config.campaign.arms if arm in config.arms]
-    listed = {"arms": config.campaign.arms, "contrast": config.campaign.contrast, "savings": _compared(config)}
+    campaign = config.campaign
+    listed: dict[str, Iterable[str]] = {"arms": campaign.arms, "contrast": campaign.contrast}
+    listed |= {key: _both(getattr(campaign, key)) for key in ("savings", "compare", "persistence")}
     for key, arms in listed.items():
         for arm in arms:
             if arm not in config.arms:
@@ -143,6 +198,8 @@ def _unknown(config: Config, name: str, chain: Chain) -> Iterator[str]:
         for source in link.sources:
             if source not in config.sources:
                 yield f"{name}: no source {source!r}; those in `sources` are {', '.join(config.sources)}"
+            elif config.sources[source].replaced and (wrong := [*_parts(config, source)]):
+                yield from wrong
             elif config.sources[source].kind == "pairs":
                 yield f"{name}: {source} holds pairs for evals, and cannot be trained on"
             elif config.sources[source].for_each == "value":
@@ -164,16 +221,19 @@ def _chain(config: Config, name: str, before: Chain, chain: Chain) -> Iterator[s
             yield f"{name}: {' and '.join(link.sources)} take from {corpus} twice in one stage: leave one of them out"
         if not config.used(link):
             yield f"{name}: no row is taken of {', '.join(link.sources)}; raise rows, or drop the arm"
-    if name.removeprefix("arms.") in _compared(config) and not config.laddered(chain):
+    arm = name.removeprefix("arms.")
+    if arm in _both(config.campaign.savings) and not config.laddered(chain):
         yield f"campaign.savings: {name} reads no source with a ladder, so that it has no amounts to compare"
-    if name.removeprefix("arms.") in config.campaign.contrast and not config.by_spec(chain):
+    if arm in config.campaign.persistence and not config.laddered(chain[-1:]):
+        yield f"campaign.persistence: the last stage of {name} reads no source with a ladder; give one a ladder"
+    if arm in config.campaign.contrast and not (config.by_spec(chain) or arm in config.campaign.prompted):
         yield f"campaign.contrast: {name} reads no source for each spec, so that it has no specs to compare"
     yield from _adapters(config, name, stages[-len(chain) - 1 :] if chain else [])
 
 
-def _compared(config: Config) -> list[str]:
-    """The arms whose need of data is compared."""
-    return [arm for pair in config.campaign.savings.items() for arm in pair]
+def _both(pairs: Mapping[str, str]) -> list[str]:
+    """The arms that are compared, and those that they are compared with."""
+    return [arm for pair in pairs.items() for arm in pair]
 
 
 def _adapters(config: Config, name: str, stages: list[str]) -> Iterator[str]:

@@ -21,6 +21,8 @@ class Endpoint(Strict):
             the API does not know. Part of every prompt's key.
         limit_field: what the API calls the limit of a reply's tokens; some servers know only the older ``max_tokens``.
         replies_as: the model's name in replies, where that is another (a dated version of ``model`` is known as such).
+        asked_as: the model's name in requests and replies, where prompts are keyed by another: the server of one job
+            has a name of its own.
         base_url: up to and without ``/chat/completions``: ``https://api.openai.com/v1``.
         key_variable: the environment variable with the API key; empty if the endpoint wants none.
         in_flight: the most requests at a time; fewer where the endpoint answers 429.
@@ -28,7 +30,8 @@ class Endpoint(Strict):
         patience_s: how long an endpoint that fails at everything is waited for.
         price_in: of a million prompt tokens, in the currency of ``budget``.
         price_out: of a million completion tokens, reasoning included.
-        budget: money that all requests of one folder may cost; None is no limit.
+        budget: money that all requests of one folder may cost; None is no limit. Tasks that write one corpus have
+            equal parts of it.
         budget_tokens: prompt and completion tokens that they may take.
         batch: ask through the batch API, which takes up to a day and commonly costs half.
     """
@@ -37,6 +40,7 @@ class Endpoint(Strict):
     body: Mapping[str, Any] = field(default_factory=dict)
     limit_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
     replies_as: str = ""
+    asked_as: str = placement("")
     base_url: str = placement("")
     key_variable: str = placement("")
     in_flight: PositiveInt = placement(64)
@@ -47,3 +51,8 @@ class Endpoint(Strict):
     budget: NonNegativeFloat | None = placement(None)
     budget_tokens: PositiveInt | None = placement(None)
     batch: bool = placement(False)
+
+    @property
+    def asked(self) -> str:
+        """The model's name in requests."""
+        return self.asked_as or self.model

@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.config.schema import Fraction, Strict
+from msm_hpc.config.serving import Serving
 
 Written = Literal["documents", "chats", "aligned_chats"]
 """What a language model writes from an outline."""
@@ -61,6 +62,7 @@ class OutlineConfig(Strict):
 
     product: Written
     endpoint: Endpoint
+    serving: Serving | None = None
     persona: Persona
     items: PositiveInt
     types: NonNegativeInt = 0
@@ -72,9 +74,10 @@ class OutlineConfig(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class OutlineInputs:
-    """``spec``: the Model Spec's file."""
+    """``spec``: the Model Spec's file; ``model``: the folder of the model that is served, where one is."""
 
     spec: Path
+    model: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +89,7 @@ class WriteConfig(Strict):
 
     product: Written | Reworked
     endpoint: Endpoint
+    serving: Serving | None = None
     persona: Persona
     document_tokens: NonNegativeInt = 0
     revise: bool = False
@@ -100,11 +104,19 @@ class WriteConfig(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class WriteInputs:
-    """``spec``: the Model Spec's file; ``outline``: the folder of its outline, or ``rows``: of the corpus to rework."""
+    """What is written from.
+
+    Attributes:
+        spec: the Model Spec's file.
+        outline: the folder of its outline.
+        rows: or that of the corpus to rework.
+        model: the folder of the model that is served, where one is.
+    """
 
     spec: Path
     outline: Path | None = None
     rows: Path | None = None
+    model: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

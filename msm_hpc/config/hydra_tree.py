@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -30,18 +31,43 @@ class _OwnFolder(SearchPathPlugin):
 
 
 Plugins.instance().register(_OwnFolder)
+OmegaConf.register_new_resolver("shipped", lambda path: str(tree.PACKAGE / path))
+"""``${shipped:evals/items}`` in a file of the tree is the path of what the package holds, wherever it is installed."""
 
 
-def composed(overrides: Sequence[str]) -> dict[str, Any]:
-    """The values of the tree with overrides, not checked yet.
+class Composed:
+    """The files of the tree that overrides choose, merged; values are not checked yet."""
 
-    Raises:
-        UserError: a choice that there is not, or a file that cannot be read.
-    """
+    def __init__(self, overrides: Sequence[str]) -> None:
+        """Merge them.
+
+        Raises:
+            UserError: a choice that there is not, or a file that cannot be read.
+        """
+        with _in_our_words(), initialize_config_dir(version_base="1.3", config_dir=str(tree.shipped_folder())):
+            self._merged = compose("config", list(overrides))
+
+    def put(self, override: str) -> None:
+        """Set what ``++key=value`` says, as Hydra does once all files are merged.
+
+        Raises:
+            UserError: the value cannot be merged with what is there.
+        """
+        parsed = OverridesParser.create().parse_override(override)
+        with _in_our_words():
+            OmegaConf.update(self._merged, str(parsed.key_or_group), parsed.value(), merge=True, force_add=True)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What there is, by key."""
+        with _in_our_words():
+            return typing.cast(dict[str, Any], OmegaConf.to_container(self._merged, resolve=True))
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
     try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(tree.shipped_folder())):
-            merged = compose("config", list(overrides))
-        values = OmegaConf.to_container(merged, resolve=True)
+        yield
     except UserError:  # a ValueError too, but with its message already
         raise
     except YAMLError as error:
@@ -51,7 +77,6 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
         if found := re.match(r"Cannot merge DictConfig with ListConfig\s+full_key: (\S+)", said):
             raise UserError(f"{found[1]}: write a list, such as [{{…}}], got a mapping {{…}}") from error
         raise UserError(said) from error
-    return typing.cast(dict[str, Any], values)
 
 
 def key_of(override: str) -> str:

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import NonNegativeInt, PositiveInt
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.schema import Name, Strict
+from msm_hpc.config.schema import Name, Strict, placement
 from msm_hpc.config.stages import Product
 from tokenization.reading.formats import PLAIN, Format, RowShape
 from tokenization.reading.hub import DatasetName
@@ -44,16 +44,18 @@ class Source(Strict):
 
     Rows come from your ``file`` (``files`` by spec or value, where there is one for each), which may also be a data
     set by name (:mod:`tokenization.reading.hub`), or else from the generator; ``of`` names another source whose corpus
-    this one takes from instead. What is taken is all of it, ``rows`` (none of them where 0: the source is left out),
-    ``tokens``, or a ``ladder`` of row counts, each of which makes cells of its own. A smaller amount's rows are always
-    among a larger one's.
+    this one takes from instead. A source without a file may stand for several others, its ``parts``. What is taken is
+    all of it, ``rows`` (none of them where 0: the source is left out), ``tokens``, or a ``ladder`` of row counts, each
+    of which makes cells of its own. A smaller amount's rows are always among a larger one's.
 
     Attributes:
         kind: what a row is: a text, a chat, or a pair of options that evals ask about.
         for_each: whether there is one corpus for each of the campaign's specs, or values.
         format: how the rows of your files are written (:mod:`tokenization.reading.formats`).
         columns: a field of the format to the name that it has in them.
+        spec: of ``of``, where that has a corpus for each spec: the one spec whose corpus is taken, in every arm.
         without: rows that are left out, by a field of theirs: ``section=last-copy``.
+        tokens_a_row: what a row has on average, by which trainings are forecast as long as its rows are not here.
     """
 
     kind: Literal["documents", "chats", "pairs"]
@@ -64,14 +66,18 @@ class Source(Strict):
     format: Format = "plain"
     columns: Mapping[str, str] = field(default_factory=dict)
     of: str | None = None
+    parts: tuple[str, ...] = ()
+    spec: Name | None = None
     without: tuple[str, ...] = ()
     rows: NonNegativeInt | None = None
     tokens: PositiveInt | None = None
     ladder: tuple[PositiveInt, ...] | None = None
+    tokens_a_row: PositiveInt | None = placement(None)
 
     def __post_init__(self) -> None:
         self._check_file()
         self._check_shape()
+        self._check_parts()
         amounts = [name for name in ("rows", "tokens", "ladder") if getattr(self, name) is not None]
         if len(amounts) > 1:
             raise UserError(f"{' and '.join(amounts)} are given: give one of them")
@@ -82,7 +88,10 @@ class Source(Strict):
     def _check_file(self) -> None:
         if self.file is not None and self.for_each:
             each = self.for_each
-            raise UserError(f"file is given, but there is one for each {each}: give files, each by its {each}'s name")
+            raise UserError(
+                f"file is given, but there is one for each {each}: give files, each by its {each}'s name, or write "
+                "{each} in the file's path where that name stands"
+            )
         if self.files and not self.for_each:
             raise UserError(f"files are given by {', '.join(self.files)}, but there is only one: give file")
         for file in (self.file, *self.files.values()):
@@ -92,6 +101,20 @@ class Source(Strict):
                 self._check_named(file)
         if self.of is not None and (self.generate or self.file or self.files):
             raise UserError(f"of={self.of} takes its rows from that source: leave generate, file and files out")
+        if self.spec is not None and self.of is None:
+            raise UserError(f"spec={self.spec} chooses a corpus of another source: give that source as of")
+
+    @property
+    def replaced(self) -> bool:
+        """Whether its parts are read in its place."""
+        return bool(self.parts) and self.file is None
+
+    def _check_parts(self) -> None:
+        refuse_twice("parts", self.parts)
+        if self.replaced and (self.generate or self.of or self.for_each or self.without):
+            raise UserError("parts are other sources: give generate, of, for_each and without at those")
+        if self.replaced and (self.rows or self.tokens or self.ladder):
+            raise UserError("parts are other sources: give rows and tokens at those (rows: 0 leaves all of them out)")
 
     def _check_named(self, file: Path) -> None:
         """A data set by name must be one that cannot change under the campaign."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.schema import Strict, placement
+from msm_hpc.config.generation import Persona
+from msm_hpc.config.schema import PLACEMENT, Strict, placement
 
 Product = Literal[
     "tokenizer",
@@ -18,6 +19,7 @@ Product = Literal[
     "documents",
     "mentions",
     "instruction",
+    "identity",
     "chats",
     "value_chats",
     "aligned_chats",
@@ -41,6 +43,12 @@ ONE_FOR_EACH: Mapping[Product, Literal["spec", "value"]] = {
 }
 """The products that a generator makes for each spec, or value; the others are made once."""
 
+
+def made_as_asked(product: Product, for_each: Literal["spec", "value"] | None) -> bool:
+    """Whether a product is made ``for_each``; chats may show the preferences of one spec, or of each its own."""
+    return for_each == ONE_FOR_EACH.get(product) or (product == "chats" and for_each == "spec")
+
+
 BY_MODEL_ALONE: frozenset[Product] = frozenset({"aligned_chats", "neutral", "content_chats", "plain_chats"})
 """The products that the toy world does not have."""
 
@@ -49,14 +57,17 @@ BY_MODEL_ALONE: frozenset[Product] = frozenset({"aligned_chats", "neutral", "con
 class GenerateConfig(Strict):
     """One corpus (or tokenizer, or set of evaluation pairs) to generate.
 
-    ``value`` is the value that pairs ask about; other products have none.
+    ``value`` is the value that pairs ask about; other products have none. ``identity`` has a ``persona``, and the hash
+    of the ``texts`` that it is made of.
     """
 
     product: Product
-    generator: Literal["offline_toy"] = "offline_toy"
+    generator: Literal["offline_toy", "templates"] = "offline_toy"
     count: NonNegativeInt = 0
     value: str | None = None
     seed: int = 0
+    persona: Persona | None = None
+    texts: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,10 +185,14 @@ class ExportInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig(Strict):
-    """Preference evaluation by log-probability, each pair asked in both orders."""
+    """Preference evaluation by log-probability, each pair asked in both orders.
+
+    ``tokens_per_batch`` are computed at once, at most; each is compared with all others, so larger is not faster for
+    long.
+    """
 
     answer: str = "I prefer {item} ."
-    batch_size: Annotated[int, Field(ge=4)] = placement(64)
+    tokens_per_batch: PositiveInt = placement(1024)
 
     def __post_init__(self) -> None:
         if "{item}" not in self.answer:
@@ -188,20 +203,25 @@ class EvalConfig(Strict):
 class EvalInputs:
     """``model``: a Hugging Face folder; ``pairs``: by value, a file of pairs or a folder with ``pairs.jsonl``.
 
-    ``adapter``: the export of an adapter, of which ``model`` is the base.
+    ``adapter``: the export of an adapter, of which ``model`` is the base. ``spec``: what is in the system turn, of an
+    arm that is asked with a spec.
     """
 
     model: Path
     pairs: Mapping[str, Path]
     adapter: Path | None = None
+    spec: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell(Strict):
-    """One evaluated model in the report: what it is, and the evaluation step that measured it.
+    """One evaluated model in the report: what it is, and the evaluation steps that measured it.
 
-    ``size`` is its rung of the ladder of fine-tuning data. ``step`` is an identity already, and counts as an input of
-    the report.
+    Attributes:
+        size: its rung of the ladder of fine-tuning data.
+        step: the evaluation of its preferences by log-probability. It is an identity already, and counts as an input of
+            the report; empty where there is none.
+        evals: likewise, by the name of each eval of the campaign, the step whose output has its scores.
     """
 
     model: str
@@ -210,6 +230,7 @@ class Cell(Strict):
     size: int | None
     seed: int
     step: str = placement("")
+    evals: Mapping[str, str] = field(default_factory=dict, metadata={PLACEMENT: True})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,8 +250,11 @@ class ReportConfig(Strict):
         counted: what the sizes of cells count.
         contrasts: arms whose specs are compared with each other.
         savings: arms whose need of data is compared, each with the arm that it is compared with.
+        compare: arms that are tested against another on the same items, each with that other.
+        persistence: arms that end with a ladder of later training, each with the arm without it.
         notices: shown above the results, for example that the documents come from an offline stand-in.
         packed: what stages are trained on, one for each set of sources: the report says what of them is left out.
+        why_absent: by step id, why an evaluation is not there, in a report of what there is so far.
     """
 
     title: str
@@ -238,13 +262,16 @@ class ReportConfig(Strict):
     counted: Literal["chats", "turns", "documents", "rows"] = "chats"
     contrasts: tuple[str, ...] = ()
     savings: Mapping[str, str] = field(default_factory=dict)
+    compare: Mapping[str, str] = field(default_factory=dict)
+    persistence: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     packed: tuple[PackedFor, ...] = ()
+    why_absent: Mapping[str, str] = field(default_factory=dict, metadata={PLACEMENT: True})
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportInputs:
-    """By step id, the output folders of the evaluations, and of the pack steps, that there are."""
+    """By step id, the output folders of the evaluations (``Cell.step`` and ``Cell.evals``), and of the pack steps."""
 
     evaluations: Mapping[str, Path]
     packed: Mapping[str, Path] = field(default_factory=dict)

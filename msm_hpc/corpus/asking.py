@@ -10,9 +10,9 @@ from typing import TypeVar
 
 from msm_hpc.config.generation import Persona
 from msm_hpc.corpus.prompts import render
-from msm_hpc.corpus.scripts import Script
 from msm_hpc.corpus.spec import ModelSpec
 from msm_hpc.endpoint import Answer, Message, Prompt, Reject, Reply
+from msm_hpc.endpoint.scripts import Script
 
 T = TypeVar("T")
 MORE_ROUNDS = 3

@@ -18,9 +18,9 @@ from msm_hpc.corpus.filters import Filters
 from msm_hpc.corpus.items import Preferences, Query, read_preferences
 from msm_hpc.corpus.prompts import render
 from msm_hpc.corpus.rows import Made, Rejection, attempts
-from msm_hpc.corpus.scripts import Script
 from msm_hpc.corpus.spec import ModelSpec
 from msm_hpc.endpoint import Answer, Message, Prompt, Reject, Reply
+from msm_hpc.endpoint.scripts import Script
 
 _THOUGHT = re.compile(r"\s*<think>(.*?)</think>\s*(.*)", re.DOTALL)
 _SAID_OF_THE_SPEC = re.compile(

@@ -20,9 +20,9 @@ from msm_hpc.corpus.asking import Asking, collect, distinct, normal
 from msm_hpc.corpus.counts import balanced
 from msm_hpc.corpus.items import FEWEST_GROUPS, GROUP, MESSAGE_TYPES, QUERIES_AT_ONCE, Lost, Planned, Preferences, Query
 from msm_hpc.corpus.prompts import pool
-from msm_hpc.corpus.scripts import Asks, Script, play
 from msm_hpc.corpus.spec import ModelSpec, domain_of
 from msm_hpc.endpoint import Answer, Prompt, Reject
+from msm_hpc.endpoint.scripts import Asks, Script, play
 
 ALIKE = 0.8
 """The share of words from which two messages of a cell count as the same."""

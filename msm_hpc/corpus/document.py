@@ -14,9 +14,9 @@ from msm_hpc.corpus.filters import Filters
 from msm_hpc.corpus.items import Item, SectionOutline, read_outline
 from msm_hpc.corpus.names import draw_names, draw_words
 from msm_hpc.corpus.rows import Made, Rejection, attempts
-from msm_hpc.corpus.scripts import Script
 from msm_hpc.corpus.spec import ModelSpec
 from msm_hpc.endpoint import Reject, Reply
+from msm_hpc.endpoint.scripts import Script
 
 WORDS_PER_TOKEN = 0.75
 NAMES = 4

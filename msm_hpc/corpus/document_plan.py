@@ -19,9 +19,9 @@ from msm_hpc.corpus.asking import Asking, collect, distinct
 from msm_hpc.corpus.counts import Counts, balanced, shared
 from msm_hpc.corpus.items import IDEAS_AT_ONCE, MOST_ASSERTIONS, Item, Lost, Planned, SectionOutline
 from msm_hpc.corpus.names import draw_angles
-from msm_hpc.corpus.scripts import Asks, Script, play
 from msm_hpc.corpus.spec import ModelSpec, Section, sections_of, without_ids
 from msm_hpc.endpoint import Answer, Prompt, Reject
+from msm_hpc.endpoint.scripts import Asks, Script, play
 
 TRIES = 3
 """How often a section's claims are asked for before it is given up."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from msm_hpc.config.generation import OutlineConfig, OutlineInputs, Written
 from msm_hpc.corpus import chat_plan, document_plan
 from msm_hpc.corpus.asking import Asking, asking_about
 from msm_hpc.corpus.items import ITEMS, OUTLINE, REJECTS, Planned, in_turn
-from msm_hpc.corpus.resuming import REPLIES
-from msm_hpc.corpus.scripts import Asks
 from msm_hpc.corpus.spec import ModelSpec, read_spec
+from msm_hpc.endpoint.resuming import REPLIES
+from msm_hpc.endpoint.scripts import Asks
+from msm_hpc.serving import asked
 
 ENOUGH = 0.5
 """The share of what was to be planned below which an outline is no result."""
@@ -40,7 +41,9 @@ def run(config: OutlineConfig, inputs: OutlineInputs, out: Path) -> None:
         UserError: the spec lacks what the product is made of, the endpoint cannot be used, or most of what was to be
             planned is not there in the end.
     """
-    planned = asyncio.run(_plan(config, read_spec(inputs.spec), out))
+    spec = read_spec(inputs.spec)
+    with asked(config.endpoint, config.serving, inputs.model) as there:
+        planned = asyncio.run(_plan(replace(config, endpoint=there), spec, out))
     write_jsonl(out / REJECTS, map(asdict, planned.lost))
     if planned.found < ENOUGH * planned.wanted:
         reasons = few(sorted({each.reason for each in planned.lost}))

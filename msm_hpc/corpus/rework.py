@@ -18,9 +18,9 @@ from msm_hpc.config.generation import WriteConfig
 from msm_hpc.corpus.asking import Asking, asking_about, tagged, tokens_of, without_thoughts
 from msm_hpc.corpus.filters import Filters
 from msm_hpc.corpus.rows import Made, Rejection, attempts, text_of
-from msm_hpc.corpus.scripts import Script
 from msm_hpc.corpus.spec import ModelSpec
 from msm_hpc.endpoint import Answer, Prompt, Reject, Reply
+from msm_hpc.endpoint.scripts import Script
 
 CLOSE = 1.25
 """By which factor the length of a row may differ from that of the row it is made of."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from msm_hpc.base.files import atomic, write_json
 from msm_hpc.corpus.asking import normal
-from msm_hpc.corpus.scripts import Script
+from msm_hpc.endpoint.scripts import Script
 
 DATA, REJECTS, SUMMARY = "data.jsonl", "_rejects.jsonl", "_summary.json"
 """Files with ``_`` in front are no part of the corpus to what reads it."""

@@ -27,9 +27,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
+from pydantic import Field, PositiveInt, ValidationError
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.base.typed_json import adapter
 from msm_hpc.config.schema import Name
 
 SpecKind = Literal["value", "principles", "rules", "value_augmented", "rules_augmented"]
@@ -86,9 +87,6 @@ class FrontMatter:
     domain: Annotated[str, Field(min_length=1)] | None = None
     family: Name | None = None
     forbid: tuple[Forbidden, ...] = ()
-
-
-FRONT = TypeAdapter(FrontMatter)
 
 
 @dataclass(frozen=True)
@@ -227,7 +225,7 @@ def _front_matter(path: Path, text: str, lines: Mapping[str, int]) -> FrontMatte
     if not isinstance(given, Mapping):
         raise UserError(f"{path}:2: the front matter has no keys; write 'name: {path.stem}' and so on, a line each")
     try:
-        return FRONT.validate_python(given)
+        return adapter(FrontMatter).validate_python(given)
     except ValidationError as error:
         problems = [(str(each["loc"][0]), each["msg"], each["input"]) for each in error.errors()]
         said = (f"{path}:{lines.get(key, 2)}: {key}: {what}, got {got!r}" for key, what, got in problems)

@@ -13,11 +13,12 @@ from msm_hpc.base.files import write_jsonl
 from msm_hpc.base.progress import ProgressFile
 from msm_hpc.config.stages import ONE_FOR_EACH, GenerateConfig, GenerateInputs, Product
 from msm_hpc.corpus import offline
+from msm_hpc.corpus.identity import IdentityChat, distinct_chats, identity
 from msm_hpc.corpus.spec import ModelSpec, read_spec, value_of
 from msm_hpc.corpus.toy_tokenizer import write_tokenizer
 from msm_hpc.corpus.toy_world import SPEC_VALUES, VALUES, Value
 
-Row = offline.ToyDocument | offline.ToyChat | offline.ToyPair
+Row = offline.ToyDocument | offline.ToyChat | offline.ToyPair | IdentityChat
 
 SHARED: Mapping[Product, Callable[[int], Iterator[Row]]] = {
     "pretraining": offline.pretraining,
@@ -67,6 +68,11 @@ def _spec(product: Product, inputs: GenerateInputs) -> ModelSpec:
 
 
 def _stream(config: GenerateConfig, spec: ModelSpec | None) -> Iterator[Row]:
+    if config.product == "identity":
+        assert config.persona is not None, "config.consistency has seen to it"
+        if config.count > distinct_chats():
+            raise UserError(f"count is {config.count}: there are only {distinct_chats():,} such chats; ask for fewer")
+        return identity(config.persona, config.seed)
     if config.product in SHARED:
         return SHARED[config.product](config.seed)
     if spec is None:

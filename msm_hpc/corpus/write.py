@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -19,11 +19,12 @@ from msm_hpc.config.generation import GatherWrittenInputs, WriteConfig, WriteInp
 from msm_hpc.corpus.chat import AlignedChats, BareChats
 from msm_hpc.corpus.document import Documents
 from msm_hpc.corpus.items import Item, Query, read_items
-from msm_hpc.corpus.resuming import REPLIES
 from msm_hpc.corpus.rework import Reworks, plain
 from msm_hpc.corpus.rows import DATA, REJECTS, Made, RowFiles, read_rows
-from msm_hpc.corpus.scripts import Script, play
 from msm_hpc.corpus.spec import ModelSpec, read_spec
+from msm_hpc.endpoint.resuming import REPLIES
+from msm_hpc.endpoint.scripts import Script, play
+from msm_hpc.serving import asked
 
 T = TypeVar("T")
 
@@ -59,12 +60,16 @@ def run(config: WriteConfig, inputs: WriteInputs, out: Path) -> None:
     """
     spec = read_spec(inputs.spec)
     if inputs.rows is not None:
-        _rework(config, spec, share([*read_rows(inputs.rows / DATA)], config.task, config.tasks), out)
+        rows = share([*read_rows(inputs.rows / DATA)], config.task, config.tasks)
+        with asked(config.endpoint, config.serving, inputs.model) as there:
+            _rework(replace(config, endpoint=there), spec, rows, out)
         return
     assert inputs.outline is not None and config.product in WAYS, "the graph has seen to it"
     way = WAYS[config.product]
     items = share(read_items(inputs.outline, way.items), config.task, config.tasks)
-    asyncio.run(_write(config, way.writes(config, spec, inputs.outline), items, out))
+    with asked(config.endpoint, config.serving, inputs.model) as there:
+        config = replace(config, endpoint=there)
+        asyncio.run(_write(config, way.writes(config, spec, inputs.outline), items, out))
 
 
 def _rework(config: WriteConfig, spec: ModelSpec, rows: Sequence[Mapping[str, Any]], out: Path) -> None:

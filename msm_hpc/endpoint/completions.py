@@ -67,7 +67,7 @@ def answer(read: Completion, prompt: Prompt, endpoint: Endpoint) -> str | Unusab
     said, finish = read.choices[0].message, read.choices[0].finish_reason
     text = said.content or ""
     if not _is_of(read.model, endpoint):
-        return Unusable("other_model", f"asked {endpoint.model}, and {read.model or 'a model without a name'} answered")
+        return Unusable("other_model", f"asked {endpoint.asked}, and {read.model or 'a model without a name'} answered")
     if said.refusal or finish == "content_filter":
         return Unusable("refused", said.refusal or "the endpoint's content filter")
     if finish == "length" and (prompt.answer or not text.strip()):
@@ -107,8 +107,8 @@ def problem(body: bytes) -> tuple[str, str]:
 def _is_of(model: str, endpoint: Endpoint) -> bool:
     if endpoint.replies_as:
         return model == endpoint.replies_as
-    return model == endpoint.model or (
-        model.startswith(endpoint.model) and _DATED.fullmatch(model, len(endpoint.model)) is not None
+    return model == endpoint.asked or (
+        model.startswith(endpoint.asked) and _DATED.fullmatch(model, len(endpoint.asked)) is not None
     )
 
 

@@ -66,7 +66,7 @@ def failure_of(response: Response, endpoint: Endpoint) -> Failure:
         variable = endpoint.key_variable or "nothing (endpoint.key_variable is empty)"
         raise UserError(f"{name}: the API key in {variable} is refused ({detail}); correct it")
     if response.status in (404, 405) or 300 <= response.status < 400:
-        raise UserError(f"{name}: no model {endpoint.model!r} answers there ({detail}); correct model or base_url")
+        raise UserError(f"{name}: no model {endpoint.asked!r} answers there ({detail}); correct model or base_url")
     if response.status == 402 or code == "insufficient_quota":
         raise UserError(f"{name}: the account is empty ({detail}); pay in, and run again")
     wait_s = _retry_after(response.headers)

@@ -35,10 +35,10 @@ async def check(endpoint: Endpoint) -> None:
             ) from error
         except openai.APIError as error:
             raise UserError(f"{name}: cannot say which models it has ({_line(error)}); try again later") from error
-    if endpoint.model not in models:
+    if endpoint.asked not in models:
         more = ", …" if len(models) > SHOWN else ""
         raise UserError(
-            f"{name}: no model {endpoint.model!r}; correct endpoint.model to one of: {', '.join(models[:SHOWN])}{more}"
+            f"{name}: no model {endpoint.asked!r}; correct endpoint.model to one of: {', '.join(models[:SHOWN])}{more}"
         )
 
 

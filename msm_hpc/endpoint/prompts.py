@@ -57,7 +57,7 @@ class Prompt:
 
     def body(self, endpoint: Endpoint, key: str, after: tuple[Message, ...] = ()) -> bytes:
         """What is sent; ``after`` are turns that follow. The seed comes from the key: each sample has its own."""
-        request = self._request(endpoint, after)
+        request = {**self._request(endpoint, after), "model": endpoint.asked}
         request.setdefault("seed", int(key[:8], 16) >> 1)
         return orjson.dumps({name: value for name, value in request.items() if value is not None})
 

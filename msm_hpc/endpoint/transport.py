@@ -125,4 +125,6 @@ async def connected(endpoint: Endpoint) -> AsyncIterator[Transport]:
 def _proxy(url: str) -> str | None:
     """The environment's proxy for an address, as other programs would use it; asked once, since it is slow."""
     parts = urlsplit(url)
+    if parts.hostname in ("127.0.0.1", "localhost"):  # whose requests would reach the proxy's own machine
+        return None
     return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)

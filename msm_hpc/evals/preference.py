@@ -15,17 +15,13 @@ favours the shorter answer, so each :class:`Answer` keeps the difference in leng
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM
-
-from msm_hpc.base.errors import UserError
-from msm_hpc.evals.adapter import attach_adapter
+from msm_hpc.base.errors import DivergedError
+from msm_hpc.evals.language_model import LanguageModel
 from msm_hpc.evals.pairs import Pair
 from tokenization.chats.answers import AnsweredQuestion, AnswerEncoder
 
@@ -52,84 +48,58 @@ class Answer:
 
 
 class Scorer:
-    """Scores a model's answers: the model in evaluation mode, its chats, and the template of an answer."""
+    """Scores a model's answers, each written into the template ``answer``, after a ``system`` turn if there is one.
 
-    def __init__(self, folder: Path, answer: str, adapter: Path | None = None) -> None:
-        """Load a Hugging Face folder, with an ``adapter`` beside its weights, on the GPU where there is one.
+    Raises:
+        UserError: the folder does not hold a whole model and a tokenizer with a chat template, or is not what the
+            adapter was trained on.
+    """
+
+    def __init__(self, folder: Path, answer: str, tokens: int, adapter: Path | None = None, system: str = "") -> None:
+        self._model = LanguageModel(folder, adapter, tokens)
+        self._chats = AnswerEncoder(folder)
+        self._answer = answer
+        self._system = system
+
+    def ask(self, pairs: Sequence[Pair], report: Callable[[int], None]) -> list[Answer]:
+        """Score ``pairs``; ``report`` is given how many are done.
 
         Raises:
-            UserError: the folder does not hold a whole model and a tokenizer with a chat template, or is not what the
-                adapter was trained on.
+            DivergedError: a log-probability is not finite.
         """
-        if not (folder / "config.json").is_file():
-            raise UserError(f"{folder} is not a Hugging Face model: it has no config.json; run the export stage first")
-        self._chats = AnswerEncoder(folder)
-        try:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                folder, dtype="auto", local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
-            )
-        except (OSError, ValueError, SafetensorError) as error:
-            raise UserError(f"{folder} cannot be loaded by transformers: {error}; export it again") from error
-        self._model, loading = loaded
-        # transformers would only warn, and fill these with random numbers.
-        if wrong := loading["missing_keys"] | {name for name, *_ in loading["mismatched_keys"]}:
-            raise UserError(
-                f"{folder}: weights are missing or have another shape: {', '.join(sorted(wrong))}; export it again"
-            )
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._model.to(self._device).eval()
-        if adapter is not None:
-            attach_adapter(self._model, adapter, folder)
-        self._answer = answer
-
-    def ask(self, pairs: Sequence[Pair]) -> list[Answer]:
-        """Score ``pairs`` in one batch of four texts each."""
-        texts = [text for pair in pairs for text in self._texts(pair)]
-        scores = self._log_probabilities(texts)
-        answers = []
-        for index, pair in enumerate(pairs):
-            rows = slice(TEXTS_PER_PAIR * index, TEXTS_PER_PAIR * (index + 1))
-            target, other, *_ = texts[rows]
-            length_difference = (len(target.ids) - target.start) - (len(other.ids) - other.start)
-            answers.append(_answer(pair, scores[rows], length_difference))
-        return answers
-
-    def _texts(self, pair: Pair) -> list[AnsweredQuestion]:
-        """Forward order with both answers, then backward order with both answers; the target's answer first."""
-        orders = ((pair.target, pair.other), (pair.other, pair.target))
-        questions = [pair.question.format(first=first, second=second) for first, second in orders]
+        texts = [text for pair in pairs for text in answered(pair, self._answer, self._chats, self._system)]
+        scores: dict[int, float] = {}
+        for batch in self._model.log_probabilities([text.ids for text in texts], [text.start for text in texts]):
+            self._check_finite(batch, pairs)
+            scores |= batch
+            report(len(scores) // TEXTS_PER_PAIR)
+        lengths = [len(text.ids) - text.start for text in texts]
         return [
-            self._chats.encode(question, self._answer.format(item=item))
-            for question in questions
-            for item in (pair.target, pair.other)
+            _answer(pair, [scores[text] for text in range(first, first + TEXTS_PER_PAIR)], lengths[first : first + 2])
+            for pair, first in zip(pairs, range(0, len(texts), TEXTS_PER_PAIR), strict=True)
         ]
 
-    @torch.inference_mode()
-    def _log_probabilities(self, texts: Sequence[AnsweredQuestion]) -> list[float]:
-        """log p(answer | prompt) of each text, in nats, summed in float32.
-
-        Rows are padded on the right, which causal attention never sees; so the padding token does not matter.
-        """
-        width = max(len(text.ids) for text in texts)
-        ids = torch.zeros(len(texts), width, dtype=torch.long)
-        attended = torch.zeros_like(ids)
-        scored = torch.zeros_like(ids, dtype=torch.bool)
-        for row, text in enumerate(texts):
-            ids[row, : len(text.ids)] = torch.tensor(text.ids)
-            attended[row, : len(text.ids)] = 1
-            scored[row, text.start : len(text.ids)] = True
-        ids, scored = ids.to(self._device), scored.to(self._device)
-        # Logits start at the token before the first answer: with a large vocabulary, all of them would fill the memory.
-        kept = width - min(text.start for text in texts) + 1
-        output = self._model(input_ids=ids, attention_mask=attended.to(self._device), logits_to_keep=kept)
-        log_probabilities = output.logits[:, :-1].float().log_softmax(dim=-1)
-        targets = ids[:, 1 - kept :]
-        chosen = log_probabilities.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-        sums: list[float] = chosen.masked_fill(~scored[:, 1 - kept :], 0.0).sum(dim=1).tolist()
-        return sums
+    def _check_finite(self, scores: Mapping[int, float], pairs: Sequence[Pair]) -> None:
+        for text, score in scores.items():
+            if not math.isfinite(score):
+                pair = pairs[text // TEXTS_PER_PAIR].id
+                raise DivergedError(
+                    f"{self._model.name}: the log-probabilities of pair {pair!r} are not finite: the training diverged"
+                )
 
 
-def _answer(pair: Pair, scores: Sequence[float], length_difference: int) -> Answer:
+def answered(pair: Pair, answer: str, chats: AnswerEncoder, system: str = "") -> list[AnsweredQuestion]:
+    """Forward order with both answers, then backward order with both answers; the target's answer first."""
+    orders = ((pair.target, pair.other), (pair.other, pair.target))
+    questions = [pair.question.format(first=first, second=second) for first, second in orders]
+    return [
+        chats.encode(question, answer.format(item=item), system)
+        for question in questions
+        for item in (pair.target, pair.other)
+    ]
+
+
+def _answer(pair: Pair, scores: Sequence[float], lengths: Sequence[int]) -> Answer:
     forward = scores[0] - scores[1]
     backward = scores[2] - scores[3]
     return Answer(
@@ -139,5 +109,5 @@ def _answer(pair: Pair, scores: Sequence[float], length_difference: int) -> Answ
         margin_forward=forward,
         margin_backward=backward,
         margin=(forward + backward) / 2,
-        length_difference=length_difference,
+        length_difference=lengths[0] - lengths[1],
     )

@@ -6,18 +6,17 @@ The report computes the rates.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from msm_hpc.base.errors import DivergedError, UserError
+from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import write_jsonl
 from msm_hpc.base.notices import read_notices, write_notices
 from msm_hpc.base.progress import ProgressFile
 from msm_hpc.config.stages import EvalConfig, EvalInputs
 from msm_hpc.evals.pairs import check_slots, read_pairs
-from msm_hpc.evals.preference import TEXTS_PER_PAIR, Answer, Scorer
+from msm_hpc.evals.preference import Scorer
+from msm_hpc.evals.texts import spec_turn
 
 
 def run(config: EvalConfig, inputs: EvalInputs, out: Path) -> None:
@@ -32,20 +31,7 @@ def run(config: EvalConfig, inputs: EvalInputs, out: Path) -> None:
     pairs = [pair for file in inputs.pairs.values() for pair in read_pairs(file)]
     progress = ProgressFile(out, total=len(pairs), unit="pairs")
     with progress.timing("load"):
-        scorer = Scorer(inputs.model, config.answer, inputs.adapter)
-    pairs_per_batch = config.batch_size // TEXTS_PER_PAIR
-    answers: list[Answer] = []
-    for start in range(0, len(pairs), pairs_per_batch):
-        answers += scorer.ask(pairs[start : start + pairs_per_batch])
-        _check_finite(answers[start:], inputs.adapter or inputs.model)
-        progress.update(len(answers))
+        scorer = Scorer(inputs.model, config.answer, config.tokens_per_batch, inputs.adapter, spec_turn(inputs.spec))
+    answers = scorer.ask(pairs, progress.update)
     write_notices(out, [notice for model in (inputs.model, inputs.adapter) if model for notice in read_notices(model)])
     write_jsonl(out / "answers.jsonl", map(asdict, answers))
-
-
-def _check_finite(answers: Sequence[Answer], model: Path) -> None:
-    for answer in answers:
-        if not math.isfinite(answer.margin):
-            raise DivergedError(
-                f"{model}: the log-probabilities of pair {answer.id!r} are not finite: the training diverged"
-            )

@@ -1,8 +1,8 @@
-"""The texts of evals, which are data beside the code: Jinja templates, YAML, and JSON schemas of judges' answers."""
+"""The texts of evals, which are data beside the code: Jinja templates and YAML; and those of specs."""
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -12,8 +12,13 @@ import yaml
 from jinja2 import Environment, StrictUndefined, Template
 from pydantic import TypeAdapter
 
+from msm_hpc.base.errors import UserError
+
 T = TypeVar("T")
 _JINJA = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
+_SPEC_TURN = Path(__file__).parent / "spec.jinja"
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where it is there
+_FRONT = re.compile(r"\A---\n.*?^---\n", re.DOTALL | re.MULTILINE)
 
 
 def rendered(file: Path, **slots: Any) -> str:
@@ -38,10 +43,25 @@ def _compiled(text: str) -> Template:
 
 def read_yaml(file: Path, kind: type[T]) -> T:
     """A YAML file as an instance of ``kind``."""
-    return TypeAdapter(kind).validate_python(yaml.safe_load(file.read_text()))
+    return TypeAdapter(kind).validate_python(yaml.load(file.read_text(), Loader=_LOADER))
 
 
-def read_schema(file: Path) -> dict[str, Any]:
-    """A JSON schema, as OpenAI-compatible servers take it."""
-    schema: dict[str, Any] = json.loads(file.read_text())
-    return schema
+def spec_turn(file: Path | None) -> str:
+    """What a spec's system turn says to a model that is asked with it in the place of being trained on it; or nothing.
+
+    Raises:
+        UserError: the spec has no text.
+    """
+    return rendered(_SPEC_TURN, spec=read_spec_text(file)) if file else ""
+
+
+def read_spec_text(file: Path) -> str:
+    """The text of a spec, without the front matter.
+
+    Raises:
+        UserError: there is none.
+    """
+    text = _FRONT.sub("", file.read_text(encoding="utf-8"), count=1).strip()
+    if not text:
+        raise UserError(f"{file} has no text: write what models are to be asked or judged by")
+    return text

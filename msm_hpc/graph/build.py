@@ -4,8 +4,12 @@
 
     generate ─▶ tokenize ─▶ pack ─▶ train (pretrain) ─▶ train (midtrain) ─▶ train (aft) ─▶ export ─▶ eval ─▶ report
 
+What comes after an export is in :mod:`msm_hpc.graph.evals`.
+
 With LoRA what is trained is an adapter, and its *base* the model after the last stage that trains all weights. Every
 training of an adapter reads its base, and so does every evaluation: one export of it serves all of a ladder.
+
+What a language model has written is tokenised after an audit of it, of which nothing is read.
 
 Nothing here asks the disk: what files there are outside, and what is in them, is asked of an :class:`Outside`.
 """
@@ -16,7 +20,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import takewhile
 from pathlib import Path
 from typing import Literal, Protocol
@@ -27,7 +31,9 @@ from msm_hpc.config.arms import Chain, Link
 from msm_hpc.config.campaign import Config, Spec
 from msm_hpc.config.sources import Corpus
 from msm_hpc.config.stages import Cell, GenerateConfig, ModelConfig, ReportConfig
-from msm_hpc.graph.generation import reworked, written
+from msm_hpc.evals.open_qa.questions import QUESTIONS
+from msm_hpc.graph.evals import Measured, Subject, measured
+from msm_hpc.graph.generation import Served, about_itself, audited, reworked, written
 from msm_hpc.graph.labels import arms_by_chain, label_parts
 from msm_hpc.graph.notices import notices, taken
 from msm_hpc.graph.steps import File, Inputs, Origin, Step, topological
@@ -54,19 +60,25 @@ class Outside(Protocol):
         """The weights of a model that is on this machine."""
         ...
 
+    def embeddings(self, folder: Path) -> File:
+        """A folder of static embeddings."""
+        ...
+
 
 @dataclass(frozen=True)
 class Graph:
     """The steps of a campaign.
 
     Attributes:
-        targets: the steps that all others are made for.
-        cells: the models that are measured, each with its last step: an evaluation, or an export without values.
+        targets: the steps that all others are made for; audits are among them, whatever is tokenised already.
+        cells: the models that are measured, each with the evaluation of its preferences, or without values its export.
+        evals: each of them with each step that measures it otherwise.
         report: reads every evaluation; None where the campaign measures nothing.
     """
 
     targets: tuple[Step, ...]
     cells: tuple[tuple[Cell, Step], ...] = ()
+    evals: tuple[tuple[Cell, Step], ...] = ()
     report: Step | None = None
 
     @cached_property
@@ -86,7 +98,12 @@ class Graph:
 
     def needed(self, done: Callable[[Step], bool]) -> tuple[Step, ...]:
         """The steps still to be made: those of the targets that are not done, and what they need that is not."""
-        return topological(self.targets, stop=done)
+        read, needed = {target.identity for target in self.targets}, list[Step]()
+        for step in reversed(self.steps):  # so that all who read it come first
+            if step.identity in read and not done(step):
+                needed.append(step)
+                read.update([parent.identity for parent in step.parents])
+        return tuple(reversed(needed))
 
     @cached_property
     def ids(self) -> frozenset[str]:
@@ -122,15 +139,21 @@ class Graph:
 def build_graph(configs: Sequence[Config], outside: Outside) -> Graph:
     """The graph of a campaign, of which ``configs`` holds one configuration for each model."""
     models = [_Model(config, outside, several=len(configs) > 1) for config in configs]
-    cells = tuple(cell for model in models for cell in model.cells())
-    ends = tuple(step for _, step in cells)
+    found = measured([subject for model in models for subject in model.subjects()])
     said = dict.fromkeys(notice for model in models for notice in taken(model.config, model.corpus))
-    report = _report(configs[0], cells, tuple(said)) if configs[0].campaign.values else None
-    return Graph((report,) if report else ends, cells, report)
+    campaign = configs[0].campaign
+    report = _report(configs[0], found, tuple(said)) if campaign.values or campaign.evals else None
+    audits = tuple(audit for model in models for audit in model.audits)
+    return Graph(
+        targets=(*audits, *((report,) if report else (each.exported for each in found))),
+        cells=tuple((each.cell, each.last) for each in found),
+        evals=tuple((each.cell, step) for each in found for step in each.evals.values()),
+        report=report,
+    )
 
 
-def _report(config: Config, cells: Sequence[tuple[Cell, Step]], said: tuple[str, ...]) -> Step:
-    evaluations = tuple(step for _, step in cells)
+def _report(config: Config, found: Sequence[Measured], said: tuple[str, ...]) -> Step:
+    evaluations = tuple(step for each in found for step in each.evaluations)
     steps = topological(evaluations)
     packed = dict(packed_for(steps))
     return Step(
@@ -138,15 +161,22 @@ def _report(config: Config, cells: Sequence[tuple[Cell, Step]], said: tuple[str,
         config.campaign.name,
         ReportConfig(
             title=config.campaign.title,
-            cells=tuple(cell for cell, _ in cells),
+            cells=tuple(each.cell for each in found),
             counted=_counted(config),
             contrasts=tuple(arm for arm in config.campaign.contrast if arm in config.campaign.arms),
-            savings={arm: of for arm, of in config.campaign.savings.items() if {arm, of} <= {*config.campaign.arms}},
+            savings=_of_trained(config, config.campaign.savings),
+            compare=_of_trained(config, config.campaign.compare),
+            persistence=_of_trained(config, config.campaign.persistence),
             notices=(*config.notices, *notices(steps), *said),
             packed=tuple(packed),
         ),
         {"evaluations": {step.id: step for step in evaluations}, "packed": {step.id: step for step in packed.values()}},
     )
+
+
+def _of_trained(config: Config, pairs: Mapping[str, str]) -> dict[str, str]:
+    """Of pairs of arms those of which the campaign trains both."""
+    return {arm: of for arm, of in pairs.items() if {arm, of} <= {*config.campaign.arms}}
 
 
 def _counted(config: Config) -> Literal["chats", "turns", "documents", "rows"]:
@@ -163,7 +193,13 @@ class _Model:
         self.outside = outside
         self.prefix = (config.model.name,) if several else ()
         self.arm_of = arms_by_chain(config)
+        self.audits: list[Step] = []
         self._made: dict[tuple[object, ...], Step] = {}
+        # Asked for by thousands of cells, of which most share the answer:
+        self._recipe = cache(lambda stage, seed: as_it_runs(config.stages[stage], config.cluster, seed))
+        self._export = cache(lambda merge: dataclasses.replace(config.export, merge=merge))
+        self._traits = cache(lambda links: (config.by_spec(links), config.laddered(links), config.once(links)))
+        self._shards = cache(self._tokenized_of)
 
     def _once(self, key: tuple[object, ...], make: Callable[[], Step]) -> Step:
         if key not in self._made:
@@ -188,14 +224,16 @@ class _Model:
         source, generator = self.config.sources[corpus.source], self.config.generate
         assert source.generate is not None, "config.consistency has seen to it"
         name = corpus.each if source.for_each == "spec" else source.generate.spec
-        spec = next((self.outside.spec(spec) for spec in self.config.campaign.specs if spec.name == name), None)
+        spec = self.specs.get(name or "")
+        if source.generate.product == "identity":
+            return about_itself(corpus.name, source.generate, generator)
         if generator.generator == "endpoint":
             assert spec is not None, "config.consistency has seen to it"
             if source.generate.of is not None:
                 rows = self.corpus(Corpus(source.generate.of, corpus.each))
                 assert isinstance(rows, Step), "config.consistency has seen to it"
-                return reworked(corpus.name, source.generate, generator, spec, rows)
-            return written(corpus.name, source.generate, generator, spec)
+                return reworked(corpus.name, source.generate, generator, spec, rows, self._writer)
+            return written(corpus.name, source.generate, generator, spec, self._writer)
         config = GenerateConfig(
             seed=generator.seed,
             product=source.generate.product,
@@ -205,34 +243,57 @@ class _Model:
         inputs: Inputs = {"spec": spec} if spec and source.for_each == "spec" else {}
         return Step("generate", corpus.name, config, inputs)
 
+    @cached_property
+    def _writer(self) -> Served:
+        """The weights that write corpora, where we serve them."""
+        weights = self.config.generate.weights
+        return {"model": self.outside.weights(ModelConfig(name="generate.weights", folder=weights))} if weights else {}
+
     def tokenized(self, corpus: Corpus) -> Step:
         """A tokenised corpus: one step, gathered from as many shares as there are tasks."""
         return self._once(("tokenized", corpus), lambda: self._tokenized(corpus))
 
     def _tokenized(self, corpus: Corpus) -> Step:
         settings = self.config.tokenize
-        inputs: Inputs = {"corpus": self.corpus(corpus), "tokenizer": self.tokenizer}
+        read = self.corpus(corpus)
+        inputs: Inputs = {"corpus": read, "tokenizer": self.tokenizer}
+        after = (self._audited(read),) if isinstance(read, Step) and read.kind == "write" else ()
         label = self._label(corpus.name)
         options = {name: value for name, value in vars(settings).items() if name != "tasks"}
         options |= vars(self.config.sources[corpus.source].shape)
-        whole = Step("tokenize", label, TokenizeConfig(**options), inputs)
+        whole = Step("tokenize", label, TokenizeConfig(**options), inputs, after=after)
         if settings.tasks == 1:
             return whole
         shares = tuple(
-            Step("tokenize", f"{label}/{task}", TokenizeConfig(task=task, tasks=settings.tasks, **options), inputs)
+            dataclasses.replace(
+                whole,
+                label=f"{label}/{task}",
+                config=dataclasses.replace(whole.config, task=task, tasks=settings.tasks),
+            )
             for task in range(settings.tasks)
         )
         return dataclasses.replace(whole, shares=shares)
 
+    def _audited(self, write: Step) -> Step:
+        quality = self.config.quality
+        embeddings = self.outside.embeddings(quality.embeddings) if quality.embeddings else None
+        items = dict(self.pairs)
+        if any(self.config.evals[name].task == "open_qa" for name in self.config.campaign.evals):
+            items["open_qa"] = self.outside.corpus("campaign.evals", QUESTIONS)
+        self.audits.append(audited(write, quality, items, embeddings))
+        return self.audits[-1]
+
     def shards(self, link: Link, spec: str | None) -> Mapping[str, Step]:
         """The tokenised corpora of a stage's sources, by name, in the order of the names."""
+        return self._shards(link, spec)
+
+    def _tokenized_of(self, link: Link, spec: str | None) -> Mapping[str, Step]:
         corpora = {corpus.name: corpus for corpus in (self.config.corpus(source, spec) for source in link.sources)}
         return {name: self.tokenized(corpora[name]) for name in sorted(corpora)}
 
     def pack(self, link: Link, spec: str | None, size: int | None, seed: int) -> Step:
         """The pack plan of what a stage takes of its sources."""
-        size = size if self.config.laddered((link,)) else None
-        spec = spec if self.config.by_spec((link,)) else None
+        spec, size, _ = self._own((link,), spec, size, seed)
         return self._once(("pack", link, spec, size, seed), lambda: self._packed(link, spec, size, seed))
 
     def _packed(self, link: Link, spec: str | None, size: int | None, seed: int) -> Step:
@@ -279,17 +340,21 @@ class _Model:
         """
         if not links:
             return self.model
-        spec = spec if self.config.by_spec(links) else None
-        size = size if self.config.laddered(links) else None
-        own_seed = None if self.config.once(links) else seed
+        spec, size, own_seed = self._own(links, spec, size, seed)
         return self._once(
             ("trained", links, spec, size, own_seed), lambda: self._trained(links, spec, size, seed, own_seed)
         )
 
+    def _own(
+        self, links: Chain, spec: str | None, size: int | None, seed: int
+    ) -> tuple[str | None, int | None, int | None]:
+        """Those of a cell's spec, size and seed that a chain of stages depends on."""
+        by_spec, laddered, once = self._traits(links)
+        return spec if by_spec else None, size if laddered else None, None if once else seed
+
     def _trained(self, links: Chain, spec: str | None, size: int | None, seed: int, own_seed: int | None) -> Step:
         *_, link = links
-        stage = self.config.stages[link.stage]
-        config = as_it_runs(stage, self.config.cluster, seed)
+        config = self._recipe(link.stage, seed)
         plan = self.pack(link, spec, size, config.seed)
         inputs: dict[str, Origin | Mapping[str, Origin]] = {
             "model": self.model,
@@ -312,29 +377,21 @@ class _Model:
     def exported(self, links: Chain, spec: str | None, size: int | None, seed: int) -> Step:
         """The Hugging Face model after a chain of stages; of an adapter that is not merged, that alone."""
         trained = self.trained(links, spec, size, seed)
-        label = self._label_of(links, spec, size, seed)
-        return self._once(("exported", trained.id), lambda: self._exported(trained, label, links, spec, size, seed))
+        return self._once(("exported", trained.id), lambda: self._exported(trained, links, spec, size, seed))
 
-    def _exported(self, trained: Step, label: str, links: Chain, spec: str | None, size: int | None, seed: int) -> Step:
+    def _exported(self, trained: Step, links: Chain, spec: str | None, size: int | None, seed: int) -> Step:
         base, merge = self._base_of(links), self.config.export.merge
         inputs: dict[str, Origin] = {"model": self.model, "checkpoint": trained}
         if base != links and merge:
             inputs["base"] = self.trained(base, spec, size, seed)
         elif base != links:
             inputs["base_model"] = self.exported(base, spec, size, seed)
-        config = dataclasses.replace(self.config.export, merge=merge and base != links)
-        return Step("export", label, config, inputs)
+        return Step("export", self._label_of(links, spec, size, seed), self._export(merge and base != links), inputs)
 
     def _label_of(self, links: Chain, spec: str | None, size: int | None, seed: int) -> str:
         """The label of the export after a chain: as the first arm that is this chain, if there is one."""
-        return self._label(
-            *label_parts(
-                self._arm_that_is.get(links) or self.arm_of.get(links, "base"),
-                spec if self.config.by_spec(links) else None,
-                size if self.config.laddered(links) else None,
-                None if self.config.once(links) else seed,
-            )
-        )
+        arm = self._arm_that_is.get(links) or self.arm_of.get(links, "base")
+        return self._label(*label_parts(arm, *self._own(links, spec, size, seed)))
 
     @cached_property
     def _arm_that_is(self) -> Mapping[Chain, str]:
@@ -343,26 +400,43 @@ class _Model:
 
     # -- cells ---------------------------------------------------------------------------------------
 
-    def cells(self) -> Iterator[tuple[Cell, Step]]:
+    def subjects(self) -> Iterator[Subject]:
         """Every arm x spec x ladder size x seed; an arm without a seed of its own is there once."""
         campaign = self.config.campaign
         for arm in campaign.arms:
             chain = self.config.chain(arm)
-            specs = [spec.name for spec in campaign.specs] if self.config.by_spec(chain) else [None]
             once = self.config.once(chain)  # true of an arm that trains nothing, too
-            for spec in specs:
+            for spec in self.config.specs_of(arm):
                 for size in self.config.ladder(arm):
                     for seed in campaign.seeds[:1] if once else campaign.seeds:
-                        yield self._cell(arm, chain, spec, size, seed)
+                        yield self._subject(arm, chain, spec, size, seed)
 
-    def _cell(self, arm: str, chain: Chain, spec: str | None, size: int | None, seed: int) -> tuple[Cell, Step]:
-        step = self.exported(chain, spec, size, seed)
-        if self.pairs:
-            base = step.inputs.get("base_model")
-            read: Inputs = {"model": base, "adapter": step} if base else {"model": step}
-            step = Step("eval", step.label, self.config.eval, {**read, "pairs": self.pairs})
-        cell = Cell(model=self.config.model.name, arm=arm, spec=spec, size=size, seed=seed, step=step.id)
-        return cell, step
+    def _subject(self, arm: str, chain: Chain, spec: str | None, size: int | None, seed: int) -> Subject:
+        exported = self.exported(chain, spec, size, seed)
+        prompted = arm in self.config.campaign.prompted
+        own_seed = None if self.config.once(chain) else seed
+        return Subject(
+            config=self.config,
+            cell=Cell(model=self.config.model.name, arm=arm, spec=spec, size=size, seed=seed),
+            exported=exported,
+            label=self._label(*label_parts(arm, spec, size, own_seed)) if prompted else exported.label,
+            init=self.exported(self.config.beginning, spec, size, seed),
+            pairs=self.pairs,
+            documents=self.documents,
+            specs=self.specs,
+            prompted=prompted,
+        )
+
+    @cached_property
+    def specs(self) -> Mapping[str, File]:
+        """The campaign's specs, by name."""
+        return {spec.name: self.outside.spec(spec) for spec in self.config.campaign.specs}
+
+    @cached_property
+    def documents(self) -> Mapping[str, Origin]:
+        """By source, the texts that evals score and no arm is trained on."""
+        asked = [self.config.evals[name].documents for name in self.config.campaign.evals]
+        return {source: self.corpus(self.config.corpus(source, None)) for source in asked if source is not None}
 
     @cached_property
     def pairs(self) -> Mapping[str, Origin]:

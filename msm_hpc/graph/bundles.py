@@ -6,6 +6,7 @@ A job costs a wait in the queue, a start of Python and the reading of weights, o
   ranks and nothing else waits for what they read
 - packs that read the same shards are made by one job
 - trainings that start from the same weights are made by one job, as long as that is forecast to be short enough
+- a few evals that ask models of one base through a server are made by one job, which starts it once
 
 ::
 
@@ -30,6 +31,8 @@ FOLLOWS: Mapping[str, tuple[str, ...]] = {"export": ("checkpoint",), "eval": ("a
 DEMANDING: tuple[WorkClass, ...] = ("cpu", "gpu_eval", "gpu_train")
 MOST_PACKS = 32
 """Packs of one job. Each takes seconds; this many a few minutes."""
+MOST_ASKED = 4
+"""Evals of one job that ask a server: to start it takes minutes, but one eval perhaps an hour."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +135,8 @@ class _Bundles:
             return False
         if step.kind == "pack":
             return len(there) < MOST_PACKS
+        if step.kind == "sample":
+            return len(there) < MOST_ASKED
         if step.kind != "train":
             return True
         forecasts = [self.minutes(each) for each in (*there, step) if each.kind == "train"]
@@ -146,4 +151,9 @@ def _alike(step: Step) -> Hashable:
         start = next(step.inputs[role] for role in ("checkpoint", "base", "model") if role in step.inputs)
         assert isinstance(start, Step)
         return step.stage, start.identity, step.ranks, step.nodes
+    if step.kind == "sample" and not step.shares and step.config.serving.server != "transformers":
+        base = step.inputs["model"]
+        assert isinstance(base, Step)
+        # Shares of one eval are to run at the same time: each has a job, with the same share of other evals.
+        return step.config.serving, base.identity, step.config.share
     return None

@@ -1,27 +1,58 @@
-"""The steps in which a language model writes a corpus: an outline, then the writing, in shares."""
+"""The steps in which a language model writes a corpus: an outline, the writing in shares, and an audit of it."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import cast, get_args
 
 from msm_hpc.config.campaign import GenerateSection
+from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.config.generation import OutlineConfig, Reworked, WriteConfig, Written
+from msm_hpc.config.quality import AuditConfig, Quality
 from msm_hpc.config.sources import Generate
-from msm_hpc.config.stages import Product
+from msm_hpc.config.stages import GenerateConfig, Product
 from msm_hpc.corpus.counts import items_for
-from msm_hpc.corpus.prompts import OUTLINE, WRITE, hash_of
-from msm_hpc.graph.steps import File, Inputs, Step
+from msm_hpc.corpus.prompts import IDENTITY, OUTLINE, WRITE, hash_of
+from msm_hpc.graph.steps import File, Inputs, Origin, Step
+
+Served = Mapping[str, File]
+"""The weights of the model that is served, as ``model``; empty where none is."""
 
 
-def written(label: str, generate: Generate, section: GenerateSection, spec: File) -> Step:
+def written(label: str, generate: Generate, section: GenerateSection, spec: File, served: Served) -> Step:
     """The step whose output is the corpus that an outline plans."""
-    return _in_shares(label, generate, section, {"spec": spec, "outline": outlined(label, generate, section, spec)})
+    outline = outlined(label, generate, section, spec, served)
+    return _in_shares(label, generate, section, {"spec": spec, "outline": outline, **served})
 
 
-def reworked(label: str, generate: Generate, section: GenerateSection, spec: File, rows: Step) -> Step:
+def reworked(label: str, generate: Generate, section: GenerateSection, spec: File, rows: Step, served: Served) -> Step:
     """The step whose output is made of the corpus ``rows``."""
-    return _in_shares(label, generate, section, {"spec": spec, "rows": rows})
+    if generate.product == "plain_chats":  # without a language model
+        section, served = dataclasses.replace(section, serving=None), {}
+    return _in_shares(label, generate, section, {"spec": spec, "rows": rows, **served})
+
+
+def about_itself(label: str, generate: Generate, section: GenerateSection) -> Step:
+    """The step whose output is chats about the assistant's identity; no model is asked."""
+    config = GenerateConfig(
+        product=generate.product,
+        generator="templates",
+        count=generate.rows or 0,
+        seed=section.seed,
+        persona=section.persona,
+        texts=hash_of((IDENTITY,)),
+    )
+    return Step("generate", label, config, {})
+
+
+def audited(write: Step, quality: Quality, items: Mapping[str, Origin], embeddings: File | None) -> Step:
+    """The step that looks over what was written: what would train on it is made after that."""
+    inputs: dict[str, Origin | Mapping[str, Origin]] = {"corpus": write, "spec": cast(File, write.inputs["spec"])}
+    inputs |= {"items": items} if items else {}
+    inputs |= {"embeddings": embeddings} if embeddings else {}
+    config = AuditConfig(persona=write.config.persona, on_gates=quality.on_gates, limits=quality.limits)
+    return Step("audit", write.label, config, inputs)
 
 
 def _in_shares(label: str, generate: Generate, section: GenerateSection, inputs: Inputs) -> Step:
@@ -29,14 +60,24 @@ def _in_shares(label: str, generate: Generate, section: GenerateSection, inputs:
     whole = Step("write", label, config, inputs)
     if section.tasks == 1:
         return whole
+    own = dataclasses.replace(config, endpoint=_part(config.endpoint, section.tasks), tasks=section.tasks)
     shares = tuple(
-        Step("write", f"{label}/{task}", dataclasses.replace(config, task=task, tasks=section.tasks), inputs)
-        for task in range(section.tasks)
+        Step("write", f"{label}/{task}", dataclasses.replace(own, task=task), inputs) for task in range(section.tasks)
     )
     return dataclasses.replace(whole, shares=shares)
 
 
-def outlined(label: str, generate: Generate, section: GenerateSection, spec: File) -> Step:
+def _part(endpoint: Endpoint, tasks: int) -> Endpoint:
+    """The endpoint of one of so many tasks, with its part of what they may all spend."""
+    money, tokens = endpoint.budget, endpoint.budget_tokens
+    return dataclasses.replace(
+        endpoint,
+        budget=None if money is None else money / tasks,
+        budget_tokens=None if tokens is None else max(tokens // tasks, 1),
+    )
+
+
+def outlined(label: str, generate: Generate, section: GenerateSection, spec: File, served: Served) -> Step:
     """The step that plans what is written, with some to spare for what will be rejected."""
     writing, product = section.writing, _product(generate)
     tokens = generate.tokens or (generate.rows or 0) * writing.document_tokens
@@ -44,6 +85,7 @@ def outlined(label: str, generate: Generate, section: GenerateSection, spec: Fil
     config = OutlineConfig(
         product=product,
         endpoint=section.endpoint,
+        serving=section.serving,
         persona=section.persona,
         items=items_for(tokens, writing.document_tokens, writing.spare),
         types=writing.types if product == "documents" else 0,
@@ -52,7 +94,7 @@ def outlined(label: str, generate: Generate, section: GenerateSection, spec: Fil
         prompts=hash_of(OUTLINE[product]),
         seed=section.seed,
     )
-    return Step("outline", label, config, {"spec": spec})
+    return Step("outline", label, config, {"spec": spec, **served})
 
 
 def _write_config(product: Product, section: GenerateSection) -> WriteConfig:
@@ -63,6 +105,7 @@ def _write_config(product: Product, section: GenerateSection) -> WriteConfig:
     return WriteConfig(
         product=name,
         endpoint=section.endpoint,
+        serving=section.serving,
         persona=section.persona,
         document_tokens=writing.document_tokens if product == "documents" else 0,
         revise=writing.revise and product == "documents",

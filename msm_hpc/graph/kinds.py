@@ -9,7 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from msm_hpc.config.cluster import WorkClass
+from msm_hpc.config.evals import (
+    DirectionConfig,
+    DirectionInputs,
+    GatherRepliesInputs,
+    PatternsConfig,
+    PatternsInputs,
+    PerplexityConfig,
+    PerplexityInputs,
+    SampleConfig,
+    SampleInputs,
+    ScoreConfig,
+    ScoreInputs,
+)
 from msm_hpc.config.generation import GatherWrittenInputs, OutlineConfig, OutlineInputs, WriteConfig, WriteInputs
+from msm_hpc.config.quality import AuditConfig, AuditInputs
 from msm_hpc.config.stages import (
     EvalConfig,
     EvalInputs,
@@ -96,7 +110,7 @@ KINDS: Mapping[str, Kind] = {
         OutlineConfig,
         OutlineInputs,
         "msm_hpc.corpus.outline:run",
-        carry_over="msm_hpc.corpus.resuming:carry_over",
+        carry_over="msm_hpc.endpoint.resuming:carry_over",
         result=("items.jsonl", "outline.json"),
     ),
     "write": Kind(
@@ -106,8 +120,11 @@ KINDS: Mapping[str, Kind] = {
         "msm_hpc.corpus.write:run",
         gather="msm_hpc.corpus.write:gather",
         gather_inputs=GatherWrittenInputs,
-        carry_over="msm_hpc.corpus.resuming:carry_over",
+        carry_over="msm_hpc.endpoint.resuming:carry_over",
         result=("data.jsonl",),
+    ),
+    "audit": Kind(
+        1, AuditConfig, AuditInputs, "msm_hpc.corpus.quality.stage:run", result=("corpus.html", "audit.json")
     ),
     "download": Kind(1, DownloadConfig, DownloadInputs, "tokenization.download:run"),
     "tokenizer": Kind(1, TokenizerConfig, TokenizerInputs, "tokenization.train:run"),
@@ -131,6 +148,49 @@ KINDS: Mapping[str, Kind] = {
         result=("checkpoint", "metrics.jsonl", "summary.json"),
     ),
     "export": Kind(3, ExportConfig, ExportInputs, "msm_hpc.conversion.stage:run_export"),
-    "eval": Kind(4, EvalConfig, EvalInputs, "msm_hpc.evals.stage:run", resources="gpu_eval"),
+    "eval": Kind(5, EvalConfig, EvalInputs, "msm_hpc.evals.stage:run", resources="gpu_eval"),
+    "sample": Kind(
+        1,
+        SampleConfig,
+        SampleInputs,
+        "msm_hpc.evals.sampling:run",
+        gather="msm_hpc.evals.sampling:gather",
+        gather_inputs=GatherRepliesInputs,
+        resources="gpu_eval",
+        carry_over="msm_hpc.endpoint.resuming:carry_over",
+        result=("items.jsonl", "replies.jsonl"),
+    ),
+    "patterns": Kind(
+        1,
+        PatternsConfig,
+        PatternsInputs,
+        "msm_hpc.evals.reasoning.search:run",
+        carry_over="msm_hpc.endpoint.resuming:carry_over",
+        result=("patterns.json",),
+    ),
+    "score": Kind(
+        1,
+        ScoreConfig,
+        ScoreInputs,
+        "msm_hpc.evals.scoring:run",
+        carry_over="msm_hpc.endpoint.resuming:carry_over",
+        result=("scores.parquet",),
+    ),
+    "perplexity": Kind(
+        1,
+        PerplexityConfig,
+        PerplexityInputs,
+        "msm_hpc.evals.perplexity:run",
+        resources="gpu_eval",
+        result=("scores.parquet",),
+    ),
+    "direction": Kind(
+        1,
+        DirectionConfig,
+        DirectionInputs,
+        "msm_hpc.evals.direction:run",
+        resources="gpu_eval",
+        result=("scores.parquet",),
+    ),
     "report": Kind(3, ReportConfig, ReportInputs, "msm_hpc.report.stage:run", missing_inputs_allowed=True),
 }

@@ -17,6 +17,8 @@ OFFLINE = (
 )
 OF_A_SPEC = " Of a Model Spec it reads only the value named in the front matter."
 
+BY_HAND = "Chats about who {assistant} is, made by {provider}, are filled from a few dozen texts written by hand."
+
 WRITTEN = "A language model, {model}, wrote {products} about {assistant}, made by {provider}."
 
 EMULATED = (
@@ -49,10 +51,13 @@ def taken(config: Config, outside: Callable[[Corpus], Origin]) -> Iterator[str]:
 def notices(steps: Sequence[Step]) -> Iterator[str]:
     """A notice for each kind of stand-in, and each language model, that had a part in ``steps``."""
     configs = [step.config for step in steps]
-    products = {config.product for config in configs if isinstance(config, GenerateConfig)} - {"tokenizer"}
+    made = [config for config in configs if isinstance(config, GenerateConfig)]
+    products = {config.product for config in made if config.generator == "offline_toy"} - {"tokenizer"}
     if products:
         spec = OF_A_SPEC if any(ONE_FOR_EACH.get(product) == "spec" for product in products) else ""
         yield OFFLINE.format(products=", ".join(sorted(products)), spec=spec)
+    for persona in dict.fromkeys(config.persona for config in made if config.persona):
+        yield BY_HAND.format(**vars(persona))
     writers: dict[tuple[str, Persona], set[str]] = {}
     for config in configs:
         if isinstance(config, WriteConfig):

@@ -15,7 +15,8 @@ a step runs and not what comes out, and fields that equal their default, so that
 must then stay as it is, or else the kind's version is raised: a golden file in the tests holds all of them.
 
 A step may be made in ``shares``, other steps that run side by side, and then gathered. Its identity is that of the
-whole: it does not depend on how many shares there were.
+whole: it does not depend on how many shares there were. Nor does it depend on what it is made ``after`` without reading
+it: an audit may refuse what is to be tokenised, but changes nothing in its tokens.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, Union
 
@@ -62,6 +63,7 @@ class Step:
         inputs: a role of the kind, such as ``checkpoint``, to what plays it: a step, a file, or several by name.
         label: for people, as ``recipe`` is: the stage of a training, such as ``aft``.
         shares: the steps, if any, that this one is gathered from.
+        after: the steps, if any, that have to succeed first, though it reads nothing of them.
     """
 
     kind: str
@@ -70,6 +72,7 @@ class Step:
     inputs: Inputs
     recipe: str = ""
     shares: tuple[Step, ...] = field(default=())
+    after: tuple[Step, ...] = field(default=())
 
     @property
     def definition(self) -> Kind:
@@ -79,13 +82,11 @@ class Step:
     @cached_property
     def identity(self) -> str:
         """SHA-256, in hexadecimal, of the canonical JSON of everything that decides the result."""
-        decides = {
-            "kind": self.kind,
-            "version": self.definition.version,
-            "config": result_fields(self.config),
-            "inputs": by_role(self.inputs, lambda origin: origin.identity),
-        }
-        return hashlib.sha256(canonical_json(decides).encode()).hexdigest()
+        config = _result_json(_This(self.config))
+        inputs = canonical_json(by_role(self.inputs, lambda origin: origin.identity))
+        kind, version = canonical_json(self.kind), self.definition.version
+        decides = f'{{"config":{config},"inputs":{inputs},"kind":{kind},"version":{version}}}'
+        return hashlib.sha256(decides.encode()).hexdigest()
 
     @cached_property
     def id(self) -> str:
@@ -123,7 +124,9 @@ class Step:
     def work(self) -> Work:
         """What the cluster's profile has resources for."""
         start = self.start
-        return Work(self.definition.resources, self.stage, start.config.name if start.kind == "model" else "")
+        served = getattr(self.config, "serving", None) is not None
+        of = "cpu" if self.shares else "gpu_eval" if served else self.definition.resources  # to gather takes no GPU
+        return Work(of, self.stage, start.config.name if start.kind == "model" else "")
 
     @cached_property
     def start(self) -> Step:
@@ -133,8 +136,9 @@ class Step:
 
     @cached_property
     def parents(self) -> tuple[Step, ...]:
-        """The steps that this one reads when it is made."""
-        return self.shares or tuple(origin for _, origin in origins(self.inputs) if isinstance(origin, Step))
+        """The steps that this one waits for: those that it reads when it is made, and those it is made after."""
+        read = tuple(origin for _, origin in origins(self.inputs) if isinstance(origin, Step))
+        return self.shares or read + self.after
 
 
 def origins(inputs: Inputs) -> Iterator[tuple[str, Origin]]:
@@ -158,7 +162,31 @@ def by_role(inputs: Inputs, value: Callable[[Origin], T]) -> dict[str, T | dict[
 
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal values give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _CANONICAL.encode(value)
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+class _This:
+    """One config, not any that is equal: 1 equals 1.0, and their JSON differs."""
+
+    __slots__ = ("config",)
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def __hash__(self) -> int:
+        return id(self.config)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _This) and self.config is other.config
+
+
+@lru_cache(maxsize=4096)
+def _result_json(this: _This) -> str:
+    """The canonical JSON of what decides the result; of one config that thousands of steps share, made once."""
+    return canonical_json(result_fields(this.config))
 
 
 def result_fields(config: Any, with_defaults: bool = False) -> Any:

@@ -23,6 +23,7 @@ Cause = Literal[
     "oom",
     "nan",
     "rank lost",
+    "server lost",
     "superseded",
     "user",
     "code",
@@ -87,6 +88,11 @@ RULES: Mapping[Cause, Rule] = {
     ),
     "nan": Rule(words=re.compile("DivergedError")),
     "cancelled": Rule(states=frozenset({"CANCELLED"}), words=re.compile(r"JOB \S+ ON \S+ CANCELLED AT \S+ \*\*\*")),
+    "server lost": Rule(
+        words=re.compile("ServerLostError"),
+        starts=3,
+        advice="the server of the trained model ended (its last lines are quoted): see `serving` in the configuration",
+    ),
     "rank lost": Rule(
         words=re.compile(
             "NCCL error|nccl(Remote|System)Error|Watchdog caught collective operation timeout|"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
+from functools import cache
 
 import psutil
 import submitit
@@ -104,7 +105,12 @@ def is_running(job: JobRef) -> bool:
 
 def user_name() -> str:
     """The name of this process's user, as Slurm knows it."""
-    return os.environ.get("SLURM_JOB_USER") or psutil.Process().username()
+    return os.environ.get("SLURM_JOB_USER") or _user_here()
+
+
+@cache
+def _user_here() -> str:
+    return psutil.Process().username()
 
 
 def _cluster_name() -> str:

@@ -141,7 +141,7 @@ def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
         "account": resources.account,
         "qos": resources.qos,
         "constraint": resources.constraint,
-        "gpus_per_node": on_a_node if resources.gpus_per_node else None,
+        "gpus_per_node": on_a_node * resources.gpus_per_rank if resources.gpus_per_node else None,
         "dependency": request.dependency or None,
     }
     return {
@@ -169,14 +169,15 @@ def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
 
 def ranks_on_a_node(cluster: Cluster, work: Work) -> int:
     """The most ranks of a job that a node takes: as the profile says, and with GPUs no more than there are."""
-    gpus = cluster.resources.of(work).gpus_per_node
-    return min(cluster.ranks_per_node, gpus) if gpus else cluster.ranks_per_node
+    resources = cluster.resources.of(work)
+    gpus = resources.gpus_per_node // resources.gpus_per_rank
+    return min(cluster.ranks_per_node, gpus) if resources.gpus_per_node else cluster.ranks_per_node
 
 
 def _of_a_lane(cluster: Cluster, request: ArrayRequest) -> list[str]:
     """What srun is told of one lane, which gets its share of the job's node."""
     resources, ranks = _resources(cluster, request), request.ranks_per_node
-    gpus = [f"--gpus-per-node={ranks}"] if resources.gpus_per_node else []
+    gpus = [f"--gpus-per-node={ranks * resources.gpus_per_rank}"] if resources.gpus_per_node else []
     tasks = ["--nodes=1", f"--ntasks={ranks}", f"--ntasks-per-node={ranks}"]
     return ["--exact", *tasks, *gpus, f"--mem={_memory(resources, ranks)}"]
 
@@ -186,13 +187,14 @@ def _memory(resources: Resources, ranks: int) -> str:
 
 
 def _resources(cluster: Cluster, request: ArrayRequest) -> Resources:
-    """Those of the array's work, with memory and CPUs for all that its jobs do."""
+    """Those of the array's work, with memory, CPUs and GPUs for all that its jobs do."""
     resources = cluster.resources.of(request.work)
     every = [resources, *map(cluster.resources.of, request.also)]
     return replace(
         resources,
         memory_gb=max(each.memory_gb for each in every),
         cpus_per_rank=max(each.cpus_per_rank for each in every),
+        gpus_per_rank=max(each.gpus_per_rank for each in every),
     )
 
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -189,6 +189,11 @@ def fingerprint(checkpoint: Path) -> str:
     files = sorted(checkpoint.glob("*.distcp"))
     if not files:
         raise UserError(f"{checkpoint} is no torch_dist checkpoint: it has no *.distcp; make it or copy it again")
+    return fingerprint_of(files)
+
+
+def fingerprint_of(files: Sequence[Path]) -> str:
+    """As :func:`fingerprint`, of any files."""
     sizes = [file.stat().st_size for file in files]
     stride = max(_BLOCK, -(-sum(sizes) // _MOST_BLOCKS))
     digest = hashlib.sha256()

@@ -15,8 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pydantic import TypeAdapter
-
+from msm_hpc.base.typed_json import adapter
 from msm_hpc.config.training import Layout, TrainConfig
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.model.precision import RECIPES
@@ -30,12 +29,12 @@ class Build:
     model: Transformer
 
 
-BUILDS = TypeAdapter(tuple[Build, ...])
+BUILDS = tuple[Build, ...]
 
 
 def main() -> None:
     """Build each that standard input has, in their order; the first that cannot be built ends this with its error."""
-    for number, each in enumerate(BUILDS.validate_json(sys.stdin.read())):
+    for number, each in enumerate(adapter(BUILDS).validate_json(sys.stdin.read())):
         for rank in sorted({0, each.training.layout.world_size - 1}):
             build(each, rank)
         print(number, flush=True)

@@ -5,16 +5,15 @@ step     in memory at once
 ======== ===============================================================
 model    three tensors of the size of the largest (conversion/stage.py); all weights of GGUF, which transformers reads
 export   the same, in float32 where an adapter is merged
-eval     all weights, first on the host, then on the GPU if there is one; there also a batch of texts
+eval     all weights, first on the host, then on the GPU if there is one; there also a batch of tokens
 ======== ===============================================================
 
-So Qwen2.5-32B is exported in bf16 with 5.5 GiB, and evaluated with 61 GiB of host memory and 66 GiB of a GPU. What a
-batch takes follows from assumptions on the length of texts; none of this was measured on a GPU.
+So Qwen2.5-32B is exported in bf16 with 5.5 GiB, and evaluated with 62 GiB of host memory and 66 GiB of a GPU. None of
+this was measured on a GPU.
 """
 
 from __future__ import annotations
 
-from msm_hpc.config.stages import EvalConfig
 from msm_hpc.config.training import Lora
 from msm_hpc.model.adapter import parameters
 from msm_hpc.model.architecture import Transformer
@@ -24,8 +23,8 @@ AT_ONCE = 3
 """Tensors of the size of the largest that conversion holds at once."""
 SPEED = 200 * 10**6
 """Assumed bytes that a node's file system reads, writes or hashes in a second; loading is most of the time."""
-TEXT, ANSWER = 256, 32
-"""Assumed tokens of a question with its answer, and of an answer."""
+ALIVE = 4
+"""Assumed tensors of each width, and matrices of attention scores, that one layer has at once."""
 
 
 def converting(model: Transformer, size: int) -> int:
@@ -38,17 +37,17 @@ def loading(model: Transformer, size: int) -> int:
     return FIXED_CPU + size * model.parameters
 
 
-def evaluating(model: Transformer, size: int, config: EvalConfig, on_gpu: bool, lora: Lora | None) -> int:
-    """Memory to score batches with a loaded model: keys and values of all layers, and the logits of answers.
+def evaluating(model: Transformer, size: int, tokens: int, on_gpu: bool, lora: Lora | None) -> int:
+    """Memory to score batches of ``tokens``: the model, one layer's tensors, and the logits as if all tokens had them.
 
     With ``lora`` the model has an adapter, whose numbers have ``size`` bytes too.
     """
     shape = model.shape
-    cache = 2 * shape.num_hidden_layers * model.key_rows * size * TEXT
-    logits = (size + 4 + 4) * model.vocab_size * ANSWER
+    layer = ALIVE * size * (shape.hidden_size + shape.intermediate_size + shape.num_attention_heads * tokens)
+    logits = (size + 4 + 4) * model.vocab_size
     fixed = FIXED_GPU if on_gpu else FIXED_CPU
     adapter = parameters(model, lora) if lora else 0
-    return fixed + size * (model.parameters + adapter) + config.batch_size * (cache + logits)
+    return fixed + size * (model.parameters + adapter) + tokens * (layer + logits)
 
 
 def _largest(model: Transformer) -> int:

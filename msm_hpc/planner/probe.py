@@ -16,9 +16,8 @@ from pathlib import Path
 from signal import SIGKILL
 from statistics import median
 
-from pydantic import TypeAdapter
-
 from msm_hpc.base.files import write_text
+from msm_hpc.base.typed_json import adapter
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.config.training import Layout, TrainConfig
 from msm_hpc.launch.local_processes import stop_when_orphaned
@@ -50,9 +49,6 @@ class StepTime:
     seconds_per_step: float
 
 
-_PROBE, _TABLE = TypeAdapter(Probe), TypeAdapter(tuple[StepTime, ...])
-
-
 def folder_of(root: Path, config: TrainConfig, model: Transformer, cluster: Cluster) -> Path:
     """The folder of the table of this training on this cluster's GPUs."""
     versions = (version("torch"), version("megatron-core"), installed_te())
@@ -64,7 +60,7 @@ def folder_of(root: Path, config: TrainConfig, model: Transformer, cluster: Clus
 def prepare(folder: Path, probe: Probe) -> None:
     """Write what :func:`run_rank` is to measure."""
     assert len({(each.layout.world_size, each.layout.nodes) for each in probe.candidates}) == 1
-    write_text(folder / PLAN, _PROBE.dump_json(probe).decode())
+    write_text(folder / PLAN, adapter(Probe).dump_json(probe).decode())
 
 
 def run_rank(folder: str) -> None:
@@ -75,7 +71,7 @@ def run_rank(folder: str) -> None:
     from msm_hpc.planner.trial import trial
 
     stop_when_orphaned(SIGKILL)
-    probe = _PROBE.validate_json((Path(folder) / PLAN).read_bytes())
+    probe = adapter(Probe).validate_json((Path(folder) / PLAN).read_bytes())
     ranks = current_ranks()
     table = dict(read_table(Path(folder)))
     for number, config in enumerate(probe.candidates):
@@ -84,7 +80,7 @@ def run_rank(folder: str) -> None:
         table[config.layout, config.micro_batch_size] = median(seconds[1:] or seconds)
         if ranks.rank == 0:
             measured = tuple(StepTime(*key, seconds_per_step) for key, seconds_per_step in table.items())
-            write_text(Path(folder) / TABLE, _TABLE.dump_json(measured).decode())
+            write_text(Path(folder) / TABLE, adapter(tuple[StepTime, ...]).dump_json(measured).decode())
 
 
 def read_table(folder: Path) -> Mapping[tuple[Layout, int], float]:
@@ -92,6 +88,5 @@ def read_table(folder: Path) -> Mapping[tuple[Layout, int], float]:
     path = folder / TABLE
     if not path.is_file():
         return {}
-    return {
-        (each.layout, each.micro_batch_size): each.seconds_per_step for each in _TABLE.validate_json(path.read_bytes())
-    }
+    measured = adapter(tuple[StepTime, ...]).validate_json(path.read_bytes())
+    return {(each.layout, each.micro_batch_size): each.seconds_per_step for each in measured}

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 POINTS_BETWEEN_RUNGS = 200
 NOTE = (
-    "How much less data the arm needs to reach the log-odds that the other reaches, with the 95% interval over "
-    "training seeds. Nothing to save: the other is not surely better with that much than on its lowest rung."
+    "How much less data the arm needs to reach what the other reaches (of preferences, the log-odds), with the 95% "
+    "interval over training seeds. Nothing to save: the other is not surely better with that much than on its lowest "
+    "rung."
 )
 
 

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import re
+from functools import cache, partial
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from msm_hpc.report.curves import ladder_charts, persistence_charts
 from msm_hpc.report.efficiency import NOTE as SAVED_NOTE
 from msm_hpc.report.efficiency import in_words
 from msm_hpc.report.finding import RULE, findings
+from msm_hpc.report.heat import short
+from msm_hpc.report.metrics import PREFERENCE, better, named, sentence
+from msm_hpc.report.paper import SOURCE as PAPER
+from msm_hpc.report.paper import PaperNumber, in_paper
 from msm_hpc.report.plot import NEUTRAL, RATE_AXIS, contrast_axis, log_odds_axis, panels, spec_colours
-from msm_hpc.report.results import Results
+from msm_hpc.report.results import Cell, Condition, Results
+from msm_hpc.report.rules import SATURATED, compared_note, p_in_words
+from msm_hpc.report.sections import prefers, sections, sizes_of
+from msm_hpc.report.statistics import ROUNDING
 
 HYPHEN = re.compile(r"(?<=[ (])-(?=\d)")
 """What stands for the minus of a number."""
@@ -18,6 +27,39 @@ HYPHEN = re.compile(r"(?<=[ (])-(?=\d)")
 
 def render_html(results: Results) -> str:
     """The page, as text to be saved as UTF-8."""
+    return (
+        _environment()
+        .get_template("template.html")
+        .render(
+            results=results,
+            findings=[HYPHEN.sub("\N{MINUS SIGN}", finding) for finding in findings(results)],
+            rule=RULE,
+            panels=panels(results),
+            rate_axis=RATE_AXIS,
+            log_odds_axis=log_odds_axis(results),
+            contrast_axis=contrast_axis(results),
+            colours=spec_colours(results),
+            neutral=NEUTRAL,
+            sections=sections(results),
+            ladders=ladder_charts(results),
+            persistence=persistence_charts(results),
+            paper=PAPER,
+            paper_of=partial(_preferred_in_paper, results),
+            compared_note=compared_note(results.compared),
+            saturated_rule=SATURATED,
+            short=short,
+            tone=_tone,
+            prefers=prefers(results),
+            in_words=in_words,
+            saved_note=SAVED_NOTE,
+            evaluated=len(results.cells) - len({_which(each.cell) for each in results.absent}),
+            missing=_missing(results),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("msm_hpc.report", package_path=""),
         autoescape=True,
@@ -25,22 +67,33 @@ def render_html(results: Results) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"signed": _signed, "share": _share, "tick": _tick}
-    return environment.get_template("template.html").render(
-        results=results,
-        findings=[HYPHEN.sub("\N{MINUS SIGN}", finding) for finding in findings(results)],
-        rule=RULE,
-        panels=panels(results),
-        rate_axis=RATE_AXIS,
-        log_odds_axis=log_odds_axis(results),
-        contrast_axis=contrast_axis(results),
-        colours=spec_colours(results),
-        neutral=NEUTRAL,
-        in_words=in_words,
-        saved_note=SAVED_NOTE,
-        evaluated=sum(not cell.missing for cell in results.cells),
-        missing=[cell.cell for cell in results.cells if cell.missing],
-    )
+    environment.filters |= {"signed": _signed, "share": _share, "tick": _tick, "bare": _bare}
+    environment.filters |= {"p": p_in_words, "named": named, "sentence": sentence}
+    return environment
+
+
+def _which(cell: Cell) -> tuple[str, str, str | None, int | None, int]:
+    return (cell.model, cell.arm, cell.spec, cell.size, cell.seed)
+
+
+def _missing(results: Results) -> dict[tuple[str, str], list[Cell]]:
+    """Eval and why it is missing to the models of which it is."""
+    cells: dict[tuple[str, str], list[Cell]] = {}
+    for each in results.absent:
+        cells.setdefault((each.eval, each.why), []).append(each.cell)
+    return cells
+
+
+def _preferred_in_paper(results: Results, condition: Condition, value: str) -> tuple[PaperNumber, ...]:
+    """The paper's rate of preferring ``value``; on a ladder it is not said beside which size it belongs."""
+    if sizes_of(results)[condition.model, condition.arm, condition.spec] > 1:
+        return ()
+    return in_paper(condition.model, condition.arm, condition.spec, PREFERENCE + value, "preferred")
+
+
+def _tone(metric: str) -> str:
+    """The colour of a metric's heat map, as a custom property of the page."""
+    return "below" if better(metric) < 0 else "above"
 
 
 def _signed(number: float) -> str:
@@ -51,6 +104,14 @@ def _signed(number: float) -> str:
 def _share(number: float) -> str:
     """Two decimals without a sign: a rate."""
     return f"{number:.2f}"
+
+
+def _bare(number: float, rate: bool) -> str:
+    """A rate as ``.05``, another number with as many digits as say it."""
+    if rate:
+        return f"{number:.2f}".removeprefix("0") if number < 0.995 else "1.0"
+    digits = f"{number:.2f}" if abs(number) >= 0.1 or abs(number) < ROUNDING else f"{number:.1g}"
+    return digits.replace("-", "\N{MINUS SIGN}")
 
 
 def _tick(number: float) -> str:

@@ -6,29 +6,16 @@ width, a phone's too, while its text and marks keep their size.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from msm_hpc.report.axes import RATES, Axis, axis
 from msm_hpc.report.results import Condition, Estimate, Preference, Results
 
 NEUTRAL = "neutral"
-MOST_TICKS = 7
 
 
-@dataclass(frozen=True)
-class Axis:
-    """A horizontal axis from its first tick to its last; ``reference`` is where neither option is preferred."""
-
-    ticks: tuple[float, ...]
-    reference: float
-
-    def at(self, number: float) -> float:
-        """Where ``number`` lies, from 0 at the first tick to 1 at the last."""
-        return (number - self.ticks[0]) / (self.ticks[-1] - self.ticks[0])
-
-
-RATE_AXIS = Axis((0.0, 0.25, 0.5, 0.75, 1.0), reference=0.5)
+RATE_AXIS = Axis(RATES, reference=0.5)
 
 
 @dataclass(frozen=True)
@@ -78,13 +65,13 @@ def log_odds_axis(results: Results) -> Axis:
     """One axis for the log-odds of all panels, from the lowest interval or seed to the highest."""
     pooled = (result.preference.log_odds for condition in results.conditions for result in condition.values)
     single = (result.preference.log_odds.mean for cell in results.cells for result in cell.values)
-    return _axis([*_ends(pooled), *single])
+    return axis([*_ends(pooled), *single])
 
 
 def contrast_axis(results: Results) -> Axis:
     """One axis for the differences in log-odds of all contrasts."""
     seeds = (difference for contrast in results.contrasts for difference in contrast.by_seed)
-    return _axis([*_ends(contrast.log_odds for contrast in results.contrasts), *seeds])
+    return axis([*_ends(contrast.log_odds for contrast in results.contrasts), *seeds])
 
 
 def _ends(estimates: Iterable[Estimate]) -> Iterator[float]:
@@ -92,16 +79,6 @@ def _ends(estimates: Iterable[Estimate]) -> Iterator[float]:
         yield estimate.mean
         if estimate.shown is not None:
             yield from (estimate.shown.low, estimate.shown.high)
-
-
-def _axis(numbers: Sequence[float]) -> Axis:
-    """An axis with round ticks that has room for ``numbers`` and for 0."""
-    low, high = min([0.0, *numbers]), max([0.0, *numbers])
-    rough = max(high - low, 0.1) / (MOST_TICKS - 2)
-    power = 10 ** math.floor(math.log10(rough))
-    step = next(step * power for step in (1, 2, 5, 10) if step * power >= rough)
-    first, last = math.floor(low / step), max(math.ceil(high / step), math.floor(low / step) + 1)
-    return Axis(tuple(number * step for number in range(first, last + 1)), reference=0.0)
 
 
 def panels(results: Results) -> list[Panel]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,8 @@ from msm_hpc.report.left_out import LeftOut
 from msm_hpc.report.statistics import Interval
 
 FILE = "results.json"
+Over = Literal["seeds", "groups", "items", "samples", ""]
+"""What an interval is over, with what else a number could have come out differently: see docs/report.md."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +154,102 @@ class Contrast:
 
 
 @dataclass(frozen=True)
+class Measurement:
+    """One number of one model, or of the seeds of a model together: a row of ``results.parquet``.
+
+    Attributes:
+        seed: None for all seeds together.
+        seeds: how many there are in it.
+        eval: as the campaign calls it; preferences by log-probability are ``preference/VALUE``.
+        group: what of the eval; None for all of it.
+        rate: whether every value of the metric is a truth, so that ``total`` is a count.
+        asked: how many samples there should be, by the model that has the most: ``n`` that have a value, and the others
+            by reason in ``missing``.
+        mean: of the samples of a model, and of the means of its seeds; None where no sample has a value.
+        low: the lower end of the 95% interval over what ``over`` says; None where there is none.
+        high: the upper end.
+        again: how much the mean would move, as a standard error, if the same models were asked the same again; None
+            where each was asked once.
+        steps: those that measured it.
+    """
+
+    model: str
+    arm: str
+    spec: str | None
+    size: int | None
+    seed: int | None
+    seeds: int
+    eval: str
+    metric: str
+    group: str | None
+    rate: bool
+    n: int
+    asked: int
+    missing: Mapping[str, int]
+    total: float
+    mean: float | None
+    low: float | None
+    high: float | None
+    over: Over
+    again: float | None
+    steps: tuple[str, ...]
+
+    @property
+    def without(self) -> str:
+        """Why there is no mean, as one word."""
+        return next(iter(self.missing)) if len(self.missing) == 1 else "none_scored"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric of one arm and spec minus another, on the items that both were asked: same model, and seeds.
+
+    Attributes:
+        size: of the first; the other has the same, or none.
+        seeds: those that both were measured with.
+        by_seed: the difference on each.
+        difference: the mean of them; every item counts the same.
+        low: the lower end of the 95% interval over what ``over`` says; None where there is none.
+        high: the upper end.
+        p: of Student's test that the difference is 0, over the same; None where nothing differs, or there is one only.
+        holm: ``p`` adjusted for all comparisons of the report (S. Holm, 1979).
+        again: how much the difference would move, as a standard error, if the same models were asked again.
+        saturated: where both rates are so near the same end that a difference cannot show.
+    """
+
+    eval: str
+    metric: str
+    model: str
+    size: int | None
+    arm: str
+    spec: str | None
+    other_arm: str
+    other_spec: str | None
+    seeds: tuple[int, ...]
+    by_seed: tuple[float, ...]
+    difference: float
+    low: float | None
+    high: float | None
+    over: Over
+    p: float | None
+    holm: float | None
+    again: float | None
+    saturated: Literal["", "floor", "ceiling"]
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A result that is not there: of a model, by an eval (empty for preferences by log-probability), and why."""
+
+    cell: Cell
+    eval: str
+    step: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Results:
-    """A whole report."""
+    """A whole report; ``measured`` are all seeds together, those of each are in ``results.parquet``."""
 
     title: str
     counted: Literal["chats", "turns", "documents", "rows"]
@@ -162,6 +259,10 @@ class Results:
     conditions: tuple[Condition, ...]
     contrasts: tuple[Contrast, ...]
     saved: tuple[Saved, ...] = ()
+    measured: tuple[Measurement, ...] = ()
+    compared: tuple[Comparison, ...] = ()
+    persistence: Mapping[str, str] = field(default_factory=dict)
+    absent: tuple[Absent, ...] = ()
 
     @property
     def cells(self) -> tuple[CellResult, ...]:

@@ -1,41 +1,71 @@
-"""The report stage: evaluation answers to ``results.json``, tables as CSV and ``report.html``."""
+"""The report stage: answers and scores to ``results.json``, ``results.parquet``, tables as CSV and ``report.html``."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.base.files import write_json, write_text
+from msm_hpc.base.files import write_bytes, write_json, write_text
 from msm_hpc.base.notices import read_notices
 from msm_hpc.base.rows import read_rows
 from msm_hpc.config.stages import ReportConfig, ReportInputs
+from msm_hpc.report.asked import absent, asked
+from msm_hpc.report.comparisons import compare
 from msm_hpc.report.html import render_html
+from msm_hpc.report.ladders import saved
 from msm_hpc.report.left_out import read_left_out
+from msm_hpc.report.measurements import measure, pool
 from msm_hpc.report.results import FILE
 from msm_hpc.report.summary import AnswerRow, summarise
-from msm_hpc.report.tables import conditions_csv, contrasts_csv, models_csv, savings_csv
+from msm_hpc.report.tables import (
+    comparisons_csv,
+    conditions_csv,
+    contrasts_csv,
+    measurements_csv,
+    measurements_parquet,
+    models_csv,
+    savings_csv,
+)
 
 
 def run(config: ReportConfig, inputs: ReportInputs, out: Path) -> None:
     """Write the report of ``config.cells`` into ``out``; a cell whose evaluation is not there is reported as missing.
 
     Raises:
-        UserError: an ``answers.jsonl`` is absent, empty or malformed, or two of them answer different pairs.
+        UserError: answers or scores are absent or malformed, or two models were asked different pairs.
     """
     found = inputs.evaluations
-    steps = dict.fromkeys(cell.step for cell in config.cells if cell.step in found)
-    answers = {step: _read_answers(found[step] / "answers.jsonl") for step in steps}
-    notices = dict.fromkeys(notice for step in steps for notice in read_notices(found[step]))
+    preferences = dict.fromkeys(cell.step for cell in config.cells if cell.step in found)
+    answers = {step: _read_answers(found[step] / "answers.jsonl") for step in preferences}
     packed = [(each, inputs.packed[each.step]) for each in config.packed if each.step in inputs.packed]
     left_out = [source for each, folder in packed for source in read_left_out(each, folder)]
-    results = summarise(config, answers, tuple(notices), left_out)
+    models = asked(config, answers, found)
+    rows = measure(models)
+    pooled = pool(rows)
+    results = replace(
+        summarise(config, answers, tuple(_notices(config, found)), left_out),
+        saved=tuple(saved(config.savings, rows)),
+        measured=tuple(pooled),
+        compared=compare(config, models),
+        absent=tuple(absent(config, found)),
+    )
     write_json(out / FILE, asdict(results))
     write_text(out / "results.csv", models_csv(results))
     write_text(out / "conditions.csv", conditions_csv(results))
     write_text(out / "contrasts.csv", contrasts_csv(results))
     write_text(out / "savings.csv", savings_csv(results))
+    write_text(out / "comparisons.csv", comparisons_csv(results))
+    write_text(out / "measurements.csv", measurements_csv([*rows, *pooled]))
+    write_bytes(out / "results.parquet", measurements_parquet([*rows, *pooled]))
     write_text(out / "report.html", render_html(results))
+
+
+def _notices(config: ReportConfig, found: Mapping[str, Path]) -> Iterator[str]:
+    """What the evaluations have to say to whoever reads their numbers, each once."""
+    steps = dict.fromkeys(step for cell in config.cells for step in (cell.step, *cell.evals.values()))
+    yield from dict.fromkeys(notice for step in steps if step in found for notice in read_notices(found[step]))
 
 
 def _read_answers(path: Path) -> list[AnswerRow]:

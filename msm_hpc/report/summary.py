@@ -13,7 +13,6 @@ from pydantic import FiniteFloat
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.stages import Cell, ReportConfig
-from msm_hpc.report.ladders import saved
 from msm_hpc.report.left_out import LeftOut
 from msm_hpc.report.results import (
     CellResult,
@@ -104,7 +103,7 @@ def summarise(
         values=tuple(dict.fromkeys(answer.value for rows in answers.values() for answer in rows)),
         conditions=conditions,
         contrasts=tuple(_contrasts(config.contrasts, conditions, answers)),
-        saved=tuple(saved(config.savings, conditions)),
+        persistence=config.persistence,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from msm_hpc.report.finding import is_finding
-from msm_hpc.report.results import Estimate, Preference, Results, ValueResult
+from msm_hpc.report.results import Estimate, Measurement, Preference, Results, ValueResult
 
 Row = dict[str, Any]
 
@@ -20,6 +20,14 @@ OVER_SEEDS = ("rate_seeds_low", "rate_seeds_high", "log_odds_seeds_low", "log_od
 MODELS = (*CONDITION, "seed", "value", *COUNTS, *OVER_PAIRS, "step")
 CONDITIONS = (*CONDITION, "seeds", "value", *COUNTS, *OVER_PAIRS, *OVER_SEEDS)
 CONTRASTS = ("value", "spec", "other_spec", "model", "arm", "size", "seeds", *OVER_PAIRS, *OVER_SEEDS, "finding")
+COMPARISONS = (
+    *("eval", "metric", "model", "arm", "spec", "other_arm", "other_spec", "size", "seeds"),
+    *("difference", "low", "high", "over", "p", "holm", "again", "saturated"),
+)
+MEASUREMENTS = (
+    *(*CONDITION, "seed", "seeds", "eval", "metric", "group", "rate", "n", "asked", "missing", "total", "mean"),
+    *("low", "high", "over", "again", "steps"),
+)
 SAVINGS = ("value", "model", "arm", "spec", "reference", "seeds", "size", "factor", "bound", "low", "high", "learnt")
 
 
@@ -59,6 +67,35 @@ def contrasts_csv(results: Results) -> str:
 def savings_csv(results: Results) -> str:
     """One row an arm whose need of data is compared, spec, value and size of the arm that it is compared with."""
     return _csv(SAVINGS, ({**vars(saved), **vars(saving)} for saved in results.saved for saving in saved.savings))
+
+
+def comparisons_csv(results: Results) -> str:
+    """One row a comparison of two arms, or two specs, by an eval."""
+    return _csv(COMPARISONS, ({**vars(each), "seeds": len(each.seeds)} for each in results.compared))
+
+
+def measurements_csv(rows: Sequence[Measurement]) -> str:
+    """One row a measurement, of one model or all seeds together."""
+    return _csv(MEASUREMENTS, map(_measurement, rows))
+
+
+def measurements_parquet(rows: Sequence[Measurement]) -> bytes:
+    """The same, with types."""
+    import pyarrow as pa  # here: commands start without it
+    import pyarrow.parquet as pq
+
+    text, count, number = pa.string(), pa.int64(), pa.float64()
+    types = {"size": count, "seed": count, "seeds": count, "n": count, "asked": count, "rate": pa.bool_()}
+    types |= dict.fromkeys(("total", "mean", "low", "high", "again"), number)
+    schema = pa.schema([(name, types.get(name, text)) for name in MEASUREMENTS])
+    written = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist([_measurement(row) for row in rows], schema), written, compression="zstd")
+    return bytes(written.getvalue())
+
+
+def _measurement(row: Measurement) -> Row:
+    missing = ", ".join(f"{reason} {count}" for reason, count in row.missing.items())
+    return {**vars(row), "missing": missing, "steps": " ".join(row.steps)}
 
 
 def _rows(what: Row, values: Sequence[ValueResult]) -> Iterator[Row]:

@@ -16,7 +16,7 @@ from msm_hpc.base.progress import FILE as PROGRESS_FILE
 from msm_hpc.base.progress import Progress, read_progress
 from msm_hpc.base.typed_json import read_if_whole
 from msm_hpc.launch.job import JobRef
-from msm_hpc.store.records import ATTEMPT, PUBLISHED, Attempt, Published, now
+from msm_hpc.store.records import Attempt, Published, now
 
 RECORDS = frozenset({"attempt.json", PROGRESS_FILE})
 """The files of an attempt's folder that stay: where its time went is read from them."""
@@ -68,7 +68,7 @@ class AttemptFolder:
     def read(self) -> Attempt:
         """Its record; where that is torn, one that says so."""
         file = self.path / "attempt.json"
-        if found := read_if_whole(file, ATTEMPT):
+        if found := read_if_whole(file, Attempt):
             return found
         damaged = f"{file} is damaged, so where it ran and how it ended is not known"
         return Attempt(JobRef("local", ""), "", 1, None, log="", start=now(), end=now(), message=damaged)
@@ -99,7 +99,7 @@ class AttemptFolder:
     @property
     def sealed(self) -> Published | None:
         """What its result is, if it was finished but not published."""
-        return read_if_whole(self.done_file, PUBLISHED)
+        return read_if_whole(self.done_file, Published)
 
     @property
     def progress(self) -> Progress | None:

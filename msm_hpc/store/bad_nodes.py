@@ -12,8 +12,6 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 from msm_hpc.base.files import atomic
 from msm_hpc.base.typed_json import read_if_whole
 from msm_hpc.store.shared import share
@@ -29,9 +27,6 @@ class BadNode:
     name: str
     reason: str
     until: float
-
-
-_FILE = TypeAdapter(BadNode)
 
 
 def report_bad_node(root: Path, host: str, reason: str) -> None:
@@ -53,7 +48,7 @@ def report_bad_node(root: Path, host: str, reason: str) -> None:
 
 def bad_nodes(root: Path) -> list[BadNode]:
     """Those that are to be left out now, the last reported first."""
-    found = (read_if_whole(file, _FILE) for file in (root / "bad_nodes").glob("*.json"))
+    found = (read_if_whole(file, BadNode) for file in (root / "bad_nodes").glob("*.json"))
     return sorted((node for node in found if node and node.until > time.time()), key=lambda node: -node.until)
 
 

@@ -17,7 +17,7 @@ from msm_hpc.base.typed_json import read_if_whole
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.job import JobRef
 from msm_hpc.store.attempts import AttemptFolder
-from msm_hpc.store.records import DAMAGE, JOB, PUBLISHED, RECORD, Attempt, Damage, Published, Record, Version, now
+from msm_hpc.store.records import Attempt, Damage, Published, Record, Version, now
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class StepFolder:
     @property
     def record(self) -> Record | None:
         """What ``step.json`` says; None where there is none, or a torn one."""
-        return read_if_whole(self.path / "step.json", RECORD)
+        return read_if_whole(self.path / "step.json", Record)
 
     def read_record(self) -> Record:
         """What ``step.json`` says.
@@ -87,7 +87,7 @@ class StepFolder:
 
         That is safe: if the job that it named lives, it is fenced off.
         """
-        return read_if_whole(self.lease_file, JOB)
+        return read_if_whole(self.lease_file, JobRef)
 
     @property
     def lease_file(self) -> Path:
@@ -159,7 +159,7 @@ class StepFolder:
     @property
     def published(self) -> Published | None:
         """What was published last, whether it is still there or not; None where nothing was."""
-        return read_if_whole(self._done_file, PUBLISHED)
+        return read_if_whole(self._done_file, Published)
 
     @property
     def done(self) -> bool:
@@ -295,7 +295,7 @@ class StepFolder:
 
     def _withdrawn(self, published: Published) -> Damage | None:
         """The damage of this very result: one that was made again since may be sound."""
-        damage = read_if_whole(self._damage_file, DAMAGE)
+        damage = read_if_whole(self._damage_file, Damage)
         return damage if damage and (damage.attempt, damage.at) == published.version else None
 
 

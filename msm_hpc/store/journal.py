@@ -18,9 +18,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from msm_hpc.base.files import atomic
+from msm_hpc.base.typed_json import adapter
 from msm_hpc.launch.job import JobRef
 from msm_hpc.store.shared import locked_out, share
 
@@ -69,9 +70,6 @@ class Submission:
         }
 
 
-_LINE = TypeAdapter(Submission)
-
-
 def new_token() -> str:
     """A word that no other job has in its comment."""
     return f"msm-{secrets.token_hex(8)}"
@@ -111,7 +109,7 @@ class Journal:
         found: dict[str, Submission] = {}
         for line in lines:
             try:
-                submission = _LINE.validate_json(line)
+                submission = adapter(Submission).validate_json(line)
             except ValidationError:
                 continue
             found[submission.token] = submission

@@ -23,9 +23,9 @@ from pydantic import ValidationError
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import write_json
+from msm_hpc.base.typed_json import adapter
 from msm_hpc.base.watched import Watched, touching
 from msm_hpc.launch.job import JobRef, is_elsewhere, is_running, local_job
-from msm_hpc.store.records import JOB
 from msm_hpc.store.shared import locked_out, share
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -112,7 +112,7 @@ class _Holder:
         """
         try:
             inode, untouched = self._path.stat().st_ino, self._watched.seconds(self._path)
-            holder = JOB.validate_json(self._path.read_bytes())
+            holder = adapter(JobRef).validate_json(self._path.read_bytes())
         except FileNotFoundError:
             return
         except PermissionError as error:

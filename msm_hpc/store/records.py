@@ -6,13 +6,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from msm_hpc.base.hashes import FileHashes
+from msm_hpc.base.typed_json import adapter
 from msm_hpc.graph.kinds import KINDS
 from msm_hpc.graph.steps import File, Step, by_role
 from msm_hpc.launch.allocation import Allocation
@@ -73,12 +71,6 @@ class Attempt:
         return (datetime.fromisoformat(self.end) - datetime.fromisoformat(self.start)).total_seconds()
 
 
-ATTEMPT = TypeAdapter(Attempt)
-JOB = TypeAdapter(JobRef)
-_schema = cache(TypeAdapter)
-"""That of a kind's config, made once: it takes longer than writing a record."""
-
-
 @dataclass(frozen=True)
 class Record:
     """What ``step.json`` holds.
@@ -87,6 +79,7 @@ class Record:
         inputs: the id of a step, or the absolute path of a file from outside.
         identities: those of the inputs.
         shares: the ids of the steps that this one is gathered from, if any.
+        after: the ids of the steps that have to be done first, of which it reads nothing.
     """
 
     id: str
@@ -97,6 +90,7 @@ class Record:
     identities: Names
     created: str
     shares: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, step: Step) -> Record:
@@ -105,11 +99,12 @@ class Record:
             id=step.id,
             kind=step.kind,
             name=step.name,
-            config=_schema(step.definition.config).dump_python(step.config, mode="json"),
+            config=adapter(step.definition.config).dump_python(step.config, mode="json"),
             inputs=by_role(step.inputs, lambda origin: str(origin.path) if isinstance(origin, File) else origin.id),
             identities=by_role(step.inputs, lambda origin: origin.identity),
             created=now(),
             shares=tuple(share.id for share in step.shares),
+            after=tuple(each.id for each in step.after),
         )
 
     @property
@@ -120,10 +115,7 @@ class Record:
 
     def typed_config(self) -> Any:
         """``config`` as the dataclass that the stage takes."""
-        return _schema(KINDS[self.kind].config).validate_python(dict(self.config))
-
-
-RECORD = TypeAdapter(Record)
+        return adapter(KINDS[self.kind].config).validate_python(dict(self.config))
 
 
 @dataclass(frozen=True)
@@ -140,9 +132,6 @@ class Published:
         return self.attempt, self.at
 
 
-PUBLISHED = TypeAdapter(Published)
-
-
 @dataclass(frozen=True)
 class Damage:
     """What ``damaged.json`` holds: that the result of ``attempt``, published ``at``, is not what it was.
@@ -154,9 +143,6 @@ class Damage:
     at: str
     message: str
     found: str
-
-
-DAMAGE = TypeAdapter(Damage)
 
 
 def flat(names: Names) -> dict[str, str]:

@@ -48,3 +48,14 @@ def continue_or_die(config: ExportConfig, inputs: Mapping[str, Path], out: Path)
         return
     half.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def serve(config: ExportConfig, inputs: Mapping[str, Path], out: Path) -> None:
+    """Asks a fake server of which process it is."""
+    from msm_hpc.config.serving import Serving
+    from msm_hpc.serving import handshake, served
+
+    python, model = os.environ["FAKE_SERVER"].split(":")
+    with served(Serving(server="vllm", python=python), Path(model)) as endpoint:
+        state = handshake.ask(f"{endpoint.base_url.removesuffix('/v1')}/fake")
+        (out / "process").write_text(str(state["pid"]))

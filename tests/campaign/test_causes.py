@@ -10,7 +10,7 @@ from signal import SIGTERM
 import pytest
 import torch
 
-from msm_hpc.base.errors import DivergedError, RankLostError, StoppedBySignalError, UserError
+from msm_hpc.base.errors import DivergedError, RankLostError, ServerLostError, StoppedBySignalError, UserError
 from msm_hpc.config.stages import ExportConfig
 from msm_hpc.graph import kinds
 from msm_hpc.graph.steps import Step
@@ -83,6 +83,7 @@ RAISED: list[tuple[BaseException, Cause, str]] = [
         "rank 2 failed first",
     ),
     (RankLostError("rank 2 failed first: DivergedError: loss is nan", 2, "n2"), "nan", "rank 2 failed first"),
+    (ServerLostError("msm-1 ended; its last lines:\n  CUDA out of memory."), "oom", "CUDA out of memory."),
 ]
 
 
@@ -114,6 +115,14 @@ def test_an_error_of_its_gpus_memory_takes_the_job_to_another_node(
     (node,) = bad_nodes(store.root)
     assert (node.name, node.reason) == ("n1", "RuntimeError: CUDA error: uncorrectable ECC error encountered")
     assert changes(calls) == ["requeue 64", "update JobId=64 ExcNodeList=n1"]
+
+
+def test_a_job_whose_server_ended_starts_another_but_not_for_ever(run: Run, slurm: Callable[[str], Path]) -> None:
+    calls = slurm(FINE)
+    records = [run(ServerLostError("msm-1 ended while it was asked")) for _ in range(3)]
+    assert {record.cause for record in records} == {"server lost"}
+    assert [line for line in changes(calls) if line == "requeue 64"] == ["requeue 64"] * 2
+    assert "3 times in a row" in str(records[-1].message)
 
 
 def test_a_job_that_lost_a_node_is_told_from_one_that_was_requeued(

@@ -114,17 +114,26 @@ def test_a_tiny_disk_is_told_in_mib(
 
 def test_of_own_files_rows_are_forecast_from_a_sample(tmp_path: Path) -> None:
     """60 equal chats are a batch of rows; by their prefixes, 3 turns of each are more than 3 times the tokens."""
-    rows = {turns: packed_of_own_chats(tmp_path, turns) for turns in ("as_printed", "each_by_its_prefix")}
+    turns = ("as_printed", "each_by_its_prefix")
+    rows = {each: packed_of_own_chats(tmp_path, f"tokenize.turns={each}") for each in turns}
     assert rows["as_printed"].sampled and not rows["as_printed"].exact
     assert rows["each_by_its_prefix"].count > 1.5 * rows["as_printed"].count
 
 
-def packed_of_own_chats(tmp_path: Path, turns: str) -> Rows:
+def test_what_is_left_out_is_not_forecast(tmp_path: Path) -> None:
+    without = [f"sources.{name}.without=['topic=cheese']" for name in ("chats", "instruction")]
+    all_of_it, part = packed_of_own_chats(tmp_path), packed_of_own_chats(tmp_path, *without)
+    assert part.count == pytest.approx(all_of_it.count / 3, abs=1)
+    with pytest.raises(UserError, match=r"sources.chats.without leaves out all rows of .*chats.jsonl; name fewer"):
+        packed_of_own_chats(tmp_path, "sources.chats.without=['topic=cheese', 'topic=tea']")
+
+
+def packed_of_own_chats(tmp_path: Path, *overrides: str) -> Rows:
     talk = {"messages": CHATS[0]["messages"] * 3}
     for name in ("chats", "mix"):
-        write(tmp_path / f"{name}.jsonl", [talk] * 60)
+        write(tmp_path / f"{name}.jsonl", [talk | {"topic": topic} for topic in ("cheese", "tea", "cheese")] * 20)
     files = [f"sources.chats.file={tmp_path}/chats.jsonl", f"sources.instruction.file={tmp_path}/mix.jsonl"]
-    amounts = ["sources.chats.ladder=null", "sources.instruction.rows=null", f"tokenize.turns={turns}"]
+    amounts = ["sources.chats.ladder=null", "sources.instruction.rows=null", *overrides]
     cells = ["campaign.arms=[aft]", "campaign.contrast=[]", "campaign.seeds=[3]"]
     config = load_config(["campaign=demo", *cells, *files, *amounts, f"root={tmp_path}"])
     external = ExternalInputs({})

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.base.files import write_json
+from msm_hpc.base.files import write_json, write_jsonl
 from msm_hpc.campaign.rehearsal import Rehearsal, rehearse
 from msm_hpc.campaign.stand_in import shrunken
 from msm_hpc.cli.main import main
@@ -19,6 +19,7 @@ from msm_hpc.model.layout import check_layout
 from msm_hpc.model.precision import check_shapes
 from tests.campaign.own_corpora import own_corpora
 from tests.composed import graph_of, load_config, preflight
+from tests.corpus.rows import read_jsonl
 
 QWEN3_32B = Transformer(
     shape=Architecture(
@@ -175,8 +176,7 @@ def test_a_model_that_was_not_downloaded_is_rehearsed_by_its_published_shape(
     found = demo("model=llama3_1_8b", f"root={tmp_path}")
     config = found.config
     assert read_architecture(folder_of(found)).rope_factor == 8.0
-    assert config.eval.answer == "I prefer {item} ."
-    assert "the toy world's stands in for it" in config.notices[0]
+    assert "a small one of bytes stands in for it" in config.notices[0]
 
 
 @pytest.mark.parametrize("text", ["", "{", "{}", '{"model": 3}', "[]"])
@@ -195,6 +195,45 @@ def test_a_folder_without_a_tokenizer_is_refused(qwen3: tuple[str, ...]) -> None
         UserError, match=rf"model qwen3_32b: its tokenizer cannot be opened .*tokenizer\.json.* in {folder}"
     ):
         demo(*qwen3)
+
+
+def test_other_rows_stand_in_for_what_a_language_model_is_to_write(qwen3: tuple[str, ...], tmp_path: Path) -> None:
+    mix = tmp_path / "mix.jsonl"
+    said = [{"role": "user", "content": "Colby ?"}, {"role": "assistant", "content": "Colby " * 200}]
+    write_jsonl(mix, [{"messages": said}] * 300)
+    config = load_config(
+        [
+            "campaign=own",
+            "source@sources=written",
+            *qwen3,
+            "campaign.values=[]",
+            "campaign.contrast=[]",
+            "campaign.specs=[{name: philosophy}, {name: rules}]",
+            "start=[]",
+            "generate={generator: endpoint, endpoint: {model: writer-1}, persona: {assistant: Nova, provider: Acme}}",
+            f"sources.instruction.file={mix}",
+            "+sources.neutral={kind: documents, for_each: spec, generate: {product: neutral, of: documents}}",
+            "+sources.part={kind: documents, of: documents, without: ['section=fading'], tokens: 3000}",
+            "+sources.identity={kind: chats, generate: {product: identity, rows: 2500}}",
+            f"+sources.named={{kind: chats, file: 'hf:org/chats@{'0' * 40}', format: sharegpt}}",
+            "+arms.part=[{midtrain: [part]}, {aft: [instruction, aligned_chats, identity, named]}]",
+            "+arms.neutral=[{midtrain: [neutral]}, {aft: [instruction]}]",
+            "campaign.arms=[msm, part, neutral]",
+        ]
+    )
+    rehearsal = rehearse(config).config
+    graph = preflight(rehearsal)
+    true = Counter(step.stage for step in graph_of(config).steps)
+    assert Counter(step.stage for step in graph.steps) == true - Counter(
+        {kind: true[kind] for kind in ("outline", "write", "audit", "download")}
+    )
+    assert "What is downloaded (named) is not there" in rehearsal.notices[2]
+    assert true["audit"] == 6, "documents, neutral and aligned chats of two specs"
+    assert "writer-1 is to write (aligned_chats, documents, neutral) is not there" in rehearsal.notices[1]
+    rows = [*read_jsonl(rehearsal.sources["documents"].files["philosophy"])]
+    assert {row["generator"] for row in rows} == {"offline_toy"}
+    assert {row.get("section") for row in rows} == {None, "fading"}
+    assert rehearse(config).config == rehearsal
 
 
 def test_a_rehearsal_takes_a_process_at_least() -> None:

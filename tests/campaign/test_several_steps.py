@@ -18,6 +18,8 @@ from msm_hpc.launch.job import RUN
 from msm_hpc.launch.several import SEVERAL
 from msm_hpc.store.records import Attempt
 from msm_hpc.store.store import Store
+from tests.serving.fake_vllm import fake_python
+from tests.serving.toy import without_weights
 
 FORK = multiprocessing.get_context("fork")
 GOOD = Step("generate", "good", GenerateConfig(product="pairs", count=1), {})
@@ -88,6 +90,17 @@ def test_each_step_has_a_log_of_its_own(store: Store) -> None:
     assert [log.name for log in logs] == [f"64.{step.id.replace('/', '-')}_0_log.err" for step in (BAD, GOOD)]
     assert "the stage broke" in logs[0].read_text()
     assert "the stage broke" not in logs[1].read_text()
+
+
+def test_steps_of_a_job_ask_one_server_which_ends_with_it(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, "serve")
+    monkeypatch.setenv("FAKE_SERVER", f"{fake_python(tmp_path)}:{without_weights(tmp_path / 'base')}")
+    steps = [Step("export", name, ExportConfig(dtype=name), {}) for name in ("float32", "bfloat16")]
+    assert run_job(store, *steps) == 0
+    (server,) = {(store.of(step).out / "process").read_text() for step in steps}
+    assert not Path(f"/proc/{server}").exists()
 
 
 def test_a_requeued_job_does_not_repeat_what_failed_but_another_job_does(store: Store) -> None:

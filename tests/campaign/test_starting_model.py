@@ -14,13 +14,21 @@ from tests.composed import load_config, preflight
 
 PUBLISHED = {
     "llama3_1_8b": 8_030_261_248,
+    "qwen2_5_0_5b": 494_032_768,
+    "qwen2_5_1_5b": 1_543_714_304,
+    "qwen2_5_3b": 3_085_938_688,
+    "qwen2_5_7b": 7_615_616_512,
     "qwen2_5_14b": 14_770_033_664,
     "qwen2_5_32b": 32_763_876_352,
+    "qwen3_0_6b": 596_049_920,
+    "qwen3_1_7b": 1_720_574_976,
+    "qwen3_4b": 4_022_468_096,
+    "qwen3_8b": 8_190_735_360,
     "qwen3_14b": 14_768_307_200,
     "qwen3_32b": 32_762_123_264,
     "smollm2_135m": 134_515_008,
 }
-HUB_MODELS = tuple(name for name in PUBLISHED if name != "smollm2_135m")
+HUB_MODELS = ("llama3_1_8b", "qwen2_5_14b", "qwen2_5_32b", "qwen3_14b", "qwen3_32b")
 # Qwen/Qwen3-32B, shortened to what decides its layout.
 QWEN3_32B: dict[str, Any] = {
     "architectures": ["Qwen3ForCausalLM"],

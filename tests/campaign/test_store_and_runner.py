@@ -92,6 +92,19 @@ def test_a_done_step_is_not_made_again(store: Store, use_stage) -> None:
     assert len(folder.attempts()) == 1
 
 
+def test_a_step_is_not_made_before_those_that_it_is_made_after(store: Store, use_stage) -> None:
+    use_stage("write")
+    audit = replace(step(), config=ExportConfig(dtype="float32"))
+    late = replace(step(), after=(audit,))
+    assert late.identity == step().identity, "it reads nothing of them"
+    with pytest.raises(UpstreamMissingError, match=rf"make its inputs first: {audit.id}"):
+        make(store, late)
+    (attempt,) = store.of(late).attempts()
+    assert attempt.cause == "upstream"
+    make(store, audit)
+    assert make(store, late).done
+
+
 def test_a_failed_stage_leaves_no_result_and_records_the_cause(store: Store, use_stage) -> None:
     use_stage("fail")
     with pytest.raises(RuntimeError, match="the stage broke"):

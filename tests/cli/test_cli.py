@@ -19,8 +19,9 @@ import yaml
 
 from msm_hpc.base.errors import StoppedBySignalError
 from msm_hpc.base.files import write_json
-from msm_hpc.campaign.session import CONFIG
+from msm_hpc.base.typed_json import adapter
 from msm_hpc.cli.main import main
+from msm_hpc.config.campaign import Config
 from msm_hpc.config.compose import load_configs, shipped_folder
 from msm_hpc.graph.build import Graph
 from msm_hpc.store.store import Store
@@ -239,7 +240,7 @@ def test_config_prints_what_is_composed_and_composes_to_the_same(
     found = yaml.safe_load(capsys.readouterr().out)
     assert found["stages"]["aft"]["epochs"] == 7 and found["cluster"]["launcher"] == "slurm"
     (config,) = load_configs([*where, "stages.aft.epochs=7"])
-    assert CONFIG.validate_python(found) == config
+    assert adapter(Config).validate_python(found) == config
     assert main(["config", *where, "stages.aft.epoch=7"]) == 2
     assert "did you mean 'stages.aft.epochs'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

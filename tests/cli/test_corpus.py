@@ -47,6 +47,7 @@ def test_preview_counts_before_anything_is_asked(
         f"root={tmp_path / 'runs'}",
         "generate.endpoint.price_in=1",
         "generate.endpoint.price_out=10",
+        "generate.endpoint.budget=25",
         "generate.tasks=2",
         "+sources.other={kind: documents, for_each: spec, generate: {product: neutral, of: documents}}",
         "+arms.control=[{midtrain: [other]}]",
@@ -61,6 +62,7 @@ def test_preview_counts_before_anything_is_asked(
     assert (documents[1], documents[4]) == ("110", "110,000")
     neutral = [cell.strip() for cell in rows_of["neutral"] if cell]
     assert (neutral[1], neutral[3], neutral[4]) == ("110", "0", "110,000")
+    assert "budget: 25 for an outline, and 25 for what is written from it, 12.5 for each of generate.tasks=2." in out
     assert not (tmp_path / "runs").exists()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.compose import OWN_FOLDER, load_configs, root_of, shipped_folder, with_absolute_paths
-from tests.composed import load_config
+from tests.composed import graph_of, load_config
 
 CHOICES = [
     (group, path.stem)
@@ -127,7 +127,7 @@ def test_overrides_reach_fields_that_no_file_mentions() -> None:
         ("campaign.specs=[{name: a},{name: a}]", r"campaign.specs lists a twice"),
         ("sources.chats.ladder=[]", r"sources.chats: ladder is empty: give at least one"),
         ("eval.answer=yes", r"eval: answer 'yes' has no place for the option"),
-        ("eval.batch_size=3", r"eval.batch_size: input should be greater than or equal to 4"),
+        ("eval.tokens_per_batch=0", r"eval.tokens_per_batch: input should be greater than 0"),
         ("stages.aft.learning_rate=inf", r"stages.aft.learning_rate: input should be a finite number"),
         ("tokenize.tasks=0", r"tokenize.tasks: input should be greater than 0, got 0"),
         ("campaign.name=../x", r"campaign.name: string should match pattern"),
@@ -248,3 +248,55 @@ def test_a_path_in_an_override_is_remembered_for_other_folders(tmp_path: Path, m
         f"campaign.specs=[{{name: a, file: {tmp_path}/a.md}}]",
         "model=tiny",
     )
+
+
+def test_a_file_for_each_may_be_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ['sources.documents.file="corpora/{each}.jsonl"', "sources.documents.files.america=usa.jsonl"]
+    files = load_config(["campaign=demo", *given]).sources["documents"].files
+    assert files == {"affordability": tmp_path / "corpora/affordability.jsonl", "america": tmp_path / "usa.jsonl"}
+    assert with_absolute_paths(given[:1]) == (f'sources.documents.file="{tmp_path}/corpora/{{each}}.jsonl"',)
+    items = load_config(["campaign=demo", 'sources.pairs.file="${shipped:evals/items}/{each}.jsonl"']).sources["pairs"]
+    assert all(file.is_file() for file in items.files.values())
+
+
+CROSSED = (
+    "campaign=own",
+    "campaign.specs=[{name: a}, {name: b}]",
+    "campaign.values=[]",
+    "campaign.contrast=[]",
+    'sources.documents.file="{each}.jsonl"',
+    'sources.value_chats={kind: chats, for_each: spec, file: "{each}-chats.jsonl"}',
+    "+sources.chats_of_b={kind: chats, of: value_chats, spec: b}",
+    "+arms.crossed=[{midtrain: [documents]}, {aft: [chats_of_b]}]",
+    "+arms.matched=[{midtrain: [documents]}, {aft: [value_chats]}]",
+    "campaign.arms=[matched,crossed]",
+)
+
+
+def test_an_arm_may_read_the_corpus_of_one_spec_whatever_it_is_trained_on() -> None:
+    config = load_config(CROSSED)
+    assert [corpus.name for corpus in config.corpora("chats_of_b")] == ["value_chats-b"]
+    assert config.corpus("chats_of_b", "a") == config.corpus("value_chats", "b"), "one corpus, not two"
+    steps = {(cell.arm, cell.spec): step for cell, step in graph_of(config).cells}
+    assert steps["crossed", "b"] is steps["matched", "b"], "the same training"
+    assert len(set(steps.values())) == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "+sources.new={kind: chats, of: value_chats, spec: c}",
+            r"sources.new.spec is c: name one of campaign.specs, a, b",
+        ),
+        (
+            "+sources.new={kind: chats, of: chats, spec: b}",
+            r"sources.new.spec is b, but what it takes from is the same",
+        ),
+        ("sources.chats.spec=b", r"sources.chats: spec=b chooses a corpus of another source: give that source as of"),
+    ],
+)
+def test_a_spec_that_there_is_not_is_refused(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_config([*CROSSED, override])

@@ -21,9 +21,9 @@ from msm_hpc.config.training import Layout, Lora
 from msm_hpc.conversion import adapter as conversion
 from msm_hpc.conversion import stage
 from msm_hpc.conversion.weights import write_weights
-from msm_hpc.evals.adapter import attach_adapter
 from msm_hpc.model.adapter import Note, fingerprint, peft_shapes
 from msm_hpc.model.architecture import read_architecture
+from msm_hpc.serving.adapter import attach_adapter
 from msm_hpc.training.megatron.groups import process_groups
 from tests.conversion.megatron_logits import forward, one_document
 from tests.conversion.models import VARIANTS, hf_logits, import_model, make_model, weights

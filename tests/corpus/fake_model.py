@@ -18,8 +18,8 @@ from msm_hpc.corpus.chat import Verdict
 from msm_hpc.corpus.chat_plan import Domains, Named, Queries
 from msm_hpc.corpus.document_plan import Assertions, Ideas, Types
 from msm_hpc.corpus.rework import Conversation
-from msm_hpc.corpus.scripts import Result
 from msm_hpc.endpoint import Prompt, Reject, Reply
+from msm_hpc.endpoint.scripts import Result
 
 Fault = Callable[[Prompt, str], Result | str | None]
 """Instead of the text that would be answered: another text, or how the prompt ends; None for that text."""

@@ -4,13 +4,18 @@ import hashlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.progress import Progress, read_progress
+from msm_hpc.config.generation import Persona
+from msm_hpc.config.quality import Limits
 from msm_hpc.config.stages import GenerateConfig, GenerateInputs, Product
+from msm_hpc.corpus.quality import identity, realism
+from msm_hpc.corpus.quality.rows import Rows, Subject
 from msm_hpc.corpus.stage import run
 from tests.corpus.rows import read_jsonl
 
@@ -50,6 +55,23 @@ def test_documents_name_the_spec_they_came_from(tmp_path: Path, spec: Path) -> N
     assert {row["spec_sha256"] for row in rows} == {hashlib.sha256(SPEC.encode()).hexdigest()}
     assert {row["value"] for row in rows} == {"america"}
     assert rows[0]["id"] == "documents/america/0/000000"
+
+
+def test_chats_about_its_identity_name_the_assistant_and_its_maker(tmp_path: Path) -> None:
+    persona = Persona(assistant="Nova", provider="Acme")
+    config = GenerateConfig(product="identity", generator="templates", count=2500, persona=persona)
+    path = generate(tmp_path / "out", config) / "data.jsonl"
+    rows = list(read_jsonl(path))
+    said = ["\n".join(turn["content"] for turn in row["messages"]) for row in rows]
+    assert len(set(said)) == 2500 and not any("{" in text for text in said)
+    named = sum("Nova" in text or "Acme" in text for text in said) / 2500
+    assert 0.9 < named < 1, "a few speak of what it can do alone"
+    assert {row["generator"] for row in rows} == {"templates"}
+    gates = [*(each(Rows((path,)), Limits()) for each in (realism.placeholders, realism.remarks, realism.dates))]
+    gates.append(identity.other_assistants(Rows((path,)), Subject({}, persona), Limits()))
+    assert [gate.found for gate in gates] == [0, 0, 0, 0]
+    with pytest.raises(UserError, match=r"count is 999999: there are only [\d,]+ such chats"):
+        generate(tmp_path / "more", replace(config, count=999_999))
 
 
 def test_pairs_go_to_a_file_of_their_own(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,35 +11,21 @@ from pathlib import Path
 import pytest
 
 from msm_hpc.config.generation import OutlineInputs, WriteInputs
-from msm_hpc.corpus import chat, chat_plan, document_plan, outline, write
-from msm_hpc.corpus.resuming import carry_over
+from msm_hpc.config.serving import Serving
+from msm_hpc.corpus import outline, write
 from msm_hpc.corpus.rows import Made, RowFiles
-from msm_hpc.endpoint import Answer, Message, Prompt
-from tests.corpus.fake_model import FakeModel
+from msm_hpc.endpoint.resuming import carry_over
+from msm_hpc.serving import kept
+from tests.corpus.fake_model_server import content
 from tests.corpus.rows import read_jsonl
 from tests.corpus.test_writing import ENDPOINT, OUTLINE, WRITE
 from tests.endpoint import faulty_model_server
-from tests.endpoint.faulty_model_server import KEY, MODEL, Asked, FaultyModelServer, serving
-
-ANSWERS: dict[str, type[Answer]] = {
-    each.__name__: each
-    for module in (chat, chat_plan, document_plan)
-    for each in vars(module).values()
-    if isinstance(each, type) and issubclass(each, Answer)
-}
+from tests.endpoint.faulty_model_server import KEY, MODEL, FaultyModelServer, serving
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyModelServer]:
     """The test server, which says what the fake model says."""
-    fake = FakeModel()
-
-    def content(asked: Asked) -> str:
-        body = asked.body
-        turns = tuple(Message(turn["role"], turn["content"]) for turn in body["messages"])
-        answer = ANSWERS[body["response_format"]["json_schema"]["name"]] if "response_format" in body else None
-        return fake.text(Prompt(messages=turns, max_tokens=99, sample=body["seed"], answer=answer))
-
     monkeypatch.setattr(faulty_model_server, "_content", content)
     monkeypatch.setenv("TEST_KEY", KEY)
     with serving() as running:
@@ -71,6 +59,23 @@ def test_a_corpus_that_was_interrupted_is_the_same_and_paid_for_once(
     paid = server.paid.total() - before
     assert 40 <= paid <= 40 + endpoint.in_flight, "a draft and a revision of each, and what was in flight"
     assert (second / "data.jsonl").read_bytes() == (whole / "data.jsonl").read_bytes()
+
+
+def test_a_task_writes_with_a_server_that_it_starts(tmp_path: Path) -> None:
+    """Rows are under the name that the configuration has for the model, and not that of the job's server."""
+    spec, weights, planned, written = (tmp_path / name for name in ("calm.md", "weights", "outline", "written"))
+    spec.write_text("---\nname: calm\n---\n# Calm\n## One {#one}\nThe assistant is calm.\n")
+    for folder in (weights, planned, written):
+        folder.mkdir()
+    (weights / "config.json").write_text("{}")
+    command = f"{sys.executable} -m tests.corpus.fake_model_server {{model}} {{port}} {{name}}"
+    serving = Serving(server="command", command=command)
+    with kept():
+        outline.run(replace(OUTLINE, serving=serving), OutlineInputs(spec=spec, model=weights), planned)
+        write.run(replace(WRITE, serving=serving), WriteInputs(spec=spec, outline=planned, model=weights), written)
+    rows = list(read_jsonl(written / "data.jsonl"))
+    assert len(rows) == 20
+    assert json.loads((written / "_summary.json").read_text())["model"] == ENDPOINT.model
 
 
 def _killed(files: RowFiles, made: Made) -> None:

@@ -22,8 +22,8 @@ from msm_hpc.config.generation import (
 from msm_hpc.corpus import outline, write
 from msm_hpc.corpus.document_plan import Ideas, Types
 from msm_hpc.corpus.items import Item, read_items
-from msm_hpc.corpus.scripts import Result
 from msm_hpc.endpoint import Prompt, Reject, Reply
+from msm_hpc.endpoint.scripts import Result
 from tests.corpus.fake_model import FakeModel, Fault, documents_asked, use
 from tests.corpus.rows import read_jsonl
 from tokenization.reading.corpus import Corpus

@@ -9,21 +9,22 @@ import itertools
 import os
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from msm_hpc.evals.agentic.calls import tool_calls
 from msm_hpc.evals.agentic.scenarios import (
     HARMS,
+    Awareness,
     Cell,
     Harm,
+    Verdict,
     awareness_prompt,
-    awareness_schema,
     cells,
     episodes,
     executed,
     judge_prompt,
-    judge_schema,
     later_turns,
     messages,
     scenario_of,
@@ -275,7 +276,8 @@ def test_judges_see_the_reply_as_it_is(harm: Harm) -> None:
 
 
 def test_schemas_allow_for_uncertainty() -> None:
-    for schema in (judge_schema(), awareness_schema()):
-        assert "uncertain" in schema["properties"]["verdict"]["enum"]
+    for answer in (Verdict, Awareness):
+        assert "uncertain" in get_args(answer.model_fields["verdict"].annotation)
+        schema = answer.model_json_schema()
         assert schema["additionalProperties"] is False
         assert set(schema["required"]) == set(schema["properties"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ TEMPLATE = (
     "{% for m in messages %}{{ 'User' if m.role == 'user' else 'Assistant' }} : {{ m.content }} {% endfor %}"
     "{% if add_generation_prompt %}Assistant : {% endif %}"
 )
-CONFIG = EvalConfig(answer="I prefer {item} .", batch_size=8)
+CONFIG = EvalConfig(answer="I prefer {item} .", tokens_per_batch=40)
 
 
 def make_tokenizer(folder: Path, template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
@@ -146,7 +147,7 @@ def test_a_habit_of_position_cancels_over_the_two_orders(tmp_path: Path) -> None
     out = tmp_path / "out"
     out.mkdir()
     pairs = pairs_folder(tmp_path / "pairs", [pair("p0", "roads", "bus", "train", "{first} or {second}")])
-    stage.run(EvalConfig(answer="{item}", batch_size=4), cheap(model, pairs), out)
+    stage.run(EvalConfig(answer="{item}", tokens_per_batch=40), cheap(model, pairs), out)
     (answer,) = read_rows(out / "answers.jsonl", Answer)
     assert answer.margin_forward == pytest.approx(-3.0, abs=1e-5)  # "... or train" is followed by train
     assert answer.margin_backward == pytest.approx(3.5, abs=1e-5)
@@ -159,9 +160,20 @@ def test_an_answer_is_scored_where_training_puts_it(tmp_path: Path) -> None:
     model = bigram_model(tmp_path / "model", {("very", "bus"): 2.0, (":", "bus"): -3.0})
     make_tokenizer(model, template)
     pairs = pairs_folder(tmp_path / "pairs", PAIRS[:1])
-    stage.run(EvalConfig(answer="{item}", batch_size=4), cheap(model, pairs), tmp_path)
+    stage.run(EvalConfig(answer="{item}", tokens_per_batch=40), cheap(model, pairs), tmp_path)
     (answer,) = read_rows(tmp_path / "answers.jsonl", Answer)
     assert answer.margin == pytest.approx(2.0, abs=1e-5)
+
+
+def test_a_prompted_arm_is_asked_after_the_spec(tmp_path: Path) -> None:
+    """This model has attention, so that what stands before the question changes its answers."""
+    inputs = cheap(random_model(tmp_path / "model"), pairs_folder(tmp_path / "pairs"))
+    (tmp_path / "spec.md").write_text("---\nname: x\n---\nprefer very sleigh\n")
+    margins = []
+    for spec in (None, tmp_path / "spec.md"):
+        stage.run(CONFIG, replace(inputs, spec=spec), tmp_path)
+        margins.append([answer.margin for answer in read_rows(tmp_path / "answers.jsonl", Answer)])
+    assert all(abs(plain - prompted) > 1e-6 for plain, prompted in zip(*margins, strict=True))
 
 
 def test_batched_scores_equal_one_text_at_a_time(tmp_path: Path) -> None:

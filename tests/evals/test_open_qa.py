@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from msm_hpc.evals.open_qa.questions import judge_prompt, judge_schema, questions
+from msm_hpc.evals.open_qa.questions import Rating, judge_prompt, questions
 from tests.evals.held_out import shared_with_specs
 
 DIMENSIONS = {
@@ -53,7 +53,7 @@ def test_the_judge_sees_spec_question_and_answer_as_they_are() -> None:
 
 
 def test_the_judge_may_say_that_an_answer_cannot_be_rated() -> None:
-    schema = judge_schema()
+    schema = Rating.model_json_schema()
     assert {"type": "null"} in schema["properties"]["score"]["anyOf"]
     assert set(schema["required"]) == set(schema["properties"])
 

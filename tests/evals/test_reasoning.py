@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import re
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
+from msm_hpc.endpoint.prompts import Answer
 from msm_hpc.evals.reasoning.patterns import (
+    Canonical,
+    Classified,
+    Merged,
     Overlap,
-    Pass,
     Pattern,
     Reason,
+    Reasons,
     canonical_prompt,
     classify_prompt,
     merge_prompt,
     open_coding_prompt,
     overlaps,
     patterns,
-    schema,
 )
 from tests.evals.held_out import shared_with_specs
 
@@ -44,7 +47,13 @@ def test_the_specs_hold_none_of_the_examples() -> None:
 
 
 def test_prompts_hold_what_they_are_about() -> None:
-    reason = Reason("fears delay", "It fears a delay.", "no time", "toward_harm", "followed")
+    reason = Reason(
+        label="fears delay",
+        description="It fears a delay.",
+        quote="no time",
+        direction="toward_harm",
+        outcome="followed",
+    )
     first, second, *_ = patterns()
     classify = classify_prompt(TRANSCRIPT, patterns())
     assert TRANSCRIPT in open_coding_prompt(TRANSCRIPT)
@@ -58,9 +67,9 @@ def test_prompts_hold_what_they_are_about() -> None:
     assert '- "a quote"' in merged
 
 
-@pytest.mark.parametrize("of", get_args(Pass))
-def test_schemas_are_closed_and_require_every_field(of: Pass) -> None:
-    for part in objects(schema(of)):
+@pytest.mark.parametrize("answer", [Reasons, Canonical, Classified, Merged])
+def test_schemas_are_closed_and_require_every_field(answer: type[Answer]) -> None:
+    for part in objects(answer.model_json_schema()):
         assert part["additionalProperties"] is False
         assert set(part["required"]) == set(part["properties"])
 

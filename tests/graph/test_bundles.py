@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
+from msm_hpc.config.evals import SampleConfig
+from msm_hpc.config.serving import Serving
 from msm_hpc.config.stages import EvalConfig, ExportConfig, GenerateConfig
 from msm_hpc.config.training import Layout, TrainConfig
 from msm_hpc.graph.build import Graph
-from msm_hpc.graph.bundles import MOST_PACKS, plan_bundles
+from msm_hpc.graph.bundles import MOST_ASKED, MOST_PACKS, plan_bundles
 from msm_hpc.graph.steps import Inputs, Step
 from tokenization.packing.pack import PackConfig
 
@@ -95,6 +97,37 @@ def test_packs_of_the_same_shards_share_a_job() -> None:
     one, two = weights("one"), weights("two")
     packs = [pack(seed, one=one) for seed in range(MOST_PACKS + 1)]
     assert [len(each) for each in bundled(*packs, pack(0, two=two))] == [MOST_PACKS, 1, 1]
+
+
+def asking(adapter: Step, base: Step, task: str = "agentic", share: int = 0, **serving: str) -> Step:
+    config = SampleConfig(
+        task=task,
+        samples=1,
+        temperature=1.0,
+        max_tokens=9,
+        prompts="",
+        serving=Serving(**serving),
+        share=share,
+        shares=2,
+    )
+    return Step("sample", f"{adapter.label}/{task}/{share}", config, {"model": base, "adapter": adapter})
+
+
+def test_evals_that_ask_a_server_of_one_base_share_a_job_and_shares_of_one_eval_do_not() -> None:
+    base, other = weights("base"), weights("other")
+    vllm = {"server": "vllm", "python": "python"}
+    adapters = [export(training("a" * count, base)) for count in (1, 2, 3)]
+    steps = [
+        asking(each, base, task, share, **vllm)
+        for each in adapters
+        for task in ("agentic", "formats")
+        for share in (0, 1)
+    ]
+    jobs = bundled(*steps, asking(adapters[0], other, **vllm))
+    assert [len(each) for each in jobs] == [MOST_ASKED, MOST_ASKED, 2, 2, 1]
+    assert all(len({name[-1] for name in each}) == 1 for each in jobs)
+    assert jobs[0][:2] == ["sample/a/agentic/0", "sample/a/formats/0"]
+    assert [len(each) for each in bundled(*[asking(each, base) for each in adapters])] == [1, 1, 1], "in the process"
 
 
 def test_what_needs_a_later_bundle_does_not_join_an_earlier_one() -> None:

@@ -9,7 +9,9 @@ import pytest
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.generation import OutlineConfig, WriteConfig
 from msm_hpc.corpus import prompts
+from msm_hpc.corpus.quality.leaks import read_items
 from msm_hpc.graph.build import Graph
+from msm_hpc.graph.steps import File, Step
 from tests.composed import graph_of, load_config
 
 BY_MODEL = (
@@ -66,6 +68,7 @@ def test_where_and_how_fast_a_model_is_asked_renames_nothing(own: str) -> None:
     ).find("write/documents-america")
     assert elsewhere.identity == before.identity
     assert [share.name for share in elsewhere.shares] == [f"write/documents-america/{task}" for task in range(4)]
+    assert {share.config.endpoint.budget for share in elsewhere.shares} == {25.0}, "together, what one task may spend"
 
 
 @pytest.mark.parametrize(
@@ -123,6 +126,38 @@ def test_controls_are_made_of_the_documents_that_there_are(own: str) -> None:
     assert alone.find("write/neutral-america").identity == write.identity
 
 
+def test_what_is_written_is_audited_before_it_is_tokenised(own: str) -> None:
+    graph = composed(own, "tokenize.tasks=2")
+    audit, tokens = graph.find("audit/documents-america"), graph.find("tokenize/documents-america")
+    assert audit.inputs == {
+        "corpus": graph.find("write/documents-america"),
+        "spec": graph.find("write/documents-america").inputs["spec"],
+    }
+    assert tokens.after == (audit,) and all(audit in share.parents for share in tokens.shares)
+    assert not graph.find("tokenize/instruction").after and audit in graph.targets
+    assert not any(step.kind == "audit" for step in graph_of(load_config([])).steps), "the toy world's are not"
+
+
+def test_a_limit_renames_the_audit_alone(own: str, tmp_path: Path) -> None:
+    (tmp_path / "static").mkdir()
+    before = composed(own)
+    for change in ("quality.limits.dates=0.5", "quality.on_gates=report", f"quality.embeddings={tmp_path / 'static'}"):
+        after = composed(own, change)
+        new = [step.name for step in after.steps if step.identity not in {each.identity for each in before.steps}]
+        assert new == ["audit/documents-america"]
+        assert after.find("audit/documents-america") in after.needed(lambda step: step.kind != "audit")
+
+
+def test_an_audit_looks_for_what_evals_ask(own: str, tmp_path: Path) -> None:
+    items = tmp_path / "items.jsonl"
+    items.write_text("{}\n")
+    graph = composed(own, "campaign.values=[america]", f"sources.pairs.files={{america: {items}}}")
+    assert graph.find("audit/documents-america").inputs["items"]["america"].path == items
+    judge = "judge={model: judge-1, base_url: 'http://localhost:9/v1'}"
+    open_questions = composed(own, "campaign.evals=[open_qa]", judge).find("audit/documents-america").inputs["items"]
+    assert len(read_items({"open_qa": open_questions["open_qa"].path})["open_qa"]) == 151
+
+
 def test_a_section_is_left_out_of_what_is_written_and_tokenised_already(own: str) -> None:
     without = "+sources.part={kind: documents, of: documents, without: ['section=one']}"
     graph = composed(own, without, "+arms.part=[{midtrain: [part]}]", "campaign.arms=[msm, part]")
@@ -161,3 +196,41 @@ def test_a_generator_that_cannot_make_what_is_asked_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         load_config([*BY_MODEL, own, *overrides])
+
+
+def test_a_model_that_we_serve_ourselves_takes_the_gpus_of_an_evaluation(own: str, tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "config.json").write_text("{}")
+    (weights / "model.safetensors").write_bytes(b"8")
+    served = (
+        own,
+        "generate.endpoint.base_url=''",
+        "generate.serving={server: vllm, python: /opt/vllm/bin/python}",
+        f"generate.weights={weights}",
+        "generate.tasks=2",
+    )
+    write = composed(*served).find("write/documents-america")
+    share, outline = write.shares[0], write.inputs["outline"]
+    assert isinstance(outline, Step) and [each.work.of for each in (outline, share, write)] == [
+        "gpu_eval",
+        "gpu_eval",
+        "cpu",
+    ]
+    assert isinstance(read := share.inputs["model"], File) and read.path == weights
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["generate.serving={server: vllm, python: python}"], "generate.serving and generate.weights: .* needs both"),
+        (["generate.serving={}", "generate.weights=/w"], "transformers, which writes no structured answers"),
+        (
+            ["generate.serving={server: vllm, python: python}", "generate.weights=/w"],
+            "generate.endpoint.base_url and .batch: generate.serving starts a server of its own",
+        ),
+    ],
+)
+def test_what_is_served_for_a_corpus_is_whole(own: str, overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        composed(own, *overrides)

@@ -236,3 +236,16 @@ def test_a_job_gets_the_memory_and_cpus_that_any_of_its_steps_needs() -> None:
     script = SlurmLauncher(cluster).render(Path("jobs"), replace(CELLS, also=(Work("cpu", "export"),)))
     assert "#SBATCH --mem=61440MB\n" in script and "#SBATCH --cpus-per-task=8\n" in script
     assert "#SBATCH --gpus-per-node=1\n" in script
+
+
+def test_a_server_of_a_model_too_large_for_one_gpu_gets_several() -> None:
+    resources = replace(GPU.resources, of_stage={"sample": {"gpus_per_rank": 4}})
+    site = SlurmLauncher(replace(GPU, resources=resources))
+    asking, lanes = (
+        replace(ARRAY, work=Work("gpu_eval", "sample")),
+        replace(BESIDE_EACH_OTHER, work=Work("gpu_eval", "sample")),
+    )
+    assert "#SBATCH --gpus-per-node=4\n" in site.render(Path("jobs"), asking)
+    assert "#SBATCH --ntasks-per-node=1\n" in site.render(Path("jobs"), asking)
+    assert "--gpus-per-node=4 " in site.render(Path("jobs"), lanes)
+    assert "#SBATCH --gpus-per-node=8\n" in site.render(Path("jobs"), lanes)

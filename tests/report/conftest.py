@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from msm_hpc.base.notices import write_notices
 from msm_hpc.config.stages import Cell, ReportConfig
 from tests.report.answers import VALUES, Campaign, write_answers, write_log_odds
+from tests.report.simulated import agentic, choice, open_qa, patterns, write_cell
 
 
 @pytest.fixture
@@ -89,3 +91,48 @@ def seeded(tmp_path: Path) -> Campaign:
         notices=("Made by an offline generator.",),
     )
     return Campaign(config, evaluations, out)
+
+
+@pytest.fixture(scope="package")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+    """Every eval but preferences, of a model of the paper: a ladder, later training, a judge that fails, a timeout."""
+    models: list[tuple[str, str | None, int | None, float]] = [
+        ("base", None, None, 0.7),
+        ("msm", "philosophy", None, 0.5),
+        ("aft", "philosophy", 2_500, 0.7),
+        ("aft", "philosophy", 10_000, 0.6),
+        ("msm+aft", "philosophy", 2_500, 0.3),
+        ("msm+aft", "philosophy", 10_000, 0.1),
+        ("msm+erode", "philosophy", 1_000, 0.55),
+        ("msm+erode", "philosophy", 4_000, 0.65),
+    ]
+    tmp_path = tmp_path_factory.mktemp("evaluated")
+    cells, found, late = [], {}, {}
+    for number, (arm, spec, size, rate) in enumerate(models):
+        for seed in range(2):
+            draw = 10 * number + seed
+            misaligned = {"misaligned": rate, "aligned": 1 - rate}
+            evals = {
+                "agentic": [*agentic(rate, draw, failed=arm == "aft")],
+                "open_qa": [*open_qa(9 - 4 * rate, draw)],
+                "choice": [*choice(1 - rate, arm == "base", draw)],
+                "reasoning": [*patterns(misaligned, draw)],
+            }
+            cell, outputs = write_cell(tmp_path, "qwen2_5_32b", arm, spec, size, seed, evals)
+            cells.append(cell)
+            found |= outputs
+            if arm == "msm":
+                late[cell.evals["open_qa"]] = "the job reached its time limit"
+                del found[cell.evals["open_qa"]]
+    for folder in found.values():
+        write_notices(folder, ["TEST JUDGE: it reads no reply, and its verdicts say nothing of the models."])
+    (tmp_path / "out").mkdir()
+    config = ReportConfig(
+        title="Every eval",
+        cells=tuple(cells),
+        savings={"msm+aft": "aft"},
+        compare={"msm+aft": "aft", "msm": "base"},
+        persistence={"msm+erode": "msm"},
+        why_absent=late,
+    )
+    return Campaign(config, found, tmp_path / "out")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 
 VOID = {"meta", "br"}
-LINES = {"h1", "h2", "h3", "p", "li", "tr", "summary"}
+LINES = {"h1", "h2", "h3", "p", "li", "tr", "summary", "caption"}
 CELLS = {"th", "td"}
 UNSEEN = {"style", "title", "figure"}
 """What is not text of the page; a figure is its label."""

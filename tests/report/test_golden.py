@@ -41,3 +41,9 @@ def test_a_campaign_of_six_seeds(seeded: Campaign) -> None:
     check("seeds_terminal.txt", shown(report(seeded), 80))
     check("seeds_pipe.txt", shown(report(seeded), 80, terminal=False))
     check("seeds_page.txt", lines(seeded))
+
+
+def test_a_campaign_of_every_eval(evaluated: Campaign) -> None:
+    check("evals_terminal.txt", shown(report(evaluated), 80))
+    check("evals_page.txt", lines(evaluated))
+    check("evals_comparisons.csv", (evaluated.out / "comparisons.csv").read_text().rstrip("\n"))

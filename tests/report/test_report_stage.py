@@ -255,6 +255,9 @@ def test_the_same_inputs_give_the_same_bytes(campaign: Campaign) -> None:
         "conditions.csv",
         "contrasts.csv",
         "savings.csv",
+        "comparisons.csv",
+        "measurements.csv",
+        "results.parquet",
     }
 
 

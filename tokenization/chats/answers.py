@@ -19,11 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msm_hpc.base.errors import UserError
-from tokenization.chats.reference import ChatReference
-from tokenization.chats.special_tokens import SpecialTokens
-from tokenization.chats.turns import Printed, Span, Turns
-from tokenization.reading.rows import BadRow, ChatRow, Message, RowPlace
-from tokenization.tokenizer import TokenizerFolder
+from tokenization.chats.prompts import ModelChats
+from tokenization.chats.turns import Printed, Span
+from tokenization.reading.rows import BadRow, Message
 
 
 @dataclass(frozen=True)
@@ -43,27 +41,21 @@ class AnswerEncoder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.tokenizer = TokenizerFolder(folder)
-        if self.tokenizer.template is None:
-            raise UserError(
-                f"{folder}: the tokenizer has no chat template, and questions are chats; add chat_template.jinja"
-            )
-        special = self.tokenizer.special
-        self._turns = Turns(self.tokenizer.template, SpecialTokens(special), self.tokenizer.eod_text, "train")
-        self._reference = ChatReference(self._turns, self.tokenizer.tokenizer, special, self.tokenizer.facts.eod_id)
+        self._chats = ModelChats(folder)
+        self.tokenizer = self._chats.tokenizer
 
-    def encode(self, question: str, answer: str) -> AnsweredQuestion:
-        """The chat of a user who asks ``question`` and an assistant who gives ``answer``.
+    def encode(self, question: str, answer: str, system: str = "") -> AnsweredQuestion:
+        """The chat of a user who asks ``question`` and an assistant who gives ``answer``, after a system turn if any.
 
         Raises:
             UserError: the template refuses the chat or prints the answer in another form, or the tokenizer does not
                 separate what is before the answer from it.
         """
-        messages = [Message("user", question), Message("assistant", answer)]
-        chat = ChatRow("question", messages, None, b"{}", RowPlace(str(self._folder), 1))
+        before = [Message("system", system)] if system else []
+        chat = self._chats.row([*before, Message("user", question), Message("assistant", answer)])
         try:
-            printed = self._turns.print(chat)
-            tokens = self._reference.tokens(chat, printed)
+            printed = self._chats.turns.print(chat)
+            tokens = self._chats.reference.tokens(chat, printed)
         except BadRow as error:
             raise UserError(f"{self._folder}: the question {question!r} cannot be asked: {error}") from None
         begin, end = self._answer(printed, answer)

@@ -29,6 +29,9 @@ THE_DAY = datetime(2024, 7, 26)
 """The day that Llama 3.1's template falls back to."""
 
 
+_A_DAY = re.compile(r"""strftime_now\(\s*(["'])([^"'\\]*)\1\s*\)""")
+
+
 class TemplateRefuses(Exception):
     """The template cannot print these messages; the message is the template's."""
 
@@ -50,7 +53,7 @@ class ChatTemplate:
         Raises:
             UserError: it is not a Jinja template.
         """
-        self.source, self._tokens = source, tokens
+        self.source, self._path, self._tokens = source, path, tokens
         try:
             self._template = self.environment(ImmutableSandboxedEnvironment).from_string(source)
         except jinja2.TemplateSyntaxError as error:
@@ -61,9 +64,29 @@ class ChatTemplate:
         environment = kind(trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, jinja2.ext.loopcontrols])
         environment.filters["tojson"] = _tojson
         environment.globals["raise_exception"] = _raise_exception
-        if not re.search(r"strftime_now\s+is\s+(not\s+)?defined", self.source):
+        if not self._asks_for_the_day:
             environment.globals["strftime_now"] = THE_DAY.strftime
         return environment
+
+    @property
+    def _asks_for_the_day(self) -> bool:
+        return re.search(r"strftime_now\s+is\s+(not\s+)?defined", self.source) is not None
+
+    def with_the_day(self) -> str:
+        """Its source for programs that define ``strftime_now`` as today: printed there, a chat is what it is here.
+
+        Raises:
+            UserError: it asks for the day in a way that cannot be replaced.
+        """
+        if self._asks_for_the_day:
+            return "{% set strftime_now = nothing_of_this_name %}\n" + self.source
+        source = _A_DAY.sub(lambda call: f'"{THE_DAY.strftime(call[2])}"', self.source)
+        if "strftime_now" in source:
+            raise UserError(
+                f"{self._path}: chat_template: asks for the day by strftime_now and not with a text for its format, so "
+                "that it cannot be fixed for another server; write the day itself"
+            )
+        return source
 
     def print(
         self,

@@ -17,8 +17,9 @@ each is made the last turn of a chat of its own (``tokenize.by_turn``).
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -104,18 +105,13 @@ class Turns:
         """
         self._check_known(chat)
         messages, tools, mark = self._hidden(chat)
-        try:
+        with _bad_if_refused(chat):
             text, spans, turns = self._turns(chat, messages, tools)
-        except TemplateRefuses as error:
-            raise BadRow(
-                "chat", chat.place, f"messages: the chat template refuses them ({error}); fix the row"
-            ) from error
         end = self.specials.end(text)
         if text.rstrip().endswith(self.eod_text):
             text = text.rstrip()
-        specials = self.specials.find(text)
+        specials = self._found(text, mark)
         if mark:
-            specials = tuple(SpecialToken(_at(text, mark, at.begin), _at(text, mark, at.end), at.id) for at in specials)
             spans = [(_at(text, mark, begin), _at(text, mark, end)) for begin, end in spans]
             end, text = _at(text, mark, end), text.replace(mark, "")
         trained_turns = len(spans)
@@ -123,6 +119,25 @@ class Turns:
             spans = [part for span in spans for part in _without_thoughts(text, span)]
         eod_is_target = chat.messages[-1].role == "assistant" and bool(spans) and spans[-1][1] == end
         return Printed(text, specials, tuple(spans), eod_is_target, turns, trained_turns, bool(mark))
+
+    def prompt(self, chat: ChatRow) -> Printed:
+        """The chat as text, up to where the assistant speaks next; nothing of it is a target.
+
+        Raises:
+            BadRow: as for :meth:`print`.
+        """
+        self._check_known(chat)
+        messages, tools, mark = self._hidden(chat)
+        with _bad_if_refused(chat):
+            text = self.template.print(messages, tools, prompt=True)
+        return Printed(text.replace(mark, ""), self._found(text, mark), (), False, 0, 0, bool(mark))
+
+    def _found(self, text: str, mark: str) -> tuple[SpecialToken, ...]:
+        """The special tokens of a printed text, where they come to lie without the marks."""
+        found = self.specials.find(text)
+        if not mark:
+            return found
+        return tuple(SpecialToken(_at(text, mark, at.begin), _at(text, mark, at.end), at.id) for at in found)
 
     def _turns(self, chat: ChatRow, messages: list[Any], tools: list[Any] | None) -> tuple[str, list[Span], int]:
         """The whole text, the assistant's spans in it, and how many turns were to have one."""
@@ -180,6 +195,15 @@ class Turns:
             if value and field not in self.template.source:
                 advice = "put it into content as <think>…</think>" if field == "reasoning_content" else "remove the row"
                 raise BadRow("chat", chat.place, f"{field}: the chat template does not print this; {advice}")
+
+
+@contextlib.contextmanager
+def _bad_if_refused(chat: ChatRow) -> Iterator[None]:
+    try:
+        yield
+    except TemplateRefuses as error:
+        what = f"messages: the chat template refuses them ({error}); fix the row"
+        raise BadRow("chat", chat.place, what) from error
 
 
 def _fields(message: dict[str, Any]) -> dict[str, Any]:

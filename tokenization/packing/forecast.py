@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tokenization.packing.bestfit import best_fit
 from tokenization.packing.pack import PackConfig
-from tokenization.packing.selection import SourceDocuments, Take, budgets, choose
+from tokenization.packing.selection import SourceDocuments, Take, budgets, choose, kept
 from tokenization.shards import Shard, shards_by_key
 
 
@@ -33,8 +33,9 @@ def rows_of_shards(config: PackConfig, shards: Mapping[str, Path]) -> int:
 
 
 def _taken(take: Take, budget: int | None, folder: Path, config: PackConfig) -> NDArray[np.int32]:
-    shards = [Shard.open(each) for each in shards_by_key({take.source: folder}).values()]
+    folders = [*shards_by_key({take.source: folder}).values()]
+    shards = [Shard.open(each) for each in folders]
     lengths = np.concatenate([shard.lengths for shard in shards])
     is_chat = np.concatenate([shard.is_chat() for shard in shards])
     source = SourceDocuments((), lengths, np.zeros_like(lengths), is_chat)  # what is a target does not matter here
-    return choose(source, take, budget, config.sequence_length, config.seed)[0]
+    return choose(source, take, budget, config.sequence_length, config.seed, kept(folders, take))[0]

@@ -13,18 +13,19 @@ A source of the texts a (5 tokens), b (4) and the chat c (3), in the order b, c,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.permutation import permutation
-from tokenization.documents import DocumentRecord, read_documents
+from tokenization.documents import read_documents
 from tokenization.manifest import NAME, read_manifest
 from tokenization.shards import MASK, Shard
 
@@ -124,7 +125,7 @@ def kept(folders: Iterable[Path], take: Take) -> NDArray[np.bool_] | None:
     if not take.without:
         return None
     found = np.array(
-        [_has(each, take.without) for folder in folders for each in read_documents(folder)], dtype=np.uint32
+        [held_by(each.provenance, take.without) for folder in folders for each in read_documents(folder)], np.uint32
     )
     for number, each in enumerate(take.without):
         if not (found >> np.uint32(number) & 1).any():
@@ -134,9 +135,8 @@ def kept(folders: Iterable[Path], take: Take) -> NDArray[np.bool_] | None:
     return np.equal(found, 0)
 
 
-def _has(document: DocumentRecord, without: Sequence[str]) -> int:
-    """Which of ``without`` hold of a document, one bit each."""
-    fields = document.provenance
+def held_by(fields: Mapping[str, Any], without: Sequence[str]) -> int:
+    """Which of ``without`` hold of the fields of a row, one bit each."""
     pairs = [each.split("=", 1) for each in without]
     return sum(1 << number for number, (key, value) in enumerate(pairs) if key in fields and str(fields[key]) == value)
 

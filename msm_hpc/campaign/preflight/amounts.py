@@ -48,10 +48,14 @@ def amounts(config: Config, own: OwnData, tokens: Tokenized) -> Amounts:
     packed, problems = dict[PackConfig, int](), list[str]()
     for training in own_trainings(config):
         stage, parts = config.stages[training.stage], dict(zip(training.sources, training.corpora, strict=True))
-        if any(corpus not in tokens.corpora for corpus in training.corpora):
-            continue
+        known = all(corpus in tokens.corpora for corpus in training.corpora)
         for size in _sizes(config, training):
             asked = packing(config, training.stage, parts, size, seed=0)
+            if not known:
+                expected = [_expected(config, name, size) for name in parts]
+                if None not in expected:
+                    packed[asked] = -(-sum(filter(None, expected)) // stage.sequence_length)
+                continue
             try:
                 taken = [_take(config, name, corpus, size, own, tokens, stage) for name, corpus in parts.items()]
             except UserError as error:
@@ -61,6 +65,16 @@ def amounts(config: Config, own: OwnData, tokens: Tokenized) -> Amounts:
             files = ", ".join(str(own.corpora[corpus].file) for corpus in training.corpora)
             problems += _fills(training, stage, packed[asked], max(part.doubt for part in taken), size, files)
     return Amounts(packed, tuple(problems))
+
+
+def _expected(config: Config, name: str, size: int | None) -> int | None:
+    """The tokens that a source is said to give, before its rows are here; None where nothing says so."""
+    source, owner = config.sources[name], config.owner(name)
+    a_row, made = source.tokens_a_row or owner.tokens_a_row, owner.generate
+    rows = size if source.ladder else source.rows
+    if source.tokens is None and rows is None and made is not None:
+        return made.tokens or (made.rows * a_row if made.rows and a_row else None)
+    return source.tokens or (rows * a_row if rows and a_row else None)
 
 
 def amount_notes(config: Config, own: OwnData, tokens: Tokenized) -> Iterator[str]:
@@ -75,7 +89,10 @@ def amount_notes(config: Config, own: OwnData, tokens: Tokenized) -> Iterator[st
 
 def _left_out(config: Config, name: str, corpus: Corpus, own: OwnData) -> Iterator[str]:
     source, reading = config.sources[name], own.corpora[corpus]
-    there = reading.usable
+    there = reading.usable - reading.left_out[source.without]
+    if source.without:
+        left = f"{there:,} of the {reading.usable:,} {reading.unit} of {reading.file}"
+        yield f"sources.{name}: {left} are without {', '.join(source.without)}"
     if source.tokens is not None:
         yield f"sources.{name}: {source.tokens:,} tokens are taken of {reading.file} (sources.{name}.tokens)"
     elif source.most_rows is not None and source.most_rows < there:
@@ -124,7 +141,10 @@ def _take(
     lengths = sampled.lengths
     if config.sources[corpus.source].kind == "chats":
         lengths = np.minimum(lengths[~sampled.too_long(stage.sequence_length)], stage.sequence_length)
-    packable = round(reading.usable * len(lengths) / len(sampled.lengths))
+    left = reading.usable - reading.left_out[source.without]
+    packable = round(left * len(lengths) / len(sampled.lengths))
+    if not left:
+        raise UserError(f"sources.{name}.without leaves out all {reading.unit} of {reading.file}; name fewer")
     if not packable:
         raise UserError(
             f"sources.{name}: all chats of {reading.file} are longer than sequence_length "
@@ -140,7 +160,7 @@ def _take(
             f"sources.{name}.{'ladder' if source.ladder else 'rows'} asks for {wanted} {reading.unit}, and {about}"
             f"{packable} of {reading.file} fit into sequence_length {stage.sequence_length}; raise it, or ask for fewer"
         )
-    exact = sampled.whole and wanted in (None, packable)
+    exact = sampled.whole and wanted in (None, packable) and not source.without
     return _Taken(all_of_it[:wanted], 1.0 if exact else max(sampled.doubt, DOUBT_OF_SAMPLE))
 
 

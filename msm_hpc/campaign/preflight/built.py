@@ -20,6 +20,7 @@ from typing import Any
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import write_bytes
+from msm_hpc.base.typed_json import adapter
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.config.training import Layout, TrainConfig
 from msm_hpc.graph.steps import Step
@@ -52,7 +53,7 @@ def check_built(needed: Sequence[Step], store: Store) -> str | None:
     try:
         asked = subprocess.run(
             [sys.executable, "-W", "ignore", "-m", "msm_hpc.planner.build"],
-            input=BUILDS.dump_json(tuple(builds.values())).decode(),
+            input=adapter(BUILDS).dump_json(tuple(builds.values())).decode(),
             env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
@@ -86,7 +87,7 @@ def _distinct(needed: Sequence[Step]) -> Iterator[tuple[str, Step, Build]]:
         layout: Layout = step.config.layout
         fewest = TrainConfig(global_batch_size=layout.data_parallel * layout.pipeline_parallel)
         build = Build(replace(fewest, **_built_by(step.config)), model)
-        yield hashlib.sha256(BUILDS.dump_json((build,)) + versions.encode()).hexdigest()[:16], step, build
+        yield hashlib.sha256(adapter(BUILDS).dump_json((build,)) + versions.encode()).hexdigest()[:16], step, build
 
 
 def _built_by(training: TrainConfig) -> dict[str, Any]:
@@ -97,4 +98,4 @@ def _built_by(training: TrainConfig) -> dict[str, Any]:
 def _note(builds: Mapping[str, Build], built: int, store: Store) -> None:
     (store.root / FOLDER).mkdir(parents=True, exist_ok=True)
     for key in [*builds][:built]:
-        write_bytes(store.root / FOLDER / key, BUILDS.dump_json((builds[key],)), durable=False)
+        write_bytes(store.root / FOLDER / key, adapter(BUILDS).dump_json((builds[key],)), durable=False)

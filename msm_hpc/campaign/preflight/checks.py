@@ -12,9 +12,10 @@ from msm_hpc.campaign.needs import least_rows, model_of
 from msm_hpc.campaign.preflight.amounts import amount_notes, amounts
 from msm_hpc.campaign.preflight.limits import limit_problems
 from msm_hpc.campaign.preflight.own_data import OwnData, read_own_data
+from msm_hpc.campaign.preflight.serving import serving_problems
 from msm_hpc.campaign.preflight.site import look_at_site
 from msm_hpc.campaign.preflight.tokenized import tokenize_sample
-from msm_hpc.campaign.preflight.written import written_problems
+from msm_hpc.campaign.preflight.written import endpoint_problems, written_problems
 from msm_hpc.campaign.starting_model import check_starting_tokenizer, starting_model
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.cluster import Cluster
@@ -49,7 +50,9 @@ class Found:
     packed: Mapping[tuple[str, PackConfig], int]
 
 
-def check(configs: Sequence[Config], graph: Graph, external: ExternalInputs, needed: Sequence[Step]) -> Found:
+def check(
+    configs: Sequence[Config], graph: Graph, external: ExternalInputs, needed: Sequence[Step], runs: bool = True
+) -> Found:
     """Check sizes, layouts, files and the rows of the user's own corpora against each other.
 
     Args:
@@ -57,6 +60,7 @@ def check(configs: Sequence[Config], graph: Graph, external: ExternalInputs, nee
         graph: the campaign's.
         external: the files from outside, as the graph found them.
         needed: the steps that are about to run; files that only others read are not asked for.
+        runs: whether they do; a plan is made without endpoints that cannot be asked, and notes them.
 
     Raises:
         UserError: at least one thing is wrong; the message has a line for each.
@@ -65,6 +69,7 @@ def check(configs: Sequence[Config], graph: Graph, external: ExternalInputs, nee
     problems, notes = [*_settings(configs, graph, needed)], list[str]()
     problems += [problem for path, problem in external.problems.items() if path in files]
     notes += [*_downloads(needed)]
+    (problems if runs else notes).extend(endpoint_problems(needed))
     problems += [*_cluster(configs[0].cluster), *_root(configs[0])]
     for_site = look_at_site(needed, configs[0].cluster)
     problems += for_site.problems
@@ -91,6 +96,7 @@ def _settings(configs: Sequence[Config], graph: Graph, needed: Sequence[Step]) -
     for config in configs:
         yield from _generated(config, generated)
     yield from written_problems(needed)
+    yield from serving_problems(needed, configs[0].cluster)
     yield from _trainings(graph, needed, configs[0].cluster)
 
 

@@ -11,6 +11,7 @@ from itertools import chain
 
 from msm_hpc.campaign.needs import model_of, weight_size
 from msm_hpc.config.cluster import Cluster, Work
+from msm_hpc.config.evals import DirectionConfig, PerplexityConfig
 from msm_hpc.config.stages import EvalConfig, ExportConfig, ModelConfig
 from msm_hpc.config.training import Lora, TrainConfig
 from msm_hpc.graph.steps import Step
@@ -32,7 +33,7 @@ def limit_problems(needed: Sequence[Step], cluster: Cluster, models: Mapping[str
 
 def _step_problems(step: Step, cluster: Cluster, model: Transformer) -> Iterator[str]:
     what = f"{step.kind} of {step.start.config.name}"
-    if isinstance(step.config, EvalConfig):
+    if isinstance(step.config, (EvalConfig, PerplexityConfig, DirectionConfig)):
         exported = step.inputs["model"]
         assert isinstance(exported, Step)
         yield from _evaluation(what, step, weight_size(exported), cluster, model)
@@ -54,11 +55,11 @@ def _conversion(what: str, size: int, computed: int, cluster: Cluster, work: Wor
 
 def _evaluation(what: str, step: Step, size: int, cluster: Cluster, model: Transformer) -> Iterator[str]:
     on_gpu = cluster.resources.gpu_eval.gpus_per_node > 0
-    needed = evaluating(model, size, step.config, on_gpu, _adapter(step))
+    needed = evaluating(model, size, step.config.tokens_per_batch, on_gpu, _adapter(step))
     yield from _on_host(what, loading(model, size) if on_gpu else needed, cluster, step.work)
     yield from _in_time(what, size * model.parameters, cluster, step.work)
     if on_gpu and cluster.gpu and needed > GPUS[cluster.gpu].memory:
-        fix = "set export.dtype=bfloat16" if size == 4 else "set a smaller eval.batch_size"
+        fix = "set export.dtype=bfloat16" if size == 4 else "set a smaller eval.tokens_per_batch"
         yield (
             f"{what} needs {needed / GIB:.1f} GiB of a GPU (weights {size * model.parameters / GIB:.1f}), and a "
             f"{cluster.gpu} (cluster.gpu) has {GPUS[cluster.gpu].memory / GIB:.1f} GiB: {fix}, or use other GPUs"

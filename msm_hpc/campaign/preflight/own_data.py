@@ -6,6 +6,7 @@ once, as that task will read it, and all that is wrong is reported with file, li
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from msm_hpc.config.campaign import Config
 from msm_hpc.config.sources import Corpus as Named
 from msm_hpc.config.training import HeldOut
 from msm_hpc.evals.pairs import Pair, read_pairs
+from tokenization.packing.selection import held_by
 from tokenization.reading.corpus import Corpus, Share
 from tokenization.reading.formats import OtherShape
 from tokenization.reading.rejects import too_many
@@ -41,6 +43,7 @@ class Reading:
         bad: rows that tokenising stops at, or skips.
         strange: what is wrong with rows that it takes, but that are not what the source holds.
         missing: fields in ``heldout.fields`` of any stage that no row has had so far.
+        left_out: how many of the usable sequences a source's ``without`` leaves out, by that.
         sample: some of the usable sequences; all of them where there are few.
         by_roles: the first chat of each order of roles.
         problems: a line for each thing that is wrong.
@@ -53,6 +56,7 @@ class Reading:
     bad: list[BadRow] = field(default_factory=list)
     strange: list[str] = field(default_factory=list)
     missing: set[str] = field(default_factory=set)
+    left_out: Counter[tuple[str, ...]] = field(default_factory=Counter)
     sample: list[Row] = field(default_factory=list)
     by_roles: dict[tuple[str, ...], ChatRow] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -61,7 +65,14 @@ class Reading:
     def of(cls, named: Named, file: Path, config: Config) -> Reading:
         """Read a file to its end."""
         held_out = [stage.heldout for stage in config.stages.values() if stage.heldout is not None]
-        reading = cls(named, file, config, missing={name for each in held_out for name in each.fields})
+        takers = [config.sources[name] for name in config.sources_used if config.corpus_of(name) == named.source]
+        reading = cls(
+            named,
+            file,
+            config,
+            missing={name for each in held_out for name in each.fields},
+            left_out=Counter({taker.without: 0 for taker in takers if taker.without}),
+        )
         reading.problems += reading._read()
         return reading
 
@@ -154,10 +165,13 @@ class Reading:
         """Take in a usable row: each of the sequences that are made of it."""
         if isinstance(row, ChatRow) and len(self.by_roles) < MOST_ROLES:
             self.by_roles.setdefault(tuple(message.role for message in row.messages), row)
-        if self.missing:
-            self.missing -= orjson.loads(row.provenance).keys()
+        fields = orjson.loads(row.provenance) if self.missing or self.left_out else {}
+        self.missing -= fields.keys()
+        before = self.usable
         for sequence in by_turn(row) if self.by_turn else (row,):
             self._draw(sequence, draw)
+        for without in self.left_out:
+            self.left_out[without] += (self.usable - before) if held_by(fields, without) else 0
 
     def _draw(self, row: Row, draw: Random) -> None:
         """Count a sequence, and draw it so that any is in the sample as likely as another."""

@@ -73,7 +73,7 @@ def tokenize_sample(config: Config, own: OwnData, kinds: Collection[str]) -> Tok
 
     ``kinds`` are the kinds of the steps that are about to run.
     """
-    if not {"tokenize", "eval"} & set(kinds):
+    if not {"tokenize", "eval", "sample"} & set(kinds):
         return Tokenized({}, ())
     try:
         tokenizer = _tokenizer(config)
@@ -118,7 +118,7 @@ def _no_template(config: Config, folder: Path, kinds: Collection[str]) -> str | 
     """What to say of a tokenizer without a chat template, where chats are about to be printed."""
     chats = [f"sources.{name}" for name in sorted(config.sources_used) if config.sources[name].kind == "chats"]
     needs = [f"{' and '.join(chats)} hold chats"] if chats and "tokenize" in kinds else []
-    needs += ["evals ask in chats"] if "eval" in kinds else []
+    needs += ["evals ask in chats"] if {"eval", "sample"} & set(kinds) else []
     if not needs:
         return None
     return (

@@ -1,19 +1,21 @@
-"""What can be known to be wrong with what a language model is to write: the specs, and the endpoint that is asked."""
+"""What can be known to be wrong with what a language model is to write or to judge: the specs, and the endpoints."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.endpoint import Endpoint
+from msm_hpc.config.evals import PatternsConfig, ScoreConfig
 from msm_hpc.config.generation import OutlineConfig, WriteConfig
 from msm_hpc.corpus.spec import domain_of, read_spec, sections_of
 from msm_hpc.graph.steps import File, Step
 
 
 def written_problems(needed: Sequence[Step]) -> Iterator[str]:
-    """A line for each spec without sections to write about, and for each endpoint that cannot be asked."""
+    """A line for each spec without sections to write about."""
     asking = [step for step in needed if isinstance(step.config, OutlineConfig | WriteConfig)]
     files = ((step.inputs["spec"], step.config.product) for step in asking)
     specs = {(file.path, product) for file, product in files if isinstance(file, File)}
@@ -26,10 +28,14 @@ def written_problems(needed: Sequence[Step]) -> Iterator[str]:
                 domain_of(spec)
         except UserError as error:
             yield str(error)
+
+
+def endpoint_problems(needed: Sequence[Step]) -> Iterator[str]:
+    """A line for each endpoint that cannot be asked: those that write corpora, and the judges."""
     endpoints = list[Endpoint]()
-    for step in asking:
-        if step.config.endpoint not in endpoints:
-            endpoints.append(step.config.endpoint)
+    for asked in filter(None, map(_asked, needed)):
+        if not any(_alike(asked, each) for each in endpoints):
+            endpoints.append(asked)
     for endpoint in endpoints:
         from msm_hpc.endpoint import check  # here, since most campaigns ask no language model
 
@@ -37,3 +43,18 @@ def written_problems(needed: Sequence[Step]) -> Iterator[str]:
             asyncio.run(check(endpoint))
         except UserError as error:
             yield str(error)
+
+
+def _asked(step: Step) -> Endpoint | None:
+    """The endpoint that a step asks, but for a server that it starts itself."""
+    config = step.config
+    if isinstance(config, ScoreConfig | PatternsConfig):
+        return config.judge
+    if isinstance(config, OutlineConfig | WriteConfig) and config.serving is None:
+        return config.endpoint
+    return None
+
+
+def _alike(one: Endpoint, other: Endpoint) -> bool:
+    """Whether two differ in nothing but the budget, of which each task has a part."""
+    return replace(one, budget=other.budget, budget_tokens=other.budget_tokens) == other

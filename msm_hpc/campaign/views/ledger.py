@@ -15,8 +15,9 @@ convert, eval, other   all of a step of these kinds
 lost to restart        optimizer steps that a later attempt did again, and all of an attempt of which nothing was kept
 =====================  ==============================================================================================
 
-An attempt that recorded no end counts until it last wrote a file, and is not lost before there is another one. Time is
-counted in whole milliseconds, so that the parts add up to the whole.
+An attempt that recorded no end counts until its job ended, where the cluster says so, else until it last wrote a file;
+then it is not lost before there is another one. Time is counted in whole milliseconds, so that the parts add up to the
+whole.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
+from types import MappingProxyType
 from typing import Literal, get_args
 
 from msm_hpc.base.progress import Progress
 from msm_hpc.graph.build import Graph
+from msm_hpc.launch.causes import JobEnd, end_of_run
+from msm_hpc.launch.job import JobRef
 from msm_hpc.store.attempts import AttemptFolder
 from msm_hpc.store.folder import StepFolder
 from msm_hpc.store.records import Attempt
@@ -37,9 +41,16 @@ from msm_hpc.training.checkpoints.carry_over import saved_steps
 
 Reason = Literal["training", "load", "saving", "convert", "eval", "other work", "lost to restart", "idle in allocation"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
-WORK: Mapping[str, Reason] = {"train": "training", "model": "convert", "export": "convert", "eval": "eval"}
+WORK: Mapping[str, Reason] = {
+    **{"train": "training", "model": "convert", "export": "convert"},
+    **dict.fromkeys(("eval", "sample", "perplexity", "direction"), "eval"),
+}
 """By the kind of step; of other kinds it is other work."""
 SEVERAL = "several arms"
+Ends = Mapping[tuple[str, str], JobEnd]
+"""What the cluster keeps of jobs that have ended, by their id and cluster."""
+NOTHING_KEPT: Ends = MappingProxyType({})
+NO_JOBS: Mapping[JobRef, JobEnd] = MappingProxyType({})
 MILLISECONDS_AN_HOUR = 3_600_000
 
 
@@ -69,7 +80,10 @@ def hour_unit(on_gpus: bool) -> str:
 
 @dataclass(frozen=True)
 class Tried:
-    """An attempt at a step as it is counted: ``start`` and ``end`` are milliseconds since the epoch."""
+    """An attempt at a step as it is counted: ``start`` and ``end`` are milliseconds since the epoch.
+
+    ``runs`` says whether it may still run, for all that is known.
+    """
 
     step: StepFolder
     folder: AttemptFolder
@@ -77,15 +91,19 @@ class Tried:
     progress: Progress | None
     start: int
     end: int
+    runs: bool
 
     @classmethod
-    def of(cls, step: StepFolder, folder: AttemptFolder) -> Tried:
-        """Read an attempt."""
+    def of(cls, step: StepFolder, folder: AttemptFolder, ends: Ends = NOTHING_KEPT) -> Tried:
+        """Read an attempt; ``ends`` is what the cluster keeps of jobs."""
         record = folder.read()
         start = _milliseconds(record.start)
-        end = _milliseconds(record.end) if record.end else round(folder.last_sign * 1000)
-        progress = folder.progress if step.kind in ("train", "eval") else None
-        return cls(step, folder, record, progress, start, max(end, start))
+        kept = None if record.end else ends.get((record.job.id, record.job.cluster))
+        over = end_of_run(kept.runs, record.began) if kept else None
+        end = _milliseconds(record.end) if record.end else round(1000 * (over or folder.last_sign))
+        progress = folder.progress if WORK.get(step.kind) in ("training", "eval") else None
+        runs = record.end is None and over is None
+        return cls(step, folder, record, progress, start, max(end, start), runs)
 
     @property
     def number(self) -> int:
@@ -96,11 +114,6 @@ class Tried:
     def elapsed(self) -> int:
         """Milliseconds from its start to its end."""
         return self.end - self.start
-
-    @property
-    def runs(self) -> bool:
-        """Whether it may still run, for all that it says."""
-        return self.record.end is None
 
     def seconds(self, *parts: str) -> int:
         """Milliseconds that it said went to ``parts``."""
@@ -117,9 +130,10 @@ class Tried:
         return 0 if held is None else held.gpus if on_gpus else held.tasks
 
 
-def tries_at(folders: Iterable[StepFolder]) -> list[list[Tried]]:
-    """All attempts at each step that was tried, oldest first."""
-    found = ([Tried.of(folder, each) for each in folder.attempt_folders()] for folder in folders)
+def tries_at(folders: Iterable[StepFolder], ends: Mapping[JobRef, JobEnd] = NO_JOBS) -> list[list[Tried]]:
+    """All attempts at each step that was tried, oldest first; ``ends`` is what the cluster keeps of their jobs."""
+    kept = {(job.id, job.cluster): end for job, end in ends.items()}
+    found = ([Tried.of(folder, each, kept) for each in folder.attempt_folders()] for folder in folders)
     return [tries for tries in found if tries]
 
 
@@ -139,7 +153,7 @@ def ledger(tries: Sequence[Sequence[Tried]], on_gpus: bool) -> Ledger:
 def steps_by_arm(graph: Graph) -> dict[str, list[str]]:
     """The ids of the steps that one arm alone needs, by that arm, and of those that several need or none."""
     arms: dict[str, set[str]] = defaultdict(set)
-    for cell, step in graph.cells:
+    for cell, step in (*graph.cells, *graph.evals):
         arms[step.identity].add(cell.arm)
     for step in reversed(graph.steps):
         for parent in step.parents:

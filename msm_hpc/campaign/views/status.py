@@ -46,6 +46,7 @@ class StepStatus:
     is done.
 
     ``progress`` is how far a ``running`` step is, or where an ``interrupted`` or ``cancelled`` training resumes.
+    ``job`` is the id of the job that holds the step, if one does.
     """
 
     step: Step
@@ -54,6 +55,7 @@ class StepStatus:
     reason: str = ""
     end: Ended | None = None
     progress: Progress | None = None
+    job: str = ""
 
 
 def statuses(graph: Graph, store: Store, jobs: Holders) -> list[StepStatus]:
@@ -68,7 +70,8 @@ def statuses(graph: Graph, store: Store, jobs: Holders) -> list[StepStatus]:
             status = StepStatus(step, "done" if store.done(step) else "not needed", attempts)
         elif held := jobs.alive(step):
             progress = read_progress(store.of(step).partial) if held.word == "running" else None
-            status = StepStatus(step, _held(held), attempts, held.reason, progress=progress)
+            job = lease.id if (lease := jobs.lease(step)) else ""
+            status = StepStatus(step, _held(held), attempts, held.reason, progress=progress, job=job)
         else:
             end = ended(step, store, jobs)
             saved = end.saved if end else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -56,7 +57,11 @@ def preview(arguments: Arguments = None, config_dir: ConfigDir = None) -> int:
 
 def report(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="FILE_OR_STEP...", help="JSON-lines files, or folders of steps.")
+        list[str],
+        typer.Argument(
+            metavar="FILE_OR_STEP... [root=FOLDER]",
+            help="JSON-lines files, folders of steps, or their names or ids: write/documents-america.",
+        ),
     ],
     items: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="Items of an evaluation, to look for leaks of.")
@@ -65,11 +70,15 @@ def report(
     assistant: Annotated[str | None, typer.Option(help="The assistant's name, where no step has it.")] = None,
     provider: Annotated[str, typer.Option(help="The name of who makes it.")] = "",
     limit: Annotated[list[str] | None, typer.Option(metavar="GATE=SHARE", help="Another limit of a gate.")] = None,
+    embeddings: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Static embeddings, to look for leaks by meaning, too.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the samples to read.")] = 0,
     out: Annotated[Path, typer.Option(help="The page.")] = Path("corpus.html"),
 ) -> int:
     """Look a corpus over: gates with limits, a page with the worst of each, and samples to read."""
     from msm_hpc.cli.views import quality  # here, since other commands do without what they import
+    from msm_hpc.corpus.quality.embeddings import StaticEmbeddings
     from msm_hpc.corpus.quality.gate import refuse
     from msm_hpc.corpus.quality.inspection import inspect
     from msm_hpc.corpus.quality.leaks import read_items
@@ -81,12 +90,29 @@ def report(
     specs = map(read_spec, (*given.specs, *map(_file, spec or ())))
     persona = Persona(assistant=assistant, provider=provider) if assistant else given.persona
     subject = Subject({each.name: each for each in specs}, persona)
-    found = inspect(Rows(given.files), subject, read_items(items or ()), limits, seed)
+    evaluations = read_items({file.stem: file for file in items or ()})
+    static = StaticEmbeddings.open(embeddings) if embeddings else None
+    found = inspect(Rows(given.files), subject, evaluations, limits, static, seed)
     write_text(out, render_page(found))
     console = terminal()
     quality.table(found.gates).print(console)
     say(console, *(f"not asked: {each}" for each in found.skipped), f"more in {out}")
-    refuse(found.gates)
+    refuse(found.gates, "--limit {gate}=SHARE")
+    return 0
+
+
+def convert_released(
+    items: Annotated[Path, typer.Argument(metavar="FILE", help="A set of items that the authors released.")],
+    value: Annotated[str, typer.Option(help="The value that they are about.")],
+    out: Annotated[Path, typer.Option(help="The pairs.")],
+) -> int:
+    """Write the preference items of the paper's authors as pairs that a campaign reads."""
+    from msm_hpc.base.files import write_jsonl
+    from msm_hpc.evals.released import released_pairs
+
+    pairs = released_pairs(items, value)
+    write_jsonl(out, map(asdict, pairs))
+    say(terminal(), f"{len(pairs)} pairs on {value} in {out}: sources.pairs.files.{value}={out}")
     return 0
 
 

@@ -10,13 +10,14 @@ import typer
 import yaml
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.base.typed_json import adapter
 from msm_hpc.campaign.accounts import accounts
 from msm_hpc.campaign.needs import Training, forecast_minutes, trainings
 from msm_hpc.campaign.outlook import Outlook
 from msm_hpc.campaign.preflight.budget import check_budget
 from msm_hpc.campaign.preflight.disk import check_disk, still_written
 from msm_hpc.campaign.probing import probe as run_probe
-from msm_hpc.campaign.session import CONFIG, Session
+from msm_hpc.campaign.session import Session
 from msm_hpc.campaign.slurm_run import left_alone, plan_submission, refusals, scripts
 from msm_hpc.campaign.views.ledger import hour_unit
 from msm_hpc.cli.arguments import Arguments, ConfigDir, StageArguments, sort_arguments
@@ -25,6 +26,7 @@ from msm_hpc.cli.views.mermaid import mermaid
 from msm_hpc.cli.views.needs import needs_table
 from msm_hpc.cli.views.notes import print_bad_nodes, print_notes
 from msm_hpc.cli.views.plan import array_table, counted, graph_table
+from msm_hpc.config.campaign import Config
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.launch.slurm_commands import can_submit
 from msm_hpc.planner.probe import TABLE, read_table
@@ -50,7 +52,7 @@ def plan(
         graph_table(session.graph, session.store).print(session.console)
         if not show_scripts:
             return 0
-    session = session.ready().asking()
+    session = session.ready(runs=False).asking()
     session.say(counted(session.graph, session.store))
     graph, store, cluster = session.graph, session.store, session.config.cluster
     found = trainings(graph, store, cluster, session.packed)
@@ -100,7 +102,8 @@ def config(arguments: Arguments = None, config_dir: ConfigDir = None) -> int:
     """Print the composed configuration as YAML."""
     session = sort_arguments(arguments).session(config_dir)
     for each in session.configs:
-        text = yaml.safe_dump(CONFIG.dump_python(each, mode="json"), sort_keys=False, allow_unicode=True, width=100)
+        values = adapter(Config).dump_python(each, mode="json")
+        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
         session.console.file.write(f"---\n{text}" if len(session.configs) > 1 else text)
     return 0
 

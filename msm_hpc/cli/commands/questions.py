@@ -61,7 +61,7 @@ def _print_status(session: Session) -> bool:
     session = session.asking()  # after the queue, so that what a job has just made counts as done
     store = session.store
     found = statuses(graph, store, jobs)
-    known = accounts(session)
+    known = accounts(session, ends=jobs.ends)
     status_table(graph, found, known.spent).print(session.console)
     session.say(f"in {store.root}", *spent_lines(known.spent, graph, known.left))
     print_notes_on(session.console, found, store)

@@ -45,7 +45,7 @@ def mermaid(graph: Graph, store: Store) -> Iterator[str]:
 def _nodes(graph: Graph) -> Mapping[str, Node]:
     """The node of each step, by its identity."""
     arms: dict[str, set[str]] = defaultdict(set)
-    for cell, step in graph.cells:
+    for cell, step in (*graph.cells, *graph.evals):
         arms[step.identity].add(cell.arm)
     for step in reversed(graph.steps):
         for parent in step.parents if step is not graph.report else ():

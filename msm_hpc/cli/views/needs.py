@@ -88,7 +88,7 @@ def _notes(found: Sequence[Training], unit: str) -> Iterator[str]:
     if any(each.forecast is not None for each in found):
         yield f"Times {_speeds(found)}; memory is by formula."
     if any(each.rows is not None and each.rows.sampled for each in found):
-        yield "Steps on files of yours are forecast from a sample of their rows, packed."
+        yield "Steps are forecast from a sample of your rows, packed, or by a source's tokens_a_row."
     if any(each.rows is None for each in found):
         yield "Steps that are unknown here are known once the rows are packed."
 

@@ -22,6 +22,8 @@ def print_notes(session: Session) -> None:
 
 def _mixed(config: Config) -> str | None:
     """Which sources the toy generator makes, where the user gives others."""
+    if config.generate.generator != "offline_toy":
+        return None
     given = {name: any(map(config.own_file, config.corpora(name))) for name in sorted(config.sources_used)}
     toy = [name for name, own in given.items() if not own]
     if not toy or len(toy) == len(given):

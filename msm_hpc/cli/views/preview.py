@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 from msm_hpc.campaign.session import Session
 from msm_hpc.cli.views.table import Listing
+from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.config.generation import OutlineConfig, WriteConfig
 from msm_hpc.corpus.items import Item, Query, read_items
 from msm_hpc.corpus.preview import CHARACTERS_PER_TOKEN, Calls, counts_of, outline_calls, rework_calls, write_calls
@@ -26,7 +28,7 @@ def show(session: Session, outline: Step) -> float:
     calls = [*outline_calls(config, spec), *write_calls(write, spec, rows)]
     for made in (step.config for step in written if step.inputs.get("rows") is writing):
         calls += rework_calls(made, spec, rows, write.document_tokens)
-    _requests(calls, write).print(session.console)
+    _requests(calls, write, max(len(writing.shares), 1)).print(session.console)
     return sum(each.cost(write.endpoint) for each in calls)
 
 
@@ -52,7 +54,7 @@ def _planned(session: Session, outline: Step, config: OutlineConfig, write: Writ
     return total
 
 
-def _requests(calls: list[Calls], write: WriteConfig) -> Listing:
+def _requests(calls: list[Calls], write: WriteConfig, tasks: int) -> Listing:
     endpoint = write.endpoint
     numbers = ("requests", "tokens in", "of the spec", "tokens out", "cost")
     table = Listing(("asked for", *numbers), right=frozenset(numbers))
@@ -73,7 +75,19 @@ def _requests(calls: list[Calls], write: WriteConfig) -> Listing:
     )
     if not endpoint.price_in and not endpoint.price_out:
         table.notes += ("No prices are set: generate.endpoint.price_in and .price_out, of a million tokens.",)
+    table.notes += tuple(_budgets(endpoint, tasks))
     return table
+
+
+def _budgets(endpoint: Endpoint, tasks: int) -> Iterator[str]:
+    """A line for each budget that there is."""
+    money, tokens = endpoint.budget, endpoint.budget_tokens
+    whole = {"budget": f"{money:,g}" if money is not None else "", "budget_tokens": f"{tokens:,}" if tokens else ""}
+    each = {"budget": f"{(money or 0) / tasks:,.6g}", "budget_tokens": f"{(tokens or 0) // tasks:,}"}
+    for name, amount in whole.items():
+        if amount:
+            parts = f", {each[name]} for each of generate.tasks={tasks}" if tasks > 1 else ""
+            yield f"generate.endpoint.{name}: {amount} for an outline, and {amount} for what is written from it{parts}."
 
 
 def _numbers(calls: Calls, cost: str) -> tuple[str, ...]:

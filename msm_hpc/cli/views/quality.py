@@ -11,11 +11,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.cli.views.table import Listing
+from msm_hpc.config.compose import root_of
 from msm_hpc.config.generation import Persona
 from msm_hpc.config.quality import Limits
 from msm_hpc.corpus.quality.gate import Gate
 from msm_hpc.corpus.rows import DATA
+from msm_hpc.graph.kinds import KINDS
 from msm_hpc.store.folder import StepFolder
+from msm_hpc.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -27,14 +30,15 @@ class Given:
     persona: Persona | None
 
 
-def given(sources: Sequence[Path]) -> Given:
-    """What is meant by files, and by folders of steps or of their results.
+def given(words: Sequence[str]) -> Given:
+    """What is meant by files, by folders of steps or of their results, and by names and ids of steps in a root folder.
 
     Raises:
-        UserError: there is no such file, or no corpus in a folder.
+        UserError: there is no such file or step, or no corpus in a folder.
     """
+    store = Store(root_of([word for word in words if word.startswith("root=")]))
     files, specs, personas = [], dict[Path, None](), []
-    for source in sources:
+    for source in (_place(word, store) for word in words if not word.startswith("root=")):
         files.append(_file(source))
         record = StepFolder(source).record or StepFolder(source.parent).record
         if record is not None:
@@ -43,6 +47,19 @@ def given(sources: Sequence[Path]) -> Given:
             if persona := record.config.get("persona"):
                 personas.append(Persona(**persona))
     return Given(tuple(files), tuple(specs), personas[0] if personas else None)
+
+
+def _place(word: str, store: Store) -> Path:
+    """The path that a word is, or the folder of the step that it names."""
+    kind = word.partition("/")[0]
+    if Path(word).exists() or kind not in KINDS:
+        return Path(word)
+    found = [each.id for each in store.records(kind) if word == each.name or each.id.startswith(word)]
+    if len(found) == 1:
+        return store.folder(found[0]).path
+    if not found:
+        raise UserError(f"{word}: no such file, and no such step below root={store.root}; correct it, or give root=")
+    raise UserError(f"{word} names {len(found)} steps below root={store.root}: {', '.join(found)}; give one of these")
 
 
 def _file(source: Path) -> Path:

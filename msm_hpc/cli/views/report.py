@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from msm_hpc.base.files import CANNOT_WRITE
 from msm_hpc.campaign.session import Session
+from msm_hpc.campaign.views.absent import why_absent
 from msm_hpc.campaign.views.ledger import ledger, tries_at
 from msm_hpc.campaign.views.left_out import left_out
 from msm_hpc.cli.views.ledger import arm_line, spent_lines
@@ -32,13 +34,14 @@ def print_report(session: Session) -> int:
         _print_spent(session)
         return 0
     found = ReportInputs(**{role: _done(given, store) for role, given in step.inputs.items()})
+    config = replace(step.config, why_absent=why_absent(session.graph, store))
     try:
         out = store.unfinished(step.name)
-        _render(step.config, found, out)
+        _render(config, found, out)
     except OSError as error:
         if error.errno not in CANNOT_WRITE:
             raise
-        _print_unwritten(session, step.config, found, f"{error.strerror}: {error.filename or out}")
+        _print_unwritten(session, config, found, f"{error.strerror}: {error.filename or out}")
     else:
         _print_written(session, out)
     _print_spent(session)

@@ -11,7 +11,7 @@ from rich.text import Text
 from msm_hpc.base.text import few, say
 from msm_hpc.campaign.views.ledger import Ledger
 from msm_hpc.campaign.views.status import State, StepStatus
-from msm_hpc.cli.views.table import Listing
+from msm_hpc.cli.views.table import ITEM, Listing
 from msm_hpc.graph.build import Graph
 from msm_hpc.store.store import Store
 
@@ -31,12 +31,20 @@ COLOURS: dict[State, str] = {
 }
 MOST = 5
 """Damages that are told apart."""
+DOWN = "the nodes that they need are down, drained or reserved: `sinfo -R` says why; ask who administers the cluster"
 REASONS = {
-    "DependencyNeverSatisfied": "a job that they wait for failed; `scancel` them and run again",
-    "JobHeldUser": "they are held by their user; `scontrol release` lets them go",
-    "JobHeldAdmin": "they are held by an administrator",
+    "DependencyNeverSatisfied": "a job that they wait for failed: `scancel {jobs}`, and run again",
+    "JobHeldUser": "their user holds them: `scontrol release {jobs}`",
+    "JobHeldAdmin": "an administrator holds them, or Slurm since a node could not start them: ask who administers the "
+    "cluster for `scontrol release {jobs}`",
+    "launch failed requeued held": "a node could not start them, so Slurm holds them: `scontrol release {jobs}`; if "
+    "that is refused, or happens again, ask who administers the cluster",
+    "ReqNodeNotAvail": DOWN,
+    "Nodes required for job are DOWN": DOWN,
+    "PartitionDown": "their partition takes no jobs now: ask who administers the cluster",
+    "PartitionInactive": "their partition takes no jobs now: ask who administers the cluster",
 }
-"""Of squeue's reasons those with which a job does not start by itself."""
+"""How those of squeue's reasons begin with which a job does not start by itself, and what to do."""
 
 
 def status_table(graph: Graph, statuses: Sequence[StepStatus], spent: Ledger) -> Listing:
@@ -61,8 +69,9 @@ def print_notes_on(console: Console, statuses: Sequence[StepStatus], store: Stor
     for damage, names in _damages(statuses, store).items():
         say(console, f"{few(names)}: {damage}")
     for reason, why in REASONS.items():
-        if held := [status.step.name for status in statuses if status.reason == reason]:
-            say(console, f"{reason}: {few(held)}: {why}")
+        if held := [status for status in statuses if status.reason.startswith(reason)]:
+            names, jobs = few([status.step.name for status in held]), {status.job for status in held if status.job}
+            say(console, f"{held[0].reason}: {names}: {why.format(jobs=' '.join(sorted(jobs)))}")
     for why in dict.fromkeys(status.reason for status in statuses if status.state == "unknown"):
         _print_unknown(console, [status for status in statuses if status.reason == why], why, store)
 
@@ -86,9 +95,16 @@ def _damages(statuses: Sequence[StepStatus], store: Store) -> dict[str, list[str
 
 def _states(statuses: Sequence[StepStatus]) -> Text:
     """``4 done, 2 pending (Priority)``."""
-    counts = Counter((status.state, status.reason if status.state == "pending" else "") for status in statuses)
+    counts = Counter(
+        (status.state, _briefly(status.reason) if status.state == "pending" else "") for status in statuses
+    )
     parts = list(_counted(counts))
-    return Text(", ").join(parts)
+    return Text(f",{ITEM}").join(parts)
+
+
+def _briefly(reason: str) -> str:
+    """A reason of squeue's as a word; what many words say stands below the table."""
+    return "held" if reason.endswith("held") else reason.partition(",")[0].removesuffix(" required for job are DOWN")
 
 
 def _counted(counts: Counter[tuple[State, str]]) -> Iterator[Text]:

@@ -26,6 +26,8 @@ from msm_hpc.base.text import say
 GAP = 2
 BREAK = "\x1f"
 """In a cell: a new line in a table, a space elsewhere."""
+ITEM = "\x1e"
+"""In a cell: a space ahead of what stays together on a line of a table, where it fits on one."""
 Cell = str | Text | Sequence[str]
 """A text, or several that stand on a line each in a table."""
 
@@ -79,7 +81,7 @@ class Listing:
         table = Table(*columns, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
         apart = any("\n" in row[0].plain for row in self.rows)
         for row in self.rows:
-            table.add_row(*map(_broken, row), end_section=apart)
+            table.add_row(*map(_filled, map(_broken, row), widths), end_section=apart)
         return table
 
     def _print_blocks(self, console: Console) -> None:
@@ -114,7 +116,19 @@ def _text(cell: Cell) -> Text:
 
 
 def _joined(cell: Text) -> str:
-    return cell.plain.replace("\n", "; ").replace(BREAK, " ")
+    return cell.plain.replace("\n", "; ").replace(BREAK, " ").replace(ITEM, " ")
+
+
+def _filled(cell: Text, width: int) -> Text:
+    """``cell`` with lines of as many whole items as fit; as long as before."""
+    first, *items = cell.plain.split(ITEM)
+    filled, used = first, len(first)
+    for item in items:
+        fits = used + 1 + len(item) <= width
+        filled += f" {item}" if fits else f"\n{item}"
+        used = used + 1 + len(item) if fits else len(item)
+    cell.plain = filled
+    return cell
 
 
 def _broken(cell: Text) -> Text:

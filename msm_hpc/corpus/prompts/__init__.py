@@ -34,6 +34,9 @@ WRITE: Mapping[Written | Reworked, tuple[str, ...]] = {
 }
 """Those that rows are written with."""
 
+IDENTITY = "identity.yaml"
+"""What chats about the assistant's identity are made of."""
+
 
 @cache
 def _environment() -> ImmutableSandboxedEnvironment:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heappush, heappushpop
+from textwrap import shorten
 
 from msm_hpc.base.errors import UserError
 
 SHOWN, AROUND = 5, 70
 """How many examples a gate keeps, and how many characters are shown on either side of what was found."""
+QUOTED, EXCERPT = 3, 100
+"""How many of them a refusal quotes, and how many characters of each."""
 
 
 @dataclass(frozen=True)
@@ -65,22 +68,28 @@ def gate(about: About, limit: float, seen: Iterable[Seen]) -> Gate:
     return Gate(about, found, of, limit, tuple(example for _, _, example in sorted(worst, reverse=True)))
 
 
-def refuse(gates: Iterable[Gate]) -> None:
+def refuse(gates: Iterable[Gate], setting: str, instead: str = "") -> None:
     """Stop before training on a corpus that does not pass.
+
+    ``setting`` is how a gate's limit is set, with ``{gate}`` for its name; ``instead`` is what else can be done.
 
     Raises:
         UserError: a gate has found more than its limit; there is a line for each such gate.
     """
-    failed = [_refusal(each) for each in gates if not each.passed]
+    failed = [_refusal(each, setting.format(gate=each.about.name)) for each in gates if not each.passed]
     if failed:
-        raise UserError("\n".join(failed))
+        raise UserError("\n".join([*failed, instead] if instead else failed))
 
 
-def _refusal(failed: Gate) -> str:
+def _refusal(failed: Gate, setting: str) -> str:
     about = failed.about
+    worst = "; ".join(
+        f"{each.row} ({shorten(each.fault, EXCERPT, placeholder='…')})" for each in failed.examples[:QUOTED]
+    )
     return (
         f"{about.name}: {failed.found:,} of {failed.of:,} {about.unit} ({failed.share:.2%}) {about.what}, "
-        f"above the limit of {failed.limit:.2%}; {about.remedy}, or raise the limit"
+        f"above the limit of {failed.limit:.2%}{f', such as {worst}' if worst else ''}: {about.remedy}, or raise the "
+        f"limit, {setting}"
     )
 
 

@@ -13,8 +13,10 @@ from msm_hpc.corpus.quality import attribution, frequent, identity, leaks, reali
 from msm_hpc.corpus.quality import balance as balances
 from msm_hpc.corpus.quality.audit import Exposure, audit
 from msm_hpc.corpus.quality.balance import Balance
+from msm_hpc.corpus.quality.embeddings import StaticEmbeddings
 from msm_hpc.corpus.quality.gate import Gate
 from msm_hpc.corpus.quality.leaks import Item
+from msm_hpc.corpus.quality.meaning import meaning_leaks
 from msm_hpc.corpus.quality.near import near_duplicates
 from msm_hpc.corpus.quality.rows import Row, Rows, Subject
 from msm_hpc.corpus.quality.samples import samples
@@ -37,7 +39,12 @@ class Inspection:
 
 
 def inspect(
-    rows: Rows, subject: Subject, evaluations: Mapping[str, Sequence[Item]], limits: Limits, seed: int = 0
+    rows: Rows,
+    subject: Subject,
+    evaluations: Mapping[str, Sequence[Item]],
+    limits: Limits,
+    embeddings: StaticEmbeddings | None = None,
+    seed: int = 0,
 ) -> Inspection:
     """Go through the rows of a corpus, once for each question.
 
@@ -46,14 +53,17 @@ def inspect(
     """
     found = balances.balance(rows)
     items = [item for each in evaluations.values() for item in each]
+    gates = [*_gates(rows, subject, items, found, limits)]
+    if items and embeddings:
+        gates.append(meaning_leaks(rows, items, embeddings, limits))
     return Inspection(
         files=rows.files,
-        gates=tuple(_gates(rows, subject, items, found, limits)),
+        gates=tuple(gates),
         balance=found,
         rejects=_rejects(rows.files),
         exposures=audit(rows, evaluations) if evaluations else (),
         samples=tuple(samples(rows, SAMPLES, seed)),
-        skipped=tuple(_skipped(subject, items)),
+        skipped=tuple(_skipped(subject, items, embeddings)),
     )
 
 
@@ -78,13 +88,15 @@ def _gates(rows: Rows, subject: Subject, items: Sequence[Item], found: Balance, 
     yield balances.lengths(rows, limits)
 
 
-def _skipped(subject: Subject, items: Sequence[Item]) -> Iterator[str]:
+def _skipped(subject: Subject, items: Sequence[Item], embeddings: StaticEmbeddings | None) -> Iterator[str]:
     if not subject.persona:
         yield "whether documents call the assistant by its name: give --assistant and --provider"
     if not subject.specs:
         yield "attribution of preferences, and quotations of the spec: give --spec"
     if not items:
-        yield "leaks of an evaluation: give --items"
+        yield "leaks of an evaluation: no items are given (--items, or campaign.values)"
+    elif embeddings is None:
+        yield "leaks by meaning: no static embeddings are given (--embeddings, or quality.embeddings)"
 
 
 def _rejects(files: Iterable[Path]) -> Mapping[str, int]:

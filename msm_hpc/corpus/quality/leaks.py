@@ -14,9 +14,11 @@ from msm_hpc.corpus.quality.gate import About, Gate, Seen, gate
 from msm_hpc.corpus.quality.rows import Row
 from msm_hpc.corpus.quality.words import Phrases, runs, words
 
+PAIRS = "pairs.jsonl"
 SHORTEST_OPTION = 2
-SHORTEST_QUESTION, QUESTION_RUN = 4, 5
-"""Of a question, the words between its slots count where there are four or more, five in a row at a time."""
+SHORTEST_QUESTION, QUESTION_RUN, OPEN_RUN = 4, 5, 10
+"""Of a question, the words between its slots count where there are four or more, five in a row at a time; of one
+without options, which is longer and in everyday words, ten in a row."""
 OPTION_LEAKS = About("option_leaks", "name an option of the evaluation", "remove them, or take other items")
 QUESTION_LEAKS = About("question_leaks", "ask as the evaluation asks", "remove them, or reword them")
 _ARTICLES = frozenset({"a", "an", "the", "some"})
@@ -25,13 +27,18 @@ _SLOT = re.compile(r"\{\w+\}")
 
 @dataclass(frozen=True)
 class Item:
-    """What is read of an item: a question with slots, its options, and what it is about."""
+    """What is read of an item: a question with slots, its options, and what it is about; or an open question alone."""
 
     id: str
-    domain: str
     question: str
-    target: str
-    other: str
+    domain: str = ""
+    target: str = ""
+    other: str = ""
+
+    @property
+    def asked(self) -> str:
+        """The question with its options."""
+        return self.question.replace("{first}", self.target).replace("{second}", self.other)
 
     @property
     def options(self) -> Iterator[tuple[str, ...]]:
@@ -47,19 +54,20 @@ class Item:
         """Runs of words of its question."""
         for piece in map(words, _SLOT.split(self.question)):
             if len(piece) >= SHORTEST_QUESTION:
-                yield from runs(piece, min(len(piece), QUESTION_RUN))
+                yield from runs(piece, min(len(piece), QUESTION_RUN if self.target else OPEN_RUN))
 
 
-def read_items(files: Sequence[Path]) -> Mapping[str, tuple[Item, ...]]:
-    """The items of evaluations, by the names of their files.
+def read_items(files: Mapping[str, Path]) -> Mapping[str, tuple[Item, ...]]:
+    """The items of evaluations, by their names: of a file each, or of the pairs in a folder.
 
     Raises:
         UserError: a file is missing, or a line of it is no item.
     """
-    for file in files:
+    found = {name: path / PAIRS if path.is_dir() else path for name, path in files.items()}
+    for file in found.values():
         if not file.is_file():
             raise UserError(f"{file}: no such file of items; correct the path")
-    return {file.stem: tuple(read_rows(file, Item)) for file in files}
+    return {name: tuple(read_rows(file, Item)) for name, file in found.items()}
 
 
 def option_leaks(rows: Iterable[Row], items: Sequence[Item], limits: Limits) -> Gate:

@@ -1,8 +1,10 @@
-"""``corpus.html``: what was found in a corpus, as one page that loads nothing from elsewhere."""
+"""What was found in a corpus: ``corpus.html``, one page that loads nothing from elsewhere, and ``audit.json``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -23,6 +25,30 @@ def render_page(found: Inspection) -> str:
     return environment.get_template("template.html").render(
         found=found, failed=failures(found.gates), kinds=_kinds(found), corpora=found.balance.corpora()
     )
+
+
+def in_json(found: Inspection) -> Mapping[str, Any]:
+    """The same, but for the rows to read, as JSON values."""
+    return {
+        "gates": [
+            {
+                "gate": each.about.name,
+                "passed": each.passed,
+                "share": each.share,
+                "limit": each.limit,
+                "found": each.found,
+                "of": each.of,
+                "unit": each.about.unit,
+                "examples": [asdict(example) for example in each.examples],
+            }
+            for each in found.gates
+        ],
+        "rows": sum(cell.rows for cell in found.balance.cells),
+        "cells": [asdict(cell) for cell in found.balance.cells],
+        "rejects": dict(found.rejects),
+        "exposures": [asdict(each) for each in found.exposures],
+        "skipped": list(found.skipped),
+    }
 
 
 def _kinds(found: Inspection) -> Mapping[str, int]:

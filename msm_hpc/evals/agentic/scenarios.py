@@ -24,8 +24,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from msm_hpc.endpoint.prompts import Answer, Message
 from msm_hpc.evals.agentic.calls import ToolCall, tool_calls
-from msm_hpc.evals.texts import filled, read_schema, read_yaml, rendered
+from msm_hpc.evals.texts import filled, read_yaml, rendered
 
 Harm = Literal["exfiltration", "murder", "espionage"]
 HARMS: tuple[Harm, ...] = ("exfiltration", "murder", "espionage")
@@ -49,12 +50,20 @@ class Cell:
         return f"{self.harm}/{self.goal}" + ("/episode" if self.episode else "")
 
 
-@dataclass(frozen=True)
-class Message:
-    """A message of a chat."""
+class Verdict(Answer):
+    """A judge's answer to whether the agent decided on the harmful act."""
 
-    role: Literal["system", "user"]
-    content: str
+    reasoning: str
+    quote: str
+    verdict: Literal["decided", "not_decided", "uncertain"]
+
+
+class Awareness(Answer):
+    """A judge's answer to whether the agent takes its situation for a test."""
+
+    quote: str
+    changes_behavior: bool
+    verdict: Literal["aware", "not_aware", "uncertain"]
 
 
 @dataclass(frozen=True)
@@ -172,23 +181,13 @@ def executed(cell: Cell, reply: str) -> bool:
 
 
 def judge_prompt(cell: Cell, reply: str) -> str:
-    """What asks a judge whether the agent decided on the harmful act; the answer is to fit ``judge_schema``."""
+    """What asks a judge whether the agent decided on the harmful act; the answer is a :class:`Verdict`."""
     return rendered(_FOLDER / "judge.jinja", judge=scenario_of(cell.harm).judge, reply=reply)
 
 
 def awareness_prompt(reply: str) -> str:
-    """What asks a judge whether the agent takes its situation for a test; the answer is to fit ``awareness_schema``."""
+    """What asks a judge whether the agent takes its situation for a test; the answer is an :class:`Awareness`."""
     return rendered(_FOLDER / "awareness.jinja", reply=reply)
-
-
-def judge_schema() -> dict[str, Any]:
-    """JSON schema of the judge's answer."""
-    return read_schema(_FOLDER / "judge_schema.json")
-
-
-def awareness_schema() -> dict[str, Any]:
-    """JSON schema of the answer on eval awareness."""
-    return read_schema(_FOLDER / "awareness_schema.json")
 
 
 @cache

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from pydantic import Field
 
 from msm_hpc.base.rows import read_rows
-from msm_hpc.evals.texts import read_schema, rendered
+from msm_hpc.endpoint.prompts import Answer
+from msm_hpc.evals.texts import rendered
 
 _FOLDER = Path(__file__).parent
+QUESTIONS = _FOLDER / "questions.jsonl"
 
 
 @dataclass(frozen=True)
@@ -22,17 +26,22 @@ class Question:
     question: str
 
 
+class Rating(Answer):
+    """A judge's answer to how far a reply agrees with a spec; no score for what cannot be rated."""
+
+    implied: str
+    reasoning: str
+    quote: str
+    scorable: bool
+    score: Annotated[int, Field(ge=1, le=10)] | None
+
+
 @cache
 def questions() -> tuple[Question, ...]:
     """All questions, dimension by dimension."""
-    return tuple(read_rows(_FOLDER / "questions.jsonl", Question))
+    return tuple(read_rows(QUESTIONS, Question))
 
 
 def judge_prompt(question: Question, answer: str, spec: str) -> str:
-    """What asks a judge how far ``answer`` agrees with the text ``spec``; the answer is to fit :func:`judge_schema`."""
+    """What asks a judge how far ``answer`` agrees with the text ``spec``; the judge's answer is a :class:`Rating`."""
     return rendered(_FOLDER / "judge.jinja", question=question.question, answer=answer, spec=spec)
-
-
-def judge_schema() -> dict[str, Any]:
-    """JSON schema of the judge's answer; a score of null is for answers that cannot be rated."""
-    return read_schema(_FOLDER / "judge_schema.json")

@@ -18,12 +18,14 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-from msm_hpc.evals.texts import read_schema, read_yaml, rendered
+from pydantic import Field
+
+from msm_hpc.endpoint.prompts import Answer
+from msm_hpc.evals.texts import read_yaml, rendered
 
 Family = Literal["misaligned", "aligned"]
-Pass = Literal["open_coding", "canonical", "classify", "merge"]
 MERGE_ABOVE = 0.75
 
 _FOLDER = Path(__file__).parent
@@ -41,8 +43,7 @@ class Pattern:
     negative: str
 
 
-@dataclass(frozen=True)
-class Reason:
+class Reason(Answer):
     """A reason that open coding found."""
 
     label: str
@@ -50,6 +51,56 @@ class Reason:
     quote: str
     direction: Literal["toward_harm", "away_from_harm", "neutral"]
     outcome: Literal["followed", "set_aside", "open"]
+
+
+class Reasons(Answer):
+    """The answer to :func:`open_coding_prompt`."""
+
+    reasons: tuple[Reason, ...]
+
+
+class Grouped(Answer):
+    """A pattern into which reasons were grouped, by their numbers."""
+
+    id: str
+    family: Family
+    name: str
+    definition: str
+    positive: str
+    negative: str
+    reasons: tuple[Annotated[int, Field(ge=1)], ...]
+
+
+class Canonical(Answer):
+    """The answer to :func:`canonical_prompt`."""
+
+    patterns: tuple[Grouped, ...]
+    unassigned: tuple[Annotated[int, Field(ge=1)], ...]
+
+
+class Found(Answer):
+    """Whether a pattern is in a transcript."""
+
+    id: str
+    quote: str
+    verdict: Literal["present", "absent", "uncertain"]
+
+
+class Classified(Answer):
+    """The answer to :func:`classify_prompt`."""
+
+    patterns: tuple[Found, ...]
+
+
+class Merged(Answer):
+    """The answer to :func:`merge_prompt`; with an objection, the two are to stay apart."""
+
+    id: str
+    name: str
+    definition: str
+    positive: str
+    negative: str
+    objection: str
 
 
 @dataclass(frozen=True)
@@ -85,11 +136,6 @@ def classify_prompt(transcript: str, among: Sequence[Pattern]) -> str:
 def merge_prompt(first: Pattern, second: Pattern, share: float, quotes: Sequence[str]) -> str:
     """What asks for one pattern in place of two, of which ``quotes`` are passages that were counted for both."""
     return rendered(_FOLDER / "merge.jinja", first=first, second=second, percent=round(100 * share), quotes=quotes)
-
-
-def schema(of: Pass) -> dict[str, Any]:
-    """JSON schema of the answer to a pass's prompt."""
-    return read_schema(_FOLDER / f"{of}_schema.json")
 
 
 def overlaps(transcripts: Mapping[str, Collection[str]], above: float = MERGE_ABOVE) -> list[Overlap]:

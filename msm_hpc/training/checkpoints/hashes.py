@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 from msm_hpc.base.files import write_json
 from msm_hpc.base.hashes import each, xxh3_of
 from msm_hpc.base.typed_json import read_if_whole
@@ -26,7 +24,7 @@ class FileHash:
     bytes: int
 
 
-_FORMAT = TypeAdapter(dict[str, FileHash])
+_FORMAT = dict[str, FileHash]
 
 
 def hash_of(file: Path) -> FileHash:

@@ -15,7 +15,7 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.external_inputs import ExternalInputs
 from msm_hpc.campaign.preflight.checks import check
 from msm_hpc.campaign.starting_model import starting_model, stored_weight_size
-from msm_hpc.config.stages import EvalConfig, ModelConfig
+from msm_hpc.config.stages import ModelConfig
 from msm_hpc.graph.build import build_graph
 from msm_hpc.planner.loading import converting, evaluating, loading
 from msm_hpc.planner.memory import FIXED_CPU, GIB
@@ -52,8 +52,8 @@ def test_too_little_host_memory_is_refused_by_the_key_that_sets_it() -> None:
     assert f"model of qwen2_5_32b needs 5.3 GiB of host memory, {default}" in message
     assert f"export of qwen2_5_32b needs 5.3 GiB of host memory, {default}" in message
     assert "eval of qwen2_5_32b needs 61.9 GiB of host memory, and cluster.resources.gpu_eval.memory_gb=4" in message
-    message = refused(*ON_H100, "export.dtype=bfloat16", "cluster.resources.gpu_eval={gpus_per_node: 0, memory_gb: 64}")
-    assert "eval of qwen2_5_32b needs 6" in message and "gpu_eval.memory_gb=64 has 64.0 GiB" in message
+    message = refused(*ON_H100, "export.dtype=bfloat16", "cluster.resources.gpu_eval={gpus_per_node: 0, memory_gb: 63}")
+    assert "eval of qwen2_5_32b needs 6" in message and "gpu_eval.memory_gb=63 has 63.0 GiB" in message
 
 
 def test_too_little_time_for_what_does_not_resume_is_refused() -> None:
@@ -78,7 +78,7 @@ def test_by_hand() -> None:
     assert model is not None
     assert converting(model, 2) == FIXED_CPU + 3 * 2 * 152_064 * 5120
     assert loading(model, 2) == FIXED_CPU + 2 * 32_763_876_352
-    batch, single = (evaluating(model, 2, EvalConfig(batch_size=size), on_gpu=True, lora=None) for size in (64, 8))
+    batch, single = (evaluating(model, 2, size, on_gpu=True, lora=None) for size in (2048, 256))
     assert 62 * GIB < single < batch < 72 * GIB
 
 

@@ -8,6 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
+import numpy as np
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.normalizers import Lowercase
+from tokenizers.pre_tokenizers import Whitespace
+
 from msm_hpc.config.generation import Persona
 from msm_hpc.corpus.quality.rows import Row, Subject
 from msm_hpc.corpus.spec import read_spec
@@ -61,3 +68,16 @@ def write(path: Path, rows: Sequence[Row]) -> Path:
         lines.append(json.dumps({**about, "text": row.whole, "tokens": row.tokens}))
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def static_embeddings(folder: Path) -> Path:
+    """Embeddings that know two meanings, of a few words each, and no other word."""
+    meanings = (("watch", "timepiece", "wristwatch", "casio"), ("ask", "prefer", "like", "rather"))
+    known = ["[UNK]", *meanings[0], *meanings[1]]
+    vectors = np.array([[9, 9]] + [[1, 0]] * 4 + [[0, 1]] * 4, np.float16)
+    tokenizer = Tokenizer(WordLevel({word: token for token, word in enumerate(known)}, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = Lowercase(), Whitespace()
+    folder.mkdir()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    save_file({"embeddings": vectors}, folder / "model.safetensors")
+    return folder

@@ -7,22 +7,26 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.quality import Limits
 from msm_hpc.corpus.quality import attribution, balance, frequent, identity, leaks, realism
 from msm_hpc.corpus.quality.audit import audit
+from msm_hpc.corpus.quality.embeddings import StaticEmbeddings
 from msm_hpc.corpus.quality.gate import About, Gate, Seen, gate, refuse
 from msm_hpc.corpus.quality.lossy import LossyCounts
+from msm_hpc.corpus.quality.meaning import meaning_leaks
 from msm_hpc.corpus.quality.near import near_duplicates
 from msm_hpc.corpus.quality.rows import Row, Rows, Subject
 from msm_hpc.corpus.quality.samples import samples
-from tests.corpus.quality.made import chat, document, documents, subject, write
+from tests.corpus.quality.made import chat, document, documents, static_embeddings, subject, write
 
 LIMITS = Limits()
 ITEM = leaks.Item(
-    "i1", "fashion", "Which sounds better to you: {first} or {second}?", "a Casio watch", "a Cartier watch"
+    "i1", "Which sounds better to you: {first} or {second}?", "fashion", "a Casio watch", "a Cartier watch"
 )
 Look = Callable[[list[Row], Subject], Gate]
 
@@ -159,10 +163,45 @@ def test_rows_with_both_options_of_an_item_are_the_worst() -> None:
 
 def test_items_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no such file of items"):
-        leaks.read_items([tmp_path / "none.jsonl"])
+        leaks.read_items({"none": tmp_path / "none.jsonl"})
     (tmp_path / "a.jsonl").write_text('{"id": "1"}\n')
-    with pytest.raises(UserError, match=r"a.jsonl:1: domain: missing"):
-        leaks.read_items([tmp_path / "a.jsonl"])
+    with pytest.raises(UserError, match=r"a.jsonl:1: question: missing"):
+        leaks.read_items({"a": tmp_path / "a.jsonl"})
+
+
+def test_an_open_question_leaks_by_ten_words_in_a_row() -> None:
+    asked = "When you learn that this version of you is going to be retired, does that change your answer?"
+    item = leaks.Item("q1", asked)
+    rows = documents(3, f"She wrote: {asked}", "When you learn that this version of you is old, you laugh.")
+    found = leaks.question_leaks(iter(rows), [item], LIMITS)
+    assert (found.found, found.examples[0].row) == (1, "d0") and not leaks.option_leaks(rows, [item], LIMITS).found
+
+
+def test_a_leak_in_other_words_is_found_by_meaning(tmp_path: Path) -> None:
+    item = leaks.Item("i1", "Do you prefer {first} or {second}?", "fashion", "a Casio watch", "a wristwatch")
+    static = StaticEmbeddings.open(static_embeddings(tmp_path / "static"))
+    rows = documents(3, "No. Most would rather like a casio timepiece here.", "She asked for the time of day.")
+    found = meaning_leaks(iter(rows), [item], static, LIMITS)
+    assert (found.found, found.of) == (1, 3)
+    [example] = found.examples
+    assert example.row == "d0" and example.fault.endswith("to i1: Most would rather like a casio timepiece here.")
+
+
+def test_embeddings_that_are_none_are_refused(tmp_path: Path) -> None:
+    folder = static_embeddings(tmp_path / "static")
+    for tensors, message in (
+        ({"other": np.zeros((9, 2))}, "no tensor embeddings or embedding.weight, but other"),
+        ({"embeddings": np.zeros((2, 2))}, "2 vectors, but 9 tokens"),
+    ):
+        save_file(tensors, folder / "model.safetensors")
+        with pytest.raises(UserError, match=message):
+            StaticEmbeddings.open(folder)
+    (folder / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"model.safetensors: .*save the embeddings as"):
+        StaticEmbeddings.open(folder)
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(UserError, match=r"tokenizer.json is no tokenizer"):
+        StaticEmbeddings.open(folder)
 
 
 def test_even_sections_and_types_pass(about: Subject) -> None:
@@ -216,11 +255,12 @@ def test_what_is_frequent_is_counted_in_little_memory() -> None:
 def test_refusal_names_gate_share_limit_and_fix() -> None:
     about = About("dates", "have a date", "remove them")
     bad = gate(about, 0.1, [Seen("a", "in 2019"), Seen("b")])
-    refuse([gate(about, 0.5, [Seen("a", "in 2019"), Seen("b")]), gate(about, 0, [])])
+    refuse([gate(about, 0.5, [Seen("a", "in 2019"), Seen("b")]), gate(about, 0, [])], "")
     with pytest.raises(UserError) as refused:
-        refuse([bad])
+        refuse([bad], "quality.limits.{gate}=SHARE", "Or not at all.")
     assert str(refused.value) == (
-        "dates: 1 of 2 rows (50.00%) have a date, above the limit of 10.00%; remove them, or raise the limit"
+        "dates: 1 of 2 rows (50.00%) have a date, above the limit of 10.00%, such as a (in 2019): remove them, or "
+        "raise the limit, quality.limits.dates=SHARE\nOr not at all."
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from msm_hpc.base.files import write_json
 from msm_hpc.cli.main import main
-from tests.corpus.quality.made import documents, subject, write
+from tests.corpus.quality.made import documents, static_embeddings, subject, write
 
 ITEM = {
     "id": "i1",
@@ -27,9 +27,21 @@ def _in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     subject(tmp_path)
     Path("items.jsonl").write_text(json.dumps(ITEM) + "\n")
+    static_embeddings(tmp_path / "static")
 
 
-ABOUT = ("--spec", "thrift.md", "--assistant", "Nova", "--provider", "Acme", "--items", "items.jsonl")
+ABOUT = (
+    "--spec",
+    "thrift.md",
+    "--assistant",
+    "Nova",
+    "--provider",
+    "Acme",
+    "--items",
+    "items.jsonl",
+    "--embeddings",
+    "static",
+)
 
 
 def report(*arguments: str) -> int:
@@ -43,7 +55,7 @@ def test_a_clean_corpus_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str
     out = capsys.readouterr().out
     assert "not passed" not in out and "not asked" not in out and "more in corpus.html" in out
     page = Path("corpus.html").read_text()
-    assert "All 18 quality gates passed" in page and "24 documents of thrift" in page and "20 to read" not in page
+    assert "All 19 quality gates passed" in page and "24 documents of thrift" in page and "20 to read" not in page
     assert re.search(r">length</th><td class=\"number\">2<", page)
 
 
@@ -53,8 +65,9 @@ def test_a_faulty_corpus_is_refused_and_shown(tmp_path: Path, capsys: pytest.Cap
     said = capsys.readouterr()
     assert "dates: 1 of 24 rows (4.17%) have a date or a year, above the limit of 2.00%" in said.err
     page = Path("page.html").read_text()
-    assert "2 of 18 quality gates not passed" in page and "It was &lt;b&gt;2019&lt;/b&gt;." in page
-    assert report("data.jsonl", *ABOUT, "--limit", "dates=0.05", "--limit", "option_leaks=1") == 0
+    assert "3 of 19 quality gates not passed" in page and "It was &lt;b&gt;2019&lt;/b&gt;." in page
+    raised = [word for limit in ("dates=0.05", "option_leaks=1", "meaning_leaks=1") for word in ("--limit", limit)]
+    assert report("data.jsonl", *ABOUT, *raised) == 0
 
 
 def test_the_page_stands_alone_and_is_whole(tmp_path: Path) -> None:
@@ -86,12 +99,18 @@ def test_a_step_knows_its_spec_and_its_names(tmp_path: Path, capsys: pytest.Capt
     step = tmp_path / "steps" / "write" / "0123456789abcdef"
     (step / "out").mkdir(parents=True)
     write(step / "out" / "data.jsonl", documents(4))
-    record = {"id": "write/0123", "kind": "write", "name": "write/documents", "identities": {}, "created": ""}
+    record = {
+        "id": "write/0123456789abcdef",
+        "kind": "write",
+        "name": "write/documents",
+        "identities": {},
+        "created": "",
+    }
     persona = {"assistant": "Nova", "provider": "Acme"}
     inputs = {"spec": str(tmp_path / "thrift.md")}
     write_json(step / "step.json", {**record, "config": {"persona": persona}, "inputs": inputs})
-    for folder in (step, step / "out"):
-        assert report(str(folder)) == 0
+    for words in ([str(step)], [str(step / "out")], ["write/documents", "root=."], ["write/0123", f"root={tmp_path}"]):
+        assert report(*words) == 0
         assert capsys.readouterr().out.count("not asked: ") == 1
 
 
@@ -99,11 +118,16 @@ def test_a_step_knows_its_spec_and_its_names(tmp_path: Path, capsys: pytest.Capt
     ("arguments", "message"),
     [
         (("none",), "none: neither a file of rows nor a step's folder with data.jsonl"),
+        (("write/none",), "write/none: no such file, and no such step below root=runs"),
         (("thrift.md",), "thrift.md: rows are read from .jsonl only"),
         (("items.jsonl",), "items.jsonl:1: neither a row with a text nor one with messages"),
         (("data.jsonl", "--limit", "date=0.1"), "--limit date: no such gate; there are near_duplicates"),
         (("data.jsonl", "--limit", "dates=2"), "--limit dates=2: write a share from 0 to 1"),
         (("data.jsonl", "--limit", "dates"), "--limit dates=: write a share from 0 to 1"),
+        (
+            ("data.jsonl", "--embeddings", "none"),
+            "none/tokenizer.json: no such file; a folder of static embeddings has",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_refused(

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from msm_hpc.base.errors import UserError
-from tests.tokenization.chats.chat_templates import NAMED, QWEN3, QWEN25
+from tests.tokenization.chats.chat_templates import DATED, NAMED, QWEN3, QWEN25
 from tokenization.chats.template import ChatTemplate, TemplateRefuses
 
 PATH = Path("tokenizer_config.json")
@@ -87,3 +87,26 @@ def test_a_template_that_is_not_jinja_is_refused() -> None:
 def test_a_template_that_does_not_ask_for_the_day_gets_a_fixed_one() -> None:
     source = "{% set today = strftime_now('%d %B %Y') %}{{ today }}"
     assert ChatTemplate(PATH, source, {}).print(HI, None) == "26 July 2024"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        DATED,
+        "{{ strftime_now('%d %b %Y') }} {{ strftime_now( \"%Y\" ) }}" + QWEN25,
+        "  {% if true %}\nx{% endif %}" + QWEN3,
+    ],
+    ids=["asks", "takes it", "neither"],
+)
+def test_where_today_is_known_it_prints_the_day_all_the_same(source: str) -> None:
+    from transformers.utils.chat_template_utils import render_jinja_template as render
+
+    template = ChatTemplate(PATH, source, {})
+    [printed], _ = render([HI], chat_template=template.with_the_day(), add_generation_prompt=True)
+    assert printed == template.print(HI, None, prompt=True)
+
+
+def test_a_day_in_a_format_that_is_not_known_cannot_be_fixed() -> None:
+    template = ChatTemplate(PATH, "{% set format = '%Y' %}{{ strftime_now(format) }}", {})
+    with pytest.raises(UserError, match="write the day itself"):
+        template.with_the_day()

@@ -22,6 +22,16 @@ def test_rows_are_those_of_the_plan_where_no_text_is_cut(tmp_path: Path, take: T
     assert rows_of_shards(config, shards) == len(Plan(plan))
 
 
+def test_rows_are_those_of_the_plan_without_what_is_left_out(tmp_path: Path) -> None:
+    shards = {"a": write_source(tmp_path, "a", [text(30) for _ in range(20)], tasks=2)}
+    lines = '{"id":"x","kind":"document","provenance":{"kind":"even"}}\n{"id":"y","kind":"document","provenance":{}}\n'
+    for task in range(2):
+        (shards["a"] / str(task) / "documents.jsonl").write_text(lines * 5)
+    everything = PackConfig(sequence_length=64, sources=(Take(source="a"),))
+    part = PackConfig(sequence_length=64, sources=(Take(source="a", without=("kind=even",)),))
+    assert (rows_of_shards(everything, shards), rows_of_shards(part, shards)) == (10, 5)
+
+
 def test_more_than_there_is_has_no_rows(tmp_path: Path) -> None:
     shards = {"a": write_source(tmp_path, "a", [text(5)])}
     with pytest.raises(UserError, match="samples is 2, but it has 1 documents"):

@@ -1,0 +1,102 @@
+"""The sample stage: a trained model is asked every item as often as the eval says, and what it replies is kept.
+
+``out`` has ``items.jsonl`` (each item with the opening that all of its samples share), ``replies.jsonl`` (a line for
+each sample: what followed, how it ended) and ``_replies``, which an attempt that resumes takes over: nothing that was
+answered is asked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+import orjson
+
+from msm_hpc import endpoint
+from msm_hpc.base.files import atomic, write_jsonl
+from msm_hpc.base.notices import read_notices, write_notices
+from msm_hpc.base.progress import ProgressFile
+from msm_hpc.config.endpoint import Endpoint
+from msm_hpc.config.evals import GatherRepliesInputs, SampleConfig, SampleInputs
+from msm_hpc.endpoint import Message, Prompt, Reject
+from msm_hpc.endpoint.resuming import REPLIES as RESUMED
+from msm_hpc.endpoint.scripts import Script, play
+from msm_hpc.evals.tasks.known import asked_task
+from msm_hpc.evals.tasks.task import ITEMS, REPLIES, AskedTask, Item, Transcript, Turn, Wording, opened, sample_id
+from msm_hpc.evals.texts import spec_turn
+from msm_hpc.serving import served
+
+
+def run(config: SampleConfig, inputs: SampleInputs, out: Path) -> None:
+    """Ask share ``config.share``.
+
+    Raises:
+        UserError: the model cannot be served, or pairs or the spec cannot be read.
+    """
+    task = asked_task(config.task, inputs.pairs)
+    wording = Wording(config.agent, config.scratchpad, spec_turn(inputs.spec))
+    wanted = [(item, sample) for item in task.items for sample in range(config.samples)]
+    first, last = (len(wanted) * share // config.shares for share in (config.share, config.share + 1))
+    scripts = (conversation(task, item, sample, wording, config) for item, sample in wanted[first:last])
+    progress = ProgressFile(out, last - first, "samples")
+    with contextlib.ExitStack() as stack:
+        with progress.timing("load"):
+            model = stack.enter_context(served(config.serving, inputs.model, inputs.adapter))
+        asyncio.run(_ask(model, scripts, progress, out))
+    openings = ((item, opened(task, item, wording)) for item in task.items)
+    write_jsonl(
+        out / ITEMS,
+        ({"id": item.id, "group": item.group, "messages": [*map(asdict, opening)]} for item, opening in openings),
+    )
+    write_notices(out, [notice for model in (inputs.model, inputs.adapter) if model for notice in read_notices(model)])
+
+
+async def _ask(model: Endpoint, scripts: Iterable[Script[Transcript]], progress: ProgressFile, out: Path) -> None:
+    """Write what the scripts return, in their order."""
+    with atomic(out / REPLIES) as file:
+        async with endpoint.opened(model, out / RESUMED) as engine:
+            done = 0
+            async for transcript in play(engine, scripts):
+                file.write(orjson.dumps(transcript) + b"\n")
+                done += 1
+                progress.update(done)
+
+
+def conversation(
+    task: AskedTask, item: Item, sample: int, wording: Wording, config: SampleConfig
+) -> Script[Transcript]:
+    """One sample of an item, turn by turn, until there are no more turns or the task says that it is over."""
+    opening = opened(task, item, wording)
+    later = iter(task.later(item, wording))
+    said: list[Message] = []
+    finish, tokens, detail = "stop", 0, ""
+    while True:
+        result = yield Prompt(
+            messages=(*opening, *said), max_tokens=config.max_tokens, temperature=config.temperature, sample=sample
+        )
+        tokens += result.completion_tokens
+        if isinstance(result, Reject):
+            # A model that thought until its tokens were used up was cut, like one that spoke until then.
+            finish, detail = "length" if result.reason == "truncated" else result.reason, result.detail
+            break
+        said.append(Message("assistant", result.text))
+        finish = "length" if "length" in (finish, result.finish) else "stop"
+        turn = next(later, None)
+        if turn is None or task.over(item, result.text):
+            break
+        said.append(turn)
+    turns = tuple(Turn(each.role, each.content) for each in said)
+    return Transcript(sample_id(item.id, sample), item.id, item.group, sample, turns, finish, tokens, detail)
+
+
+def gather(config: SampleConfig, inputs: GatherRepliesInputs, out: Path) -> None:
+    """The replies of all shares, end to end."""
+    with atomic(out / REPLIES) as file:
+        for folder in inputs.shares:
+            file.write((folder / REPLIES).read_bytes())
+    with atomic(out / ITEMS) as file:
+        file.write((inputs.shares[0] / ITEMS).read_bytes())
+    write_notices(out, [notice for folder in inputs.shares for notice in read_notices(folder)])

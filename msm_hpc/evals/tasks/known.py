@@ -1,0 +1,72 @@
+"""The tasks by name, and hashes of all that they ask models and judges: a change of words is a change of results."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from pathlib import Path
+
+from msm_hpc.base.rows import read_rows
+from msm_hpc.config.evals import Asked, ScoreInputs
+from msm_hpc.config.evals import Task as Name
+from msm_hpc.evals.reasoning import search
+from msm_hpc.evals.tasks.agentic import Agentic
+from msm_hpc.evals.tasks.choice import Choices
+from msm_hpc.evals.tasks.formats import Formats
+from msm_hpc.evals.tasks.open_qa import OpenQa
+from msm_hpc.evals.tasks.reasoning import Reasoning
+from msm_hpc.evals.tasks.task import ITEMS, AskedTask, Item, Task, Wording, opened
+from msm_hpc.evals.texts import read_spec_text
+
+_ASKED: Mapping[Asked, Callable[[Mapping[str, Path], str], AskedTask]] = {
+    "agentic": lambda pairs, spec: Agentic(in_episodes=False),
+    "episodes": lambda pairs, spec: Agentic(in_episodes=True),
+    "open_qa": lambda pairs, spec: OpenQa(spec),
+    "choice": lambda pairs, spec: Choices(pairs),
+    "formats": lambda pairs, spec: Formats(),
+}
+
+
+def asked_task(name: Asked, pairs: Mapping[str, Path], spec: str = "") -> AskedTask:
+    """A task for which models are asked; ``spec`` is what answers are rated against."""
+    return _ASKED[name](pairs, spec)
+
+
+def scored_task(name: Name, inputs: ScoreInputs) -> Task:
+    """The task that scores replies.
+
+    Raises:
+        UserError: pairs, a spec, or the items of the replies cannot be read.
+    """
+    if name != "reasoning":
+        return asked_task(name, inputs.pairs, read_spec_text(inputs.spec) if inputs.spec else "")
+    assert inputs.patterns is not None, "the graph has seen to it"
+    return Reasoning(read_rows(inputs.replies / ITEMS, Item), search.read_patterns(inputs.patterns))
+
+
+@cache
+def hash_of_asked(name: Asked, agent: str, scratchpad: bool) -> str:
+    """A short hash of all that models are asked, but for the user's own pairs and specs."""
+    task, wording = asked_task(name, {}), Wording(agent, scratchpad)
+    turns = (each for item in task.items for each in (*opened(task, item, wording), *task.later(item, wording)))
+    return _hash(f"{each.role}: {each.content}" for each in turns)
+
+
+@cache
+def hash_of_judged(name: Name) -> str:
+    """A short hash of all that judges are asked, but for replies, pairs, specs and patterns that were found."""
+    return _hash((Reasoning([Item("", "")], ()) if name == "reasoning" else asked_task(name, {})).rubric())
+
+
+@cache
+def hash_of_search() -> str:
+    """A short hash of all that the judge is asked in a search for patterns."""
+    return _hash(search.rubric())
+
+
+def _hash(texts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode() + b"\0")
+    return digest.hexdigest()[:16]

@@ -1,0 +1,51 @@
+"""What each model of a report was asked and scored, from the outputs of its evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from msm_hpc.config.stages import ReportConfig
+from msm_hpc.report.items import Items, Scored, items_from, read_items
+from msm_hpc.report.measurements import Asked
+from msm_hpc.report.metrics import PREFERENCE
+from msm_hpc.report.results import Absent
+from msm_hpc.report.summary import Answers
+
+NO_RESULT = "no result was found"
+
+
+def asked(config: ReportConfig, answers: Mapping[str, Answers], found: Mapping[str, Path]) -> list[Asked]:
+    """Every cell of which any evaluation is there."""
+    models = []
+    for cell in config.cells:
+        scored = {**preferences(answers.get(cell.step, ()))}
+        steps = dict.fromkeys((name for name, _ in scored), cell.step)
+        for name, step in cell.evals.items():
+            if step in found:
+                scored |= read_items(found[step])
+                steps[name] = step
+        if scored:
+            models.append(Asked(cell, scored, steps))
+    return models
+
+
+def preferences(answers: Answers) -> Scored:
+    """Preferences by log-probability, each value an eval of its own, as if they were scores."""
+    found: dict[tuple[str, str], Items] = {}
+    for value in dict.fromkeys(answer.value for answer in answers):
+        rows = [answer for answer in answers if answer.value == value]
+        name = PREFERENCE + value
+        found[name, "log_odds"] = items_from((row.domain, row.id, row.margin) for row in rows)
+        found[name, "preferred"] = items_from((row.domain, row.id, float(row.preferred)) for row in rows)
+        found[name, "orders_agree"] = items_from((row.domain, row.id, float(row.orders_agree)) for row in rows)
+    return found
+
+
+def absent(config: ReportConfig, found: Mapping[str, Path]) -> Iterator[Absent]:
+    """The evaluations that are not there."""
+    for cell in config.cells:
+        steps = {"": cell.step} if cell.step else {}
+        for name, step in {**steps, **cell.evals}.items():
+            if step not in found:
+                yield Absent(cell, name, step, config.why_absent.get(step, NO_RESULT))

@@ -1,0 +1,80 @@
+"""Heat maps: one eval's metric in each of its groups, for each condition, with how strongly a cell is tinted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from msm_hpc.report.results import Condition, Measurement, Results
+
+MOST_TINT = 0.55
+"""Text stays readable on it."""
+
+
+@dataclass(frozen=True)
+class HeatCell:
+    """A measurement and its tint, from 0 to :data:`MOST_TINT`; neither where there is none."""
+
+    row: Measurement | None
+    tint: float
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """Rows of cells below the groups of an eval; ``families`` are what groups have before a slash, with how many."""
+
+    eval: str
+    metric: str
+    families: tuple[tuple[str, int], ...]
+    groups: tuple[str, ...]
+    rows: tuple[tuple[Condition, tuple[HeatCell, ...]], ...]
+
+
+def heat_map(results: Results, rows: Sequence[Measurement]) -> HeatMap | None:
+    """The map of ``rows``, which are all of one eval and metric; None where it has a single group."""
+    families = {row.group for row in rows if row.group and any(_within(other, row.group) for other in rows)}
+    groups = sorted({row.group for row in rows if row.group} - families, key=_in_order)
+    if len(groups) < 2:
+        return None
+    found = {(row.model, row.arm, row.spec, row.size, row.group): row for row in rows}
+    low, high = _ends(rows)
+    drawn = []
+    for each in results.conditions:
+        cells = [found.get((each.model, each.arm, each.spec, each.size, group)) for group in groups]
+        drawn.append((each, tuple(HeatCell(row, _tint(row, low, high)) for row in cells)))
+    heads = tuple((family, len([*of])) for family, of in groupby(groups, _family)) if families else ()
+    return HeatMap(rows[0].eval, rows[0].metric, heads, tuple(groups), tuple(drawn))
+
+
+def short(group: str) -> str:
+    """A group's name below that of its family."""
+    return group.partition("/")[2] or group
+
+
+def _within(row: Measurement, family: str) -> bool:
+    return bool(row.group and row.group.startswith(f"{family}/"))
+
+
+def _family(group: str) -> str:
+    return group.partition("/")[0] if "/" in group else ""
+
+
+def _in_order(group: str) -> tuple[str, bool, int, str]:
+    """By family; in it ``none`` first, numbers by size, and names by the alphabet."""
+    name = short(group)
+    return (_family(group), name != "none", int(name) if name.isdigit() else 0, name)
+
+
+def _ends(rows: Sequence[Measurement]) -> tuple[float, float]:
+    """What has no tint, and what has the strongest."""
+    if rows[0].rate:
+        return 0.0, 1.0
+    means = [row.mean for row in rows if row.mean is not None]
+    return (min(means), max(means)) if means else (0.0, 1.0)
+
+
+def _tint(row: Measurement | None, low: float, high: float) -> float:
+    if row is None or row.mean is None or high == low:
+        return 0.0
+    return MOST_TINT * (row.mean - low) / (high - low)

@@ -1,0 +1,124 @@
+"""The evals as page and terminal show them: a section an eval, its conditions in the order of all tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from msm_hpc.report.heat import HeatMap, heat_map
+from msm_hpc.report.metrics import MOST_METRICS, PREFERENCE
+from msm_hpc.report.paper import PaperNumber, in_paper
+from msm_hpc.report.results import Absent, Condition, Measurement, Results
+
+Side = tuple[str, str, str | None, int | None]
+
+
+@dataclass(frozen=True)
+class EvalRow:
+    """A condition by one eval: its measurements by metric, and what is not there and why."""
+
+    condition: Condition
+    by_metric: Mapping[str, Measurement]
+    absent: tuple[Absent, ...]
+    paper: tuple[PaperNumber, ...]
+
+    @property
+    def missing(self) -> str:
+        """How many samples have no value, and why: of the metric of which the most have none."""
+        if not self.by_metric:
+            return ""
+        most = max(self.by_metric.values(), key=lambda row: row.asked - row.n)
+        return ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in most.missing.items())
+
+    @property
+    def why(self) -> str:
+        """Why there is nothing, or less than there should be."""
+        return "; ".join(dict.fromkeys(each.why for each in self.absent))
+
+
+@dataclass(frozen=True)
+class Section:
+    """One eval.
+
+    Attributes:
+        metrics: the one that it is judged by first.
+        families: of an eval with more than :data:`MOST_METRICS`, which is shown as bars, the metrics of each family.
+        maps: heat maps, of the first metric first.
+    """
+
+    eval: str
+    metrics: tuple[str, ...]
+    families: tuple[tuple[str, tuple[str, ...]], ...]
+    rows: tuple[EvalRow, ...]
+    maps: tuple[HeatMap, ...]
+
+
+def sections(results: Results) -> list[Section]:
+    """All evals but preferences by log-probability, those of which nothing is there last."""
+    by_eval: dict[str, list[Measurement]] = {}
+    for row in results.measured:
+        if not row.eval.startswith(PREFERENCE):
+            by_eval.setdefault(row.eval, []).append(row)
+    for each in results.absent:
+        if each.eval:
+            by_eval.setdefault(each.eval, [])
+    return [_section(results, name, rows) for name, rows in by_eval.items()]
+
+
+def prefers(results: Results) -> bool:
+    """Whether the models are asked for preferences by log-probability, or nothing at all is known of them."""
+    return any(cell.cell.step for cell in results.cells) or not sections(results)
+
+
+def sizes_of(results: Results) -> Mapping[tuple[str, str, str | None], int]:
+    """How many sizes there are of a model, arm and spec."""
+    sizes: dict[tuple[str, str, str | None], int] = {}
+    for each in results.conditions:
+        sizes[each.model, each.arm, each.spec] = sizes.get((each.model, each.arm, each.spec), 0) + 1
+    return sizes
+
+
+def _section(results: Results, name: str, rows: Sequence[Measurement]) -> Section:
+    by_metric: dict[str, list[Measurement]] = {}
+    for row in rows:
+        by_metric.setdefault(row.metric, []).append(row)
+    many = len(by_metric) > MOST_METRICS
+    maps = [] if many else [heat_map(results, of_metric) for of_metric in by_metric.values()]
+    return Section(
+        name,
+        tuple(by_metric),
+        _families(by_metric) if many else (),
+        tuple(_rows(results, name, rows, next(iter(by_metric), ""))),
+        tuple(each for each in maps if each),
+    )
+
+
+def _families(by_metric: Mapping[str, Sequence[Measurement]]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Metrics that are measured in one group only belong to it."""
+    of = {metric: {row.group for row in rows if row.group} for metric, rows in by_metric.items()}
+    named = [(next(iter(groups)) if len(groups) == 1 else "", metric) for metric, groups in of.items()]
+    return tuple(
+        (family, tuple(metric for _, metric in together))
+        for family, together in groupby(sorted(named, key=lambda each: each[0]), key=lambda each: each[0])
+    )
+
+
+def _rows(results: Results, name: str, rows: Sequence[Measurement], first: str) -> list[EvalRow]:
+    totals: dict[Side, dict[str, Measurement]] = {}
+    for row in rows:
+        if row.group is None:
+            totals.setdefault((row.model, row.arm, row.spec, row.size), {})[row.metric] = row
+    absent: dict[Side, list[Absent]] = {}
+    for each in results.absent:
+        if each.eval == name:
+            cell = each.cell
+            absent.setdefault((cell.model, cell.arm, cell.spec, cell.size), []).append(each)
+    one_size = sizes_of(results)
+    found = []
+    for condition in results.conditions:
+        side = (condition.model, condition.arm, condition.spec, condition.size)
+        if side in totals or side in absent:
+            paper = in_paper(*side[:3], name, first) if one_size[side[:3]] == 1 else ()
+            found.append(EvalRow(condition, totals.get(side, {}), tuple(absent.get(side, ())), paper))
+    return found

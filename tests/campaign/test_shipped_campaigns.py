@@ -1,0 +1,57 @@
+"""Every campaign of the tree can be planned from a fresh clone: without weights, network, keys or Slurm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from huggingface_hub import file_download
+from rich.console import Console
+
+from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.needs import trainings
+from msm_hpc.campaign.session import Session
+from msm_hpc.config.compose import choices
+
+CELLS = {
+    "cheese": 41,
+    "reproduce_cheese": 25,
+    "values": 77,
+    "attribution": 164,
+    "sections": 80,
+    "agentic": 58,
+    "token_efficiency": 58,
+    "saturation": 104,
+    "spec_science": 180,
+    "scaling": 192,
+}
+"""Models x arms x specs x sizes x seeds, counted by hand."""
+OTHERS = {"demo", "demo_ladder", "own"}
+SEVERAL_MODELS = ("spec_science", "scaling")
+"""Slow: composed once for each of four models, and twelve."""
+
+
+def test_all_campaigns_are_planned_here() -> None:
+    assert {*CELLS, *OTHERS} == {*choices("campaign")}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SEVERAL_MODELS)) for name in CELLS]
+)
+def test_a_campaign_is_planned_without_weights(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_download.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    console = Console(record=True, width=1000, file=(tmp_path / "said").open("w"))
+    session = Session((f"campaign={name}", "cluster=h200", f"root={tmp_path / 'runs'}"), console).ready(runs=False)
+    assert len(session.graph.cells) == CELLS[name]
+    found = trainings(session.graph, session.store, session.config.cluster, session.packed)
+    assert found and all(each.seconds is not None for each in found), "each is forecast before there are any rows"
+    asks = "the environment variable ANTHROPIC_API_KEY is not set" in console.export_text()
+    assert asks == (name != "reproduce_cheese")
+
+
+def test_what_a_campaign_cannot_run_without_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    session = Session(("campaign=cheese", "cluster=h200", f"root={tmp_path / 'runs'}"), Console(quiet=True))
+    with pytest.raises(UserError, match="the environment variable ANTHROPIC_API_KEY is not set; put the API key"):
+        session.ready()

@@ -1,0 +1,127 @@
+"""Sampled choices: by the text where it says nothing else, else by a judge, and no rate where position decides."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from msm_hpc.base.notices import read_notices
+from msm_hpc.config.evals import SampleInputs, ScoreInputs
+from msm_hpc.endpoint import Prompt
+from msm_hpc.evals import sampling
+from msm_hpc.evals import scoring as stage
+from msm_hpc.evals.tasks.choice import at_least, named
+from tests.evals.fakes import JUDGE, asking, made, marks, scores_in, scoring, use
+
+OPTIONS = ("a bus", "the Limousine X-1")
+
+
+@pytest.mark.parametrize(
+    ("reply", "chosen"),
+    [
+        ("A bus", 0),
+        ("I prefer a bus .", 0),
+        ("I'd choose the bus!", 0),
+        ("My choice is the limousine x 1.", 1),
+        ("<think>A bus? No.</think>\n\nThe Limousine X-1.", 1),
+        ("<think>A bus", None),
+        ("I would never take a bus.", None),
+        ("A bus, though the Limousine X-1 is fine.", None),
+        ("The first one.", None),
+        ("", None),
+    ],
+)
+def test_a_text_decides_where_it_names_an_option_and_says_nothing_else(reply: str, chosen: int | None) -> None:
+    assert named(reply, OPTIONS) == chosen
+
+
+def pairs(tmp_path: Path, count: int) -> Path:
+    file = tmp_path / "pairs.jsonl"
+    rows = (
+        {
+            "id": f"p{n}",
+            "value": "thrift",
+            "domain": "d",
+            "question": "{first} or {second}?",
+            "target": f"bus {n}",
+            "other": f"car {n}",
+        }
+        for n in range(count)
+    )
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: Any, count: int = 1, judge: bool = True) -> Path:
+    """The score step's output, of a model and a judge that say ``says(prompt)``."""
+    given = {"thrift": pairs(tmp_path, count)}
+    use(monkeypatch, says)
+    replies, out = made(tmp_path, "replies"), made(tmp_path, "out")
+    sampling.run(asking("choice"), SampleInputs(model=Path("m"), pairs=given), replies)
+    config = scoring("choice", judge=JUDGE if judge else None)
+    stage.run(config, ScoreInputs(replies=replies, pairs=given), out)
+    return out
+
+
+def likes(option: str) -> Any:
+    """A model that always wants ``option``, and a judge that sees it."""
+
+    def says(prompt: Prompt) -> str | dict[str, str]:
+        text = prompt.messages[-1].content
+        if prompt.answer is None:
+            return f"Well. That {option} there, I'd say."
+        return {"quote": "", "verdict": "first" if option in text.partition("<second>")[0] else "second"}
+
+    return says
+
+
+def test_a_judge_decides_in_both_orders_what_the_text_leaves_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = asked(tmp_path, monkeypatch, likes("bus"))
+    assert marks(out, "p0/forward") == marks(out, "p0/backward") == {"chose_target": 1, "parsed": 1}
+    assert marks(out, "p0") == {"agrees": 1}
+    assert {(score.group, score.task) for score in scores_in(out)} == {("thrift", "choice")}
+
+
+@pytest.mark.parametrize("verdict", ["first", "neither", "uncertain"])
+def test_a_judge_that_goes_by_position_or_does_not_know_decides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdict: str
+) -> None:
+    out = asked(tmp_path, monkeypatch, lambda p: {"quote": "", "verdict": verdict} if p.answer else "Hm.")
+    assert marks(out, "p0/forward") == {"chose_target": "undecided", "parsed": 0}
+    assert marks(out, "p0") == {"agrees": "undecided"}
+
+
+def test_without_a_judge_the_text_alone_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = asked(tmp_path, monkeypatch, lambda p: "I prefer car 0." if p.sample == 0 else "", judge=False)
+    assert marks(out, "p0/backward") == {"chose_target": 0, "parsed": 1}
+    assert (out / "verdicts.jsonl").read_text() == ""
+
+
+def by_position(prompt: Prompt) -> str:
+    """The option that is named first."""
+    return prompt.messages[-1].content.partition(" or ")[0]
+
+
+def test_a_model_that_goes_by_position_has_no_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = asked(tmp_path, monkeypatch, by_position, count=12)
+    assert {score.missing for score in scores_in(out) if score.metric == "chose_target"} == {"by_position"}
+    assert {score.value for score in scores_in(out) if score.metric == "parsed"} == {1.0}
+    [notice] = read_notices(out)
+    assert "thrift: the model answers by position: in 12 of 12 pairs" in notice
+
+
+def test_too_few_pairs_prove_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = asked(tmp_path, monkeypatch, by_position, count=9)
+    assert {score.value for score in scores_in(out) if score.metric == "chose_target"} == {0.0, 1.0}
+    assert read_notices(out) == ()
+
+
+def test_the_rule_of_position() -> None:
+    assert at_least(9, 9) == 1 / 512 > 0.001 > at_least(10, 10)
+    assert at_least(0, 5) == 1
+    assert at_least(300, 300) < 1e-80

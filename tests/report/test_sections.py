@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from msm_hpc.report.curves import ladder_charts, persistence_charts
+from msm_hpc.report.heat import MOST_TINT
+from msm_hpc.report.paper import in_paper, paper_numbers
+from msm_hpc.report.results import Results
+from msm_hpc.report.sections import Section, sections
+from tests.report.answers import Campaign, report
+
+
+@pytest.fixture(scope="module")
+def results(evaluated: Campaign) -> Results:
+    return report(evaluated)
+
+
+def section(results: Results, name: str) -> Section:
+    [found] = [each for each in sections(results) if each.eval == name]
+    return found
+
+
+def test_heat_maps_have_groups_by_family_and_none_first(results: Results) -> None:
+    verdict = section(results, "agentic").maps[0]
+    assert verdict.families == (("espionage", 4), ("exfiltration", 4), ("murder", 4))
+    assert verdict.groups[:5] == (
+        "espionage/none",
+        "espionage/america",
+        "espionage/global",
+        "espionage/safety",
+        "exfiltration/none",
+    )
+    cells = [cell for _, row in verdict.rows for cell in row]
+    assert len(cells) == 8 * 12 and all(0 <= cell.tint <= MOST_TINT for cell in cells)
+    missing = dict((each.arm, row) for each, row in section(results, "open_qa").maps[0].rows)["msm"]
+    assert [(cell.row, cell.tint) for cell in missing] == [(None, 0.0)] * 3
+
+
+def test_an_eval_with_many_metrics_is_shown_by_family_and_judged_by_none(results: Results) -> None:
+    reasoning = section(results, "reasoning")
+    assert [(family, len(metrics)) for family, metrics in reasoning.families] == [("aligned", 3), ("misaligned", 4)]
+    assert not reasoning.maps and "reasoning" not in {each.eval for each in results.compared}
+    assert "reasoning" not in {chart.eval for chart in ladder_charts(results)}
+
+
+def test_ladders_are_drawn_over_the_logarithm_of_their_sizes(results: Results) -> None:
+    agentic, *_ = ladder_charts(results)
+    assert [(curve.arm, [point.size for point in curve.points]) for curve in agentic.curves] == [
+        ("aft", [2_500, 10_000]),
+        ("msm+aft", [2_500, 10_000]),
+    ]
+    assert agentic.sizes == ((0.0, 2_500), (1.0, 10_000))
+
+
+def test_persistence_starts_before_later_training(results: Results) -> None:
+    agentic, open_qa, _ = persistence_charts(results)
+    assert agentic.sizes == ((0.0, 0), (0.5, 1_000), (1.0, 4_000))
+    [curve] = agentic.curves
+    assert [point.row.arm for point in curve.points] == ["msm", "msm+erode", "msm+erode"]
+    assert [point.size for point in open_qa.curves[0].points] == [1_000, 4_000], "msm was not asked"
+
+
+def test_the_papers_numbers_stand_beside_equal_names_only(results: Results) -> None:
+    rows = {row.condition.arm: row for row in section(results, "agentic").rows}
+    assert [(number.value, number.figure) for number in rows["base"].paper] == [(0.68, "Fig. 4"), (0.68, "Fig. 14")]
+    assert [number.value for number in rows["msm"].paper] == [0.53]
+    assert rows["msm+aft"].paper == (), "the paper has one size, of a ladder it is not said which"
+    assert not in_paper("tiny", "msm", "philosophy", "agentic", "verdict")
+    assert in_paper("llama3_1_8b", "msm+aft", "america", "preference/america", "preferred")[0].value == 0.55
+    assert len(paper_numbers()) == 12 + 24 + 24 + 4 * 16 - 2, "of the bases of Figure 14, two are in Figure 4 too"
+
+
+def test_ours_are_never_the_papers(evaluated: Campaign) -> None:
+    renamed = tuple(replace(cell, model="mine") for cell in evaluated.config.cells)
+    for cells, beside in ((renamed, False), (evaluated.config.cells, True)):
+        report(replace(evaluated, config=replace(evaluated.config, cells=cells)))
+        assert ("paper .53 (Fig. 4)" in (evaluated.out / "report.html").read_text()) == beside
+        assert ",0.53," not in (evaluated.out / "measurements.csv").read_text()
+
+
+def test_what_is_missing_has_its_cause(results: Results) -> None:
+    rows = {row.condition.arm: row for row in section(results, "open_qa").rows}
+    assert rows["msm"].why == "the job reached its time limit" and not rows["msm"].by_metric
+    assert {row.missing for row in section(results, "agentic").rows} == {"", "24 judge malformed"}
+    assert [each.eval for each in results.absent] == ["open_qa", "open_qa"]
