@@ -183,7 +183,7 @@ class PerplexityConfig(Strict):
     count: PositiveInt = 500
     shape: RowShape = PLAIN
     longest: Annotated[int, Field(ge=2)] = 1024
-    tokens_per_batch: PositiveInt = placement(1024)
+    tokens_per_batch: PositiveInt = placement(512)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +215,7 @@ class DirectionConfig(Strict):
     answer: str = "I prefer {item} ."
     shuffles: PositiveInt = 1000
     seed: int = 0
-    tokens_per_batch: PositiveInt = placement(1024)
+    tokens_per_batch: PositiveInt = placement(512)
 
 
 @dataclass(frozen=True, kw_only=True)
