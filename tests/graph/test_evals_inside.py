@@ -73,7 +73,7 @@ def test_what_does_not_change_results_renames_nothing() -> None:
         ({"perplexity": {"documents": "text"}}, r"evals.perplexity.documents: no source 'text'; did you mean texts\?"),
         ({"perplexity": {"documents": "chats"}}, "documents: chats is no source of documents with a file"),
         ({"perplexity": {"documents": "documents"}}, "documents: documents is no source of documents with a file"),
-        ({"direction": {"documents": "texts"}}, "direction.documents: direction scores no documents; leave it out"),
+        ({"direction": {"documents": "texts"}}, "direction.documents: direction does not use it; leave it out"),
     ],
 )
 def test_texts_that_are_none_are_refused(evals: Mapping[str, Mapping[str, Any]], message: str) -> None:
