@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Asked = Literal["agentic", "episodes", "open_qa", "choice", "formats"]
 """Tasks of which a model writes replies."""
+Scored = Literal[Asked, "reasoning"]
+"""Tasks whose replies, or another eval's, are scored."""
 Task = Literal["agentic", "episodes", "open_qa", "choice", "formats", "reasoning", "perplexity", "direction"]
 Temperature = Annotated[float, Field(ge=0, le=2)]
 
@@ -125,7 +127,7 @@ class ScoreConfig(Strict):
     """
 
     eval: Name
-    task: Task
+    task: Scored
     samples: PositiveInt
     judge: Endpoint | None = None
     prompts: str = ""
