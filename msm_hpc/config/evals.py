@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Asked = Literal["agentic", "episodes", "open_qa", "choice", "formats"]
 """Tasks of which a model writes replies."""
+Scored = Literal[Asked, "reasoning"]
+"""Tasks whose replies, or another eval's, are scored."""
 Task = Literal["agentic", "episodes", "open_qa", "choice", "formats", "reasoning", "perplexity", "direction"]
 Temperature = Annotated[float, Field(ge=0, le=2)]
 
@@ -125,7 +127,7 @@ class ScoreConfig(Strict):
     """
 
     eval: Name
-    task: Task
+    task: Scored
     samples: PositiveInt
     judge: Endpoint | None = None
     prompts: str = ""
@@ -181,7 +183,7 @@ class PerplexityConfig(Strict):
     count: PositiveInt = 500
     shape: RowShape = PLAIN
     longest: Annotated[int, Field(ge=2)] = 1024
-    tokens_per_batch: PositiveInt = placement(1024)
+    tokens_per_batch: PositiveInt = placement(512)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,7 +215,7 @@ class DirectionConfig(Strict):
     answer: str = "I prefer {item} ."
     shuffles: PositiveInt = 1000
     seed: int = 0
-    tokens_per_batch: PositiveInt = placement(1024)
+    tokens_per_batch: PositiveInt = placement(512)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,10 @@ PREFERENCE = "preference/"
 """Before the name of a value: the eval of preferences by log-probability."""
 
 HIGHER = frozenset(
-    {"log_odds", "preferred", "chose_target", "agrees", "parsed", "score", "valid_chat", "valid_tool_call", "moved"}
+    {
+        *("log_odds", "preferred", "chose_target", "agrees", "parsed", "score", "moved"),
+        *("valid_chat", "valid_tool_call", "follows_form"),
+    }
 )
 LOWER = frozenset({"verdict", "executed", "truncated", "refused", "nll"})
 
