@@ -35,6 +35,7 @@ class Commands(DeferredGroup):
         "why": Deferred("questions:why", "Say which field makes a step run again."),
         "report": Deferred("questions:report", "Print the results so far and write the HTML report."),
         "trace": Deferred("questions:trace", "Show what a result is made of: data, code, jobs."),
+        "transcripts": Deferred("transcripts:transcripts", "Write replies and their scores for `inspect view`."),
         "stage": Deferred("running:stage", "Run one step in this shell."),
         "gc": Deferred("cleaning:gc", "Show what no campaign needs any more; with --yes, delete it."),
         "config": Deferred("planning:config", "Print the composed configuration as YAML."),

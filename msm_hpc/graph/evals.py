@@ -27,6 +27,7 @@ from msm_hpc.config.evals import (
     PerplexityConfig,
     SampleConfig,
     ScoreConfig,
+    Scored,
 )
 from msm_hpc.config.stages import Cell
 from msm_hpc.evals.held_out.paragraphs import hash_of_paragraphs
@@ -146,8 +147,9 @@ class _Asking:
         if asked.task == "open_qa":
             inputs["spec"] = subject.specs[asked.spec or next(iter(subject.specs))]
         judge = None if asked.task in UNJUDGED else subject.config.judge
-        prompts = hash_of_judged(asked.task) if judge else ""
-        config = ScoreConfig(eval=name, task=asked.task, samples=samples, judge=judge, prompts=prompts)
+        task = cast(Scored, asked.task)
+        prompts = hash_of_judged(task) if judge else ""
+        config = ScoreConfig(eval=name, task=task, samples=samples, judge=judge, prompts=prompts)
         return Step("score", f"{subject.label}/{name}", config, inputs)
 
     def sampled(self, subject: Subject, name: str) -> Step:
@@ -183,12 +185,12 @@ def _inside(subject: Subject, name: str) -> Step:
     label, tokens = f"{subject.label}/{name}", config.eval.tokens_per_batch
     if asked.task == "direction":
         direction = DirectionConfig(eval=name, answer=config.eval.answer, tokens_per_batch=tokens)
-        return Step("direction", label, direction, {**subject.read, "init": subject.init, "pairs": subject.pairs})
+        return Step("direction", label, direction, {**subject.trained, "init": subject.init, "pairs": subject.pairs})
     if asked.documents is None:
         shipped = PerplexityConfig(eval=name, texts=hash_of_paragraphs(), tokens_per_batch=tokens)
-        return Step("perplexity", label, shipped, subject.read)
+        return Step("perplexity", label, shipped, subject.trained)
     perplexity = PerplexityConfig(eval=name, shape=config.sources[asked.documents].shape, tokens_per_batch=tokens)
-    return Step("perplexity", label, perplexity, {**subject.read, "documents": subject.documents[asked.documents]})
+    return Step("perplexity", label, perplexity, {**subject.trained, "documents": subject.documents[asked.documents]})
 
 
 def _sample_config(asked: Eval, config: Config) -> SampleConfig:
