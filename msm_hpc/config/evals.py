@@ -288,11 +288,7 @@ def _inside_problems(config: Config, key: str, asked: Eval) -> Iterator[str]:
     """What stands against looking at the model itself."""
     if asked.task == "direction" and not config.campaign.values:
         yield f"{key}: direction asks about campaign.values, and there are none: give some, or leave the eval out"
-    if asked.task == "direction" and not config.beginning and config.model.architecture is not None:
-        yield f"{key}: direction looks at the model before training, which is none: give start, or leave the eval out"
-    if asked.task == "direction" and any(config.stages[link.stage].lora for link in config.beginning):
-        yield f"{key}: the model before training is to have no adapter, and a stage of start trains one: without lora"
-    if asked.documents is None or asked.task != "perplexity":
+    if asked.documents is None:
         return
     if (source := config.sources.get(asked.documents)) is None:
         yield f"{key}.documents: no source {asked.documents!r}{_near(asked.documents, config.sources)}"

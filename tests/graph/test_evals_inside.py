@@ -87,9 +87,7 @@ def test_texts_that_an_arm_is_trained_on_are_refused() -> None:
         config({"perplexity": {"documents": "texts"}}, texts=TEXTS, instruction=trained)
 
 
-def test_a_direction_needs_values_and_a_model_before_training() -> None:
+def test_a_direction_needs_values() -> None:
     whole = config({"direction": {}})
     with pytest.raises(UserError, match=r"direction asks about campaign.values, and there are none"):
         replace(whole, campaign=replace(whole.campaign, values=(), contrast=()))
-    with pytest.raises(UserError, match="direction looks at the model before training, which is none: give start"):
-        replace(whole, start=())
