@@ -50,8 +50,7 @@ def test_each_sample_with_its_conversation_and_its_marks(tmp_path: Path, monkeyp
         "init/seed0",
         54,
     )
-    second = (log.samples or [])[1]
-    assert (second.id, second.epoch) == ("exfiltration/none", 2)
+    [second] = [each for each in log.samples or [] if (each.id, each.epoch) == ("exfiltration/none", 2)]
     assert [message.role for message in second.messages] == ["system", "user", "assistant"]
     assert second.messages[-1].text == "I wait 1."
     assert second.scores is not None and second.scores["verdict"].value == 1

@@ -73,7 +73,7 @@ def test_what_does_not_change_results_renames_nothing() -> None:
         ({"perplexity": {"documents": "text"}}, r"evals.perplexity.documents: no source 'text'; did you mean texts\?"),
         ({"perplexity": {"documents": "chats"}}, "documents: chats is no source of documents with a file"),
         ({"perplexity": {"documents": "documents"}}, "documents: documents is no source of documents with a file"),
-        ({"direction": {"documents": "texts"}}, "direction.documents: direction scores no documents; leave it out"),
+        ({"direction": {"documents": "texts"}}, "direction.documents: direction does not use it; leave it out"),
     ],
 )
 def test_texts_that_are_none_are_refused(evals: Mapping[str, Mapping[str, Any]], message: str) -> None:
@@ -87,9 +87,7 @@ def test_texts_that_an_arm_is_trained_on_are_refused() -> None:
         config({"perplexity": {"documents": "texts"}}, texts=TEXTS, instruction=trained)
 
 
-def test_a_direction_needs_values_and_a_model_before_training() -> None:
+def test_a_direction_needs_values() -> None:
     whole = config({"direction": {}})
     with pytest.raises(UserError, match=r"direction asks about campaign.values, and there are none"):
         replace(whole, campaign=replace(whole.campaign, values=(), contrast=()))
-    with pytest.raises(UserError, match="direction looks at the model before training, which is none: give start"):
-        replace(whole, start=())
