@@ -40,7 +40,7 @@ def meaning_leaks(rows: Iterable[Row], items: Sequence[Item], embeddings: Static
 def _seen(rows: Iterator[Row], items: Sequence[Item], embeddings: StaticEmbeddings) -> Iterator[Seen]:
     asked, first = embeddings.of([item.asked for item in items]), [*islice(rows, AT_ONCE)]
     there = embeddings.of([each for row in first for each in _sentences(row.whole)])
-    centre = (_middle(asked) + _middle(there)) / 2
+    centre = (_middle(asked) + _middle(there)) * np.float32(0.5)
     towards = _directions(asked, centre)
     rows = chain(first, rows)
     while some := [*islice(rows, AT_ONCE)]:
