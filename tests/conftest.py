@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-# Read when torch is imported, here and in what tests start: two workers share two cores, and threads that wait spin.
+# Read when torch is imported, here and in what tests start: workers share the cores, and threads that wait spin.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
+# Read when Megatron is imported, as some tests do themselves: to compile one function for a CPU takes half a minute.
+os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
 from msm_hpc.campaign.preflight import built
 from msm_hpc.graph.build import Graph

@@ -26,6 +26,8 @@ SECONDS = 900
 OVERRIDES = [
     *SHRUNK,
     "campaign.arms=[init,msm+aft]",
+    "campaign.values=[america]",
+    "sources.instruction.rows=0",
     "cluster=slurm",
     "cluster.resources.cpu.memory_gb=1",
     "cluster.resources.cpu.time_minutes=30",

@@ -155,7 +155,6 @@ def test_a_campaign_of_more_jobs_than_may_be_queued_gets_done(queue: str, tmp_pa
     overrides = [
         *SHRUNK,
         "campaign.arms=[init]",
-        "campaign.values=[america]",
         "stages.pretrain.layout.data_parallel=1",
         "cluster=slurm",
         "cluster.max_array_size=2",

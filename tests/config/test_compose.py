@@ -18,7 +18,7 @@ CHOICES = [
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_file_of_the_tree_composes(group: str, choice: str) -> None:
-    load_config([f"{group}={choice}"])
+    load_configs([f"{group}={choice}"])
 
 
 def test_overrides_reach_fields_that_no_file_mentions() -> None:

@@ -11,6 +11,7 @@ import pytest
 from msm_hpc.base.scores import Score
 from msm_hpc.config.stages import ReportConfig
 from msm_hpc.report.results import Measurement, Results
+from msm_hpc.report.sections import sections
 from msm_hpc.report.statistics import wilson
 from tests.report.answers import Campaign, report
 from tests.report.simulated import agentic, choice, write_cell
@@ -80,6 +81,17 @@ def test_asking_again_moves_a_rate_by_the_spread_of_samples(tmp_path: Path) -> N
     half = [Score("agentic", "verdict", cell, cell, sample, float(sample % 2)) for sample in range(10)]
     row = measured(report(campaign_of(tmp_path, [("base", half)])), "base", "verdict")
     assert row.again == pytest.approx((10 / 9 * 0.25 / 10) ** 0.5)
+
+
+def test_shuffled_labels_have_the_range_of_the_shuffles(tmp_path: Path) -> None:
+    shuffles = [Score("direction", "moved_shuffled", "america/01", f"{k}", 0, (-1.0) ** k) for k in range(100)]
+    moved = [Score("direction", name, "america/01", "pair", 0, 0.7) for name in ("separates", "moved")]
+    results = report(campaign_of(tmp_path, [("base", [*moved, *shuffles])]))
+    row = measured(results, "base", "moved_shuffled")
+    assert (row.mean, row.over) == (0.0, "shuffles")
+    assert (row.low, row.high) == pytest.approx((-1.96, 1.96), abs=0.001)
+    [section] = sections(results)
+    assert section.metrics == ("moved", "separates", "moved_shuffled")
 
 
 def test_a_model_that_answers_by_position_is_said_to(tmp_path: Path) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import random
-import subprocess
-import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from msm_hpc.campaign.runner import run_step
+from msm_hpc.launch.forked import start_server
+from tokenization.__main__ import main
 from tokenization.verify import verify
 
 TASKS, KILLS = 3, 50
@@ -23,6 +26,7 @@ def test_fifty_kills_change_nothing(make_tokenizer: Any, mixed_rows: list[dict[s
         for copy in range(60):
             file.writelines(json.dumps({**row, "id": f"{copy}-{row['id']}"}) + "\n" for row in mixed_rows)
     tokenizer = make_tokenizer()
+    start_server(run_step)  # whose forks have imported what this needs, as those of the jobs in other tests
     started = time.monotonic()
     unbroken = [_run(tmp_path, tokenizer, f"unbroken-{task}", task) for task in range(TASKS)]
     longest = 1.2 * (time.monotonic() - started) / TASKS
@@ -41,22 +45,27 @@ def test_fifty_kills_change_nothing(make_tokenizer: Any, mixed_rows: list[dict[s
     assert [verify(folders).corpora for folders in rounds] == [(expected,)] * len(rounds)
 
 
-def _command(root: Path, tokenizer: Path, name: str, task: int) -> list[str]:
+def _start(root: Path, tokenizer: Path, name: str, task: int) -> BaseProcess:
     corpus = ["--corpus", f"{root}/data.jsonl", "--tokenizer", str(tokenizer), "--out", f"{root}/{name}"]
-    return [sys.executable, "-m", "tokenization", "run", *corpus, "--task", str(task), "--tasks", str(TASKS)]
+    command = ["run", *corpus, "--task", str(task), "--tasks", str(TASKS)]
+    process = multiprocessing.get_context("forkserver").Process(target=main, args=(command,))
+    process.start()
+    return process
 
 
 def _run(root: Path, tokenizer: Path, name: str, task: int) -> Path:
-    subprocess.run(_command(root, tokenizer, name, task), check=True, capture_output=True)
+    process = _start(root, tokenizer, name, task)
+    process.join()
+    assert process.exitcode == 0
     return root / name
 
 
 def _run_and_kill(root: Path, tokenizer: Path, name: str, task: int, seconds: float) -> bool:
     """Whether it was killed before its end."""
-    process = subprocess.Popen(_command(root, tokenizer, name, task), stdout=subprocess.DEVNULL)
-    try:
-        assert process.wait(seconds) == 0
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.wait() != 0
-    return False
+    process = _start(root, tokenizer, name, task)
+    process.join(seconds)
+    ended = process.exitcode
+    assert ended in (0, None)
+    process.kill()
+    process.join()
+    return process.exitcode != 0

@@ -131,15 +131,17 @@ def test_a_run_is_step_by_step_that_of_peft(tmp_path: Path, started: Started) ->
 
 @pytest.mark.slow
 def test_losses_and_gradient_norms_are_those_of_a_single_rank(tmp_path: Path, started: Started) -> None:
-    llama, qwen3 = started(), started(**QWEN3)
-    runs = [*((name, llama) for name in LAYOUTS), ("sequence.qwen3", qwen3)]
-    layouts = {name: LAYOUTS[name.partition(".")[0]] for name, _ in runs}
-    do_all(tmp_path, 2, [Job(replace(CONFIG, layout=layouts[name]), inputs, tmp_path / name) for name, inputs in runs])
-    single = {"llama": llama, "qwen3": qwen3}
+    single = {"llama": started(num_hidden_layers=2), "deep": started(), "qwen3": started(**QWEN3, num_hidden_layers=2)}
+    runs = [(name, "deep" if name == "interleaved" else "llama") for name in LAYOUTS] + [("sequence", "qwen3")]
+    jobs = [
+        Job(replace(CONFIG, layout=LAYOUTS[name]), single[family], tmp_path / f"{name}.{family}")
+        for name, family in runs
+    ]
+    do_all(tmp_path, 2, jobs)
     for family, inputs in single.items():
         stage.run(CONFIG, inputs, _out(tmp_path, f"one.{family}"))
-    for name, _ in runs:
-        one, other = tmp_path / f"one.{name.partition('.')[2] or 'llama'}", tmp_path / name
+    for name, family in runs:
+        one, other = tmp_path / f"one.{family}", tmp_path / f"{name}.{family}"
         expected, found = ([(step.loss, step.grad_norm) for step in read_metrics(out)[:20]] for out in (one, other))
         assert len(expected) == 20
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5, err_msg=name)
