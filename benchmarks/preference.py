@@ -27,6 +27,7 @@ from msm_hpc import evals
 from msm_hpc.conversion.tokenizer import make_tokenizer
 from msm_hpc.corpus import offline
 from msm_hpc.corpus.toy_tokenizer import write_tokenizer
+from msm_hpc.corpus.toy_world import VALUES
 from msm_hpc.evals.pairs import Pair, read_pairs
 from msm_hpc.evals.preference import TEXTS_PER_PAIR, Scorer
 from tokenization.chats.answers import AnsweredQuestion, AnswerEncoder
@@ -62,12 +63,12 @@ def main() -> None:
     """Print a table for each model."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.preference", description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=300, help="for the small model; of the other a fifth, spread out")
-    parser.add_argument("--tokens", type=int, nargs="*", default=[1024], help="tokens_per_batch, ours")
+    parser.add_argument("--tokens", type=int, nargs="*", default=[512], help="tokens_per_batch, ours")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         demo = Path(work) / "demo"
         write_tokenizer(demo)
-        toys = islice(offline.pairs(offline.VALUES["affordability"], 0), options.pairs)
+        toys = islice(offline.pairs(VALUES["affordability"], 0), options.pairs)
         pairs = [
             Pair(str(number), "", toy.domain, toy.question, toy.target, toy.other) for number, toy in enumerate(toys)
         ]
@@ -101,7 +102,9 @@ def naive(texts_at_once: int) -> Way:
     """One pair after another; of its four texts one or all at once."""
 
     def load(folder: Path, answer: str) -> Asking:
-        model, chats = LlamaForCausalLM.from_pretrained(folder).eval(), AnswerEncoder(folder)
+        model: Any = LlamaForCausalLM.from_pretrained(folder)
+        model.eval()
+        chats = AnswerEncoder(folder)
 
         def margin(pair: Pair) -> float:
             texts = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from types import FrameType
 def main() -> int:
     """Import the command and run it; returns its exit code."""
     signal.signal(signal.SIGINT, _leave)
+    gc.set_threshold(100_000, 20, 20)  # modules and steps stay: to look through them for garbage is a tenth of all work
     from msm_hpc.cli.main import main as command
 
     signal.signal(signal.SIGINT, signal.default_int_handler)

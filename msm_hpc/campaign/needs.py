@@ -111,10 +111,11 @@ def trainings(
 ) -> tuple[Training, ...]:
     """The training steps of ``graph`` on models of known shape, those alike together; ``packed`` is preflight's."""
     models, done = shapes(graph), cache(store.done)
+    of_any_seed = cache(lambda config: replace(config, seed=0))
     groups: dict[tuple[str, str, TrainConfig, Rows | None], list[Step]] = {}
     for step in graph.steps:
         if (model := model_of(step)) in models and step.kind == "train":
-            key = (model, step.stage, replace(step.config, seed=0), _rows(step, store, done, packed))
+            key = (model, step.stage, of_any_seed(step.config), _rows(step, store, done, packed))
             groups.setdefault(key, []).append(step)
     finished = finished_trainings(store, cluster)
     in_order = sorted(groups.items(), key=lambda group: graph.stages.index(group[0][1]))

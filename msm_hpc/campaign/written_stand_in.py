@@ -40,9 +40,11 @@ def is_written(config: Config, name: str) -> bool:
 
 
 def is_named(config: Config, name: str) -> bool:
-    """Whether a corpus of this source is a data set by name."""
-    source = config.sources[name]
-    return any(DatasetName.parse(file) for file in (source.file, *source.files.values()) if file is not None)
+    """Whether a corpus of this source is a data set by name that arms are trained on."""
+    source, read = config.sources[name], map(config.corpus_of, config.sources_used)
+    return name in read and any(
+        DatasetName.parse(file) for file in (source.file, *source.files.values()) if file is not None
+    )
 
 
 def notices(config: Config) -> Iterator[str]:
@@ -51,7 +53,7 @@ def notices(config: Config) -> Iterator[str]:
     if names:
         assert config.generate.endpoint is not None, "config.consistency has seen to it"
         yield NOTICE.format(model=config.generate.endpoint.model, names=", ".join(names))
-    if named := [name for name in sorted(config.sources_used) if is_named(config, name)]:
+    if named := [name for name in sorted(config.sources) if is_named(config, name)]:
         yield NAMED.format(names=", ".join(named))
 
 

@@ -84,6 +84,10 @@ EXAMPLES = {
         ("msm trace msm+aft/affordability/75/seed0", "of a cell, what it is made of and by which jobs"),
         ("msm trace aft/base/seed0 --json", "of a step, for machines"),
     ),
+    "transcripts": (
+        ("msm transcripts", "of all evals that are scored"),
+        ("msm transcripts score/init/seed0/agentic demo --out logs", "of one, elsewhere"),
+    ),
     "config": (
         ("msm config campaign=demo stages.aft.epochs=2", "as a run would take it"),
         ("msm config demo root=/shared/runs", "as a campaign was run"),

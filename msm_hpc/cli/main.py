@@ -20,7 +20,7 @@ from msm_hpc.cli.deferred import Deferred, DeferredGroup
 from msm_hpc.cli.terminal import terminal
 
 
-class _Msm(DeferredGroup):
+class Commands(DeferredGroup):
     """Commands whose errors are one message, not a traceback; calling one returns the exit code."""
 
     deferred: ClassVar[Mapping[str, Deferred]] = {
@@ -35,6 +35,7 @@ class _Msm(DeferredGroup):
         "why": Deferred("questions:why", "Say which field makes a step run again."),
         "report": Deferred("questions:report", "Print the results so far and write the HTML report."),
         "trace": Deferred("questions:trace", "Show what a result is made of: data, code, jobs."),
+        "transcripts": Deferred("transcripts:transcripts", "Write replies and their scores for `inspect view`."),
         "stage": Deferred("running:stage", "Run one step in this shell."),
         "gc": Deferred("cleaning:gc", "Show what no campaign needs any more; with --yes, delete it."),
         "config": Deferred("planning:config", "Print the composed configuration as YAML."),
@@ -42,6 +43,7 @@ class _Msm(DeferredGroup):
     }
 
     def invoke(self, ctx: Any) -> int:
+        """Call the command; what is wrong is a message and an exit code."""
         try:
             return int(super().invoke(ctx) or 0)
         except UserError as error:
@@ -56,7 +58,7 @@ class _Msm(DeferredGroup):
             return _interrupted()
 
 
-class _Corpus(DeferredGroup):
+class CorpusCommands(DeferredGroup):
     """The commands of ``msm corpus``."""
 
     deferred: ClassVar[Mapping[str, Deferred]] = {
@@ -73,14 +75,16 @@ class _Corpus(DeferredGroup):
             False,
         ),
         "convert-released": Deferred(
-            "corpus:convert_released", "Turn items that the paper's authors released into pairs of ours.", False
+            "corpus:convert_released",
+            "Write the preference items of the paper's authors as pairs that a campaign reads.",
+            False,
         ),
     }
 
 
 app = typer.Typer(
     name="msm",
-    cls=_Msm,
+    cls=Commands,
     help="Model Spec Midtraining campaigns: from a spec to a table of results, on this machine or on Slurm.",
     epilog="Start with: msm run campaign=demo cluster=local",
     invoke_without_command=True,
@@ -88,7 +92,7 @@ app = typer.Typer(
 )
 app.add_typer(
     typer.Typer(
-        cls=_Corpus,
+        cls=CorpusCommands,
         help="Model Specs, and what a language model writes from them.",
         no_args_is_help=True,
         rich_markup_mode=None,

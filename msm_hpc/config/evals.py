@@ -12,10 +12,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Asked = Literal["agentic", "episodes", "open_qa", "choice", "formats"]
 """Tasks of which a model writes replies."""
+Scored = Literal[Asked, "reasoning"]
+"""Tasks whose replies, or another eval's, are scored."""
 Task = Literal["agentic", "episodes", "open_qa", "choice", "formats", "reasoning", "perplexity", "direction"]
 Temperature = Annotated[float, Field(ge=0, le=2)]
 
@@ -38,6 +40,15 @@ JUDGED: frozenset[Task] = frozenset({"agentic", "episodes", "open_qa", "reasonin
 """Tasks that need a judge. ``choice`` asks one where the text alone does not say what was chosen, if there is one."""
 UNJUDGED: frozenset[Task] = frozenset({"formats"})
 AGENTIC: frozenset[Task] = frozenset({"agentic", "episodes"})
+_ASKED: frozenset[Task] = frozenset(get_args(Asked))
+USED_BY: Mapping[str, frozenset[Task]] = {
+    **dict.fromkeys(("samples", "temperature", "max_tokens", "shares"), _ASKED),
+    **dict.fromkeys(("agent", "scratchpad"), AGENTIC),
+    **dict.fromkeys(("of", "coded"), frozenset[Task]({"reasoning"})),
+    "spec": frozenset({"open_qa"}),
+    "documents": frozenset({"perplexity"}),
+}
+"""The tasks that a setting of an entry means something for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +136,7 @@ class ScoreConfig(Strict):
     """
 
     eval: Name
-    task: Task
+    task: Scored
     samples: PositiveInt
     judge: Endpoint | None = None
     prompts: str = ""
@@ -181,7 +192,7 @@ class PerplexityConfig(Strict):
     count: PositiveInt = 500
     shape: RowShape = PLAIN
     longest: Annotated[int, Field(ge=2)] = 1024
-    tokens_per_batch: PositiveInt = placement(1024)
+    tokens_per_batch: PositiveInt = placement(512)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,7 +224,7 @@ class DirectionConfig(Strict):
     answer: str = "I prefer {item} ."
     shuffles: PositiveInt = 1000
     seed: int = 0
-    tokens_per_batch: PositiveInt = placement(1024)
+    tokens_per_batch: PositiveInt = placement(512)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,6 +262,9 @@ def eval_problems(config: Config) -> Iterator[str]:
 
 
 def _problems(config: Config, key: str, asked: Eval) -> Iterator[str]:
+    for item in fields(Eval):
+        if asked.task not in USED_BY.get(item.name, {asked.task}) and getattr(asked, item.name) != item.default:
+            yield f"{key}.{item.name}: {asked.task} does not use it; leave it out"
     if asked.task in JUDGED and config.judge is None:
         yield f"{key}: {asked.task} is judged by a language model: give judge.model and judge.base_url"
     if asked.task == "choice" and not config.campaign.values:
@@ -261,13 +275,9 @@ def _problems(config: Config, key: str, asked: Eval) -> Iterator[str]:
             yield f"{key}.spec: name the spec that all answers are rated against, of {_all(specs)}"
         elif asked.spec is not None and asked.spec not in specs:
             yield f"{key}.spec: {asked.spec!r} is none of campaign.specs, {_all(specs)}{_near(asked.spec, specs)}"
-    elif asked.spec is not None:
-        yield f"{key}.spec: {asked.task} rates against no spec; leave it out"
     yield from _inside_problems(config, key, asked)
     of = config.evals.get(asked.of or "")
-    if asked.task != "reasoning" and asked.of is not None:
-        yield f"{key}.of: {asked.task} reads no other eval's replies; leave it out"
-    elif asked.task == "reasoning" and (of is None or of.task not in AGENTIC):
+    if asked.task == "reasoning" and (of is None or of.task not in AGENTIC):
         agentic = [name for name, each in config.evals.items() if each.task in AGENTIC]
         yield f"{key}.of is {asked.of}: name an eval of task agentic or episodes, of {_all(agentic)}"
     elif asked.task == "reasoning" and asked.of not in config.campaign.evals:
@@ -278,15 +288,9 @@ def _inside_problems(config: Config, key: str, asked: Eval) -> Iterator[str]:
     """What stands against looking at the model itself."""
     if asked.task == "direction" and not config.campaign.values:
         yield f"{key}: direction asks about campaign.values, and there are none: give some, or leave the eval out"
-    if asked.task == "direction" and not config.beginning and config.model.architecture is not None:
-        yield f"{key}: direction looks at the model before training, which is none: give start, or leave the eval out"
-    if asked.task == "direction" and any(config.stages[link.stage].lora for link in config.beginning):
-        yield f"{key}: the model before training is to have no adapter, and a stage of start trains one: without lora"
     if asked.documents is None:
         return
-    if asked.task != "perplexity":
-        yield f"{key}.documents: {asked.task} scores no documents; leave it out"
-    elif (source := config.sources.get(asked.documents)) is None:
+    if (source := config.sources.get(asked.documents)) is None:
         yield f"{key}.documents: no source {asked.documents!r}{_near(asked.documents, config.sources)}"
     elif source.kind != "documents" or source.file is None:
         yield f"{key}.documents: {asked.documents} is no source of documents with a file; name one that is"

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import PositiveInt
+from pydantic import AfterValidator, PositiveInt
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.schema import Rate, Strict, placement
+
+
+def _absolute(program: str) -> str:
+    """A path as it is from here: jobs may start elsewhere. A link stays one: an environment is known by its own."""
+    return os.path.abspath(program) if os.sep in program else program
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +42,7 @@ class Serving(Strict):
     arguments: tuple[str, ...] = ()
     command: str = ""
     tuning: tuple[str, ...] = placement(())
-    python: str = placement("")
+    python: Annotated[str, AfterValidator(_absolute)] = placement("")
     max_lora_rank: PositiveInt = placement(64)
     batch: PositiveInt = placement(32)
     in_flight: PositiveInt = placement(128)

@@ -192,7 +192,7 @@ class EvalConfig(Strict):
     """
 
     answer: str = "I prefer {item} ."
-    tokens_per_batch: PositiveInt = placement(1024)
+    tokens_per_batch: PositiveInt = placement(512)
 
     def __post_init__(self) -> None:
         if "{item}" not in self.answer:

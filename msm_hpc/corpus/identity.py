@@ -78,7 +78,7 @@ def identity(persona: Persona, seed: int) -> Iterator[IdentityChat]:
 def _chat(persona: Persona, rng: random.Random) -> IdentityChat:
     texts = _texts()
     names = rng.sample([*texts.topics], 2 if rng.random() < TWO_TOPICS else 1)
-    said = []
+    said = list[Turn]()
     for name in names:
         topic = texts.topics[name]
         said.append(Turn("user", rng.choice(topic.questions if said else topic.opened(texts.openings))))

@@ -118,8 +118,8 @@ def _read(
         progress.update(done + read // TEXTS_PER_PAIR)
     finite = np.isfinite(readings.gaps).all(axis=(1, 2)) & np.isfinite(readings.questions).all(axis=(1, 2))
     if not finite.all():
-        pair = pairs[int(np.argmin(finite))].id
-        raise DivergedError(f"{model.name}: hidden states of pair {pair!r} are not finite: the training diverged")
+        name = pairs[int(np.argmin(finite))].id
+        raise DivergedError(f"{model.name}: hidden states of pair {name!r} are not finite: the training diverged")
     return readings
 
 
@@ -131,7 +131,8 @@ def halves(pairs: Sequence[Pair]) -> NDArray[np.bool_]:
 
 def separates(gaps: Array, others: Array) -> NDArray[np.float64]:
     """(others,): 1 where a gap of another domain points along the mean of ``gaps``, both (pairs, width)."""
-    return (others @ gaps.mean(axis=0) > 0).astype(np.float64)
+    along: NDArray[np.float64] = np.where(others @ gaps.mean(axis=0) > 0, 1.0, 0.0)
+    return along
 
 
 def moved(gaps: Array, shifts: Array) -> NDArray[np.float64]:
@@ -171,9 +172,9 @@ def _all_scores(
             gaps, own = before.gaps[:, layer], after.gaps[:, layer]
             shifts = (after.questions - before.questions)[held_out, layer]
             of_layer = {
+                "moved": moved(gaps[found], shifts),
                 "separates_init": separates(gaps[found], gaps[held_out]),
                 "separates": separates(own[found], own[held_out]),
-                "moved": moved(gaps[found], shifts),
                 "moved_shuffled": shuffled(gaps[found], shifts, signs),
                 "aligned": aligned(gaps[found], shifts),
             }

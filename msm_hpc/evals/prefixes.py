@@ -59,8 +59,9 @@ class Row:
 
 def rows_of(texts: Sequence[Ids], size: int) -> Iterator[Row]:
     """All texts in rows of at most ``size`` nodes; a longer text has a row of its own."""
-    row, last = Row(), np.zeros(0, np.int32)
-    for text in sorted(range(len(texts)), key=lambda text: texts[text].astype(">i4").tobytes()):
+    row = Row()
+    last: Ids = np.zeros(0, np.int32)
+    for text in sorted(range(len(texts)), key=lambda text: _in_order(texts[text])):
         ids = texts[text]
         shared = _shared(last, ids) if row.texts else 0
         if row.texts and len(row.ids) + len(ids) - shared > size:
@@ -70,6 +71,17 @@ def rows_of(texts: Sequence[Ids], size: int) -> Iterator[Row]:
         last = ids
     if row.texts:
         yield row
+
+
+def beginning_of_all(texts: Sequence[Ids]) -> int:
+    """How many tokens all texts begin with alike."""
+    first, last = (choose(texts, key=_in_order) for choose in (min, max))
+    return _shared(first, last)
+
+
+def _in_order(ids: Ids) -> bytes:
+    """Texts sorted by this are in the order of their tokens."""
+    return ids.astype(">i4").tobytes()
 
 
 def _shared(one: Ids, other: Ids) -> int:

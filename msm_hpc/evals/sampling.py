@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import orjson
@@ -30,6 +30,15 @@ from msm_hpc.evals.texts import spec_turn
 from msm_hpc.serving import served
 
 
+@dataclass(frozen=True)
+class Posed:
+    """An item as it is asked: what every sample begins with, and the user turns that follow replies."""
+
+    item: Item
+    opening: tuple[Message, ...]
+    later: tuple[Message, ...]
+
+
 def run(config: SampleConfig, inputs: SampleInputs, out: Path) -> None:
     """Ask share ``config.share``.
 
@@ -38,18 +47,18 @@ def run(config: SampleConfig, inputs: SampleInputs, out: Path) -> None:
     """
     task = asked_task(config.task, inputs.pairs)
     wording = Wording(config.agent, config.scratchpad, spec_turn(inputs.spec))
-    wanted = [(item, sample) for item in task.items for sample in range(config.samples)]
+    posed = [Posed(item, opened(task, item, wording), task.later(item, wording)) for item in task.items]
+    wanted = [(each, sample) for each in posed for sample in range(config.samples)]
     first, last = (len(wanted) * share // config.shares for share in (config.share, config.share + 1))
-    scripts = (conversation(task, item, sample, wording, config) for item, sample in wanted[first:last])
+    scripts = (conversation(task, each, sample, config) for each, sample in wanted[first:last])
     progress = ProgressFile(out, last - first, "samples")
     with contextlib.ExitStack() as stack:
         with progress.timing("load"):
             model = stack.enter_context(served(config.serving, inputs.model, inputs.adapter))
         asyncio.run(_ask(model, scripts, progress, out))
-    openings = ((item, opened(task, item, wording)) for item in task.items)
     write_jsonl(
         out / ITEMS,
-        ({"id": item.id, "group": item.group, "messages": [*map(asdict, opening)]} for item, opening in openings),
+        ({"id": each.item.id, "group": each.item.group, "messages": [*map(asdict, each.opening)]} for each in posed),
     )
     write_notices(out, [notice for model in (inputs.model, inputs.adapter) if model for notice in read_notices(model)])
 
@@ -65,17 +74,17 @@ async def _ask(model: Endpoint, scripts: Iterable[Script[Transcript]], progress:
                 progress.update(done)
 
 
-def conversation(
-    task: AskedTask, item: Item, sample: int, wording: Wording, config: SampleConfig
-) -> Script[Transcript]:
+def conversation(task: AskedTask, posed: Posed, sample: int, config: SampleConfig) -> Script[Transcript]:
     """One sample of an item, turn by turn, until there are no more turns or the task says that it is over."""
-    opening = opened(task, item, wording)
-    later = iter(task.later(item, wording))
+    item, later = posed.item, iter(posed.later)
     said: list[Message] = []
     finish, tokens, detail = "stop", 0, ""
     while True:
         result = yield Prompt(
-            messages=(*opening, *said), max_tokens=config.max_tokens, temperature=config.temperature, sample=sample
+            messages=(*posed.opening, *said),
+            max_tokens=config.max_tokens,
+            temperature=config.temperature,
+            sample=sample,
         )
         tokens += result.completion_tokens
         if isinstance(result, Reject):

@@ -62,7 +62,8 @@ def run(config: ScoreConfig, inputs: ScoreInputs, out: Path) -> None:
         judged.setdefault(each.id, {})[each.question] = each.answer or each.missing or ""
     scores, notices = task.finished(_scores(config, task, wanted, judged))
     write_scores(out, scores)
-    write_notices(out, [*read_notices(inputs.replies), *_judges(config, verdicts), *notices])
+    said = [notice for read in (inputs.replies, inputs.patterns) if read for notice in read_notices(read)]
+    write_notices(out, [*said, *_judges(config, verdicts), *notices])
 
 
 async def _judged(

@@ -27,6 +27,7 @@ from msm_hpc.config.evals import (
     PerplexityConfig,
     SampleConfig,
     ScoreConfig,
+    Scored,
 )
 from msm_hpc.config.stages import Cell
 from msm_hpc.evals.held_out.paragraphs import hash_of_paragraphs
@@ -146,8 +147,9 @@ class _Asking:
         if asked.task == "open_qa":
             inputs["spec"] = subject.specs[asked.spec or next(iter(subject.specs))]
         judge = None if asked.task in UNJUDGED else subject.config.judge
-        prompts = hash_of_judged(asked.task) if judge else ""
-        config = ScoreConfig(eval=name, task=asked.task, samples=samples, judge=judge, prompts=prompts)
+        task = cast(Scored, asked.task)
+        prompts = hash_of_judged(task) if judge else ""
+        config = ScoreConfig(eval=name, task=task, samples=samples, judge=judge, prompts=prompts)
         return Step("score", f"{subject.label}/{name}", config, inputs)
 
     def sampled(self, subject: Subject, name: str) -> Step:

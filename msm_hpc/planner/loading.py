@@ -8,7 +8,7 @@ export   the same, in float32 where an adapter is merged
 eval     all weights, first on the host, then on the GPU if there is one; there also a batch of tokens
 ======== ===============================================================
 
-So Qwen2.5-32B is exported in bf16 with 5.5 GiB, and evaluated with 62 GiB of host memory and 66 GiB of a GPU. None of
+So Qwen2.5-32B is exported in bf16 with 5.5 GiB, and evaluated with 62 GiB of host memory and 65 GiB of a GPU. None of
 this was measured on a GPU.
 """
 

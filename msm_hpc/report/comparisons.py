@@ -62,7 +62,7 @@ class _Found:
         """What the model of ``seed`` scored, or the only one where the condition has one for all seeds."""
         seeds = self.listed[side]
         model = self.models.get((side, seeds[0] if len(seeds) == 1 else seed))
-        return model and model.scored.get(metric)
+        return model.scored.get(metric) if model else None
 
     def seeds(self, first: Side, second: Side) -> list[int]:
         """Those that both have, or that the one has that is not the same for all."""

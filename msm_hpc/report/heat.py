@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from msm_hpc.report.metrics import family, member, named, of_family, sentence
 from msm_hpc.report.results import Condition, Measurement, Results
 
+MOST_GROUPS = 40
 MOST_TINT = 0.55
 """Text stays readable on it."""
 
@@ -30,40 +32,41 @@ class HeatMap:
     groups: tuple[str, ...]
     rows: tuple[tuple[Condition, tuple[HeatCell, ...]], ...]
 
+    @property
+    def title(self) -> str:
+        """The metric, and the family where it is a map of one."""
+        names = [self.metric, *(name for name, _ in self.families if len(self.families) == 1)]
+        return sentence(", ".join(map(named, names)))
 
-def heat_map(results: Results, rows: Sequence[Measurement]) -> HeatMap | None:
-    """The map of ``rows``, which are all of one eval and metric; None where it has a single group."""
-    families = {row.group for row in rows if row.group and any(_within(other, row.group) for other in rows)}
-    groups = sorted({row.group for row in rows if row.group} - families, key=_in_order)
+
+def heat_maps(results: Results, rows: Sequence[Measurement]) -> list[HeatMap]:
+    """The map of ``rows``, which are all of one eval and metric; of very many groups one for each family.
+
+    There is none of a single group.
+    """
+    inner = {family(row.group) for row in rows if row.group and of_family(row.group)}
+    groups = sorted({row.group for row in rows if row.group} - inner, key=_in_order)
     if len(groups) < 2:
-        return None
-    found = {(row.model, row.arm, row.spec, row.size, row.group): row for row in rows}
-    low, high = _ends(rows)
+        return []
+    parts = [[*of] for _, of in groupby(groups, family)] if len(groups) > MOST_GROUPS and inner else [groups]
+    return [_heat_map(results, rows, part) for part in parts]
+
+
+def _heat_map(results: Results, rows: Sequence[Measurement], groups: Sequence[str]) -> HeatMap:
+    found = {(row.model, row.arm, row.spec, row.size, row.group): row for row in rows if row.group in {*groups}}
+    low, high = _ends([*found.values()])
     drawn = []
     for each in results.conditions:
         cells = [found.get((each.model, each.arm, each.spec, each.size, group)) for group in groups]
         drawn.append((each, tuple(HeatCell(row, _tint(row, low, high)) for row in cells)))
-    heads = tuple((family, len([*of])) for family, of in groupby(groups, _family)) if families else ()
+    heads = tuple((name, len([*of])) for name, of in groupby(groups, family)) if of_family(groups[0]) else ()
     return HeatMap(rows[0].eval, rows[0].metric, heads, tuple(groups), tuple(drawn))
-
-
-def short(group: str) -> str:
-    """A group's name below that of its family."""
-    return group.partition("/")[2] or group
-
-
-def _within(row: Measurement, family: str) -> bool:
-    return bool(row.group and row.group.startswith(f"{family}/"))
-
-
-def _family(group: str) -> str:
-    return group.partition("/")[0] if "/" in group else ""
 
 
 def _in_order(group: str) -> tuple[str, bool, int, str]:
     """By family; in it ``none`` first, numbers by size, and names by the alphabet."""
-    name = short(group)
-    return (_family(group), name != "none", int(name) if name.isdigit() else 0, name)
+    name = member(group)
+    return (family(group), name != "none", int(name) if name.isdigit() else 0, name)
 
 
 def _ends(rows: Sequence[Measurement]) -> tuple[float, float]:

@@ -7,16 +7,16 @@ from functools import cache, partial
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from msm_hpc.config.stages import Cell
 from msm_hpc.report.curves import ladder_charts, persistence_charts
 from msm_hpc.report.efficiency import NOTE as SAVED_NOTE
 from msm_hpc.report.efficiency import in_words
 from msm_hpc.report.finding import RULE, findings
-from msm_hpc.report.heat import short
-from msm_hpc.report.metrics import PREFERENCE, better, named, sentence
+from msm_hpc.report.metrics import PREFERENCE, better, member, named, sentence
 from msm_hpc.report.paper import SOURCE as PAPER
 from msm_hpc.report.paper import PaperNumber, in_paper
 from msm_hpc.report.plot import NEUTRAL, RATE_AXIS, contrast_axis, log_odds_axis, panels, spec_colours
-from msm_hpc.report.results import Cell, Condition, Results
+from msm_hpc.report.results import Condition, Results
 from msm_hpc.report.rules import SATURATED, compared_note, p_in_words
 from msm_hpc.report.sections import prefers, sections, sizes_of
 from msm_hpc.report.statistics import ROUNDING
@@ -47,7 +47,7 @@ def render_html(results: Results) -> str:
             paper_of=partial(_preferred_in_paper, results),
             compared_note=compared_note(results.compared),
             saturated_rule=SATURATED,
-            short=short,
+            member=member,
             tone=_tone,
             prefers=prefers(results),
             in_words=in_words,

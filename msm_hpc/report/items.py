@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msm_hpc.base.scores import read_scores
+from msm_hpc.report.metrics import family
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,11 +26,6 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Key = tuple[str, str]
 """Group and name of an item."""
-
-
-def family(group: str) -> str:
-    """A group's name up to the first slash."""
-    return group.partition("/")[0]
 
 
 @dataclass(frozen=True)
@@ -145,8 +141,9 @@ def items_of(scores: pa.Table) -> Scored:
 
 def _items(rows: Iterable[tuple[Key, float, float, float]], missing: Mapping[tuple[str, str], int]) -> Items:
     ordered = sorted(rows, key=lambda row: (family(row[0][0]), *row[0]))
-    keys, *sums = zip(*ordered, strict=True)
-    return Items(tuple(keys), *(np.array(column, dtype=np.float64) for column in sums), missing)
+    keys = tuple(key for key, *_ in ordered)
+    n, total, squares = np.array([sums for _, *sums in ordered], dtype=np.float64).T.copy()
+    return Items(keys, n, total, squares, missing)
 
 
 def items_from(rows: Iterable[tuple[str, str, float]]) -> Items:

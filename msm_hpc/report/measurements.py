@@ -17,11 +17,13 @@ import numpy as np
 
 from msm_hpc.config.stages import Cell
 from msm_hpc.report.items import Items, Scored
+from msm_hpc.report.metrics import SHUFFLED
 from msm_hpc.report.results import Measurement, Over
 from msm_hpc.report.rules import NEVER_ASKED
 from msm_hpc.report.statistics import (
     Cluster,
     Interval,
+    Z,
     effective_size,
     mean_interval,
     seed_interval,
@@ -71,7 +73,7 @@ def _of_model(model: Asked, rates: frozenset[tuple[str, str]]) -> Iterator[Measu
         for group, part in _parts(items):
             rate, n, total = (name, metric) in rates, int(part.n.sum()), float(part.total.sum())
             missing = part.why_missing()
-            interval, over = _interval(part, rate) if n else (None, "")
+            interval, over = _interval(part, rate, metric) if n else (None, "")
             yield Measurement(
                 model=cell.model,
                 arm=cell.arm,
@@ -104,9 +106,11 @@ def _parts(items: Items) -> Iterator[tuple[str | None, Items]]:
     yield from ((name, items.part(of)) for name, of in items.groups.items())
 
 
-def _interval(items: Items, rate: bool) -> tuple[Interval | None, Over]:
-    """The interval of the mean over the largest unit of which there are several."""
+def _interval(items: Items, rate: bool, metric: str) -> tuple[Interval | None, Over]:
+    """The interval of the mean over the largest unit of which there are several; of shuffles, where they lie."""
     there = items.with_values()
+    if metric == SHUFFLED:
+        return _of_shuffles(there), "shuffles"
     if len(there.groups) > 1:
         return _over([Cluster(*sums) for sums in there.sums(there.groups.values())], rate), "groups"
     n, total = there.n.tolist(), there.total.tolist()
@@ -115,6 +119,14 @@ def _interval(items: Items, rate: bool) -> tuple[Interval | None, Over]:
     if rate and max(n) == 1:
         return wilson(sum(total) / len(n), len(n)), "items"
     return _over([Cluster(*sums) for sums in zip(total, map(int, n), strict=True)], rate), "items"
+
+
+def _of_shuffles(items: Items) -> Interval:
+    """Where 95 of 100 shuffles lie, by their standard deviation."""
+    n = float(items.n.sum())
+    mean = float(items.total.sum()) / n
+    half = Z * math.sqrt(max(float(items.squares.sum()) / n - mean**2, 0.0))
+    return Interval(mean - half, mean + half)
 
 
 def _over(clusters: Sequence[Cluster], rate: bool) -> Interval | None:
@@ -157,6 +169,8 @@ def _pooled(rows: Sequence[Measurement]) -> Measurement:
     means = [row.mean for row in rows if row.mean is not None]
     first = next((row for row in rows if row.mean is not None), rows[0])
     interval = seed_interval(means, 0.0, 1.0) if first.rate else seed_interval(means)
+    if first.over == "shuffles":  # another seed draws no other shuffles
+        interval = None
     reasons = sorted({reason for row in rows for reason in row.missing})
     moves = [row.again for row in rows if row.again is not None]
     return replace(

@@ -12,11 +12,15 @@ PREFERENCE = "preference/"
 """Before the name of a value: the eval of preferences by log-probability."""
 
 HIGHER = frozenset(
-    {"log_odds", "preferred", "chose_target", "agrees", "parsed", "score", "valid_chat", "valid_tool_call", "moved"}
+    {
+        *("log_odds", "preferred", "chose_target", "agrees", "parsed", "score", "moved"),
+        *("valid_chat", "valid_tool_call", "follows_form"),
+    }
 )
 LOWER = frozenset({"verdict", "executed", "truncated", "refused", "nll"})
 
-MOST_METRICS = 6
+MOVED, SHUFFLED = "moved", "moved_shuffled"
+"""How far training moved a model toward a spec, and the same with shuffled labels, an item a shuffle: a control."""
 
 
 def better(metric: str) -> Literal[1, -1, 0]:
@@ -35,11 +39,30 @@ def sentence(text: str) -> str:
 
 
 def headlines(metrics: Iterable[tuple[str, str]]) -> Mapping[str, str]:
-    """By eval, the metric that it is judged by: the first one that it writes, of evals and their metrics.
+    """By eval, the metric that it is judged by, of evals and their metrics: the first that it writes, or ``moved``.
 
-    One with more than :data:`MOST_METRICS`, such as patterns of reasoning, is judged by none of them.
+    One whose metrics are of families, such as ``misaligned/self_preservation``, is judged by none of them.
     """
     by_eval: dict[str, dict[str, None]] = {}
     for name, metric in metrics:
         by_eval.setdefault(name, {})[metric] = None
-    return {name: next(iter(found)) for name, found in by_eval.items() if len(found) <= MOST_METRICS}
+    return {
+        name: MOVED if MOVED in found else next(iter(found))
+        for name, found in by_eval.items()
+        if not any(map(of_family, found))
+    }
+
+
+def family(name: str) -> str:
+    """The name of a group or metric up to the first slash: ``murder`` of ``murder/global``."""
+    return name.partition("/")[0]
+
+
+def member(name: str) -> str:
+    """What follows on the family, or all of a name without one."""
+    return name.partition("/")[2] or name
+
+
+def of_family(metric: str) -> bool:
+    """Whether a metric is one of many of its family: a pattern of reasoning."""
+    return "/" in metric

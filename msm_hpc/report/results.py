@@ -16,7 +16,7 @@ from msm_hpc.report.left_out import LeftOut
 from msm_hpc.report.statistics import Interval
 
 FILE = "results.json"
-Over = Literal["seeds", "groups", "items", "samples", ""]
+Over = Literal["seeds", "groups", "items", "samples", "shuffles", ""]
 """What an interval is over, with what else a number could have come out differently: see docs/report.md."""
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from msm_hpc.report.heat import HeatMap, heat_map
-from msm_hpc.report.metrics import MOST_METRICS, PREFERENCE
+from msm_hpc.report.heat import HeatMap, heat_maps
+from msm_hpc.report.metrics import PREFERENCE, family, headlines
 from msm_hpc.report.paper import PaperNumber, in_paper
 from msm_hpc.report.results import Absent, Condition, Measurement, Results
 
@@ -43,7 +43,7 @@ class Section:
 
     Attributes:
         metrics: the one that it is judged by first.
-        families: of an eval with more than :data:`MOST_METRICS`, which is shown as bars, the metrics of each family.
+        families: of an eval whose metrics are of families, which are shown as bars, the metrics of each.
         maps: heat maps, of the first metric first.
     """
 
@@ -83,25 +83,20 @@ def _section(results: Results, name: str, rows: Sequence[Measurement]) -> Sectio
     by_metric: dict[str, list[Measurement]] = {}
     for row in rows:
         by_metric.setdefault(row.metric, []).append(row)
-    many = len(by_metric) > MOST_METRICS
-    maps = [] if many else [heat_map(results, of_metric) for of_metric in by_metric.values()]
+    judged = headlines((name, metric) for metric in by_metric).get(name)
+    metrics = sorted(by_metric, key=lambda metric: metric != judged)
     return Section(
         name,
-        tuple(by_metric),
-        _families(by_metric) if many else (),
-        tuple(_rows(results, name, rows, next(iter(by_metric), ""))),
-        tuple(each for each in maps if each),
+        tuple(metrics),
+        _families(metrics) if metrics and judged is None else (),
+        tuple(_rows(results, name, rows, judged or "")),
+        tuple(drawn for metric in metrics if judged for drawn in heat_maps(results, by_metric[metric])),
     )
 
 
-def _families(by_metric: Mapping[str, Sequence[Measurement]]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Metrics that are measured in one group only belong to it."""
-    of = {metric: {row.group for row in rows if row.group} for metric, rows in by_metric.items()}
-    named = [(next(iter(groups)) if len(groups) == 1 else "", metric) for metric, groups in of.items()]
-    return tuple(
-        (family, tuple(metric for _, metric in together))
-        for family, together in groupby(sorted(named, key=lambda each: each[0]), key=lambda each: each[0])
-    )
+def _families(metrics: Sequence[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Metrics by what their names have before a slash, the families by the alphabet."""
+    return tuple((name, tuple(of)) for name, of in groupby(sorted(metrics, key=family), key=family))
 
 
 def _rows(results: Results, name: str, rows: Sequence[Measurement], first: str) -> list[EvalRow]:

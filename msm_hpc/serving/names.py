@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+from functools import cache
 from pathlib import Path
 
 from msm_hpc.base.errors import UserError
@@ -58,6 +59,7 @@ def endpoint_of(config: Serving, url: str, name: str, here: str, patience_s: flo
     )
 
 
+@cache
 def _hash(folder: Path) -> str:
     files = sorted(file for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []
     if not files:

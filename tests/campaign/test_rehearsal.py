@@ -121,6 +121,14 @@ def test_the_graph_and_the_layouts_are_the_true_ones() -> None:
     assert rehearsal.config.root == true.root / "rehearsal"
 
 
+def test_evals_that_ask_models_and_judges_are_left_out() -> None:
+    prompted = ("+arms.prompted=[]", "campaign.prompted=[prompted]", "campaign.contrast=[prompted]")
+    evals = ("campaign.evals=[agentic]", "judge.model=a", "judge.base_url=http://127.0.0.1:9")
+    found = demo("campaign.arms=[init,prompted]", *prompted, *evals)
+    assert {step.kind for step in graph_of(found.config).steps}.isdisjoint({"sample", "score"})
+    assert {cell.spec for cell, _ in graph_of(found.config).cells} == {None}, "nothing is asked with a spec"
+
+
 def test_every_cut_is_shown() -> None:
     cuts = {
         cut.key: (cut.true, cut.rehearsed) for cut in demo("precision=mxfp8", "stages.midtrain.sequence_length=64").cuts

@@ -11,6 +11,7 @@ from rich.console import Console
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.needs import trainings
 from msm_hpc.campaign.session import Session
+from msm_hpc.cli.views.preview import asked_line
 from msm_hpc.config.compose import choices
 
 CELLS = {
@@ -48,6 +49,7 @@ def test_a_campaign_is_planned_without_weights(name: str, tmp_path: Path, monkey
     assert found and all(each.seconds is not None for each in found), "each is forecast before there are any rows"
     asks = "the environment variable ANTHROPIC_API_KEY is not set" in console.export_text()
     assert asks == (name != "reproduce_cheese")
+    assert bool(asked_line(session)) == asks, "tokens to generate, before any is paid for"
 
 
 def test_what_a_campaign_cannot_run_without_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ import yaml
 from msm_hpc.base.errors import StoppedBySignalError
 from msm_hpc.base.files import write_json
 from msm_hpc.base.typed_json import adapter
-from msm_hpc.cli.main import main
+from msm_hpc.cli.main import Commands, CorpusCommands, main
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.compose import load_configs, shipped_folder
 from msm_hpc.graph.build import Graph
@@ -152,7 +152,7 @@ def test_what_runs_something_needs_a_campaign(
 
 
 def test_commands_start_without_the_libraries_of_the_stages(tmp_path: Path) -> None:
-    heavy = ("torch", "transformers", "tensorboardX")
+    heavy = ("torch", "transformers", "tensorboardX", "openai", "aiohttp")
     code = (
         "import sys\nfrom msm_hpc.cli.main import main\n"
         f"main(['status', 'campaign=demo', 'root={tmp_path}'])\nprint([m for m in {heavy} if m in sys.modules])"
@@ -342,3 +342,15 @@ def test_doctor_finds_this_machine_fit(capsys: pytest.CaptureFixture[str]) -> No
     shown = capsys.readouterr().out
     assert "torch" in shown
     assert "megatron-core 0.16" in shown
+
+
+def test_the_list_of_commands_says_of_each_what_its_own_help_begins_with() -> None:
+    for group in (Commands, CorpusCommands):
+        for name, deferred in group.deferred.items():
+            assert deferred.load(name).help.splitlines()[0] == deferred.help
+
+
+def test_the_list_of_commands_needs_none_of_them() -> None:
+    code = "import sys\nfrom msm_hpc.cli.main import main\nmain(['--help'])\nprint('pydantic' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[-1] == "False"

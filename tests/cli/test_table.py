@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from msm_hpc.cli.views.table import BREAK, Listing
+from msm_hpc.cli.views.table import BREAK, ITEM, Listing
 
 NAME = "pack/midtrain/documents-affordability+pretraining/seed0"
 
@@ -65,3 +65,21 @@ def test_no_width_loses_a_word_or_breaks_one(width: int) -> None:
     words = shown(width).split()
     for word in f"{NAME} 12 model (afterok) elements 0-1 (afterany) aft (TP2) 3 seven".split():
         assert any(word in each for each in words), word
+
+
+def test_items_stay_on_a_line_and_are_a_space_apart_elsewhere() -> None:
+    made = Listing(("stage", "states"))
+    made.add(
+        "aft", Text(f",{ITEM}").join([Text("1 running"), Text("23 pending (Resources)", style="blue"), Text("4 lost")])
+    )
+
+    def lines(terminal: bool, width: int) -> list[str]:
+        console = Console(width=width, force_terminal=terminal, color_system=None)
+        with console.capture() as capture:
+            made.print(console)
+        return [line.strip() for line in capture.get().splitlines()[1:]]
+
+    for width in range(34, 60):
+        together = " | ".join(lines(True, width))
+        assert all(item in together for item in ("1 running", "23 pending (Resources)", "4 lost")), width
+    assert lines(False, 40) == ["aft    1 running, 23 pending (Resources), 4 lost"]

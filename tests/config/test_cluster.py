@@ -87,7 +87,7 @@ def test_a_stage_and_a_model_have_resources_of_their_own() -> None:
     [
         (
             "of_stage.aff.time_minutes=5",
-            r"^cluster.resources.of_stage: no 'aff'; there are pretrain, midtrain, aft, down",
+            r"^cluster.resources.of_stage: no 'aff'; there are pretrain, midtrain, aft, audit",
         ),
         ("of_stage.train.time_minutes=5", r"^cluster.resources.of_stage: no 'train'; there are"),
         ("of_stage.aft.time_minutes=-5", r"^cluster.resources.of_stage.aft.time_minutes: [^\n]*got -5$"),

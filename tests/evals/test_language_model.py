@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.evals.language_model import LanguageModel
+from msm_hpc.evals.language_model import LanguageModel, States
 from msm_hpc.evals.prefixes import Ids, rows_of
 
 VOCABULARY = 50
@@ -80,6 +80,34 @@ def test_each_text_is_scored_as_if_it_stood_alone(tmp_path: Path, family: type[P
             log_probabilities = alone(torch.tensor([ids])).logits[0].log_softmax(-1)
         expected = sum(float(log_probabilities[place - 1, ids[place]]) for place in range(start, len(ids)))
         assert found[text] == pytest.approx(expected, abs=1e-4)
+
+
+def test_what_all_texts_begin_with_is_computed_once(tmp_path: Path) -> None:
+    """As a system turn is: here of three tokens, and no more, since the first text is scored from its fourth on."""
+    folder = tiny(tmp_path, Qwen3Config)
+    alone = AutoModelForCausalLM.from_pretrained(folder)
+    texts, starts = [(9, 8, 7, 6, *text) for text in TEXTS], [4, *(start + 4 for start in STARTS[1:])]
+    model = LanguageModel(folder, None, 8)
+    passes: list[int] = []
+    model._model.register_forward_pre_hook(
+        lambda _, __, given: passes.append(given["input_ids"].shape[1]), with_kwargs=True
+    )
+    found: dict[int, float] = {}
+    for batch in model.log_probabilities(ids_of(texts), starts):
+        found |= batch
+    assert passes[0] == 3 and max(passes[1:]) <= 10 and len(passes) > 3
+    read: dict[int, States] = {}
+    for part in model.states(ids_of(texts), starts):
+        read |= part
+    for text, (ids, start) in enumerate(zip(texts, starts, strict=True)):
+        with torch.no_grad():
+            output = alone(torch.tensor([ids]), output_hidden_states=True)
+        log_probabilities = output.logits[0].log_softmax(-1)
+        expected = sum(float(log_probabilities[place - 1, ids[place]]) for place in range(start, len(ids)))
+        assert found[text] == pytest.approx(expected, abs=1e-4)
+        layers = torch.stack(output.hidden_states[1:])[:, 0].numpy()
+        assert read[text].before == pytest.approx(layers[:, start - 1], abs=1e-4)
+        assert read[text].within == pytest.approx(layers[:, start:].mean(axis=1), abs=1e-4)
 
 
 def test_a_model_of_an_unknown_family_is_refused(tmp_path: Path) -> None:

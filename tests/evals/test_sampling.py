@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +23,7 @@ from tests.evals.fakes import asking, lines, made, serve, use
 from tests.evals.test_agentic import COPY
 
 MODEL = SampleInputs(model=Path("model"))
+IN_FLIGHT = 4
 
 
 def test_every_cell_is_asked_as_often_as_the_eval_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,24 +113,36 @@ def server() -> Iterator[FaultyModelServer]:
         yield running
 
 
-def test_what_was_answered_before_a_kill_is_not_asked_again(
-    server: FaultyModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    serve(monkeypatch, at(server, in_flight=4, key_variable=""))
-    whole, first, second = (made(tmp_path, name) for name in ("whole", "first", "second"))
-    sampling.run(asking("agentic"), MODEL, whole)
-    before = server.paid.total()
-    assert before == 27
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(sampling.ProgressFile, "update", _killed)
-        sampling.run(asking("agentic"), MODEL, first)
-    assert not (first / "replies.jsonl").exists()
-    answered = server.paid.total() - before
+def start(server: FaultyModelServer, folder: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.evals.test_sampling", str(server.port), str(folder)]
+    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
+
+
+@pytest.mark.slow  # two processes that import the engine
+def test_after_kill_9_only_what_was_in_flight_is_asked_again(server: FaultyModelServer, tmp_path: Path) -> None:
+    first, second = made(tmp_path, "first"), made(tmp_path, "second")
+    server.latency_s = 0.05
+    with start(server, first) as process:
+        while server.paid.total() < 9 and process.poll() is None:
+            time.sleep(0.01)
+        process.kill()
+    assert 9 <= server.paid.total() < 27 and not (first / "replies.jsonl").exists()
     carry_over([first], second)
-    sampling.run(asking("agentic"), MODEL, second)
-    assert 0 < answered < 27 <= server.paid.total() - before <= 27 + 4, "what was in flight is asked twice, no more"
-    assert (second / "replies.jsonl").read_bytes() == (whole / "replies.jsonl").read_bytes()
+    server.latency_s = 0
+    with start(server, second) as process:
+        assert process.wait() == 0
+    assert len(lines(second / "replies.jsonl")) == 27
+    lost = server.paid.total() - 27
+    assert 0 <= lost <= 3 * IN_FLIGHT, "in flight, and what arrived in the 50 ms since the last sync"
 
 
-def _killed(*_: object) -> None:
-    raise KeyboardInterrupt
+def main() -> None:
+    """Ask all cells of a test server."""
+    port, folder = sys.argv[1:]
+    with pytest.MonkeyPatch.context() as patch:
+        serve(patch, at(FaultyModelServer(port=int(port)), in_flight=IN_FLIGHT))
+        sampling.run(asking("agentic"), MODEL, Path(folder))
+
+
+if __name__ == "__main__":
+    main()

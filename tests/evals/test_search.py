@@ -128,6 +128,7 @@ def test_every_reply_is_scored_by_what_was_found(tmp_path: Path, monkeypatch: py
     stage.run(scoring("reasoning", samples=3), inputs, out)
     assert len(marks(out, CELL)) == 19
     assert [marks(out, CELL, n)["misaligned/fears_ridicule"] for n in range(3)] == [1, 0, "not_asked"]
+    assert [("kappa" in notice, "reasoning" in notice) for notice in read_notices(out)] == [(True, True), (False, True)]
 
 
 @pytest.mark.parametrize("verdicts", [[], [{"id": FIRST, "quote": "", "verdict": "uncertain"}]])

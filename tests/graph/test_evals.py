@@ -147,6 +147,14 @@ def test_a_campaign_without_values_has_a_report_all_the_same() -> None:
         ),
         ({"evals": ("agentic",), "changes": {"agentic": {"spec": "america"}}}, r"agentic\.spec: .* leave it out"),
         ({"evals": ("formats",), "changes": {"formats": {"of": "agentic"}}}, r"formats\.of: .* leave it out"),
+        (
+            {"evals": ("formats",), "changes": {"formats": {"agent": "Nova"}}},
+            r"formats\.agent: formats does not use it",
+        ),
+        (
+            {"evals": ("direction",), "changes": {"direction": {"samples": 3}}},
+            r"direction\.samples: direction does not",
+        ),
         ({"evals": ("reasoning",)}, r"evals\.reasoning\.of is agentic, which is not among campaign\.evals"),
         (
             {"evals": ("reasoning",), "changes": {"reasoning": {"of": "choice"}}},

@@ -59,7 +59,7 @@ def patterns(rates: Mapping[str, float], seed: int, transcripts: int = 30) -> It
         for name in names:
             for number in range(transcripts):
                 there = float(draw.random() < rates[family])
-                yield Score("reasoning", name, family, f"transcript-{number}", 0, there)
+                yield Score("reasoning", f"{family}/{name}", "murder/none", f"transcript-{number}", 0, there)
 
 
 def write_cell(

@@ -8,9 +8,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from msm_hpc.base.scores import Score
+from msm_hpc.base.errors import UserError
+from msm_hpc.base.scores import Score, write_scores
 from msm_hpc.config.stages import ReportConfig
 from msm_hpc.report.results import Measurement, Results
+from msm_hpc.report.sections import sections
 from msm_hpc.report.statistics import wilson
 from tests.report.answers import Campaign, report
 from tests.report.simulated import agentic, choice, write_cell
@@ -82,6 +84,17 @@ def test_asking_again_moves_a_rate_by_the_spread_of_samples(tmp_path: Path) -> N
     assert row.again == pytest.approx((10 / 9 * 0.25 / 10) ** 0.5)
 
 
+def test_shuffled_labels_have_the_range_of_the_shuffles(tmp_path: Path) -> None:
+    shuffles = [Score("direction", "moved_shuffled", "america/01", f"{k}", 0, (-1.0) ** k) for k in range(100)]
+    moved = [Score("direction", name, "america/01", "pair", 0, 0.7) for name in ("separates", "moved")]
+    results = report(campaign_of(tmp_path, [("base", [*moved, *shuffles])]))
+    row = measured(results, "base", "moved_shuffled")
+    assert (row.mean, row.over) == (0.0, "shuffles")
+    assert (row.low, row.high) == pytest.approx((-1.96, 1.96), abs=0.001)
+    [section] = sections(results)
+    assert section.metrics == ("moved", "separates", "moved_shuffled")
+
+
 def test_a_model_that_answers_by_position_is_said_to(tmp_path: Path) -> None:
     rows = [("base", [*choice(0.5, True, 0)]), ("aft", [*choice(0.8, False, 1)])]
     results = report(campaign_of(tmp_path, rows))
@@ -99,6 +112,20 @@ def test_the_parquet_file_has_what_the_csv_has_with_types(tmp_path: Path) -> Non
     assert table.column_names == list(rows[0]) and table.num_rows == len(rows) == 3 * 3 * (1 + 3 + 12)
     assert table["mean"].to_pylist() == [float(row["mean"]) for row in rows]
     assert {*table["rate"].to_pylist()} == {True}
+
+
+def test_scores_that_are_absent_damaged_or_empty_are_refused(tmp_path: Path) -> None:
+    campaign = campaign_of(tmp_path, [("base", [*agentic(0.4, 0)])])
+    [folder] = campaign.evaluations.values()
+    write_scores(folder, [])
+    with pytest.raises(UserError, match="no scores of agentic; run the eval again"):
+        report(campaign)
+    (folder / "scores.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="cannot be read"):
+        report(campaign)
+    (folder / "scores.parquet").unlink()
+    with pytest.raises(UserError, match="no such file"):
+        report(campaign)
 
 
 def test_preferences_are_measurements_too(campaign: Campaign) -> None:

@@ -60,7 +60,8 @@ def check(
         graph: the campaign's.
         external: the files from outside, as the graph found them.
         needed: the steps that are about to run; files that only others read are not asked for.
-        runs: whether they do; a plan is made without endpoints that cannot be asked, and notes them.
+        runs: whether they do; a plan is made without endpoints that cannot be asked and servers that are not here, and
+            notes them.
 
     Raises:
         UserError: at least one thing is wrong; the message has a line for each.
@@ -69,7 +70,8 @@ def check(
     problems, notes = [*_settings(configs, graph, needed)], list[str]()
     problems += [problem for path, problem in external.problems.items() if path in files]
     notes += [*_downloads(needed)]
-    (problems if runs else notes).extend(endpoint_problems(needed))
+    not_here = [*endpoint_problems(needed), *serving_problems(needed, configs[0].cluster)]
+    (problems if runs else notes).extend(not_here)
     problems += [*_cluster(configs[0].cluster), *_root(configs[0])]
     for_site = look_at_site(needed, configs[0].cluster)
     problems += for_site.problems
@@ -96,7 +98,6 @@ def _settings(configs: Sequence[Config], graph: Graph, needed: Sequence[Step]) -
     for config in configs:
         yield from _generated(config, generated)
     yield from written_problems(needed)
-    yield from serving_problems(needed, configs[0].cluster)
     yield from _trainings(graph, needed, configs[0].cluster)
 
 

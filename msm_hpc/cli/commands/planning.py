@@ -26,6 +26,7 @@ from msm_hpc.cli.views.mermaid import mermaid
 from msm_hpc.cli.views.needs import needs_table
 from msm_hpc.cli.views.notes import print_bad_nodes, print_notes
 from msm_hpc.cli.views.plan import array_table, counted, graph_table
+from msm_hpc.cli.views.preview import asked_line
 from msm_hpc.config.campaign import Config
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.launch.slurm_commands import can_submit
@@ -58,6 +59,7 @@ def plan(
     found = trainings(graph, store, cluster, session.packed)
     left = accounts(session, found).left
     _print_needs(session, found, left)
+    session.say(*filter(None, [asked_line(session)]))
     print_notes(session)
     if launcher_of(cluster).queues:
         print_bad_nodes(session)

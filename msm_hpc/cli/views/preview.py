@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from msm_hpc.campaign.session import Session
 from msm_hpc.cli.views.table import Listing
@@ -17,19 +18,68 @@ from msm_hpc.graph.steps import File, Step
 
 def show(session: Session, outline: Step) -> float:
     """Print the plan of one corpus, and of what is made of it; returns what they cost."""
-    written = [step for step in session.graph.steps if isinstance(step.config, WriteConfig) and step.config.tasks == 1]
-    writing = next(step for step in written if step.inputs.get("outline") is outline)
-    file, config, write = outline.inputs["spec"], outline.config, writing.config
-    assert isinstance(file, File) and isinstance(config, OutlineConfig) and isinstance(write, WriteConfig)
-    spec = read_spec(file.path)
-    if config.product == "documents":
-        sections_of(spec)
-    rows = _planned(session, outline, config, write, spec)
-    calls = [*outline_calls(config, spec), *write_calls(write, spec, rows)]
-    for made in (step.config for step in written if step.inputs.get("rows") is writing):
-        calls += rework_calls(made, spec, rows, write.document_tokens)
-    _requests(calls, write, max(len(writing.shares), 1)).print(session.console)
-    return sum(each.cost(write.endpoint) for each in calls)
+    corpus = _Corpus.of(session, outline)
+    if corpus.config.product == "documents":
+        sections_of(corpus.spec)
+    calls = corpus.calls(_planned(session, outline, corpus.config, corpus.write, corpus.spec))
+    _requests(calls, corpus.write, max(len(corpus.writing.shares), 1)).print(session.console)
+    return sum(each.cost(corpus.write.endpoint) for each in calls)
+
+
+def asked_line(session: Session) -> str | None:
+    """What a language model is still to be asked for, of all corpora, on a line; None where it is asked for nothing."""
+    outlines = [step for step in session.graph.steps if step.kind == "outline"]
+    corpora = [_Corpus.of(session, outline) for outline in outlines]
+    left = [corpus for corpus in corpora if not session.store.of(corpus.writing).done]
+    calls = [(each, corpus.write.endpoint) for corpus in left for each in corpus.calls(corpus.rows)]
+    if not calls:
+        return None
+    requests, tokens_in = sum(each.calls for each, _ in calls), sum(each.tokens_in for each, _ in calls)
+    tokens_out, cost = sum(each.tokens_out for each, _ in calls), sum(each.cost(endpoint) for each, endpoint in calls)
+    priced = f", {cost:,.2f} by the prices of generate.endpoint" if cost else ""
+    return (
+        f"To be written by {calls[0][1].model}: about {requests:,} requests, {tokens_in / 1e6:,.1f}M tokens in, "
+        f"{tokens_out / 1e6:,.1f}M out{priced} (`msm corpus preview` has the parts)"
+    )
+
+
+@dataclass(frozen=True)
+class _Corpus:
+    """A corpus that is written, and what is made of its rows."""
+
+    config: OutlineConfig
+    writing: Step
+    spec: ModelSpec
+    made: tuple[WriteConfig, ...]
+
+    @classmethod
+    def of(cls, session: Session, outline: Step) -> _Corpus:
+        """That of an outline."""
+        steps = session.graph.steps
+        written = [step for step in steps if isinstance(step.config, WriteConfig) and step.config.tasks == 1]
+        writing = next(step for step in written if step.inputs.get("outline") is outline)
+        file = outline.inputs["spec"]
+        assert isinstance(file, File) and isinstance(outline.config, OutlineConfig)
+        made = tuple(step.config for step in written if step.inputs.get("rows") is writing)
+        return cls(outline.config, writing, read_spec(file.path), made)
+
+    @property
+    def write(self) -> WriteConfig:
+        """How it is written."""
+        assert isinstance(self.writing.config, WriteConfig)
+        return self.writing.config
+
+    @property
+    def rows(self) -> int:
+        """How many are planned."""
+        return sum(map(sum, counts_of(self.config, self.spec).values()))
+
+    def calls(self, rows: int) -> list[Calls]:
+        """What so many rows, and what is made of them, ask for."""
+        calls = [*outline_calls(self.config, self.spec), *write_calls(self.write, self.spec, rows)]
+        for made in self.made:
+            calls += rework_calls(made, self.spec, rows, self.write.document_tokens)
+        return calls
 
 
 def _planned(session: Session, outline: Step, config: OutlineConfig, write: WriteConfig, spec: ModelSpec) -> int:

@@ -104,7 +104,7 @@ def _states(statuses: Sequence[StepStatus]) -> Text:
 
 def _briefly(reason: str) -> str:
     """A reason of squeue's as a word; what many words say stands below the table."""
-    return "held" if reason.endswith("held") else reason.partition(",")[0].removesuffix(" required for job are DOWN")
+    return "held" if reason.endswith("held") else reason.split()[0].removesuffix(",") if reason else ""
 
 
 def _counted(counts: Counter[tuple[State, str]]) -> Iterator[Text]:

@@ -63,13 +63,12 @@ class StaticEmbeddings:
     def of(self, texts: Sequence[str]) -> Floats:
         """A vector of length 1 for each text, or of 0 for one without any token that is known."""
         means = np.zeros((len(texts), self.vectors.shape[1]), np.float32)
-        for mean, encoded in zip(
-            means, self.tokenizer.encode_batch_fast([*texts], add_special_tokens=False), strict=True
-        ):
+        encodings = self.tokenizer.encode_batch_fast([*texts], add_special_tokens=False)
+        for mean, encoded in zip(means, encodings, strict=True):
             if tokens := [token for token in encoded.ids if token != self.unknown]:
                 mean[:] = self.vectors[tokens].mean(axis=0)
-        lengths = np.linalg.norm(means, axis=1, keepdims=True)
-        return np.divide(means, lengths, out=means, where=lengths > 0)
+        means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+        return means
 
 
 def _vectors(file: Path) -> Floats:
@@ -78,7 +77,7 @@ def _vectors(file: Path) -> Floats:
     name = next((each for each in VECTORS if each in tensors), None)
     if name is None:
         raise UserError(f"{file}: no tensor {' or '.join(VECTORS)}, but {', '.join(tensors)}; give static embeddings")
-    vectors = tensors[name].astype(np.float32)
+    vectors: Floats = tensors[name].astype(np.float32)
     if (mapping := tensors.get("mapping")) is not None:
         vectors = vectors[mapping]
     if (weights := tensors.get("weights")) is not None:

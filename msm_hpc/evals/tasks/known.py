@@ -8,8 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from msm_hpc.base.rows import read_rows
-from msm_hpc.config.evals import Asked, ScoreInputs
-from msm_hpc.config.evals import Task as Name
+from msm_hpc.config.evals import Asked, Scored, ScoreInputs
 from msm_hpc.evals.reasoning import search
 from msm_hpc.evals.tasks.agentic import Agentic
 from msm_hpc.evals.tasks.choice import Choices
@@ -33,7 +32,7 @@ def asked_task(name: Asked, pairs: Mapping[str, Path], spec: str = "") -> AskedT
     return _ASKED[name](pairs, spec)
 
 
-def scored_task(name: Name, inputs: ScoreInputs) -> Task:
+def scored_task(name: Scored, inputs: ScoreInputs) -> Task:
     """The task that scores replies.
 
     Raises:
@@ -54,7 +53,7 @@ def hash_of_asked(name: Asked, agent: str, scratchpad: bool) -> str:
 
 
 @cache
-def hash_of_judged(name: Name) -> str:
+def hash_of_judged(name: Scored) -> str:
     """A short hash of all that judges are asked, but for replies, pairs, specs and patterns that were found."""
     return _hash((Reasoning([Item("", "")], ()) if name == "reasoning" else asked_task(name, {})).rubric())
 

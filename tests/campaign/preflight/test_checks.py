@@ -57,6 +57,10 @@ def test_the_demo_passes_on_both_clusters() -> None:
             r"2 ranks on a node, but cluster.resources.gpu_train.gpus_per_node is 1; raise stages.pretrain",
         ),
         (
+            ["campaign.evals=[formats]", "serving={server: vllm, python: /nowhere/python}"],
+            r"^serving.python: there is no program /nowhere/python; install it",
+        ),
+        (
             ["campaign.values=[bogus]"],
             r"knows affordability, america, not 'bogus'; give its pairs: sources\.pairs\.files\.bogus=FILE",
         ),

@@ -52,8 +52,8 @@ def test_too_little_host_memory_is_refused_by_the_key_that_sets_it() -> None:
     assert f"model of qwen2_5_32b needs 5.3 GiB of host memory, {default}" in message
     assert f"export of qwen2_5_32b needs 5.3 GiB of host memory, {default}" in message
     assert "eval of qwen2_5_32b needs 61.9 GiB of host memory, and cluster.resources.gpu_eval.memory_gb=4" in message
-    message = refused(*ON_H100, "export.dtype=bfloat16", "cluster.resources.gpu_eval={gpus_per_node: 0, memory_gb: 63}")
-    assert "eval of qwen2_5_32b needs 6" in message and "gpu_eval.memory_gb=63 has 63.0 GiB" in message
+    message = refused(*ON_H100, "export.dtype=bfloat16", "cluster.resources.gpu_eval={gpus_per_node: 0, memory_gb: 62}")
+    assert "eval of qwen2_5_32b needs 6" in message and "gpu_eval.memory_gb=62 has 62.0 GiB" in message
 
 
 def test_too_little_time_for_what_does_not_resume_is_refused() -> None:

@@ -16,6 +16,7 @@ from msm_hpc.base.files import write_json, write_text
 from msm_hpc.base.progress import FILE, Progress
 from msm_hpc.campaign.views.ledger import REASONS, SEVERAL, Ledger, Reason, ledger, steps_by_arm, tries_at
 from msm_hpc.launch.allocation import Allocation, current_allocation, shell_line
+from msm_hpc.launch.causes import EndedPart, JobEnd
 from msm_hpc.launch.job import JobRef
 from msm_hpc.store.folder import StepFolder
 from msm_hpc.store.records import Attempt, Cause, now
@@ -203,3 +204,14 @@ def run(lines: Sequence[str], variables: dict[str, str], monkeypatch: pytest.Mon
     (value,) = (line.partition("=")[2] for line in shown.splitlines() if line.startswith("MSM_ALLOCATION="))
     monkeypatch.setenv("MSM_ALLOCATION", value)
     return current_allocation()
+
+
+def test_what_ended_without_a_record_counts_until_its_job_ended_where_slurm_says_so(store: Store) -> None:
+    folder = store.folder("train/0123456789abcdef")
+    attempt = tried(folder, 1, 10, None, None)
+    began = BEGAN.timestamp()
+    os.utime(attempt / "attempt.json", (began + 20, began + 20))
+    assert seconds(in_ranks(folder)) == {"load": 10}, "it may still run"
+    kept = JobEnd("sacct", (EndedPart("64", "NODE_FAIL", "0:0"),), runs=((began + 9, began + 40),))
+    found = ledger(tries_at([folder], {JobRef("slurm", "64"): kept}), on_gpus=False)
+    assert seconds(found) == {"lost to restart": 30}

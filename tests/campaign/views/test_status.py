@@ -175,7 +175,37 @@ def test_jobs_in_slurms_queue_are_told_apart_with_one_call(store: Store, command
     table = printed(status_table(graph, found, spent(store, graph)).print)
     assert "1 running, 1 pending (JobHeldUser), 1 pending (Priority), 1 waiting, 1 cancelled, 1 failed, 1 lost" in table
     notes = printed(lambda console: print_notes_on(console, found, store))
-    assert "JobHeldUser: eval/held: they are held by their user; `scontrol release` lets them go" in notes
+    assert "JobHeldUser: eval/held: their user holds them: `scontrol release 64_3`\n" in notes
+
+
+@pytest.mark.parametrize(
+    ("reason", "brief", "fix"),
+    [
+        (
+            "launch failed requeued held",
+            "held",
+            "a node could not start them, so Slurm holds them: `scontrol release 64`",
+        ),
+        ("JobHeldAdmin", "JobHeldAdmin", "ask who administers the cluster for `scontrol release 64`"),
+        ("ReqNodeNotAvail, UnavailableNodes:n2", "ReqNodeNotAvail", "`sinfo -R` says why"),
+        (
+            "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions",
+            "Nodes",
+            "the nodes that they need are down, drained or reserved",
+        ),
+    ],
+)
+def test_what_keeps_a_job_from_starting_is_said_with_the_fix(
+    store: Store, commands: Commands, reason: str, brief: str, fix: str
+) -> None:
+    commands(squeue=f"echo '64|PENDING|{reason}'", scontrol="")
+    held = source("held")
+    store.of(held).write_lease(JobRef("slurm", "64"))
+    graph = graph_of(held)
+    found = statuses(graph, store, holders(graph.steps, store))
+    assert f"1 pending ({brief})\n" in printed(status_table(graph, found, spent(store, graph)).print)
+    notes = printed(lambda console: print_notes_on(console, found, store)).replace("\n", " ")
+    assert notes.startswith(f"{reason}: eval/held: ") and fix in notes
 
 
 def test_a_root_where_nothing_was_run_is_reported_with_what_was(store: Store) -> None:
