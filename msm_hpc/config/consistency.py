@@ -31,7 +31,7 @@ def _sources(config: Config) -> Iterator[str]:
     for name, source in config.sources.items():
         key = f"sources.{name}"
         of = config.sources.get(source.of) if source.of else source
-        if of is None or (of.of is not None and of is not source):
+        if of is None or ((of.of is not None or of.replaced) and of is not source):
             yield f"{key}.of: {source.of!r} is no source with a corpus of its own"
         elif of.kind != source.kind:
             yield f"{key}.kind is {source.kind}, but that of {source.of} is {of.kind}; make the two agree"

@@ -78,6 +78,10 @@ def test_what_the_assistant_is_called_comes_from_texts_by_hand() -> None:
     [
         ("sources.instruction.parts=[no_robots, robots]", "sources.instruction.parts: no source 'robots'; there are"),
         ("sources.instruction.parts=[documents]", "documents must be of kind chats, one for all, and without a ladder"),
+        (
+            "+sources.more={kind: chats, of: instruction}",
+            "sources.more.of: 'instruction' is no source with a corpus of",
+        ),
         ("sources.instruction.rows=5", r"give rows and tokens at those \(rows: 0 leaves all of them out\)"),
         ("sources.instruction.generate={product: instruction, rows: 5}", "give generate, of, for_each and without at"),
     ],

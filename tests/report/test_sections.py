@@ -69,7 +69,9 @@ def test_the_papers_numbers_stand_beside_equal_names_only(results: Results) -> N
     assert rows["msm+aft"].paper == (), "the paper has one size, of a ladder it is not said which"
     assert not in_paper("tiny", "msm", "philosophy", "agentic", "verdict")
     assert in_paper("llama3_1_8b", "msm+aft", "america", "preference/america", "preferred")[0].value == 0.55
-    assert len(paper_numbers()) == 12 + 24 + 24 + 4 * 16 - 2, "of the bases of Figure 14, two are in Figure 4 too"
+    matched, crossed = 7, 4
+    numbers = 12 + 24 + 2 * 2 * 6 + 4 * (1 + 3 * (matched + crossed))
+    assert sum(map(len, paper_numbers().values())) == numbers
 
 
 def test_ours_are_never_the_papers(evaluated: Campaign) -> None:
