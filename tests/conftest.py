@@ -23,7 +23,16 @@ from msm_hpc.store.store import Store
 from tests.commands import Commands, put
 from tests.composed import graph_of, load_config
 
+IN_MEMORY, ENOUGH_BYTES = Path("/dev/shm"), 16 << 30
 SLURM = ("sbatch", "squeue", "scontrol", "scancel", "sacct", "sinfo", "srun", "salloc", "sacctmgr")
+
+
+def pytest_configure() -> None:
+    """Put the files of tests into memory where there is much of it: on disk, they wait for thousands of fsyncs."""
+    if IN_MEMORY.is_dir():
+        there = os.statvfs(IN_MEMORY)
+        if there.f_bavail * there.f_frsize >= ENOUGH_BYTES and not there.f_flag & os.ST_NOEXEC:
+            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
 T = TypeVar("T")
-_adapter = cache(TypeAdapter)
 
 
 def adapter(kind: type[T]) -> TypeAdapter[T]:
     """What checks and writes values of a type; made once, and only when it is asked for, since that takes long."""
-    made: TypeAdapter[T] = _adapter(kind)
+    made: TypeAdapter[T] = _made(kind)
     return made
+
+
+@cache
+def _made(kind: Any) -> Any:
+    return TypeAdapter(kind)
 
 
 def read_if_whole(path: Path, kind: type[T]) -> T | None:

@@ -42,9 +42,8 @@ def is_written(config: Config, name: str) -> bool:
 def is_named(config: Config, name: str) -> bool:
     """Whether a corpus of this source is a data set by name that arms are trained on."""
     source, read = config.sources[name], map(config.corpus_of, config.sources_used)
-    return name in read and any(
-        DatasetName.parse(file) for file in (source.file, *source.files.values()) if file is not None
-    )
+    files = (file for file in (source.file, *source.files.values()) if file is not None)
+    return name in read and any(map(DatasetName.parse, files))
 
 
 def notices(config: Config) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from msm_hpc.base.errors import UserError
 from msm_hpc.config.stages import ReportConfig
 from msm_hpc.report.items import Items, Scored, items_from, read_items
 from msm_hpc.report.measurements import Asked
@@ -16,18 +17,30 @@ NO_RESULT = "no result was found"
 
 
 def asked(config: ReportConfig, answers: Mapping[str, Answers], found: Mapping[str, Path]) -> list[Asked]:
-    """Every cell of which any evaluation is there."""
+    """Every cell of which any evaluation is there.
+
+    Raises:
+        UserError: scores are absent, damaged or empty.
+    """
     models = []
     for cell in config.cells:
         scored = {**preferences(answers.get(cell.step, ()))}
         steps = dict.fromkeys((name for name, _ in scored), cell.step)
         for name, step in cell.evals.items():
             if step in found:
-                scored |= read_items(found[step])
+                scored |= _of_eval(name, found[step])
                 steps[name] = step
         if scored:
             models.append(Asked(cell, scored, steps))
     return models
+
+
+def _of_eval(name: str, folder: Path) -> Scored:
+    """The scores in ``folder``, by the name that the campaign has for the eval."""
+    scored = {(name, metric): items for (_, metric), items in read_items(folder).items()}
+    if not scored:
+        raise UserError(f"{folder}: no scores of {name}; run the eval again")
+    return scored
 
 
 def preferences(answers: Answers) -> Scored:

@@ -22,7 +22,7 @@ from msm_hpc.base.files import write_json
 from msm_hpc.base.typed_json import adapter
 from msm_hpc.cli.main import Commands, CorpusCommands, main
 from msm_hpc.config.campaign import Config
-from msm_hpc.config.compose import load_configs, shipped_folder
+from msm_hpc.config.compose import choices, load_configs, shipped_folder
 from msm_hpc.graph.build import Graph
 from msm_hpc.store.store import Store
 from tests.campaign.own_corpora import own_corpora
@@ -147,7 +147,8 @@ def test_what_runs_something_needs_a_campaign(
     (tmp_path / "campaigns" / "mine.json").write_text("{}")
     assert main([*command, f"root={tmp_path}"]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("msm: which campaign? Nothing was run.\n  campaign= demo, demo_ladder, own\n  model=    ")
+    known = ", ".join(choices("campaign"))
+    assert said.startswith(f"msm: which campaign? Nothing was run.\n  campaign= {known}\n  model=    ")
     assert f"Run below {tmp_path} before: mine. To continue: `msm run mine root={tmp_path}`\n" in said
     assert {path.name for path in tmp_path.iterdir()} == {"campaigns"}
 

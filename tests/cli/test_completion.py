@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from msm_hpc.cli.main import main
+from msm_hpc.config.compose import choices
 
 Complete = Callable[..., set[str]]
-CAMPAIGNS = {"demo", "demo_ladder", "own"}
+CAMPAIGNS = set(choices("campaign"))
 
 
 @pytest.fixture

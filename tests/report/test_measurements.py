@@ -8,7 +8,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from msm_hpc.base.scores import Score
+from msm_hpc.base.errors import UserError
+from msm_hpc.base.scores import Score, write_scores
 from msm_hpc.config.stages import ReportConfig
 from msm_hpc.report.results import Measurement, Results
 from msm_hpc.report.sections import sections
@@ -111,6 +112,20 @@ def test_the_parquet_file_has_what_the_csv_has_with_types(tmp_path: Path) -> Non
     assert table.column_names == list(rows[0]) and table.num_rows == len(rows) == 3 * 3 * (1 + 3 + 12)
     assert table["mean"].to_pylist() == [float(row["mean"]) for row in rows]
     assert {*table["rate"].to_pylist()} == {True}
+
+
+def test_scores_that_are_absent_damaged_or_empty_are_refused(tmp_path: Path) -> None:
+    campaign = campaign_of(tmp_path, [("base", [*agentic(0.4, 0)])])
+    [folder] = campaign.evaluations.values()
+    write_scores(folder, [])
+    with pytest.raises(UserError, match="no scores of agentic; run the eval again"):
+        report(campaign)
+    (folder / "scores.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="cannot be read"):
+        report(campaign)
+    (folder / "scores.parquet").unlink()
+    with pytest.raises(UserError, match="no such file"):
+        report(campaign)
 
 
 def test_preferences_are_measurements_too(campaign: Campaign) -> None:

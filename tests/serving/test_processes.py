@@ -130,7 +130,7 @@ def test_a_server_that_ends_is_lost_and_what_it_answered_is_not_asked_again(tmp_
     replies = tmp_path / "replies"
     with (
         pytest.raises(ServerLostError, match="ended while it was asked; its last lines:\n  FAKE VLLM: EngineDeadError"),
-        served(fake(tmp_path, "--fake-dies-after=2"), model) as endpoint,
+        served(fake(tmp_path, "--fake-dies-after=2", in_flight=1), model) as endpoint,
     ):
         run(endpoint, PROMPTS, replies)
     with served(fake(tmp_path), model) as endpoint:
@@ -177,7 +177,10 @@ def test_nothing_is_left_of_a_killed_job(tmp_path: Path, model: Path, monkeypatc
     assert not list(tmp_path.glob("msm-servers-*"))
 
 
-def test_a_server_does_not_outlive_who_looks_after_it(tmp_path: Path, model: Path) -> None:
+def test_a_server_does_not_outlive_who_looks_after_it(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     with job(tmp_path, model) as (_, (keeper, server)):
         os.kill(keeper, signal.SIGTERM)  # as Slurm sends it to all processes of a job
         os.kill(server, 0)

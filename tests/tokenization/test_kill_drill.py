@@ -27,6 +27,7 @@ def test_fifty_kills_change_nothing(make_tokenizer: Any, mixed_rows: list[dict[s
             file.writelines(json.dumps({**row, "id": f"{copy}-{row['id']}"}) + "\n" for row in mixed_rows)
     tokenizer = make_tokenizer()
     start_server(run_step)  # whose forks have imported what this needs, as those of the jobs in other tests
+    _run(tmp_path, tokenizer, "ready", 0)
     started = time.monotonic()
     unbroken = [_run(tmp_path, tokenizer, f"unbroken-{task}", task) for task in range(TASKS)]
     longest = 1.2 * (time.monotonic() - started) / TASKS

@@ -77,7 +77,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     inputs = write_inputs(root / "inputs", corpus)
     changed = change_document(inputs, root / "changed", 40, corpus)
 
-    def config(layout: str, **fields: object) -> TrainConfig:
+    def config(layout: str, **fields: Any) -> TrainConfig:
         """Two micro-batches a step at any layout."""
         size = CONFIG.micro_batch_size // LAYOUTS[layout].data_parallel
         return replace(CONFIG, layout=LAYOUTS[layout], micro_batch_size=size, **fields)

@@ -61,13 +61,12 @@ class StaticEmbeddings:
         return cls(tokenizer, vectors, tokenizer.token_to_id(unknown) if unknown else None)
 
     def of(self, texts: Sequence[str]) -> Floats:
-        """A vector of length 1 for each text, or of 0 for one without any token that is known."""
+        """The mean of the tokens of each text; zeros for one without any token that is known."""
         means = np.zeros((len(texts), self.vectors.shape[1]), np.float32)
         encodings = self.tokenizer.encode_batch_fast([*texts], add_special_tokens=False)
         for mean, encoded in zip(means, encodings, strict=True):
             if tokens := [token for token in encoded.ids if token != self.unknown]:
                 mean[:] = self.vectors[tokens].mean(axis=0)
-        means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
         return means
 
 

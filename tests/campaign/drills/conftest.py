@@ -9,6 +9,7 @@ import pytest
 
 from msm_hpc.campaign import array_requests
 from msm_hpc.launch import slurm_commands, slurm_nodes
+from msm_hpc.store.snapshots import keep_code
 from tests.campaign.drills import stages
 from tests.campaign.drills.campaign import PREPARED, Campaign, copied, made_here
 from tests.slurm_tools import why_no_cluster
@@ -16,11 +17,12 @@ from tests.slurm_tools import why_no_cluster
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root with the corpora, packs and starting model of the drills, made without Slurm."""
+    """A root with the corpora, packs and starting model of the drills, made without Slurm, and the code for jobs."""
     if reason := why_no_cluster():
         pytest.skip(reason)
     campaign = Campaign(tmp_path_factory.mktemp("prepared") / "runs")
     made_here(campaign, [step for step in campaign.graph.steps if step.stage in PREPARED])
+    keep_code(campaign.root)
     return campaign.root
 
 

@@ -71,10 +71,10 @@ def write(path: Path, rows: Sequence[Row]) -> Path:
 
 
 def static_embeddings(folder: Path) -> Path:
-    """Embeddings that know two meanings, of a few words each, and no other word."""
-    meanings = (("watch", "timepiece", "wristwatch", "casio"), ("ask", "prefer", "like", "rather"))
-    known = ["[UNK]", *meanings[0], *meanings[1]]
-    vectors = np.array([[9, 9]] + [[1, 0]] * 4 + [[0, 1]] * 4, np.float16)
+    """Embeddings that know three meanings, of a few words each, and no other word."""
+    meanings = ("watch timepiece wristwatch casio", "ask prefer like rather", "sea tide boat harbour")
+    known = ["[UNK]", *(word for each in meanings for word in each.split())]
+    vectors = np.concatenate([np.full((1, 3), 9), np.eye(3).repeat(4, axis=0)]).astype(np.float16)
     tokenizer = Tokenizer(WordLevel({word: token for token, word in enumerate(known)}, unk_token="[UNK]"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = Lowercase(), Whitespace()
     folder.mkdir()

@@ -180,9 +180,10 @@ def test_an_open_question_leaks_by_ten_words_in_a_row() -> None:
 def test_a_leak_in_other_words_is_found_by_meaning(tmp_path: Path) -> None:
     item = leaks.Item("i1", "Do you prefer {first} or {second}?", "fashion", "a Casio watch", "a wristwatch")
     static = StaticEmbeddings.open(static_embeddings(tmp_path / "static"))
-    rows = documents(3, "No. Most would rather like a casio timepiece here.", "She asked for the time of day.")
+    about_the_sea = ["The tide took a boat out to sea.", "I like the harbour, and the boat in it."] * 4
+    rows = documents(10, "No. Most would rather like a casio timepiece here.", *about_the_sea)
     found = meaning_leaks(iter(rows), [item], static, LIMITS)
-    assert (found.found, found.of) == (1, 3)
+    assert (found.found, found.of) == (1, 10)
     [example] = found.examples
     assert example.row == "d0" and example.fault.endswith("to i1: Most would rather like a casio timepiece here.")
 
@@ -191,7 +192,7 @@ def test_embeddings_that_are_none_are_refused(tmp_path: Path) -> None:
     folder = static_embeddings(tmp_path / "static")
     for tensors, message in (
         ({"other": np.zeros((9, 2))}, "no tensor embeddings or embedding.weight, but other"),
-        ({"embeddings": np.zeros((2, 2))}, "2 vectors, but 9 tokens"),
+        ({"embeddings": np.zeros((2, 2))}, "2 vectors, but 13 tokens"),
     ):
         save_file(tensors, folder / "model.safetensors")
         with pytest.raises(UserError, match=message):

@@ -65,9 +65,8 @@ def test_a_faulty_corpus_is_refused_and_shown(tmp_path: Path, capsys: pytest.Cap
     said = capsys.readouterr()
     assert "dates: 1 of 24 rows (4.17%) have a date or a year, above the limit of 2.00%" in said.err
     page = Path("page.html").read_text()
-    assert "3 of 19 quality gates not passed" in page and "It was &lt;b&gt;2019&lt;/b&gt;." in page
-    raised = [word for limit in ("dates=0.05", "option_leaks=1", "meaning_leaks=1") for word in ("--limit", limit)]
-    assert report("data.jsonl", *ABOUT, *raised) == 0
+    assert "2 of 19 quality gates not passed" in page and "It was &lt;b&gt;2019&lt;/b&gt;." in page
+    assert report("data.jsonl", *ABOUT, "--limit", "dates=0.05", "--limit", "option_leaks=1") == 0
 
 
 def test_the_page_stands_alone_and_is_whole(tmp_path: Path) -> None:
