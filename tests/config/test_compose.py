@@ -90,7 +90,10 @@ def test_overrides_reach_fields_that_no_file_mentions() -> None:
         ("+campaign.savings={msm+aft: base}", r"campaign.savings: arms.base reads no source with a ladder"),
         ("+campaign.savings={msm+aft: aftt}", r"campaign.savings: no arm 'aftt'; those in `arms` are"),
         ("+campaign.compare={msm+aft: aftt}", r"campaign.compare: no arm 'aftt'; those in `arms` are"),
-        ("+campaign.persistence={base: init}", r"campaign.persistence: the last stage of arms.base reads no source with"),
+        (
+            "+campaign.persistence={base: init}",
+            r"campaign.persistence: the last stage of arms.base reads no source with",
+        ),
         ("campaign.contrast=[aftt]", r"campaign.contrast: no arm 'aftt'; those in `arms` are"),
         ("campaign.specs=[]", r"campaign.specs is empty, but arms.msm needs at least one spec"),
         ("arms.aft=[{aft: [chat]}]", r"arms.aft: no source 'chat'; those in `sources` are .*chats"),
