@@ -130,7 +130,7 @@ def test_a_server_that_ends_is_lost_and_what_it_answered_is_not_asked_again(tmp_
     replies = tmp_path / "replies"
     with (
         pytest.raises(ServerLostError, match="ended while it was asked; its last lines:\n  FAKE VLLM: EngineDeadError"),
-        served(fake(tmp_path, "--fake-dies-after=2"), model) as endpoint,
+        served(fake(tmp_path, "--fake-dies-after=2", in_flight=1), model) as endpoint,
     ):
         run(endpoint, PROMPTS, replies)
     with served(fake(tmp_path), model) as endpoint:
