@@ -178,7 +178,7 @@ def what_there_is(root: Path) -> Iterator[str]:
     """Lines on the choices to compose a campaign of, and on the campaigns that were run below ``root``."""
     for group in ("campaign", "model", "cluster"):
         yield f"  {group + '=':<10}{', '.join(choices(group))}"
-    yield "A new one: `msm run campaign=demo cluster=local`"
+    yield "To start one: `msm run campaign=demo cluster=local`"
     where = "" if root == root_of(()) else f" root={root}"
     if known := campaigns(root):
         yield f"Run below {root} before: {', '.join(known)}. To continue: `msm run {known[0]}{where}`"

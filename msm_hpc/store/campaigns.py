@@ -66,7 +66,7 @@ def read_campaign(root: Path, name: str) -> CampaignRecord:
         known = ", ".join(campaigns(root)) or "none"
         raise UserError(
             f"no campaign {name!r} was run below root={root}; those that were: {known}. Give root=FOLDER, or "
-            "campaign=NAME for one that is still to be run"
+            f"campaign={name} where it is still to be run"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(

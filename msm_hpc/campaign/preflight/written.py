@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.endpoint import Endpoint
@@ -13,13 +14,17 @@ from msm_hpc.config.generation import OutlineConfig, WriteConfig
 from msm_hpc.corpus.spec import domain_of, read_spec, sections_of
 from msm_hpc.graph.steps import File, Step
 
+FIELD = re.compile(rf"(?<![\w/.])endpoint\.({'|'.join(each.name for each in fields(Endpoint))})\b")
+
 
 def written_problems(needed: Sequence[Step]) -> Iterator[str]:
-    """A line for each spec without sections to write about."""
+    """A line for each spec without sections to write about; one that is not there is another's to say."""
     asking = [step for step in needed if isinstance(step.config, OutlineConfig | WriteConfig)]
     files = ((step.inputs["spec"], step.config.product) for step in asking)
     specs = {(file.path, product) for file, product in files if isinstance(file, File)}
     for path, product in sorted(specs):
+        if not path.is_file():
+            continue
         try:
             spec = read_spec(path)
             if product == "documents":
@@ -32,26 +37,26 @@ def written_problems(needed: Sequence[Step]) -> Iterator[str]:
 
 def endpoint_problems(needed: Sequence[Step]) -> Iterator[str]:
     """A line for each endpoint that cannot be asked: those that write corpora, and the judges."""
-    endpoints = list[Endpoint]()
-    for asked in filter(None, map(_asked, needed)):
-        if not any(_alike(asked, each) for each in endpoints):
-            endpoints.append(asked)
-    for endpoint in endpoints:
+    endpoints = list[tuple[str, Endpoint]]()
+    for key, asked in filter(None, map(_asked, needed)):
+        if not any(_alike(asked, each) for _, each in endpoints):
+            endpoints.append((key, asked))
+    for key, endpoint in endpoints:
         from msm_hpc.endpoint import check  # here, since most campaigns ask no language model
 
         try:
             asyncio.run(check(endpoint))
         except UserError as error:
-            yield str(error)
+            yield FIELD.sub(rf"{key}.\1", str(error))
 
 
-def _asked(step: Step) -> Endpoint | None:
-    """The endpoint that a step asks, but for a server that it starts itself."""
+def _asked(step: Step) -> tuple[str, Endpoint] | None:
+    """The endpoint that a step asks, after the key that it is given under; none of a server that it starts itself."""
     config = step.config
     if isinstance(config, ScoreConfig | PatternsConfig):
-        return config.judge
+        return ("judge", config.judge) if config.judge is not None else None
     if isinstance(config, OutlineConfig | WriteConfig) and config.serving is None:
-        return config.endpoint
+        return "generate.endpoint", config.endpoint
     return None
 
 
