@@ -64,7 +64,9 @@ def test_a_damaged_record_is_named_and_does_not_stop_a_composed_campaign(mine: P
 
 
 def test_what_was_never_run_is_not_known_by_name(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no campaign 'demo' was run below root=.*; those that were: none.*campaign=demo where"):
+    with pytest.raises(
+        UserError, match=r"no campaign 'demo' was run below root=.*; those that were: none.*campaign=demo where"
+    ):
         _ = session(f"root={tmp_path}", name="demo").configs
     known = ", ".join(choices("campaign"))
     with pytest.raises(UserError, match=rf"which campaign\? compose one with campaign=NAME; there are {known}"):
