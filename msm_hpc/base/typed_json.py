@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 def adapter(kind: type[T]) -> TypeAdapter[T]:
     """What checks and writes values of a type; made once, and only when it is asked for, since that takes long."""
-    made: TypeAdapter[T] = _made(kind)
+    made: TypeAdapter[T] = _made(cast(Any, kind))
     return made
 
 

@@ -51,4 +51,4 @@ class DeferredGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that is called, or completed."""
         name, command, rest = super().resolve_command(ctx, args)
-        return name, self.deferred[name].load(name) if name in self.deferred else command, rest
+        return name, self.deferred[name].load(name) if name and name in self.deferred else command, rest

@@ -46,6 +46,7 @@ def test_the_frozen_list_of_commands(capsys: pytest.CaptureFixture[str]) -> None
         "why",
         "report",
         "trace",
+        "transcripts",
         "stage",
         "gc",
         "config",

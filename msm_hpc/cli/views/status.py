@@ -68,10 +68,10 @@ def print_notes_on(console: Console, statuses: Sequence[StepStatus], store: Stor
             say(console, f"{state}: {few([_how_far(status) for status in alike])}{then}")
     for damage, names in _damages(statuses, store).items():
         say(console, f"{few(names)}: {damage}")
-    for reason, why in REASONS.items():
+    for reason, fix in REASONS.items():
         if held := [status for status in statuses if status.reason.startswith(reason)]:
-            names, jobs = few([status.step.name for status in held]), {status.job for status in held if status.job}
-            say(console, f"{held[0].reason}: {names}: {why.format(jobs=' '.join(sorted(jobs)))}")
+            these, jobs = few([status.step.name for status in held]), {status.job for status in held if status.job}
+            say(console, f"{held[0].reason}: {these}: {fix.format(jobs=' '.join(sorted(jobs)))}")
     for why in dict.fromkeys(status.reason for status in statuses if status.state == "unknown"):
         _print_unknown(console, [status for status in statuses if status.reason == why], why, store)
 
