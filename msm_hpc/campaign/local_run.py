@@ -71,7 +71,8 @@ def run_local(graph: Graph, store: Store, cluster: Cluster, show: Callable[[RunS
             checked_leases = time.monotonic()
         _block(state)
         show(state)  # before jobs start: on a busy machine the first takes a while
-        _start(state, store, launcher, cluster.slots)
+        if _start(state, store, launcher, cluster.slots):
+            show(state)
         if not state.finished:
             time.sleep(SECONDS_BETWEEN_CHECKS)
     return state
@@ -171,8 +172,9 @@ def _block(state: RunState) -> None:
             state.blocked.add(identity)
 
 
-def _start(state: RunState, store: Store, launcher: Launcher, slots: int) -> None:
-    """Start every pending step whose inputs are done, while slots are free."""
+def _start(state: RunState, store: Store, launcher: Launcher, slots: int) -> bool:
+    """Start every pending step whose inputs are done, while slots are free; whether there was one."""
+    before = len(state.pending)
     free = slots - sum(state.steps[identity].ranks for identity in state.running)
     for identity, step in list(state.pending.items()):
         if step.ranks <= free and all(parent.identity in state.done for parent in step.parents):
@@ -180,6 +182,7 @@ def _start(state: RunState, store: Store, launcher: Launcher, slots: int) -> Non
             store.register((step,))
             (state.running[identity],) = launcher.submit(store.jobs, _request(step, store))
             free -= step.ranks
+    return len(state.pending) < before
 
 
 def _request(step: Step, store: Store) -> ArrayRequest:
