@@ -17,6 +17,8 @@ from tests.training.toy import TWO_RANKS, Corpus, read_checkpoint, read_exact, r
 from tokenization.packing.plan import Plan
 from tokenization.shards import Shard
 
+SEVERAL_MICRO_BATCHES = replace(TWO_RANKS, micro_batch_size=2)
+"""Two a step and rank, so that it shows which of them is named."""
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults")]
 
 
@@ -95,7 +97,7 @@ def test_other_samples_behind_a_resume_checkpoint_are_refused(root: Path) -> Non
 
 def test_a_loss_that_is_not_finite_names_step_rank_and_samples(root: Path) -> None:
     token, poisoned = _poison(root)
-    ended = start_ranks(root, 2, [_job(root, "poisoned", poisoned=token)])
+    ended = start_ranks(root, 2, [replace(_job(root, "poisoned", poisoned=token), config=SEVERAL_MICRO_BATCHES)])
     for error in ended.errors:
         said = r"DivergedError: loss is nan at optimizer step \d+ \(learning .*\); rank \d, micro-batch \d: loss nan"
         assert re.search(said, error)
@@ -107,7 +109,9 @@ def test_a_loss_that_is_not_finite_names_step_rank_and_samples(root: Path) -> No
 def test_context_parallel_ranks_give_one_loss_of_their_micro_batch(root: Path) -> None:
     token, poisoned = _poison(root)
     job = _job(root, "poisoned_context", poisoned=token)
-    ended = start_ranks(root, 2, [replace(job, config=replace(TWO_RANKS, layout=Layout(context_parallel=2)))])
+    ended = start_ranks(
+        root, 2, [replace(job, config=replace(SEVERAL_MICRO_BATCHES, layout=Layout(context_parallel=2)))]
+    )
     logged = re.findall(r"step \d+ rank (\d) micro-batch ([0-3]) loss (\S+): (.*)", ended.errors[0])
     assert sorted((rank, number) for rank, number, _, _ in logged) == [("0", number) for number in "0123"]
     assert [loss == "nan" for *_, loss, _ in logged] == [bool(poisoned & set(ids.split())) for *_, ids in logged]
