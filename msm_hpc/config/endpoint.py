@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
+from msm_hpc.base.errors import UserError
 from msm_hpc.config.schema import Rate, Strict, placement
+
+KEYS_OF = {"ANTHROPIC_API_KEY": "anthropic.com", "OPENAI_API_KEY": "openai.com"}
+"""By the usual variables of providers' keys, whose they are: an override of the address alone would give them away."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +56,14 @@ class Endpoint(Strict):
     budget: NonNegativeFloat | None = placement(None)
     budget_tokens: PositiveInt | None = placement(None)
     batch: bool = placement(False)
+
+    def __post_init__(self) -> None:
+        owner, host = KEYS_OF.get(self.key_variable), urlsplit(self.base_url).hostname
+        if owner and host and not f".{host}".endswith(f".{owner}"):
+            raise UserError(
+                f"key_variable {self.key_variable} holds a key of {owner}, which would be sent to {host}; name the "
+                "variable with the key of that server, or give '' if it wants none"
+            )
 
     @property
     def asked(self) -> str:
