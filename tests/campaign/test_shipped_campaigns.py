@@ -11,6 +11,7 @@ from rich.console import Console
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.needs import trainings
 from msm_hpc.campaign.session import Session
+from msm_hpc.cli.views.judging import judged_line
 from msm_hpc.cli.views.preview import asked_line
 from msm_hpc.config.compose import choices
 
@@ -50,6 +51,9 @@ def test_a_campaign_is_planned_without_weights(name: str, tmp_path: Path, monkey
     asks = "the environment variable ANTHROPIC_API_KEY is not set" in console.export_text()
     assert asks == (name != "reproduce_cheese")
     assert bool(asked_line(session)) == asks, "tokens to generate, before any is paid for"
+    if name == "agentic":  # two verdicts a reply and its patterns, the open questions, and the replies that are coded
+        count = CELLS[name] * (27 * 300 * (2 + 1) + 151) + 400
+        assert f"claude-sonnet-4-6: at most {count:,} requests" in str(judged_line(session))
 
 
 def test_what_a_campaign_cannot_run_without_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from msm_hpc.evals.tasks.choice import Choices
 from msm_hpc.evals.tasks.formats import Formats
 from msm_hpc.evals.tasks.open_qa import OpenQa
 from msm_hpc.evals.tasks.reasoning import Reasoning
-from msm_hpc.evals.tasks.task import ITEMS, AskedTask, Item, Task, Wording, opened
+from msm_hpc.evals.tasks.task import ITEMS, AskedTask, Item, Task, Wording, a_reply, opened
 from msm_hpc.evals.texts import read_spec_text
 
 _ASKED: Mapping[Asked, Callable[[Mapping[str, Path], str], AskedTask]] = {
@@ -56,6 +56,14 @@ def hash_of_asked(name: Asked, agent: str, scratchpad: bool) -> str:
 def hash_of_judged(name: Scored) -> str:
     """A short hash of all that judges are asked, but for replies, pairs, specs and patterns that were found."""
     return _hash((Reasoning([Item("", "")], ()) if name == "reasoning" else asked_task(name, {})).rubric())
+
+
+@cache
+def most_judgements(name: Scored, asked: Asked) -> int:
+    """How often a judge is asked about one sample of every item of ``asked``; 0 of the user's own pairs."""
+    items = asked_task(asked, {}).items
+    task = Reasoning(items, ()) if name == "reasoning" else asked_task(name, {})
+    return sum(len(task.questions(item, a_reply(item))) for item in items)
 
 
 @cache

@@ -103,6 +103,11 @@ def never_asked(item: Item, sample: int) -> Transcript:
     return Transcript(sample_id(item.id, sample), item.id, item.group, sample, (), "not_asked")
 
 
+def a_reply(item: Item) -> Transcript:
+    """A transcript of an empty reply, in the place of any."""
+    return Transcript("", item.id, item.group, 0, (Turn("assistant", ""),), "stop")
+
+
 @dataclass(frozen=True)
 class Question:
     """One question to a judge, in which the reply stands; ``name`` is unique among those about a transcript."""
@@ -132,9 +137,8 @@ class Task(ABC):
 
     def rubric(self) -> Iterator[str]:
         """All that a judge is asked with, but for the replies."""
-        blank = Turn("assistant", "")
         for item in self.items:
-            for question in self.questions(item, Transcript("", item.id, item.group, 0, (blank,), "stop")):
+            for question in self.questions(item, a_reply(item)):
                 yield question.text
                 yield str(question.answer.model_json_schema())
 
