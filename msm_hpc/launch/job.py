@@ -105,11 +105,11 @@ def is_running(job: JobRef) -> bool:
 
 def user_name() -> str:
     """The name of this process's user, as Slurm knows it."""
-    return os.environ.get("SLURM_JOB_USER") or _user_here()
+    return os.environ.get("SLURM_JOB_USER") or _name_of(os.getuid())
 
 
 @cache
-def _user_here() -> str:
+def _name_of(_uid: int) -> str:
     return psutil.Process().username()
 
 
