@@ -43,8 +43,10 @@ def test_no_more_are_in_flight_than_the_limit_and_none_that_wait_are_forgotten()
             async with pace.turn():
                 running += 1
                 most = max(most, running)
-                await asyncio.sleep(0.001)
-                running -= 1
+                try:
+                    await asyncio.sleep(0.001)
+                finally:  # of those that are cancelled, too
+                    running -= 1
             done += 1
 
         tasks = [asyncio.create_task(request()) for _ in range(40)]
