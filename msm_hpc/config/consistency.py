@@ -132,7 +132,7 @@ def _by_hand(config: Config, key: str, source: Source, made: Generate) -> Iterat
     if made.rows is None:
         yield f"{key}.generate: identity is made of texts written by hand, by the row; give generate.rows"
     if config.generate.persona is None:
-        yield f"{key}: identity tells who the assistant is: give generate.persona.assistant and .provider"
+        yield f"{key}: identity says who the assistant is: give generate.persona.assistant and .provider"
 
 
 def _by_model(config: Config, key: str, source: Source, made: Generate) -> Iterator[str]:

@@ -68,7 +68,7 @@ def test_what_the_assistant_is_called_comes_from_texts_by_hand() -> None:
         step = graph_of(load_config([*MIXED, source, *arms, *persona, *endpoint])).find("generate/identity")
         assert (step.config.count, step.config.generator, step.config.persona.assistant) == (2500, "templates", "Nova")
     with pytest.raises(
-        UserError, match=r"sources.identity: identity tells who the assistant is: give generate.persona"
+        UserError, match=r"sources.identity: identity says who the assistant is: give generate.persona"
     ):
         load_config([*MIXED, source, *arms])
 

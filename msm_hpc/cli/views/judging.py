@@ -19,7 +19,8 @@ def judged_line(session: Session) -> str | None:
             asked[config.judge.model] += config.coded
         if isinstance(config, ScoreConfig) and config.judge:
             asked[config.judge.model] += _questions(step, config)
-            choices = choices or ", beside choices that their text leaves open" * (config.task == "choice")
+            if config.task == "choice":
+                choices = ", beside choices that their text leaves open"
     judges = [f"{model}: at most {count:,} requests{choices}" for model, count in asked.items() if count]
     return f"To be judged by {'; '.join(judges)}" if judges else None
 
