@@ -67,9 +67,7 @@ def test_what_the_assistant_is_called_comes_from_texts_by_hand() -> None:
         endpoint = ["generate.endpoint.model=m", f"generate.generator={generator}"]
         step = graph_of(load_config([*MIXED, source, *arms, *persona, *endpoint])).find("generate/identity")
         assert (step.config.count, step.config.generator, step.config.persona.assistant) == (2500, "templates", "Nova")
-    with pytest.raises(
-        UserError, match=r"sources.identity: identity says who the assistant is: give generate.persona"
-    ):
+    with pytest.raises(UserError, match=r"sources.identity: identity says who the assistant is: give generate.persona"):
         load_config([*MIXED, source, *arms])
 
 
