@@ -62,6 +62,8 @@ class Kind:
             theirs, oldest first, which may still be written to; without it each attempt starts from nothing.
         result: files and folders that a result must have.
         missing_inputs_allowed: it makes what it can of the inputs there are, aside, and is not done then.
+        starts_from: the roles of its inputs whose weights it takes from memory, where a step before it has left them.
+        no_weights_of: the roles of its inputs of whose weights it reads nothing.
     """
 
     version: int
@@ -74,6 +76,8 @@ class Kind:
     carry_over: str | None = None
     result: tuple[str, ...] = ()
     missing_inputs_allowed: bool = False
+    starts_from: tuple[str, ...] = ()
+    no_weights_of: tuple[str, ...] = ()
 
     @property
     def resumable(self) -> bool:
@@ -146,6 +150,8 @@ KINDS: Mapping[str, Kind] = {
         resources="gpu_train",
         carry_over="msm_hpc.training.checkpoints.carry_over:carry_over",
         result=("checkpoint", "metrics.jsonl", "summary.json"),
+        starts_from=("checkpoint", "base"),
+        no_weights_of=("model",),
     ),
     "export": Kind(3, ExportConfig, ExportInputs, "msm_hpc.conversion.stage:run_export"),
     "eval": Kind(5, EvalConfig, EvalInputs, "msm_hpc.evals.stage:run", resources="gpu_eval"),
