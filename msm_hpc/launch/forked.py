@@ -6,7 +6,8 @@ So one process, Python's fork server, imports them when the first job starts, an
     msm run ──▶ fork server (imports once, starts nothing) ──▶ job, job, ...
                                                                job of several ranks ──▶ rank 0, rank 1, ...
 
-Ranks share the memory of what is imported, too. On a busy machine that import takes minutes, in which the first job does not start; a Ctrl-C ends the wait.
+Ranks share the memory of what is imported, too. On a busy machine that import takes minutes, in which the first job
+does not start; a Ctrl-C ends the wait.
 
 A job finds the variables of a submitit job, as one of submitit's local executor does. Once ``msm run`` is gone its jobs
 find themselves orphaned (:mod:`msm_hpc.launch.local_processes`), and after them the fork server ends.
