@@ -149,7 +149,7 @@ class _Asking:
         judge = None if asked.task in UNJUDGED else subject.config.judge
         task = cast(Scored, asked.task)
         prompts = hash_of_judged(task) if judge else ""
-        config = ScoreConfig(eval=name, task=task, samples=samples, judge=judge, prompts=prompts)
+        config = ScoreConfig(eval=name, task=task, samples=samples, items=asked.items, judge=judge, prompts=prompts)
         return Step("score", f"{subject.label}/{name}", config, inputs)
 
     def sampled(self, subject: Subject, name: str) -> Step:
@@ -202,6 +202,7 @@ def _sample_config(asked: Eval, config: Config) -> SampleConfig:
     return SampleConfig(
         task=task,
         samples=asked.samples,
+        items=asked.items,
         temperature=asked.temperature,
         max_tokens=asked.max_tokens,
         agent=agent,
