@@ -1,4 +1,4 @@
-"""The results as one self-contained HTML page, which loads nothing from elsewhere."""
+"""The results as one self-contained HTML page, which loads nothing from elsewhere, and its first plot as SVG."""
 
 from __future__ import annotations
 
@@ -58,6 +58,21 @@ def render_html(results: Results, hours: Hours | None = None) -> str:
             missing=_missing(results),
             gate_rows=gate_rows(results.corpora),
             hours=hours_table(hours),
+        )
+    )
+
+
+def render_contrasts(results: Results) -> str:
+    """The contrasts between specs as one SVG, which stands alone likewise."""
+    return (
+        _environment()
+        .get_template("contrasts.svg")
+        .render(
+            results=results,
+            axis=contrast_axis(results),
+            colours=spec_colours(results),
+            words=" ".join(HYPHEN.sub("\N{MINUS SIGN}", finding) for finding in findings(results)),
+            several_seeds=all(each.log_odds.seeds for each in results.contrasts),
         )
     )
 

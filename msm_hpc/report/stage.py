@@ -14,7 +14,7 @@ from msm_hpc.config.stages import ReportConfig, ReportInputs
 from msm_hpc.report.asked import absent, asked
 from msm_hpc.report.comparisons import compare
 from msm_hpc.report.gates import read_audits
-from msm_hpc.report.html import render_html
+from msm_hpc.report.html import render_contrasts, render_html
 from msm_hpc.report.ladders import saved
 from msm_hpc.report.left_out import read_left_out
 from msm_hpc.report.measurements import measure, pool
@@ -62,6 +62,8 @@ def run(config: ReportConfig, inputs: ReportInputs, out: Path) -> None:
     write_text(out / "measurements.csv", measurements_csv([*rows, *pooled]))
     write_bytes(out / "results.parquet", measurements_parquet([*rows, *pooled]))
     write_text(out / "report.html", render_html(results, config.hours))
+    if results.contrasts:
+        write_text(out / "contrasts.svg", render_contrasts(results))
 
 
 def _notices(config: ReportConfig, found: Mapping[str, Path]) -> Iterator[str]:
