@@ -198,5 +198,5 @@ KINDS: Mapping[str, Kind] = {
         resources="gpu_eval",
         result=("scores.parquet",),
     ),
-    "report": Kind(4, ReportConfig, ReportInputs, "msm_hpc.report.stage:run", missing_inputs_allowed=True),
+    "report": Kind(5, ReportConfig, ReportInputs, "msm_hpc.campaign.report_stage:run", missing_inputs_allowed=True),
 }
