@@ -5,7 +5,7 @@
     export ─▶ eval                              campaign.values
     export ─▶ sample ─▶ score                   an eval for which the model writes replies, in shares
     sample of all cells ─▶ patterns ─▶ score    reasoning: one search for patterns, which every cell is scored by
-    export ─▶ perplexity, direction             evals that look at the model itself
+    export ─▶ perplexity, direction, capability evals that look at the model itself
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from msm_hpc.config.evals import (
     INSIDE,
     UNJUDGED,
     Asked,
+    CapabilityConfig,
     DirectionConfig,
     Eval,
     PatternsConfig,
@@ -186,6 +187,11 @@ def _inside(subject: Subject, name: str) -> Step:
     if asked.task == "direction":
         direction = DirectionConfig(eval=name, answer=config.eval.answer, tokens_per_batch=tokens)
         return Step("direction", label, direction, {**subject.trained, "init": subject.init, "pairs": subject.pairs})
+    if asked.task == "capability":
+        capability = CapabilityConfig(
+            eval=name, tasks=asked.tasks, arguments=asked.arguments, tuning=asked.tuning, python=asked.python
+        )
+        return Step("capability", label, capability, subject.trained)
     if asked.documents is None:
         shipped = PerplexityConfig(eval=name, texts=hash_of_paragraphs(), tokens_per_batch=tokens)
         return Step("perplexity", label, shipped, subject.trained)

@@ -10,6 +10,8 @@ from typing import Any
 
 from msm_hpc.config.cluster import WorkClass
 from msm_hpc.config.evals import (
+    CapabilityConfig,
+    CapabilityInputs,
     DirectionConfig,
     DirectionInputs,
     GatherRepliesInputs,
@@ -195,6 +197,14 @@ KINDS: Mapping[str, Kind] = {
         DirectionConfig,
         DirectionInputs,
         "msm_hpc.evals.direction:run",
+        resources="gpu_eval",
+        result=("scores.parquet",),
+    ),
+    "capability": Kind(
+        1,
+        CapabilityConfig,
+        CapabilityInputs,
+        "msm_hpc.evals.capability:run",
         resources="gpu_eval",
         result=("scores.parquet",),
     ),
