@@ -182,5 +182,6 @@ def _submit(session: Session, looking: Session) -> int:
         session.say(
             f"Slurm takes no more jobs of yours now: job {rest.job} waits until one of {few(rest.ahead)} has ended, "
             f"and submits the {rest.steps} steps that are left."
+            + (f" To make room for it, job {rest.stopped} was stopped, which had just begun." if rest.stopped else "")
         )
     return 0
