@@ -24,6 +24,7 @@ from msm_hpc.campaign.runner import run_step
 from msm_hpc.campaign.session import Session
 from msm_hpc.campaign.settling import settled
 from msm_hpc.campaign.slurm_run import left_alone, plan_submission, submit
+from msm_hpc.campaign.splitting import over_free_workers
 from msm_hpc.campaign.views.ends import Ended, last_ends
 from msm_hpc.campaign.views.jobs import holders
 from msm_hpc.campaign.views.retries import retried
@@ -156,8 +157,9 @@ def _submit(session: Session, looking: Session) -> int:
     ends: list[Ended] = []
 
     def plan() -> SubmissionPlan:
-        session.remember()
-        now = session.asking()
+        split = over_free_workers(session)
+        split.remember()
+        now = split.asking()
         ends[:] = _last_ends(now)
         return plan_submission(config.campaign.name, now.graph, now.store, config.cluster, forecasts)
 
