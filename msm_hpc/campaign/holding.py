@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from signal import Signals
 
 from msm_hpc.base.abort import abort, on_abort
@@ -36,6 +36,7 @@ from msm_hpc.store.folder import LeaseHeldError, StepFolder
 from msm_hpc.store.journal import Journal
 from msm_hpc.store.leases import states_of
 from msm_hpc.store.records import Attempt, Version, now
+from msm_hpc.store.store import Store
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -83,13 +84,17 @@ def prepare(folder: StepFolder, own: AttemptFolder, kind: Kind) -> None:
     """
     earlier = [attempt for attempt in folder.attempt_folders() if attempt.number < own.number]
     refuse_where_nodes_are_lost(folder.root, earlier)
-    if kind.resumable:
+    if kind.resumable and not folder.read_record().shares:
         own.unready.mkdir()
         saved = [attempt for attempt in earlier if attempt.out.is_dir()]
         resumed = [attempt for attempt in saved if own.read_the_same(attempt)]
         if saved and not resumed:
             log.warning("an input was made again since the last attempt, so that this one starts from the beginning")
-        kind.load_carry_over()([attempt.out for attempt in resumed], own.unready)
+        carry_over = kind.load_carry_over()
+        if resumed or not (whole := _of_the_whole(folder, own)):
+            carry_over([attempt.out for attempt in resumed], own.unready)
+        else:
+            carry_over([attempt.out for attempt in whole.saved], own.unready, sharers=whole.shares)
     own.begin()
     try:
         over = _surely_ended(folder, earlier)
@@ -99,6 +104,26 @@ def prepare(folder: StepFolder, own: AttemptFolder, kind: Kind) -> None:
     for attempt in over:
         attempt.discard()
     record_losses(earlier)
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """What attempts saved for a step that is made in so many ``shares`` now."""
+
+    saved: Sequence[AttemptFolder]
+    shares: int
+
+
+def _of_the_whole(folder: StepFolder, own: AttemptFolder) -> _Whole | None:
+    """What was saved for the nearest step that this one is a share of, if anything was."""
+    record, shares = folder.record, 1
+    while record is not None and record.share_of:
+        whole = Store(folder.root).folder(record.share_of)
+        record = whole.record
+        shares *= max(len(record.shares), 1) if record else 1
+        if saved := [each for each in whole.attempt_folders() if each.out.is_dir() and own.read_the_same(each)]:
+            return _Whole(saved, shares)
+    return None
 
 
 def follow(folder: StepFolder, request: StopRequest) -> AttemptFolder | None:

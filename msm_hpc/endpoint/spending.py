@@ -41,6 +41,11 @@ class Spent:
             self.unsure_money + other.unsure_money,
         )
 
+    def part(self, sharers: int) -> Spent:
+        """One of so many equal parts; all of them are no less than this."""
+        divided = (each / sharers if isinstance(each, float) else -(-each // sharers) for each in vars(self).values())
+        return Spent(*divided)
+
     def __str__(self) -> str:
         said = (
             f"{self.requests:,} requests, {self.prompt_tokens:,} + {self.completion_tokens:,} tokens, {self.money:.4f}"

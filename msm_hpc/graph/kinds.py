@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ from tokenization.tokenize import TokenizeConfig, TokenizeInputs
 from tokenization.train import TokenizerConfig, TokenizerInputs
 
 Stage = Callable[[Any, Any, Path], None]
-CarryOver = Callable[[Sequence[Path], Path], None]
+CarryOver = Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ class Kind:
         gather: likewise, what makes a step of its shares; its inputs are ``gather_inputs(shares=...)``.
         resources: the class of work that it is.
         carry_over: likewise, ``carry_over(earlier, out)`` brings into an empty folder what the attempts before saved in
-            theirs, oldest first, which may still be written to; without it each attempt starts from nothing.
+            theirs, oldest first, which may still be written to; without it each attempt starts from nothing. With
+            ``gather``, it is given the number of shares as ``sharers`` where those were attempts at their whole.
         result: files and folders that a result must have.
         missing_inputs_allowed: it makes what it can of the inputs there are, aside, and is not done then.
         starts_from: the roles of its inputs whose weights it takes from memory, where a step before it has left them.

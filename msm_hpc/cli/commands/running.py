@@ -25,6 +25,7 @@ from msm_hpc.campaign.runner import run_step
 from msm_hpc.campaign.session import Session
 from msm_hpc.campaign.settling import settled
 from msm_hpc.campaign.slurm_run import left_alone, plan_submission, submit
+from msm_hpc.campaign.splitting import over_free_workers
 from msm_hpc.campaign.views.ends import Ended, last_ends
 from msm_hpc.campaign.views.jobs import holders
 from msm_hpc.campaign.views.retries import retried
@@ -158,8 +159,9 @@ def _submit(session: Session, looking: Session) -> int:
     ends: list[Ended] = []
 
     def plan() -> SubmissionPlan:
-        session.remember()
-        now = session.asking()
+        split = over_free_workers(session)
+        split.remember()
+        now = split.asking()
         ends[:] = _last_ends(now)
         return plan_submission(config.campaign.name, now.graph, now.store, config.cluster, forecasts)
 
@@ -184,5 +186,6 @@ def _submit(session: Session, looking: Session) -> int:
         session.say(
             f"Slurm takes no more jobs of yours now: job {rest.job} waits until one of {few(rest.ahead)} has ended, "
             f"and submits the {rest.steps} steps that are left."
+            + (f" To make room for it, job {rest.stopped} was stopped, which had just begun." if rest.stopped else "")
         )
     return 0
