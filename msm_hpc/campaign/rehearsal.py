@@ -35,7 +35,7 @@ from typing import Any, TypeVar
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.typed_json import adapter
-from msm_hpc.campaign.shrunken_sources import PAIRS, rehearsed_source
+from msm_hpc.campaign.shrunken_sources import PAIRS, reads_own, rehearsed_source
 from msm_hpc.campaign.stand_in import StandIn, drawn, shrunken
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.campaign.views.why import flatten
@@ -130,8 +130,7 @@ def rehearse(config: Config, judge: Endpoint, most_ranks: int = MOST_RANKS) -> R
 
 def shrunken_config(config: Config, model: ModelConfig, root: Path, judge: Endpoint, notice: str) -> Config:
     """``config`` for ``model`` on this machine: the same graph and layouts, fewer and shorter rows."""
-    own = any(source.file or source.files for source in config.sources.values())
-    length = OWN_SEQUENCE_LENGTH if own else SEQUENCE_LENGTH
+    length = OWN_SEQUENCE_LENGTH if reads_own(config) else SEQUENCE_LENGTH
     stages = {name: shrunken_training(stage, length) for name, stage in config.stages.items()}
     slots = max([os.cpu_count() or 1, *(training.layout.world_size for training in _trainings(config).values())])
     small = replace(config, stages=stages)

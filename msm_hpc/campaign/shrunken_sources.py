@@ -21,6 +21,12 @@ FULL_ROW = 256
 """The tokens of a row that samples as short are to fill."""
 
 
+def reads_own(config: Config) -> bool:
+    """Whether any arm is trained on rows of the user's own, which are here and may be long."""
+    files = (config.own_file(corpus) for name in config.sources_used for corpus in config.corpora(name))
+    return any(file is not None and DatasetName.parse(file) is None for file in files)
+
+
 def rehearsed_source(name: str, config: Config, root: Path) -> Source:
     """A source in a rehearsal, whose shrunken stages ``config`` has; rows that are not here are written to ``root``."""
     source = _shrunken_source(name, config)
