@@ -24,7 +24,7 @@ from benchmarks.measure import Usage, run
 from msm_hpc.campaign.views.ledger import Reason, ledger, tries_at
 from msm_hpc.config.stages import Architecture, ModelConfig
 from msm_hpc.graph.steps import Step
-from msm_hpc.launch.allocation import VARIABLE
+from msm_hpc.launch.allocation import MEMORY, VARIABLE
 from msm_hpc.launch.job import RUN, local_job
 from msm_hpc.launch.several import SEVERAL
 from msm_hpc.store.records import Attempt, now
@@ -42,8 +42,8 @@ SHAPE = Architecture(
     num_key_value_heads=3,
     max_position_embeddings=ROW,
 )
-NOTHING_KEPT = {"SLURM_MEM_PER_NODE": "1"}
-"""A job of 1 MB."""
+NOTHING_KEPT = {MEMORY: "1"}
+"""A job of 1 MiB."""
 
 
 @dataclass(frozen=True)
