@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import psutil
 
 VARIABLE = "MSM_ALLOCATION"
+MEMORY = "MSM_RANK_MB"
+"""The variable with what a job gives each rank of its memory, in MiB; 0: it has all of its nodes."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ def current_allocation() -> Allocation | None:
 
 
 def memory_of_a_rank() -> float:
-    """Bytes of this node's memory: of what is free, or of what Slurm gives to the job or this lane of it, its part."""
-    free = psutil.virtual_memory().available
-    given = int(os.environ.get("SLURM_MEM_PER_NODE", "0")) << 20  # 0: all that the node has
-    return min(free, given or free) / int(os.environ.get("SLURM_NTASKS_PER_NODE", "1"))
+    """Bytes of its node's memory that a rank may have: its part of what is free, and no more than its job gives it."""
+    held, given = current_allocation(), int(os.environ.get(MEMORY, "0")) << 20
+    ranks = held.tasks // int(os.environ.get("SLURM_JOB_NUM_NODES", "1")) if held else 1
+    part = psutil.virtual_memory().available / ranks
+    return min(part, given) if given else part

@@ -19,7 +19,7 @@ import submitit
 
 from msm_hpc.config.cluster import Cluster, Resources, Work
 from msm_hpc.launch import entry, slurm_nodes, slurm_requeue
-from msm_hpc.launch.allocation import shell_line
+from msm_hpc.launch.allocation import MEMORY, shell_line
 from msm_hpc.launch.job import RUN
 from msm_hpc.launch.request import BESIDE, ArrayRequest
 from msm_hpc.launch.several import AGAIN, LANE, SEVERAL, STOPPED
@@ -104,7 +104,8 @@ def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
     resources = _resources(cluster, request)
     minutes = min(request.minutes or resources.time_minutes, resources.time_minutes)
     variables = [f"export {name}={shlex.quote(value)}" for name, value in cluster.environment.items()]
-    variables += [f"export OMP_NUM_THREADS={resources.cpus_per_rank}", f"export {RUN}=$(</proc/sys/kernel/random/uuid)"]
+    variables += [f"export OMP_NUM_THREADS={resources.cpus_per_rank}", f"export {MEMORY}={_megabytes(resources)}"]
+    variables += [f"export {RUN}=$(</proc/sys/kernel/random/uuid)"]
     # What the site says of these stays in front.
     comment = {"comment": f"{resources.sbatch.get('comment', '')} {request.token}".strip()} if request.token else {}
     avoid = slurm_nodes.excluded(request.avoid, resources.partition, request.nodes)
@@ -160,7 +161,12 @@ def _of_a_lane(cluster: Cluster, request: ArrayRequest) -> list[str]:
 
 
 def _memory(resources: Resources, ranks: int) -> str:
-    return f"{round(resources.memory_gb * 1024) * ranks}MB"
+    return f"{_megabytes(resources) * ranks}MB"
+
+
+def _megabytes(resources: Resources) -> int:
+    """Of a rank."""
+    return round(resources.memory_gb * 1024)
 
 
 def _resources(cluster: Cluster, request: ArrayRequest) -> Resources:

@@ -69,13 +69,16 @@ def same(one: Path, other: Path) -> bool:
     return equal and read_exact(one) == read_exact(other)
 
 
-def test_the_second_training_reads_no_weights_and_has_equal_bits(tmp_path: Path, parent: TrainInputs) -> None:
+def test_the_second_training_reads_and_draws_no_weights_and_has_equal_bits(
+    tmp_path: Path, parent: TrainInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     alone = train(OTHER, parent, tmp_path / "alone")
     with weights_kept(ENOUGH):
         assert not know(weights_of(parent), "parent", lambda: None)
         train(CONFIG, parent, tmp_path / "first")
-        with gone(weights_of(parent)):
-            assert know(weights_of(parent), "parent", lambda: pytest.fail("no weights are read"))
+        with gone(weights_of(parent)), monkeypatch.context() as patched:
+            patched.setattr(torch.nn.init, "normal_", lambda *given, **named: pytest.fail("weights are drawn"))
+            assert know(weights_of(parent), "parent", lambda: pytest.fail("weights are read"))
             assert same(train(OTHER, parent, tmp_path / "second"), alone)
 
 
