@@ -40,7 +40,6 @@ class Session:
 
     Attributes:
         instead: the configurations to work on in the place of those, if any.
-        built: their graph, if it is there already.
         packed: rows that preflight forecasts of what is to be packed, of seed 0, for a model of that name.
     """
 
@@ -48,7 +47,6 @@ class Session:
     console: Console
     name: str | None = None
     instead: tuple[Config, ...] | None = None
-    built: Graph | None = None
     packed: Mapping[tuple[str, PackConfig], int] = field(default_factory=dict)
 
     @cached_property
@@ -112,7 +110,7 @@ class Session:
     @cached_property
     def graph(self) -> Graph:
         """The step graph."""
-        return self.built or build_graph(self.configs, self.external)
+        return build_graph(self.configs, self.external)
 
     @cached_property
     def store(self) -> Store:
@@ -133,7 +131,15 @@ class Session:
         needed = ready.graph.needed(ready.store.done)
         found = check(ready.configs, ready.graph, ready.external, needed, runs)
         self.say(*(f"Note: {note}" for note in found.notes))
-        return replace(ready, built=ready.graph, packed=found.packed)
+        past = copy.copy(ready)  # with its graph, and what was found of files from outside
+        object.__setattr__(past, "packed", found.packed)
+        return past
+
+    def split_as(self, splits: Mapping[str, int]) -> Session:
+        """This session, for shares that are split so."""
+        other = replace(self)
+        other.__dict__["external"] = ExternalInputs(self.external.files, splits)
+        return other
 
     def asking(self) -> Session:
         """This session for a command that asks only: it looks at the store once, and now."""

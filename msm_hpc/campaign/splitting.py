@@ -9,7 +9,6 @@ or running, is left alone.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from msm_hpc.base.text import few
 from msm_hpc.campaign.session import Session
@@ -30,14 +29,16 @@ def over_free_workers(session: Session) -> Session:
     Whoever calls this holds the lock of the root, since others may have split shares since the session began.
     """
     root = session.store.root
-    now = replace(session, built=None) if read_splits(root) != session.external.splits else session
+    splits = read_splits(root)
+    now = session if splits == session.external.splits else session.split_as(splits)
     further = further_splits(now.graph, now.store)
     if not further:
         return now
-    write_splits(root, {**read_splits(root), **{share.id: parts for share, parts in further.items()}})
+    splits = {**splits, **{share.id: parts for share, parts in further.items()}}
+    write_splits(root, splits)
     split = few([f"{share.name} ({parts} parts)" for share, parts in further.items()])
     now.say(f"Split over the workers that are free: {split}")
-    return replace(now, built=None)
+    return now.split_as(splits)
 
 
 def further_splits(graph: Graph, store: Store) -> dict[Step, int]:

@@ -43,8 +43,15 @@ class Spent(msgspec.Struct, frozen=True):
 
     def part(self, sharers: int) -> Spent:
         """One of so many equal parts; all of them are no less than this."""
-        divided = (each / sharers if isinstance(each, float) else -(-each // sharers) for each in vars(self).values())
-        return Spent(*divided)
+        return Spent(
+            -(-self.requests // sharers),
+            -(-self.prompt_tokens // sharers),
+            -(-self.completion_tokens // sharers),
+            self.money / sharers,
+            -(-self.unsure_requests // sharers),
+            -(-self.unsure_tokens // sharers),
+            self.unsure_money / sharers,
+        )
 
     def __str__(self) -> str:
         said = (
