@@ -128,7 +128,7 @@ class Session:
         settled = [settle(config) for config in self.configs]
         ready = replace(self, instead=tuple(each.config for each in settled))
         self.say(*(choice for each in settled for choice in each.choices))
-        needed = ready.graph.needed(ready.store.done)
+        needed = ready.graph.needed(Look(ready.store.root).done)
         found = check(ready.configs, ready.graph, ready.external, needed, runs)
         self.say(*(f"Note: {note}" for note in found.notes))
         past = copy.copy(ready)  # with its graph, and what was found of files from outside

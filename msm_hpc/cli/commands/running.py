@@ -19,7 +19,7 @@ from msm_hpc.campaign.lost_nodes import report
 from msm_hpc.campaign.needs import forecast_minutes, trainings
 from msm_hpc.campaign.preflight import built
 from msm_hpc.campaign.preflight.budget import check_budget
-from msm_hpc.campaign.preflight.disk import check_disk
+from msm_hpc.campaign.preflight.disk import check_disk, still_written
 from msm_hpc.campaign.rehearsal import CANNOT_SHOW, MOST_RANKS, each_layout_once, layouts_in_words, rehearse_all
 from msm_hpc.campaign.runner import run_step
 from msm_hpc.campaign.session import Session
@@ -49,11 +49,11 @@ def run(arguments: Arguments = None, config_dir: ConfigDir = None) -> int:
     """Run a campaign: what is done is kept, what failed is retried."""
     session = sort_arguments(arguments).session(config_dir, named=True).ready()
     looking = session.asking()
-    check_disk(looking.graph, looking.store, looking.config.cluster)
+    check_disk(still_written(looking.graph, looking.store, looking.config.cluster), looking.store.root)
     _check_budget(looking)
     print_notes(session)
     if launcher_of(session.config.cluster).queues:
-        if note := built.check_built(session.graph.needed(session.store.done), session.store):
+        if note := built.check_built(looking.graph.needed(looking.store.done), looking.store):
             session.say(f"Note: {note}")
         return _submit(session, looking)
     session.remember()
