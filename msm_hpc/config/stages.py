@@ -187,11 +187,13 @@ class ExportInputs:
 class EvalConfig(Strict):
     """Preference evaluation by log-probability, each pair asked in both orders.
 
+    Of each value the first ``items`` pairs are asked; all where it is null.
     ``tokens_per_batch`` are computed at once, at most; each is compared with all others, so larger is not faster for
     long.
     """
 
     answer: str = "I prefer {item} ."
+    items: PositiveInt | None = None
     tokens_per_batch: PositiveInt = placement(512)
 
     def __post_init__(self) -> None:

@@ -102,7 +102,7 @@ class Graph:
 def build_graph(configs: Sequence[Config], outside: Outside) -> Graph:
     """The graph of a campaign, of which ``configs`` holds one configuration for each model."""
     models = [ModelSteps(config, outside, several=len(configs) > 1) for config in configs]
-    found = measured([subject for model in models for subject in model.subjects()])
+    found = measured([subject for model in models for subject in model.subjects()], outside.split)
     said = dict.fromkeys(notice for model in models for notice in taken(model.config, model.corpus))
     campaign = configs[0].campaign
     audits = tuple(audit for model in models for audit in model.audits)
