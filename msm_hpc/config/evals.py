@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from msm_hpc.base.text import meant
 from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.config.schema import Name, Strict, placement
 from msm_hpc.config.serving import Program, Serving
@@ -283,14 +283,14 @@ def eval_problems(config: Config) -> Iterator[str]:
     """A line for each thing in which ``evals``, ``judge`` and the campaign disagree."""
     for arm in config.campaign.prompted:
         if arm not in config.campaign.arms:
-            yield f"campaign.prompted: {arm!r} is none of campaign.arms{_near(arm, config.campaign.arms)}"
+            yield f"campaign.prompted: {arm!r} is none of campaign.arms{meant(arm, config.campaign.arms)}"
         elif arm in config.arms and config.by_spec(config.arms[arm]):
             yield f"campaign.prompted: {arm} is trained on a spec already; name an arm that is not"
     if config.campaign.prompted and not config.campaign.specs:
         yield "campaign.prompted: there is no spec to ask with: give campaign.specs, or leave it out"
     for name in config.campaign.evals:
         if name not in config.evals:
-            near = _near(name, config.evals)
+            near = meant(name, config.evals)
             yield f"campaign.evals: no eval {name!r}{near}; those in `evals` are {_all(config.evals)}"
         else:
             yield from _problems(config, f"evals.{name}", config.evals[name])
@@ -309,7 +309,7 @@ def _problems(config: Config, key: str, asked: Eval) -> Iterator[str]:
         if asked.spec is None and len(specs) != 1:
             yield f"{key}.spec: name the spec that all answers are rated against, of {_all(specs)}"
         elif asked.spec is not None and asked.spec not in specs:
-            yield f"{key}.spec: {asked.spec!r} is none of campaign.specs, {_all(specs)}{_near(asked.spec, specs)}"
+            yield f"{key}.spec: {asked.spec!r} is none of campaign.specs, {_all(specs)}{meant(asked.spec, specs)}"
     yield from _inside_problems(config, key, asked)
     of = config.evals.get(asked.of or "")
     if asked.task == "reasoning" and (of is None or of.task not in AGENTIC):
@@ -328,18 +328,13 @@ def _inside_problems(config: Config, key: str, asked: Eval) -> Iterator[str]:
     if asked.documents is None:
         return
     if (source := config.sources.get(asked.documents)) is None:
-        yield f"{key}.documents: no source {asked.documents!r}{_near(asked.documents, config.sources)}"
+        yield f"{key}.documents: no source {asked.documents!r}{meant(asked.documents, config.sources)}"
     elif source.kind != "documents" or source.file is None:
         yield f"{key}.documents: {asked.documents} is no source of documents with a file; name one that is"
     else:
         trained = [name for name in sorted(config.sources_used) if config.owner(name).file == source.file]
         for name in trained:
             yield f"{key}.documents: arms are trained on {source.file} (sources.{name}.file); give other texts"
-
-
-def _near(name: str, known: Mapping[str, object] | tuple[str, ...] | list[str]) -> str:
-    near = get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _all(names: Mapping[str, object] | list[str]) -> str:
