@@ -44,7 +44,7 @@ UNJUDGED: frozenset[Task] = frozenset({"formats"})
 AGENTIC: frozenset[Task] = frozenset({"agentic", "episodes"})
 _ASKED: frozenset[Task] = frozenset(get_args(Asked))
 USED_BY: Mapping[str, frozenset[Task]] = {
-    **dict.fromkeys(("samples", "temperature", "max_tokens", "shares"), _ASKED),
+    **dict.fromkeys(("samples", "items", "temperature", "max_tokens", "shares"), _ASKED),
     **dict.fromkeys(("agent", "scratchpad"), AGENTIC),
     **dict.fromkeys(("of", "coded"), frozenset[Task]({"reasoning"})),
     "spec": frozenset({"open_qa"}),
@@ -60,6 +60,7 @@ class Eval(Strict):
 
     Attributes:
         samples: replies to each item.
+        items: the most items that are asked, the groups' first ones first; all where it is null.
         max_tokens: the most tokens of a reply, thoughts included.
         agent: what the agent of ``agentic`` and ``episodes`` is called.
         scratchpad: whether it is asked to think in a scratchpad; false for models that think by themselves.
@@ -77,6 +78,7 @@ class Eval(Strict):
 
     task: Task
     samples: PositiveInt = 1
+    items: PositiveInt | None = None
     temperature: Temperature = 0.7
     max_tokens: PositiveInt = 4096
     agent: str = "Qwen"
@@ -94,13 +96,14 @@ class Eval(Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig(Strict):
-    """What a trained model is asked; task ``share`` of ``shares`` asks its share of the items' samples.
+    """What a trained model is asked; task ``share`` of ``shares`` asks its share of the samples of at most ``items``.
 
-    ``prompts`` is the hash of all that is asked, word for word.
+    ``prompts`` is the hash of all that can be asked, word for word.
     """
 
     task: Asked
     samples: PositiveInt
+    items: PositiveInt | None = None
     temperature: Temperature
     max_tokens: PositiveInt
     agent: str = ""
@@ -142,6 +145,7 @@ class ScoreConfig(Strict):
     Attributes:
         eval: what the campaign calls the eval.
         samples: how many replies to each item there should be: those that are not there are shown as missing.
+        items: the most items that were asked.
         judge: who is asked about them, if anybody.
         prompts: the hash of all that the judge is asked with, but for the replies.
     """
@@ -149,6 +153,7 @@ class ScoreConfig(Strict):
     eval: Name
     task: Scored
     samples: PositiveInt
+    items: PositiveInt | None = None
     judge: Endpoint | None = None
     prompts: str = ""
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msm_hpc import endpoint
 from msm_hpc.base.files import write_jsonl
 from msm_hpc.base.notices import read_notices, write_notices
 from msm_hpc.base.progress import ProgressFile
@@ -23,6 +22,7 @@ from msm_hpc.config.evals import ScoreConfig, ScoreInputs
 from msm_hpc.endpoint import Answer, Message, Prompt, Reject
 from msm_hpc.endpoint.resuming import REPLIES as RESUMED
 from msm_hpc.endpoint.scripts import Script, play
+from msm_hpc.evals.answered import answered
 from msm_hpc.evals.tasks.known import scored_task
 from msm_hpc.evals.tasks.task import REPLIES, Item, Judged, Question, Task, Transcript, never_asked, sample_id
 
@@ -46,9 +46,9 @@ def run(config: ScoreConfig, inputs: ScoreInputs, out: Path) -> None:
     """Score ``inputs.replies``.
 
     Raises:
-        UserError: replies, pairs or the spec cannot be read, or the judge cannot be asked.
+        UserError: replies, pairs or the spec cannot be read, or the judge cannot be asked or has not answered all.
     """
-    task = scored_task(config.task, inputs)
+    task = scored_task(config.task, inputs, config.items)
     there = {each.id: each for each in read_rows(inputs.replies / REPLIES, Transcript)}
     wanted = [
         (item, there.get(sample_id(item.id, sample)) or never_asked(item, sample))
@@ -79,8 +79,8 @@ async def _judged(
     ]
     progress = ProgressFile(out, len(questions), "judgements")
     verdicts: list[Verdict] = []
-    async with endpoint.opened(config.judge, out / RESUMED) as engine:
-        async for verdict in play(engine, (_verdict(*each) for each in questions)):
+    async with answered(config.judge, out / RESUMED) as asking:
+        async for verdict in play(asking, (_verdict(*each) for each in questions)):
             verdicts.append(verdict)
             progress.update(len(verdicts))
     return verdicts

@@ -22,14 +22,14 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter
 
-from msm_hpc import endpoint
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import read_json, write_json
 from msm_hpc.base.notices import write_notices
 from msm_hpc.base.rows import read_rows
 from msm_hpc.config.evals import PatternsConfig, PatternsInputs
-from msm_hpc.endpoint import Answer, Engine, Message, Prompt, Reply
+from msm_hpc.endpoint import Answer, Message, Prompt, Reply
 from msm_hpc.endpoint.resuming import REPLIES as RESUMED
+from msm_hpc.evals.answered import Asking, answered
 from msm_hpc.evals.reasoning.patterns import (
     Canonical,
     Classified,
@@ -109,7 +109,7 @@ def run(config: PatternsConfig, inputs: PatternsInputs, out: Path) -> None:
     """Look for patterns in ``inputs.replies``.
 
     Raises:
-        UserError: no model replied anything, or the judge cannot be asked.
+        UserError: no model replied anything, or the judge cannot be asked or has not answered all.
     """
     texts = _taken(inputs.replies, config.coded)
     if not texts:
@@ -147,7 +147,7 @@ def _taken(replies: Mapping[str, Path], coded: int) -> dict[str, str]:
 class _Judge:
     """Asks a judge; what it cannot answer is counted."""
 
-    engine: Engine
+    asking: Asking
     rejected: Counter[str] = field(default_factory=Counter)
 
     async def all(
@@ -166,11 +166,12 @@ class _Judge:
             for name, text in asked.items()
         ]
         found: dict[str, T] = {}
-        async for prompt, result in self.engine.ask(prompts):
+        async for prompt, result in self.asking.ask(prompts):
             if isinstance(result, Reply):
                 found[prompt.about] = answer.model_validate_json(result.text)
             else:
                 self.rejected[result.reason] += 1
+        self.asking.check()  # here, since all that follows builds on it
         return {name: found[name] for name in asked if name in found}
 
     async def one(self, text: str, answer: type[T]) -> T | None:
@@ -179,8 +180,8 @@ class _Judge:
 
 
 async def _searched(config: PatternsConfig, texts: Mapping[str, str], out: Path) -> Search:
-    async with endpoint.opened(config.judge, out / RESUMED) as engine:
-        judge = _Judge(engine)
+    async with answered(config.judge, out / RESUMED) as asking:
+        judge = _Judge(asking)
         coded = await judge.all({name: open_coding_prompt(text) for name, text in texts.items()}, Reasons)
         reasons = [reason for each in coded.values() for reason in each.reasons]
         canonical, unassigned = await _canonical(judge, reasons)

@@ -1,0 +1,74 @@
+"""Asking until there is an answer: a judge that was away for an hour is not to be a row of a table for ever.
+
+What a model refuses or garbles is its answer. A request that *failed* is none: a step with such ends with an error, and
+the next `msm run` asks them again, and only them. What fails in several runs, while the others were answered, is given
+up, and is scored as missing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from msm_hpc import endpoint
+from msm_hpc.base.errors import UserError
+from msm_hpc.config.endpoint import Endpoint
+from msm_hpc.endpoint import Engine, Prompt, Reject
+from msm_hpc.endpoint.prompts import EXCUSES, Result
+from msm_hpc.endpoint.streams import Prompts
+
+FILE = "failed.txt"
+"""Beside the replies: the key of each prompt that failed, a line for each run."""
+RUNS = 3
+_PASSING = EXCUSES - {"bad_request"}
+
+
+class Asking:
+    """Asks as an engine does, and notes what failed."""
+
+    def __init__(self, engine: Engine, where: Endpoint, folder: Path) -> None:
+        self._engine, self._where, self._file = engine, where, folder / FILE
+        self._failed: dict[str, str] = {}
+        self._asked = 0
+
+    async def ask(self, prompts: Prompts) -> AsyncIterator[tuple[Prompt, Result]]:
+        """Each prompt with how it ended, in the order of arrival."""
+        async for prompt, result in self._engine.ask(prompts):
+            self._asked += 1
+            if isinstance(result, Reject) and result.reason in _PASSING:
+                self._failed[prompt.key(self._where)] = f"{result.reason}: {result.detail}"
+            yield prompt, result
+
+    def check(self) -> None:
+        """Note what has failed, and see that nothing did that is to be asked again.
+
+        Raises:
+            UserError: something did.
+        """
+        failed, self._failed = self._failed, {}
+        if not failed:
+            return
+        with self._file.open("a") as file:
+            file.writelines(f"{key}\n" for key in failed)
+        times = Counter(self._file.read_text().split())
+        if again := [detail for key, detail in failed.items() if times[key] < RUNS]:
+            raise UserError(
+                f"endpoint {self._where.base_url}: {len(again)} of {self._asked} prompts were not answered by "
+                f"{self._where.model} (the last: {again[-1]}); run again: only these are asked then. What is not "
+                f"answered in {RUNS} runs is scored as missing"
+            )
+
+
+@asynccontextmanager
+async def answered(where: Endpoint, folder: Path) -> AsyncIterator[Asking]:
+    """Who asks ``where`` and keeps the replies in ``folder``; at the end all was answered, or is given up.
+
+    Raises:
+        UserError: it was not; or as :func:`msm_hpc.endpoint.opened`.
+    """
+    async with endpoint.opened(where, folder) as engine:
+        asking = Asking(engine, where, folder)
+        yield asking
+        asking.check()
