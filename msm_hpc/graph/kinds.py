@@ -113,7 +113,7 @@ def _load(place: str) -> Any:
 KINDS: Mapping[str, Kind] = {
     "generate": Kind(1, GenerateConfig, GenerateInputs, "msm_hpc.corpus.stage:run"),
     "outline": Kind(
-        1,
+        2,
         OutlineConfig,
         OutlineInputs,
         "msm_hpc.corpus.outline:run",
