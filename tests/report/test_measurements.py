@@ -138,5 +138,5 @@ def test_preferences_are_measurements_too(campaign: Campaign) -> None:
     assert (row.total, row.n, row.rate, row.over) == (21, 40, True, "groups")
     [condition] = [each for each in results.conditions if each.arm == "base"]
     found = condition.preference("affordability")
-    assert found is not None and (over := found.rate.pairs) is not None
+    assert found is not None and found.rate is not None and (over := found.rate.pairs) is not None
     assert (row.mean, row.low, row.high) == pytest.approx((found.rate.mean, over.low, over.high))
