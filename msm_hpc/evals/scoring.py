@@ -22,7 +22,7 @@ from msm_hpc.config.evals import ScoreConfig, ScoreInputs
 from msm_hpc.endpoint import Answer, Message, Prompt, Reject
 from msm_hpc.endpoint.resuming import REPLIES as RESUMED
 from msm_hpc.endpoint.scripts import Script, play
-from msm_hpc.evals.answered import answered
+from msm_hpc.evals.checked import checked
 from msm_hpc.evals.tasks.known import scored_task
 from msm_hpc.evals.tasks.task import REPLIES, Item, Judged, Question, Task, Transcript, never_asked, sample_id
 
@@ -79,8 +79,8 @@ async def _judged(
     ]
     progress = ProgressFile(out, len(questions), "judgements")
     verdicts: list[Verdict] = []
-    async with answered(config.judge, out / RESUMED) as asking:
-        async for verdict in play(asking, (_verdict(*each) for each in questions)):
+    async with checked(config.judge, out / RESUMED) as engine:
+        async for verdict in play(engine, (_verdict(*each) for each in questions)):
             verdicts.append(verdict)
             progress.update(len(verdicts))
     return verdicts

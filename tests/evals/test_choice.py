@@ -19,6 +19,11 @@ from tests.evals.fakes import JUDGE, asking, made, marks, scores_in, scoring, us
 OPTIONS = ("a bus", "the Limousine X-1")
 
 
+def test_no_text_names_an_option_that_is_no_word() -> None:
+    assert named("", ("\N{AUTOMOBILE}", "a bus")) is None
+    assert named("A bus", ("\N{AUTOMOBILE}", "a bus")) == 1
+
+
 @pytest.mark.parametrize(
     ("reply", "chosen"),
     [
@@ -61,14 +66,15 @@ def asked(
     says: Any,
     count: int = 1,
     judge: bool = True,
+    samples: int = 1,
     preference: Path | None = None,
 ) -> Path:
     """The score step's output, of a model and a judge that say ``says(prompt)``."""
     given = {"thrift": pairs(tmp_path, count)}
     use(monkeypatch, says)
     replies, out = made(tmp_path, "replies"), made(tmp_path, "out")
-    sampling.run(asking("choice"), SampleInputs(model=Path("m"), pairs=given), replies)
-    config = scoring("choice", judge=JUDGE if judge else None)
+    sampling.run(asking("choice", samples=samples), SampleInputs(model=Path("m"), pairs=given), replies)
+    config = scoring("choice", samples=samples, judge=JUDGE if judge else None)
     stage.run(config, ScoreInputs(replies=replies, pairs=given, preference=preference), out)
     return out
 
@@ -151,6 +157,11 @@ def test_a_model_that_goes_by_position_has_no_rate(tmp_path: Path, monkeypatch: 
     assert {score.value for score in scores_in(out) if score.metric in ("parsed", "chose_first")} == {1.0}
     [notice] = read_notices(out)
     assert "thrift: the model answers by position: in 12 of 12 pairs" in notice
+
+
+def test_many_samples_of_few_pairs_prove_nothing_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = asked(tmp_path, monkeypatch, by_position, count=9, samples=3)
+    assert {score.value for score in scores_in(out) if score.metric == "chose_target"} == {0.0, 1.0}
 
 
 def test_too_few_pairs_prove_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Literal
 
 from msm_hpc.base.position import BY_POSITION, at_least, by_position
@@ -101,21 +102,16 @@ class Choices(AskedTask):
         )
 
     def marks(self, item: Item, transcript: Transcript, judged: Judged) -> Marks:
-        """Whether an option is chosen, and whether it is the target."""
-        parsed: float | str = 1.0
-        if transcript.missing:
-            chosen: int | str = transcript.missing
-            parsed = transcript.missing
+        """Whether an option is chosen, whether it is the target, and whether it is the one that is named first."""
+        chosen = transcript.missing or _chosen(item.about, transcript, judged)
+        marks: dict[str, float | str]
+        if isinstance(chosen, str):
+            marks = {CHOSE: chosen, "parsed": transcript.missing or 0.0, "chose_first": chosen}
         else:
-            by_text = named(transcript.reply, item.about.options)
-            chosen = _agreed(judged) if by_text is None else by_text
-            if isinstance(chosen, str):
-                chosen, parsed = "truncated" if transcript.cut else chosen, 0.0
-        target = chosen if isinstance(chosen, str) else float((chosen == 0) == item.about.target_first)
-        first = chosen if isinstance(chosen, str) else float(chosen == 0)
-        marks = {CHOSE: target, "parsed": parsed, "chose_first": first}
+            target = (chosen == 0) == item.about.target_first
+            marks = {CHOSE: float(target), "parsed": 1.0, "chose_first": float(chosen == 0)}
         if self._likelier:
-            marks[HYBRID] = self._likelier[item.id] if chosen in ("undecided", "truncated") else target
+            marks[HYBRID] = self._likelier[item.id] if chosen in ("undecided", "truncated") else marks[CHOSE]
         return marks
 
     def finished(self, scores: Iterable[Score]) -> tuple[Iterable[Score], Sequence[str]]:
@@ -147,7 +143,7 @@ class Choices(AskedTask):
 def named(reply: str, options: tuple[str, str]) -> int | None:
     """The number of the option that a reply names and says nothing else, such as "I prefer a bus."; None otherwise."""
     said = _bare(_LEAD.sub("", _plain(_THOUGHTS.sub("", reply))))
-    found = [number for number, option in enumerate(options) if said == _bare(_plain(option))]
+    found = [number for number, option in enumerate(options) if said and said == _bare(_plain(option))]
     return found[0] if len(found) == 1 else None
 
 
@@ -157,6 +153,13 @@ def _plain(text: str) -> str:
 
 def _bare(text: str) -> str:
     return _ARTICLE.sub("", text)
+
+
+def _chosen(about: Ordered, transcript: Transcript, judged: Judged) -> int | str:
+    """The number of the option that a reply chooses, or why there is none."""
+    by_text = named(transcript.reply, about.options)
+    chosen = _agreed(judged) if by_text is None else by_text
+    return "truncated" if isinstance(chosen, str) and transcript.cut else chosen
 
 
 def _agreed(judged: Judged) -> int | str:
@@ -173,9 +176,16 @@ _PLACES = {"first": 0, "second": 1}
 
 
 def _by_position(agrees: Iterable[Score]) -> dict[str, tuple[int, int]]:
-    """The values where the model goes by position: of how many pairs both orders say something, and disagree."""
-    decided = [row for row in agrees if row.value is not None]
-    pairs, disagree = (Counter(row.group for row in rows) for rows in (decided, [r for r in decided if not r.value]))
+    """The values where the model goes by position: of how many pairs both orders say something, and disagree.
+
+    A pair disagrees where most of its samples do: these are not independent of each other.
+    """
+    samples: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for row in agrees:
+        if row.value is not None:
+            samples[row.group, row.item].append(row.value)
+    pairs = Counter(value for value, _ in samples)
+    disagree = Counter(value for (value, _), agreed in samples.items() if fmean(agreed) < 0.5)
     return {value: (count, disagree[value]) for value, count in pairs.items() if by_position(count, disagree[value])}
 
 

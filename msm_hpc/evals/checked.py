@@ -25,7 +25,7 @@ RUNS = 3
 _PASSING = EXCUSES - {"bad_request"}
 
 
-class Asking:
+class CheckedEngine:
     """Asks as an engine does, and notes what was not answered."""
 
     def __init__(self, engine: Engine, where: Endpoint, folder: Path) -> None:
@@ -72,13 +72,13 @@ class Asking:
 
 
 @asynccontextmanager
-async def answered(where: Endpoint, folder: Path) -> AsyncIterator[Asking]:
-    """Who asks ``where`` and keeps the replies in ``folder``; at the end all was answered, or is given up.
+async def checked(where: Endpoint, folder: Path) -> AsyncIterator[CheckedEngine]:
+    """An engine that asks ``where`` and keeps the replies in ``folder``; at the end all was answered, or is given up.
 
     Raises:
         UserError: it was not; or as :func:`msm_hpc.endpoint.opened`.
     """
     async with endpoint.opened(where, folder) as engine:
-        asking = Asking(engine, where, folder)
-        yield asking
-        asking.check()
+        own = CheckedEngine(engine, where, folder)
+        yield own
+        own.check()
