@@ -29,6 +29,7 @@ from msm_hpc.launch.nemo_tunnel import reach_slurm_of
 from msm_hpc.store.campaigns import CampaignRecord, campaigns, read_campaign, write_campaign
 from msm_hpc.store.look import Look
 from msm_hpc.store.records import now
+from msm_hpc.store.splits import read_splits
 from msm_hpc.store.store import Store
 from tokenization.packing.pack import PackConfig
 
@@ -103,9 +104,10 @@ class Session:
         """The files from outside, as they are or as they were when the campaign last ran."""
         root, name = self.config.root, self.config.campaign.name
         try:
-            return ExternalInputs(read_campaign(root, name).files if name in campaigns(root) else {})
+            known = read_campaign(root, name).files if name in campaigns(root) else {}
         except UserError:  # a damaged record, or another version's: without it, files are read again
-            return ExternalInputs({})
+            known = {}
+        return ExternalInputs(known, read_splits(root))
 
     @cached_property
     def graph(self) -> Graph:

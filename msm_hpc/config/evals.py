@@ -21,7 +21,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.config.schema import Name, Strict, placement
-from msm_hpc.config.serving import Serving
+from msm_hpc.config.serving import Program, Serving
 from tokenization.reading.formats import PLAIN, RowShape
 
 if TYPE_CHECKING:
@@ -31,10 +31,12 @@ Asked = Literal["agentic", "episodes", "open_qa", "choice", "formats"]
 """Tasks of which a model writes replies."""
 Scored = Literal[Asked, "reasoning"]
 """Tasks whose replies, or another eval's, are scored."""
-Task = Literal["agentic", "episodes", "open_qa", "choice", "formats", "reasoning", "perplexity", "direction"]
+Task = Literal[
+    "agentic", "episodes", "open_qa", "choice", "formats", "reasoning", "perplexity", "direction", "capability"
+]
 Temperature = Annotated[float, Field(ge=0, le=2)]
 
-INSIDE: frozenset[Task] = frozenset({"perplexity", "direction"})
+INSIDE: frozenset[Task] = frozenset({"perplexity", "direction", "capability"})
 """Tasks that look at the model itself, which writes nothing."""
 JUDGED: frozenset[Task] = frozenset({"agentic", "episodes", "open_qa", "reasoning"})
 """Tasks that need a judge. ``choice`` asks one where the text alone does not say what was chosen, if there is one."""
@@ -42,11 +44,12 @@ UNJUDGED: frozenset[Task] = frozenset({"formats"})
 AGENTIC: frozenset[Task] = frozenset({"agentic", "episodes"})
 _ASKED: frozenset[Task] = frozenset(get_args(Asked))
 USED_BY: Mapping[str, frozenset[Task]] = {
-    **dict.fromkeys(("samples", "temperature", "max_tokens", "shares"), _ASKED),
+    **dict.fromkeys(("samples", "items", "temperature", "max_tokens", "shares"), _ASKED),
     **dict.fromkeys(("agent", "scratchpad"), AGENTIC),
     **dict.fromkeys(("of", "coded"), frozenset[Task]({"reasoning"})),
     "spec": frozenset({"open_qa"}),
     "documents": frozenset({"perplexity"}),
+    **dict.fromkeys(("tasks", "arguments", "tuning", "python"), frozenset[Task]({"capability"})),
 }
 """The tasks that a setting of an entry means something for."""
 
@@ -57,6 +60,7 @@ class Eval(Strict):
 
     Attributes:
         samples: replies to each item.
+        items: the most items that are asked, the groups' first ones first; all where it is null.
         max_tokens: the most tokens of a reply, thoughts included.
         agent: what the agent of ``agentic`` and ``episodes`` is called.
         scratchpad: whether it is asked to think in a scratchpad; false for models that think by themselves.
@@ -66,10 +70,15 @@ class Eval(Strict):
             they are the paragraphs that ship.
         coded: of ``reasoning``, the number of replies, of all cells, in which patterns are looked for.
         shares: array tasks that ask one model.
+        tasks: of ``capability``, what lm-eval calls them.
+        arguments: further ones of lm-eval, such as ``--num_fewshot=5``.
+        tuning: those that change no result, such as ``--batch_size=auto``.
+        python: the interpreter of the environment that lm-eval is installed in.
     """
 
     task: Task
     samples: PositiveInt = 1
+    items: PositiveInt | None = None
     temperature: Temperature = 0.7
     max_tokens: PositiveInt = 4096
     agent: str = "Qwen"
@@ -79,17 +88,22 @@ class Eval(Strict):
     documents: Name | None = None
     coded: PositiveInt = 400
     shares: PositiveInt = 1
+    tasks: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    tuning: tuple[str, ...] = ()
+    python: Program = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig(Strict):
-    """What a trained model is asked; task ``share`` of ``shares`` asks its share of the items' samples.
+    """What a trained model is asked; task ``share`` of ``shares`` asks its share of the samples of at most ``items``.
 
-    ``prompts`` is the hash of all that is asked, word for word.
+    ``prompts`` is the hash of all that can be asked, word for word.
     """
 
     task: Asked
     samples: PositiveInt
+    items: PositiveInt | None = None
     temperature: Temperature
     max_tokens: PositiveInt
     agent: str = ""
@@ -131,6 +145,7 @@ class ScoreConfig(Strict):
     Attributes:
         eval: what the campaign calls the eval.
         samples: how many replies to each item there should be: those that are not there are shown as missing.
+        items: the most items that were asked.
         judge: who is asked about them, if anybody.
         prompts: the hash of all that the judge is asked with, but for the replies.
     """
@@ -138,6 +153,7 @@ class ScoreConfig(Strict):
     eval: Name
     task: Scored
     samples: PositiveInt
+    items: PositiveInt | None = None
     judge: Endpoint | None = None
     prompts: str = ""
 
@@ -246,6 +262,25 @@ class DirectionInputs:
     adapter: Path | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class CapabilityConfig(Strict):
+    """What lm-eval scores a model by; ``eval`` is what the campaign calls it, the rest is as in :class:`Eval`."""
+
+    eval: Name
+    tasks: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
+    tuning: tuple[str, ...] = placement(())
+    python: Program = placement("")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CapabilityInputs:
+    """``model``: a Hugging Face folder; ``adapter``: the export of an adapter, of which it is the base."""
+
+    model: Path
+    adapter: Path | None = None
+
+
 def eval_problems(config: Config) -> Iterator[str]:
     """A line for each thing in which ``evals``, ``judge`` and the campaign disagree."""
     for arm in config.campaign.prompted:
@@ -290,6 +325,8 @@ def _inside_problems(config: Config, key: str, asked: Eval) -> Iterator[str]:
     """What stands against looking at the model itself."""
     if asked.task == "direction" and not config.campaign.values:
         yield f"{key}: direction asks about campaign.values, and there are none: give some, or leave the eval out"
+    if asked.task == "capability" and not (asked.tasks and asked.python):
+        yield f"{key}: give tasks, by lm-eval's names, and the python that has lm-eval (docs/model_evals.md)"
     if asked.documents is None:
         return
     if (source := config.sources.get(asked.documents)) is None:

@@ -45,7 +45,7 @@ def run(config: SampleConfig, inputs: SampleInputs, out: Path) -> None:
     Raises:
         UserError: the model cannot be served, pairs or the spec cannot be read, or not all was answered.
     """
-    task = asked_task(config.task, inputs.pairs)
+    task = asked_task(config.task, inputs.pairs, most=config.items)
     wording = Wording(config.agent, config.scratchpad, spec_turn(inputs.spec))
     posed = [Posed(item, opened(task, item, wording), task.later(item, wording)) for item in task.items]
     wanted = [(each, sample) for each in posed for sample in range(config.samples)]

@@ -48,7 +48,7 @@ def run(config: ScoreConfig, inputs: ScoreInputs, out: Path) -> None:
     Raises:
         UserError: replies, pairs or the spec cannot be read, or the judge cannot be asked or has not answered all.
     """
-    task = scored_task(config.task, inputs)
+    task = scored_task(config.task, inputs, config.items)
     there = {each.id: each for each in read_rows(inputs.replies / REPLIES, Transcript)}
     wanted = [
         (item, there.get(sample_id(item.id, sample)) or never_asked(item, sample))

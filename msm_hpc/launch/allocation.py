@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+import psutil
+
 VARIABLE = "MSM_ALLOCATION"
 
 
@@ -33,3 +35,10 @@ def current_allocation() -> Allocation | None:
         return None
     since, tasks, gpus = given.split()
     return Allocation(float(since), int(tasks), int(gpus))
+
+
+def memory_of_a_rank() -> float:
+    """Bytes of this node's memory: of what is free, or of what Slurm gives to the job or this lane of it, its part."""
+    free = psutil.virtual_memory().available
+    given = int(os.environ.get("SLURM_MEM_PER_NODE", "0")) << 20  # 0: all that the node has
+    return min(free, given or free) / int(os.environ.get("SLURM_NTASKS_PER_NODE", "1"))

@@ -15,6 +15,7 @@ HIGHER = frozenset(
     {
         *("log_odds", "preferred", "chose_target", "chose_or_likelier", "agrees", "parsed", "score", "moved"),
         *("valid_chat", "valid_tool_call", "follows_form"),
+        *("acc", "acc_norm", "exact_match", "f1"),
     }
 )
 LOWER = frozenset({"verdict", "executed", "truncated", "refused", "nll"})

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.stages import Cell
 from msm_hpc.report.efficiency import Saved
+from msm_hpc.report.gates import Corpus
 from msm_hpc.report.left_out import LeftOut
 from msm_hpc.report.statistics import Interval
 
@@ -265,6 +266,7 @@ class Results:
     compared: tuple[Comparison, ...] = ()
     persistence: Mapping[str, str] = field(default_factory=dict)
     absent: tuple[Absent, ...] = ()
+    corpora: tuple[Corpus, ...] = ()
 
     @property
     def cells(self) -> tuple[CellResult, ...]:

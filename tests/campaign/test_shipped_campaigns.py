@@ -28,7 +28,7 @@ CELLS = {
     "scaling": 192,
 }
 """Models x arms x specs x sizes x seeds, counted by hand."""
-OTHERS = {"demo", "demo_ladder", "own"}
+OTHERS = {"demo", "demo_ladder", "own", "real_weights"}
 SEVERAL_MODELS = ("spec_science", "scaling")
 """Slow: composed once for each of four models, and twelve."""
 

@@ -279,6 +279,7 @@ def test_the_same_inputs_give_the_same_bytes(campaign: Campaign) -> None:
         "comparisons.csv",
         "measurements.csv",
         "results.parquet",
+        "contrasts.svg",
     }
 
 

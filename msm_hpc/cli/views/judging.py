@@ -31,4 +31,4 @@ def _questions(step: Step, config: ScoreConfig) -> int:
 
     replies = step.inputs["replies"]
     assert isinstance(replies, Step) and isinstance(replies.config, SampleConfig)
-    return config.samples * most_judgements(config.task, replies.config.task)
+    return config.samples * most_judgements(config.task, replies.config.task, replies.config.items)

@@ -32,9 +32,4 @@ export MSM_SEVERAL_STEPS=1
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-made=false
-for item in ${each[SLURM_ARRAY_TASK_ID]}; do
-  srun --unbuffered --output /shared/runs/jobs/%A_%a_%t_log.out --error /shared/runs/jobs/%A_%a_%t_log.err --kill-on-bad-exit=1 --cpus-per-task=8 --wait=0 PYTHON -u -P -m msm_hpc.launch.entry /shared/runs/jobs msm_hpc.campaign.runner:run_steps '/shared/my runs' "$item" && made=true
-  [[ ! -e /shared/runs/jobs/.stopped.$MSM_RUN ]] || exit 1
-done
-$made
+srun --unbuffered --output /shared/runs/jobs/%A_%a_%t_log.out --error /shared/runs/jobs/%A_%a_%t_log.err --kill-on-bad-exit=1 --cpus-per-task=8 --wait=0 PYTHON -u -P -m msm_hpc.launch.entry /shared/runs/jobs msm_hpc.campaign.runner:run_steps '/shared/my runs' ${each[SLURM_ARRAY_TASK_ID]}

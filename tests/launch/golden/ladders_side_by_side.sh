@@ -34,12 +34,7 @@ export MSM_SEVERAL_STEPS=1
 # command
 export SUBMITIT_EXECUTOR=slurm
 lane() {
-  made=false
-  for item in "$@"; do
-    srun --unbuffered --output /shared/runs/jobs/%A_%a_%t_log.out --error /shared/runs/jobs/%A_%a_%t_log.err --kill-on-bad-exit=1 --cpus-per-task=8 --wait=0 --exact --nodes=1 --ntasks=4 --ntasks-per-node=4 --gpus-per-node=4 --mem=245760MB PYTHON -u -P -m msm_hpc.launch.entry /shared/runs/jobs msm_hpc.campaign.runner:run_steps '/shared/my runs' "$item" && made=true
-    [[ ! -e /shared/runs/jobs/.stopped.$MSM_RUN && ! -e /shared/runs/jobs/.again.$MSM_RUN.$MSM_LANE ]] || exit 1
-  done
-  $made
+  srun --unbuffered --output /shared/runs/jobs/%A_%a_%t_log.out --error /shared/runs/jobs/%A_%a_%t_log.err --kill-on-bad-exit=1 --cpus-per-task=8 --wait=0 --exact --nodes=1 --ntasks=4 --ntasks-per-node=4 --gpus-per-node=4 --mem=245760MB PYTHON -u -P -m msm_hpc.launch.entry /shared/runs/jobs msm_hpc.campaign.runner:run_steps '/shared/my runs' "$@"
 }
 IFS='|' read -ra lanes <<<"${each[SLURM_ARRAY_TASK_ID]}"
 for number in "${!lanes[@]}"; do
