@@ -67,14 +67,15 @@ def asked(
     count: int = 1,
     judge: bool = True,
     samples: int = 1,
+    items: int | None = None,
     preference: Path | None = None,
 ) -> Path:
     """The score step's output, of a model and a judge that say ``says(prompt)``."""
     given = {"thrift": pairs(tmp_path, count)}
     use(monkeypatch, says)
     replies, out = made(tmp_path, "replies"), made(tmp_path, "out")
-    sampling.run(asking("choice", samples=samples), SampleInputs(model=Path("m"), pairs=given), replies)
-    config = scoring("choice", samples=samples, judge=JUDGE if judge else None)
+    sampling.run(asking("choice", samples=samples, items=items), SampleInputs(model=Path("m"), pairs=given), replies)
+    config = scoring("choice", samples=samples, items=items, judge=JUDGE if judge else None)
     stage.run(config, ScoreInputs(replies=replies, pairs=given, preference=preference), out)
     return out
 
@@ -144,6 +145,13 @@ def test_a_hybrid_that_goes_by_position_has_no_rate_either(tmp_path: Path, monke
     out = asked(tmp_path, monkeypatch, lambda prompt: "Hm.", count=12, judge=False, preference=given)
     assert {score.missing for score in scores_in(out) if score.metric == "chose_or_likelier"} == {"by_position"}
     assert {score.missing for score in scores_in(out) if score.metric == "chose_target"} == {"undecided"}
+
+
+def test_of_a_pair_that_is_asked_in_one_order_nothing_agrees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    says = lambda prompt: "car 0" if "car 0" in prompt.messages[0].content else "car 1"  # noqa: E731
+    out = asked(tmp_path, monkeypatch, says, count=2, items=3)
+    assert marks(out, "p0") == {"agrees": 1}
+    assert marks(out, "p1") == {"agrees": "not_asked"} and not marks(out, "p1/backward")
 
 
 def by_position(prompt: Prompt) -> str:

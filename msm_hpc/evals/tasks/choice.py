@@ -111,7 +111,9 @@ class Choices(AskedTask):
             target = (chosen == 0) == item.about.target_first
             marks = {CHOSE: float(target), "parsed": 1.0, "chose_first": float(chosen == 0)}
         if self._likelier:
-            marks[HYBRID] = self._likelier[item.id] if chosen in ("undecided", "truncated") else marks[CHOSE]
+            marks[HYBRID] = marks[CHOSE]
+            if chosen in ("undecided", "truncated"):
+                marks[HYBRID] = self._likelier.get(item.id, str(chosen))  # a rehearsal looks at a part of the pairs
         return marks
 
     def finished(self, scores: Iterable[Score]) -> tuple[Iterable[Score], Sequence[str]]:
@@ -196,6 +198,6 @@ def _agreements(rows: Iterable[Score], metric: str) -> Iterator[Score]:
         if row.metric == metric:
             chosen[row.item.rpartition("/")[0], row.sample].append(row)
     for (pair, sample), both in chosen.items():
-        missing = next((row.missing for row in both if row.missing), None)
+        missing = next((row.missing for row in both if row.missing), None if len(both) == 2 else "not_asked")
         value = None if missing else float(both[0].value == both[1].value)
         yield Score(both[0].task, "agrees", both[0].group, pair, sample, value, missing)
