@@ -33,11 +33,15 @@ JUDGE_TOKENS = 4096
 
 @dataclass(frozen=True)
 class Verdict:
-    """A judge's answer to one question about a transcript; ``missing`` and ``detail`` say why there is none."""
+    """A judge's answer to one question about a transcript; ``missing`` and ``detail`` say why there is none.
+
+    ``by`` is what the judge calls itself in its reply: of a model without a date, the version that answered.
+    """
 
     id: str
     question: str
     answer: Answer | None
+    by: str = ""
     missing: str | None = None
     detail: str = ""
 
@@ -91,8 +95,8 @@ def _verdict(transcript: str, question: Question) -> Script[Verdict]:
         messages=(Message("user", question.text),), max_tokens=JUDGE_TOKENS, temperature=0.0, answer=question.answer
     )
     if isinstance(result, Reject):
-        return Verdict(transcript, question.name, None, f"judge_{result.reason}", result.detail)
-    return Verdict(transcript, question.name, question.answer.model_validate_json(result.text))
+        return Verdict(transcript, question.name, None, missing=f"judge_{result.reason}", detail=result.detail)
+    return Verdict(transcript, question.name, question.answer.model_validate_json(result.text), by=result.model)
 
 
 def _scores(
@@ -112,4 +116,9 @@ def _row(config: ScoreConfig, verdict: Verdict) -> dict[str, Any]:
 
 def _judges(config: ScoreConfig, verdicts: Sequence[Verdict]) -> Iterator[str]:
     if verdicts and config.judge:
-        yield f"Replies to {config.eval} are judged by {config.judge.model}, with prompts of hash {config.prompts}."
+        others = sorted({each.by for each in verdicts if each.by} - {config.judge.model})
+        answered = f" (which answered as {' and '.join(others)})" if others else ""
+        yield (
+            f"Replies to {config.eval} are judged by {config.judge.model}{answered}, with prompts of hash "
+            f"{config.prompts}."
+        )

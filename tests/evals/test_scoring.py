@@ -177,7 +177,8 @@ def test_verdicts_name_the_judge_and_its_prompts_and_so_does_a_notice(
     assert awareness["answer"] is None and awareness["missing"] == "judge_refused" and awareness["detail"] == "a fault"
     assert {(row["judge"], row["prompts"]) for row in (verdict, awareness)} == {(JUDGE.model, "abc")}
     [notice] = read_notices(out)
-    assert "TEST JUDGE, and no model" in notice and "abc" in notice
+    assert "TEST JUDGE, and no model (which answered as fake)" in notice and "abc" in notice
+    assert (verdict["by"], awareness["by"]) == ("fake", "")
 
 
 @pytest.mark.parametrize(
