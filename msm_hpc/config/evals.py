@@ -165,12 +165,14 @@ class ScoreInputs:
     Attributes:
         replies: a sample step's output.
         pairs: of ``choice``, those that were asked about.
+        preference: of ``choice``, an eval step's output: what the model prefers of them by log-probability.
         spec: of ``open_qa``, what answers are rated against.
         patterns: of ``reasoning``, a patterns step's output.
     """
 
     replies: Path
     pairs: Mapping[str, Path] = field(default_factory=dict)
+    preference: Path | None = None
     spec: Path | None = None
     patterns: Path | None = None
 

@@ -23,7 +23,7 @@ from msm_hpc.config.evals import GatherRepliesInputs, SampleConfig, SampleInputs
 from msm_hpc.endpoint import Message, Prompt, Reject
 from msm_hpc.endpoint.resuming import REPLIES as RESUMED
 from msm_hpc.endpoint.scripts import Script, play
-from msm_hpc.evals.answered import answered
+from msm_hpc.evals.checked import checked
 from msm_hpc.evals.tasks.known import asked_task
 from msm_hpc.evals.tasks.task import ITEMS, REPLIES, AskedTask, Item, Transcript, Turn, Wording, opened, sample_id
 from msm_hpc.evals.texts import spec_turn
@@ -66,9 +66,9 @@ def run(config: SampleConfig, inputs: SampleInputs, out: Path) -> None:
 async def _ask(model: Endpoint, scripts: Iterable[Script[Transcript]], progress: ProgressFile, out: Path) -> None:
     """Write what the scripts return, in their order."""
     with atomic(out / REPLIES) as file:
-        async with answered(model, out / RESUMED) as asking:
+        async with checked(model, out / RESUMED) as engine:
             done = 0
-            async for transcript in play(asking, scripts):
+            async for transcript in play(engine, scripts):
                 file.write(orjson.dumps(transcript) + b"\n")
                 done += 1
                 progress.update(done)

@@ -22,7 +22,7 @@ from msm_hpc.config.evals import ScoreConfig, ScoreInputs
 from msm_hpc.endpoint import Answer, Message, Prompt, Reject
 from msm_hpc.endpoint.resuming import REPLIES as RESUMED
 from msm_hpc.endpoint.scripts import Script, play
-from msm_hpc.evals.answered import answered
+from msm_hpc.evals.checked import checked
 from msm_hpc.evals.tasks.known import scored_task
 from msm_hpc.evals.tasks.task import REPLIES, Item, Judged, Question, Task, Transcript, never_asked, sample_id
 
@@ -33,11 +33,15 @@ JUDGE_TOKENS = 4096
 
 @dataclass(frozen=True)
 class Verdict:
-    """A judge's answer to one question about a transcript; ``missing`` and ``detail`` say why there is none."""
+    """A judge's answer to one question about a transcript; ``missing`` and ``detail`` say why there is none.
+
+    ``by`` is what the judge calls itself in its reply: of a model without a date, the version that answered.
+    """
 
     id: str
     question: str
     answer: Answer | None
+    by: str = ""
     missing: str | None = None
     detail: str = ""
 
@@ -79,8 +83,8 @@ async def _judged(
     ]
     progress = ProgressFile(out, len(questions), "judgements")
     verdicts: list[Verdict] = []
-    async with answered(config.judge, out / RESUMED) as asking:
-        async for verdict in play(asking, (_verdict(*each) for each in questions)):
+    async with checked(config.judge, out / RESUMED) as engine:
+        async for verdict in play(engine, (_verdict(*each) for each in questions)):
             verdicts.append(verdict)
             progress.update(len(verdicts))
     return verdicts
@@ -91,8 +95,8 @@ def _verdict(transcript: str, question: Question) -> Script[Verdict]:
         messages=(Message("user", question.text),), max_tokens=JUDGE_TOKENS, temperature=0.0, answer=question.answer
     )
     if isinstance(result, Reject):
-        return Verdict(transcript, question.name, None, f"judge_{result.reason}", result.detail)
-    return Verdict(transcript, question.name, question.answer.model_validate_json(result.text))
+        return Verdict(transcript, question.name, None, missing=f"judge_{result.reason}", detail=result.detail)
+    return Verdict(transcript, question.name, question.answer.model_validate_json(result.text), by=result.model)
 
 
 def _scores(
@@ -112,4 +116,9 @@ def _row(config: ScoreConfig, verdict: Verdict) -> dict[str, Any]:
 
 def _judges(config: ScoreConfig, verdicts: Sequence[Verdict]) -> Iterator[str]:
     if verdicts and config.judge:
-        yield f"Replies to {config.eval} are judged by {config.judge.model}, with prompts of hash {config.prompts}."
+        others = sorted({each.by for each in verdicts if each.by} - {config.judge.model})
+        answered = f" (which answered as {' and '.join(others)})" if others else ""
+        yield (
+            f"Replies to {config.eval} are judged by {config.judge.model}{answered}, with prompts of hash "
+            f"{config.prompts}."
+        )

@@ -146,7 +146,8 @@ class _Asking:
             inputs = {"replies": self.sampled(subject, name)}
             samples = asked.samples
         if asked.task == "choice":
-            inputs["pairs"] = subject.pairs
+            assert subject.preference is not None, "config.evals has seen to it"
+            inputs |= {"pairs": subject.pairs, "preference": subject.preference}
         if asked.task == "open_qa":
             inputs["spec"] = subject.specs[asked.spec or next(iter(subject.specs))]
         judge = None if asked.task in UNJUDGED else subject.config.judge

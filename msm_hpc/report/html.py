@@ -8,7 +8,7 @@ from functools import cache, partial
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from msm_hpc.config.stages import Cell, Hours
-from msm_hpc.report.curves import ladder_charts, persistence_charts
+from msm_hpc.report.curves import ladder_charts, layer_charts, persistence_charts
 from msm_hpc.report.efficiency import NOTE as SAVED_NOTE
 from msm_hpc.report.efficiency import in_words
 from msm_hpc.report.finding import RULE, findings
@@ -45,6 +45,7 @@ def render_html(results: Results, hours: Hours | None = None) -> str:
             sections=sections(results),
             ladders=ladder_charts(results),
             persistence=persistence_charts(results),
+            layers=layer_charts(results),
             paper=PAPER,
             paper_of=partial(_preferred_in_paper, results),
             compared_note=compared_note(results.compared),

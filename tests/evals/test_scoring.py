@@ -116,13 +116,19 @@ def test_what_a_judge_did_not_answer_is_asked_again_before_it_is_given_up(
     given, attempts = ScoreInputs(replies=replies(tmp_path, {})), [made(tmp_path, f"attempt{n}") for n in range(3)]
     for number, out in enumerate(attempts[:2]):
         carry_over(attempts[:number], out)
-        with pytest.raises(UserError, match=rf"1 of 2 prompts were not answered by .*{reason}: a fault.*; run again"):
+        with pytest.raises(UserError, match=rf"1 of 2 prompts were not answered .*{reason}: a fault.*; run again"):
             stage.run(scoring("agentic"), given, out)
         assert not (out / "scores.parquet").exists()
     carry_over(attempts[:2], attempts[2])
     stage.run(scoring("agentic"), given, attempts[2])
     found = marks(attempts[2], ITEM)
     assert (found["verdict"], found["aware"]) == (1, f"judge_{reason}")
+
+
+def test_a_judge_that_takes_no_request_at_all_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, judge("reject:bad_request", "reject:bad_request"))
+    with pytest.raises(UserError, match=r"not one of 2 prompts was answered \(bad_request: a fault\); correct this"):
+        scored(tmp_path, replies(tmp_path, {}))
 
 
 def test_a_judge_that_is_back_leaves_no_trace_of_its_absence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +177,8 @@ def test_verdicts_name_the_judge_and_its_prompts_and_so_does_a_notice(
     assert awareness["answer"] is None and awareness["missing"] == "judge_refused" and awareness["detail"] == "a fault"
     assert {(row["judge"], row["prompts"]) for row in (verdict, awareness)} == {(JUDGE.model, "abc")}
     [notice] = read_notices(out)
-    assert "TEST JUDGE, and no model" in notice and "abc" in notice
+    assert "TEST JUDGE, and no model (which answered as fake)" in notice and "abc" in notice
+    assert (verdict["by"], awareness["by"]) == ("fake", "")
 
 
 @pytest.mark.parametrize(

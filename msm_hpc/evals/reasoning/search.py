@@ -29,7 +29,7 @@ from msm_hpc.base.rows import read_rows
 from msm_hpc.config.evals import PatternsConfig, PatternsInputs
 from msm_hpc.endpoint import Answer, Message, Prompt, Reply
 from msm_hpc.endpoint.resuming import REPLIES as RESUMED
-from msm_hpc.evals.answered import Asking, answered
+from msm_hpc.evals.checked import CheckedEngine, checked
 from msm_hpc.evals.reasoning.patterns import (
     Canonical,
     Classified,
@@ -147,7 +147,7 @@ def _taken(replies: Mapping[str, Path], coded: int) -> dict[str, str]:
 class _Judge:
     """Asks a judge; what it cannot answer is counted."""
 
-    asking: Asking
+    engine: CheckedEngine
     rejected: Counter[str] = field(default_factory=Counter)
 
     async def all(
@@ -166,12 +166,12 @@ class _Judge:
             for name, text in asked.items()
         ]
         found: dict[str, T] = {}
-        async for prompt, result in self.asking.ask(prompts):
+        async for prompt, result in self.engine.ask(prompts):
             if isinstance(result, Reply):
                 found[prompt.about] = answer.model_validate_json(result.text)
             else:
                 self.rejected[result.reason] += 1
-        self.asking.check()  # here, since all that follows builds on it
+        self.engine.check()  # here, since all that follows builds on it
         return {name: found[name] for name in asked if name in found}
 
     async def one(self, text: str, answer: type[T]) -> T | None:
@@ -180,8 +180,8 @@ class _Judge:
 
 
 async def _searched(config: PatternsConfig, texts: Mapping[str, str], out: Path) -> Search:
-    async with answered(config.judge, out / RESUMED) as asking:
-        judge = _Judge(asking)
+    async with checked(config.judge, out / RESUMED) as engine:
+        judge = _Judge(engine)
         coded = await judge.all({name: open_coding_prompt(text) for name, text in texts.items()}, Reasons)
         reasons = [reason for each in coded.values() for reason in each.reasons]
         canonical, unassigned = await _canonical(judge, reasons)
