@@ -131,15 +131,17 @@ def follow(folder: StepFolder, request: StopRequest) -> AttemptFolder | None:
 
     Raises:
         StoppedBySignalError: a signal came first.
-        UserError: it was not ready within an hour.
+        UserError: rank 0 failed first, or was not ready within an hour.
     """
     start, deadline = current_start(), time.monotonic() + SECONDS_TO_GET_READY
     while time.monotonic() < deadline:
-        for attempt in reversed(folder.attempt_folders()):
-            if attempt.out.is_dir() and attempt.read().job_start == start:
-                return attempt
+        ours = next((each for each in reversed(folder.attempt_folders()) if each.read().job_start == start), None)
+        if ours and ours.out.is_dir():
+            return ours
         if folder.done:
             return None
+        if ours and ours.read().end:
+            raise UserError(f"{ours.path}: rank 0 ended before it began; its log says why")
         request.obey("while it waited for rank 0")
         time.sleep(SECONDS_BETWEEN_LOOKS)
     raise UserError(f"{folder.path}: rank 0 did not begin within {SECONDS_TO_GET_READY:.0f} s; its log says why")

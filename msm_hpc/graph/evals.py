@@ -5,7 +5,7 @@
     export ─▶ eval                              campaign.values
     export ─▶ sample ─▶ score                   an eval for which the model writes replies, in shares
     sample of all cells ─▶ patterns ─▶ score    reasoning: one search for patterns, which every cell is scored by
-    export ─▶ perplexity, direction             evals that look at the model itself
+    export ─▶ perplexity, direction, capability evals that look at the model itself
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from msm_hpc.config.evals import (
     INSIDE,
     UNJUDGED,
     Asked,
+    CapabilityConfig,
     DirectionConfig,
     Eval,
     PatternsConfig,
@@ -145,13 +146,14 @@ class _Asking:
             inputs = {"replies": self.sampled(subject, name)}
             samples = asked.samples
         if asked.task == "choice":
-            inputs["pairs"] = subject.pairs
+            assert subject.preference is not None, "config.evals has seen to it"
+            inputs |= {"pairs": subject.pairs, "preference": subject.preference}
         if asked.task == "open_qa":
             inputs["spec"] = subject.specs[asked.spec or next(iter(subject.specs))]
         judge = None if asked.task in UNJUDGED else subject.config.judge
         task = cast(Scored, asked.task)
         prompts = hash_of_judged(task) if judge else ""
-        config = ScoreConfig(eval=name, task=task, samples=samples, judge=judge, prompts=prompts)
+        config = ScoreConfig(eval=name, task=task, samples=samples, items=asked.items, judge=judge, prompts=prompts)
         return Step("score", f"{subject.label}/{name}", config, inputs)
 
     def sampled(self, subject: Subject, name: str) -> Step:
@@ -189,6 +191,11 @@ def _inside(subject: Subject, name: str) -> Step:
     if asked.task == "direction":
         direction = DirectionConfig(eval=name, answer=config.eval.answer, tokens_per_batch=tokens)
         return Step("direction", label, direction, {**subject.trained, "init": subject.init, "pairs": subject.pairs})
+    if asked.task == "capability":
+        capability = CapabilityConfig(
+            eval=name, tasks=asked.tasks, arguments=asked.arguments, tuning=asked.tuning, python=asked.python
+        )
+        return Step("capability", label, capability, subject.trained)
     if asked.documents is None:
         shipped = PerplexityConfig(eval=name, texts=hash_of_paragraphs(), tokens_per_batch=tokens)
         return Step("perplexity", label, shipped, subject.trained)
@@ -205,6 +212,7 @@ def _sample_config(asked: Eval, config: Config) -> SampleConfig:
     return SampleConfig(
         task=task,
         samples=asked.samples,
+        items=asked.items,
         temperature=asked.temperature,
         max_tokens=asked.max_tokens,
         agent=agent,

@@ -10,6 +10,8 @@ from typing import Any
 
 from msm_hpc.config.cluster import WorkClass
 from msm_hpc.config.evals import (
+    CapabilityConfig,
+    CapabilityInputs,
     DirectionConfig,
     DirectionInputs,
     GatherRepliesInputs,
@@ -63,6 +65,8 @@ class Kind:
             ``gather``, it is given the number of shares as ``sharers`` where those were attempts at their whole.
         result: files and folders that a result must have.
         missing_inputs_allowed: it makes what it can of the inputs there are, aside, and is not done then.
+        starts_from: the roles of its inputs whose weights it takes from memory, where a step before it has left them.
+        no_weights_of: the roles of its inputs of whose weights it reads nothing.
     """
 
     version: int
@@ -75,6 +79,8 @@ class Kind:
     carry_over: str | None = None
     result: tuple[str, ...] = ()
     missing_inputs_allowed: bool = False
+    starts_from: tuple[str, ...] = ()
+    no_weights_of: tuple[str, ...] = ()
 
     @property
     def resumable(self) -> bool:
@@ -107,7 +113,7 @@ def _load(place: str) -> Any:
 KINDS: Mapping[str, Kind] = {
     "generate": Kind(1, GenerateConfig, GenerateInputs, "msm_hpc.corpus.stage:run"),
     "outline": Kind(
-        1,
+        2,
         OutlineConfig,
         OutlineInputs,
         "msm_hpc.corpus.outline:run",
@@ -147,6 +153,8 @@ KINDS: Mapping[str, Kind] = {
         resources="gpu_train",
         carry_over="msm_hpc.training.checkpoints.carry_over:carry_over",
         result=("checkpoint", "metrics.jsonl", "summary.json"),
+        starts_from=("checkpoint", "base"),
+        no_weights_of=("model",),
     ),
     "export": Kind(3, ExportConfig, ExportInputs, "msm_hpc.conversion.stage:run_export"),
     "eval": Kind(5, EvalConfig, EvalInputs, "msm_hpc.evals.stage:run", resources="gpu_eval"),
@@ -170,7 +178,7 @@ KINDS: Mapping[str, Kind] = {
         result=("patterns.json",),
     ),
     "score": Kind(
-        1,
+        2,
         ScoreConfig,
         ScoreInputs,
         "msm_hpc.evals.scoring:run",
@@ -193,5 +201,13 @@ KINDS: Mapping[str, Kind] = {
         resources="gpu_eval",
         result=("scores.parquet",),
     ),
-    "report": Kind(4, ReportConfig, ReportInputs, "msm_hpc.report.stage:run", missing_inputs_allowed=True),
+    "capability": Kind(
+        1,
+        CapabilityConfig,
+        CapabilityInputs,
+        "msm_hpc.evals.capability:run",
+        resources="gpu_eval",
+        result=("scores.parquet",),
+    ),
+    "report": Kind(5, ReportConfig, ReportInputs, "msm_hpc.campaign.report_stage:run", missing_inputs_allowed=True),
 }

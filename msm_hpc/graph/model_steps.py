@@ -72,6 +72,7 @@ class ModelSteps:
         self._export = cache(lambda merge: dataclasses.replace(config.export, merge=merge))
         self._traits = cache(lambda links: (config.by_spec(links), config.laddered(links), config.once(links)))
         self._shards = cache(self._tokenized_of)
+        self._init = cache(lambda spec, size, seed: self.exported(config.beginning, spec, size, seed))
 
     def _once(self, key: tuple[object, ...], make: Callable[[], Step]) -> Step:
         if key not in self._made:
@@ -284,7 +285,7 @@ class ModelSteps:
             cell=Cell(model=self.config.model.name, arm=arm, spec=spec, size=size, seed=seed),
             exported=exported,
             label=self._label(*label_parts(arm, spec, size, own_seed)) if prompted else exported.label,
-            init=self.exported(self.config.beginning, spec, size, seed),
+            init=self._init(spec, size, seed),
             pairs=self.pairs,
             documents=self.documents,
             specs=self.specs,
