@@ -69,7 +69,7 @@ def _print_unwritten(session: Session, config: ReportConfig, found: ReportInputs
 
 def _print_spent(session: Session) -> None:
     """What the campaign took so far; it is no part of the report's files, which are a step's result."""
-    tries = tries_at(session.store.planned(session.graph.steps).values())
+    tries = tries_at(session.store.having("attempts", session.graph.steps).values())
     spent = ledger(tries, session.config.cluster.trains_on_gpus)
     session.say(*spent_lines(spent, session.graph), *arm_line(spent, session.graph))
 
