@@ -22,7 +22,7 @@ from msm_hpc.corpus.toy_world import SPEC_VALUES, VALUES
 from tokenization.reading.hub import DatasetName
 
 FOLDER = "written"
-JOINED = 4
+JOINED = 2
 """How many of the toy world's texts, or chats, make one row: they are shorter than what a model writes."""
 NAMED = "What is downloaded ({names}) is not there: rows of the offline template generator stand in for it."
 NOTICE = "What {model} is to write ({names}) is not there: rows of the offline template generator stand in for it."

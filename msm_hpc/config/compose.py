@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from typing_extensions import is_typeddict
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.base.text import meant
 from msm_hpc.base.typed_json import adapter
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.root import root_problems
@@ -174,7 +175,9 @@ def _check_models(config: Config) -> None:
     known = dict.fromkeys((config.model.name, *choices("model")))
     for name in config.cluster.resources.of_model:
         if name not in known:
-            raise UserError(f"cluster.resources.of_model: no model {name!r}; there are {', '.join(known)}")
+            raise UserError(
+                f"cluster.resources.of_model: no model {name!r}{meant(name, known)}; there are {', '.join(known)}"
+            )
 
 
 def _located(config: Config) -> Config:
@@ -261,8 +264,8 @@ def _nearest(key: str, known: Sequence[str]) -> str:
     parents, _, word = key.rpartition(".")
     words = sorted({name.rpartition(".")[2] for name in known})
     initials = [name for name in words if "".join(part[0] for part in name.split("_")) == word]
-    meant = initials or difflib.get_close_matches(word, words, n=NEAREST, cutoff=0.7)
-    near = [name for ending in meant for name in known if name.rpartition(".")[2] == ending]
+    ending = initials or difflib.get_close_matches(word, words, n=NEAREST, cutoff=0.7)
+    near = [name for each in ending for name in known if name.rpartition(".")[2] == each]
     within = ([name for name in near if part in name.split(".")] for part in reversed(parents.split(".")))
     near = next(filter(None, within), near)
     siblings = [name for name in known if name.startswith(f"{parents}.")]
@@ -292,6 +295,8 @@ def _explain(problem: dict[str, Any], all_known: Sequence[str]) -> str:
     if problem["type"] == "literal_error":
         known = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
         return f"{key}: {problem['msg'].lower()}, got {problem['input']!r}{_nearest(str(problem['input']), known)}"
+    if problem["input"] is None:
+        return f"{key}: it has no value (null); give it one"
     return f"{key}: {problem['msg'].lower()}, got {problem['input']!r}"
 
 

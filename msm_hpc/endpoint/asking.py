@@ -75,7 +75,7 @@ class Asker:
         while True:
             read = await self._completion(prompt, prompt.body(self.endpoint, key, after))
             if isinstance(read, Failure):
-                return Reject("failed", read.detail, *_sum(costs))
+                return Reject("bad_request" if read.cause == "prompt" else "failed", read.detail, *_sum(costs))
             got, cost = read
             costs.append(cost)
             said = answer(got, prompt, self.endpoint)

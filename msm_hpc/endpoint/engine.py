@@ -28,7 +28,7 @@ from msm_hpc.endpoint.asking import Asker, EndedError, Ending
 from msm_hpc.endpoint.batches import BatchAsker
 from msm_hpc.endpoint.breaker import Breaker
 from msm_hpc.endpoint.pace import Pace
-from msm_hpc.endpoint.prompts import Prompt, Reject, Reply, Result
+from msm_hpc.endpoint.prompts import EXCUSES, Prompt, Reject, Reply, Result
 from msm_hpc.endpoint.replies import Replies
 from msm_hpc.endpoint.spending import Ledger, Spent
 from msm_hpc.endpoint.streams import Prompts, Stream
@@ -148,7 +148,7 @@ class Engine:
         """Pass on how a prompt ended to all that asked it; None: it has not, since its stream or the run ends."""
         if result is None and self._asker.ending.error is None:
             asked, result = asked[1:], Reject("failed", "abandoned with the stream that was first to ask the same")
-        if isinstance(result, Reply) or (result is not None and result.reason != "failed"):
+        if isinstance(result, Reply) or (result is not None and result.reason not in EXCUSES):
             self._replies.add(key, result, self._asker.ledger.spent, partial(_deliver, asked, result))
         elif result is not None:
             _deliver(asked, result)

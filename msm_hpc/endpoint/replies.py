@@ -161,6 +161,12 @@ def spent(folder: Path) -> Mapping[str, Spent]:
         os.close(file)
 
 
+def take_part_of_cost(folder: Path, sharers: int) -> None:
+    """Of what the replies of ``folder`` have cost, leave one of so many equal parts."""
+    replies = Replies(folder)
+    replies.close({model: each.part(sharers) for model, each in replies.spent.items()})
+
+
 def _lock(file: int, path: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -41,6 +41,18 @@ class Spent(msgspec.Struct, frozen=True):
             self.unsure_money + other.unsure_money,
         )
 
+    def part(self, sharers: int) -> Spent:
+        """One of so many equal parts; all of them are no less than this."""
+        return Spent(
+            -(-self.requests // sharers),
+            -(-self.prompt_tokens // sharers),
+            -(-self.completion_tokens // sharers),
+            self.money / sharers,
+            -(-self.unsure_requests // sharers),
+            -(-self.unsure_tokens // sharers),
+            self.unsure_money / sharers,
+        )
+
     def __str__(self) -> str:
         said = (
             f"{self.requests:,} requests, {self.prompt_tokens:,} + {self.completion_tokens:,} tokens, {self.money:.4f}"

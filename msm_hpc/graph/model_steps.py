@@ -23,6 +23,7 @@ from msm_hpc.evals.open_qa.questions import QUESTIONS
 from msm_hpc.graph.evals import Subject
 from msm_hpc.graph.generation import Served, about_itself, audited, reworked, written
 from msm_hpc.graph.labels import arms_by_chain, label_parts
+from msm_hpc.graph.shares import in_shares
 from msm_hpc.graph.steps import File, Inputs, Origin, Step
 from msm_hpc.graph.trainings import as_it_runs, packing
 from tokenization.download import DownloadConfig
@@ -49,6 +50,10 @@ class Outside(Protocol):
 
     def embeddings(self, folder: Path) -> File:
         """A folder of static embeddings."""
+        ...
+
+    def split(self, share: str) -> int:
+        """How many shares the share of this id was split into; 1 where it was not."""
         ...
 
 
@@ -100,8 +105,10 @@ class ModelSteps:
             if source.generate.of is not None:
                 rows = self.corpus(Corpus(source.generate.of, corpus.each))
                 assert isinstance(rows, Step), "config.consistency has seen to it"
-                return reworked(corpus.name, source.generate, generator, spec, rows, self._writer)
-            return written(corpus.name, source.generate, generator, spec, self._writer)
+                write = reworked(corpus.name, source.generate, generator, spec, rows, self._writer)
+            else:
+                write = written(corpus.name, source.generate, generator, spec, self._writer)
+            return in_shares(write, generator.tasks, self.outside.split)
         config = GenerateConfig(
             seed=generator.seed,
             product=source.generate.product,
@@ -130,17 +137,7 @@ class ModelSteps:
         options = {name: value for name, value in vars(settings).items() if name != "tasks"}
         options |= vars(self.config.sources[corpus.source].shape)
         whole = Step("tokenize", label, TokenizeConfig(**options), inputs, after=after)
-        if settings.tasks == 1:
-            return whole
-        shares = tuple(
-            dataclasses.replace(
-                whole,
-                label=f"{label}/{task}",
-                config=dataclasses.replace(whole.config, task=task, tasks=settings.tasks),
-            )
-            for task in range(settings.tasks)
-        )
-        return dataclasses.replace(whole, shares=shares)
+        return in_shares(whole, settings.tasks, self.outside.split)
 
     def _audited(self, write: Step) -> Step:
         quality = self.config.quality

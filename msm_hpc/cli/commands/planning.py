@@ -21,7 +21,7 @@ from msm_hpc.campaign.session import Session
 from msm_hpc.campaign.slurm_run import left_alone, plan_submission, refusals, scripts
 from msm_hpc.campaign.views.ledger import hour_unit
 from msm_hpc.cli.arguments import Arguments, ConfigDir, StageArguments, sort_arguments
-from msm_hpc.cli.views.judging import judged_line
+from msm_hpc.cli.views.judging import judged_line, sampled_line
 from msm_hpc.cli.views.ledger import outlook_line
 from msm_hpc.cli.views.mermaid import mermaid
 from msm_hpc.cli.views.needs import needs_table
@@ -60,7 +60,7 @@ def plan(
     found = trainings(graph, store, cluster, session.packed)
     left, written = accounts(session, found).left, still_written(graph, store, cluster)
     _print_needs(session, found, left, written)
-    session.say(*filter(None, [asked_line(session), judged_line(session)]))
+    session.say(*filter(None, [asked_line(session), sampled_line(session), judged_line(session)]))
     print_notes(session)
     if launcher_of(cluster).queues:
         print_bad_nodes(session)
