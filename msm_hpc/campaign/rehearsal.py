@@ -284,9 +284,18 @@ def _shown(model: Transformer) -> dict[str, Any]:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """Every setting by its dotted key, but for those of the cluster, the model and notices."""
-    values = flatten(_joined(adapter(Config).dump_python(config, mode="json")))
-    return {key: value for key, value in values.items() if not key.startswith(("cluster.", "model.", "notices"))}
+    """Every setting that is used by its dotted key, but for those of the cluster, the model and notices."""
+    values = adapter(Config).dump_python(config, mode="json")
+    corpora = {corpus.source for name in config.sources_used for corpus in config.corpora(name)}
+    used = {
+        "sources": config.sources_used | corpora | {corpus.source for corpus in config.pairs.values()},
+        "stages": {*config.stages_used},
+        "evals": {*config.campaign.evals},
+    }
+    for section, names in used.items():
+        values[section] = {name: each for name, each in values[section].items() if name in names}
+    flat = flatten(_joined(values))
+    return {key: value for key, value in flat.items() if not key.startswith(("cluster.", "model.", "notices"))}
 
 
 def _joined(value: Any) -> Any:

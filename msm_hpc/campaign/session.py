@@ -34,7 +34,7 @@ from msm_hpc.store.store import Store
 from tokenization.packing.pack import PackConfig
 
 
-@dataclass(frozen=True)
+@dataclass
 class Session:
     """A campaign: composed from ``overrides``, or the one that was run under ``name`` below their root.
 
@@ -131,21 +131,26 @@ class Session:
         needed = ready.graph.needed(Look(ready.store.root).done)
         found = check(ready.configs, ready.graph, ready.external, needed, runs)
         self.say(*(f"Note: {note}" for note in found.notes))
-        past = copy.copy(ready)  # with its graph, and what was found of files from outside
-        object.__setattr__(past, "packed", found.packed)
-        return past
+        ready.packed = found.packed
+        return ready
 
     def split_as(self, splits: Mapping[str, int]) -> Session:
         """This session, for shares that are split so."""
         other = replace(self)
-        other.__dict__["external"] = ExternalInputs(self.external.files, splits)
+        other.external = ExternalInputs(self.external.files, splits)
+        return other
+
+    def making(self, graph: Graph) -> Session:
+        """This session, for ``graph`` in the place of its own."""
+        other = copy.copy(self)
+        other.graph = graph
         return other
 
     def asking(self) -> Session:
         """This session for a command that asks only: it looks at the store once, and now."""
         _ = self.graph  # for all copies
         other = copy.copy(self)
-        other.__dict__["store"] = Look(self.store.root)
+        other.store = Look(self.store.root)
         return other
 
     def remember(self) -> None:
@@ -166,7 +171,7 @@ class Session:
     def printing_on(self, console: Console) -> Session:
         """This session, with all that it has found so far but for the store, for another console."""
         other = self.asking()
-        object.__setattr__(other, "console", console)
+        other.console = console
         return other
 
     def say(self, *lines: str) -> None:

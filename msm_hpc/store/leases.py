@@ -27,7 +27,7 @@ def jobs_of(steps: Sequence[Step], store: Store, submissions: Sequence[Submissio
     for submission in submissions:
         for step_id, job in submission.jobs.items():
             queued[step_id].append(job)
-    leased = {step_id: folder.lease() for step_id, folder in store.planned(steps).items()}
+    leased = {step_id: folder.lease() for step_id, folder in store.having("lease.json", steps).items()}
     return {step.identity: _oldest_first(leased.get(step.id), queued[step.id]) for step in steps}
 
 

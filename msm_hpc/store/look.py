@@ -19,6 +19,8 @@ from msm_hpc.store.attempts import AttemptFolder
 from msm_hpc.store.folder import StepFolder
 from msm_hpc.store.store import Store
 
+NOTHING = frozenset[str]()
+
 
 @dataclass(frozen=True)
 class SeenFolder(StepFolder):
@@ -62,34 +64,38 @@ class Look(Store):
 
     _seen: dict[str, SeenFolder] = field(default_factory=dict, repr=False, compare=False)
     _there: dict[str, frozenset[str]] = field(default_factory=dict, repr=False, compare=False)
+    """The names in a kind's folder, by kind, and in a step's folder, by id."""
 
     def done(self, step: Step) -> bool:
         """Whether the step's result was there and whole."""
-        return self._is_there(step.id) and self.folder(step.id).done
+        return "done.json" in self._names(step.id) and self.of(step).done
 
-    def planned(self, steps: Iterable[Step]) -> dict[str, StepFolder]:
-        """The folders of those of ``steps`` that had one, by id."""
-        return {step.id: self.of(step) for step in steps if self._is_there(step.id)}
+    def having(self, name: str, steps: Iterable[Step]) -> dict[str, StepFolder]:
+        """The folders of those of ``steps`` that had a file, or folder, of this name in theirs, by id."""
+        return {step.id: self.of(step) for step in steps if name in self._names(step.id)}
 
     def folder(self, step_id: str) -> SeenFolder:
         """The folder of the step with this id."""
         found = self._seen.get(step_id)
         if found is None:
-            path = f"{self.root}/steps/{step_id}"
-            names = _names(path) if self._is_there(step_id) else frozenset[str]()
-            found = self._seen[step_id] = SeenFolder(Path(path), names)
+            path = Path(f"{self.root}/steps/{step_id}")
+            found = self._seen[step_id] = SeenFolder(path, self._names(step_id))
         return found
 
-    def _is_there(self, step_id: str) -> bool:
-        kind, _, name = step_id.partition("/")
-        there = self._there.get(kind)
-        if there is None:
-            there = self._there[kind] = _names(f"{self.root}/steps/{kind}")
-        return name in there
+    def _names(self, step_id: str) -> frozenset[str]:
+        """The names in a step's folder; it is looked at only if its kind's folder has it."""
+        found = self._there.get(step_id)
+        if found is None:
+            kind, _, name = step_id.partition("/")
+            if kind not in self._there:
+                self._there[kind] = _names(f"{self.root}/steps/{kind}")
+            found = _names(f"{self.root}/steps/{step_id}") if name in self._there[kind] else NOTHING
+            self._there[step_id] = found
+        return found
 
 
 def _names(folder: str) -> frozenset[str]:
     try:
         return frozenset(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
-        return frozenset()
+        return NOTHING

@@ -38,9 +38,9 @@ class Store:
         """Whether the step's result is there and whole."""
         return self.of(step).done
 
-    def planned(self, steps: Iterable[Step]) -> dict[str, StepFolder]:
-        """The folders of those of ``steps`` that have one, by id."""
-        return {step.id: folder for step in steps if (folder := self.of(step)).path.is_dir()}
+    def having(self, name: str, steps: Iterable[Step]) -> dict[str, StepFolder]:
+        """The folders of those of ``steps`` that have a file, or folder, of this name in theirs, by id."""
+        return {step.id: folder for step in steps if ((folder := self.of(step)).path / name).exists()}
 
     def versions(self, record: Record) -> dict[str, Version]:
         """Which result there is of each step that this one reads, by its id; those without any are left out."""

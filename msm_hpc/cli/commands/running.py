@@ -71,7 +71,7 @@ def rehearse(
     with stand_in_judge.judge() as judge:
         rehearsals = rehearse_all(configs, judge, max_ranks)
         small = replace(session, instead=tuple(each.config for each in rehearsals)).ready()
-        code = _run_here(replace(small, built=each_layout_once(small.graph)))
+        code = _run_here(small.making(each_layout_once(small.graph)))
     for each in rehearsals:
         cuts_table(each.cuts).print(session.console)
         session.say(*layouts_in_words(each.config))

@@ -76,7 +76,7 @@ def _print_spent(session: Session) -> None:
 
 
 def _spent(session: Session) -> Ledger:
-    tries = tries_at(session.store.planned(session.graph.steps).values())
+    tries = tries_at(session.store.having("attempts", session.graph.steps).values())
     return ledger(tries, session.config.cluster.trains_on_gpus)
 
 
