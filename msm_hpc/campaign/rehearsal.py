@@ -154,7 +154,7 @@ def shrunken_config(config: Config, model: ModelConfig, root: Path, judge: Endpo
 
 def _shrunken_eval(asked: Eval, items: int) -> Eval:
     """One short reply to a few of the items."""
-    fewer = {
+    fewer: dict[str, Any] = {
         "samples": 1,
         "items": min(asked.items or items, items),
         "max_tokens": min(asked.max_tokens, REPLY_TOKENS),
