@@ -147,7 +147,7 @@ def shrunken_config(config: Config, model: ModelConfig, root: Path, judge: Endpo
         eval=replace(config.eval, items=PAIRS),
         evals={name: _shrunken_eval(asked, items) for name, asked in config.evals.items()},
         judge=config.judge and judge,
-        serving=Serving(batch=ITEMS),
+        serving=Serving(batch=1),  # a batch with a long spec in each of its prompts takes gigabytes
         notices=(notice, *notices(config), *_evals_notices(config), *config.notices),
     )
 
