@@ -1,4 +1,4 @@
-"""The commands that the pages show: each is one that there is, and what it composes can be composed."""
+"""The pages: each command is one that there is and composes what it says, and each link leads somewhere."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from msm_hpc.config.compose import OWN_FOLDER, choices, load_configs
 REPOSITORY = Path(__file__).parent.parent
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 BLOCK, INLINE = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL), re.compile(r"`(msm [^`]+)`")
+OTHERS = ["CONTRIBUTING.md", "CHANGELOG.md", "configs/spec/README.md", "slurm/README.md", "benchmarks/README.md"]
 BLANK = re.compile(r"…|\b[A-Z]{4,}\b")
 """What a reader is to fill in."""
 YOURS = {"cluster=mysite": "cluster=slurm"}
@@ -53,3 +54,22 @@ def composed(given: Sequence[str]) -> tuple[str, ...]:
     overrides = tuple(YOURS.get(each, each) for each in given if re.match(r"[\w.+@]+=", each))
     shipped = {f"campaign={name}" for name in choices("campaign")}
     return overrides if shipped & {*overrides} and not any(map(BLANK.search, given)) else ()
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, *(REPOSITORY / name for name in OTHERS)], ids=lambda page: str(page.relative_to(REPOSITORY))
+)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, heading = link.partition("#")
+        if not path.startswith("http"):
+            target = page.parent / path if path else page
+            assert target.exists(), link
+            assert not heading or heading in headings(target), link
+
+
+def headings(page: Path) -> set[str]:
+    """What a link to a part of a page calls it."""
+    found = re.findall(r"^#+ (.*)$", BLOCK.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}

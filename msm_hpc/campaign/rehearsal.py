@@ -188,8 +188,9 @@ def each_layout_once(graph: Graph) -> Graph:
             kind = (step.start.config.folder, step.stage, replace(config, seed=0), tuple(step.inputs))
             config = replace(config, layout=ONE_RANK) if kind in seen else config
             seen.add(kind)
-        parts = {name: tuple(made[each.identity] for each in getattr(step, name)) for name in ("shares", "after")}
-        made[step.identity] = replace(step, config=config, inputs=by_role(step.inputs, now), **parts)
+        shares, after = (tuple(made[each.identity] for each in steps) for steps in (step.shares, step.after))
+        inputs = by_role(step.inputs, now)
+        made[step.identity] = replace(step, config=config, inputs=inputs, shares=shares, after=after)
     return Graph(
         tuple(made[target.identity] for target in graph.targets),
         tuple((cell, made[step.identity]) for cell, step in graph.cells),
@@ -284,9 +285,18 @@ def _shown(model: Transformer) -> dict[str, Any]:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """Every setting by its dotted key, but for those of the cluster, the model and notices."""
-    values = flatten(_joined(adapter(Config).dump_python(config, mode="json")))
-    return {key: value for key, value in values.items() if not key.startswith(("cluster.", "model.", "notices"))}
+    """Every setting that is used by its dotted key, but for those of the cluster, the model and notices."""
+    values = adapter(Config).dump_python(config, mode="json")
+    corpora = {corpus.source for name in config.sources_used for corpus in config.corpora(name)}
+    used = {
+        "sources": config.sources_used | corpora | {corpus.source for corpus in config.pairs.values()},
+        "stages": {*config.stages_used},
+        "evals": {*config.campaign.evals},
+    }
+    for section, names in used.items():
+        values[section] = {name: each for name, each in values[section].items() if name in names}
+    flat = flatten(_joined(values))
+    return {key: value for key, value in flat.items() if not key.startswith(("cluster.", "model.", "notices"))}
 
 
 def _joined(value: Any) -> Any:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 
 from submitit.core.utils import JobPaths
 
@@ -99,7 +99,12 @@ def _job(environment: Mapping[str, str], call: list[str], ranks: int) -> None:
     for each in started:
         each.start()
     local_processes.name_controller()
-    signal.signal(signal.SIGTERM, lambda number, _: [each.terminate() for each in started])
+
+    def end(number: int, frame: FrameType | None) -> None:
+        for each in started:
+            each.terminate()
+
+    signal.signal(signal.SIGTERM, end)
     for each in started:
         each.join()
 

@@ -174,6 +174,20 @@ def test_a_split_share_is_the_same_and_paid_for_once(
     assert not store.of(last).attempt(1).out.exists()
 
 
+def test_what_was_saved_of_a_step_counts_for_the_shares_that_it_is_made_in_since(
+    server: FaultyModelServer, whole: Step, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outline, alone = graph_of(whole, 1).steps
+    make(store, outline)
+    before = server.paid.total()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(RowFiles, "add", stopped_at(rows=12))
+        make(store, alone)
+    make(store, *(step for step in graph_of(whole, 2).steps if not store.done(step)))
+    assert len((store.of(whole).out / DATA).read_text().splitlines()) == 20
+    assert server.paid.total() - before <= 40 + 3, "a draft and a revision of each, and what was in flight"
+
+
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ToySlurm]:
     with in_the_path(tmp_path / "slurm", monkeypatch) as toy:

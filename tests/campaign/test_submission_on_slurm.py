@@ -60,9 +60,9 @@ def jobs_of(name: str) -> list[str]:
     return [row.split()[0] for row in rows_of(name)]
 
 
-def rows_of(name: str) -> list[str]:
-    """The id, name and state of each."""
-    command = ["squeue", "--noheader", "--array", "--format=%i %j %T"]
+def rows_of(name: str, job: str = "") -> list[str]:
+    """The id, name, state and reason of each, or of one."""
+    command = ["squeue", "--noheader", "--array", "--format=%i %j %T %r", *([f"--jobs={job}"] if job else [])]
     rows = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     return [row for row in rows if f"msm-{name}-" in row]
 
@@ -128,6 +128,26 @@ def test_what_slurm_refuses_is_known_before(queue: str, store: Store) -> None:
     assert jobs_of(queue) == []
 
 
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_while_all_nodes_are_drained_a_campaign_waits_for_them(queue: str, store: Store) -> None:
+    now = replace(CLUSTER, resources=WorkClasses(cpu=Resources(memory_gb=0.1)))
+    node = ["scontrol", "update", "nodename=n[1-2]"]
+    subprocess.run([*node, "state=drain", "reason=maintenance"], check=True)
+    try:
+        generate, *_ = run(queue, store, now)
+        check_queued_once(queue, store)
+        first = f"{generate}_0"
+        while "Nodes required" not in rows_of(queue, first)[0]:
+            time.sleep(0.2)
+        subprocess.run(["scontrol", "hold", first], check=True)
+        assert run(queue, store, now) == [], "one that is held is queued"
+        assert "JobHeld" in rows_of(queue, first)[0]
+        subprocess.run(["scancel", *jobs_of(queue)], check=True)
+    finally:
+        subprocess.run([*node, "state=resume"], check=True)
+
+
 def sacctmgr(what: str, *more: str) -> None:
     subprocess.run(["sacctmgr", "--immediate", *what.split(), *more], check=True, stdout=subprocess.DEVNULL)
 
@@ -164,7 +184,7 @@ def test_at_that_limit_one_of_those_that_run_gives_way_where_none_waits(
     cluster, sbatch = replace(CLUSTER, resources=WorkClasses(cpu=now)), slurm_commands.sbatch
 
     def sbatch_once_all_run(script: str, *options: str) -> slurm_commands.Answer:
-        while not options and "PENDING" in [row.split()[-1] for row in rows_of(queue)]:
+        while not options and "PENDING" in [row.split()[2] for row in rows_of(queue)]:
             time.sleep(0.2)
         return sbatch(script, *options)
 

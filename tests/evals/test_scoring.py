@@ -207,3 +207,10 @@ def test_damaged_replies_are_refused_by_line(tmp_path: Path, monkeypatch: pytest
     (folder / "replies.jsonl").write_text('{"id": "x#0", "item": "x"}\n')
     with pytest.raises(UserError, match=r"replies\.jsonl:1: group: missing"):
         scored(tmp_path, folder)
+
+
+def test_only_the_items_that_are_asked_have_scores(tmp_path: Path) -> None:
+    out = made(tmp_path, "out")
+    stage.run(scoring("formats", judge=None, items=2), ScoreInputs(replies=replies(tmp_path)), out)
+    assert len({score.item for score in scores_in(out)}) == 2
+    assert {score.missing for score in scores_in(out)} == {"not_asked"}
