@@ -188,8 +188,9 @@ def each_layout_once(graph: Graph) -> Graph:
             kind = (step.start.config.folder, step.stage, replace(config, seed=0), tuple(step.inputs))
             config = replace(config, layout=ONE_RANK) if kind in seen else config
             seen.add(kind)
-        parts = {name: tuple(made[each.identity] for each in getattr(step, name)) for name in ("shares", "after")}
-        made[step.identity] = replace(step, config=config, inputs=by_role(step.inputs, now), **parts)
+        shares, after = (tuple(made[each.identity] for each in steps) for steps in (step.shares, step.after))
+        inputs = by_role(step.inputs, now)
+        made[step.identity] = replace(step, config=config, inputs=inputs, shares=shares, after=after)
     return Graph(
         tuple(made[target.identity] for target in graph.targets),
         tuple((cell, made[step.identity]) for cell, step in graph.cells),

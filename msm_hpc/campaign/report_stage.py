@@ -41,7 +41,7 @@ def linked(audited: Sequence[Audited], inputs: ReportInputs, page: Path) -> tupl
 
 def hours(spent: Ledger, by_arm: Mapping[str, Sequence[str]]) -> Hours | None:
     """A table of hours, ``by_arm`` being the ids of steps; None where nothing was spent."""
-    rows = {
+    rows: dict[str, dict[str, float]] = {
         arm: {reason: taken for reason in REASONS if (taken := spent.hours([reason], ids))}
         for arm, ids in by_arm.items()
     }
@@ -60,7 +60,7 @@ def _hours_behind(config: ReportConfig, store: Store) -> Hours | None:
     for cell in config.cells:
         for step_id in behind.all_of(filter(None, (cell.step, *cell.evals.values()))):
             arms.setdefault(step_id, set()).add(cell.arm)
-    for step_id in behind.all_of(each.step for each in (*config.audited, *config.packed)):
+    for step_id in behind.all_of([*(each.step for each in config.audited), *(each.step for each in config.packed)]):
         arms.setdefault(step_id, set())
     by_arm: dict[str, list[str]] = defaultdict(list)
     for step_id, of in arms.items():

@@ -95,9 +95,9 @@ def layer_charts(results: Results) -> list[Chart]:
     found = []
     for (name, value), of_value in lines.items():
         for line, rows in of_value.items():
-            for layer, row in rows.items():
+            for number, row in rows.items():
                 by_chance = shuffles[(name, *line, row.group)]
-                rows[layer] = replace(row, low=by_chance.low, high=by_chance.high, over=by_chance.over)
+                rows[number] = replace(row, low=by_chance.low, high=by_chance.high, over=by_chance.over)
         first = next(iter(next(iter(of_value.values())).values()))
         found += _chart(replace(first, metric=f"{MOVED} toward {value}"), of_value, _evenly)
     return found

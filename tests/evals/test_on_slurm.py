@@ -66,7 +66,7 @@ def exported(store: Store) -> Step:
 def steps(store: Store, judge: FaultyModelServer) -> tuple[Step, ...]:
     """The shares, and the step that scores what they were answered."""
     model = exported(store)
-    serving = Serving(server="command", command=SERVER, in_flight=1)
+    serving = Serving(server="command", command=SERVER, in_flight=4)
     asked = SampleConfig(
         task="agentic", samples=SAMPLES, temperature=0.7, max_tokens=9, prompts="p", serving=serving, shares=1
     )
