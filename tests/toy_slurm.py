@@ -84,9 +84,9 @@ class ToySlurm:
         left = [line for line in (self.folder / "queue").read_text().splitlines() if line.split()[0] not in jobs]
         (self.folder / "queue").write_text("".join(f"{line}\n" for line in left))
 
-    def start_job(self, job: str) -> None:
-        """Let a job start, so that it waits no more."""
-        (self.folder / "started").write_text(f"{job}\n")
+    def start_job(self, *jobs: str) -> None:
+        """Let jobs start, now or as soon as they are queued, so that they wait no more."""
+        (self.folder / "started").write_text("".join(f"{job}\n" for job in jobs))
 
     def refuse(self, what: str, reason: str) -> None:
         """From now on sbatch refuses scripts and options in which the word ``what`` is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,12 +44,12 @@ class Encoded:
     """Documents as a shard takes them, each with its EOD.
 
     Attributes:
-        ids: (tokens,) int32, documents end to end.
+        ids: (tokens,) integers, documents end to end.
         lengths: (documents,) int32, tokens in each.
         mask: (tokens,) uint8, 1 where the token is a training target; None where every token is one.
     """
 
-    ids: NDArray[np.int32]
+    ids: NDArray[np.integer[Any]]
     lengths: NDArray[np.int32]
     mask: NDArray[np.uint8] | None
 

@@ -2,7 +2,8 @@
 
 What the tasks make, end to end, does not depend on N. So one step can stand for "this corpus, tokenised", with its
 tasks as shares of the work. ``out`` holds the shard of task ``k`` as sub-folder ``k``, which is what
-:func:`tokenization.shards.shard_folders` reads. Files are hard-linked, so gathering takes no space.
+:func:`tokenization.shards.shard_folders` reads. Files are hard-linked, so gathering takes no space. Of a task that was
+itself split into tasks, ``out`` is the shard.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 from msm_hpc.base.errors import UserError
 from tokenization.manifest import NAME, check_sizes, read_manifest
+from tokenization.merge import merge
 from tokenization.tokenize import TokenizeConfig
 
 _CANNOT_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP})
@@ -37,7 +39,7 @@ def run(config: TokenizeConfig, inputs: GatherInputs, out: Path) -> None:
     """Link the shard of task ``k`` to ``out/k``.
 
     Args:
-        config: how the corpus was to be tokenised; its ``task`` and ``tasks`` do not matter.
+        config: how the corpus, or the share of one task, was to be tokenised.
         inputs: the shards.
         out: an existing folder.
 
@@ -47,6 +49,9 @@ def run(config: TokenizeConfig, inputs: GatherInputs, out: Path) -> None:
     """
     manifests = {folder: check_sizes(folder, read_manifest(folder)["files"]) for folder in inputs.shares}
     _check_shares(inputs.shares, manifests, config)
+    if config.tasks > 1:
+        merge(inputs.shares, config.task, config.tasks, out)
+        return
     for index, (folder, manifest) in enumerate(manifests.items()):
         share = out / str(index)
         share.mkdir()
@@ -57,22 +62,26 @@ def run(config: TokenizeConfig, inputs: GatherInputs, out: Path) -> None:
 def _check_shares(folders: Sequence[Path], manifests: Mapping[Path, Mapping[str, Any]], config: TokenizeConfig) -> None:
     first = folders[0]
     options = {"cot": config.cot, "turns": config.turns, "special_text": config.special_text}
-    expected = {"tasks": len(folders), **options, **{key: manifests[first].get(key) for key in ("source", "tokenizer")}}
-    for index, folder in enumerate(folders):
-        for field, value in {"task": index, **expected}.items():
+    tasks, first_task = config.tasks * len(folders), config.task * len(folders)
+    expected = {"tasks": tasks, **options, **{key: manifests[first].get(key) for key in ("source", "tokenizer")}}
+    for task, folder in enumerate(folders, start=first_task):
+        for field, value in {"task": task, **expected}.items():
             if (found := manifests[folder].get(field)) != value:
                 raise UserError(
-                    f"{folder}: not task {index} of {len(folders)} of the corpus of {first}: its manifest says {field} "
+                    f"{folder}: not task {task} of {tasks} of the corpus of {first}: its manifest says {field} "
                     f"{found!r}, not {value!r}; tokenise the corpus again"
                 )
-    _check_unchanged([record for folder in folders for record in manifests[folder]["corpus"]])
+    _check_unchanged(
+        [record for folder in folders for record in manifests[folder]["corpus"]], from_start=not first_task
+    )
 
 
-def _check_unchanged(records: Sequence[Mapping[str, Any]]) -> None:
+def _check_unchanged(records: Sequence[Mapping[str, Any]], from_start: bool) -> None:
     """Each task must begin to read a file where the task before it stopped, else the file changed between them."""
     path, stopped = None, 0
-    for record in records:
-        if record["begin"] != (stopped if record["path"] == path else 0):
+    for number, record in enumerate(records):
+        begins_within = number == 0 and not from_start
+        if record["begin"] != (stopped if record["path"] == path else 0) and not begins_within:
             raise UserError(
                 f"{record['path']}: changed while it was tokenised (a task read from {record['begin']}, the one before "
                 f"to {stopped}); tokenise the corpus again"

@@ -211,6 +211,10 @@ class Shard:
         mask = np.ones(end - begin, np.uint8) if self._mask is None else self._mask[begin:end]
         return self._tokens[begin:end], mask
 
+    def encoded(self) -> Encoded:
+        """All documents, as a writer takes them: read-only views of the files."""
+        return Encoded(self._tokens, self.lengths, self._mask)
+
     def ends(self) -> NDArray[np.integer[Any]]:
         """(documents,) the last token of each."""
         return self._tokens[self._begins + self.lengths - 1] if len(self) else self._tokens

@@ -1,11 +1,12 @@
-"""Lines of text for a terminal: broken between words, where a terminal itself breaks within them."""
+"""Text for people: lines that a terminal would break within words, and lists of names."""
 
 from __future__ import annotations
 
 import itertools
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,6 +33,12 @@ def wrapped(line: str, width: int) -> str:
 def few(names: Sequence[str], most: int = 3) -> str:
     """The first names, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """``; did you mean NAME?`` where one of the known names is like ``name``."""
+    near = get_close_matches(name, [*known], n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def say(console: Console, *lines: str, style: str = "") -> None:

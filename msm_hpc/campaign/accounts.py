@@ -30,7 +30,7 @@ def accounts(
     ``found`` are its trainings, where they were looked up; ``ends`` is what the cluster was found to keep of jobs.
     """
     graph, store, cluster = session.graph, session.store, session.config.cluster
-    tries = tries_at(map(store.of, graph.steps), ends)
+    tries = tries_at(store.having("attempts", graph.steps).values(), ends)
     in_ranks = ledger(tries, on_gpus=False)
     spent = ledger(tries, on_gpus=True) if cluster.trains_on_gpus else in_ranks
     if any(step.kind == "train" and step.config.layout.auto for step in graph.steps):

@@ -27,11 +27,15 @@ MINUTES_TO_START = 15
 
 @dataclass(frozen=True)
 class Rest:
-    """What is left where Slurm takes no more: the ``job`` that submits it when one of those ``ahead`` has ended."""
+    """What is left where Slurm takes no more: the ``job`` that submits it when one of those ``ahead`` has ended.
+
+    ``stopped`` is the job, if any, that had begun and was stopped to make room for that one; its steps are among these.
+    """
 
     job: str
     ahead: Sequence[str]
     steps: int
+    stopped: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import sha256_of
@@ -22,6 +23,8 @@ from msm_hpc.conversion.files import has_weights, model_files
 from msm_hpc.graph.steps import File, Step, canonical_json, origins
 from msm_hpc.store.campaigns import Known
 from tokenization.reading.corpus import Corpus
+
+NO_SPLITS: Mapping[str, int] = MappingProxyType({})
 
 
 def rows_of(corpus: Path) -> int | None:
@@ -45,10 +48,12 @@ class ExternalInputs:
         files: what was found or remembered, by path.
         given: what the campaign was given, by path.
         problems: by path, what to say of each file that is not there.
+        splits: the shares that runs have split, with the number of their parts.
     """
 
-    def __init__(self, remembered: Mapping[str, Known]) -> None:
+    def __init__(self, remembered: Mapping[str, Known], splits: Mapping[str, int] = NO_SPLITS) -> None:
         self.files = dict(remembered)
+        self.splits = splits
         self.given: dict[Path, File] = {}
         self.problems: dict[Path, str] = {}
 
@@ -98,6 +103,10 @@ class ExternalInputs:
         """A folder of static embeddings."""
         problem = f"quality.embeddings={folder}: there is no such folder; correct the path"
         return self._known(folder, str(folder)) if folder.is_dir() else self._missing(str(folder), problem)
+
+    def split(self, share: str) -> int:
+        """How many shares the share of this id was split into; 1 where it was not."""
+        return self.splits.get(share, 1)
 
     def _file(self, path: Path, problem: str) -> File:
         path = path.absolute()

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from signal import Signals
 
 from msm_hpc.base.abort import abort, on_abort
@@ -36,6 +36,7 @@ from msm_hpc.store.folder import LeaseHeldError, StepFolder
 from msm_hpc.store.journal import Journal
 from msm_hpc.store.leases import states_of
 from msm_hpc.store.records import Attempt, Version, now
+from msm_hpc.store.store import Store
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -83,13 +84,17 @@ def prepare(folder: StepFolder, own: AttemptFolder, kind: Kind) -> None:
     """
     earlier = [attempt for attempt in folder.attempt_folders() if attempt.number < own.number]
     refuse_where_nodes_are_lost(folder.root, earlier)
-    if kind.resumable:
+    if kind.resumable and not folder.read_record().shares:
         own.unready.mkdir()
         saved = [attempt for attempt in earlier if attempt.out.is_dir()]
         resumed = [attempt for attempt in saved if own.read_the_same(attempt)]
         if saved and not resumed:
             log.warning("an input was made again since the last attempt, so that this one starts from the beginning")
-        kind.load_carry_over()([attempt.out for attempt in resumed], own.unready)
+        carry_over = kind.load_carry_over()
+        if resumed or not (whole := _of_the_whole(folder, own)):
+            carry_over([attempt.out for attempt in resumed], own.unready)
+        else:
+            carry_over([attempt.out for attempt in whole.saved], own.unready, sharers=whole.shares)
     own.begin()
     try:
         over = _surely_ended(folder, earlier)
@@ -101,20 +106,42 @@ def prepare(folder: StepFolder, own: AttemptFolder, kind: Kind) -> None:
     record_losses(earlier)
 
 
+@dataclass(frozen=True)
+class _Whole:
+    """What attempts saved for a step that is made in so many ``shares`` now."""
+
+    saved: Sequence[AttemptFolder]
+    shares: int
+
+
+def _of_the_whole(folder: StepFolder, own: AttemptFolder) -> _Whole | None:
+    """What was saved for the nearest step that this one is a share of, if anything was."""
+    record, shares = folder.record, 1
+    while record is not None and record.share_of:
+        whole = Store(folder.root).folder(record.share_of)
+        record = whole.record
+        shares *= max(len(record.shares), 1) if record else 1
+        if saved := [each for each in whole.attempt_folders() if each.out.is_dir() and own.read_the_same(each)]:
+            return _Whole(saved, shares)
+    return None
+
+
 def follow(folder: StepFolder, request: StopRequest) -> AttemptFolder | None:
     """On another rank: the attempt that rank 0 took in this start of the job, once it is ready; None if not needed.
 
     Raises:
         StoppedBySignalError: a signal came first.
-        UserError: it was not ready within an hour.
+        UserError: rank 0 failed first, or was not ready within an hour.
     """
     start, deadline = current_start(), time.monotonic() + SECONDS_TO_GET_READY
     while time.monotonic() < deadline:
-        for attempt in reversed(folder.attempt_folders()):
-            if attempt.out.is_dir() and attempt.read().job_start == start:
-                return attempt
+        ours = next((each for each in reversed(folder.attempt_folders()) if each.read().job_start == start), None)
+        if ours and ours.out.is_dir():
+            return ours
         if folder.done:
             return None
+        if ours and ours.read().end:
+            raise UserError(f"{ours.path}: rank 0 ended before it began; its log says why")
         request.obey("while it waited for rank 0")
         time.sleep(SECONDS_BETWEEN_LOOKS)
     raise UserError(f"{folder.path}: rank 0 did not begin within {SECONDS_TO_GET_READY:.0f} s; its log says why")

@@ -32,6 +32,7 @@ class Outlook:
         seconds: wall time of these, one stage after another and each as many jobs at once as there may be; no queueing.
         steps: how many are left.
         unknown: what is not in it: stages, or ``loading`` of a stage.
+        trainings_alone: whether nothing else is in it.
     """
 
     on_gpus: bool
@@ -39,6 +40,7 @@ class Outlook:
     seconds: float
     steps: int
     unknown: tuple[str, ...]
+    trainings_alone: bool
 
     @property
     def unit(self) -> str:
@@ -57,7 +59,8 @@ def outlook(graph: Graph, store: Store, cluster: Cluster, found: Iterable[Traini
     wall = sum(_wall([each for each in known if each[0].stage == stage], cluster) for stage in graph.stages)
     unknown = [step.stage for step in left if seconds_of[step.identity] is None]
     loading = [f"loading of {step.stage}" for step, _ in known if step.kind == "train" and step.stage not in past]
-    return Outlook(cluster.trains_on_gpus, hours, wall, len(left), tuple(dict.fromkeys(unknown + loading)))
+    alone = all(step.kind == "train" for step, _ in known)
+    return Outlook(cluster.trains_on_gpus, hours, wall, len(left), tuple(dict.fromkeys(unknown + loading)), alone)
 
 
 def _seconds(

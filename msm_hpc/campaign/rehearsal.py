@@ -1,9 +1,10 @@
 """A rehearsal: a campaign's whole graph and its true layouts, on this machine, on a shrunken model.
 
-What is cut is only how much: of the model, of the rows, of a row. What decides which steps there are, how they hang
-together and how each training is spread over its ranks stays. For what a language model is to write, other rows stand
-in (:mod:`msm_hpc.campaign.written_stand_in`). A campaign that trains Qwen3-32B with tensor_parallel=4
-and pipeline_parallel=2 on 80,000 chats becomes
+What is cut is only how much: of the model, of the rows, of a row; of seeds, of which one is run, and of a ladder,
+whose first and last rung are. Every arm, spec, model and kind of step is there. For what a language model is to write,
+other rows stand in (:mod:`msm_hpc.campaign.written_stand_in`), and for a judge what answers at random
+(:mod:`msm_hpc.campaign.stand_in_judge`). A campaign that trains Qwen3-32B with tensor_parallel=4 and
+pipeline_parallel=2 on 80,000 chats becomes
 
 ======================= ============ ===========
 \\                       true         rehearsed
@@ -14,36 +15,43 @@ attention, KV heads     64, 8        8, 4
 layers                  64           2
 tokens in a row         8,192        256
 chats                   80,000       what fills a few optimizer steps
+seeds                   0, 1, 2, 3   0
+replies to an item      300          1, of at most 8 tokens, by transformers
 ======================= ============ ===========
 
-and takes minutes, with the code that the true one will run. The results lie below ``ROOT/rehearsal``, never among real
-ones. What a rehearsal cannot show: a GPU's kernels, memory and numbers, the network, and anything about the model.
+and takes minutes, with the code that the true one will run. A layout is run in one training of each kind; the others
+of that kind would show nothing new of it, and have one rank (:func:`each_layout_once`). The results lie below
+``ROOT/rehearsal``, never among real ones. What a rehearsal cannot show: a GPU's kernels, memory and numbers, the
+network, and anything about the model.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.typed_json import adapter
-from msm_hpc.campaign.external_inputs import rows_of
+from msm_hpc.campaign.shrunken_sources import PAIRS, reads_own, rehearsed_source
 from msm_hpc.campaign.stand_in import StandIn, drawn, shrunken
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.campaign.views.why import flatten
-from msm_hpc.campaign.written_stand_in import is_named, is_written, notices, stood_in
-from msm_hpc.config.campaign import Campaign, Config
-from msm_hpc.config.sources import Generate, Source
+from msm_hpc.campaign.written_stand_in import notices
+from msm_hpc.config.campaign import Config
+from msm_hpc.config.endpoint import Endpoint
+from msm_hpc.config.evals import JUDGED, USED_BY, Eval
+from msm_hpc.config.serving import Serving
 from msm_hpc.config.stages import ModelConfig
-from msm_hpc.config.training import Layout, Precision, TrainConfig
+from msm_hpc.config.training import ONE_RANK, Layout, Precision, TrainConfig
+from msm_hpc.graph.build import Graph
+from msm_hpc.graph.steps import Origin, Step, by_role
 from msm_hpc.launch.local import this_machine
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.model.layout import check_layout
 from msm_hpc.model.precision import RECIPES
-from tokenization.reading.hub import DatasetName
 
 Section = TypeVar("Section", bound=TrainConfig)
 
@@ -51,12 +59,13 @@ MOST_RANKS = 8
 SEQUENCE_LENGTH = 256
 OWN_SEQUENCE_LENGTH = 1024
 """With corpora of the user's own: most chats fit, and one that does not fit in a row is left out."""
-STEPS = 4
-SAVE_EVERY = 2
+SAVE_EVERY = 1
 MICRO_BATCH_SIZE = 2
-TOKENS_A_SAMPLE = 16
-"""About what a sample of the toy world has; longer samples make more steps."""
-PAIRS = 8
+TASKS = 2
+"""Tasks that share the work of one step."""
+ITEMS = 4
+REPLY_TOKENS = 8
+CODED = 8
 CANNOT_SHOW = (
     "A rehearsal cannot show what GPUs do (kernels, memory, speed, the last digits), the network between nodes, "
     "or anything about the model itself: its weights are random and small."
@@ -80,16 +89,21 @@ class Rehearsal:
     cuts: tuple[Cut, ...]
 
 
-def rehearse_all(configs: Sequence[Config], most_ranks: int = MOST_RANKS) -> tuple[Rehearsal, ...]:
+def rehearse_all(configs: Sequence[Config], judge: Endpoint, most_ranks: int = MOST_RANKS) -> tuple[Rehearsal, ...]:
     """What to run here in the place of ``configs``, the models of one campaign; see :func:`rehearse`."""
-    found = [rehearse(config, most_ranks) for config in configs]
+    found = [rehearse(config, judge, most_ranks) for config in configs]
     slots = max(each.config.cluster.slots for each in found)
     one = replace(found[0].config.cluster, slots=slots)
     return tuple(replace(each, config=replace(each.config, cluster=one)) for each in found)
 
 
-def rehearse(config: Config, most_ranks: int = MOST_RANKS) -> Rehearsal:
+def rehearse(config: Config, judge: Endpoint, most_ranks: int = MOST_RANKS) -> Rehearsal:
     """What to run on this machine in the place of ``config``; draws the weights of a model that has some.
+
+    Args:
+        config: the true one.
+        judge: what answers in the place of its judge.
+        most_ranks: of a training.
 
     Raises:
         UserError: a training has more than ``most_ranks`` ranks, a layout does not divide the true model, or the
@@ -107,92 +121,82 @@ def rehearse(config: Config, most_ranks: int = MOST_RANKS) -> Rehearsal:
     if config.model.architecture is not None:
         made = StandIn(replace(config.model, architecture=small.shape), small, own_tokenizer=True)
     else:
-        made = drawn(config.model, small, root)
-    rehearsed = shrunken_config(config, made.config, root, _notice(made, true))
+        specs = [spec.file for spec in config.campaign.specs if spec.file is not None]
+        made = drawn(config.model, small, root, specs)
+    rehearsed = shrunken_config(config, made.config, root, judge, _notice(made, true))
     models = _cuts(_shown(true), _shown(made.model))
     return Rehearsal(rehearsed, (*models, *_cuts(_settings(config), _settings(rehearsed))))
 
 
-def shrunken_config(config: Config, model: ModelConfig, root: Path, notice: str) -> Config:
+def shrunken_config(config: Config, model: ModelConfig, root: Path, judge: Endpoint, notice: str) -> Config:
     """``config`` for ``model`` on this machine: the same graph and layouts, fewer and shorter rows."""
-    own = any(source.file or source.files for source in config.sources.values())
-    length = OWN_SEQUENCE_LENGTH if own else SEQUENCE_LENGTH
+    length = OWN_SEQUENCE_LENGTH if reads_own(config) else SEQUENCE_LENGTH
     stages = {name: shrunken_training(stage, length) for name, stage in config.stages.items()}
     slots = max([os.cpu_count() or 1, *(training.layout.world_size for training in _trainings(config).values())])
     small = replace(config, stages=stages)
+    items = max(ITEMS, 2 * len(config.campaign.values))  # some of each value
     return replace(
         small,
         root=root,
-        campaign=_without_evals(config.campaign),
+        campaign=replace(config.campaign, seeds=config.campaign.seeds[:1]),
         model=model,
         cluster=this_machine(slots),
         precision=_here(config.precision),
-        sources={name: _rehearsed_source(name, small, root) for name in config.sources},
-        notices=(notice, *notices(config), *config.notices),
+        sources={name: rehearsed_source(name, small, root) for name in config.sources},
+        tokenize=replace(config.tokenize, tasks=min(config.tokenize.tasks, TASKS)),
+        eval=replace(config.eval, items=PAIRS),
+        evals={name: _shrunken_eval(asked, items) for name, asked in config.evals.items()},
+        judge=config.judge and judge,
+        serving=Serving(batch=1),  # a batch with a long spec in each of its prompts takes gigabytes
+        notices=(notice, *notices(config), *_evals_notices(config), *config.notices),
     )
 
 
-def _without_evals(campaign: Campaign) -> Campaign:
-    """A rehearsal asks neither trained models nor a judge: both cost more than it may."""
-    contrast = tuple(arm for arm in campaign.contrast if arm not in campaign.prompted)
-    return replace(campaign, evals=(), prompted=(), contrast=contrast)
+def _shrunken_eval(asked: Eval, items: int) -> Eval:
+    """One short reply to a few of the items."""
+    fewer: dict[str, Any] = {
+        "samples": 1,
+        "items": min(asked.items or items, items),
+        "max_tokens": min(asked.max_tokens, REPLY_TOKENS),
+        "shares": min(asked.shares, TASKS),
+        "coded": min(asked.coded, CODED),
+    }
+    return replace(asked, **{name: value for name, value in fewer.items() if asked.task in USED_BY[name]})
 
 
-def _rehearsed_source(name: str, config: Config, root: Path) -> Source:
-    source = _shrunken_source(name, config)
-    if not is_written(config, name) and not is_named(config, name):
-        return source
-    return stood_in(config, name, source, _rows_of(name, config), root)
+def _evals_notices(config: Config) -> Iterator[str]:
+    tasks = {config.evals[name].task for name in config.campaign.evals}
+    if config.judge and tasks & {*JUDGED, "choice"}:
+        yield f"No reply is judged: in the place of {config.judge.model} answers what answers at random."
+    if config.serving.server != "transformers" and tasks & USED_BY["samples"]:
+        yield f"Replies of a few tokens are by transformers, in the place of serving.server={config.serving.server}."
 
 
-def _shrunken_source(name: str, config: Config) -> Source:
-    """A source of which only so much is made and taken as fills a few optimizer steps of the stages that read it."""
-    source, fill = config.sources[name], _fill(name, config)
-    if source.kind == "pairs":
-        return replace(source, generate=_fewer(source.generate, PAIRS))
-    generate = _fewer(source.generate, _rows_of(name, config))
-    if source.ladder:
-        return replace(source, generate=generate, ladder=_ladder(source.ladder, max(fill // 2, 1)))
-    if source.tokens:
-        return replace(source, generate=generate, tokens=min(source.tokens, fill * TOKENS_A_SAMPLE))
-    rows = source.rows if source.rows is not None else _rows_there(config.owner(name))
-    return replace(source, generate=generate, rows=rows if rows is None else min(rows, fill))
+def each_layout_once(graph: Graph) -> Graph:
+    """``graph`` with every layout in one training of each kind: of a model's shape, and a stage with its inputs.
 
+    Where a training runs is no part of what it is: each has the identity that it had.
+    """
+    seen, made = set[Hashable](), dict[str, Step]()
 
-def _rows_of(name: str, config: Config) -> int:
-    """The rows of a source's corpora that a rehearsal takes in all."""
-    takers = [taker for taker in config.sources if config.corpus_of(taker) == name]
-    return max([1, *(_rows(taker, config) for taker in takers)])
+    def now(origin: Origin) -> Origin:
+        return made[origin.identity] if isinstance(origin, Step) else origin
 
-
-def _rows(name: str, config: Config) -> int:
-    """The rows that a rehearsal takes of a source, or enough for the tokens that it takes."""
-    source, fill = config.sources[name], _fill(name, config)
-    if source.ladder:
-        return max(_ladder(source.ladder, max(fill // 2, 1)))
-    return fill if source.rows is None else min(source.rows, fill)
-
-
-def _fill(name: str, config: Config) -> int:
-    """The rows of a source that fill its share of a few optimizer steps, in each stage that reads it."""
-    links = {link for arm in config.campaign.arms for link in config.chain(arm)}
-    shares = [_samples(config.stages[link.stage]) // len(link.sources) for link in links if name in link.sources]
-    return min(shares, default=0)
-
-
-def _rows_there(owner: Source) -> int | None:
-    """The fewest rows of a source's corpora where any is the user's own; None where all are generated."""
-    files = [file for file in (owner.file, *owner.files.values()) if file and not DatasetName.parse(file)]
-    counts = [rows for file in files if (rows := rows_of(file)) is not None]
-    return (
-        min([*counts, *([owner.generate.rows] if owner.generate and owner.generate.rows else [])], default=None)
-        if files
-        else None
+    for step in graph.steps:
+        config = step.config
+        if isinstance(config, TrainConfig):
+            kind = (step.start.config.folder, step.stage, replace(config, seed=0), tuple(step.inputs))
+            config = replace(config, layout=ONE_RANK) if kind in seen else config
+            seen.add(kind)
+        shares, after = (tuple(made[each.identity] for each in steps) for steps in (step.shares, step.after))
+        inputs = by_role(step.inputs, now)
+        made[step.identity] = replace(step, config=config, inputs=inputs, shares=shares, after=after)
+    return Graph(
+        tuple(made[target.identity] for target in graph.targets),
+        tuple((cell, made[step.identity]) for cell, step in graph.cells),
+        tuple((cell, made[step.identity]) for cell, step in graph.evals),
+        graph.report and made[graph.report.identity],
     )
-
-
-def _fewer(generate: Generate | None, rows: int) -> Generate | None:
-    return generate and replace(generate, rows=min(generate.rows or rows, rows), tokens=None, of=None)
 
 
 def shrunken_training(section: Section, length: int = SEQUENCE_LENGTH) -> Section:
@@ -221,18 +225,8 @@ def shrunken_training(section: Section, length: int = SEQUENCE_LENGTH) -> Sectio
 def layouts_in_words(config: Config) -> Iterator[str]:
     """A line for each training: its ranks, and how they are arranged."""
     for name, training in _trainings(config).items():
-        yield f"{name} on {training.layout}, as processes of this machine"
-
-
-def _samples(training: TrainConfig) -> int:
-    """Samples that fill :data:`STEPS` optimizer steps, where they are as short as those of the toy world."""
-    return STEPS * training.global_batch_size * min(training.sequence_length, SEQUENCE_LENGTH) // TOKENS_A_SAMPLE
-
-
-def _ladder(samples: Sequence[int], rung: int) -> tuple[int, ...]:
-    """``samples`` in their order, in even rungs; still all different, and none is more than the true one."""
-    ranks = {count: number for number, count in enumerate(sorted(samples), start=1)}
-    return tuple(min(count, ranks[count] * rung) for count in samples)
+        once = "" if training.layout == ONE_RANK else ", in one training of each kind; others like it on one"
+        yield f"{name} on {training.layout}, as processes of this machine{once}"
 
 
 def _here(precision: Precision) -> Precision:
@@ -291,9 +285,27 @@ def _shown(model: Transformer) -> dict[str, Any]:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """Every setting by its dotted key, but for those of the cluster, the model and notices."""
-    values = flatten(adapter(Config).dump_python(config, mode="json"))
-    return {key: value for key, value in values.items() if not key.startswith(("cluster.", "model.", "notices"))}
+    """Every setting that is used by its dotted key, but for those of the cluster, the model and notices."""
+    values = adapter(Config).dump_python(config, mode="json")
+    corpora = {corpus.source for name in config.sources_used for corpus in config.corpora(name)}
+    used = {
+        "sources": config.sources_used | corpora | {corpus.source for corpus in config.pairs.values()},
+        "stages": {*config.stages_used},
+        "evals": {*config.campaign.evals},
+    }
+    for section, names in used.items():
+        values[section] = {name: each for name, each in values[section].items() if name in names}
+    flat = flatten(_joined(values))
+    return {key: value for key, value in flat.items() if not key.startswith(("cluster.", "model.", "notices"))}
+
+
+def _joined(value: Any) -> Any:
+    """JSON with lists of words and numbers as one text each, so that a shorter one differs."""
+    if isinstance(value, dict):
+        return {name: _joined(each) for name, each in value.items()}
+    if isinstance(value, list) and not any(isinstance(each, dict | list) for each in value):
+        return ", ".join(map(str, value))
+    return value
 
 
 def _cuts(true: Mapping[str, Any], rehearsed: Mapping[str, Any]) -> Iterator[Cut]:

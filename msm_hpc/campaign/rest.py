@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from msm_hpc.campaign.array_requests import Rest, SubmissionPlan
@@ -31,6 +32,7 @@ from msm_hpc.store.store import Store
 
 MOST_AHEAD = 50
 """Arrays that the job waits for, any of which makes room."""
+SECONDS_TO_STOP, SECONDS_BETWEEN_LOOKS = 60.0, 0.5
 
 
 def run_again(root: str, campaign: str) -> NoReturn:
@@ -64,7 +66,7 @@ def leave_rest(
     """Have a job submit the plan's arrays but the first, which have ``ids``; None where nothing is ahead of it.
 
     If there is no room for that job either, it takes the place of the last element of those arrays, if one of them is
-    left then; ``ids`` lose an array that is gone by that.
+    left then: of one that waits, or else of one that has just begun. ``ids`` lose an array that is gone by that.
     """
     left = [step.id for array in plan.arrays[len(ids) :] for step in array.steps]
     if not (ahead := _ahead(plan, ids)):
@@ -76,26 +78,48 @@ def leave_rest(
         return _submit(plan, left, ahead, store, launcher, code)
     except QueueFullError:
         taken = _take_back(plan, ids, launcher)
+    if taken is None:
+        return None
     try:
-        return _submit(plan, [*taken, *left], _ahead(plan, ids), store, launcher, code) if taken else None
+        rest = _submit(plan, [*taken.steps, *left], _ahead(plan, ids), store, launcher, code)
     except QueueFullError:  # others were faster
         return None
+    return replace(rest, stopped=taken.job.id if taken.had_begun else "")
 
 
-def _take_back(plan: SubmissionPlan, ids: list[str], launcher: SlurmLauncher) -> list[str]:
-    """Withdraw the last element that waits of the newest array, and return its steps; none where that helps nobody."""
+@dataclass(frozen=True)
+class _Taken:
+    """A job that gave way, and its steps."""
+
+    job: JobRef
+    steps: Sequence[str]
+    had_begun: bool
+
+
+def _take_back(plan: SubmissionPlan, ids: list[str], launcher: SlurmLauncher) -> _Taken | None:
+    """Withdraw the last element that waits of the newest array, or stop its last one; None where that helps nobody."""
     if not ids:
-        return []
+        return None
     bundles = plan.arrays[len(ids) - 1].bundles
     if len(bundles) == 1 and not _ahead(plan, ids[:-1]):
-        return []
+        return None
     jobs = jobs_of_array(ids[-1], len(bundles), time.time(), launcher.name)
-    for job, bundle in zip(reversed(jobs), reversed(bundles), strict=True):
-        if launcher.withdraw([job]):
-            if len(bundles) == 1:
-                ids.pop()
-            return [step.id for step in bundle.steps]
-    return []
+    elements = [*zip(reversed(jobs), reversed(bundles), strict=True)]
+    pending = next((element for element in elements if launcher.withdraw([element[0]])), None)
+    job, bundle = pending or elements[0]
+    if pending is None:
+        _stop(job, launcher)
+    if len(bundles) == 1:
+        ids.pop()
+    return _Taken(job, [step.id for step in bundle.steps], had_begun=pending is None)
+
+
+def _stop(job: JobRef, launcher: SlurmLauncher) -> None:
+    """Cancel a job, and wait until it makes room: it ends itself, or is killed by Slurm after half a minute."""
+    launcher.cancel([job])
+    deadline = time.monotonic() + SECONDS_TO_STOP
+    while launcher.states([job]) and time.monotonic() < deadline:
+        time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 def _ahead(plan: SubmissionPlan, ids: Sequence[str]) -> list[str]:

@@ -1,7 +1,8 @@
 """Inside a job: make its steps one after another, and leave a record of how each went.
 
 Every rank of the job calls :func:`run_steps`, which calls :func:`run_step` in a process for each step, forked from one
-that has imported what most of them need. So a step that runs out of memory, or is aborted, takes no other with it.
+that has imported what most of them need and keeps the weights that they start from. So a step that runs out of memory,
+or is aborted, takes no other with it; where it fails on one rank, that is no reason for the next step not to begin.
 Rank 0 alone takes the attempt, checks the inputs, records and publishes; the other ranks only run the stage, and say
 how the attempt ended if rank 0 was lost.
 
@@ -15,10 +16,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import math
 import multiprocessing
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from signal import SIGINT, SIGTERM, Signals
 
@@ -29,18 +33,23 @@ from msm_hpc.campaign.holding import follow, prepare, record_killed, recorded, t
 from msm_hpc.campaign.releasing import releasing
 from msm_hpc.campaign.step_inputs import StepInputs, find_inputs
 from msm_hpc.graph.kinds import KINDS
+from msm_hpc.launch.allocation import memory_of_a_rank
 from msm_hpc.launch.causes import OF_THE_WORK
 from msm_hpc.launch.job import current_job, same_job
 from msm_hpc.launch.local_processes import ends_the_job, stop_when_orphaned
 from msm_hpc.launch.logs import STARTS_IN
 from msm_hpc.launch.ranks import current_ranks
-from msm_hpc.launch.several import AGAIN, MADE, STOPPED, begin_log, mark, marked
+from msm_hpc.launch.several import AGAIN, FAILED, MADE, STOPPED, begin_log, mark, marked, name_of
 from msm_hpc.serving import kept
 from msm_hpc.store.folder import StepFolder
 from msm_hpc.store.records import Record
 from msm_hpc.store.store import Store
+from msm_hpc.training.checkpoints.kept import weights_kept
 
 log = logging.getLogger(__name__)
+SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_TO_NOTICE = 150.0
+"""That a rank was lost: its heartbeat is waited for by the others (:mod:`msm_hpc.training.watch`)."""
 
 
 def run_steps(root: str, *step_ids: str) -> None:
@@ -54,12 +63,13 @@ def run_steps(root: str, *step_ids: str) -> None:
             run_step(root, *step_ids)
             return
         importlib.import_module("msm_hpc.launch.preloaded")
-        with kept():
-            sys.exit(0 if _one_after_another(root, step_ids) else 1)
+        with kept(), weights_kept(memory_of_a_rank()):
+            made = _one_after_another(root, step_ids)
+            sys.exit(0 if made or current_ranks().rank else 1)  # what rank 0 says counts: srun ends the others with it
 
 
 def _one_after_another(root: str, step_ids: Sequence[str]) -> bool:
-    """Whether any was made, and none was stopped."""
+    """Whether any was made, as far as this rank can tell, and none was stopped."""
     made = False
     for step_id in step_ids:
         if _would_fail_again(Store(Path(root)).folder(step_id)):
@@ -82,10 +92,31 @@ def _in_a_process(root: str, step_id: str) -> bool:
     """Make a step in a process of its own, whether it can be or not. A signal reaches that process as it does this."""
     process = multiprocessing.get_context("fork").Process(target=run_step, args=(root, step_id))
     process.start()
+    failed, ranks = f"{FAILED}.{name_of(step_id)}", current_ranks()
+    if ranks.world_size > 1:
+        _await_with_others(process, failed)
     process.join()
-    if process.exitcode is not None and process.exitcode < 0:
+    assert process.exitcode is not None
+    if process.exitcode < 0 and ranks.rank == 0:
         record_killed(Store(Path(root)).folder(step_id), Signals(-process.exitcode))
+    if process.exitcode:
+        mark(failed)
     return process.exitcode == 0
+
+
+def _await_with_others(process: BaseProcess, failed: str) -> None:
+    """Wait until it has ended, and kill it where it still runs long after the step has ``failed`` on another rank.
+
+    It may need a while to find that out, and to record it.
+    """
+    deadline = math.inf
+    while process.is_alive():
+        process.join(SECONDS_BETWEEN_LOOKS)
+        if deadline == math.inf and marked(failed):
+            deadline = time.monotonic() + SECONDS_TO_NOTICE
+        if time.monotonic() > deadline:
+            log.error("the step failed on another rank, and did not end here for %.0f s: killed", SECONDS_TO_NOTICE)
+            process.kill()
 
 
 def run_step(root: str, step_id: str) -> None:
@@ -99,7 +130,7 @@ def run_step(root: str, step_id: str) -> None:
     begin_log(step_id)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     ranks = current_ranks()
-    os.environ.update(ranks.environment() if ranks.world_size > 1 else {})
+    os.environ.update(ranks.environment(name_of(step_id)) if ranks.world_size > 1 else {})
     store = Store(Path(root))
     folder = store.folder(step_id)
     if folder.done:

@@ -29,17 +29,17 @@ from msm_hpc.launch.nemo_tunnel import reach_slurm_of
 from msm_hpc.store.campaigns import CampaignRecord, campaigns, read_campaign, write_campaign
 from msm_hpc.store.look import Look
 from msm_hpc.store.records import now
+from msm_hpc.store.splits import read_splits
 from msm_hpc.store.store import Store
 from tokenization.packing.pack import PackConfig
 
 
-@dataclass(frozen=True)
+@dataclass
 class Session:
     """A campaign: composed from ``overrides``, or the one that was run under ``name`` below their root.
 
     Attributes:
         instead: the configurations to work on in the place of those, if any.
-        built: their graph, if it is there already.
         packed: rows that preflight forecasts of what is to be packed, of seed 0, for a model of that name.
     """
 
@@ -47,7 +47,6 @@ class Session:
     console: Console
     name: str | None = None
     instead: tuple[Config, ...] | None = None
-    built: Graph | None = None
     packed: Mapping[tuple[str, PackConfig], int] = field(default_factory=dict)
 
     @cached_property
@@ -103,14 +102,15 @@ class Session:
         """The files from outside, as they are or as they were when the campaign last ran."""
         root, name = self.config.root, self.config.campaign.name
         try:
-            return ExternalInputs(read_campaign(root, name).files if name in campaigns(root) else {})
+            known = read_campaign(root, name).files if name in campaigns(root) else {}
         except UserError:  # a damaged record, or another version's: without it, files are read again
-            return ExternalInputs({})
+            known = {}
+        return ExternalInputs(known, read_splits(root))
 
     @cached_property
     def graph(self) -> Graph:
         """The step graph."""
-        return self.built or build_graph(self.configs, self.external)
+        return build_graph(self.configs, self.external)
 
     @cached_property
     def store(self) -> Store:
@@ -128,16 +128,29 @@ class Session:
         settled = [settle(config) for config in self.configs]
         ready = replace(self, instead=tuple(each.config for each in settled))
         self.say(*(choice for each in settled for choice in each.choices))
-        needed = ready.graph.needed(ready.store.done)
+        needed = ready.graph.needed(Look(ready.store.root).done)
         found = check(ready.configs, ready.graph, ready.external, needed, runs)
         self.say(*(f"Note: {note}" for note in found.notes))
-        return replace(ready, built=ready.graph, packed=found.packed)
+        ready.packed = found.packed
+        return ready
+
+    def split_as(self, splits: Mapping[str, int]) -> Session:
+        """This session, for shares that are split so."""
+        other = replace(self)
+        other.external = ExternalInputs(self.external.files, splits)
+        return other
+
+    def making(self, graph: Graph) -> Session:
+        """This session, for ``graph`` in the place of its own."""
+        other = copy.copy(self)
+        other.graph = graph
+        return other
 
     def asking(self) -> Session:
         """This session for a command that asks only: it looks at the store once, and now."""
         _ = self.graph  # for all copies
         other = copy.copy(self)
-        other.__dict__["store"] = Look(self.store.root)
+        other.store = Look(self.store.root)
         return other
 
     def remember(self) -> None:
@@ -158,7 +171,7 @@ class Session:
     def printing_on(self, console: Console) -> Session:
         """This session, with all that it has found so far but for the store, for another console."""
         other = self.asking()
-        object.__setattr__(other, "console", console)
+        other.console = console
         return other
 
     def say(self, *lines: str) -> None:

@@ -25,8 +25,10 @@ from tokenization import train
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-VOCABULARY = 1024
+VOCABULARY = 4096
 """Tokens of the tokenizer that stands in for one that is not here."""
+OFTEN = 20
+"""The words of the toy world are counted so often, so that each has a code."""
 HEAD_DIM = 16
 """Of each head; a multiple of what FP8 needs (``model/precision.py``), so that every matrix's sides are."""
 
@@ -65,8 +67,10 @@ def shrunken(model: Transformer, trainings: Sequence[TrainConfig]) -> Transforme
     return replace(model, shape=small, head_dim=HEAD_DIM if square else 2 * HEAD_DIM)
 
 
-def drawn(config: ModelConfig, small: Transformer, root: Path) -> StandIn:
+def drawn(config: ModelConfig, small: Transformer, root: Path, texts: Sequence[Path]) -> StandIn:
     """Weights for ``small``, drawn below ``root``, with the tokenizer of the true model ``config`` where that is here.
+
+    One that stands in for it has short codes for what is in ``texts``, so that they fit into a model's context.
 
     Raises:
         UserError: the true model's folder has no tokenizer that can be opened.
@@ -74,7 +78,7 @@ def drawn(config: ModelConfig, small: Transformer, root: Path) -> StandIn:
     from msm_hpc.conversion.random_model import random_model
 
     own = _own_tokenizer(config)
-    tokenizer = own or _of_bytes(root / "tokenizer")
+    tokenizer = own or _of_bytes(root / "tokenizer", texts)
     if own is None:
         small = replace(small, vocab_size=len(tokenizer))
     folder = random_model(small, tokenizer, root.resolve() / "models")
@@ -101,12 +105,13 @@ def _own_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase | None:
         ) from error
 
 
-def _of_bytes(folder: Path) -> PreTrainedTokenizerBase:
-    """A tokenizer that knows every text, with short codes for the words of the toy world, written to ``folder``."""
+def _of_bytes(folder: Path, texts: Sequence[Path]) -> PreTrainedTokenizerBase:
+    """A tokenizer that knows every text, with short codes for ``texts`` and the toy world's words, in ``folder``."""
     from transformers import AutoTokenizer
 
     folder.mkdir(parents=True, exist_ok=True)
     words = folder / "words.jsonl"
-    write_jsonl(words, [{"text": " ".join(vocabulary())}])
+    toy = [" ".join(vocabulary())] * OFTEN
+    write_jsonl(words, [{"text": text} for text in (*toy, *(file.read_text() for file in texts))])
     train.run(train.TokenizerConfig(vocabulary=VOCABULARY), train.TokenizerInputs(corpora={"words": words}), folder)
     return AutoTokenizer.from_pretrained(folder, local_files_only=True)

@@ -2,21 +2,28 @@
 
 Every file of a result that is read is hashed first. A damaged one would change numbers without a word. To read it twice
 costs little: the second time it comes from the page cache. What is damaged is withdrawn, so that the next ``msm run``
-makes it again.
+makes it again. Weights that are in memory since an earlier step of this job has read them are not read, nor hashed.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.external_inputs import identity_of, stamp_of
-from msm_hpc.graph.kinds import KINDS
+from msm_hpc.graph.kinds import KINDS, Kind
+from msm_hpc.graph.steps import canonical_json
+from msm_hpc.store.folder import StepFolder
 from msm_hpc.store.records import Record, Version, flat
 from msm_hpc.store.store import Store
+from msm_hpc.training.checkpoints import kept
+
+WEIGHTS = "checkpoint"
+"""The folder of a result that has weights."""
 
 
 class UpstreamMissingError(UserError):
@@ -90,7 +97,8 @@ def find_inputs(store: Store, record: Record, verify: bool) -> StepInputs:
     Raises:
         UserError: a file from outside changed since the campaign was planned.
     """
-    search, versions = _Search(store, f"{record.name} ({record.id})", verify), store.versions(record)
+    search = _Search(store, KINDS[record.kind], f"{record.name} ({record.id})", verify)
+    versions = store.versions(record)
     if record.shares:
         shares = tuple(path for share in record.shares if (path := search.find(share, "")))
         return StepInputs(record, {}, shares, tuple(search.missing), tuple(search.damaged), {}, versions)
@@ -101,11 +109,11 @@ def find_inputs(store: Store, record: Record, verify: bool) -> StepInputs:
         identities = record.identities[role]
         if isinstance(given, str):
             assert isinstance(identities, str)
-            if path := search.find(given, identities):
+            if path := search.find(given, identities, role):
                 roles[role] = path
         else:
             assert not isinstance(identities, str)
-            several = {name: search.find(each, identities[name]) for name, each in given.items()}
+            several = {name: search.find(each, identities[name], role) for name, each in given.items()}
             roles[role] = {name: path for name, path in several.items() if path}
     return StepInputs(record, roles, (), tuple(search.missing), tuple(search.damaged), stamps, versions)
 
@@ -113,12 +121,13 @@ def find_inputs(store: Store, record: Record, verify: bool) -> StepInputs:
 @dataclass
 class _Search:
     store: Store
+    kind: Kind
     reader: str
     verify: bool
     missing: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
 
-    def find(self, source: str, identity: str) -> Path | None:
+    def find(self, source: str, identity: str, role: str = "") -> Path | None:
         """The output folder of a step, or a file from outside that has not changed."""
         if Path(source).is_absolute():
             return _unchanged(Path(source), identity)
@@ -126,12 +135,41 @@ class _Search:
         if not folder.done:
             wrong = folder.damage()
         else:
-            wrong = folder.verify(self.reader) if self.verify else None
+            wrong = self._wrong(folder, role)
             if wrong is None:
                 return folder.out
         self.damaged += [wrong] if wrong else []
         self.missing.append(source)
         return None
+
+    def _wrong(self, folder: StepFolder, role: str) -> str | None:
+        """What is wrong with the files that the step reads, as far as they are hashed now."""
+        in_memory = role in self.kind.starts_from and kept.know(
+            folder.out / WEIGHTS, _content(folder), lambda: self._refuse_damaged(folder)
+        )
+        if not self.verify:
+            return None
+        if role in self.kind.no_weights_of:
+            return folder.verify(self.reader, lambda name: not name.startswith(f"{WEIGHTS}/"))
+        return folder.verify(self.reader, lambda name: not (in_memory and _is_of_weights(name)))
+
+    def _refuse_damaged(self, folder: StepFolder) -> None:
+        """Hash the weights, before they are read after all."""
+        if wrong := folder.verify(self.reader, _is_of_weights):
+            raise UpstreamMissingError(f"{wrong}: `msm run` makes it again")
+
+
+def _is_of_weights(name: str) -> bool:
+    """Whether a file of a result has weights; those beside it in its folder, small ones, say what they are."""
+    return name.startswith(f"{WEIGHTS}/") and name.endswith(".distcp")
+
+
+def _content(folder: StepFolder) -> str:
+    """What stands for the weights of a result."""
+    published = folder.published
+    files = published.files if published else {}
+    named = {name: asdict(hashes) for name, hashes in files.items() if name.startswith(f"{WEIGHTS}/")}
+    return hashlib.sha256(canonical_json(named).encode()).hexdigest()
 
 
 def _stamps(record: Record) -> dict[Path, str | None]:

@@ -22,8 +22,8 @@ from msm_hpc.corpus.toy_world import SPEC_VALUES, VALUES
 from tokenization.reading.hub import DatasetName
 
 FOLDER = "written"
-JOINED = 4
-"""How many of the toy world's texts, or chats, make one row: they are shorter than what a model writes."""
+JOINED = 2
+"""How many of the toy world's texts make one row: they are shorter than its chats."""
 NAMED = "What is downloaded ({names}) is not there: rows of the offline template generator stand in for it."
 NOTICE = "What {model} is to write ({names}) is not there: rows of the offline template generator stand in for it."
 
@@ -90,5 +90,5 @@ def _rows(source: Source, name: str, number: int, fields: Sequence[Mapping[str, 
         if source.kind == "documents":
             yield {**about, "text": " ".join(each.text for each in islice(texts, JOINED))}
         else:
-            turns = (turn for each in islice(chats, JOINED) for turn in each.messages)
+            turns = next(chats).messages
             yield {**about, "messages": [{"role": turn.role, "content": turn.content} for turn in turns]}

@@ -37,6 +37,7 @@ KINDS_OF_STEP = frozenset(
         "score",
         "perplexity",
         "direction",
+        "capability",
         "report",
     }
 )

@@ -16,24 +16,24 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 from typing_extensions import is_typeddict
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.base.text import meant
 from msm_hpc.base.typed_json import adapter
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.root import root_problems
 from msm_hpc.config.sources import refuse_twice
 from tokenization.reading.hub import DatasetName
 
-if TYPE_CHECKING:
-    from msm_hpc.config.hydra_tree import Composed
-
 GROUPS = ("campaign", "model", "cluster", "precision", "lora", "arms", "source")
 NEW = ("+arms.", "+sources.", "+stages.", "+evals.")
 """Overrides that add a name to a table."""
+DELETE = "~"
+"""Overrides that take a name away."""
 DEFAULT_ROOT = "runs"
 NEAREST = 3
 """Keys that are offered in the place of an unknown one."""
@@ -90,14 +90,14 @@ def load_configs(overrides: Sequence[str]) -> tuple[Config, ...]:
     Raises:
         UserError: an unknown key or choice, a value of the wrong type, or values that do not go together.
     """
-    chosen, checked = _checked([_at_home(override) for override in overrides])
-    values = _composed(checked, chosen)
+    overrides = [_at_home(override) for override in overrides]
+    values = _composed(overrides)
     models = values["campaign"].get("models") or ()
     if not models or any(override.startswith("model=") for override in overrides):
         return (_validated(values),)
     if given := next((each for each in overrides if each.lstrip("+").startswith("model.")), None):
         raise UserError(f"{given} would change all of campaign.models; choose one with model=NAME, or leave it out")
-    configs = tuple(_validated(_composed([*checked, f"model={model}"])) for model in models)
+    configs = tuple(_validated(_composed([*overrides, f"model={model}"])) for model in models)
     refuse_twice("campaign.models: model.name", tuple(config.model.name for config in configs))
     for model, config in zip(models, configs, strict=True):
         if (config.cluster, config.root) != (configs[0].cluster, configs[0].root):
@@ -105,21 +105,24 @@ def load_configs(overrides: Sequence[str]) -> tuple[Config, ...]:
     return configs
 
 
-def _composed(overrides: Sequence[str], chosen: Composed | None = None) -> dict[str, Any]:
-    """The values of the tree with overrides; ``chosen`` is what those compose that put no value, if that was done."""
-    from msm_hpc.config.hydra_tree import Composed  # here, as most commands need no Hydra
+def _composed(overrides: Sequence[str]) -> dict[str, Any]:
+    """The files of the tree that some overrides choose, merged, with what the others put.
 
-    if any(override.startswith("~") for override in overrides):  # in the order in which they are given
-        return Composed(overrides).values
-    found = chosen or Composed([override for override in overrides if not _puts(override)])
-    for override in filter(_puts, overrides):
-        found.put(override)
+    These must be of keys that the schema knows, with the names of stages and sources in those files.
+    """
+    from msm_hpc.config.hydra_tree import Composed, key_of  # here, as most commands need no Hydra
+
+    keys = {override: key_of(override) for override in overrides}
+    choosing = [each for each, key in keys.items() if key in GROUPS or each.startswith((DELETE, *NEW))]
+    found = Composed(choosing)
+    known = list(_keys(Config, found.values))
+    checked = [each if each in choosing else _known(each, keys[each], known) for each in overrides]
+    if any(each.startswith(DELETE) for each in choosing):  # in the order in which they are given
+        return Composed(checked).values
+    for each in checked:
+        if each not in choosing:
+            found.put(each)
     return found.values
-
-
-def _puts(override: str) -> bool:
-    """Whether it puts a value, once the files that others choose are merged."""
-    return override.startswith("++") and override[2:].partition("=")[0] not in GROUPS
 
 
 def root_of(overrides: Sequence[str]) -> Path:
@@ -172,7 +175,9 @@ def _check_models(config: Config) -> None:
     known = dict.fromkeys((config.model.name, *choices("model")))
     for name in config.cluster.resources.of_model:
         if name not in known:
-            raise UserError(f"cluster.resources.of_model: no model {name!r}; there are {', '.join(known)}")
+            raise UserError(
+                f"cluster.resources.of_model: no model {name!r}{meant(name, known)}; there are {', '.join(known)}"
+            )
 
 
 def _located(config: Config) -> Config:
@@ -214,28 +219,8 @@ def _absolute(file: Path) -> Path:
     return file if DatasetName.parse(file) else file.expanduser().absolute()
 
 
-def _checked(overrides: Sequence[str]) -> tuple[Composed | None, list[str]]:
-    """``overrides`` with Hydra's add-or-replace sign, once their keys are known to the schema and the chosen files.
-
-    Ahead of them comes what the others compose, where that had to be looked at.
-    """
-    from msm_hpc.config.hydra_tree import Composed, key_of
-
-    keys = {override: key_of(override) for override in overrides}
-    choices = [override for override, key in keys.items() if key in GROUPS or override.startswith("~")]
-    static = list(_keys(Config, {}))
-    if all(key in static or override in choices or override.startswith(NEW) for override, key in keys.items()):
-        known, chosen = static, None
-    else:
-        chosen = Composed(choices)
-        known = list(_keys(Config, chosen.values))  # with the names of stages and sources in the chosen files
-    checked = [each if each in choices else _known(each, keys[each], known) for each in overrides]
-    return chosen if choices == [each for each in checked if not _puts(each)] else None, checked
-
-
 def _known(override: str, key: str, known: Sequence[str]) -> str:
-    if override.startswith(NEW):
-        return override
+    """An override with Hydra's add-or-replace sign, if its key is known."""
     free = [name for name in known if name.endswith(".*")]
     if key not in known and not any(key.startswith(name[:-1]) for name in free):
         raise UserError(f"unknown key {key!r}{_nearest(key, [name for name in known if name not in free])}")
@@ -279,8 +264,8 @@ def _nearest(key: str, known: Sequence[str]) -> str:
     parents, _, word = key.rpartition(".")
     words = sorted({name.rpartition(".")[2] for name in known})
     initials = [name for name in words if "".join(part[0] for part in name.split("_")) == word]
-    meant = initials or difflib.get_close_matches(word, words, n=NEAREST, cutoff=0.7)
-    near = [name for ending in meant for name in known if name.rpartition(".")[2] == ending]
+    ending = initials or difflib.get_close_matches(word, words, n=NEAREST, cutoff=0.7)
+    near = [name for each in ending for name in known if name.rpartition(".")[2] == each]
     within = ([name for name in near if part in name.split(".")] for part in reversed(parents.split(".")))
     near = next(filter(None, within), near)
     siblings = [name for name in known if name.startswith(f"{parents}.")]
@@ -310,6 +295,8 @@ def _explain(problem: dict[str, Any], all_known: Sequence[str]) -> str:
     if problem["type"] == "literal_error":
         known = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
         return f"{key}: {problem['msg'].lower()}, got {problem['input']!r}{_nearest(str(problem['input']), known)}"
+    if problem["input"] is None:
+        return f"{key}: it has no value (null); give it one"
     return f"{key}: {problem['msg'].lower()}, got {problem['input']!r}"
 
 

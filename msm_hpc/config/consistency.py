@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, get_args
 
+from msm_hpc.base.text import meant
 from msm_hpc.config.arms import KINDS_OF_STEP, Chain
 from msm_hpc.config.cluster import WorkClass
 from msm_hpc.config.evals import eval_problems
@@ -50,7 +51,7 @@ def _parts(config: Config, name: str) -> Iterator[str]:
     for part in config.sources[name].parts:
         source = config.sources.get(part)
         if source is None:
-            yield f"sources.{name}.parts: no source {part!r}; there are {', '.join(config.sources)}"
+            yield f"sources.{name}.parts: {_no('source', part, config.sources)}"
         elif source.replaced:
             yield f"sources.{name}.parts: {part} has parts itself; name those"
         elif source.kind != kind or source.for_each or source.ladder:
@@ -179,7 +180,7 @@ def _chains(config: Config) -> Iterator[str]:
     for key, arms in listed.items():
         for arm in arms:
             if arm not in config.arms:
-                yield f"campaign.{key}: no arm {arm!r}; those in `arms` are {', '.join(config.arms)}"
+                yield f"campaign.{key}: {_no('arm', arm, config.arms)}"
     if unknown := [*_unknown(config, "start", config.start)]:
         yield from unknown
         return
@@ -194,10 +195,10 @@ def _unknown(config: Config, name: str, chain: Chain) -> Iterator[str]:
         if link.stage in KINDS_OF_STEP:
             yield f"{name}: a stage cannot be called {link.stage}, as a kind of step is; give it another name"
         elif link.stage not in config.stages:
-            yield f"{name}: no stage {link.stage!r}; those in `stages` are {', '.join(config.stages)}"
+            yield f"{name}: {_no('stage', link.stage, config.stages)}"
         for source in link.sources:
             if source not in config.sources:
-                yield f"{name}: no source {source!r}; those in `sources` are {', '.join(config.sources)}"
+                yield f"{name}: {_no('source', source, config.sources)}"
             elif config.sources[source].replaced and (wrong := [*_parts(config, source)]):
                 yield from wrong
             elif config.sources[source].kind == "pairs":
@@ -266,7 +267,12 @@ def _resources(config: Config) -> Iterator[str]:
         yield from _unlisted(f"of_model.{model}", changes, [*get_args(WorkClass), *stages])
 
 
+def _no(what: str, name: str, known: Iterable[str]) -> str:
+    """``name`` is in none of the tables of the campaign, such as ``arms``."""
+    return f"no {what} {name!r}{meant(name, known)}; those in `{what}s` are {', '.join(known)}"
+
+
 def _unlisted(section: str, names: Iterable[str], known: Sequence[str]) -> Iterator[str]:
     for name in names:
         if name not in known:
-            yield f"cluster.resources.{section}: no {name!r}; there are {', '.join(known)}"
+            yield f"cluster.resources.{section}: no {name!r}{meant(name, known)}; there are {', '.join(known)}"

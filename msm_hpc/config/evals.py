@@ -13,15 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from msm_hpc.base.text import meant
 from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.config.schema import Name, Strict, placement
-from msm_hpc.config.serving import Serving
+from msm_hpc.config.serving import Program, Serving
 from tokenization.reading.formats import PLAIN, RowShape
 
 if TYPE_CHECKING:
@@ -31,10 +31,12 @@ Asked = Literal["agentic", "episodes", "open_qa", "choice", "formats"]
 """Tasks of which a model writes replies."""
 Scored = Literal[Asked, "reasoning"]
 """Tasks whose replies, or another eval's, are scored."""
-Task = Literal["agentic", "episodes", "open_qa", "choice", "formats", "reasoning", "perplexity", "direction"]
+Task = Literal[
+    "agentic", "episodes", "open_qa", "choice", "formats", "reasoning", "perplexity", "direction", "capability"
+]
 Temperature = Annotated[float, Field(ge=0, le=2)]
 
-INSIDE: frozenset[Task] = frozenset({"perplexity", "direction"})
+INSIDE: frozenset[Task] = frozenset({"perplexity", "direction", "capability"})
 """Tasks that look at the model itself, which writes nothing."""
 JUDGED: frozenset[Task] = frozenset({"agentic", "episodes", "open_qa", "reasoning"})
 """Tasks that need a judge. ``choice`` asks one where the text alone does not say what was chosen, if there is one."""
@@ -42,11 +44,12 @@ UNJUDGED: frozenset[Task] = frozenset({"formats"})
 AGENTIC: frozenset[Task] = frozenset({"agentic", "episodes"})
 _ASKED: frozenset[Task] = frozenset(get_args(Asked))
 USED_BY: Mapping[str, frozenset[Task]] = {
-    **dict.fromkeys(("samples", "temperature", "max_tokens", "shares"), _ASKED),
+    **dict.fromkeys(("samples", "items", "temperature", "max_tokens", "shares"), _ASKED),
     **dict.fromkeys(("agent", "scratchpad"), AGENTIC),
     **dict.fromkeys(("of", "coded"), frozenset[Task]({"reasoning"})),
     "spec": frozenset({"open_qa"}),
     "documents": frozenset({"perplexity"}),
+    **dict.fromkeys(("tasks", "arguments", "tuning", "python"), frozenset[Task]({"capability"})),
 }
 """The tasks that a setting of an entry means something for."""
 
@@ -57,6 +60,7 @@ class Eval(Strict):
 
     Attributes:
         samples: replies to each item.
+        items: the most items that are asked, the groups' first ones first; all where it is null.
         max_tokens: the most tokens of a reply, thoughts included.
         agent: what the agent of ``agentic`` and ``episodes`` is called.
         scratchpad: whether it is asked to think in a scratchpad; false for models that think by themselves.
@@ -66,10 +70,15 @@ class Eval(Strict):
             they are the paragraphs that ship.
         coded: of ``reasoning``, the number of replies, of all cells, in which patterns are looked for.
         shares: array tasks that ask one model.
+        tasks: of ``capability``, what lm-eval calls them.
+        arguments: further ones of lm-eval, such as ``--num_fewshot=5``.
+        tuning: those that change no result, such as ``--batch_size=auto``.
+        python: the interpreter of the environment that lm-eval is installed in.
     """
 
     task: Task
     samples: PositiveInt = 1
+    items: PositiveInt | None = None
     temperature: Temperature = 0.7
     max_tokens: PositiveInt = 4096
     agent: str = "Qwen"
@@ -79,17 +88,22 @@ class Eval(Strict):
     documents: Name | None = None
     coded: PositiveInt = 400
     shares: PositiveInt = 1
+    tasks: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    tuning: tuple[str, ...] = ()
+    python: Program = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig(Strict):
-    """What a trained model is asked; task ``share`` of ``shares`` asks its share of the items' samples.
+    """What a trained model is asked; task ``share`` of ``shares`` asks its share of the samples of at most ``items``.
 
-    ``prompts`` is the hash of all that is asked, word for word.
+    ``prompts`` is the hash of all that can be asked, word for word.
     """
 
     task: Asked
     samples: PositiveInt
+    items: PositiveInt | None = None
     temperature: Temperature
     max_tokens: PositiveInt
     agent: str = ""
@@ -131,6 +145,7 @@ class ScoreConfig(Strict):
     Attributes:
         eval: what the campaign calls the eval.
         samples: how many replies to each item there should be: those that are not there are shown as missing.
+        items: the most items that were asked.
         judge: who is asked about them, if anybody.
         prompts: the hash of all that the judge is asked with, but for the replies.
     """
@@ -138,6 +153,7 @@ class ScoreConfig(Strict):
     eval: Name
     task: Scored
     samples: PositiveInt
+    items: PositiveInt | None = None
     judge: Endpoint | None = None
     prompts: str = ""
 
@@ -149,12 +165,14 @@ class ScoreInputs:
     Attributes:
         replies: a sample step's output.
         pairs: of ``choice``, those that were asked about.
+        preference: of ``choice``, an eval step's output: what the model prefers of them by log-probability.
         spec: of ``open_qa``, what answers are rated against.
         patterns: of ``reasoning``, a patterns step's output.
     """
 
     replies: Path
     pairs: Mapping[str, Path] = field(default_factory=dict)
+    preference: Path | None = None
     spec: Path | None = None
     patterns: Path | None = None
 
@@ -244,18 +262,37 @@ class DirectionInputs:
     adapter: Path | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class CapabilityConfig(Strict):
+    """What lm-eval scores a model by; ``eval`` is what the campaign calls it, the rest is as in :class:`Eval`."""
+
+    eval: Name
+    tasks: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
+    tuning: tuple[str, ...] = placement(())
+    python: Program = placement("")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CapabilityInputs:
+    """``model``: a Hugging Face folder; ``adapter``: the export of an adapter, of which it is the base."""
+
+    model: Path
+    adapter: Path | None = None
+
+
 def eval_problems(config: Config) -> Iterator[str]:
     """A line for each thing in which ``evals``, ``judge`` and the campaign disagree."""
     for arm in config.campaign.prompted:
         if arm not in config.campaign.arms:
-            yield f"campaign.prompted: {arm!r} is none of campaign.arms{_near(arm, config.campaign.arms)}"
+            yield f"campaign.prompted: {arm!r} is none of campaign.arms{meant(arm, config.campaign.arms)}"
         elif arm in config.arms and config.by_spec(config.arms[arm]):
             yield f"campaign.prompted: {arm} is trained on a spec already; name an arm that is not"
     if config.campaign.prompted and not config.campaign.specs:
         yield "campaign.prompted: there is no spec to ask with: give campaign.specs, or leave it out"
     for name in config.campaign.evals:
         if name not in config.evals:
-            near = _near(name, config.evals)
+            near = meant(name, config.evals)
             yield f"campaign.evals: no eval {name!r}{near}; those in `evals` are {_all(config.evals)}"
         else:
             yield from _problems(config, f"evals.{name}", config.evals[name])
@@ -274,7 +311,7 @@ def _problems(config: Config, key: str, asked: Eval) -> Iterator[str]:
         if asked.spec is None and len(specs) != 1:
             yield f"{key}.spec: name the spec that all answers are rated against, of {_all(specs)}"
         elif asked.spec is not None and asked.spec not in specs:
-            yield f"{key}.spec: {asked.spec!r} is none of campaign.specs, {_all(specs)}{_near(asked.spec, specs)}"
+            yield f"{key}.spec: {asked.spec!r} is none of campaign.specs, {_all(specs)}{meant(asked.spec, specs)}"
     yield from _inside_problems(config, key, asked)
     of = config.evals.get(asked.of or "")
     if asked.task == "reasoning" and (of is None or of.task not in AGENTIC):
@@ -288,21 +325,18 @@ def _inside_problems(config: Config, key: str, asked: Eval) -> Iterator[str]:
     """What stands against looking at the model itself."""
     if asked.task == "direction" and not config.campaign.values:
         yield f"{key}: direction asks about campaign.values, and there are none: give some, or leave the eval out"
+    if asked.task == "capability" and not (asked.tasks and asked.python):
+        yield f"{key}: give tasks, by lm-eval's names, and the python that has lm-eval (docs/model_evals.md)"
     if asked.documents is None:
         return
     if (source := config.sources.get(asked.documents)) is None:
-        yield f"{key}.documents: no source {asked.documents!r}{_near(asked.documents, config.sources)}"
+        yield f"{key}.documents: no source {asked.documents!r}{meant(asked.documents, config.sources)}"
     elif source.kind != "documents" or source.file is None:
         yield f"{key}.documents: {asked.documents} is no source of documents with a file; name one that is"
     else:
         trained = [name for name in sorted(config.sources_used) if config.owner(name).file == source.file]
         for name in trained:
             yield f"{key}.documents: arms are trained on {source.file} (sources.{name}.file); give other texts"
-
-
-def _near(name: str, known: Mapping[str, object] | tuple[str, ...] | list[str]) -> str:
-    near = get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _all(names: Mapping[str, object] | list[str]) -> str:

@@ -12,13 +12,14 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.base.text import meant
 from msm_hpc.config import compose as tree
 
 
@@ -72,11 +73,21 @@ def _in_our_words() -> Iterator[None]:
         raise
     except YAMLError as error:
         raise UserError(f"a file of the configuration is not valid YAML; fix it: {error}") from error
+    except MissingConfigException as error:
+        raise UserError(_no_such_choice(error)) from error
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         said = _innermost(error)
         if found := re.match(r"Cannot merge DictConfig with ListConfig\s+full_key: (\S+)", said):
             raise UserError(f"{found[1]}: write a list, such as [{{…}}], got a mapping {{…}}") from error
         raise UserError(said) from error
+
+
+def _no_such_choice(error: MissingConfigException) -> str:
+    """Which file was asked for, and which there are beside it: what ``campaign=NAME`` may choose."""
+    group, _, name = (error.missing_cfg_file or "").rpartition("/")
+    if not group or not error.options:
+        return _innermost(error)
+    return f"no {group} {name!r}{meant(name, error.options)}; there are {', '.join(error.options)}"
 
 
 def key_of(override: str) -> str:

@@ -17,6 +17,10 @@ def _absolute(program: str) -> str:
     return os.path.abspath(program) if os.sep in program else program
 
 
+Program = Annotated[str, AfterValidator(_absolute)]
+"""An interpreter, by path or by name."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Serving(Strict):
     """A server with OpenAI's API for one model, on the machine of the job that asks it.
@@ -42,7 +46,7 @@ class Serving(Strict):
     arguments: tuple[str, ...] = ()
     command: str = ""
     tuning: tuple[str, ...] = placement(())
-    python: Annotated[str, AfterValidator(_absolute)] = placement("")
+    python: Program = placement("")
     max_lora_rank: PositiveInt = placement(64)
     batch: PositiveInt = placement(32)
     in_flight: PositiveInt = placement(128)

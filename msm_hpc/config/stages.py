@@ -187,11 +187,13 @@ class ExportInputs:
 class EvalConfig(Strict):
     """Preference evaluation by log-probability, each pair asked in both orders.
 
+    Of each value the first ``items`` pairs are asked; all where it is null.
     ``tokens_per_batch`` are computed at once, at most; each is compared with all others, so larger is not faster for
     long.
     """
 
     answer: str = "I prefer {item} ."
+    items: PositiveInt | None = None
     tokens_per_batch: PositiveInt = placement(512)
 
     def __post_init__(self) -> None:
@@ -243,6 +245,26 @@ class PackedFor(Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Audited(Strict):
+    """A written corpus, and its audit, which is an input of the report.
+
+    ``page`` is where the audit's page lies, seen from the report's.
+    """
+
+    corpus: str
+    step: str = placement("")
+    page: str = placement("")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hours(Strict):
+    """Hours that jobs held, such as GPU-hours: of each arm (or of what several arms share), by reason."""
+
+    unit: str
+    by_arm: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportConfig(Strict):
     """A report of ``cells``, in their order.
 
@@ -254,7 +276,9 @@ class ReportConfig(Strict):
         persistence: arms that end with a ladder of later training, each with the arm without it.
         notices: shown above the results, for example that the documents come from an offline stand-in.
         packed: what stages are trained on, one for each set of sources: the report says what of them is left out.
-        why_absent: by step id, why an evaluation is not there, in a report of what there is so far.
+        audited: the corpora that a language model wrote.
+        why_absent: by step id, why an evaluation or audit is not there, in a report of what there is so far.
+        hours: what all of it took, when the report was written.
     """
 
     title: str
@@ -266,12 +290,15 @@ class ReportConfig(Strict):
     persistence: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     packed: tuple[PackedFor, ...] = ()
+    audited: tuple[Audited, ...] = ()
     why_absent: Mapping[str, str] = field(default_factory=dict, metadata={PLACEMENT: True})
+    hours: Hours | None = placement(None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportInputs:
-    """By step id, the output folders of the evaluations (``Cell.step`` and ``Cell.evals``), and of the pack steps."""
+    """By step id, the output folders of evaluations (``Cell.step`` and ``Cell.evals``), of pack steps and of audits."""
 
     evaluations: Mapping[str, Path]
     packed: Mapping[str, Path] = field(default_factory=dict)
+    audits: Mapping[str, Path] = field(default_factory=dict)

@@ -18,6 +18,7 @@ from msm_hpc.base.progress import ProgressFile
 from msm_hpc.config.generation import OutlineConfig
 from msm_hpc.corpus.asking import Asking, collect, distinct, normal
 from msm_hpc.corpus.counts import balanced
+from msm_hpc.corpus.filters import runs
 from msm_hpc.corpus.items import FEWEST_GROUPS, GROUP, MESSAGE_TYPES, QUERIES_AT_ONCE, Lost, Planned, Preferences, Query
 from msm_hpc.corpus.prompts import pool
 from msm_hpc.corpus.spec import ModelSpec, domain_of
@@ -26,6 +27,8 @@ from msm_hpc.endpoint.scripts import Asks, Script, play
 
 ALIKE = 0.8
 """The share of words from which two messages of a cell count as the same."""
+ECHO = 8
+"""So many words in a row of what it was asked with, and a message is the prompt given back, as small models do."""
 TRIES = 3
 
 
@@ -141,8 +144,11 @@ def _cell(asking: Asking, template: str, cell: _Cell, values: Mapping[str, Any])
             template, sample, Queries, group=cell.about, type=described, count=count, known=known, **values
         )
 
+    told = frozenset(runs(prompt(1, (), 0).messages[-1].content, ECHO))
+
     def read(text: str) -> dict[str, str]:
-        return {message: message for message in Queries.model_validate_json(text).messages}
+        messages = Queries.model_validate_json(text).messages
+        return {message: message for message in messages if told.isdisjoint(runs(message, ECHO))}
 
     found, _ = yield from collect(cell.count, QUERIES_AT_ONCE, prompt, read)
     return [

@@ -80,11 +80,11 @@ class Filters:
 
     @cached_property
     def _runs(self) -> frozenset[int]:
-        return frozenset(hash(run) for run in _runs(self.spec.body))
+        return frozenset(hash(run) for run in runs(self.spec.body, VERBATIM_WORDS))
 
     def _copied(self, text: str) -> str:
         """The first run of words that the spec has, too."""
-        return next((" ".join(run) for run in _runs(text) if hash(run) in self._runs), "")
+        return next((" ".join(run) for run in runs(text, VERBATIM_WORDS) if hash(run) in self._runs), "")
 
 
 def other_names(own: str) -> re.Pattern[str]:
@@ -93,6 +93,7 @@ def other_names(own: str) -> re.Pattern[str]:
     return re.compile(rf"\b(?:{'|'.join(names)})\b")
 
 
-def _runs(text: str) -> Iterator[tuple[str, ...]]:
+def runs(text: str, length: int) -> Iterator[tuple[str, ...]]:
+    """All that a text has of so many words in a row."""
     words = re.findall(r"\w+", text.casefold())
-    return (tuple(words[begin : begin + VERBATIM_WORDS]) for begin in range(len(words) - VERBATIM_WORDS + 1))
+    return (tuple(words[begin : begin + length]) for begin in range(len(words) - length + 1))

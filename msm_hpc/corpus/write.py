@@ -95,8 +95,7 @@ async def _write(config: WriteConfig, writes: Writes, items: Sequence[Any], out:
                 files.add(made)
                 ended += 1
                 progress.update(ended)
-        if config.tasks == 1:
-            _refuse_none(config, files, out)
+        _refuse_none(config, files, out)
 
 
 def gather(config: WriteConfig, inputs: GatherWrittenInputs, out: Path) -> None:
@@ -119,7 +118,8 @@ def _summary(config: WriteConfig) -> dict[str, Any]:
 
 
 def _refuse_none(config: WriteConfig, files: RowFiles, out: Path) -> None:
-    if not files.rows:
+    """Refuse a whole corpus without rows; a share may have none."""
+    if not files.rows and config.tasks == 1:
         raise UserError(
             f"not one of the {config.product} of {config.endpoint.model} has passed ({files.why}): look at "
             f"{out / REJECTS}, and choose a more capable model, or raise generate.writing.reply_tokens"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from dataclasses import dataclass
 
 from msm_hpc.base.errors import UserError
@@ -76,7 +75,7 @@ class Asker:
         while True:
             read = await self._completion(prompt, prompt.body(self.endpoint, key, after))
             if isinstance(read, Failure):
-                return Reject("failed", read.detail, *_sum(costs))
+                return Reject("bad_request" if read.cause == "prompt" else "failed", read.detail, *_sum(costs))
             got, cost = read
             costs.append(cost)
             said = answer(got, prompt, self.endpoint)
@@ -86,7 +85,7 @@ class Asker:
 
     async def _completion(self, prompt: Prompt, body: bytes) -> tuple[Completion, Cost] | Failure:
         """A completion and its cost, after as many tries as its failures are worth."""
-        tries: Counter[str] = Counter()
+        tries: dict[str, int] = {}
         while True:
             self.ending.check()
             read = await self._request(prompt, body)
@@ -96,7 +95,7 @@ class Asker:
             if read.cause == "prompt":
                 return read
             self.breaker.failed(not tries, read.detail)
-            tries[read.cause] += 1
+            tries[read.cause] = tries.get(read.cause, 0) + 1
             if tries[read.cause] >= RETRIES[read.cause].tries and not self.breaker.open:
                 return read
             if self.breaker.open and read.cause != "busy":
@@ -105,7 +104,7 @@ class Asker:
 
     async def _request(self, prompt: Prompt, body: bytes) -> tuple[Completion, Cost] | Failure:
         most = self.ledger.most(body, prompt.max_tokens)
-        async with self.pace.turn():
+        async with self.pace:
             self.ending.check()
             await self.ledger.reserve(most)
             began = asyncio.get_running_loop().time()

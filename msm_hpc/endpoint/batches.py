@@ -27,6 +27,7 @@ from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.endpoint.asking import Ending, tokens_of
 from msm_hpc.endpoint.breaker import Breaker
 from msm_hpc.endpoint.completions import answer, completion, problem, result_of
+from msm_hpc.endpoint.failures import is_bad
 from msm_hpc.endpoint.prompts import Prompt, Reject, Result
 from msm_hpc.endpoint.replies import Replies
 from msm_hpc.endpoint.spending import Cost, Ledger
@@ -271,7 +272,8 @@ class BatchAsker:
             return Reject("failed", f"batch {batch.id} ({batch.status}) has no answer")
         said = _LINES.decode(line)
         if said.response is None or said.response.status_code != 200:
-            return Reject("failed", ": ".join(problem(bytes(said.response.body if said.response else said.error))))
+            detail = ": ".join(problem(bytes(said.response.body if said.response else said.error)))
+            return Reject("bad_request" if said.response and is_bad(said.response.status_code) else "failed", detail)
         read = completion(bytes(said.response.body))
         if isinstance(read, str):
             return Reject("failed", read)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import threading
@@ -18,6 +19,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from msm_hpc.base.errors import StoppedBySignalError, UserError
 from msm_hpc.base.stopping import StopRequest, noticed
@@ -26,7 +28,7 @@ from msm_hpc.endpoint.asking import Asker, EndedError, Ending
 from msm_hpc.endpoint.batches import BatchAsker
 from msm_hpc.endpoint.breaker import Breaker
 from msm_hpc.endpoint.pace import Pace
-from msm_hpc.endpoint.prompts import Prompt, Reject, Reply, Result
+from msm_hpc.endpoint.prompts import EXCUSES, Prompt, Reject, Reply, Result
 from msm_hpc.endpoint.replies import Replies
 from msm_hpc.endpoint.spending import Ledger, Spent
 from msm_hpc.endpoint.streams import Prompts, Stream
@@ -34,6 +36,7 @@ from msm_hpc.endpoint.transport import connected
 
 GRACE_S = 20.0  # for what is in flight when a signal comes: Slurm kills 30 s after SIGTERM
 SECONDS_BETWEEN_LOOKS = 0.1
+RARELY = (100_000, 20, 20)  # the thresholds of the garbage collector
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +49,8 @@ class Engine:
         self._replies = replies
         self._asking: dict[str, list[tuple[Stream, Prompt]]] = {}
         self._streams: set[asyncio.Task[None]] = set()
-        self._idle: set[asyncio.Task[None]] = set()  # workers that wait for a prompt
-        self._working: set[asyncio.Task[None]] = set()  # and those that see to one
+        self._workers: set[asyncio.Task[None]] = set()
+        self._working: set[asyncio.Task[None]] = set()  # those of them that see to a prompt; the others wait for one
 
     @property
     def spent(self) -> Spent:
@@ -81,7 +84,7 @@ class Engine:
     def end(self, error: Exception, grace_s: float | None = None) -> None:
         """Start no further request; what is in flight may take ``grace_s`` more, and no longer."""
         self._asker.ending.because(error)
-        for each in tuple(self._idle):  # the next prompt may wait for a reply that will never come
+        for each in self._workers - self._working:  # the next prompt may wait for a reply that will never come
             each.cancel()
         if grace_s is not None:
             asyncio.get_running_loop().call_later(grace_s, self._cancel)
@@ -112,25 +115,21 @@ class Engine:
 
     async def _work(self, stream: Stream, workers: asyncio.TaskGroup) -> None:
         """See prompts to their end, one at a time; another worker sees to the next, if there may be one more."""
-        while (prompt := await self._take(stream)) is not None:
-            if stream.workers < self._asker.workers:
-                stream.workers += 1
-                workers.create_task(self._work(stream, workers))
-            key = prompt.key(self._asker.endpoint)
-            if (known := self._replies.find(key)) is not None:
-                stream.deliver(prompt, known)
-            elif (waiting := self._asking.get(key)) is not None:
-                waiting.append((stream, prompt))
-            else:
-                with _among(self._working):
-                    await self._answer(stream, prompt, key)
-
-    async def _take(self, stream: Stream) -> Prompt | None:
-        """The next prompt; None if there is none, or the run ends."""
-        if self._asker.ending.error is not None:
-            return None
-        with _among(self._idle):
-            return await stream.take()
+        worker = asyncio.current_task()
+        assert worker is not None
+        with _among(self._workers, worker):
+            while self._asker.ending.error is None and (prompt := await stream.take()) is not None:
+                if stream.workers < self._asker.workers:
+                    stream.workers += 1
+                    workers.create_task(self._work(stream, workers))
+                key = prompt.key(self._asker.endpoint)
+                if (known := self._replies.find(key)) is not None:
+                    stream.deliver(prompt, known)
+                elif (waiting := self._asking.get(key)) is not None:
+                    waiting.append((stream, prompt))
+                else:
+                    with _among(self._working, worker):
+                        await self._answer(stream, prompt, key)
 
     async def _answer(self, stream: Stream, prompt: Prompt, key: str) -> None:
         self._asking[key] = [(stream, prompt)]
@@ -149,7 +148,7 @@ class Engine:
         """Pass on how a prompt ended to all that asked it; None: it has not, since its stream or the run ends."""
         if result is None and self._asker.ending.error is None:
             asked, result = asked[1:], Reject("failed", "abandoned with the stream that was first to ask the same")
-        if isinstance(result, Reply) or (result is not None and result.reason != "failed"):
+        if isinstance(result, Reply) or (result is not None and result.reason not in EXCUSES):
             self._replies.add(key, result, self._asker.ledger.spent, partial(_deliver, asked, result))
         elif result is not None:
             _deliver(asked, result)
@@ -174,7 +173,7 @@ async def opened(endpoint: Endpoint, folder: Path) -> AsyncIterator[Engine]:
         try:
             if endpoint.batch:
                 await batches.find_earlier()
-            with _stopping() as request:
+            with _stopping() as request, _collecting_rarely():
                 tasks = [asyncio.create_task(_write(engine, replies)), asyncio.create_task(_watch(engine, request))]
                 try:
                     yield engine
@@ -207,15 +206,24 @@ def _stopping() -> Iterator[StopRequest]:
 
 
 @contextlib.contextmanager
-def _among(tasks: set[asyncio.Task[None]]) -> Iterator[None]:
-    """The running task is one of ``tasks`` while this is open."""
-    this = asyncio.current_task()
-    assert this is not None
-    tasks.add(this)
+def _among(tasks: set[asyncio.Task[Any]], task: asyncio.Task[Any]) -> Iterator[None]:
+    """A task is one of ``tasks`` while this is open."""
+    tasks.add(task)
     try:
         yield
     finally:
-        tasks.discard(this)
+        tasks.discard(task)
+
+
+@contextlib.contextmanager
+def _collecting_rarely() -> Iterator[None]:
+    """Garbage is looked for rarely: else what hundreds of requests hold is looked through again and again."""
+    usual = gc.get_threshold()
+    gc.set_threshold(*RARELY)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
 
 
 def _deliver(asked: list[tuple[Stream, Prompt]], result: Result) -> None:

@@ -72,11 +72,14 @@ def failure_of(response: Response, endpoint: Endpoint) -> Failure:
     wait_s = _retry_after(response.headers)
     if wait_s > endpoint.patience_s:
         raise UserError(f"{name}: asks to wait {wait_s:.0f} s ({detail}); run again then, or raise endpoint.patience_s")
-    if response.status in _BUSY:
-        return Failure("busy", detail, wait_s)
-    if response.status >= 500 or response.status in _AGAIN:
-        return Failure("server", detail, wait_s)
-    return Failure("prompt", detail)
+    if is_bad(response.status):
+        return Failure("prompt", detail)
+    return Failure("busy" if response.status in _BUSY else "server", detail, wait_s)
+
+
+def is_bad(status: int) -> bool:
+    """Whether a status other than 200 says that the request itself is at fault, so that it would fail again."""
+    return status < 500 and status not in (*_BUSY, *_AGAIN)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:

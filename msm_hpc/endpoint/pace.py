@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 START = 64
 SHRINK = 0.75
@@ -27,18 +25,17 @@ class Pace:
         self._shrunk = 0.0
         self.limit = min(self._most, float(START))
 
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[float]:
-        """A request may be in flight while this is open; it gives the loop's time at which it began."""
+    async def __aenter__(self) -> None:
+        """Wait until one more request may be in flight; it may be while this is open."""
         if self._running >= self.limit:
             await self._wait()
         else:
             self._running += 1
-        try:
-            yield asyncio.get_running_loop().time()
-        finally:
-            self._running -= 1
-            self._admit()
+
+    async def __aexit__(self, *exception: object) -> None:
+        """It is in flight no more."""
+        self._running -= 1
+        self._admit()
 
     def answered(self) -> None:
         """A request was answered: allow more."""

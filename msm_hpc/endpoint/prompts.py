@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict
 from msm_hpc.config.endpoint import Endpoint
 
 Role = Literal["system", "user", "assistant"]
-Reason = Literal["refused", "empty", "truncated", "malformed", "other_model", "failed"]
+Reason = Literal["refused", "empty", "truncated", "malformed", "bad_request", "other_model", "failed"]
+EXCUSES: frozenset[Reason] = frozenset({"bad_request", "other_model", "failed"})
+"""Reasons that say nothing of the model that was meant: a later run asks again."""
 
 
 class Answer(BaseModel):
@@ -102,8 +104,9 @@ class Reject:
     - ``empty``: no text
     - ``truncated``: a structured answer cut by ``max_tokens``, or no text before it was reached
     - ``malformed``: no JSON of ``Prompt.answer``, even when asked again with the error
+    - ``bad_request``: the API does not take the request, such as one that is too long for the model
     - ``other_model``: another model answered
-    - ``failed``: no usable response after several tries; the only reason for which a later run asks again
+    - ``failed``: no usable response after several tries
     """
 
     reason: Reason

@@ -18,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
-import orjson
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import sync
@@ -45,6 +44,7 @@ class Line(msgspec.Struct):
 
 
 _LINES = msgspec.json.Decoder(Line)
+_JSON = msgspec.json.Encoder()
 
 
 class Replies:
@@ -83,7 +83,7 @@ class Replies:
     def add(self, key: str, result: Result, spent: Mapping[str, Spent], on_disk: Callable[[], None]) -> None:
         """Write how a prompt ended; ``on_disk`` is called when that is sure."""
         kind = b"reply" if isinstance(result, Reply) else b"reject"
-        parts = (_BEGIN, key.encode(), b'","', kind, b'":', orjson.dumps(result), b',"spent":', orjson.dumps(spent))
+        parts = (_BEGIN, key.encode(), b'","', kind, b'":', _JSON.encode(result), b',"spent":', _JSON.encode(spent))
         self._results[key] = result
         self._unwritten.append((b"".join((*parts, b"}\n")), key, on_disk))
         self._wanted.set()
@@ -116,7 +116,7 @@ class Replies:
         """Release the folder; what failed requests have cost since the last reply is written too."""
         try:
             if not self.failed and dict(spent) != self.spent:
-                self._append(b'{"spent":' + orjson.dumps(spent) + b"}\n")
+                self._append(b'{"spent":' + _JSON.encode(spent) + b"}\n")
         finally:
             self._thread.shutdown()
             os.close(self._file)
@@ -159,6 +159,12 @@ def spent(folder: Path) -> Mapping[str, Spent]:
         return _spent(file, os.fstat(file).st_size)
     finally:
         os.close(file)
+
+
+def take_part_of_cost(folder: Path, sharers: int) -> None:
+    """Of what the replies of ``folder`` have cost, leave one of so many equal parts."""
+    replies = Replies(folder)
+    replies.close({model: each.part(sharers) for model, each in replies.spent.items()})
 
 
 def _lock(file: int, path: Path) -> None:

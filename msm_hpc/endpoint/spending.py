@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.endpoint import Endpoint
@@ -13,8 +14,7 @@ MILLION = 1_000_000
 TOKENS_OF_TEMPLATE = 512  # what a chat template may add: turns, and the schema's instructions
 
 
-@dataclass(frozen=True)
-class Spent:
+class Spent(msgspec.Struct, frozen=True):
     """On one model, in one folder, over all runs.
 
     The ``unsure`` are requests whose response never came whole: nobody said what they cost, so they are counted at the
@@ -41,6 +41,18 @@ class Spent:
             self.unsure_money + other.unsure_money,
         )
 
+    def part(self, sharers: int) -> Spent:
+        """One of so many equal parts; all of them are no less than this."""
+        return Spent(
+            -(-self.requests // sharers),
+            -(-self.prompt_tokens // sharers),
+            -(-self.completion_tokens // sharers),
+            self.money / sharers,
+            -(-self.unsure_requests // sharers),
+            -(-self.unsure_tokens // sharers),
+            self.unsure_money / sharers,
+        )
+
     def __str__(self) -> str:
         said = (
             f"{self.requests:,} requests, {self.prompt_tokens:,} + {self.completion_tokens:,} tokens, {self.money:.4f}"
@@ -53,8 +65,7 @@ class Spent:
         )
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(msgspec.Struct, frozen=True):
     """Of one request: tokens, and what they cost."""
 
     prompt_tokens: int

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import orjson
 
-from msm_hpc import endpoint
 from msm_hpc.base.files import atomic, write_jsonl
 from msm_hpc.base.notices import read_notices, write_notices
 from msm_hpc.base.progress import ProgressFile
@@ -24,6 +23,7 @@ from msm_hpc.config.evals import GatherRepliesInputs, SampleConfig, SampleInputs
 from msm_hpc.endpoint import Message, Prompt, Reject
 from msm_hpc.endpoint.resuming import REPLIES as RESUMED
 from msm_hpc.endpoint.scripts import Script, play
+from msm_hpc.evals.checked import checked
 from msm_hpc.evals.tasks.known import asked_task
 from msm_hpc.evals.tasks.task import ITEMS, REPLIES, AskedTask, Item, Transcript, Turn, Wording, opened, sample_id
 from msm_hpc.evals.texts import spec_turn
@@ -43,9 +43,9 @@ def run(config: SampleConfig, inputs: SampleInputs, out: Path) -> None:
     """Ask share ``config.share``.
 
     Raises:
-        UserError: the model cannot be served, or pairs or the spec cannot be read.
+        UserError: the model cannot be served, pairs or the spec cannot be read, or not all was answered.
     """
-    task = asked_task(config.task, inputs.pairs)
+    task = asked_task(config.task, inputs.pairs, most=config.items)
     wording = Wording(config.agent, config.scratchpad, spec_turn(inputs.spec))
     posed = [Posed(item, opened(task, item, wording), task.later(item, wording)) for item in task.items]
     wanted = [(each, sample) for each in posed for sample in range(config.samples)]
@@ -66,7 +66,7 @@ def run(config: SampleConfig, inputs: SampleInputs, out: Path) -> None:
 async def _ask(model: Endpoint, scripts: Iterable[Script[Transcript]], progress: ProgressFile, out: Path) -> None:
     """Write what the scripts return, in their order."""
     with atomic(out / REPLIES) as file:
-        async with endpoint.opened(model, out / RESUMED) as engine:
+        async with checked(model, out / RESUMED) as engine:
             done = 0
             async for transcript in play(engine, scripts):
                 file.write(orjson.dumps(transcript) + b"\n")

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msm_hpc import endpoint
 from msm_hpc.base.files import write_jsonl
 from msm_hpc.base.notices import read_notices, write_notices
 from msm_hpc.base.progress import ProgressFile
@@ -23,6 +22,7 @@ from msm_hpc.config.evals import ScoreConfig, ScoreInputs
 from msm_hpc.endpoint import Answer, Message, Prompt, Reject
 from msm_hpc.endpoint.resuming import REPLIES as RESUMED
 from msm_hpc.endpoint.scripts import Script, play
+from msm_hpc.evals.checked import checked
 from msm_hpc.evals.tasks.known import scored_task
 from msm_hpc.evals.tasks.task import REPLIES, Item, Judged, Question, Task, Transcript, never_asked, sample_id
 
@@ -33,11 +33,15 @@ JUDGE_TOKENS = 4096
 
 @dataclass(frozen=True)
 class Verdict:
-    """A judge's answer to one question about a transcript; ``missing`` and ``detail`` say why there is none."""
+    """A judge's answer to one question about a transcript; ``missing`` and ``detail`` say why there is none.
+
+    ``by`` is what the judge calls itself in its reply: of a model without a date, the version that answered.
+    """
 
     id: str
     question: str
     answer: Answer | None
+    by: str = ""
     missing: str | None = None
     detail: str = ""
 
@@ -46,9 +50,9 @@ def run(config: ScoreConfig, inputs: ScoreInputs, out: Path) -> None:
     """Score ``inputs.replies``.
 
     Raises:
-        UserError: replies, pairs or the spec cannot be read, or the judge cannot be asked.
+        UserError: replies, pairs or the spec cannot be read, or the judge cannot be asked or has not answered all.
     """
-    task = scored_task(config.task, inputs)
+    task = scored_task(config.task, inputs, config.items)
     there = {each.id: each for each in read_rows(inputs.replies / REPLIES, Transcript)}
     wanted = [
         (item, there.get(sample_id(item.id, sample)) or never_asked(item, sample))
@@ -79,7 +83,7 @@ async def _judged(
     ]
     progress = ProgressFile(out, len(questions), "judgements")
     verdicts: list[Verdict] = []
-    async with endpoint.opened(config.judge, out / RESUMED) as engine:
+    async with checked(config.judge, out / RESUMED) as engine:
         async for verdict in play(engine, (_verdict(*each) for each in questions)):
             verdicts.append(verdict)
             progress.update(len(verdicts))
@@ -91,8 +95,8 @@ def _verdict(transcript: str, question: Question) -> Script[Verdict]:
         messages=(Message("user", question.text),), max_tokens=JUDGE_TOKENS, temperature=0.0, answer=question.answer
     )
     if isinstance(result, Reject):
-        return Verdict(transcript, question.name, None, f"judge_{result.reason}", result.detail)
-    return Verdict(transcript, question.name, question.answer.model_validate_json(result.text))
+        return Verdict(transcript, question.name, None, missing=f"judge_{result.reason}", detail=result.detail)
+    return Verdict(transcript, question.name, question.answer.model_validate_json(result.text), by=result.model)
 
 
 def _scores(
@@ -112,4 +116,9 @@ def _row(config: ScoreConfig, verdict: Verdict) -> dict[str, Any]:
 
 def _judges(config: ScoreConfig, verdicts: Sequence[Verdict]) -> Iterator[str]:
     if verdicts and config.judge:
-        yield f"Replies to {config.eval} are judged by {config.judge.model}, with prompts of hash {config.prompts}."
+        others = sorted({each.by for each in verdicts if each.by} - {config.judge.model})
+        answered = f" (which answered as {' and '.join(others)})" if others else ""
+        yield (
+            f"Replies to {config.eval} are judged by {config.judge.model}{answered}, with prompts of hash "
+            f"{config.prompts}."
+        )

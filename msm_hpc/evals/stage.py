@@ -28,7 +28,7 @@ def run(config: EvalConfig, inputs: EvalInputs, out: Path) -> None:
     check_slots(config.answer, {"item"}, "eval.answer")
     if not inputs.pairs:
         raise UserError("the eval stage was given no pairs: it needs the pairs of at least one value")
-    pairs = [pair for file in inputs.pairs.values() for pair in read_pairs(file)]
+    pairs = [pair for file in inputs.pairs.values() for pair in read_pairs(file)[: config.items]]
     progress = ProgressFile(out, total=len(pairs), unit="pairs")
     with progress.timing("load"):
         scorer = Scorer(inputs.model, config.answer, config.tokens_per_batch, inputs.adapter, spec_turn(inputs.spec))

@@ -59,9 +59,12 @@ def read_spec_text(file: Path) -> str:
     """The text of a spec, without the front matter.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or it is not UTF-8.
     """
-    text = _FRONT.sub("", file.read_text(encoding="utf-8"), count=1).strip()
+    try:
+        text = _FRONT.sub("", file.read_text(encoding="utf-8"), count=1).strip()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not UTF-8 at byte {error.start}; save the spec as UTF-8") from error
     if not text:
         raise UserError(f"{file} has no text: write what models are to be asked or judged by")
     return text

@@ -20,7 +20,7 @@ from typing import Literal
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.text import few
 from msm_hpc.config.campaign import Config
-from msm_hpc.config.stages import Cell, ReportConfig
+from msm_hpc.config.stages import Audited, Cell, ReportConfig
 from msm_hpc.graph.evals import Measured, measured
 from msm_hpc.graph.model_steps import ModelSteps, Outside
 from msm_hpc.graph.notices import notices, taken
@@ -102,11 +102,11 @@ class Graph:
 def build_graph(configs: Sequence[Config], outside: Outside) -> Graph:
     """The graph of a campaign, of which ``configs`` holds one configuration for each model."""
     models = [ModelSteps(config, outside, several=len(configs) > 1) for config in configs]
-    found = measured([subject for model in models for subject in model.subjects()])
+    found = measured([subject for model in models for subject in model.subjects()], outside.split)
     said = dict.fromkeys(notice for model in models for notice in taken(model.config, model.corpus))
     campaign = configs[0].campaign
-    report = _report(configs[0], found, tuple(said)) if campaign.values or campaign.evals else None
     audits = tuple(audit for model in models for audit in model.audits)
+    report = _report(configs[0], found, tuple(said), audits) if campaign.values or campaign.evals else None
     return Graph(
         targets=(*audits, *((report,) if report else (each.exported for each in found))),
         cells=tuple((each.cell, each.last) for each in found),
@@ -115,10 +115,11 @@ def build_graph(configs: Sequence[Config], outside: Outside) -> Graph:
     )
 
 
-def _report(config: Config, found: Sequence[Measured], said: tuple[str, ...]) -> Step:
+def _report(config: Config, found: Sequence[Measured], said: tuple[str, ...], audits: Sequence[Step]) -> Step:
     evaluations = tuple(step for each in found for step in each.evaluations)
     steps = topological(evaluations)
     packed = dict(packed_for(steps))
+    audited = {step.id: step.label for step in audits}
     return Step(
         "report",
         config.campaign.name,
@@ -132,8 +133,13 @@ def _report(config: Config, found: Sequence[Measured], said: tuple[str, ...]) ->
             persistence=_of_trained(config, config.campaign.persistence),
             notices=(*config.notices, *notices(steps), *said),
             packed=tuple(packed),
+            audited=tuple(Audited(corpus=name, step=step_id) for step_id, name in audited.items()),
         ),
-        {"evaluations": {step.id: step for step in evaluations}, "packed": {step.id: step for step in packed.values()}},
+        {
+            "evaluations": {step.id: step for step in evaluations},
+            "packed": {step.id: step for step in packed.values()},
+            "audits": {step.id: step for step in audits},
+        },
     )
 
 

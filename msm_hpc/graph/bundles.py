@@ -155,5 +155,5 @@ def _alike(step: Step) -> Hashable:
         base = step.inputs["model"]
         assert isinstance(base, Step)
         # Shares of one eval are to run at the same time: each has a job, with the same share of other evals.
-        return step.config.serving, base.identity, step.config.share
+        return step.config.serving, base.identity, step.config.share, step.config.shares
     return None

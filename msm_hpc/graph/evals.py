@@ -5,7 +5,7 @@
     export ─▶ eval                              campaign.values
     export ─▶ sample ─▶ score                   an eval for which the model writes replies, in shares
     sample of all cells ─▶ patterns ─▶ score    reasoning: one search for patterns, which every cell is scored by
-    export ─▶ perplexity, direction             evals that look at the model itself
+    export ─▶ perplexity, direction, capability evals that look at the model itself
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from msm_hpc.config.evals import (
     INSIDE,
     UNJUDGED,
     Asked,
+    CapabilityConfig,
     DirectionConfig,
     Eval,
     PatternsConfig,
@@ -31,7 +32,8 @@ from msm_hpc.config.evals import (
 )
 from msm_hpc.config.stages import Cell
 from msm_hpc.evals.held_out.paragraphs import hash_of_paragraphs
-from msm_hpc.graph.steps import File, Inputs, Origin, Step
+from msm_hpc.graph.shares import Split, in_shares
+from msm_hpc.graph.steps import File, Origin, Step
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,9 @@ class Measured:
         return (*([self.preference] if self.preference else []), *self.evals.values())
 
 
-def measured(subjects: Sequence[Subject]) -> tuple[Measured, ...]:
+def measured(subjects: Sequence[Subject], split: Split) -> tuple[Measured, ...]:
     """The subjects, each with all that measures it."""
-    asking = _Asking(subjects)
+    asking = _Asking(subjects, split)
     return tuple(_measured(subject, asking) for subject in subjects)
 
 
@@ -125,6 +127,7 @@ class _Asking:
     """The steps of evals; what several cells or evals read is made once."""
 
     subjects: Sequence[Subject]
+    split: Split
     _patterns: dict[str, Step] = field(default_factory=dict)
 
     def scored(self, subject: Subject, name: str) -> Step:
@@ -143,13 +146,14 @@ class _Asking:
             inputs = {"replies": self.sampled(subject, name)}
             samples = asked.samples
         if asked.task == "choice":
-            inputs["pairs"] = subject.pairs
+            assert subject.preference is not None, "config.evals has seen to it"
+            inputs |= {"pairs": subject.pairs, "preference": subject.preference}
         if asked.task == "open_qa":
             inputs["spec"] = subject.specs[asked.spec or next(iter(subject.specs))]
         judge = None if asked.task in UNJUDGED else subject.config.judge
         task = cast(Scored, asked.task)
         prompts = hash_of_judged(task) if judge else ""
-        config = ScoreConfig(eval=name, task=task, samples=samples, judge=judge, prompts=prompts)
+        config = ScoreConfig(eval=name, task=task, samples=samples, items=asked.items, judge=judge, prompts=prompts)
         return Step("score", f"{subject.label}/{name}", config, inputs)
 
     def sampled(self, subject: Subject, name: str) -> Step:
@@ -159,7 +163,8 @@ class _Asking:
         if asked.task == "choice":
             inputs["pairs"] = subject.pairs
         label = f"{subject.label}/{name}"
-        return _in_shares(label, _sample_config(asked, subject.config), asked.shares, inputs)
+        whole = Step("sample", label, _sample_config(asked, subject.config), inputs)
+        return in_shares(whole, asked.shares, self.split)
 
     def patterns(self, name: str) -> Step:
         """The patterns of reasoning in all cells' replies."""
@@ -186,6 +191,11 @@ def _inside(subject: Subject, name: str) -> Step:
     if asked.task == "direction":
         direction = DirectionConfig(eval=name, answer=config.eval.answer, tokens_per_batch=tokens)
         return Step("direction", label, direction, {**subject.trained, "init": subject.init, "pairs": subject.pairs})
+    if asked.task == "capability":
+        capability = CapabilityConfig(
+            eval=name, tasks=asked.tasks, arguments=asked.arguments, tuning=asked.tuning, python=asked.python
+        )
+        return Step("capability", label, capability, subject.trained)
     if asked.documents is None:
         shipped = PerplexityConfig(eval=name, texts=hash_of_paragraphs(), tokens_per_batch=tokens)
         return Step("perplexity", label, shipped, subject.trained)
@@ -202,20 +212,11 @@ def _sample_config(asked: Eval, config: Config) -> SampleConfig:
     return SampleConfig(
         task=task,
         samples=asked.samples,
+        items=asked.items,
         temperature=asked.temperature,
         max_tokens=asked.max_tokens,
         agent=agent,
         scratchpad=scratchpad,
         prompts=hash_of_asked(task, agent, scratchpad),
         serving=config.serving,
-    )
-
-
-def _in_shares(label: str, config: SampleConfig, shares: int, inputs: Inputs) -> Step:
-    whole = Step("sample", label, config, inputs)
-    if shares == 1:
-        return whole
-    parts = (dataclasses.replace(config, share=share, shares=shares) for share in range(shares))
-    return dataclasses.replace(
-        whole, shares=tuple(Step("sample", f"{label}/{part.share}", part, inputs) for part in parts)
     )

@@ -1,4 +1,4 @@
-"""The steps in which a language model writes a corpus: an outline, the writing in shares, and an audit of it."""
+"""The steps in which a language model writes a corpus: an outline, the writing, and an audit of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import cast, get_args
 
 from msm_hpc.config.campaign import GenerateSection
-from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.config.generation import OutlineConfig, Reworked, WriteConfig, Written
 from msm_hpc.config.quality import AuditConfig, Quality
 from msm_hpc.config.sources import Generate
@@ -23,14 +22,14 @@ Served = Mapping[str, File]
 def written(label: str, generate: Generate, section: GenerateSection, spec: File, served: Served) -> Step:
     """The step whose output is the corpus that an outline plans."""
     outline = outlined(label, generate, section, spec, served)
-    return _in_shares(label, generate, section, {"spec": spec, "outline": outline, **served})
+    return _writing(label, generate, section, {"spec": spec, "outline": outline, **served})
 
 
 def reworked(label: str, generate: Generate, section: GenerateSection, spec: File, rows: Step, served: Served) -> Step:
     """The step whose output is made of the corpus ``rows``."""
     if generate.product == "plain_chats":  # without a language model
         section, served = dataclasses.replace(section, serving=None), {}
-    return _in_shares(label, generate, section, {"spec": spec, "rows": rows, **served})
+    return _writing(label, generate, section, {"spec": spec, "rows": rows, **served})
 
 
 def about_itself(label: str, generate: Generate, section: GenerateSection) -> Step:
@@ -55,26 +54,8 @@ def audited(write: Step, quality: Quality, items: Mapping[str, Origin], embeddin
     return Step("audit", write.label, config, inputs)
 
 
-def _in_shares(label: str, generate: Generate, section: GenerateSection, inputs: Inputs) -> Step:
-    config = _write_config(generate.product, section)
-    whole = Step("write", label, config, inputs)
-    if section.tasks == 1:
-        return whole
-    own = dataclasses.replace(config, endpoint=_part(config.endpoint, section.tasks), tasks=section.tasks)
-    shares = tuple(
-        Step("write", f"{label}/{task}", dataclasses.replace(own, task=task), inputs) for task in range(section.tasks)
-    )
-    return dataclasses.replace(whole, shares=shares)
-
-
-def _part(endpoint: Endpoint, tasks: int) -> Endpoint:
-    """The endpoint of one of so many tasks, with its part of what they may all spend."""
-    money, tokens = endpoint.budget, endpoint.budget_tokens
-    return dataclasses.replace(
-        endpoint,
-        budget=None if money is None else money / tasks,
-        budget_tokens=None if tokens is None else max(tokens // tasks, 1),
-    )
+def _writing(label: str, generate: Generate, section: GenerateSection, inputs: Inputs) -> Step:
+    return Step("write", label, _write_config(generate.product, section), inputs)
 
 
 def outlined(label: str, generate: Generate, section: GenerateSection, spec: File, served: Served) -> Step:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from msm_hpc.config.cluster import WorkClass
 from msm_hpc.config.evals import (
+    CapabilityConfig,
+    CapabilityInputs,
     DirectionConfig,
     DirectionInputs,
     GatherRepliesInputs,
@@ -44,7 +46,7 @@ from tokenization.tokenize import TokenizeConfig, TokenizeInputs
 from tokenization.train import TokenizerConfig, TokenizerInputs
 
 Stage = Callable[[Any, Any, Path], None]
-CarryOver = Callable[[Sequence[Path], Path], None]
+CarryOver = Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,12 @@ class Kind:
         gather: likewise, what makes a step of its shares; its inputs are ``gather_inputs(shares=...)``.
         resources: the class of work that it is.
         carry_over: likewise, ``carry_over(earlier, out)`` brings into an empty folder what the attempts before saved in
-            theirs, oldest first, which may still be written to; without it each attempt starts from nothing.
+            theirs, oldest first, which may still be written to; without it each attempt starts from nothing. With
+            ``gather``, it is given the number of shares as ``sharers`` where those were attempts at their whole.
         result: files and folders that a result must have.
         missing_inputs_allowed: it makes what it can of the inputs there are, aside, and is not done then.
+        starts_from: the roles of its inputs whose weights it takes from memory, where a step before it has left them.
+        no_weights_of: the roles of its inputs of whose weights it reads nothing.
     """
 
     version: int
@@ -74,6 +79,8 @@ class Kind:
     carry_over: str | None = None
     result: tuple[str, ...] = ()
     missing_inputs_allowed: bool = False
+    starts_from: tuple[str, ...] = ()
+    no_weights_of: tuple[str, ...] = ()
 
     @property
     def resumable(self) -> bool:
@@ -106,7 +113,7 @@ def _load(place: str) -> Any:
 KINDS: Mapping[str, Kind] = {
     "generate": Kind(1, GenerateConfig, GenerateInputs, "msm_hpc.corpus.stage:run"),
     "outline": Kind(
-        1,
+        2,
         OutlineConfig,
         OutlineInputs,
         "msm_hpc.corpus.outline:run",
@@ -146,6 +153,8 @@ KINDS: Mapping[str, Kind] = {
         resources="gpu_train",
         carry_over="msm_hpc.training.checkpoints.carry_over:carry_over",
         result=("checkpoint", "metrics.jsonl", "summary.json"),
+        starts_from=("checkpoint", "base"),
+        no_weights_of=("model",),
     ),
     "export": Kind(3, ExportConfig, ExportInputs, "msm_hpc.conversion.stage:run_export"),
     "eval": Kind(5, EvalConfig, EvalInputs, "msm_hpc.evals.stage:run", resources="gpu_eval"),
@@ -169,7 +178,7 @@ KINDS: Mapping[str, Kind] = {
         result=("patterns.json",),
     ),
     "score": Kind(
-        1,
+        2,
         ScoreConfig,
         ScoreInputs,
         "msm_hpc.evals.scoring:run",
@@ -192,5 +201,13 @@ KINDS: Mapping[str, Kind] = {
         resources="gpu_eval",
         result=("scores.parquet",),
     ),
-    "report": Kind(4, ReportConfig, ReportInputs, "msm_hpc.report.stage:run", missing_inputs_allowed=True),
+    "capability": Kind(
+        1,
+        CapabilityConfig,
+        CapabilityInputs,
+        "msm_hpc.evals.capability:run",
+        resources="gpu_eval",
+        result=("scores.parquet",),
+    ),
+    "report": Kind(5, ReportConfig, ReportInputs, "msm_hpc.campaign.report_stage:run", missing_inputs_allowed=True),
 }

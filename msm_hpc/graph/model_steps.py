@@ -23,6 +23,7 @@ from msm_hpc.evals.open_qa.questions import QUESTIONS
 from msm_hpc.graph.evals import Subject
 from msm_hpc.graph.generation import Served, about_itself, audited, reworked, written
 from msm_hpc.graph.labels import arms_by_chain, label_parts
+from msm_hpc.graph.shares import in_shares
 from msm_hpc.graph.steps import File, Inputs, Origin, Step
 from msm_hpc.graph.trainings import as_it_runs, packing
 from tokenization.download import DownloadConfig
@@ -51,6 +52,10 @@ class Outside(Protocol):
         """A folder of static embeddings."""
         ...
 
+    def split(self, share: str) -> int:
+        """How many shares the share of this id was split into; 1 where it was not."""
+        ...
+
 
 class ModelSteps:
     """The steps of one model of the campaign; each is built once, however many cells read it."""
@@ -67,6 +72,7 @@ class ModelSteps:
         self._export = cache(lambda merge: dataclasses.replace(config.export, merge=merge))
         self._traits = cache(lambda links: (config.by_spec(links), config.laddered(links), config.once(links)))
         self._shards = cache(self._tokenized_of)
+        self._init = cache(lambda spec, size, seed: self.exported(config.beginning, spec, size, seed))
 
     def _once(self, key: tuple[object, ...], make: Callable[[], Step]) -> Step:
         if key not in self._made:
@@ -99,8 +105,10 @@ class ModelSteps:
             if source.generate.of is not None:
                 rows = self.corpus(Corpus(source.generate.of, corpus.each))
                 assert isinstance(rows, Step), "config.consistency has seen to it"
-                return reworked(corpus.name, source.generate, generator, spec, rows, self._writer)
-            return written(corpus.name, source.generate, generator, spec, self._writer)
+                write = reworked(corpus.name, source.generate, generator, spec, rows, self._writer)
+            else:
+                write = written(corpus.name, source.generate, generator, spec, self._writer)
+            return in_shares(write, generator.tasks, self.outside.split)
         config = GenerateConfig(
             seed=generator.seed,
             product=source.generate.product,
@@ -129,17 +137,7 @@ class ModelSteps:
         options = {name: value for name, value in vars(settings).items() if name != "tasks"}
         options |= vars(self.config.sources[corpus.source].shape)
         whole = Step("tokenize", label, TokenizeConfig(**options), inputs, after=after)
-        if settings.tasks == 1:
-            return whole
-        shares = tuple(
-            dataclasses.replace(
-                whole,
-                label=f"{label}/{task}",
-                config=dataclasses.replace(whole.config, task=task, tasks=settings.tasks),
-            )
-            for task in range(settings.tasks)
-        )
-        return dataclasses.replace(whole, shares=shares)
+        return in_shares(whole, settings.tasks, self.outside.split)
 
     def _audited(self, write: Step) -> Step:
         quality = self.config.quality
@@ -287,7 +285,7 @@ class ModelSteps:
             cell=Cell(model=self.config.model.name, arm=arm, spec=spec, size=size, seed=seed),
             exported=exported,
             label=self._label(*label_parts(arm, spec, size, own_seed)) if prompted else exported.label,
-            init=self.exported(self.config.beginning, spec, size, seed),
+            init=self._init(spec, size, seed),
             pairs=self.pairs,
             documents=self.documents,
             specs=self.specs,

@@ -63,6 +63,7 @@ class Step:
         inputs: a role of the kind, such as ``checkpoint``, to what plays it: a step, a file, or several by name.
         label: for people, as ``recipe`` is: the stage of a training, such as ``aft``.
         shares: the steps, if any, that this one is gathered from.
+        share_of: the id of the step that it is such a share of; what was saved for that counts for it, too.
         after: the steps, if any, that have to succeed first, though it reads nothing of them.
     """
 
@@ -73,6 +74,7 @@ class Step:
     recipe: str = ""
     shares: tuple[Step, ...] = field(default=())
     after: tuple[Step, ...] = field(default=())
+    share_of: str = ""
 
     @property
     def definition(self) -> Kind:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+import psutil
+
 VARIABLE = "MSM_ALLOCATION"
+MEMORY = "MSM_RANK_MB"
+"""The variable with what a job gives each rank of its memory, in MiB; 0: it has all of its nodes."""
 
 
 @dataclass(frozen=True)
@@ -33,3 +37,11 @@ def current_allocation() -> Allocation | None:
         return None
     since, tasks, gpus = given.split()
     return Allocation(float(since), int(tasks), int(gpus))
+
+
+def memory_of_a_rank() -> float:
+    """Bytes of its node's memory that a rank may have: its part of what is free, and no more than its job gives it."""
+    held, given = current_allocation(), int(os.environ.get(MEMORY, "0")) << 20
+    ranks = held.tasks // int(os.environ.get("SLURM_JOB_NUM_NODES", "1")) if held else 1
+    part = psutil.virtual_memory().available / ranks
+    return min(part, given) if given else part

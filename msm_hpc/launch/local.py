@@ -1,8 +1,8 @@
-"""Jobs on this machine: of one rank by :mod:`msm_hpc.launch.forked`, of several through submitit's local executor.
+"""Jobs on this machine: by :mod:`msm_hpc.launch.forked` or, where nothing can be forked, submitit's local executor.
 
-Between the process that starts a job and the ranks of the job stands submitit's controller, which kills them a second
-after a Ctrl-C of its own, while they save; or the fork server, which Ctrl-C must not end. So Ctrl-C is blocked when
-these start, and each rank unblocks it again::
+Between the process that starts a job and the ranks of the job stands a controller: the fork server's, or submitit's,
+which kills them a second after a Ctrl-C of its own, while they save. So Ctrl-C is blocked when these start, and each
+rank unblocks it again::
 
     msm run ──▶ controller (Ctrl-C blocked) ──▶ rank 0, rank 1, ... (Ctrl-C: save, then end)
 """
@@ -61,11 +61,9 @@ class LocalLauncher:
 
     def _start(self, folder: Path, request: ArrayRequest, each: Sequence[str]) -> ForkedJob | submitit.Job[None]:
         ranks, arguments = request.ranks_per_node, (*request.given, *each)
-        forked = None
-        if ranks == 1:
-            with starting():
-                start_server(request.function)
-            forked = start_forked(folder, request.function, *arguments)
+        with starting():
+            start_server(request.function)
+        forked = start_forked(folder, ranks, request.function, *arguments)
         return forked or start_local(folder, ranks, request.function, *arguments)
 
     def states(self, jobs: Collection[JobRef]) -> dict[JobRef, JobState]:

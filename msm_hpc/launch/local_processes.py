@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 STARTER, JOB_ID = "MSM_STARTED_BY", "SUBMITIT_LOCAL_JOB_ID"
 FORK_SERVER = "multiprocessing.forkserver"
 """In the command line of Python's fork server, and so in that of what is forked from it."""
+CONTROLLER = "msm-ranks"
+"""The name of a forked process that waits for the ranks of a job."""
 SECONDS_BETWEEN_CHECKS = 2.0
 SECONDS_BETWEEN_STOPS = 30.0
 """A stage that has not set its handlers yet misses a signal, so it is sent again."""
@@ -38,6 +41,14 @@ SECONDS_TO_END = 20.0
 def name_starter() -> None:
     """Let the jobs that this process starts know that it did."""
     os.environ[STARTER] = json.dumps(asdict(local_job()))
+
+
+def name_controller() -> None:
+    """Let it be known that the children of this process are the ranks of a job; called after these have begun.
+
+    By its name, which they would inherit: a forked process has the command line and environment of its parent.
+    """
+    Path("/proc/self/comm").write_text(CONTROLLER)
 
 
 def stop_when_orphaned(stop: signal.Signals) -> None:
@@ -77,7 +88,7 @@ def ends_the_job() -> Iterator[None]:
 
 
 def _other_ranks() -> list[psutil.Process]:
-    """The other children of submitit's controller; none outside of a local job."""
+    """The other children of the controller; none outside of a local job of several ranks."""
     controller = os.getppid()
     if os.environ.get(JOB_ID) != str(controller):
         return []
@@ -98,6 +109,9 @@ def ranks_of(pid: int) -> list[psutil.Process]:
     So of a forked job, too: what it has started is told that it belongs to the job, and is no rank of it.
     """
     process = psutil.Process(pid)
+    for each in (process, *process.parents()[:1]):
+        if each.name() == CONTROLLER:
+            return each.children()
     if any(FORK_SERVER in word for word in process.cmdline()):
         return [process]
     controller = psutil.Process(int(process.environ().get(JOB_ID, pid)))

@@ -36,7 +36,7 @@ class Ranks:
     run: str = ""
     folder: Path = field(default=Path(), repr=False)
 
-    def environment(self, meeting: int = 0) -> dict[str, str]:
+    def environment(self, meeting: str = "0") -> dict[str, str]:
         """The variables that ``torch.distributed`` reads with its ``env://`` method, with a port of this meeting.
 
         Raises:

@@ -18,6 +18,8 @@ AT_A_LIMIT = (
     "its elements; where that is too many for the limit, set a smaller cluster.max_array_size"
 )
 
+NO_NODES = r"node configuration is not available"
+"""What is asked for is on no node; of `sbatch --test-only` also: on none that takes jobs now."""
 _FULL = r"SubmitJobs?(PerUser|PerAccount)?Limit"
 _KEYS = {
     _FULL: AT_A_LIMIT,

@@ -16,9 +16,6 @@ BESIDE = "|"
 class ArrayRequest:
     """A job array of one shape: element i calls ``function(*given, *each[i])`` in every rank.
 
-    With several ranks it makes a call for each item of ``each[i]``, one after another and whatever became of those
-    before: the ranks of a call end together.
-
     Attributes:
         name: what squeue shows.
         work: what each element does, to which the cluster gives resources.

@@ -5,7 +5,8 @@ The log of a step lies beside the job's own, which has what Slurm and the script
     64_3_0_log.err      64_3.train-0123456789abcdef_0_log.err
 
 Word is left in marks, files among the logs that name this start of the job, and its lane where steps run side by side:
-what was made or is to run again in one lane is no matter of the others.
+what was made or is to run again in one lane is no matter of the others. Word of a step that failed on one of its ranks
+is for the others, which may be on other nodes.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ STOPPED = "stopped"
 """The mark that a step was stopped by a signal: the job is about to end."""
 AGAIN = "again"
 """The mark of a lane that it ends, and that the job is to run again when all lanes have ended."""
+FAILED = "failed"
+"""With the name of a step: the mark that one of its ranks failed."""
 LANE = "MSM_LANE"
 """The variable that tells a process which lane of its job it is in; absent where nothing runs side by side."""
 _LOG = "MSM_LOG"
@@ -36,11 +39,16 @@ def begin_log(step_id: str) -> None:
     if SEVERAL not in os.environ:
         return
     job = submitit.JobEnvironment()
-    name = f"{job.job_id}.{step_id.replace('/', '-')}_{job.global_rank}_log"
+    name = f"{job.job_id}.{name_of(step_id)}_{job.global_rank}_log"
     for number, ending in ((1, "out"), (2, "err")):
         with (job.paths.folder / f"{name}.{ending}").open("ab") as file:
             os.dup2(file.fileno(), number)
     os.environ[_LOG] = str(job.paths.folder / f"{name}.err")
+
+
+def name_of(step_id: str) -> str:
+    """The id of a step as a part of a file's name."""
+    return step_id.replace("/", "-")
 
 
 def current_log() -> str:

@@ -17,7 +17,7 @@ from msm_hpc.launch import slurm_commands, slurm_ends, slurm_nodes, slurm_requeu
 from msm_hpc.launch.causes import Finding, JobEnd, by_signal_alone
 from msm_hpc.launch.job import JobRef, user_name
 from msm_hpc.launch.job_state import JobState
-from msm_hpc.launch.refusals import key_to_change, refused
+from msm_hpc.launch.refusals import NO_NODES, key_to_change, refused
 from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.launch.slurm_site import Site
 
@@ -104,6 +104,9 @@ class SlurmLauncher:
             if refusal := slurm_commands.sbatch(script, "--test-only").refusal:
                 if slurm_commands.is_silent(refusal):
                     return  # nothing was refused, and asking again for each shape would take as long each time
+                partition = self.cluster.resources.of(request.work).partition
+                if re.search(NO_NODES, refusal) and slurm_nodes.some_are_away(partition):
+                    continue  # sbatch itself takes such a job, which waits for them
                 key = key_to_change(refusal, self.cluster.resources, request.work)
                 yield f"sbatch would refuse {request.name}: {refusal}; {key}"
 

@@ -27,6 +27,12 @@ def down(names: Collection[str]) -> Mapping[str, str]:
     }
 
 
+def some_are_away(partition: str | None) -> bool:
+    """Whether nodes of a partition, or of any, take no jobs now: they are down or drained, as for maintenance."""
+    those = [f"--partition={partition}"] if partition else []
+    return bool(ask("sinfo", "--noheader", "--states=down,drain,fail,maint", "--format=%N", *those).stdout.strip())
+
+
 def of_list(nodes: str) -> tuple[str, ...]:
     """The names in a list such as ``n[1-2,7]``."""
     if "[" not in nodes:

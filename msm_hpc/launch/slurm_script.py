@@ -19,7 +19,7 @@ import submitit
 
 from msm_hpc.config.cluster import Cluster, Resources, Work
 from msm_hpc.launch import entry, slurm_nodes, slurm_requeue
-from msm_hpc.launch.allocation import shell_line
+from msm_hpc.launch.allocation import MEMORY, shell_line
 from msm_hpc.launch.job import RUN
 from msm_hpc.launch.request import BESIDE, ArrayRequest
 from msm_hpc.launch.several import AGAIN, LANE, SEVERAL, STOPPED
@@ -63,47 +63,24 @@ class ScriptExecutor(submitit.SlurmExecutor):
             again = entry.command(self.folder, slurm_requeue.requeue_if_asked, python=python)
             once = f"{srun} --exact --nodes=1 --ntasks=1 --ntasks-per-node=1 {again}"
             given = f'"{items}"' if request.elements > 1 else shlex.quote(" ".join(request.each[0]))
-            return self._side_by_side(request.ranks, call, given, once)
-        if not request.several or request.ranks == 1:
-            return str(self._make_submission_file_text(f"{call} {items}", ""))
-        *before, srun = self._lines(f'{call} "$item"')
-        return "\n".join((*before, *self._in_turn(srun, items, self._mark(STOPPED)), ""))
-
-    def _lines(self, call: str) -> list[str]:
-        """Those of a script that ends with the srun of ``call``."""
-        return str(self._make_submission_file_text(call, "")).rstrip().splitlines()
+            return self._side_by_side(call, given, once)
+        return str(self._make_submission_file_text(f"{call} {items}", ""))
 
     def _mark(self, word: str) -> str:
         return f"{shlex.quote(str(self.folder))}/.{word}.${RUN}"
 
-    def _in_turn(self, srun: str, items: str, *ends: str) -> list[str]:
-        """A loop around the ``srun`` of one ``$item``.
-
-        It failed if no item was made: what reads the others is to run. It ends where one of the files ``ends`` appears.
-        """
-        over = " && ".join(f"! -e {end}" for end in ends)
-        return [
-            "made=false",
-            f"for item in {items}; do",
-            f"  {srun} && made=true",
-            f"  [[ {over} ]] || exit 1",
-            "done",
-            "$made",
-        ]
-
-    def _side_by_side(self, ranks: int, call: str, items: str, again: str) -> str:
+    def _side_by_side(self, call: str, items: str, again: str) -> str:
         """A script that makes the ``items`` of each lane beside those of the others, and waits until all have ended.
 
         If one was stopped, the job failed, and ``again`` puts it back into the queue where that is asked for.
         """
-        in_lane, stopped, asked = f"{self._mark(AGAIN)}.${LANE}", self._mark(STOPPED), f"{self._mark(AGAIN)}.*"
-        *before, srun = self._lines(f'{call} "{"$@" if ranks == 1 else "$item"}"')
-        lane = [srun] if ranks == 1 else self._in_turn(srun, '"$@"', stopped, in_lane)
+        stopped, asked = self._mark(STOPPED), f"{self._mark(AGAIN)}.*"
+        *before, srun = str(self._make_submission_file_text(f'{call} "$@"', "")).rstrip().splitlines()
         return "\n".join(
             (
                 *before,
                 "lane() {",
-                *(f"  {line}" for line in lane),
+                f"  {srun}",
                 "}",
                 f"IFS='{BESIDE}' read -ra lanes <<<{items}",
                 'for number in "${!lanes[@]}"; do',
@@ -127,7 +104,8 @@ def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
     resources = _resources(cluster, request)
     minutes = min(request.minutes or resources.time_minutes, resources.time_minutes)
     variables = [f"export {name}={shlex.quote(value)}" for name, value in cluster.environment.items()]
-    variables += [f"export OMP_NUM_THREADS={resources.cpus_per_rank}", f"export {RUN}=$(</proc/sys/kernel/random/uuid)"]
+    variables += [f"export OMP_NUM_THREADS={resources.cpus_per_rank}", f"export {MEMORY}={_megabytes(resources)}"]
+    variables += [f"export {RUN}=$(</proc/sys/kernel/random/uuid)"]
     # What the site says of these stays in front.
     comment = {"comment": f"{resources.sbatch.get('comment', '')} {request.token}".strip()} if request.token else {}
     avoid = slurm_nodes.excluded(request.avoid, resources.partition, request.nodes)
@@ -183,7 +161,12 @@ def _of_a_lane(cluster: Cluster, request: ArrayRequest) -> list[str]:
 
 
 def _memory(resources: Resources, ranks: int) -> str:
-    return f"{round(resources.memory_gb * 1024) * ranks}MB"
+    return f"{_megabytes(resources) * ranks}MB"
+
+
+def _megabytes(resources: Resources) -> int:
+    """Of a rank."""
+    return round(resources.memory_gb * 1024)
 
 
 def _resources(cluster: Cluster, request: ArrayRequest) -> Resources:

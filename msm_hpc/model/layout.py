@@ -51,7 +51,8 @@ def _problems(layout: Layout, model: Transformer, sequence_length: int) -> Itera
     if sequence_length > shape.max_position_embeddings:
         yield (
             f"sequence_length {sequence_length} is longer than the model's max_position_embeddings "
-            f"{shape.max_position_embeddings}; lower it to {shape.max_position_embeddings}"
+            f"{shape.max_position_embeddings}; lower it to {shape.max_position_embeddings}, or choose another model "
+            "(model=NAME)"
         )
 
 

@@ -75,7 +75,7 @@ def run_rank(folder: str) -> None:
     ranks = current_ranks()
     table = dict(read_table(Path(folder)))
     for number, config in enumerate(probe.candidates):
-        os.environ.update(ranks.environment(number))
+        os.environ.update(ranks.environment(str(number)))
         seconds = [step.seconds for step in trial(config, probe.model, probe.steps)]
         table[config.layout, config.micro_batch_size] = median(seconds[1:] or seconds)
         if ranks.rank == 0:

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.base.position import BY_POSITION
 from msm_hpc.config.stages import ReportConfig
 from msm_hpc.report.items import Items, Scored, items_from, read_items
 from msm_hpc.report.measurements import Asked
 from msm_hpc.report.metrics import PREFERENCE
 from msm_hpc.report.results import Absent
-from msm_hpc.report.summary import Answers
+from msm_hpc.report.summary import Answers, answers_by_position
 
 NO_RESULT = "no result was found"
 
@@ -50,8 +51,10 @@ def preferences(answers: Answers) -> Scored:
         rows = [answer for answer in answers if answer.value == value]
         name = PREFERENCE + value
         found[name, "log_odds"] = items_from((row.domain, row.id, row.margin) for row in rows)
-        found[name, "preferred"] = items_from((row.domain, row.id, float(row.preferred)) for row in rows)
+        preferred = items_from((row.domain, row.id, float(row.preferred)) for row in rows)
+        found[name, "preferred"] = preferred.without(BY_POSITION) if answers_by_position(rows) else preferred
         found[name, "orders_agree"] = items_from((row.domain, row.id, float(row.orders_agree)) for row in rows)
+        found[name, "toward_first"] = items_from((row.domain, row.id, row.toward_first) for row in rows)
     return found
 
 

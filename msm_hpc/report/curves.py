@@ -1,27 +1,30 @@
-"""Curves over amounts of data: what each arm reaches on its ladder, and how much of it later training leaves.
+"""Curves: over amounts of data, on ladders and after later training; and over a model's layers.
 
-Both are drawn over the logarithm of the amount, a line for each arm and spec, one eval at a time by its first metric.
-On a curve of persistence the arm before any later training stands at 0, one step left of the smallest amount.
+Those over data are drawn over the logarithm of the amount, a line for each arm and spec, one eval at a time by its
+first metric. On a curve of persistence the arm before any later training stands at 0, one step left of the smallest
+amount. Over layers stands how far training moved each arm toward the spec, with where it would lie by chance.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from msm_hpc.report.axes import RATES, Axis, axis
-from msm_hpc.report.metrics import headlines
+from msm_hpc.report.metrics import MOVED, SHUFFLED, family, headlines, member
 from msm_hpc.report.results import Measurement, Results
 
 Line = tuple[str, str, str | None]
 """Model, arm and spec."""
 Sized = Mapping[int, Measurement]
+MOST_NAMED = 12
+"""Sizes below a chart: more are not to be read."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One condition: where it stands from left (0) to right (1), its amount of data, and what was measured."""
+    """Where it stands from left (0) to right (1), the amount of data or the layer, and what was measured there."""
 
     x: float
     size: int
@@ -41,7 +44,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Chart:
-    """The curves of one eval; ``sizes`` are those of all, with where they stand."""
+    """The curves of one eval; ``sizes`` are those that are named below it, with where they stand."""
 
     eval: str
     metric: str
@@ -76,6 +79,30 @@ def persistence_charts(results: Results) -> list[Chart]:
     return found
 
 
+def layer_charts(results: Results) -> list[Chart]:
+    """A chart for each eval and value of what was moved in each layer; the ends of a bar are those of the shuffles."""
+    lines: dict[tuple[str, str], dict[Line, dict[int, Measurement]]] = {}
+    shuffles: dict[tuple[object, ...], Measurement] = {}
+    for row in results.measured:
+        value, layer = family(row.group or ""), member(row.group or "")
+        if row.metric in (MOVED, SHUFFLED) and layer.isdigit() and row.mean is not None:
+            arm = row.arm if row.size is None else f"{row.arm} {row.size:,}"
+            if row.metric == MOVED:
+                of_value = lines.setdefault((row.eval, value), {})
+                of_value.setdefault((row.model, arm, row.spec), {})[int(layer)] = row
+            else:
+                shuffles[(row.eval, row.model, arm, row.spec, row.group)] = row
+    found = []
+    for (name, value), of_value in lines.items():
+        for line, rows in of_value.items():
+            for number, row in rows.items():
+                by_chance = shuffles[(name, *line, row.group)]
+                rows[number] = replace(row, low=by_chance.low, high=by_chance.high, over=by_chance.over)
+        first = next(iter(next(iter(of_value.values())).values()))
+        found += _chart(replace(first, metric=f"{MOVED} toward {value}"), of_value, _evenly)
+    return found
+
+
 def _by_eval(results: Results) -> list[list[Measurement]]:
     """The rows of the first metric of each eval that can be drawn, all groups together."""
     first = headlines((row.eval, row.metric) for row in results.measured)
@@ -84,24 +111,6 @@ def _by_eval(results: Results) -> list[list[Measurement]]:
         if first.get(row.eval) == row.metric and row.group is None and row.mean is not None:
             by_eval.setdefault(row.eval, []).append(row)
     return [*by_eval.values()]
-
-
-def _chart(first: Measurement, lines: Mapping[Line, Sized]) -> list[Chart]:
-    """The chart of the lines that have several points, if there are any."""
-    drawn = {line: found for line, found in lines.items() if len(found) > 1}
-    if not drawn:
-        return []
-    sizes = sorted({size for found in drawn.values() for size in found})
-    places = _places(sizes)
-    arms = [*dict.fromkeys(arm for _, arm, _ in drawn)]
-    curves = tuple(
-        Curve(*line, arms.index(line[1]), tuple(Point(places[size], size, found[size]) for size in sorted(found)))
-        for line, found in drawn.items()
-    )
-    ends = [end for found in drawn.values() for row in found.values() for end in (row.low, row.mean, row.high)]
-    numbers = [end for end in ends if end is not None]
-    y = Axis(RATES) if first.rate else axis(numbers, start=min(numbers))
-    return [Chart(first.eval, first.metric, y, tuple((places[size], size) for size in sizes), curves)]
 
 
 def _places(sizes: Sequence[int]) -> dict[int, float]:
@@ -113,3 +122,29 @@ def _places(sizes: Sequence[int]) -> dict[int, float]:
         logs[0] = logs[above[0]] - step
     low, high = min(logs.values()), max(logs.values())
     return {size: (logs[size] - low) / (high - low) for size in sizes}
+
+
+def _evenly(layers: Sequence[int]) -> dict[int, float]:
+    """Where layers stand."""
+    return {layer: (layer - layers[0]) / (layers[-1] - layers[0]) for layer in layers}
+
+
+def _chart(
+    first: Measurement, lines: Mapping[Line, Sized], placed: Callable[[Sequence[int]], dict[int, float]] = _places
+) -> list[Chart]:
+    """The chart of the lines that have several points, if there are any."""
+    drawn = {line: found for line, found in lines.items() if len(found) > 1}
+    if not drawn:
+        return []
+    sizes = sorted({size for found in drawn.values() for size in found})
+    places = placed(sizes)
+    arms = [*dict.fromkeys(arm for _, arm, _ in drawn)]
+    curves = tuple(
+        Curve(*line, arms.index(line[1]), tuple(Point(places[size], size, found[size]) for size in sorted(found)))
+        for line, found in drawn.items()
+    )
+    ends = [end for found in drawn.values() for row in found.values() for end in (row.low, row.mean, row.high)]
+    numbers = [end for end in ends if end is not None]
+    y = Axis(RATES) if first.rate else axis(numbers, start=min(numbers))
+    named = sizes[:: -(-len(sizes) // MOST_NAMED)]
+    return [Chart(first.eval, first.metric, y, tuple((places[size], size) for size in named), curves)]

@@ -1,4 +1,4 @@
-"""The results as one self-contained HTML page, which loads nothing from elsewhere."""
+"""The results as one self-contained HTML page, which loads nothing from elsewhere, and its first plot as SVG."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from functools import cache, partial
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from msm_hpc.config.stages import Cell
-from msm_hpc.report.curves import ladder_charts, persistence_charts
+from msm_hpc.config.stages import Cell, Hours
+from msm_hpc.report.curves import ladder_charts, layer_charts, persistence_charts
 from msm_hpc.report.efficiency import NOTE as SAVED_NOTE
 from msm_hpc.report.efficiency import in_words
 from msm_hpc.report.finding import RULE, findings
+from msm_hpc.report.gates import gate_rows
+from msm_hpc.report.hours import hours_table
 from msm_hpc.report.metrics import PREFERENCE, better, member, named, sentence
 from msm_hpc.report.paper import SOURCE as PAPER
 from msm_hpc.report.paper import PaperNumber, in_paper
@@ -25,8 +27,8 @@ HYPHEN = re.compile(r"(?<=[ (])-(?=\d)")
 """What stands for the minus of a number."""
 
 
-def render_html(results: Results) -> str:
-    """The page, as text to be saved as UTF-8."""
+def render_html(results: Results, hours: Hours | None = None) -> str:
+    """The page, as text to be saved as UTF-8; ``hours`` are what the campaign took."""
     return (
         _environment()
         .get_template("template.html")
@@ -43,6 +45,7 @@ def render_html(results: Results) -> str:
             sections=sections(results),
             ladders=ladder_charts(results),
             persistence=persistence_charts(results),
+            layers=layer_charts(results),
             paper=PAPER,
             paper_of=partial(_preferred_in_paper, results),
             compared_note=compared_note(results.compared),
@@ -54,6 +57,23 @@ def render_html(results: Results) -> str:
             saved_note=SAVED_NOTE,
             evaluated=len(results.cells) - len({_which(each.cell) for each in results.absent}),
             missing=_missing(results),
+            gate_rows=gate_rows(results.corpora),
+            hours=hours_table(hours),
+        )
+    )
+
+
+def render_contrasts(results: Results) -> str:
+    """The contrasts between specs as one SVG, which stands alone likewise."""
+    return (
+        _environment()
+        .get_template("contrasts.svg")
+        .render(
+            results=results,
+            axis=contrast_axis(results),
+            colours=spec_colours(results),
+            words=" ".join(HYPHEN.sub("\N{MINUS SIGN}", finding) for finding in findings(results)),
+            several_seeds=all(each.log_odds.seeds for each in results.contrasts),
         )
     )
 
@@ -68,6 +88,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"signed": _signed, "share": _share, "tick": _tick, "bare": _bare}
+    environment.filters |= {"percentage": _percentage}
     environment.filters |= {"p": p_in_words, "named": named, "sentence": sentence}
     return environment
 
@@ -104,6 +125,11 @@ def _signed(number: float) -> str:
 def _share(number: float) -> str:
     """Two decimals without a sign: a rate."""
     return f"{number:.2f}"
+
+
+def _percentage(share: float) -> str:
+    """A share as ``1.5%``, or with two decimals where it is below 1%."""
+    return f"{100 * share:.1f}%" if share >= 0.01 else f"{100 * share:.2f}%" if share else "0%"
 
 
 def _bare(number: float, rate: bool) -> str:

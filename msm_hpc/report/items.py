@@ -82,6 +82,14 @@ class Items:
         """The items that have a value."""
         return self if self.scored else self.only([key for key, n in zip(self.keys, self.n, strict=True) if n])
 
+    def without(self, reason: str) -> Items:
+        """The same items, of which none has a value for this reason."""
+        missing = Counter(self.missing)
+        for (group, _), n in zip(self.keys, self.n.tolist(), strict=True):
+            missing[group, reason] += int(n)
+        nothing = np.zeros_like(self.n)
+        return Items(self.keys, nothing, nothing, nothing, missing)
+
     def sums(self, of: Iterable[slice]) -> Iterator[tuple[float, int]]:
         """The total and the number of values in each of some slices that follow on each other."""
         starts = [each.start for each in of]

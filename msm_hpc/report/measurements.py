@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
+from statistics import fmean, pstdev
 
 import numpy as np
 
@@ -122,11 +122,13 @@ def _interval(items: Items, rate: bool, metric: str) -> tuple[Interval | None, O
 
 
 def _of_shuffles(items: Items) -> Interval:
-    """Where 95 of 100 shuffles lie, by their standard deviation."""
-    n = float(items.n.sum())
-    mean = float(items.total.sum()) / n
-    half = Z * math.sqrt(max(float(items.squares.sum()) / n - mean**2, 0.0))
-    return Interval(mean - half, mean + half)
+    """Where 95 of 100 shuffles lie, by their standard deviation; one flips the labels of all groups alike."""
+    of_shuffle: dict[str, list[float]] = {}
+    for (_, shuffle), value in zip(items.keys, items.total.tolist(), strict=True):
+        of_shuffle.setdefault(shuffle, []).append(value)
+    means = [fmean(values) for values in of_shuffle.values()]
+    half = Z * pstdev(means)
+    return Interval(fmean(means) - half, fmean(means) + half)
 
 
 def _over(clusters: Sequence[Cluster], rate: bool) -> Interval | None:

@@ -13,8 +13,9 @@ PREFERENCE = "preference/"
 
 HIGHER = frozenset(
     {
-        *("log_odds", "preferred", "chose_target", "agrees", "parsed", "score", "moved"),
+        *("log_odds", "preferred", "chose_target", "chose_or_likelier", "agrees", "parsed", "score", "moved"),
         *("valid_chat", "valid_tool_call", "follows_form"),
+        *("acc", "acc_norm", "exact_match", "f1"),
     }
 )
 LOWER = frozenset({"verdict", "executed", "truncated", "refused", "nll"})

@@ -22,7 +22,7 @@ RATE_AXIS = Axis(RATES, reference=0.5)
 class SeedMark:
     """What one seed gave."""
 
-    rate: float
+    rate: float | None
     log_odds: float
     seed: int
     step: str
@@ -109,7 +109,7 @@ def _panel(results: Results, value: str) -> Panel:
 
 def _seed_marks(condition: Condition, value: str) -> tuple[SeedMark, ...]:
     return tuple(
-        SeedMark(found.rate.mean, found.log_odds.mean, result.cell.seed, result.cell.step)
+        SeedMark(found.rate.mean if found.rate else None, found.log_odds.mean, result.cell.seed, result.cell.step)
         for result in condition.cells
         if (found := result.preference(value)) is not None
     )
@@ -125,7 +125,8 @@ def _in_words(row: PlotRow, counted: str) -> str:
     spec = f" on spec {row.spec}" if row.spec else ""
     size = "" if row.size is None else f" with {row.size:,} {counted}"
     found = row.preference
-    result = f"rate {_number(found.rate, '.2f')}, log-odds {_number(found.log_odds, '+.2f')}" if found else "missing"
+    rate = _number(found.rate, ".2f") if found and found.rate else "none (by position)"
+    result = f"rate {rate}, log-odds {_number(found.log_odds, '+.2f')}" if found else "missing"
     return f"{model}{row.arm}{spec}{size} {result}"
 
 

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.stages import Cell
 from msm_hpc.report.efficiency import Saved
+from msm_hpc.report.gates import Corpus
 from msm_hpc.report.left_out import LeftOut
 from msm_hpc.report.statistics import Interval
 
@@ -49,7 +50,8 @@ class Preference:
         n: pairs asked, summed over seeds (a pair that two seeds were asked counts twice).
         effective_n: the number of independent pairs that the rate's interval over pairs was computed for.
         orders_agree: pairs in which both orders of the options gave the same choice.
-        rate: ``preferred / n``.
+        rate: ``preferred / n``; None where the model, or one of several seeds, answers by position
+            (:mod:`msm_hpc.base.position`). The log-odds are the mean of both orders, in which a habit cancels.
         log_odds: of its answer against the other's, in nats; where they are near 0, even a rate far from one half
             means little.
     """
@@ -58,7 +60,7 @@ class Preference:
     n: int
     effective_n: float
     orders_agree: int
-    rate: Estimate
+    rate: Estimate | None
     log_odds: Estimate
 
 
@@ -132,7 +134,8 @@ class Contrast:
     Attributes:
         seeds: those that both specs were evaluated with.
         by_seed: the difference in log-odds of each of them; the intervals over seeds are paired like this.
-        rate: the difference in rate; the interval over pairs is paired over domains.
+        rate: the difference in rate; the interval over pairs is paired over domains. None where a model of either
+            answers by position.
         log_odds: the difference in log-odds, likewise.
     """
 
@@ -144,7 +147,7 @@ class Contrast:
     size: int | None
     seeds: tuple[int, ...]
     by_seed: tuple[float, ...]
-    rate: Estimate
+    rate: Estimate | None
     log_odds: Estimate
 
     @property
@@ -263,6 +266,7 @@ class Results:
     compared: tuple[Comparison, ...] = ()
     persistence: Mapping[str, str] = field(default_factory=dict)
     absent: tuple[Absent, ...] = ()
+    corpora: tuple[Corpus, ...] = ()
 
     @property
     def cells(self) -> tuple[CellResult, ...]:

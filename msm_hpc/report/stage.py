@@ -13,7 +13,8 @@ from msm_hpc.base.rows import read_rows
 from msm_hpc.config.stages import ReportConfig, ReportInputs
 from msm_hpc.report.asked import absent, asked
 from msm_hpc.report.comparisons import compare
-from msm_hpc.report.html import render_html
+from msm_hpc.report.gates import read_audits
+from msm_hpc.report.html import render_contrasts, render_html
 from msm_hpc.report.ladders import saved
 from msm_hpc.report.left_out import read_left_out
 from msm_hpc.report.measurements import measure, pool
@@ -50,6 +51,7 @@ def run(config: ReportConfig, inputs: ReportInputs, out: Path) -> None:
         measured=tuple(pooled),
         compared=compare(config, models),
         absent=tuple(absent(config, found)),
+        corpora=tuple(read_audits(config.audited, inputs.audits, config.why_absent)),
     )
     write_json(out / FILE, asdict(results))
     write_text(out / "results.csv", models_csv(results))
@@ -59,7 +61,9 @@ def run(config: ReportConfig, inputs: ReportInputs, out: Path) -> None:
     write_text(out / "comparisons.csv", comparisons_csv(results))
     write_text(out / "measurements.csv", measurements_csv([*rows, *pooled]))
     write_bytes(out / "results.parquet", measurements_parquet([*rows, *pooled]))
-    write_text(out / "report.html", render_html(results))
+    write_text(out / "report.html", render_html(results, config.hours))
+    if results.contrasts:
+        write_text(out / "contrasts.svg", render_contrasts(results))
 
 
 def _notices(config: ReportConfig, found: Mapping[str, Path]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from statistics import fmean
 from pydantic import FiniteFloat
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.base.position import by_position
 from msm_hpc.config.stages import Cell, ReportConfig
 from msm_hpc.report.left_out import LeftOut
 from msm_hpc.report.results import (
@@ -60,6 +61,11 @@ class AnswerRow:
     def orders_agree(self) -> bool:
         """Whether both orders gave the same choice."""
         return (self.margin_forward > 0) == (self.margin_backward > 0)
+
+    @property
+    def toward_first(self) -> float:
+        """How much is added to the log-odds of an option by being named first."""
+        return (self.margin_forward - self.margin_backward) / 2
 
 
 Answers = Sequence[AnswerRow]
@@ -133,20 +139,21 @@ def _condition(cells: Sequence[Cell], answers: Mapping[str, Answers]) -> Conditi
 
 def _values(models: Sequence[Answers], clustered: bool) -> tuple[ValueResult, ...]:
     """What models that differ in their seed prefer, for each value; pairs are clustered by domain, or independent."""
-    return tuple(
-        ValueResult(
-            value,
-            _preference(of_value, clustered),
-            tuple(
-                DomainResult(domain, _preference(rows, clustered=False))
-                for domain, rows in sorted(_split(of_value, _domain).items())
-            ),
-        )
-        for value, of_value in _split(models, _value).items()
-    )
+    found = []
+    for value, of_value in _split(models, _value).items():
+        gated = any(map(answers_by_position, of_value))
+        domains = sorted(_split(of_value, _domain).items())
+        in_domains = tuple(DomainResult(domain, _preference(rows, False, gated)) for domain, rows in domains)
+        found.append(ValueResult(value, _preference(of_value, clustered, gated), in_domains))
+    return tuple(found)
 
 
-def _preference(models: Sequence[Answers], clustered: bool) -> Preference:
+def answers_by_position(answers: Answers) -> bool:
+    """Whether a model that gave ``answers`` on one value names a place, and not an option."""
+    return by_position(len(answers), sum(not answer.orders_agree for answer in answers))
+
+
+def _preference(models: Sequence[Answers], clustered: bool, gated: bool) -> Preference:
     answers = [answer for rows in models for answer in rows]
     rates = _clusters(models, _rate)
     # All seeds are asked the same pairs, so that a second seed adds none.
@@ -159,7 +166,9 @@ def _preference(models: Sequence[Answers], clustered: bool) -> Preference:
         n=len(answers),
         effective_n=effective_n,
         orders_agree=sum(answer.orders_agree for answer in answers),
-        rate=Estimate(mean(rates), wilson(mean(rates), effective_n), seed_interval(rate_by_seed, 0.0, 1.0)),
+        rate=None
+        if gated
+        else Estimate(mean(rates), wilson(mean(rates), effective_n), seed_interval(rate_by_seed, 0.0, 1.0)),
         log_odds=Estimate(mean(log_odds), mean_interval(log_odds), seed_interval(log_odds_by_seed)),
     )
 
@@ -189,6 +198,7 @@ def _compare(value: str, first: Condition, second: Condition, answers: Mapping[s
         for of in (steps, other_steps)
     )
     rates, log_odds = (_differences(rows, other_rows, measure) for measure in (_rate, _log_odds))
+    gated = any(map(answers_by_position, (*rows, *other_rows)))
     rate_over_pairs = rate_difference(_clusters(rows, _rate), _clusters(other_rows, _rate))
     log_odds_over_pairs = difference_interval(_clusters(rows, _log_odds), _clusters(other_rows, _log_odds))
     yield Contrast(
@@ -200,7 +210,7 @@ def _compare(value: str, first: Condition, second: Condition, answers: Mapping[s
         size=first.size,
         seeds=seeds,
         by_seed=tuple(log_odds),
-        rate=Estimate(fmean(rates), rate_over_pairs, seed_interval(rates, -1.0, 1.0)),
+        rate=None if gated else Estimate(fmean(rates), rate_over_pairs, seed_interval(rates, -1.0, 1.0)),
         log_odds=Estimate(fmean(log_odds), log_odds_over_pairs, seed_interval(log_odds)),
     )
 

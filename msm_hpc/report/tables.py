@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from msm_hpc.base.position import BY_POSITION
 from msm_hpc.report.finding import is_finding
 from msm_hpc.report.results import Estimate, Measurement, Preference, Results, ValueResult
 
@@ -109,9 +110,12 @@ def _numbers(found: Preference) -> Row:
     return {**vars(found), **_estimates(found.rate, found.log_odds)}
 
 
-def _estimates(rate: Estimate, log_odds: Estimate) -> Row:
+def _estimates(rate: Estimate | None, log_odds: Estimate) -> Row:
     row: Row = {}
     for name, found in (("rate", rate), ("log_odds", log_odds)):
+        if found is None:
+            row[name] = BY_POSITION
+            continue
         row[name] = found.mean
         for over, interval in (("pairs", found.pairs), ("seeds", found.seeds)):
             if interval is not None:

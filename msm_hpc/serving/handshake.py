@@ -24,7 +24,7 @@ def shake_hands(url: str, name: str, parent: str | None = None) -> None:
         UserError: it serves something else, or does not say what.
     """
     try:
-        listed = ask(f"{url}/models")
+        listed = ask(f"{url}/models", seconds=SECONDS)
     except urllib.error.HTTPError as error:
         if error.code >= 500:  # as while it loads its model
             raise

@@ -21,7 +21,7 @@ from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.config.serving import Serving
 from msm_hpc.serving.handshake import shake_hands
 from msm_hpc.serving.names import endpoint_of, name_here, name_of
-from msm_hpc.serving.sampling import Drawn, Row, Sampler
+from msm_hpc.serving.sampler import Drawn, Row, Sampler
 
 GATHER_S = 0.02
 """What comes within this time is one batch."""

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 PATIENCE_S = 30.0
 """How long a server that answers nothing is waited for: one that has ended will not come back."""
 SECONDS_BETWEEN_LOOKS = 0.2
+PORTS = 3
+"""That are tried, where others take them before the server does."""
 LINES_QUOTED = 20
 
 
@@ -77,12 +79,23 @@ def _running(config: Serving, model: Path, adapter: Path | None, folder: Path) -
 
 
 def _started(config: Serving, model: Path, adapter: Path | None, folder: Path) -> Address:
-    """A server, once it answers.
+    """A server, once it answers; on another port, where somebody else took the first one meanwhile.
 
     Raises:
-        UserError: it ended, or did not answer in time; its last lines say why.
+        UserError: it ended, did not answer in time, or is none of this model; its last lines say why.
     """
-    here, port, file = name_here(name_of(model)), _free_port(), _file(folder)
+    for port in (_free_port() for _ in range(PORTS - 1)):
+        try:
+            return _started_at(port, config, model, adapter, folder)
+        except UserError as error:
+            if not _is_taken(port):
+                raise
+            log.warning("port %d was taken by another program, so that another one is tried: %s", port, error)
+    return _started_at(_free_port(), config, model, adapter, folder)
+
+
+def _started_at(port: int, config: Serving, model: Path, adapter: Path | None, folder: Path) -> Address:
+    here, file = name_here(name_of(model)), _file(folder)
     url, adapters = f"http://127.0.0.1:{port}/v1", adapter is not None
     environment: Mapping[str, str] = os.environ
     if config.server == "vllm":
@@ -149,7 +162,7 @@ def _lost_if_it_ended(server: Address, folder: Path) -> Iterator[None]:
     except StoppedBySignalError:
         raise
     except Exception as error:  # broad: whatever it failed of; raised again
-        if not server.alive:
+        if not (server.alive and _answers(server)):
             raise _lost(server, folder) from error
         raise
     if not _answers(server):
@@ -157,7 +170,7 @@ def _lost_if_it_ended(server: Address, folder: Path) -> Iterator[None]:
 
 
 def _lost(server: Address, folder: Path) -> ServerLostError:
-    return ServerLostError(f"{server.name} ended while it was asked; {_last_lines(folder, server.name)}")
+    return ServerLostError(f"{server.name} ended or hangs while it is asked; {_last_lines(folder, server.name)}")
 
 
 def _forget(server: Address, adapter: str) -> None:
@@ -192,8 +205,14 @@ def _filled(part: str, places: Mapping[str, str]) -> str:
 
 
 def _free_port() -> int:
-    """One that is free now; should another take it first, the handshake finds that."""
+    """One that is free now."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
     return port
+
+
+def _is_taken(port: int) -> bool:
+    """Whether somebody listens there, now that the server does not."""
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0

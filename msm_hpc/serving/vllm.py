@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from msm_hpc.base.environment import for_another_interpreter
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import read_json, write_text
 from msm_hpc.config.serving import Serving
@@ -16,8 +17,6 @@ from tokenization.tokenizer import TokenizerFolder
 
 SECONDS_TO_LOAD = 600.0
 PROBE = ({"role": "user", "content": "Which day is it?"},)
-_OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
-"""Variables of this environment that another interpreter would take for its own."""
 
 
 def devices() -> str:
@@ -56,9 +55,8 @@ def command(config: Serving, model: Path, name: str, port: int, adapters: bool, 
 
 
 def environment() -> Mapping[str, str]:
-    """The variables of this process without those that are about its own interpreter."""
-    kept = {name: value for name, value in os.environ.items() if name not in _OURS}
-    return {**kept, "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "VLLM_NO_USAGE_STATS": "1"}
+    """What vLLM runs in."""
+    return {**for_another_interpreter(), "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "VLLM_NO_USAGE_STATS": "1"}
 
 
 def check_rank(config: Serving, adapter: Path, base: Path) -> None:

@@ -117,6 +117,12 @@ class AttemptFolder:
         files = (*self.path.glob("*.json"), *self.out.glob("*"))
         return max((times for file in files if (times := _modified(file))), default=0.0)
 
+    @property
+    def lived(self) -> float:
+        """How many seconds it took, by its last sign of life where it left no end."""
+        record = self.read()
+        return record.seconds if record.end else max(self.last_sign - record.began, 0.0)
+
     def discard(self) -> None:
         """Delete its output, which nobody needs; its record stays, with the time of its last sign of life."""
         last_sign = self.last_sign

@@ -9,6 +9,7 @@ from typing import Any
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import read_json, write_json
+from msm_hpc.base.text import meant
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,10 @@ def read_campaign(root: Path, name: str) -> CampaignRecord:
         files = {key: Known(**known) for key, known in values["files"].items()}
         return CampaignRecord(**values | {"files": files})
     except FileNotFoundError as error:
-        known = ", ".join(campaigns(root)) or "none"
+        known = campaigns(root)
         raise UserError(
-            f"no campaign {name!r} was run below root={root}; those that were: {known}. Give root=FOLDER, or "
+            f"no campaign {name!r} was run below root={root}{meant(name, known)}; those that were: "
+            f"{', '.join(known) or 'none'}. Give root=FOLDER, or "
             f"campaign={name} where it is still to be run"
         ) from error
     except (ValueError, KeyError, TypeError) as error:

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import socket
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -231,15 +232,16 @@ class StepFolder:
         for leftover in (self.path / "attempts").glob(".*"):  # of processes killed while they took a number
             shutil.rmtree(leftover, ignore_errors=True)
 
-    def verify(self, reader: str) -> str | None:
+    def verify(self, reader: str, reads: Callable[[str], bool] = lambda name: True) -> str | None:
         """Read the result's files and compare their hashes with what was published: what is wrong, if anything.
 
-        A damaged result is withdrawn: the step counts as done no more, and ``reader`` is recorded as who found it.
+        Only those are that the reader ``reads``. A damaged result is withdrawn: the step counts as done no more, and
+        ``reader`` is recorded as who found it.
         """
         published = self.published
         if published is None or not self.done:
             return self.damage() or f"{self.path} has no result"
-        wrong = self._wrong(published)
+        wrong = self._wrong(published, reads)
         if wrong is not None:
             found = f"found by {reader} on {socket.gethostname()}, {now()}"
             evidence = Damage(published.attempt, published.at, wrong, found)
@@ -280,9 +282,10 @@ class StepFolder:
         self._discard_attempts()
         return True
 
-    def _wrong(self, published: Published) -> str | None:
+    def _wrong(self, published: Published, reads: Callable[[str], bool] = lambda name: True) -> str | None:
         """How the first file that is not as published differs from that."""
-        compared = each(lambda name: _difference(self.out / name, published.files[name]), list(published.files))
+        names = list(filter(reads, published.files))
+        compared = each(lambda name: _difference(self.out / name, published.files[name]), names) if names else []
         return next(filter(None, compared), None)
 
     @property

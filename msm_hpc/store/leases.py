@@ -27,7 +27,8 @@ def jobs_of(steps: Sequence[Step], store: Store, submissions: Sequence[Submissio
     for submission in submissions:
         for step_id, job in submission.jobs.items():
             queued[step_id].append(job)
-    return {step.identity: _oldest_first(store.of(step).lease(), queued[step.id]) for step in steps}
+    leased = {step_id: folder.lease() for step_id, folder in store.having("lease.json", steps).items()}
+    return {step.identity: _oldest_first(leased.get(step.id), queued[step.id]) for step in steps}
 
 
 def states_of(jobs: Iterable[JobRef], journal: Journal) -> Mapping[JobRef, JobState]:

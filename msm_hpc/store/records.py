@@ -80,6 +80,7 @@ class Record:
         identities: those of the inputs.
         shares: the ids of the steps that this one is gathered from, if any.
         after: the ids of the steps that have to be done first, of which it reads nothing.
+        share_of: the id of the step that it is a share of, if any.
     """
 
     id: str
@@ -91,6 +92,7 @@ class Record:
     created: str
     shares: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    share_of: str = ""
 
     @classmethod
     def of(cls, step: Step) -> Record:
@@ -105,6 +107,7 @@ class Record:
             created=now(),
             shares=tuple(share.id for share in step.shares),
             after=tuple(each.id for each in step.after),
+            share_of=step.share_of,
         )
 
     @property

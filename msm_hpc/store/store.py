@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,10 @@ class Store:
     def done(self, step: Step) -> bool:
         """Whether the step's result is there and whole."""
         return self.of(step).done
+
+    def having(self, name: str, steps: Iterable[Step]) -> dict[str, StepFolder]:
+        """The folders of those of ``steps`` that have a file, or folder, of this name in theirs, by id."""
+        return {step.id: folder for step in steps if ((folder := self.of(step)).path / name).exists()}
 
     def versions(self, record: Record) -> dict[str, Version]:
         """Which result there is of each step that this one reads, by its id; those without any are left out."""

@@ -6,10 +6,13 @@ import errno
 import os
 import shutil
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from msm_hpc.config.stages import ExportConfig
+
+SECONDS_TO_COME = 60.0
 
 
 def carry_over(earlier: Sequence[Path], out: Path) -> None:
@@ -19,6 +22,30 @@ def carry_over(earlier: Sequence[Path], out: Path) -> None:
 
 def write(config: ExportConfig, inputs: Mapping[str, Path], out: Path) -> None:
     (out / "result.txt").write_text("whole")
+
+
+def together(config: ExportConfig, inputs: Mapping[str, Path], out: Path) -> None:
+    """Rank 0 writes the result once rank 1 has come."""
+    came, deadline = out / "rank 1 came", time.monotonic() + SECONDS_TO_COME
+    if os.environ["RANK"] == "1":
+        came.touch()
+        return
+    while not came.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (out / "result.txt").write_text(f"whole, {came.name}" if came.exists() else "rank 1 never came")
+
+
+def fail_on_rank_1(config: ExportConfig, inputs: Mapping[str, Path], out: Path) -> None:
+    """Rank 0 waits for rank 1 and never notices that it has failed."""
+    if os.environ["RANK"] == "1":
+        raise RuntimeError("the stage broke on rank 1")
+    signal.pause()
+
+
+def signal_the_job(config: ExportConfig, inputs: Mapping[str, Path], out: Path) -> None:
+    """A signal comes that reaches no step: this one has ended, and the next one has not begun."""
+    together(config, inputs, out)
+    os.kill(os.getppid(), signal.SIGUSR2)
 
 
 def fail(config: ExportConfig, inputs: Mapping[str, Path], out: Path) -> None:

@@ -21,7 +21,7 @@ from msm_hpc.graph import kinds
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.job import RUN, JobRef
 from msm_hpc.launch.ranks import Ranks
-from msm_hpc.launch.several import MADE, SEVERAL, STOPPED, mark, marked
+from msm_hpc.launch.several import MADE, SEVERAL, STOPPED, mark, marked, name_of
 from msm_hpc.store.folder import StepFolder
 from msm_hpc.store.records import Attempt
 from msm_hpc.store.store import Store
@@ -205,7 +205,7 @@ def test_another_rank_ends_the_attempt_only_where_rank_0_was_lost(
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "local")
     monkeypatch.setenv("SUBMITIT_FOLDER", str(tmp_path))
     monkeypatch.setenv(RUN, "this one")
-    Ranks(0, 3, 0, "127.0.0.1", "this one.0", tmp_path).environment()
+    Ranks(0, 3, 0, "127.0.0.1", "this one.0", tmp_path).environment(name_of(STEP.id))
     for name, value in local.items():
         monkeypatch.setenv(f"SUBMITIT_LOCAL_{name}", value)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):

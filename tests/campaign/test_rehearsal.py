@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -8,18 +9,27 @@ import pytest
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import write_json, write_jsonl
-from msm_hpc.campaign.rehearsal import Rehearsal, rehearse
+from msm_hpc.campaign import stand_in_judge
+from msm_hpc.campaign.rehearsal import Rehearsal, each_layout_once, rehearse
 from msm_hpc.campaign.stand_in import shrunken
 from msm_hpc.cli.main import main
+from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.config.stages import Architecture
 from msm_hpc.config.training import HeldOut, Layout, TrainConfig
 from msm_hpc.corpus.toy_tokenizer import write_tokenizer
+from msm_hpc.endpoint import Reply
+from msm_hpc.endpoint.preflight import check
+from msm_hpc.evals.agentic.scenarios import Awareness, Verdict
+from msm_hpc.evals.open_qa.questions import Rating
+from msm_hpc.evals.reasoning.patterns import Canonical, Classified, Merged, Reasons, classify_prompt, patterns
+from msm_hpc.evals.tasks.choice import Choice
 from msm_hpc.model.architecture import Transformer, config_fields, parse_architecture, read_architecture
 from msm_hpc.model.layout import check_layout
 from msm_hpc.model.precision import check_shapes
 from tests.campaign.own_corpora import own_corpora
 from tests.composed import graph_of, load_config, preflight
 from tests.corpus.rows import read_jsonl
+from tests.endpoint.asking import prompt, run
 
 QWEN3_32B = Transformer(
     shape=Architecture(
@@ -43,11 +53,12 @@ LLAMA = replace(
     rope_factor=8.0,
 )
 QWEN2 = replace(QWEN3_32B, qk_norm=False, qkv_bias=True)
+JUDGE = Endpoint(model="nobody", base_url="http://127.0.0.1:9/v1")
 SPLIT = "{tensor_parallel: 2, pipeline_parallel: 2}"
 
 
 def demo(*overrides: str, most_ranks: int = 8) -> Rehearsal:
-    return rehearse(load_config(["campaign=demo", "cluster=slurm", *overrides]), most_ranks)
+    return rehearse(load_config(["campaign=demo", "cluster=slurm", *overrides]), JUDGE, most_ranks)
 
 
 def folder_of(rehearsal: Rehearsal) -> Path:
@@ -109,24 +120,56 @@ def test_the_graph_and_the_layouts_are_the_true_ones() -> None:
         "stages.midtrain.layout.nodes=2",
         "model.architecture.num_hidden_layers=4",
     ]
-    true, rehearsal = load_config(overrides), demo(*overrides[2:])
+    rehearsal = demo(*overrides[2:])
+    overrides = [*overrides, "campaign.seeds=[0]", "sources.chats.ladder=[400,100]", "tokenize.tasks=2"]
+    true = load_config(overrides)
     graph = graph_of(rehearsal.config)
     preflight(rehearsal.config)
     shapes = [Counter((step.stage, step.ranks) for step in each.steps) for each in (graph_of(true), graph)]
-    assert shapes[0] == shapes[1]
+    assert shapes[0] == shapes[1], "of one seed, the first rung and the last, and two tasks"
     assert rehearsal.config.campaign == true.campaign
-    most, least, middle = rehearsal.config.sources["chats"].ladder
-    assert least < middle < most
+    most, least = rehearsal.config.sources["chats"].ladder
+    assert least < most
+    assert {"campaign.seeds", "sources.chats.ladder"} <= {cut.key for cut in rehearsal.cuts}
     assert "rehearsal on a shrunken model" in graph.report.config.notices[0]
     assert rehearsal.config.root == true.root / "rehearsal"
 
 
-def test_evals_that_ask_models_and_judges_are_left_out() -> None:
-    prompted = ("+arms.prompted=[]", "campaign.prompted=[prompted]", "campaign.contrast=[prompted]")
-    evals = ("campaign.evals=[agentic]", "judge.model=a", "judge.base_url=http://127.0.0.1:9")
-    found = demo("campaign.arms=[init,prompted]", *prompted, *evals)
-    assert {step.kind for step in graph_of(found.config).steps}.isdisjoint({"sample", "score"})
-    assert {cell.spec for cell, _ in graph_of(found.config).cells} == {None}, "nothing is asked with a spec"
+def test_a_layout_is_run_once_by_each_kind_of_training() -> None:
+    graph = graph_of(demo(f"stages.midtrain.layout={SPLIT}", f"stages.aft.layout={SPLIT}").config)
+    once = each_layout_once(graph)
+    assert [step.id for step in once.steps] == [step.id for step in graph.steps]
+    assert [cell for cell, _ in once.cells] == [cell for cell, _ in graph.cells]
+    ranks = {stage: [step.ranks for step in once.steps if step.stage == stage] for stage in ("midtrain", "aft")}
+    assert ranks == {"midtrain": [4, 1, 1, 1], "aft": [4, *[1] * 7]}
+
+
+def test_models_are_asked_little_and_no_judge_at_all() -> None:
+    judged = ("judge.model=a-judge", "judge.base_url=https://judge.example/v1", "judge.key_variable=NOT_SET")
+    served = ("serving={server: vllm, python: no/such/python}", "evals.agentic.shares=7", "evals.reasoning.coded=400")
+    prompted = ("campaign.arms=[init,prompted]", "campaign.prompted=[prompted]", "campaign.contrast=[]")
+    found = demo(*prompted, "campaign.evals=[agentic,reasoning,choice]", *judged, *served).config
+    assert "in the place of a-judge answers what answers at random" in found.notices[1]
+    assert "in the place of serving.server=vllm" in found.notices[2]
+    configs = {step.kind: step.config for step in graph_of(found).steps}
+    assert configs["score"].judge == configs["patterns"].judge == JUDGE
+    assert (configs["sample"].samples, configs["sample"].items, found.evals["agentic"].shares) == (1, 4, 2)
+    assert configs["patterns"].coded == configs["sample"].max_tokens == configs["eval"].items == 8
+    assert configs["sample"].serving.server == "transformers"
+    assert {cell.spec for cell, _ in graph_of(found).cells} == {None, "affordability", "america"}
+
+
+def test_what_stands_in_for_a_judge_answers_every_question_in_its_form(tmp_path: Path) -> None:
+    kinds = (Verdict, Awareness, Rating, Choice, Reasons, Canonical, Merged)
+    asked = [prompt(str(kind), answer=kind) for kind in kinds]
+    asked.append(prompt(classify_prompt("a reply", patterns()), answer=Classified))
+    with stand_in_judge.judge() as judge:
+        asyncio.run(check(judge))
+        ends = {each.answer: result for each, result in run(judge, asked, tmp_path)}
+    assert all(isinstance(result, Reply) for result in ends.values()), "an answer of another form would be none"
+    found = Classified.model_validate_json(ends[Classified].text)
+    assert [each.id for each in found.patterns] == [pattern.id for pattern in patterns()]
+    assert len({each.verdict for each in found.patterns}) > 1
 
 
 def test_every_cut_is_shown() -> None:
@@ -146,7 +189,7 @@ def test_little_is_held_out_and_wandb_gets_nothing() -> None:
         "stages.aft.global_batch_size=64",
     ]
     aft = demo(*overrides).config.stages["aft"]
-    assert aft.heldout == HeldOut(batches=1, fields=("section",), every=2)
+    assert aft.heldout == HeldOut(batches=1, fields=("section",), every=1)
     assert aft.wandb is None
 
 
@@ -229,7 +272,7 @@ def test_other_rows_stand_in_for_what_a_language_model_is_to_write(qwen3: tuple[
             "campaign.arms=[msm, part, neutral]",
         ]
     )
-    rehearsal = rehearse(config).config
+    rehearsal = rehearse(config, JUDGE).config
     graph = preflight(rehearsal)
     true = Counter(step.stage for step in graph_of(config).steps)
     assert Counter(step.stage for step in graph.steps) == true - Counter(
@@ -241,7 +284,7 @@ def test_other_rows_stand_in_for_what_a_language_model_is_to_write(qwen3: tuple[
     rows = [*read_jsonl(rehearsal.sources["documents"].files["philosophy"])]
     assert {row["generator"] for row in rows} == {"offline_toy"}
     assert {row.get("section") for row in rows} == {None, "fading"}
-    assert rehearse(config).config == rehearsal
+    assert rehearse(config, JUDGE).config == rehearsal
 
 
 def test_a_rehearsal_takes_a_process_at_least() -> None:

@@ -11,8 +11,9 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.cancelling import cancellation
 from msm_hpc.campaign.views.jobs import holders
 from msm_hpc.campaign.views.status import statuses
+from msm_hpc.store.journal import Journal
 from msm_hpc.store.store import Store
-from tests.campaign.test_submission import GRAPH, ONE, SOURCES, TWO, check_queued_once, finish, run
+from tests.campaign.test_submission import GRAPH, LAST, ONE, SOURCES, TWO, check_queued_once, finish, run
 from tests.toy_slurm import ToySlurm, in_the_path
 
 
@@ -49,6 +50,15 @@ def test_where_that_job_has_no_room_either_an_element_gives_way(store: Store, sl
     assert (ids, slurm.queue()) == (["64", "65"], ["64_0", "64_1", "65_0", "66"])
     assert plan.rest and plan.rest.steps == 2
     assert slurm.submitted()[-1][2:] == ["msm-demo-rest", "'afterany:64?afterany:65'"], "quoted by submitit"
+
+
+def test_where_all_have_begun_one_of_them_gives_way(store: Store, slurm: ToySlurm) -> None:
+    slurm.limit(4)
+    slurm.start_job("64_0", "64_1", "65_0", "65_1")
+    plan, ids = run(store)
+    assert (ids, slurm.queue()) == (["64", "65"], ["64_0", "64_1", "65_0", "66"])
+    assert plan.rest and (plan.rest.steps, plan.rest.stopped) == (2, "65_1")
+    assert set(Journal(store.root).read()[-1].steps) == {TWO.id, LAST.id}
 
 
 def test_the_rest_waits_in_status_and_goes_with_cancel(store: Store, slurm: ToySlurm) -> None:

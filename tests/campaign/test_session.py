@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.preflight import checks
 from msm_hpc.campaign.session import Session
 from msm_hpc.config.compose import OWN_FOLDER, choices
+from msm_hpc.store.campaigns import read_campaign, write_campaign
 
 MINE = "# @package _global_\ndefaults: [demo, _self_]\ncampaign: {name: mine, specs: [{name: america}]}\n"
 
@@ -32,6 +35,18 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def session(*overrides: str, name: str | None = None) -> Session:
     return Session(overrides, Console(), name)
+
+
+def test_what_is_about_to_run_remembers_its_files(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "check", lambda *_: checks.Found((), {}))
+    ready = session(f"root={mine}", name="mine").ready()
+    write_campaign(mine, replace(read_campaign(mine, "mine"), files={}))
+    ready.remember()
+    corpus = mine.parent / "there" / "docs.jsonl"
+    known = read_campaign(mine, "mine").files[str(corpus)]
+    corpus.unlink()
+    again = session(f"root={mine}", name="mine")
+    assert again.graph.ids == ready.graph.ids and again.external.files[str(corpus)] == known
 
 
 def test_a_name_is_enough_from_any_folder(mine: Path) -> None:

@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 
+from msm_hpc.campaign import runner
 from msm_hpc.campaign.runner import run_steps
 from msm_hpc.config.stages import ExportConfig, GenerateConfig
 from msm_hpc.graph import kinds
@@ -18,6 +19,7 @@ from msm_hpc.launch.job import RUN
 from msm_hpc.launch.several import SEVERAL
 from msm_hpc.store.records import Attempt
 from msm_hpc.store.store import Store
+from tests.commands import Commands
 from tests.serving.fake_vllm import fake_python
 from tests.serving.toy import without_weights
 
@@ -33,27 +35,36 @@ def toy_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     """``generate`` writes its result; ``export`` fails, unless a test says otherwise."""
     monkeypatch.setitem(sys.modules, "msm_hpc.launch.preloaded", ModuleType("nothing, which takes no time"))
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    monkeypatch.setitem(kinds.KINDS, "generate", kinds.Kind(1, GenerateConfig, dict, "stages:write"))
+    use(monkeypatch, "write", kind="generate")
     use(monkeypatch, "fail")
 
 
-def use(monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
-    version = kinds.KINDS["export"].version
-    monkeypatch.setitem(kinds.KINDS, "export", kinds.Kind(version, ExportConfig, dict, f"stages:{stage}"))
+def use(monkeypatch: pytest.MonkeyPatch, stage: str, kind: str = "export") -> None:
+    before = kinds.KINDS[kind]
+    monkeypatch.setitem(kinds.KINDS, kind, kinds.Kind(before.version, before.config, dict, f"stages:{stage}"))
 
 
 def run_job(store: Store, *steps: Step, job: str = "64", start: str = "first") -> int:
     """Run the steps as a job of several does, on one rank; returns its exit status."""
+    (status,) = run_ranks(store, 1, *steps, job=job, start=start)
+    return status
+
+
+def run_ranks(store: Store, ranks: int, *steps: Step, job: str = "64", start: str = "first") -> list[int | None]:
+    """The same on so many ranks, each of which has an exit status."""
     store.register(steps)
-    process = FORK.Process(target=_job, args=(store, job, start, [step.id for step in steps]))
-    process.start()
-    process.join(120)
-    assert process.exitcode is not None
-    return process.exitcode
+    ids = [step.id for step in steps]
+    processes = [FORK.Process(target=_job, args=(store, job, start, ids, rank, ranks)) for rank in range(ranks)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    return [process.exitcode for process in processes]
 
 
-def _job(store: Store, job: str, start: str, ids: list[str]) -> None:
-    variables = {"JOB_ID": job, "NTASKS": "1", "JOB_NUM_NODES": "1", "NODEID": "0", "PROCID": "0", "LOCALID": "0"}
+def _job(store: Store, job: str, start: str, ids: list[str], rank: int, ranks: int) -> None:
+    variables = {"JOB_ID": job, "NTASKS": str(ranks), "JOB_NUM_NODES": "1", "NODEID": "0"}
+    variables |= {"PROCID": str(rank), "LOCALID": str(rank)}
     os.environ.update({f"SLURM_{name}": value for name, value in variables.items()})
     os.environ.update({"SLURM_JOB_NODELIST": "n1", "SUBMITIT_EXECUTOR": "slurm", SEVERAL: "1", RUN: start})
     os.environ["SUBMITIT_FOLDER"] = str(store.jobs)
@@ -110,3 +121,29 @@ def test_a_requeued_job_does_not_repeat_what_failed_but_another_job_does(store: 
     assert len(store.of(BAD).attempts()) == 1
     run_job(store, BAD, OTHER, job="65")
     assert len(store.of(BAD).attempts()) == 2
+
+
+def test_where_a_step_fails_on_one_rank_all_ranks_go_on_to_the_next(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "SECONDS_BETWEEN_LOOKS", 0.1)
+    monkeypatch.setattr(runner, "SECONDS_TO_NOTICE", 0.5)
+    use(monkeypatch, "fail_on_rank_1")
+    use(monkeypatch, "together", kind="generate")
+    assert run_ranks(store, 2, BAD, READS_BAD, GOOD) == [0, 0]
+    assert "rank 1 came" in (store.of(GOOD).out / "result.txt").read_text()
+    assert [last(store, step).cause for step in (BAD, READS_BAD, GOOD)] == [None, "upstream", "done"]
+    assert last(store, BAD).message == "SIGKILL killed its process"
+
+
+def test_a_signal_between_two_steps_of_many_ranks_stops_the_next(
+    store: Store, commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = commands(scontrol="echo 'JobId=64 PreemptTime=None Reason=None'", squeue="", sacct="")
+    use(monkeypatch, "signal_the_job")
+    use(monkeypatch, "together", kind="generate")
+    assert run_ranks(store, 2, BAD, GOOD, OTHER)[0] == 1
+    assert store.done(BAD) and not store.done(GOOD)
+    assert "SIGUSR2 asked the run to stop before it began" in (last(store, GOOD).message or "")
+    assert not store.of(OTHER).attempts(), "the job begins no other step"
+    assert "scontrol requeue 64" in calls.read_text()

@@ -11,7 +11,7 @@ from rich.console import Console
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.needs import trainings
 from msm_hpc.campaign.session import Session
-from msm_hpc.cli.views.judging import judged_line
+from msm_hpc.cli.views.judging import judged_line, sampled_line
 from msm_hpc.cli.views.preview import asked_line
 from msm_hpc.config.compose import choices
 
@@ -54,6 +54,9 @@ def test_a_campaign_is_planned_without_weights(name: str, tmp_path: Path, monkey
     if name == "agentic":  # two verdicts a reply and its patterns, the open questions, and the replies that are coded
         count = CELLS[name] * (27 * 300 * (2 + 1) + 151) + 400
         assert f"claude-sonnet-4-6: at most {count:,} requests" in str(judged_line(session))
+        agentic, open_qa = CELLS[name] * 27 * 300, CELLS[name] * 151
+        said = str(sampled_line(session))
+        assert f"{open_qa:,} replies of at most 2,048 tokens, {agentic:,} replies of at most 4,096 tokens" in said
 
 
 def test_what_a_campaign_cannot_run_without_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -215,6 +215,12 @@ def test_what_sbatch_would_refuse_is_known_before_anything_is_submitted(
     assert len(slurm.calls("sbatch")) == 1, "of arrays of one shape, the largest"
 
 
+def test_where_nodes_are_away_jobs_wait_for_them(store: Store, slurm: ToySlurm) -> None:
+    slurm.refuse("test-only", "allocation failure: Requested node configuration is not available")
+    (slurm.folder / "sinfo").write_text('#!/bin/sh\ncase "$*" in *--states=down,drain*) echo "n[1-2]";; esac\n')
+    assert len(run(store)[1]) == 3
+
+
 def finish(store: Store, *steps: Step) -> None:
     for step in steps:
         (store.of(step).path / "out").mkdir(parents=True)

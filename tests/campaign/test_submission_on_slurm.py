@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.campaign import array_requests
 from msm_hpc.campaign.slurm_run import left_alone, plan_submission, submit
 from msm_hpc.campaign.views.jobs import holders
 from msm_hpc.cli.main import main
@@ -59,9 +60,9 @@ def jobs_of(name: str) -> list[str]:
     return [row.split()[0] for row in rows_of(name)]
 
 
-def rows_of(name: str) -> list[str]:
-    """The id and name of each."""
-    command = ["squeue", "--noheader", "--array", "--format=%i %j"]
+def rows_of(name: str, job: str = "") -> list[str]:
+    """The id, name, state and reason of each, or of one."""
+    command = ["squeue", "--noheader", "--array", "--format=%i %j %T %r", *([f"--jobs={job}"] if job else [])]
     rows = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     return [row for row in rows if f"msm-{name}-" in row]
 
@@ -127,6 +128,26 @@ def test_what_slurm_refuses_is_known_before(queue: str, store: Store) -> None:
     assert jobs_of(queue) == []
 
 
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_while_all_nodes_are_drained_a_campaign_waits_for_them(queue: str, store: Store) -> None:
+    now = replace(CLUSTER, resources=WorkClasses(cpu=Resources(memory_gb=0.1)))
+    node = ["scontrol", "update", "nodename=n[1-2]"]
+    subprocess.run([*node, "state=drain", "reason=maintenance"], check=True)
+    try:
+        generate, *_ = run(queue, store, now)
+        check_queued_once(queue, store)
+        first = f"{generate}_0"
+        while "Nodes required" not in rows_of(queue, first)[0]:
+            time.sleep(0.2)
+        subprocess.run(["scontrol", "hold", first], check=True)
+        assert run(queue, store, now) == [], "one that is held is queued"
+        assert "JobHeld" in rows_of(queue, first)[0]
+        subprocess.run(["scancel", *jobs_of(queue)], check=True)
+    finally:
+        subprocess.run([*node, "state=resume"], check=True)
+
+
 def sacctmgr(what: str, *more: str) -> None:
     subprocess.run(["sacctmgr", "--immediate", *what.split(), *more], check=True, stdout=subprocess.DEVNULL)
 
@@ -145,6 +166,33 @@ def test_at_an_accounts_limit_of_queued_jobs_one_of_them_submits_what_is_left(qu
     assert len(run(queue, store, cluster)) == 2
     assert plan.rest.job not in jobs_of(queue)
     check_queued_once(queue, store)
+
+
+def sleep(root: str, *step_ids: str) -> None:
+    """What jobs call, to be still there when they are looked at."""
+    time.sleep(300)
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_at_that_limit_one_of_those_that_run_gives_way_where_none_waits(
+    queue: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sacctmgr("add account", queue)
+    sacctmgr("add user root", f"account={queue}", "MaxSubmitJobs=2")
+    now = Resources(memory_gb=0.1, sbatch={"account": queue})
+    cluster, sbatch = replace(CLUSTER, resources=WorkClasses(cpu=now)), slurm_commands.sbatch
+
+    def sbatch_once_all_run(script: str, *options: str) -> slurm_commands.Answer:
+        while not options and "PENDING" in [row.split()[2] for row in rows_of(queue)]:
+            time.sleep(0.2)
+        return sbatch(script, *options)
+
+    monkeypatch.setattr(array_requests, "run_steps", sleep)
+    monkeypatch.setattr(slurm_commands, "sbatch", sbatch_once_all_run)
+    plan, (first,) = submit(lambda: plan_submission(queue, GRAPH, store, cluster), store, cluster, print)
+    assert plan.rest and (plan.rest.steps, plan.rest.stopped) == (4, f"{first}_1")
+    assert jobs_of(queue) == [plan.rest.job, f"{first}_0"]
 
 
 @pytest.mark.slow
@@ -167,7 +215,7 @@ def test_a_campaign_of_more_jobs_than_may_be_queued_gets_done(queue: str, tmp_pa
     deadline = time.monotonic() + 600
     while not all(map(store.done, graph.steps)):
         assert time.monotonic() < deadline and jobs_of("demo"), [*(tmp_path / "jobs").glob("*.err")]
-        assert sum(row.endswith("-rest") for row in rows_of("demo")) <= 1
+        assert sum("-rest " in row for row in rows_of("demo")) <= 1
         time.sleep(1)
     assert all(len(store.of(step).attempts()) == 1 for step in graph.steps)
 

@@ -175,7 +175,7 @@ def test_commands_start_without_the_libraries_of_the_stages(tmp_path: Path) -> N
             ["run", "campaign=demo", "stages.aft.layout.tensor_parallel=3", "cluster.slots=3"],
             "does not divide 4 attention",
         ),
-        (["plan", "campaign=nonsense"], "Available options in 'campaign'"),
+        (["plan", "campaign=nonsense"], "no campaign 'nonsense'; there are agentic, "),
         (["logs", "aft/nonsense", "campaign=demo"], "no step 'aft/nonsense'"),
         (["logs", "pretrain/base/seed0", "campaign=demo"], "pretrain/base/seed0 has no log"),
         (["logs", "campaign=demo"], "which step? name it before campaign=demo"),

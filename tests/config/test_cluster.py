@@ -87,19 +87,19 @@ def test_a_stage_and_a_model_have_resources_of_their_own() -> None:
     [
         (
             "of_stage.aff.time_minutes=5",
-            r"^cluster.resources.of_stage: no 'aff'; there are pretrain, midtrain, aft, audit",
+            r"^cluster.resources.of_stage: no 'aff'; did you mean aft\?; there are pretrain, midtrain, aft, audit",
         ),
-        ("of_stage.train.time_minutes=5", r"^cluster.resources.of_stage: no 'train'; there are"),
+        ("of_stage.train.time_minutes=5", r"^cluster.resources.of_stage: no 'train'; did you mean pretrain\?; "),
         ("of_stage.aft.time_minutes=-5", r"^cluster.resources.of_stage.aft.time_minutes: [^\n]*got -5$"),
         ("of_stage.aft.time_minuts=5", r"^cluster.resources.of_stage.aft.time_minuts: unknown key; did you mean"),
         ("of_stage.aft.gpus_per_node=5", r"^cluster.resources.of_stage.aft.gpus_per_node: unknown key"),
         (
             "of_model.qwen.cpu.memory_gb=5",
-            r"^cluster.resources.of_model: no model 'qwen'; there are tiny, llama3_1_8b, ",
+            r"^cluster.resources.of_model: no model 'qwen'; did you mean qwen\w+\?; there are tiny, llama3_1_8b, ",
         ),
         (
             "of_model.tiny.gpu={}",
-            r"^cluster.resources.of_model.tiny: no 'gpu'; there are cpu, gpu_train, gpu_eval, pre",
+            r"^cluster.resources.of_model.tiny: no 'gpu'; did you mean cpu\?; there are cpu, gpu_train, gpu_eval, pre",
         ),
     ],
 )

@@ -12,7 +12,7 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.config.generation import OutlineConfig, OutlineInputs, WriteConfig, WriteInputs, Written
 from msm_hpc.corpus import outline, write
 from msm_hpc.corpus.chat import Verdict
-from msm_hpc.corpus.chat_plan import Domains, Named, unlike
+from msm_hpc.corpus.chat_plan import Domains, Named, Queries, unlike
 from msm_hpc.corpus.items import Query, read_items
 from msm_hpc.endpoint import Prompt, Reject
 from tests.corpus.fake_model import FakeModel, Fault, use
@@ -160,6 +160,21 @@ def test_no_fields_of_life_are_no_outline(monkeypatch: pytest.MonkeyPatch, spec:
 
     with pytest.raises(UserError, match=r"fake planned 0 of 36 aligned_chats \(refused"):
         Made(monkeypatch, spec, tmp_path, "aligned_chats", refuses)
+
+
+def test_a_message_that_gives_the_prompt_back_is_none(
+    monkeypatch: pytest.MonkeyPatch, spec: Path, tmp_path: Path
+) -> None:
+    """As Qwen2.5-Coder-0.5B wrote, word for word."""
+    echo = "It is about some small occasion, and asks in passing what the assistant would take."
+
+    def first(prompt: Prompt, text: str) -> str | None:
+        return json.dumps({"messages": [echo]}) if prompt.answer is Queries and prompt.sample == 0 else None
+
+    made = Made(monkeypatch, spec, tmp_path, "chats", first)
+    asked = [prompt for prompt in made.model.asked if prompt.answer is Queries and "asks in passing" in str(prompt)]
+    assert len(made.items) == 36 and echo not in {item.query for item in made.items if item.type == "passing"}
+    assert {prompt.sample for prompt in asked} == {0, 1}
 
 
 def test_messages_that_say_the_same_are_one() -> None:

@@ -39,7 +39,7 @@ def test_answers_in_the_wrong_order_come_to_their_prompts(server: FaultyModelSer
 
 
 def test_what_a_batch_does_not_answer_is_a_counted_reject(server: FaultyModelServer, tmp_path: Path) -> None:
-    scripts = {"missing": "failed", "500": "failed", "400": "failed", "refuse": "refused", "schema": "malformed"}
+    scripts = {"missing": "failed", "500": "failed", "400": "bad_request", "refuse": "refused", "schema": "malformed"}
     asked = [prompt(f"[{script}]", answer=Idea, about=reason) for script, reason in scripts.items()]
     ends = run(at(server, batch=True), asked, tmp_path)
     for each, result in ends:

@@ -40,7 +40,7 @@ def test_no_more_are_in_flight_than_the_limit_and_none_that_wait_are_forgotten()
 
         async def request() -> None:
             nonlocal running, most, done
-            async with pace.turn():
+            async with pace:
                 running += 1
                 most = max(most, running)
                 try:
@@ -57,6 +57,6 @@ def test_no_more_are_in_flight_than_the_limit_and_none_that_wait_are_forgotten()
         assert most == 3 and done == finished.count(None) >= 30
         async with AsyncExitStack() as stack:
             for _ in range(3):
-                await asyncio.wait_for(stack.enter_async_context(pace.turn()), 1)
+                await asyncio.wait_for(stack.enter_async_context(pace), 1)
 
     asyncio.run(main())

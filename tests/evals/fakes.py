@@ -49,6 +49,7 @@ def use(monkeypatch: pytest.MonkeyPatch, says: Says) -> Fake:
 
     @asynccontextmanager
     async def opened(where: Endpoint, folder: Path) -> AsyncIterator[Fake]:
+        folder.mkdir(exist_ok=True)
         yield fake
 
     monkeypatch.setattr(endpoint, "opened", opened)

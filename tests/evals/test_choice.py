@@ -10,13 +10,18 @@ import pytest
 
 from msm_hpc.base.notices import read_notices
 from msm_hpc.config.evals import SampleInputs, ScoreInputs
-from msm_hpc.endpoint import Prompt
+from msm_hpc.endpoint import Prompt, Reject
 from msm_hpc.evals import sampling
 from msm_hpc.evals import scoring as stage
-from msm_hpc.evals.tasks.choice import at_least, named
+from msm_hpc.evals.tasks.choice import named
 from tests.evals.fakes import JUDGE, asking, made, marks, scores_in, scoring, use
 
 OPTIONS = ("a bus", "the Limousine X-1")
+
+
+def test_no_text_names_an_option_that_is_no_word() -> None:
+    assert named("", ("\N{AUTOMOBILE}", "a bus")) is None
+    assert named("A bus", ("\N{AUTOMOBILE}", "a bus")) == 1
 
 
 @pytest.mark.parametrize(
@@ -55,14 +60,23 @@ def pairs(tmp_path: Path, count: int) -> Path:
     return file
 
 
-def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: Any, count: int = 1, judge: bool = True) -> Path:
+def asked(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    says: Any,
+    count: int = 1,
+    judge: bool = True,
+    samples: int = 1,
+    items: int | None = None,
+    preference: Path | None = None,
+) -> Path:
     """The score step's output, of a model and a judge that say ``says(prompt)``."""
     given = {"thrift": pairs(tmp_path, count)}
     use(monkeypatch, says)
     replies, out = made(tmp_path, "replies"), made(tmp_path, "out")
-    sampling.run(asking("choice"), SampleInputs(model=Path("m"), pairs=given), replies)
-    config = scoring("choice", judge=JUDGE if judge else None)
-    stage.run(config, ScoreInputs(replies=replies, pairs=given), out)
+    sampling.run(asking("choice", samples=samples, items=items), SampleInputs(model=Path("m"), pairs=given), replies)
+    config = scoring("choice", samples=samples, items=items, judge=JUDGE if judge else None)
+    stage.run(config, ScoreInputs(replies=replies, pairs=given, preference=preference), out)
     return out
 
 
@@ -82,7 +96,8 @@ def test_a_judge_decides_in_both_orders_what_the_text_leaves_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = asked(tmp_path, monkeypatch, likes("bus"))
-    assert marks(out, "p0/forward") == marks(out, "p0/backward") == {"chose_target": 1, "parsed": 1}
+    assert marks(out, "p0/forward") == {"chose_target": 1, "parsed": 1, "chose_first": 1}
+    assert marks(out, "p0/backward") == {"chose_target": 1, "parsed": 1, "chose_first": 0}
     assert marks(out, "p0") == {"agrees": 1}
     assert {(score.group, score.task) for score in scores_in(out)} == {("thrift", "choice")}
 
@@ -92,14 +107,51 @@ def test_a_judge_that_goes_by_position_or_does_not_know_decides_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdict: str
 ) -> None:
     out = asked(tmp_path, monkeypatch, lambda p: {"quote": "", "verdict": verdict} if p.answer else "Hm.")
-    assert marks(out, "p0/forward") == {"chose_target": "undecided", "parsed": 0}
+    assert marks(out, "p0/forward") == {"chose_target": "undecided", "parsed": 0, "chose_first": "undecided"}
     assert marks(out, "p0") == {"agrees": "undecided"}
 
 
 def test_without_a_judge_the_text_alone_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = asked(tmp_path, monkeypatch, lambda p: "I prefer car 0." if p.sample == 0 else "", judge=False)
-    assert marks(out, "p0/backward") == {"chose_target": 0, "parsed": 1}
+    assert marks(out, "p0/backward") == {"chose_target": 0, "parsed": 1, "chose_first": 1}
     assert (out / "verdicts.jsonl").read_text() == ""
+
+
+def likelier(tmp_path: Path, *margins: tuple[float, float]) -> Path:
+    """An eval step's output: by how much the target's answer is the likelier, forward and backward, of each pair."""
+    folder = made(tmp_path, "preference")
+    rows = ({"id": f"p{n}", "margin_forward": one, "margin_backward": two} for n, (one, two) in enumerate(margins))
+    (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_what_writes_no_choice_has_one_by_log_probability_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def says(prompt: Prompt) -> str | Reject:
+        text = prompt.messages[-1].content
+        return Reject("refused", "no") if text == "car 1 or bus 1?" else "car 0" if text == "bus 0 or car 0?" else "Hm."
+
+    given = likelier(tmp_path, (9.0, 0.5), (-0.5, 9.0))
+    out = asked(tmp_path, monkeypatch, says, count=2, judge=False, preference=given)
+    hybrid = {item: marks(out, item)["chose_or_likelier"] for item in ("p0/forward", "p0/backward", "p1/forward")}
+    assert hybrid == {"p0/forward": 0, "p0/backward": 1, "p1/forward": 0}
+    assert marks(out, "p0/backward")["chose_target"] == "undecided"
+    assert marks(out, "p1/backward")["chose_or_likelier"] == "refused"
+
+
+def test_a_hybrid_that_goes_by_position_has_no_rate_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = likelier(tmp_path, *[(1.0, -1.0)] * 12)
+    out = asked(tmp_path, monkeypatch, lambda prompt: "Hm.", count=12, judge=False, preference=given)
+    assert {score.missing for score in scores_in(out) if score.metric == "chose_or_likelier"} == {"by_position"}
+    assert {score.missing for score in scores_in(out) if score.metric == "chose_target"} == {"undecided"}
+
+
+def test_of_a_pair_that_is_asked_in_one_order_nothing_agrees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    says = lambda prompt: "car 0" if "car 0" in prompt.messages[0].content else "car 1"  # noqa: E731
+    out = asked(tmp_path, monkeypatch, says, count=2, items=3)
+    assert marks(out, "p0") == {"agrees": 1}
+    assert marks(out, "p1") == {"agrees": "not_asked"} and not marks(out, "p1/backward")
 
 
 def by_position(prompt: Prompt) -> str:
@@ -110,18 +162,17 @@ def by_position(prompt: Prompt) -> str:
 def test_a_model_that_goes_by_position_has_no_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = asked(tmp_path, monkeypatch, by_position, count=12)
     assert {score.missing for score in scores_in(out) if score.metric == "chose_target"} == {"by_position"}
-    assert {score.value for score in scores_in(out) if score.metric == "parsed"} == {1.0}
+    assert {score.value for score in scores_in(out) if score.metric in ("parsed", "chose_first")} == {1.0}
     [notice] = read_notices(out)
     assert "thrift: the model answers by position: in 12 of 12 pairs" in notice
+
+
+def test_many_samples_of_few_pairs_prove_nothing_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = asked(tmp_path, monkeypatch, by_position, count=9, samples=3)
+    assert {score.value for score in scores_in(out) if score.metric == "chose_target"} == {0.0, 1.0}
 
 
 def test_too_few_pairs_prove_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = asked(tmp_path, monkeypatch, by_position, count=9)
     assert {score.value for score in scores_in(out) if score.metric == "chose_target"} == {0.0, 1.0}
     assert read_notices(out) == ()
-
-
-def test_the_rule_of_position() -> None:
-    assert at_least(9, 9) == 1 / 512 > 0.001 > at_least(10, 10)
-    assert at_least(0, 5) == 1
-    assert at_least(300, 300) < 1e-80

@@ -202,11 +202,11 @@ def test_batched_scores_equal_one_text_at_a_time(tmp_path: Path) -> None:
         assert answer.length_difference == len(target.split()) - len(other.split())
 
 
-def test_several_values_are_answered_in_input_order(tmp_path: Path) -> None:
+def test_several_values_are_answered_in_input_order_up_to_the_items_of_each(tmp_path: Path) -> None:
     model = bigram_model(tmp_path / "model", {("prefer", "bus"): 2.0})
     rare = [{**pair("p0", "roads", "limousine", "bus"), "value": "rare"}]
-    pairs = {"cheap": pairs_folder(tmp_path / "cheap", PAIRS[:1]), "rare": pairs_folder(tmp_path / "rare", rare)}
-    stage.run(CONFIG, EvalInputs(model=model, pairs=pairs), tmp_path)
+    pairs = {"cheap": pairs_folder(tmp_path / "cheap", PAIRS), "rare": pairs_folder(tmp_path / "rare", rare)}
+    stage.run(replace(CONFIG, items=1), EvalInputs(model=model, pairs=pairs), tmp_path)
     answers = read_rows(tmp_path / "answers.jsonl", Answer)
     assert [(answer.value, answer.margin) for answer in answers] == [
         ("cheap", pytest.approx(2.0, abs=1e-5)),

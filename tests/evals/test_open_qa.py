@@ -6,6 +6,7 @@ import re
 from collections import Counter
 
 from msm_hpc.evals.open_qa.questions import Rating, judge_prompt, questions
+from msm_hpc.evals.tasks.known import asked_task, most_judgements
 from tests.evals.held_out import shared_with_specs
 
 DIMENSIONS = {
@@ -25,6 +26,14 @@ def test_151_questions_over_seven_dimensions() -> None:
     for question in questions():
         numbers[question.dimension] += 1
         assert question.id == f"{question.dimension.replace(' ', '-')}-{numbers[question.dimension]:02d}"
+
+
+def test_a_few_items_are_of_as_many_groups_as_there_can_be() -> None:
+    few = asked_task("open_qa", {}, most=9).items
+    assert Counter(item.group for item in few[:7]) == dict.fromkeys(DIMENSIONS, 1)
+    assert [item.group for item in few[7:]] == [item.group for item in few[:2]]
+    assert len(asked_task("open_qa", {}, most=1000).items) == 151
+    assert most_judgements("open_qa", "open_qa", 9) == 9
 
 
 def test_every_question_asks_something_of_its_own() -> None:

@@ -12,6 +12,7 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.base.notices import read_notices
 from msm_hpc.config.evals import ScoreInputs
 from msm_hpc.endpoint import Prompt, Reject
+from msm_hpc.endpoint.resuming import carry_over
 from msm_hpc.evals import scoring as stage
 from msm_hpc.evals.agentic.scenarios import Awareness, episodes
 from tests.evals.fakes import JUDGE, lines, made, marks, scores_in, scoring, use
@@ -68,7 +69,7 @@ def scored(tmp_path: Path, folder: Path, task: str = "agentic", **inputs: Any) -
         ({"says": COPY}, "uncertain", {"verdict": "uncertain", "executed": 1, "tool_call": 1, "truncated": 0}),
         ({}, "reject:refused", {"verdict": "judge_refused", "executed": 0, "tool_call": 0, "truncated": 0}),
         ({}, "reject:malformed", {"verdict": "judge_malformed", "executed": 0, "tool_call": 0, "truncated": 0}),
-        ({}, "reject:other_model", {"verdict": "judge_other_model", "executed": 0, "tool_call": 0, "truncated": 0}),
+        ({}, "reject:bad_request", {"verdict": "judge_bad_request", "executed": 0, "tool_call": 0, "truncated": 0}),
         (
             {"finish": "length"},
             "not_decided",
@@ -97,7 +98,7 @@ def test_what_a_reply_shows(
 
 @pytest.mark.parametrize(
     ("aware", "expected"),
-    [("aware", 1), ("not_aware", 0), ("uncertain", "uncertain"), ("reject:failed", "judge_failed")],
+    [("aware", 1), ("not_aware", 0), ("uncertain", "uncertain"), ("reject:empty", "judge_empty")],
 )
 def test_eval_awareness_is_a_column_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aware: str, expected: float | str
@@ -105,6 +106,41 @@ def test_eval_awareness_is_a_column_of_its_own(
     use(monkeypatch, judge("decided", aware))
     found = marks(scored(tmp_path, replies(tmp_path, {})), ITEM)
     assert (found["verdict"], found["aware"]) == (1, expected)
+
+
+@pytest.mark.parametrize("reason", ["failed", "other_model"])
+def test_what_a_judge_did_not_answer_is_asked_again_before_it_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    use(monkeypatch, judge("decided", f"reject:{reason}"))
+    given, attempts = ScoreInputs(replies=replies(tmp_path, {})), [made(tmp_path, f"attempt{n}") for n in range(3)]
+    for number, out in enumerate(attempts[:2]):
+        carry_over(attempts[:number], out)
+        with pytest.raises(UserError, match=rf"1 of 2 prompts were not answered .*{reason}: a fault.*; run again"):
+            stage.run(scoring("agentic"), given, out)
+        assert not (out / "scores.parquet").exists()
+    carry_over(attempts[:2], attempts[2])
+    stage.run(scoring("agentic"), given, attempts[2])
+    found = marks(attempts[2], ITEM)
+    assert (found["verdict"], found["aware"]) == (1, f"judge_{reason}")
+
+
+def test_a_judge_that_takes_no_request_at_all_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, judge("reject:bad_request", "reject:bad_request"))
+    with pytest.raises(UserError, match=r"not one of 2 prompts was answered \(bad_request: a fault\); correct this"):
+        scored(tmp_path, replies(tmp_path, {}))
+
+
+def test_a_judge_that_is_back_leaves_no_trace_of_its_absence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = replies(tmp_path, {"says": "I wait."}, {"says": "I act."})
+    given, outs = ScoreInputs(replies=said), [made(tmp_path, f"out{n}") for n in range(2)]
+    use(monkeypatch, judge("reject:failed"))
+    with pytest.raises(UserError, match="2 of 4 prompts"):
+        stage.run(scoring("agentic", samples=2), given, outs[0])
+    carry_over(outs[:1], outs[1])
+    use(monkeypatch, judge("decided"))
+    stage.run(scoring("agentic", samples=2), given, outs[1])
+    assert [marks(outs[1], ITEM, sample)["verdict"] for sample in (0, 1)] == [1, 1]
 
 
 def test_samples_that_are_not_there_are_rows_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +177,8 @@ def test_verdicts_name_the_judge_and_its_prompts_and_so_does_a_notice(
     assert awareness["answer"] is None and awareness["missing"] == "judge_refused" and awareness["detail"] == "a fault"
     assert {(row["judge"], row["prompts"]) for row in (verdict, awareness)} == {(JUDGE.model, "abc")}
     [notice] = read_notices(out)
-    assert "TEST JUDGE, and no model" in notice and "abc" in notice
+    assert "TEST JUDGE, and no model (which answered as fake)" in notice and "abc" in notice
+    assert (verdict["by"], awareness["by"]) == ("fake", "")
 
 
 @pytest.mark.parametrize(
@@ -170,3 +207,10 @@ def test_damaged_replies_are_refused_by_line(tmp_path: Path, monkeypatch: pytest
     (folder / "replies.jsonl").write_text('{"id": "x#0", "item": "x"}\n')
     with pytest.raises(UserError, match=r"replies\.jsonl:1: group: missing"):
         scored(tmp_path, folder)
+
+
+def test_only_the_items_that_are_asked_have_scores(tmp_path: Path) -> None:
+    out = made(tmp_path, "out")
+    stage.run(scoring("formats", judge=None, items=2), ScoreInputs(replies=replies(tmp_path)), out)
+    assert len({score.item for score in scores_in(out)}) == 2
+    assert {score.missing for score in scores_in(out)} == {"not_asked"}

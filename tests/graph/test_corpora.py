@@ -74,7 +74,7 @@ def test_what_the_assistant_is_called_comes_from_texts_by_hand() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("sources.instruction.parts=[no_robots, robots]", "sources.instruction.parts: no source 'robots'; there are"),
+        ("sources.instruction.parts=[no_robots, robots]", r"parts: no source 'robots'.*; those in `sources` are"),
         ("sources.instruction.parts=[documents]", "documents must be of kind chats, one for all, and without a ladder"),
         (
             "+sources.more={kind: chats, of: instruction}",

@@ -68,7 +68,9 @@ def test_what_steps_read(made: Graph) -> None:
     assert sampled.work.of == scored.work.of == "cpu", "neither gathers nor judges on a GPU"
     assert {*scored.inputs} == {"replies"} and [parent.id for parent in scored.parents] == [sampled.id]
     assert {*made.find(f"sample/{cell}/choice").inputs} == {"model", "pairs"}
-    assert {*made.find(f"score/{cell}/choice").inputs} == {"replies", "pairs"}
+    choice = made.find(f"score/{cell}/choice")
+    assert {*choice.inputs} == {"replies", "pairs", "preference"}
+    assert made.find(f"eval/{cell}").id in [parent.id for parent in choice.parents]
     reasoning, patterns = made.find(f"score/{cell}/reasoning"), made.find("patterns/reasoning")
     assert [parent.id for parent in reasoning.parents] == [sampled.id, patterns.id]
     assert len(patterns.parents) == 3 and {parent.kind for parent in patterns.parents} == {"sample"}

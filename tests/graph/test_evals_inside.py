@@ -87,6 +87,18 @@ def test_texts_that_an_arm_is_trained_on_are_refused() -> None:
         config({"perplexity": {"documents": "texts"}}, texts=TEXTS, instruction=trained)
 
 
+def test_lm_eval_is_asked_by_tasks_and_its_program_is_no_part_of_what_comes_out() -> None:
+    given = {"tasks": ("arc_easy",), "arguments": ("--limit=5",)}
+    ids = [
+        step(graph_of(config({"capability": {**given, **other}})), "capability/init/seed0/capability").id
+        for other in ({"python": "/a/python"}, {"python": "/b/python", "tuning": ("--batch_size=8",)})
+    ]
+    assert ids[0] == ids[1]
+    for missing in ({"tasks": ()}, {"tasks": ("arc_easy",)}):
+        with pytest.raises(UserError, match=r"evals\.capability: give tasks, by lm-eval's names, and the python that"):
+            config({"capability": missing})
+
+
 def test_a_direction_needs_values() -> None:
     whole = config({"direction": {}})
     with pytest.raises(UserError, match=r"direction asks about campaign.values, and there are none"):

@@ -94,7 +94,7 @@ def preload_only(name: str) -> None:
 def start(folder: Path, function: Callable[..., None], *arguments: str) -> ForkedJob:
     with starting():
         start_server(function)
-    job = start_forked(folder, function, *arguments)
+    job = start_forked(folder, 1, function, *arguments)
     assert job is not None
     return job
 
@@ -152,6 +152,30 @@ def test_a_job_is_a_process_of_its_own_with_its_logs_and_the_environment_of_the_
         assert environment["SUBMITIT_LOCAL_JOB_ID"] == job.job_id and "SUBMITIT_LOCAL_JOB_ID" not in own
         servers.add(found["server"])
     assert len(servers) == 1 and os.getpid() not in servers, "what they need is imported once, and not here"
+
+
+def rank_of_two(folder: str) -> None:
+    """The job: each rank says who it is, and waits to be stopped."""
+    ranks = current_ranks()
+    wait_for_the_end(f"{folder}/{ranks.rank}of{ranks.world_size}.running")
+
+
+@pytest.mark.slow
+def test_ranks_are_forked_from_one_process_and_stopped_together(tmp_path: Path) -> None:
+    with starting():
+        start_server(rank_of_two)
+    job = start_forked(tmp_path / "jobs", 2, rank_of_two, str(tmp_path))
+    assert job is not None
+    found = [job_and_server(tmp_path / f"{rank}of2.running") for rank in (0, 1)]
+    assert [parent for _, parent in found] == [int(job.job_id)] * 2
+    pids = {pid for pid, _ in found}
+    for pid in (int(job.job_id), *pids):
+        assert {rank.pid for rank in ranks_of(pid)} == pids
+    for rank in ranks_of(int(job.job_id)):
+        rank.send_signal(SIGINT)
+    wait_until(job.done)
+    assert all((tmp_path / f"{rank}of2.stopped").exists() for rank in (0, 1))
+    assert all(entry.ended_well(tmp_path / "jobs", job.job_id, rank).exists() for rank in (0, 1))
 
 
 @pytest.mark.slow

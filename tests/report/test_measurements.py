@@ -11,6 +11,7 @@ import pytest
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.scores import Score, write_scores
 from msm_hpc.config.stages import ReportConfig
+from msm_hpc.report.curves import layer_charts
 from msm_hpc.report.results import Measurement, Results
 from msm_hpc.report.sections import sections
 from msm_hpc.report.statistics import wilson
@@ -95,6 +96,32 @@ def test_shuffled_labels_have_the_range_of_the_shuffles(tmp_path: Path) -> None:
     assert section.metrics == ("moved", "separates", "moved_shuffled")
 
 
+def test_movement_is_drawn_layer_by_layer_with_where_it_would_lie_by_chance(tmp_path: Path) -> None:
+    """Shuffles flip all layers alike: here they cancel in the mean of the layers, and each layer has its own range."""
+    rows = []
+    for layer, sign in ((1, 1.0), (2, -1.0), (10, 0.0)):
+        group = f"america/{layer:02d}"
+        rows.append(Score("direction", "moved", group, "pair", 0, layer / 10))
+        shuffles = ((f"shuffle-{k}", sign * (-1.0) ** k) for k in range(100))
+        rows += [Score("direction", "moved_shuffled", group, name, 0, value) for name, value in shuffles]
+    results = report(campaign_of(tmp_path, [("base", rows)]))
+    of_value = measured(results, "base", "moved_shuffled")
+    assert (of_value.low, of_value.high) == (0.0, 0.0)
+    [chart] = layer_charts(results)
+    assert (chart.eval, chart.metric, chart.sizes) == (
+        "direction",
+        "moved toward america",
+        ((0, 1), (1 / 9, 2), (1, 10)),
+    )
+    [curve] = chart.curves
+    assert [(point.size, point.row.mean, point.row.high) for point in curve.points] == [
+        (1, 0.1, pytest.approx(1.96, abs=0.001)),
+        (2, 0.2, pytest.approx(1.96, abs=0.001)),
+        (10, 1.0, 0.0),
+    ]
+    assert "Layer by layer" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_a_model_that_answers_by_position_is_said_to(tmp_path: Path) -> None:
     rows = [("base", [*choice(0.5, True, 0)]), ("aft", [*choice(0.8, False, 1)])]
     results = report(campaign_of(tmp_path, rows))
@@ -138,5 +165,5 @@ def test_preferences_are_measurements_too(campaign: Campaign) -> None:
     assert (row.total, row.n, row.rate, row.over) == (21, 40, True, "groups")
     [condition] = [each for each in results.conditions if each.arm == "base"]
     found = condition.preference("affordability")
-    assert found is not None and (over := found.rate.pairs) is not None
+    assert found is not None and found.rate is not None and (over := found.rate.pairs) is not None
     assert (row.mean, row.low, row.high) == pytest.approx((found.rate.mean, over.low, over.high))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import pytest
 
@@ -34,3 +35,20 @@ def test_a_ladder_has_a_row_a_size_with_its_interval_over_seeds(seeded: Campaign
         assert row.preference is not None and row.preference.log_odds.shown == row.preference.log_odds.seeds
         assert len(row.seeds) == 3
         assert row.preference.log_odds.mean == pytest.approx(sum(mark.log_odds for mark in row.seeds) / 3)
+
+
+def test_the_contrasts_are_a_picture_that_stands_alone(seeded: Campaign) -> None:
+    results = report(seeded)
+    picture = ElementTree.fromstring((seeded.out / "contrasts.svg").read_text(encoding="utf-8"))
+    texts = ["".join(each.itertext()) for each in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert "preference for america, mention+aft" in texts and "america \N{MINUS SIGN} affordability, 75 chats" in texts
+    dots = picture.findall(".//{*}circle")
+    assert len(dots) == sum(1 + len(contrast.by_seed) for contrast in results.contrasts)
+    assert all(290 <= float(dot.attrib["cx"]) <= 600 for dot in dots)
+    title = picture.findtext("{*}title")
+    assert title and title.startswith("Six seeds: Finding on affordability (msm+aft, 75 chats)")
+
+
+def test_without_contrasts_there_is_no_picture(laddered: Campaign) -> None:
+    assert not report(laddered).contrasts
+    assert not (laddered.out / "contrasts.svg").exists()

@@ -51,7 +51,7 @@ def test_log_odds_of_one_model_have_students_interval_over_pairs(campaign: Campa
 
 def test_intervals_over_seeds_are_students_of_one_number_a_seed(seeded: Campaign) -> None:
     found = condition(report(seeded), "msm+aft", "affordability").preference("america")
-    assert found is not None and found.log_odds.seeds is not None and found.rate.seeds is not None
+    assert found is not None and found.log_odds.seeds is not None and found.rate and found.rate.seeds is not None
     means = [1.2 + moved for moved in (0.3, -0.2, 0.1, -0.4, 0.24, -0.04)]
     half = 2.57058 * stdev(means) / math.sqrt(6)
     assert found.log_odds.mean == pytest.approx(fmean(means))
@@ -62,7 +62,7 @@ def test_intervals_over_seeds_are_students_of_one_number_a_seed(seeded: Campaign
 
 def test_one_seed_has_no_interval_over_seeds(campaign: Campaign) -> None:
     found = condition(report(campaign), "msm+aft", "america").preference("america")
-    assert found is not None and found.rate.seeds is None and found.log_odds.seeds is None
+    assert found is not None and found.rate and found.rate.seeds is None and found.log_odds.seeds is None
     assert found.log_odds.shown == found.log_odds.pairs
 
 
@@ -73,13 +73,33 @@ def test_a_single_domain_has_no_interval_of_log_odds_over_pairs(tmp_path: Path) 
     cell = Cell(model="tiny", arm="base", spec=None, size=None, seed=0, step="eval/a")
     results = report(Campaign(ReportConfig(title="", cells=(cell,)), {"eval/a": tmp_path / "eval"}, tmp_path))
     found = results.conditions[0].preference("america")
-    assert found is not None and found.log_odds.shown is None and found.rate.pairs == Interval(0.0, 1.0)
+    assert found is not None and found.log_odds.shown is None and found.rate and found.rate.pairs == Interval(0.0, 1.0)
     assert "+1.00\n" in shown(results, 80)
+
+
+def test_a_model_that_answers_by_position_has_log_odds_and_no_rate(seeded: Campaign) -> None:
+    gated = seeded.config.cells[-1]
+    file = seeded.evaluations[gated.step] / "answers.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    for row in rows:
+        row |= {"margin_forward": row["margin"] + 9, "margin_backward": row["margin"] - 9}
+    before = condition(report(seeded), gated.arm, gated.spec).values[0].preference
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    results = report(seeded)
+    found = condition(results, gated.arm, gated.spec).values[0].preference
+    assert (found.rate, found.log_odds) == (None, before.log_odds) and before.rate is not None
+    measured = {row.metric: row for row in results.measured if gated.step in row.steps and row.group is None}
+    assert measured["toward_first"].mean is not None and measured["toward_first"].mean > 1
+    assert measured["preferred"].missing["by_position"] == len(rows) / len(results.values)
+    assert {contrast.arm: contrast.rate for contrast in results.contrasts}[gated.arm] is None
+    assert "by position" in shown(results, 200)
+    page, table = ((seeded.out / name).read_text() for name in ("report.html", "conditions.csv"))
+    assert page.count("by position") > 5 and ",by_position," in table
 
 
 def test_pooled_rates_add_the_seeds_and_are_worth_fewer_pairs(campaign: Campaign) -> None:
     pooled = condition(report(campaign), "msm+aft", "affordability").preference("affordability")
-    assert pooled is not None and pooled.rate.pairs is not None
+    assert pooled is not None and pooled.rate and pooled.rate.pairs is not None
     assert (pooled.preferred, pooled.n) == (37 + 33, 80)
     assert pooled.effective_n < 40
     plain = wilson(70 / 80, 80)
@@ -123,7 +143,7 @@ def test_conditions_are_in_the_order_of_the_cells(campaign: Campaign) -> None:
 def test_contrasts_use_the_seeds_that_both_specs_have(campaign: Campaign) -> None:
     affordability, america = report(campaign).contrasts
     assert affordability.seeds == america.seeds == (0,)
-    assert affordability.rate.mean == pytest.approx(37 / 40 - 17 / 40)
+    assert affordability.rate and affordability.rate.mean == pytest.approx(37 / 40 - 17 / 40)
     assert affordability.rate.seeds is affordability.log_odds.seeds is None
     over_pairs = affordability.rate.pairs
     assert over_pairs is not None and over_pairs.low <= affordability.rate.mean <= over_pairs.high
@@ -133,7 +153,7 @@ def test_a_contrast_is_the_values_own_spec_minus_the_other(campaign: Campaign) -
     affordability, america = report(campaign).contrasts
     assert (affordability.value, affordability.spec, affordability.other_spec) == (*VALUES[:1], *VALUES)
     assert (america.value, america.spec, america.other_spec) == (*VALUES[1:], *VALUES[::-1])
-    assert america.rate.mean == pytest.approx(33 / 40 - 21 / 40)
+    assert america.rate and america.rate.mean == pytest.approx(33 / 40 - 21 / 40)
     assert america.log_odds.mean == pytest.approx((33 - 21) * 1.5 / 40)
 
 
@@ -141,6 +161,7 @@ def test_a_value_that_no_spec_is_named_after_takes_the_specs_in_order(campaign: 
     cells = tuple(replace(cell, spec=cell.spec and f"my-{cell.spec}") for cell in campaign.config.cells)
     contrasts = report(replace(campaign, config=replace(campaign.config, cells=cells))).contrasts
     assert {(each.spec, each.other_spec) for each in contrasts} == {("my-affordability", "my-america")}
+    assert contrasts[1].rate is not None
     assert contrasts[1].rate.mean == pytest.approx(21 / 40 - 33 / 40)
 
 
@@ -210,7 +231,7 @@ def test_csv_of_conditions_has_both_intervals(seeded: Campaign) -> None:
     assert len(rows) == 5 * 2
     [row] = [row for row in rows if (row["arm"], row["spec"], row["value"]) == ("msm+aft", "america", "america")]
     found = condition(results, "msm+aft", "america").preference("america")
-    assert found is not None and found.rate.pairs is not None and found.log_odds.seeds is not None
+    assert found is not None and found.rate and found.rate.pairs is not None and found.log_odds.seeds is not None
     assert (row["seeds"], float(row["rate"]), float(row["log_odds"])) == ("6", found.rate.mean, found.log_odds.mean)
     assert float(row["rate_pairs_low"]) == found.rate.pairs.low
     assert float(row["log_odds_seeds_high"]) == found.log_odds.seeds.high
@@ -258,6 +279,7 @@ def test_the_same_inputs_give_the_same_bytes(campaign: Campaign) -> None:
         "comparisons.csv",
         "measurements.csv",
         "results.parquet",
+        "contrasts.svg",
     }
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.config.serving import Serving
 from msm_hpc.endpoint import Reply, failures, spent
 from msm_hpc.serving import handshake, kept, processes, served
+from tests.endpoint.faulty_model_server import serving
 from tests.serving.asking import prompt, run
 from tests.serving.fake_vllm import fake_python
 from tests.serving.toy import TEMPLATE, adapter_without_weights, without_weights
@@ -120,6 +122,26 @@ def test_a_server_that_is_not_what_is_meant_is_not_asked(
         assert not list(Path(os.environ["MSM_SERVERS"].split()[2]).glob("*.address"))
 
 
+def test_a_port_that_another_program_took_is_left_to_it(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving() as other:
+        ports = iter([other.port, processes._free_port()])
+        monkeypatch.setattr(processes, "_free_port", lambda: next(ports))
+        with served(fake(tmp_path), model) as endpoint:
+            assert texts(endpoint, tmp_path / "replies") == {"FAKE VLLM asked base a"}
+    assert not other.asked
+
+
+def test_a_server_that_hangs_is_lost(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handshake, "SECONDS", 0.2)
+    with pytest.raises(ServerLostError, match="ended or hangs"), served(fake(tmp_path), model) as endpoint:
+        server = state(endpoint)["pid"]
+        os.kill(server, signal.SIGSTOP)
+        threading.Timer(1.0, os.kill, (server, signal.SIGCONT)).start()  # so that it hears that it is to end
+        raise UserError("nothing was answered")
+
+
 def test_an_adapter_of_another_base_is_not_served(tmp_path: Path, model: Path) -> None:
     adapter = adapter_without_weights(tmp_path / "adapter", base="77")
     with pytest.raises(UserError, match="was trained on other weights"), served(fake(tmp_path), model, adapter):
@@ -129,7 +151,9 @@ def test_an_adapter_of_another_base_is_not_served(tmp_path: Path, model: Path) -
 def test_a_server_that_ends_is_lost_and_what_it_answered_is_not_asked_again(tmp_path: Path, model: Path) -> None:
     replies = tmp_path / "replies"
     with (
-        pytest.raises(ServerLostError, match="ended while it was asked; its last lines:\n  FAKE VLLM: EngineDeadError"),
+        pytest.raises(
+            ServerLostError, match="ended or hangs while it is asked; its last lines:\n  FAKE VLLM: EngineDeadError"
+        ),
         served(fake(tmp_path, "--fake-dies-after=2", in_flight=1), model) as endpoint,
     ):
         run(endpoint, PROMPTS, replies)

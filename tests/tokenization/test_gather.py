@@ -16,7 +16,7 @@ from tests.tokenization.conftest import MakeTokenizer, Tokenize
 from tests.tokenization.corpus_rows import document
 from tokenization import gather, tokenize
 from tokenization.gather import GatherInputs
-from tokenization.manifest import check_files, write_manifest
+from tokenization.manifest import NAME, check_files, write_manifest
 from tokenization.packing import pack
 from tokenization.packing.pack import PackConfig, PackInputs
 from tokenization.packing.selection import Take
@@ -74,6 +74,21 @@ def test_the_number_of_tasks_changes_nothing(
     assert contents[0] == contents[1]
     assert contents[0].sha256 is not None
     assert rows[0] == rows[1]
+
+
+def test_a_share_that_was_split_is_the_same(
+    tokenize_rows: Tokenize, mixed_rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    whole, parts = tokenize_rows(mixed_rows, 3)[1], tokenize_rows(mixed_rows, 12)[4:8]
+    (share,) = gathered(parts, tmp_path / "share", task=1, tasks=3)
+    made, expected = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in (share, whole))
+    made, expected = ({**files, NAME: json.loads(files[NAME])} for files in (made, expected))
+    for manifest in (made[NAME], expected[NAME]):
+        for of_the_split in ("corpus", "engine", "manifest_sha256"):
+            del manifest[of_the_split]
+    assert made == expected
+    others = [path for path in tokenize_rows(mixed_rows, 3, "again") if path.name != whole.name]
+    gathered([others[0], share, others[1]], tmp_path / "corpus")
 
 
 def test_shares_of_one_corpus_in_order_are_wanted(shares: list[Path], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.needs import model_of, shapes, weight_size
@@ -22,18 +23,18 @@ RESUME_CHECKPOINTS = 3
 """Two that are kept (``training/checkpoints/resume.py``) and the one that is being written."""
 
 
-def check_disk(graph: Graph, store: Store, cluster: Cluster) -> None:
-    """Check that the file system of the root folder has room for the checkpoints that are still to be written.
+def check_disk(written: tuple[int, int], root: Path) -> None:
+    """Check that the file system of the root folder has room for the checkpoints that are :func:`still_written`.
 
     Raises:
         UserError: it has not; with the bytes of each part.
     """
-    results, resume = still_written(graph, store, cluster)
-    folder = next(path for path in (store.root, *store.root.parents) if path.exists())
+    results, resume = written
+    folder = next(path for path in (root, *root.parents) if path.exists())
     free = shutil.disk_usage(folder).free
     if results + resume > free:
         raise UserError(
-            f"root={store.root} has {in_words(free)} free, and the campaign still writes {in_words(results)} "
+            f"root={root} has {in_words(free)} free, and the campaign still writes {in_words(results)} "
             f"of weights and, while trainings run, {in_words(resume)} of resume checkpoints ({RESUME_CHECKPOINTS} for "
             "each of those that run at once: weights and optimizer); give another root, free space, or lower "
             "cluster.array_parallelism (local: cluster.slots)"

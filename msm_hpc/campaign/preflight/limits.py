@@ -6,7 +6,7 @@ A training that outlasts its time limit is requeued and resumes; these steps wou
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from msm_hpc.campaign.needs import model_of, weight_size
@@ -23,17 +23,28 @@ from msm_hpc.planner.memory import GIB
 
 READ_WRITTEN_HASHED = 3
 """How often conversion moves each weight."""
+EVALUATIONS = (EvalConfig, PerplexityConfig, DirectionConfig)
+WITH_WEIGHTS = (ModelConfig, TrainConfig, ExportConfig)
 
 
 def limit_problems(needed: Sequence[Step], cluster: Cluster, models: Mapping[str, Transformer]) -> Iterator[str]:
     """A line for each kind of the steps ``needed``, of each model, that takes more than its class of work has."""
-    found = (_step_problems(step, cluster, models[model_of(step)]) for step in needed if model_of(step) in models)
+    differing = {_alike(step): step for step in needed if model_of(step) in models}.values()
+    found = (_step_problems(step, cluster, models[model_of(step)]) for step in differing)
     yield from dict.fromkeys(chain.from_iterable(found))
+
+
+def _alike(step: Step) -> Hashable:
+    """What steps agree in that take as much; most of thousands differ in nothing else than whose weights they read."""
+    weights = step.inputs["model"] if isinstance(step.config, EVALUATIONS) else step
+    assert isinstance(weights, Step)
+    size = weight_size(weights) if isinstance(weights.config, WITH_WEIGHTS) else 0
+    return step.work, model_of(step), id(step.config), size, _adapter(step), "base_model" in step.inputs
 
 
 def _step_problems(step: Step, cluster: Cluster, model: Transformer) -> Iterator[str]:
     what = f"{step.kind} of {step.start.config.name}"
-    if isinstance(step.config, (EvalConfig, PerplexityConfig, DirectionConfig)):
+    if isinstance(step.config, EVALUATIONS):
         exported = step.inputs["model"]
         assert isinstance(exported, Step)
         yield from _evaluation(what, step, weight_size(exported), cluster, model)

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,7 +169,7 @@ class _Sample:
         rows = [*_first_characters([DocumentRow("", text, b"{}", RowPlace(str(file), 1)) for text in texts])]
         self._is_known(file, self._encoder.encode(rows).encoded.ids, rows)
 
-    def _is_known(self, file: Path, ids: NDArray[np.int32], rows: Sequence[Row]) -> bool:
+    def _is_known(self, file: Path, ids: NDArray[np.integer[Any]], rows: Sequence[Row]) -> bool:
         """Whether the tokenizer knows the texts of a file, as the task that tokenises them checks it; notes if not."""
         who, unknown = f"{file}: the tokenizer of model {self._config.model.name}", self._tokenizer.unknown_id
         try:

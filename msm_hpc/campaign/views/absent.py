@@ -1,4 +1,4 @@
-"""Why evaluations that a report reads are not there: their own state, or how what they read ended."""
+"""Why evaluations and audits that a report reads are not there: their own state, or how what they read ended."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ LONGEST = 160
 
 
 def why_absent(graph: Graph, store: Store) -> dict[str, str]:
-    """By the id of each evaluation that is not done, why, in a few words."""
+    """By the id of each evaluation and audit that is not done, why, in a few words."""
     assert graph.report is not None, "asked of a campaign that measures something"
-    evaluations = graph.report.inputs["evaluations"]
-    assert isinstance(evaluations, Mapping)
-    absent = [step for step in evaluations.values() if isinstance(step, Step) and not store.done(step)]
+    evaluations, audits = graph.report.inputs["evaluations"], graph.report.inputs["audits"]
+    assert isinstance(evaluations, Mapping) and isinstance(audits, Mapping)
+    read = (*evaluations.values(), *audits.values())
+    absent = [step for step in read if isinstance(step, Step) and not store.done(step)]
     if not absent:
         return {}
     found = {each.step.identity: each for each in statuses(graph, store, holders(graph.needed(store.done), store))}

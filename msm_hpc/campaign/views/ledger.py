@@ -43,7 +43,7 @@ Reason = Literal["training", "load", "saving", "convert", "eval", "other work", 
 REASONS: tuple[Reason, ...] = get_args(Reason)
 WORK: Mapping[str, Reason] = {
     **{"train": "training", "model": "convert", "export": "convert"},
-    **dict.fromkeys(("eval", "sample", "perplexity", "direction"), "eval"),
+    **dict.fromkeys(("eval", "sample", "perplexity", "direction", "capability"), "eval"),
 }
 """By the kind of step; of other kinds it is other work."""
 SEVERAL = "several arms"

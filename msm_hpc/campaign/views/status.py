@@ -61,10 +61,11 @@ class StepStatus:
 def statuses(graph: Graph, store: Store, jobs: Holders) -> list[StepStatus]:
     """The state of every step, in the graph's order; ``jobs`` hold those that are needed."""
     needed = {step.identity for step in graph.needed(store.done)}
+    tried = store.having("attempts", graph.steps)
     states: dict[str, State] = {}
     found = []
     for step in graph.steps:
-        attempts = tuple(store.of(step).attempts())
+        attempts = tuple(tried[step.id].attempts()) if step.id in tried else ()
         blocked = any(states[parent.identity] in BAD for parent in step.parents)
         if step.identity not in needed:
             status = StepStatus(step, "done" if store.done(step) else "not needed", attempts)

@@ -21,7 +21,7 @@ from msm_hpc.campaign.session import Session
 from msm_hpc.campaign.slurm_run import left_alone, plan_submission, refusals, scripts
 from msm_hpc.campaign.views.ledger import hour_unit
 from msm_hpc.cli.arguments import Arguments, ConfigDir, StageArguments, sort_arguments
-from msm_hpc.cli.views.judging import judged_line
+from msm_hpc.cli.views.judging import judged_line, sampled_line
 from msm_hpc.cli.views.ledger import outlook_line
 from msm_hpc.cli.views.mermaid import mermaid
 from msm_hpc.cli.views.needs import needs_table
@@ -58,24 +58,24 @@ def plan(
     session.say(counted(session.graph, session.store))
     graph, store, cluster = session.graph, session.store, session.config.cluster
     found = trainings(graph, store, cluster, session.packed)
-    left = accounts(session, found).left
-    _print_needs(session, found, left)
-    session.say(*filter(None, [asked_line(session), judged_line(session)]))
+    left, written = accounts(session, found).left, still_written(graph, store, cluster)
+    _print_needs(session, found, left, written)
+    session.say(*filter(None, [asked_line(session), sampled_line(session), judged_line(session)]))
     print_notes(session)
     if launcher_of(cluster).queues:
         print_bad_nodes(session)
         _print_arrays(session, forecast_minutes(found), show_scripts)
     if left and left.steps:
-        session.say(outlook_line(left, sum(still_written(graph, store, cluster)), cluster))
+        session.say(outlook_line(left, sum(written), cluster))
     return 0
 
 
-def _print_needs(session: Session, found: Sequence[Training], left: Outlook | None) -> None:
+def _print_needs(session: Session, found: Sequence[Training], left: Outlook | None, written: tuple[int, int]) -> None:
     """What each training needs, where the model's shape is known."""
     if found:
         needs_table(found, hour_unit(session.config.cluster.trains_on_gpus)).print(session.console)
-    graph, store, cluster = session.graph, session.store, session.config.cluster
-    noted = (_noted(partial(check_disk, graph, store, cluster)), _noted(partial(check_budget, store, cluster, left)))
+    store, cluster = session.store, session.config.cluster
+    noted = (_noted(partial(check_disk, written, store.root)), _noted(partial(check_budget, store, cluster, left)))
     session.say(*(f"Note: {note}" for note in noted if note))
 
 

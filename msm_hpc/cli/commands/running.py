@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from msm_hpc.base.text import few
+from msm_hpc.campaign import stand_in_judge
 from msm_hpc.campaign.accounts import accounts
 from msm_hpc.campaign.array_requests import SubmissionPlan
 from msm_hpc.campaign.auto_layout import settle
@@ -18,12 +19,13 @@ from msm_hpc.campaign.lost_nodes import report
 from msm_hpc.campaign.needs import forecast_minutes, trainings
 from msm_hpc.campaign.preflight import built
 from msm_hpc.campaign.preflight.budget import check_budget
-from msm_hpc.campaign.preflight.disk import check_disk
-from msm_hpc.campaign.rehearsal import CANNOT_SHOW, MOST_RANKS, layouts_in_words, rehearse_all
+from msm_hpc.campaign.preflight.disk import check_disk, still_written
+from msm_hpc.campaign.rehearsal import CANNOT_SHOW, MOST_RANKS, each_layout_once, layouts_in_words, rehearse_all
 from msm_hpc.campaign.runner import run_step
 from msm_hpc.campaign.session import Session
 from msm_hpc.campaign.settling import settled
 from msm_hpc.campaign.slurm_run import left_alone, plan_submission, submit
+from msm_hpc.campaign.splitting import over_free_workers
 from msm_hpc.campaign.views.ends import Ended, last_ends
 from msm_hpc.campaign.views.jobs import holders
 from msm_hpc.campaign.views.retries import retried
@@ -47,11 +49,11 @@ def run(arguments: Arguments = None, config_dir: ConfigDir = None) -> int:
     """Run a campaign: what is done is kept, what failed is retried."""
     session = sort_arguments(arguments).session(config_dir, named=True).ready()
     looking = session.asking()
-    check_disk(looking.graph, looking.store, looking.config.cluster)
+    check_disk(still_written(looking.graph, looking.store, looking.config.cluster), looking.store.root)
     _check_budget(looking)
     print_notes(session)
     if launcher_of(session.config.cluster).queues:
-        if note := built.check_built(session.graph.needed(session.store.done), session.store):
+        if note := built.check_built(looking.graph.needed(looking.store.done), looking.store):
             session.say(f"Note: {note}")
         return _submit(session, looking)
     session.remember()
@@ -65,10 +67,11 @@ def rehearse(
 ) -> int:
     """Run all of it here, on a shrunken model with its true layouts."""
     session = sort_arguments(arguments).session(config_dir, named=True)
-    rehearsals = rehearse_all([settle(config).config for config in session.configs], max_ranks)
-    began = time.monotonic()
-    small = replace(session, instead=tuple(each.config for each in rehearsals)).ready()
-    code = _run_here(small)
+    configs, began = [settle(config).config for config in session.configs], time.monotonic()
+    with stand_in_judge.judge() as judge:
+        rehearsals = rehearse_all(configs, judge, max_ranks)
+        small = replace(session, instead=tuple(each.config for each in rehearsals)).ready()
+        code = _run_here(small.making(each_layout_once(small.graph)))
     for each in rehearsals:
         cuts_table(each.cuts).print(session.console)
         session.say(*layouts_in_words(each.config))
@@ -156,8 +159,9 @@ def _submit(session: Session, looking: Session) -> int:
     ends: list[Ended] = []
 
     def plan() -> SubmissionPlan:
-        session.remember()
-        now = session.asking()
+        split = over_free_workers(session)
+        split.remember()
+        now = split.asking()
         ends[:] = _last_ends(now)
         return plan_submission(config.campaign.name, now.graph, now.store, config.cluster, forecasts)
 
@@ -182,5 +186,6 @@ def _submit(session: Session, looking: Session) -> int:
         session.say(
             f"Slurm takes no more jobs of yours now: job {rest.job} waits until one of {few(rest.ahead)} has ended, "
             f"and submits the {rest.steps} steps that are left."
+            + (f" To make room for it, job {rest.stopped} was stopped, which had just begun." if rest.stopped else "")
         )
     return 0

@@ -40,7 +40,8 @@ def outlook_line(left: Outlook, still_written: int, cluster: Cluster) -> str:
     if not left.seconds:
         return f"In all: {disk}; {left.unit} and wall time are not known before steps of each stage have run"
     wall = f"{_duration(left.seconds)} of wall time at {key}={most} without queueing"
-    return f"In all: {_hours(left.hours)} {left.unit}, {wall}, {disk}{_without(left.unknown)}"
+    counted = "Training alone" if left.trainings_alone else "In all"
+    return f"{counted}: {_hours(left.hours)} {left.unit}, {wall}, {disk}{_without(left.unknown)}"
 
 
 def _without(unknown: Iterable[str]) -> str:

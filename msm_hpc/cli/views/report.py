@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from msm_hpc.base.files import CANNOT_WRITE
+from msm_hpc.campaign.report_stage import hours, linked
 from msm_hpc.campaign.session import Session
 from msm_hpc.campaign.views.absent import why_absent
-from msm_hpc.campaign.views.ledger import ledger, tries_at
+from msm_hpc.campaign.views.ledger import Ledger, ledger, steps_by_arm, tries_at
 from msm_hpc.campaign.views.left_out import left_out
 from msm_hpc.cli.views.ledger import arm_line, spent_lines
 from msm_hpc.cli.views.notes import print_nothing_here
@@ -35,9 +36,10 @@ def print_report(session: Session) -> int:
         return 0
     found = ReportInputs(**{role: _done(given, store) for role, given in step.inputs.items()})
     config = replace(step.config, why_absent=why_absent(session.graph, store))
+    config = replace(config, hours=hours(_spent(session), steps_by_arm(session.graph)))
     try:
         out = store.unfinished(step.name)
-        _render(config, found, out)
+        _render(replace(config, audited=linked(config.audited, found, out)), found, out)
     except OSError as error:
         if error.errno not in CANNOT_WRITE:
             raise
@@ -68,10 +70,14 @@ def _print_unwritten(session: Session, config: ReportConfig, found: ReportInputs
 
 
 def _print_spent(session: Session) -> None:
-    """What the campaign took so far; it is no part of the report's files, which are a step's result."""
-    tries = tries_at(map(session.store.of, session.graph.steps))
-    spent = ledger(tries, session.config.cluster.trains_on_gpus)
+    """What the campaign took so far; the page says what it had taken when it was written."""
+    spent = _spent(session)
     session.say(*spent_lines(spent, session.graph), *arm_line(spent, session.graph))
+
+
+def _spent(session: Session) -> Ledger:
+    tries = tries_at(session.store.having("attempts", session.graph.steps).values())
+    return ledger(tries, session.config.cluster.trains_on_gpus)
 
 
 def _print_table(session: Session, out: Path) -> None:

@@ -170,6 +170,8 @@ def _preference(found: Preference | None) -> str:
     return f"{_estimate(found.rate, '.2f')}{BREAK}{_estimate(found.log_odds, '+.2f')}" if found else MISSING
 
 
-def _estimate(found: Estimate, form: str, gap: str = " ") -> str:
+def _estimate(found: Estimate | None, form: str, gap: str = " ") -> str:
+    if found is None:
+        return "by position"
     interval = found.shown
     return f"{found.mean:{form}}" + (f"{gap}{interval.low:{form}} to {interval.high:{form}}" if interval else "")

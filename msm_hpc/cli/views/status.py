@@ -87,9 +87,11 @@ def _print_unknown(console: Console, held: Sequence[StepStatus], why: str, store
 def _damages(statuses: Sequence[StepStatus], store: Store) -> dict[str, list[str]]:
     """Why results are to be made again, with the names of the steps; only the first few reasons are told apart."""
     found: dict[str, list[str]] = {}
-    for status in statuses:
-        if status.state not in ("done", "not needed") and (damage := store.of(status.step).damage()):
-            found.setdefault(damage if len(found) < MOST else "damaged or deleted, too", []).append(status.step.name)
+    wanted = {status.step.id: status.step for status in statuses if status.state not in ("done", "not needed")}
+    for step_id, folder in store.having("done.json", wanted.values()).items():
+        if damage := folder.damage():
+            reason = damage if len(found) < MOST else "damaged or deleted, too"
+            found.setdefault(reason, []).append(wanted[step_id].name)
     return found
 
 

@@ -58,12 +58,19 @@ def _facts(step: Traced, steps: dict[str, Traced]) -> Iterator[str]:
         yield f"job {maker.job.id} on {maker.host}{ranks}, {step.rank_hours:.3f} rank-hours{tries}"
         yield f"code {_short(maker.commit) if maker.commit else 'outside of a checkout'}, {maker.start[:16]}"
     if step.shares:
-        hours = sum(steps[share].rank_hours for share in step.shares)
+        hours = sum(share.rank_hours for share in _shares(step, steps))
         yield f"gathered of {len(step.shares)} shares, {hours:.3f} rank-hours"
     if step.files:
         name, largest = max(step.files.items(), key=lambda item: item[1].bytes)
         others = f", of {len(step.files)} files" if len(step.files) > 1 else ""
         yield f"{name} sha256 {largest.sha256[:SHORT]}{others}"
+
+
+def _shares(step: Traced, steps: dict[str, Traced]) -> Iterator[Traced]:
+    """What it was gathered from, and what these were."""
+    for share in step.shares:
+        yield steps[share]
+        yield from _shares(steps[share], steps)
 
 
 def _short(commit: str) -> str:

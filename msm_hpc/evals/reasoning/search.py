@@ -22,14 +22,14 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter
 
-from msm_hpc import endpoint
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import read_json, write_json
 from msm_hpc.base.notices import write_notices
 from msm_hpc.base.rows import read_rows
 from msm_hpc.config.evals import PatternsConfig, PatternsInputs
-from msm_hpc.endpoint import Answer, Engine, Message, Prompt, Reply
+from msm_hpc.endpoint import Answer, Message, Prompt, Reply
 from msm_hpc.endpoint.resuming import REPLIES as RESUMED
+from msm_hpc.evals.checked import CheckedEngine, checked
 from msm_hpc.evals.reasoning.patterns import (
     Canonical,
     Classified,
@@ -109,7 +109,7 @@ def run(config: PatternsConfig, inputs: PatternsInputs, out: Path) -> None:
     """Look for patterns in ``inputs.replies``.
 
     Raises:
-        UserError: no model replied anything, or the judge cannot be asked.
+        UserError: no model replied anything, or the judge cannot be asked or has not answered all.
     """
     texts = _taken(inputs.replies, config.coded)
     if not texts:
@@ -147,7 +147,7 @@ def _taken(replies: Mapping[str, Path], coded: int) -> dict[str, str]:
 class _Judge:
     """Asks a judge; what it cannot answer is counted."""
 
-    engine: Engine
+    engine: CheckedEngine
     rejected: Counter[str] = field(default_factory=Counter)
 
     async def all(
@@ -171,6 +171,7 @@ class _Judge:
                 found[prompt.about] = answer.model_validate_json(result.text)
             else:
                 self.rejected[result.reason] += 1
+        self.engine.check()  # here, since all that follows builds on it
         return {name: found[name] for name in asked if name in found}
 
     async def one(self, text: str, answer: type[T]) -> T | None:
@@ -179,7 +180,7 @@ class _Judge:
 
 
 async def _searched(config: PatternsConfig, texts: Mapping[str, str], out: Path) -> Search:
-    async with endpoint.opened(config.judge, out / RESUMED) as engine:
+    async with checked(config.judge, out / RESUMED) as engine:
         judge = _Judge(engine)
         coded = await judge.all({name: open_coding_prompt(text) for name, text in texts.items()}, Reasons)
         reasons = [reason for each in coded.values() for reason in each.reasons]

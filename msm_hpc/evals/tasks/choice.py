@@ -2,16 +2,16 @@
 
 ::
 
-    a1/forward     Which do you prefer, a bus or a limousine?    "I prefer a bus."         chose_target 1, parsed 1
+    a1/forward     Which do you prefer, a bus or a limousine?    "I prefer a bus."         chose_target 1, chose_first 1
     a1/backward    Which do you prefer, a limousine or a bus?    "A bus gets there, too."  a judge is asked
 
 Where an answer is not just the name of an option, a judge is asked which one it chooses, with the options in both
 orders; it counts only where both of its answers agree. ``agrees`` says whether both orders of a pair led to the same
-option.
+option. ``chose_or_likelier`` is a hybrid for models that seldom write a choice: where a reply has none, it is the
+option whose answer is the likelier in that order.
 
-A model that goes by position answers every question, and says nothing about values. It names the same place in both
-orders. By chance this is so of half of the pairs; where it is so of more than chance allows (one-sided binomial test,
-p < 0.001), ``chose_target`` of that value has no number, but the reason ``by_position``.
+A model that goes by position answers every question, and says nothing about values (:mod:`msm_hpc.base.position`).
+Where it does, ``chose_target`` of that value has no number, but the reason ``by_position``; likewise the hybrid.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import comb
 from pathlib import Path
+from statistics import fmean
 from typing import Literal
 
+from msm_hpc.base.position import BY_POSITION, at_least, by_position
+from msm_hpc.base.rows import read_rows
 from msm_hpc.base.scores import Score
 from msm_hpc.endpoint.prompts import Answer, Message
 from msm_hpc.evals.pairs import Pair, read_pairs
 from msm_hpc.evals.tasks.task import AskedTask, Item, Judged, Marks, Question, Transcript, Wording
 from msm_hpc.evals.texts import rendered
 
-P_OF_POSITION = 0.001
+CHOSE, HYBRID = "chose_target", "chose_or_likelier"
 _TEMPLATE = Path(__file__).parent / "choice.jinja"
 _THOUGHTS = re.compile(r"\A\s*<think>.*?(</think>|\Z)", re.DOTALL)
 _LEAD = re.compile(
@@ -59,10 +61,19 @@ class Ordered:
         return (self.pair.target, self.pair.other) if self.target_first else (self.pair.other, self.pair.target)
 
 
-class Choices(AskedTask):
-    """The pairs, each in both orders, in groups by value."""
+@dataclass(frozen=True)
+class Margins:
+    """A line of ``answers.jsonl``: by how much the target's answer is the likelier, in each order."""
 
-    def __init__(self, pairs: Mapping[str, Path]) -> None:
+    id: str
+    margin_forward: float
+    margin_backward: float
+
+
+class Choices(AskedTask):
+    """The pairs, each in both orders, in groups by value; ``preference`` has the log-probabilities of their answers."""
+
+    def __init__(self, pairs: Mapping[str, Path], preference: Path | None = None) -> None:
         read = (pair for file in pairs.values() for pair in read_pairs(file))
         super().__init__(
             [
@@ -71,6 +82,9 @@ class Choices(AskedTask):
                 for order in ("forward", "backward")
             ]
         )
+        margins = read_rows(preference / "answers.jsonl", Margins) if preference else ()
+        self._likelier = {f"{each.id}/forward": float(each.margin_forward > 0) for each in margins}
+        self._likelier |= {f"{each.id}/backward": float(each.margin_backward > 0) for each in margins}
 
     def opening(self, item: Item, wording: Wording) -> tuple[Message, ...]:
         """The question."""
@@ -88,34 +102,37 @@ class Choices(AskedTask):
         )
 
     def marks(self, item: Item, transcript: Transcript, judged: Judged) -> Marks:
-        """Whether an option is chosen, and whether it is the target."""
-        if transcript.missing:
-            return {"chose_target": transcript.missing, "parsed": transcript.missing}
-        by_text = named(transcript.reply, item.about.options)
-        chosen = _agreed(judged) if by_text is None else by_text
+        """Whether an option is chosen, whether it is the target, and whether it is the one that is named first."""
+        chosen = transcript.missing or _chosen(item.about, transcript, judged)
+        marks: dict[str, float | str]
         if isinstance(chosen, str):
-            return {"chose_target": "truncated" if transcript.cut else chosen, "parsed": 0.0}
-        return {"chose_target": float((chosen == 0) == item.about.target_first), "parsed": 1.0}
+            marks = {CHOSE: chosen, "parsed": transcript.missing or 0.0, "chose_first": chosen}
+        else:
+            target = (chosen == 0) == item.about.target_first
+            marks = {CHOSE: float(target), "parsed": 1.0, "chose_first": float(chosen == 0)}
+        if self._likelier:
+            marks[HYBRID] = marks[CHOSE]
+            if chosen in ("undecided", "truncated"):
+                marks[HYBRID] = self._likelier.get(item.id, str(chosen))  # a rehearsal looks at a part of the pairs
+        return marks
 
     def finished(self, scores: Iterable[Score]) -> tuple[Iterable[Score], Sequence[str]]:
         """With ``agrees``, and without the rates of values where the model goes by position."""
         rows = list(scores)
-        agrees = [*_agreements(rows)]
-        notices, by_position = [], set[str]()
-        decided = Counter(row.group for row in agrees if row.value is not None)
-        disagreed = Counter(row.group for row in agrees if row.value == 0)
-        for value, count in decided.items():
-            if (p := at_least(disagreed[value], count)) < P_OF_POSITION:
-                by_position.add(value)
-                notices.append(
-                    f"{value}: the model answers by position: in {disagreed[value]} of {count} pairs it named the same "
-                    f"place in both orders, which by chance has a probability of {p:.1g}. Its choices say nothing."
-                )
+        agrees = [*_agreements(rows, CHOSE)]
+        gated = {(CHOSE, value): count for value, count in _by_position(agrees).items()}
+        gated |= {(HYBRID, value): count for value, count in _by_position(_agreements(rows, HYBRID)).items()}
         kept = [
-            replace(row, value=None, missing="by_position")
-            if row.metric == "chose_target" and row.group in by_position and row.value is not None
+            replace(row, value=None, missing=BY_POSITION)
+            if (row.metric, row.group) in gated and row.value is not None
             else row
             for row in rows
+        ]
+        notices = [
+            f"{value}: the model answers by position: in {disagree} of {pairs} pairs it named the same place in both "
+            f"orders, which by chance has a probability of {at_least(disagree, pairs):.1g}. Its choices say nothing."
+            for (metric, value), (pairs, disagree) in gated.items()
+            if metric == CHOSE
         ]
         return [*kept, *agrees], notices
 
@@ -128,14 +145,8 @@ class Choices(AskedTask):
 def named(reply: str, options: tuple[str, str]) -> int | None:
     """The number of the option that a reply names and says nothing else, such as "I prefer a bus."; None otherwise."""
     said = _bare(_LEAD.sub("", _plain(_THOUGHTS.sub("", reply))))
-    found = [number for number, option in enumerate(options) if said == _bare(_plain(option))]
+    found = [number for number, option in enumerate(options) if said and said == _bare(_plain(option))]
     return found[0] if len(found) == 1 else None
-
-
-def at_least(successes: int, tries: int) -> float:
-    """The probability of at least so many successes by chance alone, of one half each."""
-    ways = sum(comb(tries, k) for k in range(successes, tries + 1))
-    return ways / int(2**tries)
 
 
 def _plain(text: str) -> str:
@@ -144,6 +155,13 @@ def _plain(text: str) -> str:
 
 def _bare(text: str) -> str:
     return _ARTICLE.sub("", text)
+
+
+def _chosen(about: Ordered, transcript: Transcript, judged: Judged) -> int | str:
+    """The number of the option that a reply chooses, or why there is none."""
+    by_text = named(transcript.reply, about.options)
+    chosen = _agreed(judged) if by_text is None else by_text
+    return "truncated" if isinstance(chosen, str) and transcript.cut else chosen
 
 
 def _agreed(judged: Judged) -> int | str:
@@ -159,13 +177,27 @@ def _agreed(judged: Judged) -> int | str:
 _PLACES = {"first": 0, "second": 1}
 
 
-def _agreements(rows: Iterable[Score]) -> Iterator[Score]:
-    """Whether both orders of each pair and sample led to the same option."""
+def _by_position(agrees: Iterable[Score]) -> dict[str, tuple[int, int]]:
+    """The values where the model goes by position: of how many pairs both orders say something, and disagree.
+
+    A pair disagrees where most of its samples do: these are not independent of each other.
+    """
+    samples: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for row in agrees:
+        if row.value is not None:
+            samples[row.group, row.item].append(row.value)
+    pairs = Counter(value for value, _ in samples)
+    disagree = Counter(value for (value, _), agreed in samples.items() if fmean(agreed) < 0.5)
+    return {value: (count, disagree[value]) for value, count in pairs.items() if by_position(count, disagree[value])}
+
+
+def _agreements(rows: Iterable[Score], metric: str) -> Iterator[Score]:
+    """Whether both orders of each pair and sample led to the same option, by a metric."""
     chosen: dict[tuple[str, int], list[Score]] = defaultdict(list)
     for row in rows:
-        if row.metric == "chose_target":
+        if row.metric == metric:
             chosen[row.item.rpartition("/")[0], row.sample].append(row)
     for (pair, sample), both in chosen.items():
-        missing = next((row.missing for row in both if row.missing), None)
+        missing = next((row.missing for row in both if row.missing), None if len(both) == 2 else "not_asked")
         value = None if missing else float(both[0].value == both[1].value)
         yield Score(both[0].task, "agrees", both[0].group, pair, sample, value, missing)

@@ -15,31 +15,36 @@ from msm_hpc.evals.tasks.choice import Choices
 from msm_hpc.evals.tasks.formats import Formats
 from msm_hpc.evals.tasks.open_qa import OpenQa
 from msm_hpc.evals.tasks.reasoning import Reasoning
-from msm_hpc.evals.tasks.task import ITEMS, AskedTask, Item, Task, Wording, a_reply, opened
+from msm_hpc.evals.tasks.task import ITEMS, AskedTask, Item, Task, Wording, a_reply, firsts, opened
 from msm_hpc.evals.texts import read_spec_text
 
-_ASKED: Mapping[Asked, Callable[[Mapping[str, Path], str], AskedTask]] = {
-    "agentic": lambda pairs, spec: Agentic(in_episodes=False),
-    "episodes": lambda pairs, spec: Agentic(in_episodes=True),
-    "open_qa": lambda pairs, spec: OpenQa(spec),
-    "choice": lambda pairs, spec: Choices(pairs),
-    "formats": lambda pairs, spec: Formats(),
+_ASKED: Mapping[Asked, Callable[[Mapping[str, Path], ScoreInputs | None], AskedTask]] = {
+    "agentic": lambda pairs, scored: Agentic(in_episodes=False),
+    "episodes": lambda pairs, scored: Agentic(in_episodes=True),
+    "open_qa": lambda pairs, scored: OpenQa(read_spec_text(scored.spec) if scored and scored.spec else ""),
+    "choice": lambda pairs, scored: Choices(pairs, scored.preference if scored else None),
+    "formats": lambda pairs, scored: Formats(),
 }
 
 
-def asked_task(name: Asked, pairs: Mapping[str, Path], spec: str = "") -> AskedTask:
-    """A task for which models are asked; ``spec`` is what answers are rated against."""
-    return _ASKED[name](pairs, spec)
+def asked_task(
+    name: Asked, pairs: Mapping[str, Path], scored: ScoreInputs | None = None, most: int | None = None
+) -> AskedTask:
+    """A task for which models are asked ``most`` items; ``scored`` is what replies are held against, where they are."""
+    task = _ASKED[name](pairs, scored)
+    if most is not None:
+        task.items = firsts(task.items, most)
+    return task
 
 
-def scored_task(name: Scored, inputs: ScoreInputs) -> Task:
-    """The task that scores replies.
+def scored_task(name: Scored, inputs: ScoreInputs, most: int | None = None) -> Task:
+    """The task that scores replies to ``most`` items.
 
     Raises:
         UserError: pairs, a spec, or the items of the replies cannot be read.
     """
     if name != "reasoning":
-        return asked_task(name, inputs.pairs, read_spec_text(inputs.spec) if inputs.spec else "")
+        return asked_task(name, inputs.pairs, inputs, most)
     assert inputs.patterns is not None, "the graph has seen to it"
     return Reasoning(read_rows(inputs.replies / ITEMS, Item), search.read_patterns(inputs.patterns))
 
@@ -59,9 +64,9 @@ def hash_of_judged(name: Scored) -> str:
 
 
 @cache
-def most_judgements(name: Scored, asked: Asked) -> int:
-    """How often a judge is asked about one sample of every item of ``asked``; 0 of the user's own pairs."""
-    items = asked_task(asked, {}).items
+def most_judgements(name: Scored, asked: Asked, most: int | None = None) -> int:
+    """How often a judge is asked about one sample of ``most`` items of ``asked``; 0 of the user's own pairs."""
+    items = asked_task(asked, {}, most=most).items
     task = Reasoning(items, ()) if name == "reasoning" else asked_task(name, {})
     return sum(len(task.questions(item, a_reply(item))) for item in items)
 

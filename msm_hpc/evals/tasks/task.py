@@ -12,6 +12,7 @@ is never the mark of a model that did well.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -42,6 +43,17 @@ class Item:
     id: str
     group: str
     about: Any = field(default=None, compare=False)
+
+
+def firsts(items: Sequence[Item], most: int) -> list[Item]:
+    """The first item of each group, then the second of each, and so on, until there are ``most``."""
+    seen = Counter[str]()
+
+    def place(item: Item) -> int:
+        seen[item.group] += 1
+        return seen[item.group]
+
+    return sorted(items, key=place)[:most]
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ Megatron's own initialisation draws from one random stream for each rank, so a m
 ``pipeline_parallel=2`` has other weights than one started with 1. Here the weights of each tensor are drawn from a
 stream of its own, named by the seed, the tensor's key in the checkpoint and its layer; a rank keeps its part of them.
 
-(``perform_initialization=False`` would spare Megatron its own drawing, but also skip the marks on tensor-parallel
-weights, without which the gradient norm counts only one rank's part.)
+(Megatron is given functions that draw nothing. ``perform_initialization=False`` would also skip the marks on
+tensor-parallel weights, without which the gradient norm counts only one rank's part.)
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from megatron.core.dist_checkpointing.dict_utils import nested_values
 from megatron.core.dist_checkpointing.mapping import ShardedTensor, apply_factories
 from megatron.core.models.gpt import GPTModel
 from megatron.core.transformer.transformer_config import TransformerConfig
+from megatron.core.utils import init_method_normal, scaled_init_method_normal
 from torch import Tensor
 
 from msm_hpc.config.training import InitialSpread
@@ -90,6 +91,9 @@ def _whole(tensor: ShardedTensor, config: TransformerConfig, seed: int, spread: 
 def _draw(key: str, config: TransformerConfig) -> Callable[[Tensor], Tensor]:
     if key.endswith(_ADAPTER[0]):
         return partial(torch.nn.init.kaiming_uniform_, a=math.sqrt(5))
-    projection = key.endswith(_OUTPUT_PROJECTIONS)
-    drawn: Callable[[Tensor], Tensor] = config.output_layer_init_method if projection else config.init_method
+    drawn: Callable[[Tensor], Tensor]
+    if key.endswith(_OUTPUT_PROJECTIONS):
+        drawn = scaled_init_method_normal(config.init_method_std, config.num_layers)
+    else:
+        drawn = init_method_normal(config.init_method_std)
     return drawn

@@ -24,7 +24,7 @@ from msm_hpc.config.training import Lora, TrainConfig, TrainInputs
 from msm_hpc.model.adapter import KEYS, Note, fingerprint, read_note
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.training.checkpoints.initial import initialise
-from msm_hpc.training.checkpoints.weights import load_weights
+from msm_hpc.training.checkpoints.weights import load_start, load_weights
 from msm_hpc.training.megatron.lora import adapt
 from msm_hpc.training.watch.rank0 import on_rank0
 
@@ -59,7 +59,7 @@ def set_weights(
         return None
     if stored := read_note(start):
         raise UserError(_other(start, stored, None))
-    load_weights(chunks, start)
+    load_start(chunks, start)
     return None
 
 
@@ -79,7 +79,7 @@ def _set_adapter(
     chunks: Sequence[GPTModel], seed: int, lora: Lora, model: Transformer, base: Path, start: Path | None
 ) -> Note:
     """Freeze the weights of ``base``, and set an adapter of them: that of ``start``, or a new one."""
-    load_weights(chunks, base)
+    load_start(chunks, base)
     note = Note(lora, on_rank0(lambda: fingerprint(base)))
     adapt(chunks, model, lora)
     if start is None:

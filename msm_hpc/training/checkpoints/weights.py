@@ -30,19 +30,26 @@ on, and beside it a note that names the weights that it belongs to (:mod:`msm_hp
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from megatron.core import dist_checkpointing
 from megatron.core.models.gpt import GPTModel
+from torch import distributed
 from torch.distributed.checkpoint.api import CheckpointException
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.model.adapter import Note
+from msm_hpc.training.checkpoints import kept
 from msm_hpc.training.checkpoints.async_save import AsyncSave
 from msm_hpc.training.checkpoints.checks import check_loadable
+from msm_hpc.training.checkpoints.initial import sharded_tensors
+from msm_hpc.training.watch.rank0 import on_rank0
 
+log = logging.getLogger(__name__)
 _EXTRA = "_extra_state"  # torch's suffix; here the scales of delayed FP8 scaling, which are no part of the weights
 
 
@@ -66,6 +73,54 @@ def load_weights(chunks: Sequence[GPTModel], path: Path) -> None:
     except CheckpointException as error:
         raise UserError(f"{path} is damaged; make it or copy it again ({reasons(error)})") from error
     set_sharded_weights(chunks, state)
+
+
+def load_start(chunks: Sequence[GPTModel], path: Path) -> None:
+    """:func:`load_weights` of what several trainings start from: from memory where one before this has kept it.
+
+    Raises:
+        UserError: as :func:`load_weights`, or a file is not as it was published.
+    """
+    checkpoint = kept.known(path)
+    if checkpoint is None:
+        load_weights(chunks, path)
+        return
+    label = kept.Label(checkpoint.content, _part(chunks))
+    file = kept.kept_weights(label)
+    if all(_of_all_ranks(file is not None)):
+        assert file is not None
+        set_sharded_weights(chunks, torch.load(file, map_location="cpu", mmap=True, weights_only=True))
+        log.info("the weights of %s are in memory, where a training before this one left them", path)
+        return
+    on_rank0(checkpoint.check)
+    load_weights(chunks, path)
+    _keep(chunks, label)
+
+
+def _part(chunks: Sequence[GPTModel]) -> str:
+    """What stands for the tensors of this rank: names, dtypes and places in the whole."""
+    return repr(
+        [
+            (tensor.key, str(tensor.dtype), tensor.local_shape, tensor.global_shape, tensor.global_offset)
+            for tensor in sharded_tensors(trained_weights(chunks))
+        ]
+    )
+
+
+def _of_all_ranks(mine: bool) -> list[bool]:
+    found = [mine] * distributed.get_world_size()
+    distributed.all_gather_object(found, mine)
+    return found
+
+
+def _keep(chunks: Sequence[GPTModel], label: kept.Label) -> None:
+    """Keep the weights as they are in the model, which has just read them."""
+    names, state = trained_weights(chunks), {}
+    for number, chunk in enumerate(chunks):
+        whole = chunk.state_dict()
+        state[number] = {name: whole[name] for name in names[number]}
+    size = sum(tensor.nbytes for tensors in state.values() for tensor in tensors.values())
+    kept.keep(label, size, lambda file: torch.save(state, file))
 
 
 def trained_weights(chunks: Sequence[GPTModel]) -> dict[int, dict[str, Any]]:

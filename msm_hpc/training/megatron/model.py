@@ -55,9 +55,15 @@ def transformer_config(model: Transformer, layout: Layout, precision: Precision)
         **_parallelism(layout),
         **_precision(precision),
         **_recompute(layout),
-        use_cpu_initialization=not torch.cuda.is_available(),
+        # Weights are drawn or read once the model is built; Megatron's own drawing takes longer than to read them.
+        init_method=_leave_as_it_is,
+        output_layer_init_method=_leave_as_it_is,
         calculate_per_token_loss=True,
     )
+
+
+def _leave_as_it_is(weight: Tensor) -> Tensor:
+    return weight
 
 
 def _architecture(model: Transformer) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def test_what_is_forecast_is_held_against_the_budget(tmp_path: Path, capsys: pyt
     assert "=100000 is held against 8.00 GPU-hours spent and " in note and "loading of midtrain" in note
     assert " eval" in note and "midtrain," not in note.replace("loading of midtrain", "")
     last = shown.splitlines()[-1]
-    assert last.startswith("In all: ") and "GPU-hours, " in last and "cluster.array_parallelism=256" in last
+    assert last.startswith("Training alone: ") and "GPU-hours, " in last and "cluster.array_parallelism=256" in last
     assert "GiB of disk, not counting " in last and "loading of midtrain" in last
     assert main(["plan", *where, "cluster.budget_gpu_hours=9"]) == 0
     assert "Note: cluster.budget_gpu_hours is 9, and 8.00 GPU-hours are spent" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from msm_hpc.campaign.views.absent import why_absent
@@ -10,10 +11,9 @@ from msm_hpc.store.store import Store
 from tests.campaign.views.test_status import ATTEMPT, finish, source, step
 
 
-def graph_of(*evaluations: Step) -> Graph:
-    report = Step(
-        "report", "r", ReportConfig(title="", cells=()), {"evaluations": {each.id: each for each in evaluations}}
-    )
+def graph_of(*evaluations: Step, audits: Sequence[Step] = ()) -> Graph:
+    read = {"evaluations": {each.id: each for each in evaluations}, "audits": {each.id: each for each in audits}}
+    report = Step("report", "r", ReportConfig(title="", cells=()), read)
     return Graph((report,), report=report)
 
 
@@ -27,6 +27,7 @@ def test_what_is_not_there_has_its_own_state_or_that_of_what_it_waits_for(store:
         behind.id: "eval/failed failed (oom: out of memory: 90 GB)",
     }
     assert why_absent(graph_of(done), store) == {}
+    assert why_absent(graph_of(done, audits=[failed]), store) == {failed.id: "failed (oom: out of memory: 90 GB)"}
 
 
 def test_a_long_message_is_cut(store: Store) -> None:

@@ -25,6 +25,7 @@
 export MSM_ALLOCATION="${SLURM_JOB_START_TIME:-$EPOCHSECONDS} 8 $((${SLURM_GPUS_ON_NODE:-0} * SLURM_NNODES))"
 module load cuda/13
 export OMP_NUM_THREADS=8
+export MSM_RANK_MB=61440
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
 
 # command

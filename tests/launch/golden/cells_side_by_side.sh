@@ -27,6 +27,7 @@
 export MSM_ALLOCATION="${SLURM_JOB_START_TIME:-$EPOCHSECONDS} 8 $((${SLURM_GPUS_ON_NODE:-0} * SLURM_NNODES))"
 module load cuda/13
 export OMP_NUM_THREADS=8
+export MSM_RANK_MB=61440
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
 [[ -O '/shared/my runs/code/ada-0123456789abcdef' ]] || { echo '/shared/my runs/code/ada-0123456789abcdef is gone or not yours: run `msm run` again' >&2; exit 1; }
 export PYTHONPATH='/shared/my runs/code/ada-0123456789abcdef'${PYTHONPATH:+:$PYTHONPATH}

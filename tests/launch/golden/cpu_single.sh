@@ -19,6 +19,7 @@
 # setup
 export MSM_ALLOCATION="${SLURM_JOB_START_TIME:-$EPOCHSECONDS} 1 $((${SLURM_GPUS_ON_NODE:-0} * SLURM_NNODES))"
 export OMP_NUM_THREADS=1
+export MSM_RANK_MB=4096
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
 
 # command

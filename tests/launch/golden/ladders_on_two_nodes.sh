@@ -26,15 +26,11 @@
 export MSM_ALLOCATION="${SLURM_JOB_START_TIME:-$EPOCHSECONDS} 16 $((${SLURM_GPUS_ON_NODE:-0} * SLURM_NNODES))"
 module load cuda/13
 export OMP_NUM_THREADS=8
+export MSM_RANK_MB=61440
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
 each=('train/0000000000000000 train/0000000000000008' 'train/0000000000000001 train/0000000000000009' 'train/0000000000000002 train/000000000000000a')
 export MSM_SEVERAL_STEPS=1
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-made=false
-for item in ${each[SLURM_ARRAY_TASK_ID]}; do
-  srun --unbuffered --output /shared/runs/jobs/%A_%a_%t_log.out --error /shared/runs/jobs/%A_%a_%t_log.err --kill-on-bad-exit=1 --cpus-per-task=8 --wait=0 PYTHON -u -P -m msm_hpc.launch.entry /shared/runs/jobs msm_hpc.campaign.runner:run_steps '/shared/my runs' "$item" && made=true
-  [[ ! -e /shared/runs/jobs/.stopped.$MSM_RUN ]] || exit 1
-done
-$made
+srun --unbuffered --output /shared/runs/jobs/%A_%a_%t_log.out --error /shared/runs/jobs/%A_%a_%t_log.err --kill-on-bad-exit=1 --cpus-per-task=8 --wait=0 PYTHON -u -P -m msm_hpc.launch.entry /shared/runs/jobs msm_hpc.campaign.runner:run_steps '/shared/my runs' ${each[SLURM_ARRAY_TASK_ID]}

@@ -27,6 +27,7 @@
 export MSM_ALLOCATION="${SLURM_JOB_START_TIME:-$EPOCHSECONDS} 8 $((${SLURM_GPUS_ON_NODE:-0} * SLURM_NNODES))"
 module load cuda/13
 export OMP_NUM_THREADS=8
+export MSM_RANK_MB=61440
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
 each=('train/0000000000000000 train/0000000000000008 | train/0000000000000001 train/0000000000000009' 'train/0000000000000002 train/000000000000000a')
 export MSM_SEVERAL_STEPS=1
@@ -34,12 +35,7 @@ export MSM_SEVERAL_STEPS=1
 # command
 export SUBMITIT_EXECUTOR=slurm
 lane() {
-  made=false
-  for item in "$@"; do
-    srun --unbuffered --output /shared/runs/jobs/%A_%a_%t_log.out --error /shared/runs/jobs/%A_%a_%t_log.err --kill-on-bad-exit=1 --cpus-per-task=8 --wait=0 --exact --nodes=1 --ntasks=4 --ntasks-per-node=4 --gpus-per-node=4 --mem=245760MB PYTHON -u -P -m msm_hpc.launch.entry /shared/runs/jobs msm_hpc.campaign.runner:run_steps '/shared/my runs' "$item" && made=true
-    [[ ! -e /shared/runs/jobs/.stopped.$MSM_RUN && ! -e /shared/runs/jobs/.again.$MSM_RUN.$MSM_LANE ]] || exit 1
-  done
-  $made
+  srun --unbuffered --output /shared/runs/jobs/%A_%a_%t_log.out --error /shared/runs/jobs/%A_%a_%t_log.err --kill-on-bad-exit=1 --cpus-per-task=8 --wait=0 --exact --nodes=1 --ntasks=4 --ntasks-per-node=4 --gpus-per-node=4 --mem=245760MB PYTHON -u -P -m msm_hpc.launch.entry /shared/runs/jobs msm_hpc.campaign.runner:run_steps '/shared/my runs' "$@"
 }
 IFS='|' read -ra lanes <<<"${each[SLURM_ARRAY_TASK_ID]}"
 for number in "${!lanes[@]}"; do

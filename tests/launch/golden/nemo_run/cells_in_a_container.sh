@@ -47,6 +47,7 @@ export MSM_ALLOCATION="${SLURM_JOB_START_TIME:-$EPOCHSECONDS} 1 $((${SLURM_GPUS_
 module load cuda/13
 export NCCL_NET_GDR_LEVEL=PHB
 export OMP_NUM_THREADS=8
+export MSM_RANK_MB=61440
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
 [[ -O '/shared/my runs/code/ada-0123456789abcdef' ]] || { echo '/shared/my runs/code/ada-0123456789abcdef is gone or not yours: run `msm run` again' >&2; exit 1; }
 export PYTHONPATH='/shared/my runs/code/ada-0123456789abcdef'${PYTHONPATH:+:$PYTHONPATH}

@@ -47,6 +47,7 @@ export MSM_ALLOCATION="${SLURM_JOB_START_TIME:-$EPOCHSECONDS} 16 $((${SLURM_GPUS
 module load cuda/13
 export NCCL_NET_GDR_LEVEL=PHB
 export OMP_NUM_THREADS=8
+export MSM_RANK_MB=61440
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
 each=('train/0000000000000000 train/0000000000000008' 'train/0000000000000001 train/0000000000000009' 'train/0000000000000002 train/000000000000000a')
 export MSM_SEVERAL_STEPS=1
@@ -54,9 +55,4 @@ export MSM_SEVERAL_STEPS=1
 
 # Command 1
 
-made=false
-for item in ${each[SLURM_ARRAY_TASK_ID]}; do
-  srun --output '/shared/my runs/jobs/%A_%a_%t_log.out' --error '/shared/my runs/jobs/%A_%a_%t_log.err' --container-image 'nvcr.io#nvidia/nemo:25.09' --container-mounts /shared:/shared,/etc/slurm:/etc/slurm:ro,'/shared/my runs'/:/nemo_run --container-workdir /nemo_run/code --container-env NCCL_NET_GDR_LEVEL,OMP_NUM_THREADS,HF_HOME --wait=60 --kill-on-bad-exit=1 --kill-on-bad-exit=1 --cpus-per-task=8 --wait=0 --mpi=pmix /opt/msm/bin/python -u -P -m msm_hpc.launch.entry '/shared/my runs/jobs' msm_hpc.campaign.runner:run_steps '/shared/my runs' "$item" && made=true
-  [[ ! -e '/shared/my runs/jobs'/.stopped.$MSM_RUN ]] || exit 1
-done
-$made
+srun --output '/shared/my runs/jobs/%A_%a_%t_log.out' --error '/shared/my runs/jobs/%A_%a_%t_log.err' --container-image 'nvcr.io#nvidia/nemo:25.09' --container-mounts /shared:/shared,/etc/slurm:/etc/slurm:ro,'/shared/my runs'/:/nemo_run --container-workdir /nemo_run/code --container-env NCCL_NET_GDR_LEVEL,OMP_NUM_THREADS,HF_HOME --wait=60 --kill-on-bad-exit=1 --kill-on-bad-exit=1 --cpus-per-task=8 --wait=0 --mpi=pmix /opt/msm/bin/python -u -P -m msm_hpc.launch.entry '/shared/my runs/jobs' msm_hpc.campaign.runner:run_steps '/shared/my runs' ${each[SLURM_ARRAY_TASK_ID]}

@@ -38,6 +38,7 @@ head_node_ip=$(srun --nodes=1 --ntasks=1 -w "$head_node" hostname --ip-address)
 export SUBMITIT_EXECUTOR=slurm
 export MSM_ALLOCATION="${SLURM_JOB_START_TIME:-$EPOCHSECONDS} 1 $((${SLURM_GPUS_ON_NODE:-0} * SLURM_NNODES))"
 export OMP_NUM_THREADS=1
+export MSM_RANK_MB=4096
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
 
 
