@@ -12,6 +12,7 @@ from msm_hpc.campaign.runner import run_step
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step, topological
+from msm_hpc.launch.forked import preload
 from msm_hpc.launch.job import JobRef, is_elsewhere
 from msm_hpc.launch.launcher import Launcher, launcher_of
 from msm_hpc.launch.request import ArrayRequest
@@ -20,6 +21,9 @@ from msm_hpc.store.journal import Journal
 from msm_hpc.store.leases import leases, states_of
 from msm_hpc.store.store import Store
 
+ASKING = ("sample", "score", "patterns")
+"""Kinds of step that ask models and judges, and import what others do not."""
+PRELOADED_EVALS = "msm_hpc.launch.preloaded_evals"
 SECONDS_BETWEEN_CHECKS = 0.2
 SECONDS_BETWEEN_LEASE_CHECKS = 3.0
 SECONDS_UNTIL_VOID = 30.0
@@ -60,6 +64,7 @@ def run_local(graph: Graph, store: Store, cluster: Cluster, show: Callable[[RunS
     what they have; a run that comes in that time finds their leases and waits for them.
     """
     launcher, watched = launcher_of(cluster), Watched()
+    preload([PRELOADED_EVALS] if any(step.kind in ASKING for step in graph.steps) else [])
     state = RunState(steps={step.identity: step for step in graph.steps})
     state.pending = {step.identity: step for step in graph.needed(store.done)}
     state.done = state.steps.keys() - state.pending.keys()

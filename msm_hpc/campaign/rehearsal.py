@@ -147,14 +147,14 @@ def shrunken_config(config: Config, model: ModelConfig, root: Path, judge: Endpo
         eval=replace(config.eval, items=PAIRS),
         evals={name: _shrunken_eval(asked, items) for name, asked in config.evals.items()},
         judge=config.judge and judge,
-        serving=Serving(batch=ITEMS),
+        serving=Serving(batch=1),  # a batch with a long spec in each of its prompts takes gigabytes
         notices=(notice, *notices(config), *_evals_notices(config), *config.notices),
     )
 
 
 def _shrunken_eval(asked: Eval, items: int) -> Eval:
     """One short reply to a few of the items."""
-    fewer = {
+    fewer: dict[str, Any] = {
         "samples": 1,
         "items": min(asked.items or items, items),
         "max_tokens": min(asked.max_tokens, REPLY_TOKENS),

@@ -120,7 +120,7 @@ def _composed(overrides: Sequence[str]) -> dict[str, Any]:
     if any(each.startswith(DELETE) for each in choosing):  # in the order in which they are given
         return Composed(checked).values
     for each in checked:
-        if each.startswith("++"):
+        if each not in choosing:
             found.put(each)
     return found.values
 

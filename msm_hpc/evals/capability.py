@@ -39,7 +39,7 @@ def run(config: CapabilityConfig, inputs: CapabilityInputs, out: Path) -> None:
     folder = out / FOLDER
     folder.mkdir()
     weights = {"pretrained": inputs.model, "peft": inputs.adapter}
-    model = {name: str(path) for name, path in weights.items() if path}
+    model: dict[str, str | bool] = {name: str(path) for name, path in weights.items() if path}
     if "," in devices():
         model["parallelize"] = True  # layers over all GPUs of the job
     results = folder / "results.json"  # a time is added to its name

@@ -20,7 +20,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
@@ -48,12 +48,21 @@ class ForkedJob:
         return not self.process.is_alive()
 
 
+_MORE: list[str] = []
+
+
+def preload(modules: Sequence[str]) -> None:
+    """Have the fork server import ``modules``, too; this is to be said before it starts."""
+    _MORE[:] = modules
+
+
 def start_server(function: Callable[..., None]) -> None:
     """Start the fork server, unless it runs: jobs that call ``function`` are forked once it has imported all.
 
     Ctrl-C is blocked in it, and in jobs until they unblock it, if it is blocked here.
     """
-    multiprocessing.get_context("forkserver").set_forkserver_preload([function.__module__, f"{__package__}.preloaded"])
+    modules = [function.__module__, *_MORE, f"{__package__}.preloaded"]
+    multiprocessing.get_context("forkserver").set_forkserver_preload(modules)
     with contextlib.suppress(OSError):  # which start_forked meets again
         forkserver.ensure_running()
 

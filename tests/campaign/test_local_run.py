@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -40,6 +41,11 @@ def run(store: Store, *steps: Step, slots: int = 2) -> tuple[RunState, list[int]
         Graph(steps), store, Cluster(launcher="local", slots=slots), lambda state: busy.append(len(state.running))
     )
     return state, busy
+
+
+def test_what_is_imported_for_steps_that_ask_is_there() -> None:
+    """The fork server passes over a module that there is not."""
+    assert find_spec(local_run.PRELOADED_EVALS)
 
 
 @pytest.mark.slow

@@ -162,7 +162,7 @@ class Batches:
         return web.json_response(batch)
 
     async def _finish(self, batch: dict[str, Any]) -> None:
-        good, bad = [], []
+        good, bad = list[bytes](), list[bytes]()
         for line in self.files[batch["input_file_id"]].splitlines():
             asked = orjson.loads(line)
             text = asked["body"]["messages"][-1]["content"]
