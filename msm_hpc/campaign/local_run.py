@@ -60,15 +60,26 @@ class RunState:
 def run_local(graph: Graph, store: Store, cluster: Cluster, show: Callable[[RunState], None]) -> RunState:
     """Run what is needed and not done, calling ``show`` after each check; returns where every step ended.
 
-    A failed step blocks only what needs it. The jobs outlive a kill of this process by seconds, in which they save
-    what they have; a run that comes in that time finds their leases and waits for them.
+    A failed step blocks only what needs it. Ctrl-C or SIGTERM ends the jobs too; they outlive a kill of this process by
+    seconds, in which they save what they have, and a run that comes in that time finds their leases and waits for them.
     """
-    launcher, watched = launcher_of(cluster), Watched()
+    launcher = launcher_of(cluster)
     preload([PRELOADED_EVALS] if any(step.kind in ASKING for step in graph.steps) else [])
     state = RunState(steps={step.identity: step for step in graph.steps})
     state.pending = {step.identity: step for step in graph.needed(store.done)}
     state.done = state.steps.keys() - state.pending.keys()
-    checked_leases = -SECONDS_BETWEEN_LEASE_CHECKS
+    try:
+        _until_finished(state, store, launcher, cluster.slots, show)
+    except KeyboardInterrupt:  # a signal to this process alone, which waits for its jobs when it ends
+        launcher.cancel(state.running.values())
+        raise
+    return state
+
+
+def _until_finished(
+    state: RunState, store: Store, launcher: Launcher, slots: int, show: Callable[[RunState], None]
+) -> None:
+    watched, checked_leases = Watched(), -SECONDS_BETWEEN_LEASE_CHECKS
     while not state.finished:
         _reap(state, store, launcher)
         if time.monotonic() - checked_leases >= SECONDS_BETWEEN_LEASE_CHECKS:
@@ -76,11 +87,10 @@ def run_local(graph: Graph, store: Store, cluster: Cluster, show: Callable[[RunS
             checked_leases = time.monotonic()
         _block(state)
         show(state)  # before jobs start: on a busy machine the first takes a while
-        if _start(state, store, launcher, cluster.slots):
+        if _start(state, store, launcher, slots):
             show(state)
         if not state.finished:
             time.sleep(SECONDS_BETWEEN_CHECKS)
-    return state
 
 
 def _reap(state: RunState, store: Store, launcher: Launcher) -> None:

@@ -20,7 +20,7 @@ from msm_hpc.config.cluster import Cluster
 from msm_hpc.config.stages import ExportConfig, GenerateConfig
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step
-from msm_hpc.launch.job import local_job
+from msm_hpc.launch.job import JobRef, local_job
 from msm_hpc.store.records import now
 from msm_hpc.store.store import Store
 
@@ -73,6 +73,23 @@ def test_a_failure_blocks_only_what_needs_it(store: Store) -> None:
     assert attempt.cause == "user"
     assert "nonsense" in str(attempt.message)
     assert Path(attempt.log).exists()
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_run_alone_stops_its_jobs(store: Store) -> None:
+    """As `kill PID` and a service manager send it; Ctrl-C reaches the jobs by itself."""
+    endless, seen = generate("endless", "pretraining", value=None, count=10**9), list[JobRef]()
+
+    def show(state: RunState) -> None:
+        if store.of(endless).attempts():
+            seen.extend(state.running.values())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_local(Graph((endless,)), store, Cluster(launcher="local", slots=1), show)
+    gone, left = psutil.wait_procs([psutil.Process(int(job.id)) for job in seen], timeout=30)
+    assert gone and not left
+    assert store.of(endless).attempts()[-1].end
 
 
 def stop_fork_server() -> None:
