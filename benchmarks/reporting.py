@@ -82,7 +82,7 @@ def _write_report(folder: Path, arms: int, seeds: int) -> None:
         for arm in range(arms)
         for seed in range(seeds)
     )
-    config = ReportConfig(title="Random", cells=cells, compare={f"arm{arm}": "arm0" for arm in range(1, arms)})
+    config = ReportConfig(title="Random", cells=cells, compare={f"arm{arm}": ("arm0",) for arm in range(1, arms)})
     (folder / "out").mkdir()
     run(config, ReportInputs(evaluations=found), folder / "out")
 

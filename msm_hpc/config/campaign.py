@@ -43,7 +43,7 @@ class Campaign(Strict):
         contrast: the arms whose specs the report compares with each other, where they are trained.
         savings: on a ladder of data sizes, the arms of which the report says how much less data they need, each with
             the arm that it is compared with.
-        compare: the arms that the report tests against another by every eval, each with that other.
+        compare: the arms that the report tests against others by every eval, each with those others.
         persistence: the arms that end with further training on a ladder of sizes, each with the arm without it: the
             report draws how much of an eval's result is left.
         values: what preferences are asked about.
@@ -62,7 +62,7 @@ class Campaign(Strict):
     models: tuple[str, ...] = ()
     contrast: tuple[str, ...] = ()
     savings: Mapping[str, str] = field(default_factory=dict)
-    compare: Mapping[str, str] = field(default_factory=dict)
+    compare: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     persistence: Mapping[str, str] = field(default_factory=dict)
     evals: tuple[Name, ...] = ()
     prompted: tuple[str, ...] = ()

@@ -176,7 +176,8 @@ def _chains(config: Config) -> Iterator[str]:
     known = [arm for arm in config.campaign.arms if arm in config.arms]
     campaign = config.campaign
     listed: dict[str, Iterable[str]] = {"arms": campaign.arms, "contrast": campaign.contrast}
-    listed |= {key: _both(getattr(campaign, key)) for key in ("savings", "compare", "persistence")}
+    listed |= {key: _both(getattr(campaign, key)) for key in ("savings", "persistence")}
+    listed["compare"] = [*campaign.compare, *(other for others in campaign.compare.values() for other in others)]
     for key, arms in listed.items():
         for arm in arms:
             if arm not in config.arms:
@@ -229,6 +230,9 @@ def _chain(config: Config, name: str, before: Chain, chain: Chain) -> Iterator[s
         yield f"campaign.persistence: the last stage of {name} reads no source with a ladder; give one a ladder"
     if arm in config.campaign.contrast and not (config.by_spec(chain) or arm in config.campaign.prompted):
         yield f"campaign.contrast: {name} reads no source for each spec, so that it has no specs to compare"
+    for other in config.campaign.compare.get(arm, ()):
+        if other in config.campaign.arms and config.specs_of(other) != config.specs_of(arm) == (None,):
+            yield f"campaign.compare: {arm} has no spec, and {other} has one: name them the other way round"
     yield from _adapters(config, name, stages[-len(chain) - 1 :] if chain else [])
 
 

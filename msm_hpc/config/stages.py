@@ -272,7 +272,7 @@ class ReportConfig(Strict):
         counted: what the sizes of cells count.
         contrasts: arms whose specs are compared with each other.
         savings: arms whose need of data is compared, each with the arm that it is compared with.
-        compare: arms that are tested against another on the same items, each with that other.
+        compare: arms that are tested against others on the same items, each with those others.
         persistence: arms that end with a ladder of later training, each with the arm without it.
         notices: shown above the results, for example that the documents come from an offline stand-in.
         packed: what stages are trained on, one for each set of sources: the report says what of them is left out.
@@ -286,7 +286,7 @@ class ReportConfig(Strict):
     counted: Literal["chats", "turns", "documents", "rows"] = "chats"
     contrasts: tuple[str, ...] = ()
     savings: Mapping[str, str] = field(default_factory=dict)
-    compare: Mapping[str, str] = field(default_factory=dict)
+    compare: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     persistence: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     packed: tuple[PackedFor, ...] = ()

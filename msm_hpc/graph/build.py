@@ -129,7 +129,11 @@ def _report(config: Config, found: Sequence[Measured], said: tuple[str, ...], au
             counted=_counted(config),
             contrasts=tuple(arm for arm in config.campaign.contrast if arm in config.campaign.arms),
             savings=_of_trained(config, config.campaign.savings),
-            compare=_of_trained(config, config.campaign.compare),
+            compare={
+                arm: tuple(other for other in others if other in config.campaign.arms)
+                for arm, others in config.campaign.compare.items()
+                if arm in config.campaign.arms
+            },
             persistence=_of_trained(config, config.campaign.persistence),
             notices=(*config.notices, *notices(steps), *said),
             packed=tuple(packed),

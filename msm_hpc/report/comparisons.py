@@ -30,7 +30,7 @@ Metric = tuple[str, str]
 
 
 def compare(config: ReportConfig, models: Sequence[Asked]) -> tuple[Comparison, ...]:
-    """Every two specs of the arms of ``config.contrasts``, and each arm of ``config.compare`` with its reference.
+    """Every two specs of the arms of ``config.contrasts``, and each arm of ``config.compare`` with its references.
 
     By the first metric of each eval; preferences of two specs are compared elsewhere (:class:`.Contrast`).
     """
@@ -84,8 +84,8 @@ def _between_specs(config: ReportConfig, found: _Found) -> Iterator[tuple[Side, 
 
 
 def _between_arms(config: ReportConfig, found: _Found) -> Iterator[tuple[Side, Side, bool]]:
-    """Each condition of an arm with that of its reference that has the same spec and size, or else none."""
-    for arm, reference in config.compare.items():
+    """Each condition of an arm with that of a reference that has the same spec and size, or else none."""
+    for arm, reference in [(arm, each) for arm, others in config.compare.items() for each in others]:
         for side in found.listed:
             model, name, spec, size = side
             others = ((model, reference, of, rung) for of in (spec, None) for rung in (size, None))

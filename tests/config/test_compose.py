@@ -93,8 +93,12 @@ def test_overrides_reach_fields_that_no_file_mentions() -> None:
             r"campaign.savings: no arm 'aftt'; did you mean aft\?; those in `arms` are",
         ),
         (
-            "+campaign.compare={msm+aft: aftt}",
+            "+campaign.compare={msm+aft: [aftt]}",
             r"campaign.compare: no arm 'aftt'; did you mean aft\?; those in `arms` are",
+        ),
+        (
+            "+campaign.compare={aft: [msm+aft]}",
+            r"campaign.compare: aft has no spec, and msm\+aft has one: name them the other way round",
         ),
         (
             "+campaign.persistence={base: init}",

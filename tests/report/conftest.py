@@ -131,7 +131,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
         title="Every eval",
         cells=tuple(cells),
         savings={"msm+aft": "aft"},
-        compare={"msm+aft": "aft", "msm": "base"},
+        compare={"msm+aft": ("aft",), "msm": ("base",)},
         persistence={"msm+erode": "msm"},
         why_absent=late,
     )

@@ -28,7 +28,7 @@ def items(true: Floats) -> Items:
     return Items(CELLS, np.full(len(CELLS), float(SAMPLES)), true, true, {})
 
 
-def compared(models: Mapping[tuple[str, int], Items], against: Mapping[str, str]) -> dict[str, Comparison]:
+def compared(models: Mapping[tuple[str, int], Items], against: Mapping[str, tuple[str, ...]]) -> dict[str, Comparison]:
     """By arm, its comparison with another; ``models`` are by arm and seed."""
     found = [
         Asked(
@@ -53,7 +53,7 @@ def simulations() -> list[dict[str, Comparison]]:
     return [
         compared(
             {(arm, seed): items(run[number, seed]) for number, arm in enumerate(arms) for seed in range(4)},
-            {"msm+aft": "aft", "neutral": "aft"},
+            {"msm+aft": ("aft",), "neutral": ("aft",)},
         )
         for run in true
     ]
@@ -93,7 +93,7 @@ def test_a_single_seed_is_compared_over_groups_and_only_equal_items_count() -> N
     first = items(np.full(len(CELLS), 40.0))
     n, true = first.n.copy(), np.full(len(CELLS), 60.0)
     n[0] = true[0] = 0
-    found = compared({("a", 0): first, ("b", 0): Items(CELLS, n, true, true, {})}, {"a": "b"})["a"]
+    found = compared({("a", 0): first, ("b", 0): Items(CELLS, n, true, true, {})}, {"a": ("b",)})["a"]
     assert (found.seeds, found.over, found.difference) == ((0,), "groups", pytest.approx(-0.2))
     assert found.p is None, "nothing differs between groups"
     assert found.again == pytest.approx((2 * 0.24 / 99 / 12) ** 0.5, rel=0.05)
@@ -102,14 +102,14 @@ def test_a_single_seed_is_compared_over_groups_and_only_equal_items_count() -> N
 def test_an_arm_that_is_one_model_for_all_seeds_is_compared_with_each() -> None:
     models = {("init", 0): items(np.full(len(CELLS), 60.0))}
     models |= {("a", seed): items(np.full(len(CELLS), 40.0 + seed)) for seed in range(3)}
-    found = compared(models, {"a": "init"})["a"]
+    found = compared(models, {"a": ("init",)})["a"]
     assert found.seeds == (0, 1, 2) and found.by_seed == pytest.approx((-0.2, -0.19, -0.18)) and found.over == "seeds"
 
 
 @pytest.mark.parametrize(("true", "said"), [((2.0, 4.0), "floor"), ((2.0, 40.0), ""), ((96.0, 99.0), "ceiling")])
 def test_rates_near_the_same_end_are_saturated(true: tuple[float, float], said: str) -> None:
     models = {(arm, 0): items(np.full(len(CELLS), each)) for arm, each in zip("ab", true, strict=True)}
-    assert compared(models, {"a": "b"})["a"].saturated == said
+    assert compared(models, {"a": ("b",)})["a"].saturated == said
 
 
 def test_specs_are_compared_by_every_eval_but_not_models_that_answer_by_position(tmp_path: Path) -> None:
