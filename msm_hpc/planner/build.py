@@ -52,7 +52,9 @@ def build(each: Build, rank: int) -> None:
         from msm_hpc.training.megatron.model import build_model, transformer_config
 
         on_gpus = RECIPES[config.precision].quantised and not config.fp8_emulated
-        chunks = build_model(model, transformer_config(model, config.layout, "bf16" if on_gpus else config.precision))
+        megatron = transformer_config(model, config.layout, "bf16" if on_gpus else config.precision)
+        megatron.use_cpu_initialization = True  # the other way looks into a generator's state, which a fake has none of
+        chunks = build_model(model, megatron)
         if config.lora is not None:
             adapt(chunks, model, config.lora)
 
