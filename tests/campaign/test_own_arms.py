@@ -95,7 +95,7 @@ def test_a_campaign_may_measure_nothing(mine: list[str]) -> None:
 def test_a_campaign_may_have_several_models() -> None:
     configs = load_configs(["campaign=demo", "campaign.models=[tiny,smollm2_135m]"])
     assert [config.model.name for config in configs] == ["tiny", "smollm2_135m"]
-    assert configs[1].stages["midtrain"].learning_rate == 2e-4, "of its own file"
+    assert configs[1].stages["midtrain"].learning_rate == 5e-4, "of its own file"
     graph = graph_of(*configs)
     assert {cell.model for cell, _ in graph.cells} == {"tiny", "smollm2_135m"}
     assert len({step.id for _, step in graph.cells}) == len(graph.cells) == 54 + 49
