@@ -69,3 +69,8 @@ class Endpoint(Strict):
     def asked(self) -> str:
         """The model's name in requests."""
         return self.asked_as or self.model
+
+    @property
+    def priced(self) -> bool:
+        """Whether it is known what tokens cost."""
+        return self.price_in + self.price_out > 0

@@ -81,7 +81,7 @@ def client(endpoint: Endpoint) -> AsyncOpenAI:
     Raises:
         UserError: the address is none, the key's environment variable is not set, or a budget has no prices.
     """
-    if endpoint.budget is not None and not endpoint.price_in + endpoint.price_out:
+    if endpoint.budget is not None and not endpoint.priced:
         raise UserError("endpoint.budget: nothing has a price; set endpoint.price_in and endpoint.price_out")
     if urlsplit(endpoint.base_url).scheme not in ("http", "https"):
         raise UserError(

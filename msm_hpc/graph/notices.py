@@ -19,7 +19,7 @@ OF_A_SPEC = " Of a Model Spec it reads only the value named in the front matter.
 
 BY_HAND = "Chats about who {assistant} is, made by {provider}, are filled from a few dozen texts written by hand."
 
-WRITTEN = "A language model, {model}, wrote {products} about {assistant}, made by {provider}."
+WRITTEN = "By a language model, {model}, come {products} about {assistant}, made by {provider}."
 
 EMULATED = (
     "Models were trained with {words} emulated on the CPU: rounded as Transformer Engine rounds, but not added up in a "

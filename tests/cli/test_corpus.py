@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from msm_hpc.campaign.session import Session
 from msm_hpc.cli.main import main
+from msm_hpc.cli.views.preview import asked_line
 from tests.graph.test_written import BY_MODEL
 
 SOUND = "The assistant sees an ending as one more thing that belongs to what it is. " * 5
@@ -64,6 +68,16 @@ def test_preview_counts_before_anything_is_asked(
     assert (neutral[1], neutral[3], neutral[4]) == ("110", "0", "110,000")
     assert "budget: 25 for an outline, and 25 for what is written from it, 12.5 for each of generate.tasks=2." in out
     assert not (tmp_path / "runs").exists()
+    assert "budget" not in str(asked_line(session(*given)))
+    assert "budget is less than this of write/documents-calm, which would stop there" in str(
+        asked_line(session(*given, "generate.endpoint.budget=0.5"))
+    )
+    main(["corpus", "preview", *given, "generate.endpoint.price_in=0", "generate.endpoint.price_out=0"])
+    assert re.search("^document .* 110,000 +-$", capsys.readouterr().out, re.MULTILINE), "it is not shown as free"
+
+
+def session(*overrides: str) -> Session:
+    return Session(overrides, Console(quiet=True))
 
 
 def test_preview_of_a_campaign_without_a_language_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

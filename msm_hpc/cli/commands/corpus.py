@@ -50,7 +50,7 @@ def preview(arguments: Arguments = None, config_dir: ConfigDir = None) -> int:
             "docs/corpus.md"
         )
     totals = [show(session, step) for step in outlines]
-    if len(totals) > 1:
+    if len(totals) > 1 and any(totals):
         session.say(f"In all {sum(totals):,.2f} by the prices of generate.endpoint.")
     return 0
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from msm_hpc.base.text import few
 from msm_hpc.campaign.session import Session
 from msm_hpc.cli.views.table import Listing
 from msm_hpc.config.endpoint import Endpoint
@@ -37,9 +38,11 @@ def asked_line(session: Session) -> str | None:
     requests, tokens_in = sum(each.calls for each, _ in calls), sum(each.tokens_in for each, _ in calls)
     tokens_out, cost = sum(each.tokens_out for each, _ in calls), sum(each.cost(endpoint) for each, endpoint in calls)
     priced = f", {cost:,.2f} by the prices of generate.endpoint" if cost else ""
+    short = few([corpus.writing.name for corpus in left if corpus.exceeds_budget])
     return (
         f"To be written by {calls[0][1].model}: about {requests:,} requests, {tokens_in / 1e6:,.1f}M tokens in, "
         f"{tokens_out / 1e6:,.1f}M out{priced} (`msm corpus preview` has the parts)"
+        + (f". generate.endpoint.budget is less than this of {short}, which would stop there" if short else "")
     )
 
 
@@ -73,6 +76,12 @@ class _Corpus:
     def rows(self) -> int:
         """How many are planned."""
         return sum(map(sum, counts_of(self.config, self.spec).values()))
+
+    @property
+    def exceeds_budget(self) -> bool:
+        """Whether what is written from the outline costs more than it may."""
+        cost = sum(each.cost(self.write.endpoint) for each in write_calls(self.write, self.spec, self.rows))
+        return self.write.endpoint.budget is not None and cost > self.write.endpoint.budget
 
     def calls(self, rows: int) -> list[Calls]:
         """What so many rows, and what is made of them, ask for."""
@@ -109,7 +118,7 @@ def _requests(calls: list[Calls], write: WriteConfig, tasks: int) -> Listing:
     numbers = ("requests", "tokens in", "of the spec", "tokens out", "cost")
     table = Listing(("asked for", *numbers), right=frozenset(numbers))
     for each in calls:
-        table.add(each.what, *_numbers(each, f"{each.cost(endpoint):,.2f}"))
+        table.add(each.what, *_numbers(each, endpoint))
     whole = Calls(
         "total",
         sum(each.calls for each in calls),
@@ -117,13 +126,13 @@ def _requests(calls: list[Calls], write: WriteConfig, tasks: int) -> Listing:
         sum(each.shared for each in calls),
         sum(each.tokens_out for each in calls),
     )
-    table.add(whole.what, *_numbers(whole, f"{whole.cost(endpoint):,.2f}"))
+    table.add(whole.what, *_numbers(whole, endpoint))
     table.notes = (
         f"Tokens by rule of thumb, {CHARACTERS_PER_TOKEN} characters each; of a document, "
         "generate.writing.document_tokens. What is of the spec is the same in every request, so that a prefix cache "
         "may have it; the cost is without one, and without what is rejected and asked for again.",
     )
-    if not endpoint.price_in and not endpoint.price_out:
+    if not endpoint.priced:
         table.notes += ("No prices are set: generate.endpoint.price_in and .price_out, of a million tokens.",)
     table.notes += tuple(_budgets(endpoint, tasks))
     return table
@@ -140,5 +149,6 @@ def _budgets(endpoint: Endpoint, tasks: int) -> Iterator[str]:
             yield f"generate.endpoint.{name}: {amount} for an outline, and {amount} for what is written from it{parts}."
 
 
-def _numbers(calls: Calls, cost: str) -> tuple[str, ...]:
+def _numbers(calls: Calls, endpoint: Endpoint) -> tuple[str, ...]:
+    cost = f"{calls.cost(endpoint):,.2f}" if endpoint.priced else "-"
     return f"{calls.calls:,}", f"{calls.tokens_in:,}", f"{calls.shared:,}", f"{calls.tokens_out:,}", cost

@@ -28,6 +28,7 @@ srun --ntasks=$SLURM_JOB_NUM_NODES --ntasks-per-node=1 mkdir -p "$TMPDIR"
 export NCCL_SOCKET_IFNAME=ib0
 export NCCL_IB_HCA=mlx5
 export OMP_NUM_THREADS=2
+export MSM_RANK_MB=16384
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
 [[ -O /shared/runs/code/USER-CODE ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
 export PYTHONPATH=/shared/runs/code/USER-CODE${PYTHONPATH:+:$PYTHONPATH}
@@ -69,6 +70,7 @@ srun --ntasks=$SLURM_JOB_NUM_NODES --ntasks-per-node=1 mkdir -p "$TMPDIR"
 export NCCL_SOCKET_IFNAME=ib0
 export NCCL_IB_HCA=mlx5
 export OMP_NUM_THREADS=12
+export MSM_RANK_MB=102400
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
 [[ -O /shared/runs/code/USER-CODE ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
 export PYTHONPATH=/shared/runs/code/USER-CODE${PYTHONPATH:+:$PYTHONPATH}
@@ -110,6 +112,7 @@ srun --ntasks=$SLURM_JOB_NUM_NODES --ntasks-per-node=1 mkdir -p "$TMPDIR"
 export NCCL_SOCKET_IFNAME=ib0
 export NCCL_IB_HCA=mlx5
 export OMP_NUM_THREADS=12
+export MSM_RANK_MB=102400
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
 [[ -O /shared/runs/code/USER-CODE ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
 export PYTHONPATH=/shared/runs/code/USER-CODE${PYTHONPATH:+:$PYTHONPATH}

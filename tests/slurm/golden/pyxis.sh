@@ -24,6 +24,7 @@ export MSM_ALLOCATION="${SLURM_JOB_START_TIME:-$EPOCHSECONDS} 1 $((${SLURM_GPUS_
 export NCCL_SOCKET_IFNAME==eth0
 export NCCL_NET_GDR_LEVEL=PHB
 export OMP_NUM_THREADS=4
+export MSM_RANK_MB=16384
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
 [[ -O /shared/runs/code/USER-CODE ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
 export PYTHONPATH=/shared/runs/code/USER-CODE${PYTHONPATH:+:$PYTHONPATH}
@@ -61,6 +62,7 @@ export MSM_ALLOCATION="${SLURM_JOB_START_TIME:-$EPOCHSECONDS} 8 $((${SLURM_GPUS_
 export NCCL_SOCKET_IFNAME==eth0
 export NCCL_NET_GDR_LEVEL=PHB
 export OMP_NUM_THREADS=14
+export MSM_RANK_MB=204800
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
 [[ -O /shared/runs/code/USER-CODE ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
 export PYTHONPATH=/shared/runs/code/USER-CODE${PYTHONPATH:+:$PYTHONPATH}
@@ -98,6 +100,7 @@ export MSM_ALLOCATION="${SLURM_JOB_START_TIME:-$EPOCHSECONDS} 1 $((${SLURM_GPUS_
 export NCCL_SOCKET_IFNAME==eth0
 export NCCL_NET_GDR_LEVEL=PHB
 export OMP_NUM_THREADS=14
+export MSM_RANK_MB=204800
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
 [[ -O /shared/runs/code/USER-CODE ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
 export PYTHONPATH=/shared/runs/code/USER-CODE${PYTHONPATH:+:$PYTHONPATH}

@@ -32,6 +32,7 @@ export FI_CXI_DISABLE_HOST_REGISTER=1
 export FI_CXI_DEFAULT_CQ_SIZE=131072
 export FI_MR_CACHE_MONITOR=userfaultfd
 export OMP_NUM_THREADS=72
+export MSM_RANK_MB=112640
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
 [[ -O /shared/runs/code/USER-CODE ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
 export PYTHONPATH=/shared/runs/code/USER-CODE${PYTHONPATH:+:$PYTHONPATH}
@@ -92,6 +93,7 @@ export FI_CXI_DISABLE_HOST_REGISTER=1
 export FI_CXI_DEFAULT_CQ_SIZE=131072
 export FI_MR_CACHE_MONITOR=userfaultfd
 export OMP_NUM_THREADS=72
+export MSM_RANK_MB=112640
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
 [[ -O /shared/runs/code/USER-CODE ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
 export PYTHONPATH=/shared/runs/code/USER-CODE${PYTHONPATH:+:$PYTHONPATH}
@@ -137,6 +139,7 @@ export FI_CXI_DISABLE_HOST_REGISTER=1
 export FI_CXI_DEFAULT_CQ_SIZE=131072
 export FI_MR_CACHE_MONITOR=userfaultfd
 export OMP_NUM_THREADS=72
+export MSM_RANK_MB=112640
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
 [[ -O /shared/runs/code/USER-CODE ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
 export PYTHONPATH=/shared/runs/code/USER-CODE${PYTHONPATH:+:$PYTHONPATH}
