@@ -117,9 +117,9 @@ def _run_here(session: Session) -> int:
     began = time.monotonic()
     with hangup_interrupts(), Display(store, console) as display:
         state = run_local(graph, store, session.config.cluster, display.show)
-    failed = [state.steps[identity] for identity in state.failed]
+    failed, made = [state.steps[identity] for identity in state.failed], len(state.made)
     session.say(
-        f"{len(state.made)} steps made in {time.monotonic() - began:.0f} s; of {len(graph.steps)} steps "
+        f"{made} step{'' if made == 1 else 's'} made in {time.monotonic() - began:.0f} s; of {len(graph.steps)} steps "
         f"{len(state.done)} are done, {len(failed)} failed, {len(state.blocked)} blocked by those"
     )
     _print_failures(session, failed)
