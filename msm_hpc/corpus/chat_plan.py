@@ -144,11 +144,11 @@ def _cell(asking: Asking, template: str, cell: _Cell, values: Mapping[str, Any])
             template, sample, Queries, group=cell.about, type=described, count=count, known=known, **values
         )
 
-    known = frozenset(runs(prompt(1, (), 0).messages[-1].content, ECHO))
+    of_prompt = frozenset(runs(prompt(1, (), 0).messages[-1].content, ECHO))
 
     def read(text: str) -> dict[str, str]:
         messages = Queries.model_validate_json(text).messages
-        return {message: message for message in messages if known.isdisjoint(runs(message, ECHO))}
+        return {message: message for message in messages if of_prompt.isdisjoint(runs(message, ECHO))}
 
     found, _ = yield from collect(cell.count, QUERIES_AT_ONCE, prompt, read)
     return [
