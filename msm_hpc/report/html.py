@@ -13,6 +13,7 @@ from msm_hpc.report.efficiency import NOTE as SAVED_NOTE
 from msm_hpc.report.efficiency import in_words
 from msm_hpc.report.finding import RULE, findings
 from msm_hpc.report.gates import gate_rows
+from msm_hpc.report.grids import grids, of_own_value
 from msm_hpc.report.hours import hours_table
 from msm_hpc.report.metrics import PREFERENCE, better, member, named, sentence
 from msm_hpc.report.paper import SOURCE as PAPER
@@ -48,6 +49,7 @@ def render_html(results: Results, hours: Hours | None = None) -> str:
             layers=layer_charts(results),
             paper=PAPER,
             paper_of=partial(_preferred_in_paper, results),
+            grids=grids(results.compared),
             compared_note=compared_note(results.compared),
             saturated_rule=SATURATED,
             member=member,
@@ -89,6 +91,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {"signed": _signed, "share": _share, "tick": _tick, "bare": _bare}
     environment.filters |= {"percentage": _percentage}
+    environment.tests |= {"of_own_value": of_own_value}
     environment.filters |= {"p": p_in_words, "named": named, "sentence": sentence}
     return environment
 
