@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from msm_hpc.report.metrics import PREFERENCE
-from msm_hpc.report.results import Comparison
+from msm_hpc.report.results import Comparison, Results
 
 LISTED = 12
 """So many comparisons are read one after another; of more, grids are shown, and the list is folded."""
@@ -29,18 +29,19 @@ class Grid:
     rows: tuple[tuple[str, tuple[Comparison | None, ...]], ...]
 
 
-def grids(compared: Sequence[Comparison]) -> list[Grid]:
+def grids(results: Results) -> list[Grid]:
     """Of more than :data:`LISTED`, all that compare two arms under two specs or more, by two evals or more."""
-    if len(compared) <= LISTED:
+    if len(results.compared) <= LISTED:
         return []
+    order = tuple(dict.fromkeys(condition.spec for condition in results.conditions if condition.spec))
     by_arms: dict[tuple[str, int | None, str, str], dict[tuple[str, Metric], Comparison]] = {}
-    for each in compared:
+    for each in results.compared:
         if each.spec and each.other_spec in (each.spec, None) and each.arm != each.other_arm:
             key = (each.model, each.size, each.arm, each.other_arm)
             by_arms.setdefault(key, {})[each.spec, (each.eval, each.metric)] = each
     made = []
     for key, cells in by_arms.items():
-        specs = tuple(dict.fromkeys(spec for spec, _ in cells))
+        specs = [spec for spec in order if spec in {spec for spec, _ in cells}]
         metrics = tuple(sorted(dict.fromkeys(metric for _, metric in cells), key=partial(_own_first, specs)))
         if len(specs) > 1 and len(metrics) > 1:
             rows = tuple((spec, tuple(cells.get((spec, metric)) for metric in metrics)) for spec in specs)

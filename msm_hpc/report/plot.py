@@ -58,7 +58,7 @@ class Panel:
 def spec_colours(results: Results) -> dict[str, str]:
     """A CSS class for each spec, in alphabetical order; conditions without a spec are drawn in ``NEUTRAL``."""
     specs = sorted({condition.spec for condition in results.conditions if condition.spec})
-    return {spec: f"spec-{index % 6}" for index, spec in enumerate(specs)}
+    return {spec: f"spec-{index % 8}" for index, spec in enumerate(specs)}
 
 
 def log_odds_axis(results: Results) -> Axis:

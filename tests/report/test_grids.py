@@ -5,7 +5,7 @@ from itertools import product
 
 from msm_hpc.report.grids import LISTED, grids
 from msm_hpc.report.html import render_html
-from msm_hpc.report.results import Comparison, Results
+from msm_hpc.report.results import Comparison, Condition, Results
 from tests.report.page import Page
 
 SPECS = ("thrift", "home", "calm")
@@ -37,8 +37,14 @@ ALL = [
 ]
 
 
+def results(*compared: Comparison) -> Results:
+    """A report of these alone, whose conditions have no cells."""
+    conditions = tuple(Condition("tiny", arm, spec, None, (), ()) for spec in SPECS for arm in ("msm", "msm+aft"))
+    return Results("T", "chats", (), (), (), conditions, (), compared=compared)
+
+
 def test_a_grid_has_specs_down_and_evals_across_with_own_values_on_its_diagonal() -> None:
-    first, second = grids(ALL)
+    first, second = grids(results(*ALL))
     assert (first.arm, second.arm) == ("msm", "msm+aft")
     assert first.metrics == (*METRICS[:0:-1], AGENTIC)
     assert [spec for spec, _ in first.rows] == [*SPECS]
@@ -47,22 +53,21 @@ def test_a_grid_has_specs_down_and_evals_across_with_own_values_on_its_diagonal(
 
 def test_what_was_not_compared_leaves_a_hole() -> None:
     missing = replace(ONE, eval="agentic", metric="verdict", spec="home", other_spec="home")
-    first, _ = grids([each for each in ALL if each != missing])
+    first, _ = grids(results(*(each for each in ALL if each != missing)))
     assert [cells[-1] is None for _, cells in first.rows] == [False, True, False]
 
 
 def test_few_comparisons_one_spec_and_two_specs_of_one_arm_make_none() -> None:
-    assert grids(ALL[:LISTED]) == []
-    assert grids([each for each in ALL if each.spec == "home"] * 3) == []
-    assert grids([replace(each, other_arm=each.arm, other_spec="other") for each in ALL]) == []
+    assert grids(results(*ALL[:LISTED])) == []
+    assert grids(results(*[each for each in ALL if each.spec == "home"] * 2)) == []
+    assert grids(results(*(replace(each, other_arm=each.arm, other_spec="other") for each in ALL))) == []
 
 
 def test_the_page_has_the_grids_and_folds_the_list() -> None:
-    results = Results("T", "chats", (), (), (), (), (), compared=tuple(ALL))
-    source = render_html(results)
+    source = render_html(results(*ALL))
     page = Page(source)
     assert {f"{arm} \N{MINUS SIGN} mention" for arm in ("msm", "msm+aft")} <= {*page.lines}
     assert "All 24 comparisons, with p and seeds" in page.lines
     assert source.count('class="first own sure"') == 6, "each spec on its own value, in two grids"
-    few = render_html(replace(results, compared=tuple(ALL[:LISTED])))
+    few = render_html(results(*ALL[:LISTED]))
     assert "by-spec" not in few.partition("</style>")[2] and "<details>" not in few
