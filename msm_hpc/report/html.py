@@ -18,6 +18,7 @@ from msm_hpc.report.hours import hours_table
 from msm_hpc.report.metrics import PREFERENCE, better, member, named, sentence
 from msm_hpc.report.paper import SOURCE as PAPER
 from msm_hpc.report.paper import PaperNumber, in_paper
+from msm_hpc.report.pivots import pivots
 from msm_hpc.report.plot import NEUTRAL, RATE_AXIS, contrast_axis, log_odds_axis, panels, spec_colours
 from msm_hpc.report.results import Condition, Results
 from msm_hpc.report.rules import SATURATED, compared_note, p_in_words
@@ -44,6 +45,7 @@ def render_html(results: Results, hours: Hours | None = None) -> str:
             colours=spec_colours(results),
             neutral=NEUTRAL,
             sections=sections(results),
+            pivots=pivots(results, sections(results)),
             ladders=ladder_charts(results),
             persistence=persistence_charts(results),
             layers=layer_charts(results),
