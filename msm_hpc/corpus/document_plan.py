@@ -62,7 +62,7 @@ class Ideas(Answer):
 
 async def plan(engine: Asks, asking: Asking, config: OutlineConfig, spec: ModelSpec, out: Path) -> Planned[Item]:
     """Ask for claims, types and ideas."""
-    sections = sections_of(spec)
+    sections = sections_of(spec)[: config.items]  # there is no document for further ones
     counts = balanced(config.items, len(sections), config.types)
     progress = ProgressFile(out, counts.cells, "types of document")
     scripts = (_section(asking, section, len(ideas)) for section, ideas in zip(sections, counts.ideas, strict=True))

@@ -62,9 +62,9 @@ def outline_calls(config: OutlineConfig, spec: ModelSpec) -> Iterator[Calls]:
 
 def _document_outline(config: OutlineConfig, spec: ModelSpec) -> Iterator[Calls]:
     counts = counts_of(config, spec)
-    sections, cells = len(counts), sum(map(len, counts.values()))
+    sections, cells = sum(map(bool, counts.values())), sum(map(len, counts.values()))
     claims = MOST_ASSERTIONS * ASSERTION
-    text = _tokens("".join(section.text for section in spec.sections)) // max(sections, 1)
+    text = _tokens("".join(section.text for section in spec.sections)) // max(len(counts), 1)
     ideas = sum(math.ceil(count / IDEAS_AT_ONCE) for types in counts.values() for count in types)
     yield _calls(spec, "assertions", sections, text, sections * claims)
     yield _calls(spec, "types", sections, claims, cells * TYPE)
