@@ -160,9 +160,9 @@ class BareChats:
 
 
 def _names(text: str, name: str) -> bool:
-    """Whether a text names a thing: by all its words, or the longest of them."""
+    """Whether a text names a thing: has its longest word, or one that begins with it, such as its plural."""
     longest = max(normal(name).split(), key=len)
-    return longest in normal(text)
+    return any(word.startswith(longest) for word in normal(text).split())
 
 
 def _script(config: WriteConfig, spec: ModelSpec, item: Query, attempt: Attempt) -> Script[Made]:
