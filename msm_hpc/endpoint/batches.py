@@ -38,7 +38,7 @@ AT_ONCE = 4
 SECONDS_BETWEEN_LOOKS = 30.0
 QUIET_S = 5.0  # without a further prompt a batch is sent as it is: the next may wait for its replies
 NAME = "msm_requests"
-_ENDED = ("completed", "expired", "cancelled", "failed")
+_ENDED = ("completed", "expired", "cancelled")
 _PASSING = (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError)
 
 log = logging.getLogger(__name__)
@@ -272,7 +272,7 @@ class BatchAsker:
             return Reject("failed", f"batch {batch.id} ({batch.status}) has no answer")
         said = _LINES.decode(line)
         if said.response is None or said.response.status_code != 200:
-            detail = ": ".join(problem(bytes(said.response.body if said.response else said.error)))
+            detail = ": ".join(filter(None, problem(bytes(said.response.body if said.response else said.error))))
             return Reject("bad_request" if said.response and is_bad(said.response.status_code) else "failed", detail)
         read = completion(bytes(said.response.body))
         if isinstance(read, str):
