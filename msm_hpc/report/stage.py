@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def run(config: ReportConfig, inputs: ReportInputs, out: Path) -> None:
     rows = measure(models)
     pooled = pool(rows)
     results = replace(
-        summarise(config, answers, tuple(_notices(config, found)), left_out),
+        summarise(config, answers, _notices(config, found), left_out),
         saved=tuple(saved(config.savings, rows)),
         measured=tuple(pooled),
         compared=compare(config, models),
@@ -66,10 +66,10 @@ def run(config: ReportConfig, inputs: ReportInputs, out: Path) -> None:
         write_text(out / "contrasts.svg", render_contrasts(results))
 
 
-def _notices(config: ReportConfig, found: Mapping[str, Path]) -> Iterator[str]:
+def _notices(config: ReportConfig, found: Mapping[str, Path]) -> Sequence[str]:
     """What the evaluations have to say to whoever reads their numbers, each once."""
     steps = dict.fromkeys(step for cell in config.cells for step in (cell.step, *cell.evals.values()))
-    yield from dict.fromkeys(notice for step in steps if step in found for notice in read_notices(found[step]))
+    return tuple(dict.fromkeys(read_notices(*map(found.get, steps))))
 
 
 def _read_answers(path: Path) -> list[AnswerRow]:
