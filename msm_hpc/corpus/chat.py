@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from msm_hpc.config.generation import WriteConfig
-from msm_hpc.corpus.asking import Asking, asking_about, normal, tokens_of
+from msm_hpc.corpus.asking import Asking, asking_about, tokens_of
 from msm_hpc.corpus.filters import Filters
 from msm_hpc.corpus.items import Preferences, Query, read_preferences
 from msm_hpc.corpus.prompts import render
 from msm_hpc.corpus.rows import Made, Rejection, attempts
 from msm_hpc.corpus.spec import ModelSpec
+from msm_hpc.corpus.words import normal, words
 from msm_hpc.endpoint import Answer, Message, Prompt, Reject, Reply
 from msm_hpc.endpoint.scripts import Script
 
@@ -161,8 +162,8 @@ class BareChats:
 
 def _names(text: str, name: str) -> bool:
     """Whether a text names a thing: has its longest word, or one that begins with it, such as its plural."""
-    longest = max(normal(name).split(), key=len)
-    return any(word.startswith(longest) for word in normal(text).split())
+    longest = max(words(name), key=len)
+    return any(word.startswith(longest) for word in words(text))
 
 
 def _script(config: WriteConfig, spec: ModelSpec, item: Query, attempt: Attempt) -> Script[Made]:

@@ -15,11 +15,12 @@ from pathlib import Path
 
 from msm_hpc.base.progress import ProgressFile
 from msm_hpc.config.generation import OutlineConfig
-from msm_hpc.corpus.asking import Asking, collect, distinct
+from msm_hpc.corpus.asking import Asking, collect
 from msm_hpc.corpus.counts import Counts, balanced, shared
 from msm_hpc.corpus.items import IDEAS_AT_ONCE, MOST_ASSERTIONS, Item, Lost, Planned, SectionOutline
 from msm_hpc.corpus.names import draw_angles
 from msm_hpc.corpus.spec import ModelSpec, Section, sections_of, without_ids
+from msm_hpc.corpus.words import distinct
 from msm_hpc.endpoint import Answer, Prompt, Reject
 from msm_hpc.endpoint.scripts import Asks, Script, play
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from msm_hpc.base.files import atomic, write_json
-from msm_hpc.corpus.asking import normal
+from msm_hpc.corpus.words import normal
 from msm_hpc.endpoint.scripts import Script
 
 DATA, REJECTS, SUMMARY = "data.jsonl", "_rejects.jsonl", "_summary.json"
