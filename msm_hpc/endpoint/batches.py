@@ -27,7 +27,7 @@ from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.endpoint.asking import Ending, tokens_of
 from msm_hpc.endpoint.breaker import Breaker
 from msm_hpc.endpoint.completions import answer, completion, problem, result_of
-from msm_hpc.endpoint.failures import is_bad
+from msm_hpc.endpoint.failures import in_a_line, is_bad
 from msm_hpc.endpoint.prompts import Prompt, Reject, Result
 from msm_hpc.endpoint.replies import Replies
 from msm_hpc.endpoint.spending import Cost, Ledger
@@ -168,8 +168,7 @@ class BatchAsker:
         try:
             yield
         except openai.APIError as error:
-            said = " ".join(error.message.split())[:300]
-            raise UserError(f"endpoint {self.endpoint.base_url}: the batch API says: {said}") from error
+            raise UserError(f"endpoint {self.endpoint.base_url}: the batch API says: {in_a_line(error)}") from error
 
     def _put(self, prompt: Prompt, key: str) -> _Batch:
         self._fresh = batch = self._fresh or _Batch()
