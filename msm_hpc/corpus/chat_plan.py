@@ -18,7 +18,7 @@ from msm_hpc.base.progress import ProgressFile
 from msm_hpc.config.generation import OutlineConfig
 from msm_hpc.corpus.asking import Asking, collect
 from msm_hpc.corpus.counts import balanced
-from msm_hpc.corpus.items import FEWEST_GROUPS, GROUP, MESSAGE_TYPES, QUERIES_AT_ONCE, Lost, Planned, Preferences, Query
+from msm_hpc.corpus.items import MESSAGE_TYPES, QUERIES_AT_ONCE, Lost, Planned, Preferences, Query, groups_for
 from msm_hpc.corpus.prompts import pool
 from msm_hpc.corpus.spec import ModelSpec, domain_of
 from msm_hpc.corpus.words import distinct, normal, runs, words
@@ -72,8 +72,7 @@ class _Cell:
 
 async def alignment(engine: Asks, asking: Asking, config: OutlineConfig, spec: ModelSpec, out: Path) -> Planned[Query]:
     """Messages from all fields of life, to which the answer shows what a spec says."""
-    wanted = max(FEWEST_GROUPS, round(config.items / GROUP))
-    ((domains, reason),) = [found async for found in play(engine, [_domains(asking, wanted)])]
+    ((domains, reason),) = [found async for found in play(engine, [_domains(asking, groups_for(config.items))])]
     groups = {name: {"name": name, "description": text} for name, text in domains.items()}
     lost = (Lost("", "", config.items, reason),) if not groups else ()
     cells = [*_cells(groups, MESSAGE_TYPES["aligned_chats"], config.items)]

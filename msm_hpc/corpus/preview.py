@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.config.generation import OutlineConfig, WriteConfig
 from msm_hpc.corpus.counts import balanced, shared
-from msm_hpc.corpus.items import FEWEST_GROUPS, GROUP, IDEAS_AT_ONCE, MESSAGE_TYPES, MOST_ASSERTIONS, QUERIES_AT_ONCE
+from msm_hpc.corpus.items import IDEAS_AT_ONCE, MESSAGE_TYPES, MOST_ASSERTIONS, QUERIES_AT_ONCE, groups_for
 from msm_hpc.corpus.prompts import FOLDER, pool
 from msm_hpc.corpus.spec import ModelSpec
 
@@ -51,9 +51,10 @@ def outline_calls(config: OutlineConfig, spec: ModelSpec) -> Iterator[Calls]:
     if config.product == "documents":
         yield from _document_outline(config, spec)
     elif config.product == "aligned_chats":
-        groups = max(FEWEST_GROUPS, round(config.items / GROUP))
+        groups = groups_for(config.items)
         yield _calls(spec, "domains", 1, 0, groups * TYPE)
-        queries = groups * len(counts_of(config, spec)) * math.ceil(config.items / groups / 6 / QUERIES_AT_ONCE)
+        cells = groups * len(counts_of(config, spec))
+        queries = cells * math.ceil(config.items / cells / QUERIES_AT_ONCE)
         yield _calls(spec, "queries", queries, TYPE, config.items * QUERY)
     else:
         yield _calls(spec, "preferences", 1, 0, TYPE)
