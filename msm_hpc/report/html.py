@@ -19,7 +19,7 @@ from msm_hpc.report.metrics import PREFERENCE, better, member, named, sentence
 from msm_hpc.report.paper import SOURCE as PAPER
 from msm_hpc.report.paper import PaperNumber, in_paper
 from msm_hpc.report.plot import NEUTRAL, RATE_AXIS, contrast_axis, log_odds_axis, panels, spec_colours
-from msm_hpc.report.results import Condition, Results
+from msm_hpc.report.results import Condition, Results, side
 from msm_hpc.report.rules import SATURATED, compared_note, p_in_words
 from msm_hpc.report.sections import prefers, sections, sizes_of
 from msm_hpc.report.statistics import ROUNDING
@@ -57,7 +57,7 @@ def render_html(results: Results, hours: Hours | None = None) -> str:
             prefers=prefers(results),
             in_words=in_words,
             saved_note=SAVED_NOTE,
-            evaluated=len(results.cells) - len({_which(each.cell) for each in results.absent}),
+            evaluated=len(results.cells) - len({(side(each.cell), each.cell.seed) for each in results.absent}),
             missing=_missing(results),
             gate_rows=gate_rows(results.corpora),
             hours=hours_table(hours),
@@ -94,10 +94,6 @@ def _environment() -> Environment:
     environment.tests |= {"of_own_value": of_own_value}
     environment.filters |= {"p": p_in_words, "named": named, "sentence": sentence}
     return environment
-
-
-def _which(cell: Cell) -> tuple[str, str, str | None, int | None, int]:
-    return (cell.model, cell.arm, cell.spec, cell.size, cell.seed)
 
 
 def _missing(results: Results) -> dict[tuple[str, str], list[Cell]]:

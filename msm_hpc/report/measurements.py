@@ -18,7 +18,7 @@ import numpy as np
 from msm_hpc.config.stages import Cell
 from msm_hpc.report.items import Items, Scored
 from msm_hpc.report.metrics import SHUFFLED
-from msm_hpc.report.results import Measurement, Over
+from msm_hpc.report.results import Measurement, Over, side
 from msm_hpc.report.rules import NEVER_ASKED
 from msm_hpc.report.statistics import (
     Cluster,
@@ -56,8 +56,7 @@ def pool(rows: Sequence[Measurement]) -> list[Measurement]:
     """The seeds of each model together."""
     together: dict[tuple[object, ...], list[Measurement]] = {}
     for row in rows:
-        key = (row.model, row.arm, row.spec, row.size, row.eval, row.metric, row.group)
-        together.setdefault(key, []).append(row)
+        together.setdefault((side(row), row.eval, row.metric, row.group), []).append(row)
     return [_pooled(seeds) for seeds in together.values()]
 
 
