@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from functools import cache, partial
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
+from msm_hpc.base.page import page_templates
 from msm_hpc.config.stages import Cell, Hours
 from msm_hpc.report.curves import ladder_charts, layer_charts, persistence_charts
 from msm_hpc.report.efficiency import NOTE as SAVED_NOTE
@@ -82,15 +83,8 @@ def render_contrasts(results: Results) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("msm_hpc.report", package_path=""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates("msm_hpc.report")
     environment.filters |= {"signed": _signed, "share": _share, "tick": _tick, "bare": _bare}
-    environment.filters |= {"percentage": _percentage}
     environment.tests |= {"of_own_value": of_own_value}
     environment.filters |= {"p": p_in_words, "named": named, "sentence": sentence}
     return environment
@@ -124,11 +118,6 @@ def _signed(number: float) -> str:
 def _share(number: float) -> str:
     """Two decimals without a sign: a rate."""
     return f"{number:.2f}"
-
-
-def _percentage(share: float) -> str:
-    """A share as ``1.5%``, or with two decimals where it is below 1%."""
-    return f"{100 * share:.1f}%" if share >= 0.01 else f"{100 * share:.2f}%" if share else "0%"
 
 
 def _bare(number: float, rate: bool) -> str:
