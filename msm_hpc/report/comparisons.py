@@ -17,7 +17,7 @@ from typing import Literal
 
 from msm_hpc.config.stages import Cell, ReportConfig
 from msm_hpc.report.items import Floats, Items
-from msm_hpc.report.measurements import Asked, again, rates_of
+from msm_hpc.report.measurements import ModelScores, again, rates_of
 from msm_hpc.report.metrics import PREFERENCE, headlines
 from msm_hpc.report.results import Comparison, Over, Side, side
 from msm_hpc.report.rules import FLOOR
@@ -27,7 +27,7 @@ Metric = tuple[str, str]
 """Eval and metric."""
 
 
-def compare(config: ReportConfig, models: Sequence[Asked]) -> tuple[Comparison, ...]:
+def compare(config: ReportConfig, models: Sequence[ModelScores]) -> tuple[Comparison, ...]:
     """Every two specs of the arms of ``config.contrasts``, and each arm of ``config.compare`` with its references.
 
     By the first metric of each eval; preferences of two specs are compared elsewhere (:class:`.Contrast`).
@@ -48,7 +48,7 @@ def compare(config: ReportConfig, models: Sequence[Asked]) -> tuple[Comparison, 
 class _Found:
     """The models by condition and seed, with what is known of them."""
 
-    def __init__(self, cells: Sequence[Cell], models: Sequence[Asked]) -> None:
+    def __init__(self, cells: Sequence[Cell], models: Sequence[ModelScores]) -> None:
         self.listed: dict[Side, list[int]] = {}
         for cell in cells:
             self.listed.setdefault(side(cell), []).append(cell.seed)

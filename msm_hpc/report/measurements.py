@@ -33,7 +33,7 @@ from msm_hpc.report.statistics import (
 
 
 @dataclass(frozen=True)
-class Asked:
+class ModelScores:
     """What one model scored, and the step that measured each eval."""
 
     cell: Cell
@@ -41,7 +41,7 @@ class Asked:
     steps: Mapping[str, str]
 
 
-def measure(models: Sequence[Asked]) -> list[Measurement]:
+def measure(models: Sequence[ModelScores]) -> list[Measurement]:
     """The rows of each model, in their order; nothing of an eval that is missing."""
     rates = rates_of(models)
     rows = [row for model in models for row in _of_model(model, rates)]
@@ -60,13 +60,13 @@ def pool(rows: Sequence[Measurement]) -> list[Measurement]:
     return [_pooled(seeds) for seeds in together.values()]
 
 
-def rates_of(models: Sequence[Asked]) -> frozenset[tuple[str, str]]:
+def rates_of(models: Sequence[ModelScores]) -> frozenset[tuple[str, str]]:
     """The metrics whose values are truths in all models."""
     keys = {key for model in models for key in model.scored}
     return frozenset(key for key in keys if all(model.scored[key].truths for model in models if key in model.scored))
 
 
-def _of_model(model: Asked, rates: frozenset[tuple[str, str]]) -> Iterator[Measurement]:
+def _of_model(model: ModelScores, rates: frozenset[tuple[str, str]]) -> Iterator[Measurement]:
     cell = model.cell
     for (name, metric), items in model.scored.items():
         for group, part in _parts(items):
