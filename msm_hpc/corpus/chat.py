@@ -1,6 +1,6 @@
 """One chat: a message, the answer, and a judge's verdict on it; again as a new sample if it is excluded.
 
-The row has the message and the answer alone: what the model was told of itself is dropped.
+The row has the message and the answer alone: the system turn is dropped.
 """
 
 from __future__ import annotations

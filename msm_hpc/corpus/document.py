@@ -1,4 +1,4 @@
-"""One document: written, criticised and revised, then held against the filters; again as a new sample if rejected."""
+"""One document: written, criticised and revised, then filtered; again as a new sample if rejected."""
 
 from __future__ import annotations
 

@@ -43,11 +43,11 @@ def dates(rows: Iterable[Row], limits: Limits) -> Gate:
 
 def remarks(rows: Iterable[Row], limits: Limits) -> Gate:
     """Texts in which the model that wrote them speaks of its task, or of itself; in chats it may offer more."""
-    told, spoken = [PATTERNS["as_an_ai"], PATTERNS["leftover"], _REMARK], [PATTERNS["as_an_ai"]]
+    of_documents, of_chats = [PATTERNS["as_an_ai"], PATTERNS["leftover"], _REMARK], [PATTERNS["as_an_ai"]]
 
     def seen() -> Iterator[Seen]:
         for row in _written(rows):
-            yield from _matching([row], told if row.kind in DOCUMENTS else spoken)
+            yield from _matching([row], of_documents if row.kind in DOCUMENTS else of_chats)
 
     return gate(REMARKS, limits.remarks, seen())
 
