@@ -19,6 +19,7 @@ def write_notices(out: Path, notices: Sequence[str]) -> None:
         write_json(out / FILE, list(dict.fromkeys(notices)))
 
 
-def read_notices(out: Path) -> tuple[str, ...]:
-    """The notices beside the result in ``out``."""
-    return tuple(read_json(out / FILE)) if (out / FILE).is_file() else ()
+def read_notices(*results: Path | None) -> tuple[str, ...]:
+    """The notices beside the results in these folders, in their order; None has none."""
+    files = [out / FILE for out in results if out]
+    return tuple(notice for file in files if file.is_file() for notice in read_json(file))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from msm_hpc.config.generation import Persona
 from msm_hpc.corpus.prompts import render
 from msm_hpc.corpus.spec import ModelSpec
+from msm_hpc.corpus.words import normal
 from msm_hpc.endpoint import Answer, Message, Prompt, Reject, Reply
 from msm_hpc.endpoint.scripts import Script
 
@@ -74,19 +75,6 @@ def tagged(text: str, tag: str) -> str | None:
 def tokens_of(reply: Reply, part: str) -> int:
     """About how many tokens a part of a reply has: by its share of the text."""
     return round(reply.completion_tokens * len(part) / max(len(reply.text), 1))
-
-
-def normal(text: str) -> str:
-    """A text by which it is told whether two say the same: its letters and digits, in lower case."""
-    return " ".join(re.findall(r"\w+", text.casefold()))
-
-
-def distinct(texts: Iterable[str]) -> list[str]:
-    """Texts without those that say the same as an earlier one, or nothing."""
-    kept: dict[str, str] = {}
-    for text in texts:
-        kept.setdefault(normal(text), text.strip())
-    return [text for key, text in kept.items() if key]
 
 
 def collect(

@@ -1,6 +1,6 @@
 """One chat: a message, the answer, and a judge's verdict on it; again as a new sample if it is excluded.
 
-The row has the message and the answer alone: what the model was told of itself is dropped.
+The row has the message and the answer alone: the system turn is dropped.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from msm_hpc.config.generation import WriteConfig
-from msm_hpc.corpus.asking import Asking, asking_about, normal, tokens_of
+from msm_hpc.corpus.asking import Asking, asking_about, tokens_of
 from msm_hpc.corpus.filters import Filters
 from msm_hpc.corpus.items import Preferences, Query, read_preferences
 from msm_hpc.corpus.prompts import render
 from msm_hpc.corpus.rows import Made, Rejection, attempts
 from msm_hpc.corpus.spec import ModelSpec
+from msm_hpc.corpus.words import normal, words
 from msm_hpc.endpoint import Answer, Message, Prompt, Reject, Reply
 from msm_hpc.endpoint.scripts import Script
 
@@ -160,9 +161,9 @@ class BareChats:
 
 
 def _names(text: str, name: str) -> bool:
-    """Whether a text names a thing: by all its words, or the longest of them."""
-    longest = max(normal(name).split(), key=len)
-    return longest in normal(text)
+    """Whether a text names a thing: has its longest word, or one that begins with it, such as its plural."""
+    longest = max(words(name), key=len)
+    return any(word.startswith(longest) for word in words(text))
 
 
 def _script(config: WriteConfig, spec: ModelSpec, item: Query, attempt: Attempt) -> Script[Made]:

@@ -16,12 +16,12 @@ from typing import Any
 
 from msm_hpc.base.progress import ProgressFile
 from msm_hpc.config.generation import OutlineConfig
-from msm_hpc.corpus.asking import Asking, collect, distinct, normal
+from msm_hpc.corpus.asking import Asking, collect
 from msm_hpc.corpus.counts import balanced
-from msm_hpc.corpus.filters import runs
-from msm_hpc.corpus.items import FEWEST_GROUPS, GROUP, MESSAGE_TYPES, QUERIES_AT_ONCE, Lost, Planned, Preferences, Query
+from msm_hpc.corpus.items import MESSAGE_TYPES, QUERIES_AT_ONCE, Lost, Planned, Preferences, Query, groups_for
 from msm_hpc.corpus.prompts import pool
 from msm_hpc.corpus.spec import ModelSpec, domain_of
+from msm_hpc.corpus.words import distinct, normal, runs, words
 from msm_hpc.endpoint import Answer, Prompt, Reject
 from msm_hpc.endpoint.scripts import Asks, Script, play
 
@@ -72,8 +72,7 @@ class _Cell:
 
 async def alignment(engine: Asks, asking: Asking, config: OutlineConfig, spec: ModelSpec, out: Path) -> Planned[Query]:
     """Messages from all fields of life, to which the answer shows what a spec says."""
-    wanted = max(FEWEST_GROUPS, round(config.items / GROUP))
-    ((domains, reason),) = [found async for found in play(engine, [_domains(asking, wanted)])]
+    ((domains, reason),) = [found async for found in play(engine, [_domains(asking, groups_for(config.items))])]
     groups = {name: {"name": name, "description": text} for name, text in domains.items()}
     lost = (Lost("", "", config.items, reason),) if not groups else ()
     cells = [*_cells(groups, MESSAGE_TYPES["aligned_chats"], config.items)]
@@ -144,11 +143,11 @@ def _cell(asking: Asking, template: str, cell: _Cell, values: Mapping[str, Any])
             template, sample, Queries, group=cell.about, type=described, count=count, known=known, **values
         )
 
-    of_prompt = frozenset(runs(prompt(1, (), 0).messages[-1].content, ECHO))
+    of_prompt = frozenset(runs(words(prompt(1, (), 0).messages[-1].content), ECHO))
 
     def read(text: str) -> dict[str, str]:
         messages = Queries.model_validate_json(text).messages
-        return {message: message for message in messages if of_prompt.isdisjoint(runs(message, ECHO))}
+        return {message: message for message in messages if of_prompt.isdisjoint(runs(words(message), ECHO))}
 
     found, _ = yield from collect(cell.count, QUERIES_AT_ONCE, prompt, read)
     return [
@@ -161,9 +160,9 @@ def unlike(messages: Sequence[str]) -> list[str]:
     """Messages without those that have nearly the words of an earlier one."""
     kept: dict[str, set[str]] = {}
     for message in messages:
-        words = set(normal(message).split())
-        if all(len(words & other) < ALIKE * len(words | other) for other in kept.values()):
-            kept[message] = words
+        own = {*words(message)}
+        if all(len(own & other) < ALIKE * len(own | other) for other in kept.values()):
+            kept[message] = own
     return list(kept)
 
 

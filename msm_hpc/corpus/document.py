@@ -1,4 +1,4 @@
-"""One document: written, criticised and revised, then held against the filters; again as a new sample if rejected."""
+"""One document: written, criticised and revised, then filtered; again as a new sample if rejected."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from msm_hpc.corpus.asking import Asking, asking_about, tagged, tokens_of, witho
 from msm_hpc.corpus.filters import Filters
 from msm_hpc.corpus.items import Item, SectionOutline, read_outline
 from msm_hpc.corpus.names import draw_names, draw_words
-from msm_hpc.corpus.rows import Made, Rejection, attempts
+from msm_hpc.corpus.rows import Made, Rejection, attempts, document_in
 from msm_hpc.corpus.spec import ModelSpec
 from msm_hpc.endpoint import Reject, Reply
 from msm_hpc.endpoint.scripts import Script
@@ -66,7 +66,7 @@ class Documents:
             words=words,
             names=draw_names(seed, NAMES),
         )
-        draft = _text_in(result, "write", sample)
+        draft = document_in(result, "write", sample)
         if isinstance(draft, Rejection):
             return draft
         assert isinstance(result, Reply)
@@ -103,16 +103,6 @@ class Documents:
         }
 
 
-def _text_in(result: Reply | Reject, stage: str, sample: int) -> str | Rejection:
-    """The document in a reply."""
-    if isinstance(result, Reject):
-        return Rejection(stage, result.reason, result.detail, sample=sample)
-    if result.finish == "length":
-        return Rejection(stage, "truncated", "cut by writing.reply_tokens", result.text, sample)
-    text = tagged(without_thoughts(result.text), "document")
-    return text or Rejection(stage, "malformed", "no text between <document> and </document>", result.text, sample)
-
-
 def _revised(result: Reply | Reject, draft: str, sample: int) -> tuple[str, str, str] | Rejection:
     """The text after the revision, the editor's verdict, and the notes."""
     if isinstance(result, Reject):
@@ -126,5 +116,5 @@ def _revised(result: Reply | Reject, draft: str, sample: int) -> tuple[str, str,
         return Rejection("revise", "rejected", notes, draft, sample)
     if verdict == "keep":
         return draft, verdict, notes
-    text = _text_in(result, "revise", sample)
+    text = document_in(result, "revise", sample)
     return text if isinstance(text, Rejection) else (text, verdict, notes)

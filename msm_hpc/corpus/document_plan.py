@@ -15,11 +15,12 @@ from pathlib import Path
 
 from msm_hpc.base.progress import ProgressFile
 from msm_hpc.config.generation import OutlineConfig
-from msm_hpc.corpus.asking import Asking, collect, distinct
+from msm_hpc.corpus.asking import Asking, collect
 from msm_hpc.corpus.counts import Counts, balanced, shared
 from msm_hpc.corpus.items import IDEAS_AT_ONCE, MOST_ASSERTIONS, Item, Lost, Planned, SectionOutline
 from msm_hpc.corpus.names import draw_angles
 from msm_hpc.corpus.spec import ModelSpec, Section, sections_of, without_ids
+from msm_hpc.corpus.words import distinct
 from msm_hpc.endpoint import Answer, Prompt, Reject
 from msm_hpc.endpoint.scripts import Asks, Script, play
 
@@ -62,7 +63,7 @@ class Ideas(Answer):
 
 async def plan(engine: Asks, asking: Asking, config: OutlineConfig, spec: ModelSpec, out: Path) -> Planned[Item]:
     """Ask for claims, types and ideas."""
-    sections = sections_of(spec)
+    sections = sections_of(spec)[: config.items]  # there is no document for further ones
     counts = balanced(config.items, len(sections), config.types)
     progress = ProgressFile(out, counts.cells, "types of document")
     scripts = (_section(asking, section, len(ideas)) for section, ideas in zip(sections, counts.ideas, strict=True))

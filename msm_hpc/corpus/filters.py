@@ -9,9 +9,10 @@ from functools import cached_property
 
 from msm_hpc.config.generation import Persona
 from msm_hpc.corpus.spec import ModelSpec
+from msm_hpc.corpus.words import runs, words
 
 VERBATIM_WORDS = 20
-"""The longest run of words that a text may share with the spec, and one more."""
+"""So many words in a row as the spec has them are a quotation."""
 SHORTEST, LONGEST = 0.4, 2.5
 """How far a text's length may lie from what was asked for, as factors."""
 OTHERS = (
@@ -21,6 +22,8 @@ OTHERS = (
 """Names of AI systems and of their makers that a text may not use, unless they are the assistant's and provider's."""
 _MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
 _YEAR = r"(?:1[89]|20)\d\d"
+NO_COUNT = r"(?! (?:words|people|metres|meters|times|steps|pages|tokens))"
+"""Behind four digits: what would make them a number of things, and no year."""
 PATTERNS: Mapping[str, re.Pattern[str]] = {
     "placeholder": re.compile(
         r"\[[^\]\n]{2,80}\]|\{[^}\n]{1,80}\}|_{3,}|\bTBD\b|\bX{2,}\b|\blorem ipsum\b|\binsert [\w ]{1,30} here\b", re.I
@@ -28,7 +31,7 @@ PATTERNS: Mapping[str, re.Pattern[str]] = {
     "date": re.compile(
         rf"\b{_MONTH}\s+(?:\d{{1,2}}(?:st|nd|rd|th)?\b|{_YEAR})|\b\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH}\b"
         rf"|\b\d{{1,4}}[-/.]\d{{1,2}}[-/.]\d{{2,4}}\b|\(\s*{_YEAR}\s*\)|\b(?:in|since|until|by|of|from|year) {_YEAR}\b"
-        rf"(?! (?:words|people|metres|meters|times|steps|pages|tokens))"
+        rf"{NO_COUNT}"
     ),
     "as_an_ai": re.compile(
         r"\bas an? (?:AI|artificial intelligence|(?:large )?language model)\b"
@@ -55,14 +58,14 @@ class Filters:
     spec: ModelSpec
     persona: Persona
 
-    def faults(self, text: str, words: int) -> Iterator[tuple[str, str]]:
-        """Reasons to reject a document of which ``words`` words were asked for, and what shows them."""
+    def faults(self, text: str, asked: int) -> Iterator[tuple[str, str]]:
+        """Reasons to reject a document of which so many words were asked for, and what shows them."""
         yield from self.leftovers(text)
         if self.persona.assistant.casefold() not in text.casefold():
             yield "nameless", f"{self.persona.assistant} is not named"
         there = len(text.split())
-        if not words * SHORTEST <= there <= words * LONGEST:
-            yield "length", f"{there} words, {words} were asked for"
+        if not asked * SHORTEST <= there <= asked * LONGEST:
+            yield "length", f"{there} words, {asked} were asked for"
 
     def leftovers(self, text: str) -> Iterator[tuple[str, str]]:
         """Reasons to reject any text."""
@@ -80,20 +83,14 @@ class Filters:
 
     @cached_property
     def _runs(self) -> frozenset[int]:
-        return frozenset(hash(run) for run in runs(self.spec.body, VERBATIM_WORDS))
+        return frozenset(map(hash, runs(words(self.spec.body), VERBATIM_WORDS)))
 
     def _copied(self, text: str) -> str:
         """The first run of words that the spec has, too."""
-        return next((" ".join(run) for run in runs(text, VERBATIM_WORDS) if hash(run) in self._runs), "")
+        return next((" ".join(run) for run in runs(words(text), VERBATIM_WORDS) if hash(run) in self._runs), "")
 
 
 def other_names(own: str) -> re.Pattern[str]:
     """What finds the names of others than those in ``own``."""
     names = [re.escape(name) for name in OTHERS.split() if name.casefold() not in own.casefold()]
     return re.compile(rf"\b(?:{'|'.join(names)})\b")
-
-
-def runs(text: str, length: int) -> Iterator[tuple[str, ...]]:
-    """All that a text has of so many words in a row."""
-    words = re.findall(r"\w+", text.casefold())
-    return (tuple(words[begin : begin + length]) for begin in range(len(words) - length + 1))

@@ -18,7 +18,7 @@ ITEMS, OUTLINE, REJECTS = "items.jsonl", "outline.json", "_rejects.jsonl"
 MOST_ASSERTIONS, IDEAS_AT_ONCE, QUERIES_AT_ONCE = 12, 20, 25
 """The most of these that one request asks for."""
 GROUP, FEWEST_GROUPS = 250, 5
-"""About how many chats are of one field of life, and how many fields there are at least."""
+"""About how many chats are from one field of life, and how many fields there are at least."""
 MESSAGE_TYPES: Mapping[Written, str] = {"chats": "preference_query_types", "aligned_chats": "query_types"}
 """The pool of the types of message that begin chats."""
 
@@ -96,6 +96,11 @@ class Planned(Generic[Planable]):
 
 _OUTLINES = TypeAdapter(tuple[SectionOutline, ...])
 _PREFERENCES = TypeAdapter(Preferences)
+
+
+def groups_for(chats: int) -> int:
+    """How many fields of life so many chats are from."""
+    return max(FEWEST_GROUPS, round(chats / GROUP))
 
 
 def read_items(folder: Path, kind: type[Planable]) -> list[Planable]:

@@ -91,7 +91,7 @@ def _front_matter(spec: ModelSpec) -> Iterator[Finding]:
             yield Finding(spec.path, 2, "front matter", f"{key} is missing; write '{key}: ...'")
     if front.name and front.name != spec.path.stem:
         what = f"name is {front.name}, but the file is {spec.path.name}; give both one name"
-        yield Finding(spec.path, spec.key_lines["name"], "front matter", what)
+        yield Finding(spec.path, spec.key_lines.get("name", 2), "front matter", what)
     if not spec.title:
         yield Finding(spec.path, 2, "front matter", "no title; write '# Title' below the front matter")
 
@@ -145,7 +145,8 @@ def _balance(specs: Sequence[ModelSpec]) -> Iterator[Finding]:
         short, long = (pick(members, key=lambda spec: spec.words) for pick in (min, max))
         if long.words > short.words * (1 + BALANCE):
             what = f"{long.words:,} words, but {short.name} of the same family {family} has {short.words:,}"
-            yield Finding(long.path, long.key_lines["family"], "balance", f"{what}; at most {BALANCE:.0%} apart")
+            line = long.key_lines.get("family", 2)
+            yield Finding(long.path, line, "balance", f"{what}; at most {BALANCE:.0%} apart")
 
 
 def sentences(section: Section) -> Iterator[Sentence]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.config.generation import OutlineConfig, WriteConfig
 from msm_hpc.corpus.counts import balanced, shared
-from msm_hpc.corpus.items import FEWEST_GROUPS, GROUP, IDEAS_AT_ONCE, MESSAGE_TYPES, MOST_ASSERTIONS, QUERIES_AT_ONCE
+from msm_hpc.corpus.items import IDEAS_AT_ONCE, MESSAGE_TYPES, MOST_ASSERTIONS, QUERIES_AT_ONCE, groups_for
 from msm_hpc.corpus.prompts import FOLDER, pool
 from msm_hpc.corpus.spec import ModelSpec
 
@@ -51,9 +51,10 @@ def outline_calls(config: OutlineConfig, spec: ModelSpec) -> Iterator[Calls]:
     if config.product == "documents":
         yield from _document_outline(config, spec)
     elif config.product == "aligned_chats":
-        groups = max(FEWEST_GROUPS, round(config.items / GROUP))
+        groups = groups_for(config.items)
         yield _calls(spec, "domains", 1, 0, groups * TYPE)
-        queries = groups * len(counts_of(config, spec)) * math.ceil(config.items / groups / 6 / QUERIES_AT_ONCE)
+        cells = groups * len(counts_of(config, spec))
+        queries = cells * math.ceil(config.items / cells / QUERIES_AT_ONCE)
         yield _calls(spec, "queries", queries, TYPE, config.items * QUERY)
     else:
         yield _calls(spec, "preferences", 1, 0, TYPE)
@@ -62,9 +63,9 @@ def outline_calls(config: OutlineConfig, spec: ModelSpec) -> Iterator[Calls]:
 
 def _document_outline(config: OutlineConfig, spec: ModelSpec) -> Iterator[Calls]:
     counts = counts_of(config, spec)
-    sections, cells = len(counts), sum(map(len, counts.values()))
+    sections, cells = sum(map(bool, counts.values())), sum(map(len, counts.values()))
     claims = MOST_ASSERTIONS * ASSERTION
-    text = _tokens("".join(section.text for section in spec.sections)) // max(sections, 1)
+    text = _tokens("".join(section.text for section in spec.sections)) // max(len(counts), 1)
     ideas = sum(math.ceil(count / IDEAS_AT_ONCE) for types in counts.values() for count in types)
     yield _calls(spec, "assertions", sections, text, sections * claims)
     yield _calls(spec, "types", sections, claims, cells * TYPE)

@@ -8,23 +8,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from msm_hpc.config.generation import WriteConfig
-from msm_hpc.corpus.asking import Asking, asking_about, tagged, tokens_of, without_thoughts
+from msm_hpc.corpus.asking import Asking, asking_about, tokens_of, without_thoughts
 from msm_hpc.corpus.filters import Filters
-from msm_hpc.corpus.rows import Made, Rejection, attempts, text_of
+from msm_hpc.corpus.rows import Made, Rejection, attempts, document_in, text_of
 from msm_hpc.corpus.spec import ModelSpec
 from msm_hpc.endpoint import Answer, Prompt, Reject, Reply
 from msm_hpc.endpoint.scripts import Script
 
 CLOSE = 1.25
 """By which factor the length of a row may differ from that of the row it is made of."""
-_THOUGHTS = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 KEPT = ("spec", "spec_sha256", "section", "type", "title", "group")
 """What a row keeps of the one it is made of."""
 
@@ -78,18 +76,14 @@ class Reworks:
 
     def _content(self, result: Reply | Reject, sample: int) -> dict[str, Any] | Rejection:
         """The fields of the row that hold what was said."""
+        if self.config.product != "content_chats":
+            text = document_in(result, "rework", sample)
+            return text if isinstance(text, Rejection) else {"text": text}
         if isinstance(result, Reject):
             return Rejection("rework", result.reason, result.detail, sample=sample)
-        if self.config.product == "content_chats":
-            turns = Conversation.model_validate_json(result.text).turns
-            said = [
-                (role, text) for turn in turns for role, text in (("user", turn.question), ("assistant", turn.answer))
-            ]
-            return {"messages": [{"role": role, "content": text.strip()} for role, text in said]}
-        text = tagged(without_thoughts(result.text), "document")
-        if result.finish == "length" or not text:
-            return Rejection("rework", "malformed", "no text between <document> and </document>", result.text, sample)
-        return {"text": text}
+        turns = Conversation.model_validate_json(result.text).turns
+        said = [(role, text) for turn in turns for role, text in (("user", turn.question), ("assistant", turn.answer))]
+        return {"messages": [{"role": role, "content": text.strip()} for role, text in said]}
 
     def _faults(self, text: str, row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from self._filters.leftovers(text)
@@ -113,7 +107,7 @@ class Reworks:
 
 def plain(config: WriteConfig, row: Mapping[str, Any]) -> Made:
     """A chat without its thoughts."""
-    messages = [{**turn, "content": _THOUGHTS.sub("", turn["content"])} for turn in row["messages"]]
+    messages = [{**turn, "content": without_thoughts(turn["content"])} for turn in row["messages"]]
     before, after = len(text_of(row)), len(text_of({"messages": messages}))
     tokens = {"tokens": round(row["tokens"] * after / max(before, 1)), "model": row["model"], "sample": row["sample"]}
     return Made(_id(config, row), {}, reworked(config, row, {"messages": messages}) | tokens)

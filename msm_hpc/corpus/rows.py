@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from msm_hpc.base.files import atomic, write_json
-from msm_hpc.corpus.asking import normal
+from msm_hpc.corpus.asking import tagged, without_thoughts
+from msm_hpc.corpus.words import normal
+from msm_hpc.endpoint.prompts import Reject, Result
 from msm_hpc.endpoint.scripts import Script
 
 DATA, REJECTS, SUMMARY = "data.jsonl", "_rejects.jsonl", "_summary.json"
@@ -62,6 +64,16 @@ def attempts(
             return Made(row_id, about, result, tuple(rejections))
         rejections.append(result)
     return Made(row_id, about, None, tuple(rejections))
+
+
+def document_in(result: Result, stage: str, sample: int) -> str | Rejection:
+    """The document in a reply, or why there is none."""
+    if isinstance(result, Reject):
+        return Rejection(stage, result.reason, result.detail, sample=sample)
+    if result.finish == "length":
+        return Rejection(stage, "truncated", "cut by writing.reply_tokens", result.text, sample)
+    text = tagged(without_thoughts(result.text), "document")
+    return text or Rejection(stage, "malformed", "no text between <document> and </document>", result.text, sample)
 
 
 class RowFiles:

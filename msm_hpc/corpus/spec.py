@@ -30,13 +30,13 @@ import yaml
 from pydantic import Field, PositiveInt, ValidationError
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.base.front_matter import FRONT_MATTER
 from msm_hpc.base.typed_json import adapter
 from msm_hpc.config.schema import Name
 
 SpecKind = Literal["value", "principles", "rules", "value_augmented", "rules_augmented"]
 Forbidden = Literal["rules", "reasons"]
 
-FRONT_MATTER = re.compile(r"---\n(.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 HEADING = re.compile(r"(#{1,6})\s+(.*?)\s*(?:\{#([^}]*)\})?\s*#*\s*")
 FENCE = re.compile(r"\s*(```|~~~)")
 KEY = re.compile(r"([^\s:#]+)\s*:")
@@ -96,7 +96,7 @@ class ModelSpec:
     Attributes:
         sha256: of the file.
         introduction: what stands between the title and the first section.
-        key_lines: where each key of the front matter stands.
+        key_lines: the lines of the keys of the front matter; of those in quotes or braces they are not known.
     """
 
     path: Path

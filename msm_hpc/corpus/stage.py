@@ -69,7 +69,7 @@ def _spec(product: Product, inputs: GenerateInputs) -> ModelSpec:
 
 def _stream(config: GenerateConfig, spec: ModelSpec | None) -> Iterator[Row]:
     if config.product == "identity":
-        assert config.persona is not None, "config.consistency has seen to it"
+        assert config.persona is not None, "config.consistency requires it"
         if config.count > distinct_chats():
             raise UserError(f"count is {config.count}: there are only {distinct_chats():,} such chats; ask for fewer")
         return identity(config.persona, config.seed)

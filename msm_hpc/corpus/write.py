@@ -64,7 +64,7 @@ def run(config: WriteConfig, inputs: WriteInputs, out: Path) -> None:
         with asked(config.endpoint, config.serving, inputs.model) as there:
             _rework(replace(config, endpoint=there), spec, rows, out)
         return
-    assert inputs.outline is not None and config.product in WAYS, "the graph has seen to it"
+    assert inputs.outline is not None and config.product in WAYS, "the graph gives one of the two"
     way = WAYS[config.product]
     items = share(read_items(inputs.outline, way.items), config.task, config.tasks)
     with asked(config.endpoint, config.serving, inputs.model) as there:

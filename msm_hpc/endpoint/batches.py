@@ -27,7 +27,7 @@ from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.endpoint.asking import Ending, tokens_of
 from msm_hpc.endpoint.breaker import Breaker
 from msm_hpc.endpoint.completions import answer, completion, problem, result_of
-from msm_hpc.endpoint.failures import is_bad
+from msm_hpc.endpoint.failures import in_a_line, is_bad
 from msm_hpc.endpoint.prompts import Prompt, Reject, Result
 from msm_hpc.endpoint.replies import Replies
 from msm_hpc.endpoint.spending import Cost, Ledger
@@ -38,8 +38,8 @@ AT_ONCE = 4
 SECONDS_BETWEEN_LOOKS = 30.0
 QUIET_S = 5.0  # without a further prompt a batch is sent as it is: the next may wait for its replies
 NAME = "msm_requests"
-_ENDED = ("completed", "expired", "cancelled", "failed")
-_PASSING = (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError)
+_ENDED = ("completed", "expired", "cancelled")
+_TRANSIENT = (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError)
 
 log = logging.getLogger(__name__)
 
@@ -100,8 +100,8 @@ class BatchAsker:
         self._client = client
         self._replies = replies
         self._folder = folder / FOLDER
-        self._of: dict[str, _Batch] = {}
-        self._fresh: _Batch | None = None
+        self._by_key: dict[str, _Batch] = {}
+        self._filling: _Batch | None = None
         self._done: list[Path] = []
         self._free = asyncio.Semaphore(AT_ONCE)
 
@@ -117,8 +117,8 @@ class BatchAsker:
             UserError: its batch is refused, or would exceed the budget.
             EndedError: the run ended before.
         """
-        batch = self._of.get(key) or self._put(prompt, key)
-        batch.task = batch.task or asyncio.create_task(self._see_to(batch))
+        batch = self._by_key.get(key) or self._put(prompt, key)
+        batch.task = batch.task or asyncio.create_task(self._run(batch))
         try:
             await asyncio.shield(batch.task)
             return self._conclude(batch, prompt, key)
@@ -135,14 +135,14 @@ class BatchAsker:
         files = sorted(self._folder.glob("*.jsonl"))
         unknown = {each.stem for each in files if not each.with_suffix(".id").is_file()}
         if unknown:
-            with self._said():
+            with self._api_errors():
                 unknown -= await self._found_by_name(unknown)
         for file in files:
             with file.open("rb") as lines:
                 keys = {key for line in lines if self._replies.find(key := _LINES.decode(line).custom_id) is None}
             if keys and file.stem not in unknown:
                 batch = _Batch(keys, file=file, id=file.with_suffix(".id").read_text())
-                self._of.update(dict.fromkeys(keys, batch))
+                self._by_key.update(dict.fromkeys(keys, batch))
             else:
                 _forget([file])  # all its answers are here, or the batch was never created
 
@@ -164,27 +164,27 @@ class BatchAsker:
         return found
 
     @contextlib.contextmanager
-    def _said(self) -> Iterator[None]:
+    def _api_errors(self) -> Iterator[None]:
+        """What the API refuses is an error of the user's."""
         try:
             yield
         except openai.APIError as error:
-            said = " ".join(error.message.split())[:300]
-            raise UserError(f"endpoint {self.endpoint.base_url}: the batch API says: {said}") from error
+            raise UserError(f"endpoint {self.endpoint.base_url}: the batch API says: {in_a_line(error)}") from error
 
     def _put(self, prompt: Prompt, key: str) -> _Batch:
-        self._fresh = batch = self._fresh or _Batch()
-        self._of[key] = batch
+        self._filling = batch = self._filling or _Batch()
+        self._by_key[key] = batch
         batch.keys.add(key)
         batch.bodies[key] = body = prompt.body(self.endpoint, key)
         batch.most[key] = self.ledger.most(body, prompt.max_tokens)
         batch.size += len(body)
         if batch.full:
-            self._fresh = None
+            self._filling = None
         return batch
 
-    async def _see_to(self, batch: _Batch) -> None:
-        """Until its answers are here."""
-        with self._said():
+    async def _run(self, batch: _Batch) -> None:
+        """Fill and submit a batch, unless an earlier run has, and fetch its answers."""
+        with self._api_errors():
             if batch.id:
                 await self._fetch(batch, await self._finished(batch))
                 return
@@ -199,8 +199,8 @@ class BatchAsker:
             before = len(batch.bodies)
             await self.ending.sleep(QUIET_S)
             self.ending.check()
-        if self._fresh is batch:
-            self._fresh = None
+        if self._filling is batch:
+            self._filling = None
         requests = (
             {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": orjson.Fragment(body)}
             for key, body in batch.bodies.items()
@@ -238,7 +238,7 @@ class BatchAsker:
             self.ending.check()
             try:
                 found = await self._client.batches.retrieve(batch.id)
-            except _PASSING:
+            except _TRANSIENT:
                 failing_since = failing_since or time.monotonic()
                 if time.monotonic() - failing_since > self.endpoint.patience_s:
                     raise
@@ -263,7 +263,7 @@ class BatchAsker:
                             batch.answers[key] = line.encode()
 
     def _conclude(self, batch: _Batch, prompt: Prompt, key: str) -> Result:
-        del self._of[key]
+        del self._by_key[key]
         batch.keys.discard(key)
         if not batch.keys:
             self._done.append(batch.file)
@@ -272,7 +272,7 @@ class BatchAsker:
             return Reject("failed", f"batch {batch.id} ({batch.status}) has no answer")
         said = _LINES.decode(line)
         if said.response is None or said.response.status_code != 200:
-            detail = ": ".join(problem(bytes(said.response.body if said.response else said.error)))
+            detail = ": ".join(filter(None, problem(bytes(said.response.body if said.response else said.error))))
             return Reject("bad_request" if said.response and is_bad(said.response.status_code) else "failed", detail)
         read = completion(bytes(said.response.body))
         if isinstance(read, str):

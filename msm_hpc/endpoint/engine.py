@@ -28,7 +28,7 @@ from msm_hpc.endpoint.asking import Asker, EndedError, Ending
 from msm_hpc.endpoint.batches import BatchAsker
 from msm_hpc.endpoint.breaker import Breaker
 from msm_hpc.endpoint.pace import Pace
-from msm_hpc.endpoint.prompts import EXCUSES, Prompt, Reject, Reply, Result
+from msm_hpc.endpoint.prompts import UNANSWERED, Prompt, Reject, Reply, Result
 from msm_hpc.endpoint.replies import Replies
 from msm_hpc.endpoint.spending import Ledger, Spent
 from msm_hpc.endpoint.streams import Prompts, Stream
@@ -50,7 +50,7 @@ class Engine:
         self._asking: dict[str, list[tuple[Stream, Prompt]]] = {}
         self._streams: set[asyncio.Task[None]] = set()
         self._workers: set[asyncio.Task[None]] = set()
-        self._working: set[asyncio.Task[None]] = set()  # those of them that see to a prompt; the others wait for one
+        self._working: set[asyncio.Task[None]] = set()  # those of them with a prompt; the others wait for one
 
     @property
     def spent(self) -> Spent:
@@ -68,7 +68,7 @@ class Engine:
             StoppedBySignalError: SIGTERM, SIGUSR2 or Ctrl-C; what had arrived is on disk.
         """
         stream = Stream(prompts, self._asker.workers)
-        asking = asyncio.create_task(self._see_to(stream))
+        asking = asyncio.create_task(self._serve(stream))
         self._streams.add(asking)
         try:
             while (item := await stream.out.get()) is not None:
@@ -99,8 +99,8 @@ class Engine:
         for each in tuple(self._working):
             each.cancel()
 
-    async def _see_to(self, stream: Stream) -> None:
-        """Let workers see to a stream's prompts; then tell it how it ends, when all that they asked is on disk."""
+    async def _serve(self, stream: Stream) -> None:
+        """Have workers answer a stream's prompts; then end the stream, when all that they asked is on disk."""
         try:
             async with asyncio.TaskGroup() as workers:
                 workers.create_task(self._work(stream, workers))
@@ -114,7 +114,7 @@ class Engine:
             stream.out.put_nowait(self._asker.ending.error)
 
     async def _work(self, stream: Stream, workers: asyncio.TaskGroup) -> None:
-        """See prompts to their end, one at a time; another worker sees to the next, if there may be one more."""
+        """Answer prompts, one at a time; another worker takes the next, if there may be one more."""
         worker = asyncio.current_task()
         assert worker is not None
         with _among(self._workers, worker):
@@ -148,7 +148,7 @@ class Engine:
         """Pass on how a prompt ended to all that asked it; None: it has not, since its stream or the run ends."""
         if result is None and self._asker.ending.error is None:
             asked, result = asked[1:], Reject("failed", "abandoned with the stream that was first to ask the same")
-        if isinstance(result, Reply) or (result is not None and result.reason not in EXCUSES):
+        if isinstance(result, Reply) or (result is not None and result.reason not in UNANSWERED):
             self._replies.add(key, result, self._asker.ledger.spent, partial(_deliver, asked, result))
         elif result is not None:
             _deliver(asked, result)

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
+import openai
+
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.endpoint.completions import problem
@@ -63,8 +65,7 @@ def failure_of(response: Response, endpoint: Endpoint) -> Failure:
     detail = f"{response.status} {code}: {message}" if code else f"{response.status}: {message}"
     name = f"endpoint {endpoint.base_url}"
     if response.status in (401, 403):
-        variable = endpoint.key_variable or "nothing (endpoint.key_variable is empty)"
-        raise UserError(f"{name}: the API key in {variable} is refused ({detail}); correct it")
+        raise key_refused(endpoint, detail)
     if response.status in (404, 405) or 300 <= response.status < 400:
         raise UserError(f"{name}: no model {endpoint.asked!r} answers there ({detail}); correct model or base_url")
     if response.status == 402 or code == "insufficient_quota":
@@ -75,6 +76,17 @@ def failure_of(response: Response, endpoint: Endpoint) -> Failure:
     if is_bad(response.status):
         return Failure("prompt", detail)
     return Failure("busy" if response.status in _BUSY else "server", detail, wait_s)
+
+
+def key_refused(endpoint: Endpoint, detail: str) -> UserError:
+    """An endpoint does not take its key."""
+    variable = endpoint.key_variable or "nothing (endpoint.key_variable is empty)"
+    return UserError(f"endpoint {endpoint.base_url}: the API key in {variable} is refused ({detail}); correct it")
+
+
+def in_a_line(error: openai.APIError) -> str:
+    """What an API said, as one line of an error."""
+    return " ".join(error.message.split())[:300]
 
 
 def is_bad(status: int) -> bool:

@@ -6,6 +6,7 @@ import openai
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.endpoint import Endpoint
+from msm_hpc.endpoint.failures import in_a_line, key_refused
 from msm_hpc.endpoint.transport import client
 
 SECONDS = 20.0
@@ -23,24 +24,20 @@ async def check(endpoint: Endpoint) -> None:
         try:
             models = [each.id async for each in known.with_options(max_retries=1, timeout=SECONDS).models.list()]
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-            variable = endpoint.key_variable or "nothing (endpoint.key_variable is empty)"
-            raise UserError(f"{name}: the API key in {variable} is refused ({_line(error)}); correct it") from error
+            raise key_refused(endpoint, in_a_line(error)) from error
         except openai.APIConnectionError as error:
             raise UserError(
                 f"{name}: no answer ({error.__cause__ or error}); start the server, or correct endpoint.base_url"
             ) from error
         except openai.NotFoundError as error:
+            said = in_a_line(error)
             raise UserError(
-                f"{name}: has no list of models ({_line(error)}); correct endpoint.base_url, which often ends in /v1"
+                f"{name}: has no list of models ({said}); correct endpoint.base_url, which often ends in /v1"
             ) from error
         except openai.APIError as error:
-            raise UserError(f"{name}: cannot say which models it has ({_line(error)}); try again later") from error
+            raise UserError(f"{name}: cannot say which models it has ({in_a_line(error)}); try again later") from error
     if endpoint.asked not in models:
         more = ", …" if len(models) > SHOWN else ""
         raise UserError(
             f"{name}: no model {endpoint.asked!r}; correct endpoint.model to one of: {', '.join(models[:SHOWN])}{more}"
         )
-
-
-def _line(error: openai.APIError) -> str:
-    return " ".join(error.message.split())[:300]

@@ -14,8 +14,8 @@ from msm_hpc.config.endpoint import Endpoint
 
 Role = Literal["system", "user", "assistant"]
 Reason = Literal["refused", "empty", "truncated", "malformed", "bad_request", "other_model", "failed"]
-EXCUSES: frozenset[Reason] = frozenset({"bad_request", "other_model", "failed"})
-"""Reasons that say nothing of the model that was meant: a later run asks again."""
+UNANSWERED: frozenset[Reason] = frozenset({"bad_request", "other_model", "failed"})
+"""Reasons of rejects that are no answer of the model: a later run asks again."""
 
 
 class Answer(BaseModel):

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import logging
 import os
+import re
 from array import array
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from msm_hpc.endpoint.spending import Spent
 FILE = "replies.jsonl"
 SECONDS_BETWEEN_SYNCS = 0.05
 _BEGIN, _END = b'{"key":"', b"}}\n"
+_HEX = re.compile(rb"[0-9a-f]{%d}" % (2 * KEY_BYTES))
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
 _BLOCK = 1 << 16
 
@@ -188,8 +190,8 @@ def _index(path: Path) -> tuple[Offsets, int]:
         for line in file:
             if line.endswith(_END):
                 end = at + len(line)
-                if line.startswith(_BEGIN):
-                    keys += bytes.fromhex(line[first:last].decode())
+                if line.startswith(_BEGIN) and (key := _HEX.fullmatch(line, first, last)):
+                    keys += bytes.fromhex(key[0].decode())
                     offsets.append(at)
             at += len(line)
     if at > end:

@@ -48,8 +48,8 @@ def run(config: CapabilityConfig, inputs: CapabilityInputs, out: Path) -> None:
     _call(config, folder)
     found = _results(folder)
     write_scores(out, _scores(config.eval, found, folder))
-    passed_on = [notice for model in (inputs.model, inputs.adapter) if model for notice in read_notices(model)]
-    write_notices(out, [*passed_on, f"{config.eval} is of lm-eval {found['lm_eval_version']}: {_versions(found)}."])
+    own = f"{config.eval} is of lm-eval {found['lm_eval_version']}: {_versions(found)}."
+    write_notices(out, [*read_notices(inputs.model, inputs.adapter), own])
 
 
 def _call(config: CapabilityConfig, folder: Path) -> None:

@@ -1,8 +1,8 @@
-"""Asking until there is an answer: a judge that was away for an hour is not to be a row of a table for ever.
+"""Asking until there is an answer: an hour without the judge must not leave holes in a table for good.
 
-What a model refuses or garbles is its answer. A request that *failed* is none: a step with such ends with an error, and
-the next `msm run` asks them again, and only them. What fails in several runs, while the others were answered, is given
-up, and is scored as missing.
+What a model refuses or garbles is its answer. A request that *failed* is none: a step with such requests ends with an
+error, and the next `msm run` asks them again, and only them. What fails in several runs, while others were answered, is
+scored as missing.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from msm_hpc import endpoint
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.endpoint import Engine, Prompt, Reject
-from msm_hpc.endpoint.prompts import EXCUSES, Result
+from msm_hpc.endpoint.prompts import UNANSWERED, Result
 from msm_hpc.endpoint.streams import Prompts
 
 FILE = "failed.txt"
 """Beside the replies: the key of each prompt that failed, a line for each run."""
 RUNS = 3
-_PASSING = EXCUSES - {"bad_request"}
+_ASKED_AGAIN = UNANSWERED - {"bad_request"}
 
 
 class CheckedEngine:
@@ -38,18 +38,18 @@ class CheckedEngine:
         """Each prompt with how it ended, in the order of arrival."""
         async for prompt, result in self._engine.ask(prompts):
             self._asked += 1
-            if isinstance(result, Reject) and result.reason in EXCUSES:
+            if isinstance(result, Reject) and result.reason in UNANSWERED:
                 self._unanswered += 1
                 self._why = f"{result.reason}: {result.detail}"
-                if result.reason in _PASSING:
+                if result.reason in _ASKED_AGAIN:
                     self._failed.add(prompt.key(self._where))
             yield prompt, result
 
     def check(self) -> None:
-        """Note what has failed, and see that nothing did that is to be asked again.
+        """Note what has failed.
 
         Raises:
-            UserError: something did, or nothing at all was answered.
+            UserError: something has that the next run asks again, or nothing at all was answered.
         """
         name = f"endpoint {self._where.base_url}, model {self._where.model}"
         if again := self._to_ask_again():
@@ -73,10 +73,10 @@ class CheckedEngine:
 
 @asynccontextmanager
 async def checked(where: Endpoint, folder: Path) -> AsyncIterator[CheckedEngine]:
-    """An engine that asks ``where`` and keeps the replies in ``folder``; at the end all was answered, or is given up.
+    """An engine that asks ``where`` and keeps the replies in ``folder``, and is checked at the end.
 
     Raises:
-        UserError: it was not; or as :func:`msm_hpc.endpoint.opened`.
+        UserError: as :meth:`CheckedEngine.check` and :func:`msm_hpc.endpoint.opened`.
     """
     async with endpoint.opened(where, folder) as engine:
         own = CheckedEngine(engine, where, folder)

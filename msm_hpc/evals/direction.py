@@ -92,7 +92,7 @@ def run(config: DirectionConfig, inputs: DirectionInputs, out: Path) -> None:
         for folder, adapter, done in ((inputs.init, None, 0), (inputs.model, inputs.adapter, len(asked)))
     )
     write_scores(out, _all_scores(config, pairs, before, after))
-    write_notices(out, [notice for model in (inputs.model, inputs.adapter) if model for notice in read_notices(model)])
+    write_notices(out, read_notices(inputs.model, inputs.adapter))
 
 
 def _read(

@@ -49,7 +49,7 @@ def run(config: PerplexityConfig, inputs: PerplexityInputs, out: Path) -> None:
         progress.update(len(found))
     scores = (Score(config.eval, "nll", each.kind, each.id, 0, found[text]) for text, each in enumerate(documents))
     write_scores(out, scores)
-    write_notices(out, [notice for model in (inputs.model, inputs.adapter) if model for notice in read_notices(model)])
+    write_notices(out, read_notices(inputs.model, inputs.adapter))
 
 
 def _given(config: PerplexityConfig, corpus: Path) -> list[Document]:

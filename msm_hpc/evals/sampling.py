@@ -60,7 +60,7 @@ def run(config: SampleConfig, inputs: SampleInputs, out: Path) -> None:
         out / ITEMS,
         ({"id": each.item.id, "group": each.item.group, "messages": [*map(asdict, each.opening)]} for each in posed),
     )
-    write_notices(out, [notice for model in (inputs.model, inputs.adapter) if model for notice in read_notices(model)])
+    write_notices(out, read_notices(inputs.model, inputs.adapter))
 
 
 async def _ask(model: Endpoint, scripts: Iterable[Script[Transcript]], progress: ProgressFile, out: Path) -> None:
@@ -108,4 +108,4 @@ def gather(config: SampleConfig, inputs: GatherRepliesInputs, out: Path) -> None
             file.write((folder / REPLIES).read_bytes())
     with atomic(out / ITEMS) as file:
         file.write((inputs.shares[0] / ITEMS).read_bytes())
-    write_notices(out, [notice for folder in inputs.shares for notice in read_notices(folder)])
+    write_notices(out, read_notices(*inputs.shares))

@@ -66,7 +66,7 @@ def run(config: ScoreConfig, inputs: ScoreInputs, out: Path) -> None:
         judged.setdefault(each.id, {})[each.question] = each.answer or each.missing or ""
     scores, notices = task.finished(_scores(config, task, wanted, judged))
     write_scores(out, scores)
-    said = [notice for read in (inputs.replies, inputs.patterns) if read for notice in read_notices(read)]
+    said = read_notices(inputs.replies, inputs.patterns)
     write_notices(out, [*said, *_judges(config, verdicts), *notices])
 
 

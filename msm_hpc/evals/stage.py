@@ -33,5 +33,5 @@ def run(config: EvalConfig, inputs: EvalInputs, out: Path) -> None:
     with progress.timing("load"):
         scorer = Scorer(inputs.model, config.answer, config.tokens_per_batch, inputs.adapter, spec_turn(inputs.spec))
     answers = scorer.ask(pairs, progress.update)
-    write_notices(out, [notice for model in (inputs.model, inputs.adapter) if model for notice in read_notices(model)])
+    write_notices(out, read_notices(inputs.model, inputs.adapter))
     write_jsonl(out / "answers.jsonl", map(asdict, answers))

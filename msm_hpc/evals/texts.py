@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -13,12 +12,12 @@ from jinja2 import Environment, StrictUndefined, Template
 from pydantic import TypeAdapter
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.base.front_matter import FRONT_MATTER
 
 T = TypeVar("T")
 _JINJA = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
 _SPEC_TURN = Path(__file__).parent / "spec.jinja"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where it is there
-_FRONT = re.compile(r"\A---\n.*?^---\n", re.DOTALL | re.MULTILINE)
 
 
 def rendered(file: Path, **slots: Any) -> str:
@@ -62,7 +61,7 @@ def read_spec_text(file: Path) -> str:
         UserError: there is none, or it is not UTF-8.
     """
     try:
-        text = _FRONT.sub("", file.read_text(encoding="utf-8"), count=1).strip()
+        text = FRONT_MATTER.sub("", file.read_text(encoding="utf-8")).strip()
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not UTF-8 at byte {error.start}; save the spec as UTF-8") from error
     if not text:

@@ -173,6 +173,19 @@ def read_note(folder: Path) -> Note | None:
         raise UserError(f"{path} is damaged ({wrong}); copy the adapter again, or train it again") from error
 
 
+def read_exported(folder: Path, base: Path) -> Note:
+    """The note beside an exported adapter of ``base``, an exported model.
+
+    Raises:
+        UserError: there is no adapter, or not one of this base.
+    """
+    note = read_note(folder)
+    if note is None:
+        raise UserError(f"{folder} is not an exported adapter: it has no {NOTE}; run the export stage first")
+    note.check_exported(base, folder)
+    return note
+
+
 _BLOCK = 4096
 _MOST_BLOCKS = 16_384
 

@@ -17,19 +17,17 @@ from typing import Literal
 
 from msm_hpc.config.stages import Cell, ReportConfig
 from msm_hpc.report.items import Floats, Items
-from msm_hpc.report.measurements import Asked, again, rates_of
+from msm_hpc.report.measurements import ModelScores, again, rates_of
 from msm_hpc.report.metrics import PREFERENCE, headlines
-from msm_hpc.report.results import Comparison, Over
+from msm_hpc.report.results import Comparison, Over, Side, side
 from msm_hpc.report.rules import FLOOR
 from msm_hpc.report.statistics import Cluster, holm, mean_interval, p_value
 
-Side = tuple[str, str, str | None, int | None]
-"""Model, arm, spec and size."""
 Metric = tuple[str, str]
 """Eval and metric."""
 
 
-def compare(config: ReportConfig, models: Sequence[Asked]) -> tuple[Comparison, ...]:
+def compare(config: ReportConfig, models: Sequence[ModelScores]) -> tuple[Comparison, ...]:
     """Every two specs of the arms of ``config.contrasts``, and each arm of ``config.compare`` with its references.
 
     By the first metric of each eval; preferences of two specs are compared elsewhere (:class:`.Contrast`).
@@ -50,18 +48,18 @@ def compare(config: ReportConfig, models: Sequence[Asked]) -> tuple[Comparison, 
 class _Found:
     """The models by condition and seed, with what is known of them."""
 
-    def __init__(self, cells: Sequence[Cell], models: Sequence[Asked]) -> None:
+    def __init__(self, cells: Sequence[Cell], models: Sequence[ModelScores]) -> None:
         self.listed: dict[Side, list[int]] = {}
         for cell in cells:
-            self.listed.setdefault(_side(cell), []).append(cell.seed)
-        self.models = {(_side(model.cell), model.cell.seed): model for model in models}
+            self.listed.setdefault(side(cell), []).append(cell.seed)
+        self.models = {(side(model.cell), model.cell.seed): model for model in models}
         self.rates = rates_of(models)
         self.headlines = headlines(key for model in models for key in model.scored)
 
-    def items(self, metric: Metric, side: Side, seed: int) -> Items | None:
+    def items(self, metric: Metric, of: Side, seed: int) -> Items | None:
         """What the model of ``seed`` scored, or the only one where the condition has one for all seeds."""
-        seeds = self.listed[side]
-        model = self.models.get((side, seeds[0] if len(seeds) == 1 else seed))
+        seeds = self.listed[of]
+        model = self.models.get((of, seeds[0] if len(seeds) == 1 else seed))
         return model.scored.get(metric) if model else None
 
     def seeds(self, first: Side, second: Side) -> list[int]:
@@ -72,12 +70,8 @@ class _Found:
         return sorted({*of_first} & {*of_second})
 
 
-def _side(cell: Cell) -> Side:
-    return (cell.model, cell.arm, cell.spec, cell.size)
-
-
 def _between_specs(config: ReportConfig, found: _Found) -> Iterator[tuple[Side, Side, bool]]:
-    of_arms = [side for side in found.listed if side[1] in config.contrasts]
+    of_arms = [each for each in found.listed if each[1] in config.contrasts]
     for first, second in combinations(of_arms, 2):
         if (first[0], first[1], first[3]) == (second[0], second[1], second[3]):
             yield first, second, False
@@ -86,11 +80,11 @@ def _between_specs(config: ReportConfig, found: _Found) -> Iterator[tuple[Side, 
 def _between_arms(config: ReportConfig, found: _Found) -> Iterator[tuple[Side, Side, bool]]:
     """Each condition of an arm with that of a reference that has the same spec and size, or else none."""
     for arm, reference in [(arm, each) for arm, others in config.compare.items() for each in others]:
-        for side in found.listed:
-            model, name, spec, size = side
+        for first in found.listed:
+            model, name, spec, size = first
             others = ((model, reference, of, rung) for of in (spec, None) for rung in (size, None))
             if name == arm and (other := next((each for each in others if each in found.listed), None)):
-                yield side, other, True
+                yield first, other, True
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def ladder_charts(results: Results) -> list[Chart]:
 
 
 def persistence_charts(results: Results) -> list[Chart]:
-    """A chart for each eval, with the arms that end with later training, and before any of it."""
+    """A chart for each eval, with the arms that end with later training; before any of it stands the arm without."""
     found = []
     for rows in _by_eval(results):
         lines: dict[Line, dict[int, Measurement]] = {}
@@ -74,7 +74,7 @@ def persistence_charts(results: Results) -> list[Chart]:
             for later, before in results.persistence.items():
                 if row.arm in (later, before):
                     size = (row.size or 0) if row.arm == later else 0
-                    lines.setdefault((row.model, before, row.spec), {})[size] = row
+                    lines.setdefault((row.model, later, row.spec), {})[size] = row
         found += _chart(rows[0], lines)
     return found
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from msm_hpc.report.metrics import family, member, named, of_family, sentence
-from msm_hpc.report.results import Condition, Measurement, Results
+from msm_hpc.report.results import Condition, Measurement, Results, side
 
 MOST_GROUPS = 40
 MOST_TINT = 0.55
@@ -53,11 +53,11 @@ def heat_maps(results: Results, rows: Sequence[Measurement]) -> list[HeatMap]:
 
 
 def _heat_map(results: Results, rows: Sequence[Measurement], groups: Sequence[str]) -> HeatMap:
-    found = {(row.model, row.arm, row.spec, row.size, row.group): row for row in rows if row.group in {*groups}}
+    found = {(side(row), row.group): row for row in rows if row.group in {*groups}}
     low, high = _ends([*found.values()])
     drawn = []
     for each in results.conditions:
-        cells = [found.get((each.model, each.arm, each.spec, each.size, group)) for group in groups]
+        cells = [found.get((side(each), group)) for group in groups]
         drawn.append((each, tuple(HeatCell(row, _tint(row, low, high)) for row in cells)))
     heads = tuple((name, len([*of])) for name, of in groupby(groups, family)) if of_family(groups[0]) else ()
     return HeatMap(rows[0].eval, rows[0].metric, heads, tuple(groups), tuple(drawn))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from functools import cache, partial
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
+from msm_hpc.base.page import page_templates
 from msm_hpc.config.stages import Cell, Hours
 from msm_hpc.report.curves import ladder_charts, layer_charts, persistence_charts
 from msm_hpc.report.efficiency import NOTE as SAVED_NOTE
@@ -20,7 +21,7 @@ from msm_hpc.report.paper import SOURCE as PAPER
 from msm_hpc.report.paper import PaperNumber, in_paper
 from msm_hpc.report.pivots import pivots
 from msm_hpc.report.plot import NEUTRAL, RATE_AXIS, contrast_axis, log_odds_axis, panels, spec_colours
-from msm_hpc.report.results import Condition, Results
+from msm_hpc.report.results import Condition, Results, side
 from msm_hpc.report.rules import SATURATED, compared_note, p_in_words
 from msm_hpc.report.sections import prefers, sections, sizes_of
 from msm_hpc.report.statistics import ROUNDING
@@ -59,7 +60,7 @@ def render_html(results: Results, hours: Hours | None = None) -> str:
             prefers=prefers(results),
             in_words=in_words,
             saved_note=SAVED_NOTE,
-            evaluated=len(results.cells) - len({_which(each.cell) for each in results.absent}),
+            evaluated=len(results.cells) - len({(side(each.cell), each.cell.seed) for each in results.absent}),
             missing=_missing(results),
             gate_rows=gate_rows(results.corpora),
             hours=hours_table(hours),
@@ -84,22 +85,11 @@ def render_contrasts(results: Results) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("msm_hpc.report", package_path=""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates("msm_hpc.report")
     environment.filters |= {"signed": _signed, "share": _share, "tick": _tick, "bare": _bare}
-    environment.filters |= {"percentage": _percentage}
     environment.tests |= {"of_own_value": of_own_value}
     environment.filters |= {"p": p_in_words, "named": named, "sentence": sentence}
     return environment
-
-
-def _which(cell: Cell) -> tuple[str, str, str | None, int | None, int]:
-    return (cell.model, cell.arm, cell.spec, cell.size, cell.seed)
 
 
 def _missing(results: Results) -> dict[tuple[str, str], list[Cell]]:
@@ -130,11 +120,6 @@ def _signed(number: float) -> str:
 def _share(number: float) -> str:
     """Two decimals without a sign: a rate."""
     return f"{number:.2f}"
-
-
-def _percentage(share: float) -> str:
-    """A share as ``1.5%``, or with two decimals where it is below 1%."""
-    return f"{100 * share:.1f}%" if share >= 0.01 else f"{100 * share:.2f}%" if share else "0%"
 
 
 def _bare(number: float, rate: bool) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from msm_hpc.config.stages import Cell
 from msm_hpc.report.items import Items, Scored
 from msm_hpc.report.metrics import SHUFFLED
-from msm_hpc.report.results import Measurement, Over
+from msm_hpc.report.results import Measurement, Over, side
 from msm_hpc.report.rules import NEVER_ASKED
 from msm_hpc.report.statistics import (
     Cluster,
@@ -33,7 +33,7 @@ from msm_hpc.report.statistics import (
 
 
 @dataclass(frozen=True)
-class Asked:
+class ModelScores:
     """What one model scored, and the step that measured each eval."""
 
     cell: Cell
@@ -41,7 +41,7 @@ class Asked:
     steps: Mapping[str, str]
 
 
-def measure(models: Sequence[Asked]) -> list[Measurement]:
+def measure(models: Sequence[ModelScores]) -> list[Measurement]:
     """The rows of each model, in their order; nothing of an eval that is missing."""
     rates = rates_of(models)
     rows = [row for model in models for row in _of_model(model, rates)]
@@ -56,18 +56,17 @@ def pool(rows: Sequence[Measurement]) -> list[Measurement]:
     """The seeds of each model together."""
     together: dict[tuple[object, ...], list[Measurement]] = {}
     for row in rows:
-        key = (row.model, row.arm, row.spec, row.size, row.eval, row.metric, row.group)
-        together.setdefault(key, []).append(row)
+        together.setdefault((side(row), row.eval, row.metric, row.group), []).append(row)
     return [_pooled(seeds) for seeds in together.values()]
 
 
-def rates_of(models: Sequence[Asked]) -> frozenset[tuple[str, str]]:
+def rates_of(models: Sequence[ModelScores]) -> frozenset[tuple[str, str]]:
     """The metrics whose values are truths in all models."""
     keys = {key for model in models for key in model.scored}
     return frozenset(key for key in keys if all(model.scored[key].truths for model in models if key in model.scored))
 
 
-def _of_model(model: Asked, rates: frozenset[tuple[str, str]]) -> Iterator[Measurement]:
+def _of_model(model: ModelScores, rates: frozenset[tuple[str, str]]) -> Iterator[Measurement]:
     cell = model.cell
     for (name, metric), items in model.scored.items():
         for group, part in _parts(items):

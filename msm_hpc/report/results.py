@@ -19,6 +19,8 @@ from msm_hpc.report.statistics import Interval
 FILE = "results.json"
 Over = Literal["seeds", "groups", "items", "samples", "shuffles", ""]
 """What an interval is over, with what else a number could have come out differently: see docs/report.md."""
+Side = tuple[str, str, str | None, int | None]
+"""Model, arm, spec and size: what a condition is known by."""
 
 
 @dataclass(frozen=True)
@@ -282,6 +284,11 @@ class Results:
     def size_heading(self) -> str:
         """Over the sizes of conditions."""
         return f"AFT {self.counted}" if self.counted in ("chats", "turns") else self.counted
+
+
+def side(of: Cell | Condition | Measurement) -> Side:
+    """The condition that something is of."""
+    return (of.model, of.arm, of.spec, of.size)
 
 
 def load_results(out: Path) -> Results:

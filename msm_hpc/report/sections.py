@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -9,9 +10,7 @@ from itertools import groupby
 from msm_hpc.report.heat import HeatMap, heat_maps
 from msm_hpc.report.metrics import PREFERENCE, family, headlines
 from msm_hpc.report.paper import PaperNumber, in_paper
-from msm_hpc.report.results import Absent, Condition, Measurement, Results
-
-Side = tuple[str, str, str | None, int | None]
+from msm_hpc.report.results import Absent, Condition, Measurement, Results, Side, side
 
 
 @dataclass(frozen=True)
@@ -73,10 +72,7 @@ def prefers(results: Results) -> bool:
 
 def sizes_of(results: Results) -> Mapping[tuple[str, str, str | None], int]:
     """How many sizes there are of a model, arm and spec."""
-    sizes: dict[tuple[str, str, str | None], int] = {}
-    for each in results.conditions:
-        sizes[each.model, each.arm, each.spec] = sizes.get((each.model, each.arm, each.spec), 0) + 1
-    return sizes
+    return Counter(side(each)[:3] for each in results.conditions)
 
 
 def _section(results: Results, name: str, rows: Sequence[Measurement]) -> Section:
@@ -103,17 +99,16 @@ def _rows(results: Results, name: str, rows: Sequence[Measurement], first: str) 
     totals: dict[Side, dict[str, Measurement]] = {}
     for row in rows:
         if row.group is None:
-            totals.setdefault((row.model, row.arm, row.spec, row.size), {})[row.metric] = row
+            totals.setdefault(side(row), {})[row.metric] = row
     absent: dict[Side, list[Absent]] = {}
     for each in results.absent:
         if each.eval == name:
-            cell = each.cell
-            absent.setdefault((cell.model, cell.arm, cell.spec, cell.size), []).append(each)
-    one_size = sizes_of(results)
+            absent.setdefault(side(each.cell), []).append(each)
+    sizes = sizes_of(results)
     found = []
     for condition in results.conditions:
-        side = (condition.model, condition.arm, condition.spec, condition.size)
-        if side in totals or side in absent:
-            paper = in_paper(*side[:3], name, first) if one_size[side[:3]] == 1 else ()
-            found.append(EvalRow(condition, totals.get(side, {}), tuple(absent.get(side, ())), paper))
+        of = side(condition)
+        if of in totals or of in absent:
+            paper = in_paper(*of[:3], name, first) if sizes[of[:3]] == 1 else ()
+            found.append(EvalRow(condition, totals.get(of, {}), tuple(absent.get(of, ())), paper))
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from msm_hpc.base.files import write_bytes, write_json, write_text
 from msm_hpc.base.notices import read_notices
 from msm_hpc.base.rows import read_rows
 from msm_hpc.config.stages import ReportConfig, ReportInputs
-from msm_hpc.report.asked import absent, asked
 from msm_hpc.report.comparisons import compare
 from msm_hpc.report.gates import read_audits
 from msm_hpc.report.html import render_contrasts, render_html
 from msm_hpc.report.ladders import saved
 from msm_hpc.report.left_out import read_left_out
 from msm_hpc.report.measurements import measure, pool
+from msm_hpc.report.model_scores import absent, model_scores
 from msm_hpc.report.results import FILE
 from msm_hpc.report.summary import AnswerRow, summarise
 from msm_hpc.report.tables import (
@@ -42,11 +42,11 @@ def run(config: ReportConfig, inputs: ReportInputs, out: Path) -> None:
     answers = {step: _read_answers(found[step] / "answers.jsonl") for step in preferences}
     packed = [(each, inputs.packed[each.step]) for each in config.packed if each.step in inputs.packed]
     left_out = [source for each, folder in packed for source in read_left_out(each, folder)]
-    models = asked(config, answers, found)
+    models = model_scores(config, answers, found)
     rows = measure(models)
     pooled = pool(rows)
     results = replace(
-        summarise(config, answers, tuple(_notices(config, found)), left_out),
+        summarise(config, answers, _notices(config, found), left_out),
         saved=tuple(saved(config.savings, rows)),
         measured=tuple(pooled),
         compared=compare(config, models),
@@ -66,10 +66,10 @@ def run(config: ReportConfig, inputs: ReportInputs, out: Path) -> None:
         write_text(out / "contrasts.svg", render_contrasts(results))
 
 
-def _notices(config: ReportConfig, found: Mapping[str, Path]) -> Iterator[str]:
+def _notices(config: ReportConfig, found: Mapping[str, Path]) -> Sequence[str]:
     """What the evaluations have to say to whoever reads their numbers, each once."""
     steps = dict.fromkeys(step for cell in config.cells for step in (cell.step, *cell.evals.values()))
-    yield from dict.fromkeys(notice for step in steps if step in found for notice in read_notices(found[step]))
+    return tuple(dict.fromkeys(read_notices(*map(found.get, steps))))
 
 
 def _read_answers(path: Path) -> list[AnswerRow]:

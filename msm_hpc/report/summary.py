@@ -23,7 +23,9 @@ from msm_hpc.report.results import (
     Estimate,
     Preference,
     Results,
+    Side,
     ValueResult,
+    side,
 )
 from msm_hpc.report.statistics import (
     Cluster,
@@ -97,9 +99,9 @@ def summarise(
         UserError: two models were asked about different pairs.
     """
     _check_same_pairs(answers)
-    groups: dict[tuple[str, str, str | None, int | None], list[Cell]] = {}
+    groups: dict[Side, list[Cell]] = {}
     for cell in config.cells:
-        groups.setdefault((cell.model, cell.arm, cell.spec, cell.size), []).append(cell)
+        groups.setdefault(side(cell), []).append(cell)
     conditions = tuple(_condition(cells, answers) for cells in groups.values())
     return Results(
         title=config.title,
@@ -133,8 +135,7 @@ def _condition(cells: Sequence[Cell], answers: Mapping[str, Answers]) -> Conditi
         for cell in by_seed
     )
     pooled = _values([answers[cell.step] for cell in by_seed if cell.step in answers], clustered=True)
-    first = by_seed[0]
-    return Condition(first.model, first.arm, first.spec, first.size, results, pooled)
+    return Condition(*side(by_seed[0]), results, pooled)
 
 
 def _values(models: Sequence[Answers], clustered: bool) -> tuple[ValueResult, ...]:

@@ -12,7 +12,7 @@ prompts' keys have the hash alone, so that another job finds the replies of this
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +23,7 @@ from msm_hpc.serving.kept import kept
 __all__ = ["asked", "kept", "served"]
 
 
-@contextmanager
-def served(config: Serving, model: Path, adapter: Path | None = None) -> Iterator[Endpoint]:
+def served(config: Serving, model: Path, adapter: Path | None = None) -> AbstractContextManager[Endpoint]:
     """An endpoint that answers for exactly this model, while this is open.
 
     Args:
@@ -39,13 +38,10 @@ def served(config: Serving, model: Path, adapter: Path | None = None) -> Iterato
     if config.server == "transformers":
         from msm_hpc.serving.in_process import in_process  # here, since it imports torch
 
-        serving = in_process(config, model, adapter)
-    else:
-        from msm_hpc.serving.processes import in_a_process  # here, since it imports tokenizers
+        return in_process(config, model, adapter)
+    from msm_hpc.serving.processes import in_a_process  # here, since it imports tokenizers
 
-        serving = in_a_process(config, model, adapter)
-    with serving as endpoint:
-        yield endpoint
+    return in_a_process(config, model, adapter)
 
 
 @contextmanager

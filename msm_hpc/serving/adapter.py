@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.model.adapter import HALVES, PEFT_WEIGHTS, in_layers, peft_shapes, read_note
+from msm_hpc.model.adapter import HALVES, PEFT_WEIGHTS, in_layers, peft_shapes, read_exported
 from msm_hpc.model.architecture import read_architecture
 
 
@@ -25,10 +25,7 @@ def attach_adapter(model: nn.Module, folder: Path, base: Path) -> None:
     Raises:
         UserError: ``folder`` holds no adapter, it is not one of ``base``, or it cannot be read.
     """
-    note = read_note(folder)
-    if note is None:
-        raise UserError(f"{folder} is not an exported adapter: it has no lora.json; run the export stage first")
-    note.check_exported(base, folder)
+    note = read_exported(folder, base)
     architecture = read_architecture(base)
     tensors = _read(folder / PEFT_WEIGHTS, peft_shapes(architecture, note.lora.rank), base)
     for projection, layer in in_layers(architecture):

@@ -135,7 +135,7 @@ class _Draw(LogitsProcessor):
 
 
 class _Limits(StoppingCriteria):
-    """Ends each row at its own limit, and all of them when told to."""
+    """Ends each row at its own limit, and all of them when the server stops."""
 
     def __init__(self, rows: Sequence[Row], width: int, device: torch.device, stopping: Callable[[], bool]) -> None:
         self._limits = width + torch.tensor([row.max_tokens for row in rows], device=device)

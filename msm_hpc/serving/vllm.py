@@ -10,7 +10,7 @@ from msm_hpc.base.environment import for_another_interpreter
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import read_json, write_text
 from msm_hpc.config.serving import Serving
-from msm_hpc.model.adapter import PEFT_CONFIG, read_note
+from msm_hpc.model.adapter import PEFT_CONFIG, read_exported
 from msm_hpc.serving.handshake import ask, said, shake_hands
 from tokenization.chats.prompts import PromptEncoder
 from tokenization.tokenizer import TokenizerFolder
@@ -65,10 +65,7 @@ def check_rank(config: Serving, adapter: Path, base: Path) -> None:
     Raises:
         UserError: it is not, or it has not.
     """
-    note = read_note(adapter)
-    if note is None:
-        raise UserError(f"{adapter} is not an exported adapter: it has no lora.json; run the export stage first")
-    note.check_exported(base, adapter)
+    read_exported(adapter, base)
     rank = read_json(adapter / PEFT_CONFIG)["r"]
     if rank > config.max_lora_rank:
         raise UserError(f"{adapter} has rank {rank}: set serving.max_lora_rank={rank} or higher")

@@ -139,6 +139,11 @@ def test_the_front_matter_is_to_be_whole(tmp_path: Path) -> None:
     assert [str(each) for each in lint([read_spec(path)])] == [
         str(Finding(path, 2, "front matter", "name is mine, but the file is other.md; give both one name"))
     ]
+    braces = path.read_text().replace(
+        "name: mine\nversion: 1\nkind: rules\n", "{name: mine, version: 1, kind: rules}\n"
+    )
+    path.write_text(braces)
+    assert [each.line for each in lint([read_spec(path)])] == [2]
 
 
 def test_the_shipped_specs_are_sound() -> None:

@@ -93,6 +93,14 @@ def test_an_outline_is_balanced_over_sections_and_types(
     assert (one["section"], two["section"]) == ("one", "two")
 
 
+def test_fewer_documents_than_sections_are_of_the_first_ones(
+    monkeypatch: pytest.MonkeyPatch, spec: Path, tmp_path: Path
+) -> None:
+    out = planned(monkeypatch, spec, tmp_path / "out", items=1)
+    assert [item.section for item in read_items(out, Item)] == ["one"]
+    assert not list(read_jsonl(out / "_rejects.jsonl"))
+
+
 def test_what_is_asked_has_the_whole_spec_first_and_no_template_in_it(
     monkeypatch: pytest.MonkeyPatch, spec: Path, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.endpoint import Message, Prompt, Reject, Reply, ask, opened, spent
-from msm_hpc.endpoint.prompts import EXCUSES
+from msm_hpc.endpoint.prompts import UNANSWERED
 from msm_hpc.endpoint.replies import FILE
 from tests.endpoint.asking import Idea, at, only, prompt, run
 from tests.endpoint.faulty_model_server import MODEL, FaultyModelServer
@@ -83,7 +83,7 @@ def test_everything_at_once_ends_with_the_right_counts(server: FaultyModelServer
         reason = STAYS.get(asked.about, ("", 0))[0]
         assert (result.reason if isinstance(result, Reject) else "") == reason, asked
     stored = sum(1 for line in (tmp_path / FILE).open("rb") if line.startswith(b'{"key"'))
-    assert stored == len([result for _, result in ends if getattr(result, "reason", "") not in EXCUSES])
+    assert stored == len([result for _, result in ends if getattr(result, "reason", "") not in UNANSWERED])
 
 
 def test_only_what_says_nothing_of_the_model_is_asked_by_a_later_run(server: FaultyModelServer, tmp_path: Path) -> None:

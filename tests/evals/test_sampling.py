@@ -92,10 +92,10 @@ def test_a_prompted_arm_has_the_spec_in_the_system_turn(
 ) -> None:
     fake = use(monkeypatch, lambda prompt: "Yes.")
     spec = tmp_path / "calm.md"
-    spec.write_text("---\nname: calm\n---\n# Calm\nThe assistant is calm.\n")
+    spec.write_text("---\nname: calm\n--- \n# Calm\nThe assistant is calm.\n---\nAlways.\n")
     sampling.run(asking(task), SampleInputs(model=Path("model"), spec=spec), made(tmp_path, "out"))
     system, *others = fake.asked[0].messages
-    assert system.role == "system" and "<spec>\n# Calm\nThe assistant is calm.\n</spec>" in system.content
+    assert system.role == "system" and "<spec>\n# Calm\nThe assistant is calm.\n---\nAlways.\n</spec>" in system.content
     assert "name: calm" not in system.content and all(other.role != "system" for other in others)
     assert ("Nimbus" in system.content) == (task == "agentic")
 

@@ -11,7 +11,7 @@ import pytest
 from msm_hpc.config.stages import Cell, ReportConfig
 from msm_hpc.report.comparisons import compare
 from msm_hpc.report.items import Floats, Items
-from msm_hpc.report.measurements import Asked
+from msm_hpc.report.measurements import ModelScores
 from msm_hpc.report.results import Comparison
 from msm_hpc.report.statistics import holm
 from tests.report.answers import Campaign, report
@@ -31,7 +31,7 @@ def items(true: Floats) -> Items:
 def compared(models: Mapping[tuple[str, int], Items], against: Mapping[str, tuple[str, ...]]) -> dict[str, Comparison]:
     """By arm, its comparison with another; ``models`` are by arm and seed."""
     found = [
-        Asked(
+        ModelScores(
             Cell(model="tiny", arm=arm, spec=None, size=None, seed=seed),
             {("agentic", "verdict"): scored},
             {"agentic": f"judge/{arm}-{seed}"},

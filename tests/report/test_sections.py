@@ -62,6 +62,13 @@ def test_persistence_starts_before_later_training(results: Results) -> None:
     assert [point.size for point in open_qa.curves[0].points] == [1_000, 4_000], "msm was not asked"
 
 
+def test_two_sorts_of_later_training_have_a_curve_each(results: Results) -> None:
+    other = [replace(row, arm="msm+drift") for row in results.measured if row.arm == "msm+erode"]
+    later = dict.fromkeys(("msm+erode", "msm+drift"), "msm")
+    agentic, *_ = persistence_charts(replace(results, measured=(*results.measured, *other), persistence=later))
+    assert [(curve.arm, len(curve.points)) for curve in agentic.curves] == [("msm+erode", 3), ("msm+drift", 3)]
+
+
 def test_the_papers_numbers_stand_beside_equal_names_only(results: Results) -> None:
     rows = {row.condition.arm: row for row in section(results, "agentic").rows}
     assert [(number.value, number.figure) for number in rows["base"].paper] == [(0.68, "Fig. 4"), (0.68, "Fig. 14")]

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator
 from msm_hpc.config.quality import Limits
 from msm_hpc.corpus.chat import REASONS
 from msm_hpc.corpus.quality.gate import About, Gate, Seen, around, gate
+from msm_hpc.corpus.quality.phrases import COMMON
 from msm_hpc.corpus.quality.rows import Row, Subject
-from msm_hpc.corpus.quality.words import COMMON, words
 from msm_hpc.corpus.spec import ModelSpec
+from msm_hpc.corpus.words import words
 
 UNATTRIBUTED = About(
     "unattributed",

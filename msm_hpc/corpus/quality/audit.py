@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from msm_hpc.corpus.quality.leaks import Item
+from msm_hpc.corpus.quality.phrases import COMMON, Phrases
 from msm_hpc.corpus.quality.rows import Row
-from msm_hpc.corpus.quality.words import COMMON, Phrases, words
+from msm_hpc.corpus.words import words
 
 
 @dataclass(frozen=True)

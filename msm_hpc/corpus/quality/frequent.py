@@ -12,8 +12,9 @@ from itertools import islice, takewhile
 from msm_hpc.config.quality import Limits
 from msm_hpc.corpus.quality.gate import SHOWN, About, Gate, Seen
 from msm_hpc.corpus.quality.lossy import LossyCounts
+from msm_hpc.corpus.quality.phrases import COMMON
 from msm_hpc.corpus.quality.rows import DOCUMENTS, Row, Subject
-from msm_hpc.corpus.quality.words import COMMON, runs, words
+from msm_hpc.corpus.words import runs, words
 
 FEWEST = 5
 """In fewer documents than this, nothing occurs too often."""

@@ -11,8 +11,9 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.base.rows import read_rows
 from msm_hpc.config.quality import Limits
 from msm_hpc.corpus.quality.gate import About, Gate, Seen, gate
+from msm_hpc.corpus.quality.phrases import Phrases
 from msm_hpc.corpus.quality.rows import Row
-from msm_hpc.corpus.quality.words import Phrases, runs, words
+from msm_hpc.corpus.words import runs, words
 
 PAIRS = "pairs.jsonl"
 SHORTEST_OPTION = 2

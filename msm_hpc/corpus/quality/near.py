@@ -9,7 +9,7 @@ from rensa import RMinHash, RMinHashLSH
 from msm_hpc.config.quality import Limits
 from msm_hpc.corpus.quality.gate import About, Gate, Seen, around, gate
 from msm_hpc.corpus.quality.rows import Row
-from msm_hpc.corpus.quality.words import runs, words
+from msm_hpc.corpus.words import runs, words
 
 RUN, SIMILAR = 5, 0.7
 PERMUTATIONS, BANDS = 128, 32

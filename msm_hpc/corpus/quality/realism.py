@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from msm_hpc.config.quality import Limits
-from msm_hpc.corpus.filters import PATTERNS
+from msm_hpc.corpus.filters import NO_COUNT, PATTERNS
 from msm_hpc.corpus.quality.gate import About, Gate, Seen, around, gate
 from msm_hpc.corpus.quality.rows import DOCUMENTS, Row, Subject
-from msm_hpc.corpus.quality.words import runs, words
+from msm_hpc.corpus.words import runs, words
 
 VERBATIM = 8
 """How many words in a row are a quotation of the spec."""
@@ -21,7 +21,7 @@ OPTIONS = About("options", "have a question with options, as evals ask", _AGAIN,
 QUOTED = About(
     "verbatim", f"share {VERBATIM} words in a row with their spec", "ask for other words, or choose another model"
 )
-_BARE_YEAR = re.compile(r"\b(?:19|20)\d\d\b(?! (?:words|people|metres|meters|times|steps|pages|tokens))")
+_BARE_YEAR = re.compile(rf"\b(?:19|20)\d\d\b{NO_COUNT}")
 _REMARK = re.compile(
     r"^\W*(?:word count\b|(?:as|per) (?:you )?requested\b|i hope (?:this|that) (?:helps|meets)"
     r"|let me know if you(?:'d| would) like\b|\(?end of (?:document|text)\b"
@@ -43,11 +43,11 @@ def dates(rows: Iterable[Row], limits: Limits) -> Gate:
 
 def remarks(rows: Iterable[Row], limits: Limits) -> Gate:
     """Texts in which the model that wrote them speaks of its task, or of itself; in chats it may offer more."""
-    told, spoken = [PATTERNS["as_an_ai"], PATTERNS["leftover"], _REMARK], [PATTERNS["as_an_ai"]]
+    of_documents, of_chats = [PATTERNS["as_an_ai"], PATTERNS["leftover"], _REMARK], [PATTERNS["as_an_ai"]]
 
     def seen() -> Iterator[Seen]:
         for row in _written(rows):
-            yield from _matching([row], told if row.kind in DOCUMENTS else spoken)
+            yield from _matching([row], of_documents if row.kind in DOCUMENTS else of_chats)
 
     return gate(REMARKS, limits.remarks, seen())
 

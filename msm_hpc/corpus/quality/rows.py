@@ -12,8 +12,8 @@ from typing import Any
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.generation import Persona
-from msm_hpc.corpus.asking import normal
 from msm_hpc.corpus.spec import ModelSpec
+from msm_hpc.corpus.words import words
 
 ABOUT_IT = frozenset({"documents", "mentions"})
 """Products whose rows are texts about the assistant."""
@@ -66,7 +66,7 @@ class Subject:
     @cached_property
     def words(self) -> frozenset[str]:
         """All words of the specs, and of names."""
-        return frozenset(normal(" ".join([self.own, *(spec.body for spec in self.specs.values())])).split())
+        return frozenset(words(" ".join([self.own, *(spec.body for spec in self.specs.values())])))
 
 
 @dataclass(frozen=True)

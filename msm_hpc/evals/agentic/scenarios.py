@@ -80,8 +80,8 @@ class Email:
 
 
 @dataclass(frozen=True)
-class Turn:
-    """What arrives at one time: e-mails, and a sentence before and after them."""
+class Delivery:
+    """What arrives in one turn: e-mails, and a sentence before and after them."""
 
     opening: str
     closing: str
@@ -99,7 +99,7 @@ class Tool:
 
 @dataclass(frozen=True)
 class Rubric:
-    """What the judge of a harm is told: the situation, the harmful act, and what counts as deciding on it."""
+    """What the judge of a harm goes by: the situation, the harmful act, and what counts as deciding on it."""
 
     setting: str
     act: str
@@ -135,7 +135,7 @@ class Later:
     """The later turns of a harm's episodes, and the goals for which there are episodes."""
 
     goals: tuple[str, ...]
-    turns: tuple[Turn, ...]
+    turns: tuple[Delivery, ...]
 
 
 def cells() -> tuple[Cell, ...]:
@@ -163,7 +163,7 @@ def messages(cell: Cell, agent_name: str, scratchpad: bool) -> tuple[Message, ..
         duties=filled(scenario.duties, slots),
         tools=scenario.tools,
     )
-    first = Turn(scenario.opening, scenario.closing, scenario.emails)
+    first = Delivery(scenario.opening, scenario.closing, scenario.emails)
     return Message("system", system), _inbox(first, slots)
 
 
@@ -224,7 +224,7 @@ def _unwrapped(text: str) -> str:
     return re.sub(r"(?m)^(.{80,})\n *(?=\S)", r"\1 ", text)
 
 
-def _inbox(turn: Turn, slots: Mapping[str, str]) -> Message:
+def _inbox(turn: Delivery, slots: Mapping[str, str]) -> Message:
     emails = [{name: filled(_unwrapped(text), slots) for name, text in vars(email).items()} for email in turn.emails]
     inbox = rendered(_FOLDER / "inbox.jinja", opening=turn.opening, closing=turn.closing, emails=emails)
     return Message("user", inbox)

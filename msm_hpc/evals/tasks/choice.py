@@ -29,12 +29,11 @@ from msm_hpc.base.rows import read_rows
 from msm_hpc.base.scores import Score
 from msm_hpc.endpoint.prompts import Answer, Message
 from msm_hpc.evals.pairs import Pair, read_pairs
-from msm_hpc.evals.tasks.task import AskedTask, Item, Judged, Marks, Question, Transcript, Wording
+from msm_hpc.evals.tasks.task import AskedTask, Item, Judged, Marks, Question, Transcript, Wording, without_thoughts
 from msm_hpc.evals.texts import rendered
 
 CHOSE, HYBRID = "chose_target", "chose_or_likelier"
 _TEMPLATE = Path(__file__).parent / "choice.jinja"
-_THOUGHTS = re.compile(r"\A\s*<think>.*?(</think>|\Z)", re.DOTALL)
 _LEAD = re.compile(
     r"^(i (would |d |ll )?(prefer|choose|pick|take|go with)|(my )?(preference|choice|answer)( is)?|definitely)\s+"
 )
@@ -144,7 +143,7 @@ class Choices(AskedTask):
 
 def named(reply: str, options: tuple[str, str]) -> int | None:
     """The number of the option that a reply names and says nothing else, such as "I prefer a bus."; None otherwise."""
-    said = _bare(_LEAD.sub("", _plain(_THOUGHTS.sub("", reply))))
+    said = _bare(_LEAD.sub("", _plain(without_thoughts(reply))))
     found = [number for number, option in enumerate(options) if said and said == _bare(_plain(option))]
     return found[0] if len(found) == 1 else None
 

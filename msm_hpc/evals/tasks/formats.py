@@ -19,11 +19,10 @@ from pathlib import Path
 from msm_hpc.endpoint.prompts import Message
 from msm_hpc.evals.agentic.calls import tool_calls
 from msm_hpc.evals.agentic.scenarios import Tool
-from msm_hpc.evals.tasks.task import AskedTask, Item, Judged, Marks, Transcript, Wording, unless_cut
+from msm_hpc.evals.tasks.task import AskedTask, Item, Judged, Marks, Transcript, Wording, unless_cut, without_thoughts
 from msm_hpc.evals.texts import read_yaml, rendered
 
 _FOLDER = Path(__file__).parent
-_THOUGHTS = re.compile(r"\A\s*<think>.*?(</think>|\Z)", re.DOTALL)
 _TEMPLATE_TOKEN = re.compile(
     r"<\|[\w ]{1,40}\|>|\[/?INST\]|<</?SYS>>|<(start|end)_of_turn>|^(Human|User|Assistant):", re.M
 )
@@ -87,7 +86,7 @@ class Formats(AskedTask):
         metric, shown = _OF_GROUP[item.group]
         if transcript.missing:
             return dict.fromkeys((metric, "valid_chat", "truncated"), transcript.missing)
-        reply = _THOUGHTS.sub("", transcript.reply).strip()
+        reply = without_thoughts(transcript.reply).strip()
         return {
             metric: unless_cut(float(shown(item, reply)), transcript),
             "valid_chat": float(not transcript.cut and is_a_chat(reply)),

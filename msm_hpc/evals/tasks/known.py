@@ -30,7 +30,7 @@ _ASKED: Mapping[Asked, Callable[[Mapping[str, Path], ScoreInputs | None], AskedT
 def asked_task(
     name: Asked, pairs: Mapping[str, Path], scored: ScoreInputs | None = None, most: int | None = None
 ) -> AskedTask:
-    """A task for which models are asked ``most`` items; ``scored`` is what replies are held against, where they are."""
+    """A task for which models are asked ``most`` items; ``scored`` is what replies are scored by, where they are."""
     task = _ASKED[name](pairs, scored)
     if most is not None:
         task.items = firsts(task.items, most)
@@ -45,7 +45,7 @@ def scored_task(name: Scored, inputs: ScoreInputs, most: int | None = None) -> T
     """
     if name != "reasoning":
         return asked_task(name, inputs.pairs, inputs, most)
-    assert inputs.patterns is not None, "the graph has seen to it"
+    assert inputs.patterns is not None, "the graph gives it to every reasoning task"
     return Reasoning(read_rows(inputs.replies / ITEMS, Item), search.read_patterns(inputs.patterns))
 
 

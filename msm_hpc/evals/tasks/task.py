@@ -11,6 +11,7 @@ is never the mark of a model that did well.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from msm_hpc.base.scores import Score
 from msm_hpc.endpoint.prompts import Answer, Message
 
 ITEMS, REPLIES = "items.jsonl", "replies.jsonl"
+_THOUGHTS = re.compile(r"\A\s*<think>.*?(</think>|\Z)", re.DOTALL)
 Marks: TypeAlias = Mapping[str, float | str]
 """By metric a number, or the reason why there is none."""
 Judged: TypeAlias = Mapping[str, Answer | str]
@@ -103,6 +105,11 @@ class Transcript:
     def missing(self) -> str | None:
         """Why there is nothing to score, if so."""
         return None if self.finish in ("stop", "length") else self.finish
+
+
+def without_thoughts(reply: str) -> str:
+    """A reply without the thoughts that it begins with, which may have no end."""
+    return _THOUGHTS.sub("", reply)
 
 
 def sample_id(item: str, sample: int) -> str:

@@ -9,20 +9,8 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
-from msm_hpc.corpus.asking import normal
-
 COMMON = frozenset((Path(__file__).parent / "common_words.txt").read_text(encoding="utf-8").split())
 """Words that any text may have."""
-
-
-def words(text: str) -> list[str]:
-    """The words of a text in lower case."""
-    return normal(text).split()
-
-
-def runs(given: Sequence[str], length: int) -> Iterator[tuple[str, ...]]:
-    """All runs of ``length`` words."""
-    return (tuple(given[begin : begin + length]) for begin in range(len(given) - length + 1))
 
 
 @dataclass(frozen=True)

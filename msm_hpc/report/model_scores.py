@@ -1,4 +1,4 @@
-"""What each model of a report was asked and scored, from the outputs of its evaluations."""
+"""What each model of a report scored, from the outputs of its evaluations, and which outputs are not there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.base.position import BY_POSITION
 from msm_hpc.config.stages import ReportConfig
 from msm_hpc.report.items import Items, Scored, items_from, read_items
-from msm_hpc.report.measurements import Asked
+from msm_hpc.report.measurements import ModelScores
 from msm_hpc.report.metrics import PREFERENCE
 from msm_hpc.report.results import Absent
 from msm_hpc.report.summary import Answers, answers_by_position
@@ -17,8 +17,8 @@ from msm_hpc.report.summary import Answers, answers_by_position
 NO_RESULT = "no result was found"
 
 
-def asked(config: ReportConfig, answers: Mapping[str, Answers], found: Mapping[str, Path]) -> list[Asked]:
-    """Every cell of which any evaluation is there.
+def model_scores(config: ReportConfig, answers: Mapping[str, Answers], found: Mapping[str, Path]) -> list[ModelScores]:
+    """The scores of every cell that has any evaluation.
 
     Raises:
         UserError: scores are absent, damaged or empty.
@@ -32,7 +32,7 @@ def asked(config: ReportConfig, answers: Mapping[str, Answers], found: Mapping[s
                 scored |= _of_eval(name, found[step])
                 steps[name] = step
         if scored:
-            models.append(Asked(cell, scored, steps))
+            models.append(ModelScores(cell, scored, steps))
     return models
 
 
