@@ -33,9 +33,8 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """One arm on one spec; ``arm_number`` tells apart those of one spec, which have one colour."""
+    """One arm on one spec; ``arm_number``, alike in all charts, tells apart those of one spec, which have one colour."""
 
-    model: str
     arm: str
     spec: str | None
     arm_number: int
@@ -44,8 +43,9 @@ class Curve:
 
 @dataclass(frozen=True)
 class Chart:
-    """The curves of one eval; ``sizes`` are those that are named below it, with where they stand."""
+    """The curves of one model by one eval; ``sizes`` are those that are named below it, with where they stand."""
 
+    model: str
     eval: str
     metric: str
     y: Axis
@@ -54,20 +54,20 @@ class Chart:
 
 
 def ladder_charts(results: Results) -> list[Chart]:
-    """A chart for each eval, with the arms that have several sizes, but for those of later training."""
-    found = []
+    """A chart for each eval and model, with the arms that have several sizes, but for those of later training."""
+    evals = []
     for rows in _by_eval(results):
         lines: dict[Line, dict[int, Measurement]] = {}
         for row in rows:
             if row.size and row.arm not in results.persistence:
                 lines.setdefault((row.model, row.arm, row.spec), {})[row.size] = row
-        found += _chart(rows[0], lines)
-    return found
+        evals.append((rows[0], lines))
+    return _charts(evals)
 
 
 def persistence_charts(results: Results) -> list[Chart]:
-    """A chart for each eval, with the arms that end with later training; before any of it stands the arm without."""
-    found = []
+    """A chart for each eval and model, with the arms that end with later training; before any of it stands the arm without."""
+    evals = []
     for rows in _by_eval(results):
         lines: dict[Line, dict[int, Measurement]] = {}
         for row in rows:
@@ -75,12 +75,12 @@ def persistence_charts(results: Results) -> list[Chart]:
                 if row.arm in (later, before):
                     size = (row.size or 0) if row.arm == later else 0
                     lines.setdefault((row.model, later, row.spec), {})[size] = row
-        found += _chart(rows[0], lines)
-    return found
+        evals.append((rows[0], lines))
+    return _charts(evals)
 
 
 def layer_charts(results: Results) -> list[Chart]:
-    """A chart for each eval and value of what was moved in each layer; the ends of a bar are those of the shuffles."""
+    """A chart for each eval, value and model of what was moved in each layer; the ends of a bar are those of the shuffles."""
     lines: dict[tuple[str, str], dict[Line, dict[int, Measurement]]] = {}
     shuffles: dict[tuple[object, ...], Measurement] = {}
     for row in results.measured:
@@ -92,15 +92,15 @@ def layer_charts(results: Results) -> list[Chart]:
                 of_value.setdefault((row.model, arm, row.spec), {})[int(layer)] = row
             else:
                 shuffles[(row.eval, row.model, arm, row.spec, row.group)] = row
-    found = []
+    values = []
     for (name, value), of_value in lines.items():
         for line, rows in of_value.items():
             for number, row in rows.items():
                 by_chance = shuffles[(name, *line, row.group)]
                 rows[number] = replace(row, low=by_chance.low, high=by_chance.high, over=by_chance.over)
         first = next(iter(next(iter(of_value.values())).values()))
-        found += _chart(replace(first, metric=f"{MOVED} toward {value}"), of_value, _evenly)
-    return found
+        values.append((replace(first, metric=f"{MOVED} toward {value}"), of_value))
+    return _charts(values, _evenly)
 
 
 def _by_eval(results: Results) -> list[list[Measurement]]:
@@ -129,22 +129,36 @@ def _evenly(layers: Sequence[int]) -> dict[int, float]:
     return {layer: (layer - layers[0]) / (layers[-1] - layers[0]) for layer in layers}
 
 
-def _chart(
-    first: Measurement, lines: Mapping[Line, Sized], placed: Callable[[Sequence[int]], dict[int, float]] = _places
+def _charts(
+    evals: Sequence[tuple[Measurement, Mapping[Line, Sized]]],
+    placed: Callable[[Sequence[int]], dict[int, float]] = _places,
 ) -> list[Chart]:
-    """The chart of the lines that have several points, if there are any."""
-    drawn = {line: found for line, found in lines.items() if len(found) > 1}
-    if not drawn:
-        return []
-    sizes = sorted({size for found in drawn.values() for size in found})
+    """Of each eval, known by one of its rows, the charts of the lines that have several points; y is alike in them."""
+    evals = [(first, {line: found for line, found in lines.items() if len(found) > 1}) for first, lines in evals]
+    arms = [*dict.fromkeys(arm for _, lines in evals for _, arm, _ in lines)]
+    made = []
+    for first, lines in evals:
+        ends = [end for found in lines.values() for row in found.values() for end in (row.low, row.mean, row.high)]
+        numbers = [end for end in ends if end is not None]
+        for model in dict.fromkeys(model for model, _, _ in lines):
+            y = Axis(RATES) if first.rate else axis(numbers, start=min(numbers))
+            of_model = {line: found for line, found in lines.items() if line[0] == model}
+            made.append(_chart(replace(first, model=model), of_model, y, arms, placed))
+    return made
+
+
+def _chart(
+    first: Measurement,
+    lines: Mapping[Line, Sized],
+    y: Axis,
+    arms: Sequence[str],
+    placed: Callable[[Sequence[int]], dict[int, float]],
+) -> Chart:
+    sizes = sorted({size for found in lines.values() for size in found})
     places = placed(sizes)
-    arms = [*dict.fromkeys(arm for _, arm, _ in drawn)]
     curves = tuple(
-        Curve(*line, arms.index(line[1]), tuple(Point(places[size], size, found[size]) for size in sorted(found)))
-        for line, found in drawn.items()
+        Curve(arm, spec, arms.index(arm), tuple(Point(places[size], size, found[size]) for size in sorted(found)))
+        for (_, arm, spec), found in lines.items()
     )
-    ends = [end for found in drawn.values() for row in found.values() for end in (row.low, row.mean, row.high)]
-    numbers = [end for end in ends if end is not None]
-    y = Axis(RATES) if first.rate else axis(numbers, start=min(numbers))
     named = sizes[:: -(-len(sizes) // MOST_NAMED)]
-    return [Chart(first.eval, first.metric, y, tuple((places[size], size) for size in named), curves)]
+    return Chart(first.model, first.eval, first.metric, y, tuple((places[size], size) for size in named), curves)
