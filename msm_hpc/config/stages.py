@@ -265,6 +265,14 @@ class Hours(Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelSize(Strict):
+    """What a chart over sizes has to know of a model; ``family`` is transformers' ``model_type``."""
+
+    family: str
+    parameters: PositiveInt
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportConfig(Strict):
     """A report of ``cells``, in their order.
 
@@ -274,6 +282,7 @@ class ReportConfig(Strict):
         savings: arms whose need of data is compared, each with the arm that it is compared with.
         compare: arms that are tested against others on the same items, each with those others.
         persistence: arms that end with a ladder of later training, each with the arm without it.
+        models: the sizes of models, where there are several and these are known.
         notices: shown above the results, for example that the documents come from an offline stand-in.
         packed: what stages are trained on, one for each set of sources: the report says what of them is left out.
         audited: the corpora that a language model wrote.
@@ -288,6 +297,7 @@ class ReportConfig(Strict):
     savings: Mapping[str, str] = field(default_factory=dict)
     compare: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     persistence: Mapping[str, str] = field(default_factory=dict)
+    models: Mapping[str, ModelSize] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     packed: tuple[PackedFor, ...] = ()
     audited: tuple[Audited, ...] = ()

@@ -11,7 +11,7 @@ Nothing here asks the disk: what files there are outside, and what is in them, i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -20,12 +20,13 @@ from typing import Literal
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.text import few
 from msm_hpc.config.campaign import Config
-from msm_hpc.config.stages import Audited, Cell, ReportConfig
+from msm_hpc.config.stages import Audited, Cell, ModelSize, ReportConfig
 from msm_hpc.graph.evals import Measured, measured
 from msm_hpc.graph.model_steps import ModelSteps, Outside
 from msm_hpc.graph.notices import notices, taken
 from msm_hpc.graph.steps import Step, topological
 from msm_hpc.graph.trainings import packed_for
+from msm_hpc.model.architecture import family_of, parse_architecture
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,8 @@ def build_graph(configs: Sequence[Config], outside: Outside) -> Graph:
     said = dict.fromkeys(notice for model in models for notice in taken(model.config, model.corpus))
     campaign = configs[0].campaign
     audits = tuple(audit for model in models for audit in model.audits)
-    report = _report(configs[0], found, tuple(said), audits) if campaign.values or campaign.evals else None
+    sizes = dict(_sizes(configs)) if len(configs) > 1 else {}
+    report = _report(configs[0], found, tuple(said), audits, sizes) if campaign.values or campaign.evals else None
     return Graph(
         targets=(*audits, *((report,) if report else (each.exported for each in found))),
         cells=tuple((each.cell, each.last) for each in found),
@@ -115,7 +117,21 @@ def build_graph(configs: Sequence[Config], outside: Outside) -> Graph:
     )
 
 
-def _report(config: Config, found: Sequence[Measured], said: tuple[str, ...], audits: Sequence[Step]) -> Step:
+def _sizes(configs: Sequence[Config]) -> Iterator[tuple[str, ModelSize]]:
+    """Of the models whose shape is known before their weights are there."""
+    for model in (config.model for config in configs):
+        if model.shape is not None:
+            shape = parse_architecture(f"model {model.name}: shape", model.shape)
+            yield model.name, ModelSize(family=family_of(shape)[1].model_type, parameters=shape.parameters)
+
+
+def _report(
+    config: Config,
+    found: Sequence[Measured],
+    said: tuple[str, ...],
+    audits: Sequence[Step],
+    sizes: Mapping[str, ModelSize],
+) -> Step:
     evaluations = tuple(step for each in found for step in each.evaluations)
     steps = topological(evaluations)
     packed = dict(packed_for(steps))
@@ -135,6 +151,7 @@ def _report(config: Config, found: Sequence[Measured], said: tuple[str, ...], au
                 if arm in config.campaign.arms
             },
             persistence=_of_trained(config, config.campaign.persistence),
+            models=sizes,
             notices=(*config.notices, *notices(steps), *said),
             packed=tuple(packed),
             audited=tuple(Audited(corpus=name, step=step_id) for step_id, name in audited.items()),

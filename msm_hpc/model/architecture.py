@@ -232,16 +232,21 @@ def parse_architecture(where: str, raw: Mapping[str, Any]) -> Transformer:
     )
 
 
-def config_fields(model: Transformer) -> dict[str, Any]:
-    """The fields of a ``config.json`` for ``model``, the inverse of :func:`parse_architecture`."""
-    name = next(
-        name
+def family_of(model: Transformer) -> tuple[str, Family]:
+    """What transformers calls its class, and its family: the one with its biases and norms."""
+    return next(
+        (name, family)
         for name, family in FAMILIES.items()
         if (family.qkv_bias, family.qk_norm) == (model.qkv_bias, model.qk_norm)
     )
+
+
+def config_fields(model: Transformer) -> dict[str, Any]:
+    """The fields of a ``config.json`` for ``model``, the inverse of :func:`parse_architecture`."""
+    name, family = family_of(model)
     return {
         "architectures": [name],
-        "model_type": FAMILIES[name].model_type,
+        "model_type": family.model_type,
         "vocab_size": model.vocab_size,
         "head_dim": model.head_dim,
         **asdict(model.shape),

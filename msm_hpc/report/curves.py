@@ -24,16 +24,16 @@ MOST_NAMED = 12
 
 @dataclass(frozen=True)
 class Point:
-    """Where it stands from left (0) to right (1), the amount of data or the layer, and what was measured there."""
+    """Where it stands from left (0) to right (1), what that is called, and what was measured there."""
 
     x: float
-    size: int
+    label: str
     row: Measurement
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One arm on one spec; ``arm_number``, alike in all charts, tells apart those of one spec, which have one colour."""
+    """One arm on one spec; ``arm_number``, alike in all charts, tells those of one spec apart, of one colour."""
 
     arm: str
     spec: str | None
@@ -43,13 +43,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class Chart:
-    """The curves of one model by one eval; ``sizes`` are those that are named below it, with where they stand."""
+    """The curves of one model by one eval; ``labels`` are those that stand below it, with where.
+
+    ``model`` is empty where the curves are over models.
+    """
 
     model: str
     eval: str
     metric: str
     y: Axis
-    sizes: tuple[tuple[float, int], ...]
+    labels: tuple[tuple[float, str], ...]
     curves: tuple[Curve, ...]
 
 
@@ -62,11 +65,11 @@ def ladder_charts(results: Results) -> list[Chart]:
             if row.size and row.arm not in results.persistence:
                 lines.setdefault((row.model, row.arm, row.spec), {})[row.size] = row
         evals.append((rows[0], lines))
-    return _charts(evals)
+    return charts(evals)
 
 
 def persistence_charts(results: Results) -> list[Chart]:
-    """A chart for each eval and model, with the arms that end with later training; before any of it stands the arm without."""
+    """A chart for each eval and model, with the arms that end with later training, and before any the one without."""
     evals = []
     for rows in _by_eval(results):
         lines: dict[Line, dict[int, Measurement]] = {}
@@ -76,11 +79,11 @@ def persistence_charts(results: Results) -> list[Chart]:
                     size = (row.size or 0) if row.arm == later else 0
                     lines.setdefault((row.model, later, row.spec), {})[size] = row
         evals.append((rows[0], lines))
-    return _charts(evals)
+    return charts(evals)
 
 
 def layer_charts(results: Results) -> list[Chart]:
-    """A chart for each eval, value and model of what was moved in each layer; the ends of a bar are those of the shuffles."""
+    """A chart for each eval, value and model of what was moved in each layer; a bar ends where the shuffles do."""
     lines: dict[tuple[str, str], dict[Line, dict[int, Measurement]]] = {}
     shuffles: dict[tuple[object, ...], Measurement] = {}
     for row in results.measured:
@@ -100,7 +103,7 @@ def layer_charts(results: Results) -> list[Chart]:
                 rows[number] = replace(row, low=by_chance.low, high=by_chance.high, over=by_chance.over)
         first = next(iter(next(iter(of_value.values())).values()))
         values.append((replace(first, metric=f"{MOVED} toward {value}"), of_value))
-    return _charts(values, _evenly)
+    return charts(values, _evenly)
 
 
 def _by_eval(results: Results) -> list[list[Measurement]]:
@@ -129,9 +132,10 @@ def _evenly(layers: Sequence[int]) -> dict[int, float]:
     return {layer: (layer - layers[0]) / (layers[-1] - layers[0]) for layer in layers}
 
 
-def _charts(
+def charts(
     evals: Sequence[tuple[Measurement, Mapping[Line, Sized]]],
     placed: Callable[[Sequence[int]], dict[int, float]] = _places,
+    called: Callable[[int], str] = "{:,}".format,
 ) -> list[Chart]:
     """Of each eval, known by one of its rows, the charts of the lines that have several points; y is alike in them."""
     evals = [(first, {line: found for line, found in lines.items() if len(found) > 1}) for first, lines in evals]
@@ -143,22 +147,17 @@ def _charts(
         for model in dict.fromkeys(model for model, _, _ in lines):
             y = Axis(RATES) if first.rate else axis(numbers, start=min(numbers))
             of_model = {line: found for line, found in lines.items() if line[0] == model}
-            made.append(_chart(replace(first, model=model), of_model, y, arms, placed))
+            sizes = sorted({size for found in of_model.values() for size in found})
+            places = {size: (x, called(size)) for size, x in placed(sizes).items()}
+            labels = tuple(places[size] for size in sizes[:: -(-len(sizes) // MOST_NAMED)])
+            made.append(Chart(model, first.eval, first.metric, y, labels, _curves(of_model, places, arms)))
     return made
 
 
-def _chart(
-    first: Measurement,
-    lines: Mapping[Line, Sized],
-    y: Axis,
-    arms: Sequence[str],
-    placed: Callable[[Sequence[int]], dict[int, float]],
-) -> Chart:
-    sizes = sorted({size for found in lines.values() for size in found})
-    places = placed(sizes)
-    curves = tuple(
-        Curve(arm, spec, arms.index(arm), tuple(Point(places[size], size, found[size]) for size in sorted(found)))
+def _curves(
+    lines: Mapping[Line, Sized], places: Mapping[int, tuple[float, str]], arms: Sequence[str]
+) -> tuple[Curve, ...]:
+    return tuple(
+        Curve(arm, spec, arms.index(arm), tuple(Point(*places[size], found[size]) for size in sorted(found)))
         for (_, arm, spec), found in lines.items()
     )
-    named = sizes[:: -(-len(sizes) // MOST_NAMED)]
-    return Chart(first.model, first.eval, first.metric, y, tuple((places[size], size) for size in named), curves)

@@ -17,6 +17,7 @@ from msm_hpc.report.gates import gate_rows
 from msm_hpc.report.grids import grids, of_own_value
 from msm_hpc.report.hours import hours_table
 from msm_hpc.report.metrics import PREFERENCE, better, member, named, sentence
+from msm_hpc.report.model_sizes import size_charts
 from msm_hpc.report.paper import SOURCE as PAPER
 from msm_hpc.report.paper import PaperNumber, in_paper
 from msm_hpc.report.pivots import pivots
@@ -47,6 +48,7 @@ def render_html(results: Results, hours: Hours | None = None) -> str:
             neutral=NEUTRAL,
             sections=sections(results),
             pivots=pivots(results, sections(results)),
+            sizes=size_charts(results),
             ladders=ladder_charts(results),
             persistence=persistence_charts(results),
             layers=layer_charts(results),

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import TypeAdapter
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.stages import Cell
+from msm_hpc.config.stages import Cell, ModelSize
 from msm_hpc.report.efficiency import Saved
 from msm_hpc.report.gates import Corpus
 from msm_hpc.report.left_out import LeftOut
@@ -267,6 +267,7 @@ class Results:
     measured: tuple[Measurement, ...] = ()
     compared: tuple[Comparison, ...] = ()
     persistence: Mapping[str, str] = field(default_factory=dict)
+    models: Mapping[str, ModelSize] = field(default_factory=dict)
     absent: tuple[Absent, ...] = ()
     corpora: tuple[Corpus, ...] = ()
 

@@ -112,6 +112,7 @@ def summarise(
         conditions=conditions,
         contrasts=tuple(_contrasts(config.contrasts, conditions, answers)),
         persistence=config.persistence,
+        models=config.models,
     )
 
 

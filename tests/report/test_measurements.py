@@ -108,16 +108,16 @@ def test_movement_is_drawn_layer_by_layer_with_where_it_would_lie_by_chance(tmp_
     of_value = measured(results, "base", "moved_shuffled")
     assert (of_value.low, of_value.high) == (0.0, 0.0)
     [chart] = layer_charts(results)
-    assert (chart.eval, chart.metric, chart.sizes) == (
+    assert (chart.eval, chart.metric, chart.labels) == (
         "direction",
         "moved toward america",
-        ((0, 1), (1 / 9, 2), (1, 10)),
+        ((0, "1"), (1 / 9, "2"), (1, "10")),
     )
     [curve] = chart.curves
-    assert [(point.size, point.row.mean, point.row.high) for point in curve.points] == [
-        (1, 0.1, pytest.approx(1.96, abs=0.001)),
-        (2, 0.2, pytest.approx(1.96, abs=0.001)),
-        (10, 1.0, 0.0),
+    assert [(point.label, point.row.mean, point.row.high) for point in curve.points] == [
+        ("1", 0.1, pytest.approx(1.96, abs=0.001)),
+        ("2", 0.2, pytest.approx(1.96, abs=0.001)),
+        ("10", 1.0, 0.0),
     ]
     assert "Layer by layer" in (tmp_path / "out" / "report.html").read_text()
 

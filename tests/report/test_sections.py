@@ -47,19 +47,19 @@ def test_an_eval_with_many_metrics_is_shown_by_family_and_judged_by_none(results
 
 def test_ladders_are_drawn_over_the_logarithm_of_their_sizes(results: Results) -> None:
     agentic, *_ = ladder_charts(results)
-    assert [(curve.arm, [point.size for point in curve.points]) for curve in agentic.curves] == [
-        ("aft", [2_500, 10_000]),
-        ("msm+aft", [2_500, 10_000]),
+    assert [(curve.arm, [point.label for point in curve.points]) for curve in agentic.curves] == [
+        ("aft", ["2,500", "10,000"]),
+        ("msm+aft", ["2,500", "10,000"]),
     ]
-    assert agentic.sizes == ((0.0, 2_500), (1.0, 10_000))
+    assert agentic.labels == ((0.0, "2,500"), (1.0, "10,000"))
 
 
 def test_persistence_starts_before_later_training(results: Results) -> None:
     agentic, open_qa, _ = persistence_charts(results)
-    assert agentic.sizes == ((0.0, 0), (0.5, 1_000), (1.0, 4_000))
+    assert agentic.labels == ((0.0, "0"), (0.5, "1,000"), (1.0, "4,000"))
     [curve] = agentic.curves
     assert [point.row.arm for point in curve.points] == ["msm", "msm+erode", "msm+erode"]
-    assert [point.size for point in open_qa.curves[0].points] == [1_000, 4_000], "msm was not asked"
+    assert [point.label for point in open_qa.curves[0].points] == ["1,000", "4,000"], "msm was not asked"
 
 
 def test_two_sorts_of_later_training_have_a_curve_each(results: Results) -> None:
