@@ -26,7 +26,7 @@ from msm_hpc.config.campaign import Config
 from msm_hpc.config.compose import OWN_FOLDER, choices, load_configs, own_folder, root_of, with_absolute_paths
 from msm_hpc.graph.build import Graph, build_graph
 from msm_hpc.launch.nemo_tunnel import reach_slurm_of
-from msm_hpc.store.campaigns import CampaignRecord, campaigns, read_campaign, write_campaign
+from msm_hpc.store.campaigns import CampaignRecord, campaigns, read_campaign, rehearsed, write_campaign
 from msm_hpc.store.look import Look
 from msm_hpc.store.records import now
 from msm_hpc.store.splits import read_splits
@@ -90,7 +90,8 @@ class Session:
             if get_close_matches(key, ["campaign"]):
                 raise UserError(f"unknown key {key!r}; did you mean 'campaign'?")
         those = f"name one of {', '.join(known)}, or compose" if known else "compose"
-        raise UserError(f"which campaign? {those} one with campaign=NAME; there are {', '.join(choices('campaign'))}")
+        there = ", ".join(choices("campaign"))
+        raise UserError(f"which campaign? {those} one with campaign=NAME; there are {there}{rehearsed(root)}")
 
     @property
     def config(self) -> Config:

@@ -88,3 +88,15 @@ def test_what_was_never_run_is_not_known_by_name(tmp_path: Path) -> None:
         _ = session(f"root={tmp_path}").configs
     with pytest.raises(UserError, match=r"unknown key 'campain'; did you mean 'campaign'\?"):
         _ = session(f"root={tmp_path}", "campain=demo").configs
+
+
+def test_what_was_only_rehearsed_is_not_found_with_where_it_lies(mine: Path) -> None:
+    mine.rename(mine.parent / "rehearsal")
+    root = mine.parent
+    there = rf"Rehearsed here, and to be asked about with root={root / 'rehearsal'}: mine$"
+    for name in ("mine", None):
+        with pytest.raises(UserError, match=there):
+            _ = session(f"root={root}", name=name).configs
+    with pytest.raises(UserError, match=r"still to be run$"):
+        _ = session(f"root={root}", name="demo").configs
+    assert session(f"root={root / 'rehearsal'}", name="mine").configs
