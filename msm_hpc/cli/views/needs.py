@@ -86,7 +86,7 @@ def _notes(found: Sequence[Training], unit: str) -> Iterator[str]:
         whose = "all" if len(hours) == len(found) else f"{len(hours)} of {len(found)} lines"
         yield f"{sum(hours):,.1f} {unit} in {whose}"
     if any(each.forecast is not None for each in found):
-        yield f"Times {_speeds(found)}; memory is by formula."
+        yield f"Times are {_speeds(found)}; memory is by formula."
     if any(each.rows is not None and each.rows.sampled for each in found):
         yield "Steps are forecast from a sample of your rows, packed, or by a source's tokens_a_row."
     if any(each.rows is None for each in found):
@@ -94,12 +94,16 @@ def _notes(found: Sequence[Training], unit: str) -> Iterator[str]:
 
 
 def _speeds(found: Sequence[Training]) -> str:
-    """What times are from: ``by own trainings (MFU 41%), by formula (MFU 35% assumed)``."""
+    """What times are from: ``by own trainings (41% of the GPU's peak), by formula (an assumed 32 to 35% of …)``."""
     rates = {(each.forecast.by, each.forecast.mfu) for each in found if each.forecast is not None}
     by_source = {by: sorted(mfu for each, mfu in rates if each == by and mfu is not None) for by, _ in rates}
     return ", ".join(f"by {by}{_mfu(by, mfus)}" for by, mfus in sorted(by_source.items()))
 
 
 def _mfu(by: Source, mfus: Sequence[float]) -> str:
-    words = ", ".join(dict.fromkeys(f"{mfu:.0%}" for mfu in mfus))
-    return f" (MFU {words}{' assumed' if by == 'formula' else ''})" if words else ""
+    """The share of the peak that trainings reach, or the range of it where their layouts differ."""
+    if not mfus:
+        return ""
+    least, most = (f"{100 * mfu:.0f}" for mfu in (mfus[0], mfus[-1]))
+    share = f"{most}%" if least == most else f"{least} to {most}%"
+    return f" ({'an assumed ' if by == 'formula' else ''}{share} of the GPU's bf16 peak)"
