@@ -8,6 +8,7 @@ from rich.text import Text
 
 from msm_hpc.base.text import few
 from msm_hpc.campaign.needs import Training
+from msm_hpc.cli.views.ledger import duration, in_hours
 from msm_hpc.cli.views.table import BREAK, Cell, Listing
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.planner.forecast import Source
@@ -69,8 +70,8 @@ def _time(training: Training, unit: str) -> Cell:
     step = f"{training.forecast.seconds_per_step:.3g} s a step"
     if training.seconds is None or training.rank_hours is None:
         return step
-    whole = f"{training.rank_hours:,.1f} {unit}" + (f"{BREAK}in all" if len(training.steps) > 1 else "")
-    return Text.assemble(f"{training.seconds / 3600:.2f} hours\n", _requeues(training), f"{step}\n{whole}")
+    whole = f"{in_hours(training.rank_hours)} {unit}" + (f"{BREAK}in all" if len(training.steps) > 1 else "")
+    return Text.assemble(f"{duration(training.seconds)}\n", _requeues(training), f"{step}\n{whole}")
 
 
 def _requeues(training: Training) -> Text:
@@ -84,7 +85,7 @@ def _notes(found: Sequence[Training], unit: str) -> Iterator[str]:
     hours = [each.rank_hours for each in found if each.rank_hours is not None]
     if hours:
         whose = "all" if len(hours) == len(found) else f"{len(hours)} of {len(found)} lines"
-        yield f"{sum(hours):,.1f} {unit} in {whose}"
+        yield f"{in_hours(sum(hours))} {unit} in {whose}"
     if any(each.forecast is not None for each in found):
         yield f"Times are {_speeds(found)}; memory is by formula."
     if any(each.rows is not None and each.rows.sampled for each in found):
