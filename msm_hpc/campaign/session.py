@@ -33,6 +33,11 @@ from msm_hpc.store.splits import read_splits
 from msm_hpc.store.store import Store
 from tokenization.packing.pack import PackConfig
 
+CHOSEN_FOR_EACH = (
+    "layout=auto: each stage of each model has the layout that is fastest by forecast, or by a probe, of those that "
+    "fit; `msm plan` has a line for each, and with model=NAME the overrides that give it, and why."
+)
+
 
 @dataclass
 class Session:
@@ -128,7 +133,8 @@ class Session:
 
         settled = [settle(config) for config in self.configs]
         ready = replace(self, instead=tuple(each.config for each in settled))
-        self.say(*(choice for each in settled for choice in each.choices))
+        choices = [choice for each in settled for choice in each.choices]
+        self.say(*([CHOSEN_FOR_EACH] if len(settled) > 1 and choices else choices))
         needed = ready.graph.needed(Look(ready.store.root).done)
         found = check(ready.configs, ready.graph, ready.external, needed, runs)
         self.say(*(f"Note: {note}" for note in found.notes))

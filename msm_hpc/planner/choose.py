@@ -56,13 +56,13 @@ class ChosenLayout:
     measured: int
 
     def overrides(self, stage: str) -> str:
-        """Shell overrides that give this layout without ``auto``."""
+        """Shell overrides that give this layout without ``auto``, in backticks, which keep them on a line."""
         values = {item.name: getattr(self.config.layout, item.name) for item in fields(Layout)}
         changed = [
             f"{name}: {str(value).lower()}" for name, value in values.items() if value != getattr(ONE_RANK, name)
         ]
         whole = shlex.quote(f"{stage}.layout={{{', '.join(changed)}}}")
-        return f"{whole} {stage}.micro_batch_size={self.config.micro_batch_size}"
+        return f"`{whole} {stage}.micro_batch_size={self.config.micro_batch_size}`"
 
     def why(self, stage: str) -> str:
         """One line that says what was chosen and why."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,6 +48,16 @@ def test_what_is_about_to_run_remembers_its_files(mine: Path, monkeypatch: pytes
     corpus.unlink()
     again = session(f"root={mine}", name="mine")
     assert again.graph.ids == ready.graph.ids and again.external.files[str(corpus)] == known
+
+
+def test_layouts_of_several_models_are_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "check", lambda *_: checks.Found((), {}))
+    asked = ["campaign=scaling", "cluster=h200", f"root={tmp_path}"]
+    for models, lines in (("[qwen2_5_0_5b,qwen3_0_6b]", 1), ("[qwen3_0_6b]", 2)):
+        console = Console(file=io.StringIO(), width=200)
+        ready = Session((*asked, f"campaign.models={models}"), console).ready()
+        assert all(not stage.layout.auto for stage in ready.config.stages.values())
+        assert console.file.getvalue().count("layout=auto") == lines
 
 
 def test_a_name_is_enough_from_any_folder(mine: Path) -> None:

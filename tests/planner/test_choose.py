@@ -67,7 +67,7 @@ def test_what_cannot_fit_is_refused_with_its_parts_and_what_would() -> None:
     parts = r"aft needs [\d.]+ GiB a rank \(weights 15.0, gradients 29.9, optimizer 11.2, .*a h100 has 79.6 GiB"
     with pytest.raises(UserError, match=parts):
         check_memory("stages.aft", alone, model("llama3_1_8b"), EIGHT_H100, WORK)
-    with pytest.raises(UserError, match=r"it fits with 'stages.aft.layout={tensor_parallel: 2, data_parallel: 4, seq"):
+    with pytest.raises(UserError, match=r"it fits with `'stages.aft.layout={tensor_parallel: 2, data_parallel: 4, seq"):
         check_memory("stages.aft", alone, model("llama3_1_8b"), EIGHT_H100, WORK)
     with pytest.raises(UserError, match=r"no layout fits on 1 node\(s\) of 1 ranks. Raise cluster.nodes, or use"):
         check_memory("stages.aft", alone, model("qwen3_32b"), replace(EIGHT_H100, ranks_per_node=1), WORK)
