@@ -122,8 +122,9 @@ def _run_here(session: Session) -> int:
         state = run_local(graph, store, session.config.cluster, display.show)
     failed, made = [state.steps[identity] for identity in state.failed], len(state.made)
     session.say(
-        f"{made} step{'' if made == 1 else 's'} made in {time.monotonic() - began:.0f} s; of {len(graph.steps)} steps "
-        f"{len(state.done)} are done, {len(failed)} failed, {len(state.blocked)} blocked by those"
+        f"{made} step{'' if made == 1 else 's'} made in {time.monotonic() - began:.0f} s of wall time; of "
+        f"{len(graph.steps)} steps {len(state.done)} are done, {len(failed)} failed, "
+        f"{len(state.blocked)} blocked by those"
     )
     _print_failures(session, failed)
     return print_report(session) or (1 if failed else 0)
