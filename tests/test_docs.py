@@ -11,6 +11,7 @@ import pytest
 
 from msm_hpc.cli.main import Commands
 from msm_hpc.config.compose import OWN_FOLDER, choices, load_configs
+from msm_hpc.report import tables
 
 REPOSITORY = Path(__file__).parent.parent
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -73,3 +74,18 @@ def headings(page: Path) -> set[str]:
     """What a link to a part of a page calls it."""
     found = re.findall(r"^#+ (.*)$", BLOCK.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+def test_every_column_of_a_report_is_explained() -> None:
+    page = (REPOSITORY / "docs" / "report.md").read_text(encoding="utf-8")
+    shown = {*re.findall(r"`([^`]+)`", page)}
+    files = (
+        tables.MODELS,
+        tables.CONDITIONS,
+        tables.CONTRASTS,
+        tables.SAVINGS,
+        tables.COMPARISONS,
+        tables.MEASUREMENTS,
+    )
+    for column in {column for columns in files for column in columns}:
+        assert re.sub(r"^(rate|log_odds)_", "…_", column) in shown, column

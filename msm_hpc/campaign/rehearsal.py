@@ -52,6 +52,7 @@ from msm_hpc.launch.local import this_machine
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.model.layout import check_layout
 from msm_hpc.model.precision import RECIPES
+from msm_hpc.store.campaigns import REHEARSAL
 
 Section = TypeVar("Section", bound=TrainConfig)
 
@@ -117,7 +118,7 @@ def rehearse(config: Config, judge: Endpoint, most_ranks: int = MOST_RANKS) -> R
         _check_ranks(name, training.layout, most_ranks)
         _check_divides(name, training, true)
     small = shrunken(true, list(trainings.values()))
-    root = config.root / "rehearsal"
+    root = config.root / REHEARSAL
     if config.model.architecture is not None:
         made = StandIn(replace(config.model, architecture=small.shape), small, own_tokenizer=True)
     else:

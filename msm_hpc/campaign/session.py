@@ -26,12 +26,17 @@ from msm_hpc.config.campaign import Config
 from msm_hpc.config.compose import OWN_FOLDER, choices, load_configs, own_folder, root_of, with_absolute_paths
 from msm_hpc.graph.build import Graph, build_graph
 from msm_hpc.launch.nemo_tunnel import reach_slurm_of
-from msm_hpc.store.campaigns import CampaignRecord, campaigns, read_campaign, write_campaign
+from msm_hpc.store.campaigns import CampaignRecord, campaigns, read_campaign, rehearsed, write_campaign
 from msm_hpc.store.look import Look
 from msm_hpc.store.records import now
 from msm_hpc.store.splits import read_splits
 from msm_hpc.store.store import Store
 from tokenization.packing.pack import PackConfig
+
+CHOSEN_FOR_EACH = (
+    "layout=auto: each stage of each model has the layout that is fastest by forecast, or by a probe, of those that "
+    "fit; `msm plan` has a line for each, and with model=NAME the overrides that give it, and why."
+)
 
 
 @dataclass
@@ -90,7 +95,8 @@ class Session:
             if get_close_matches(key, ["campaign"]):
                 raise UserError(f"unknown key {key!r}; did you mean 'campaign'?")
         those = f"name one of {', '.join(known)}, or compose" if known else "compose"
-        raise UserError(f"which campaign? {those} one with campaign=NAME; there are {', '.join(choices('campaign'))}")
+        there = ", ".join(choices("campaign"))
+        raise UserError(f"which campaign? {those} one with campaign=NAME; there are {there}{rehearsed(root)}")
 
     @property
     def config(self) -> Config:
@@ -127,7 +133,8 @@ class Session:
 
         settled = [settle(config) for config in self.configs]
         ready = replace(self, instead=tuple(each.config for each in settled))
-        self.say(*(choice for each in settled for choice in each.choices))
+        choices = [choice for each in settled for choice in each.choices]
+        self.say(*([CHOSEN_FOR_EACH] if len(settled) > 1 and choices else choices))
         needed = ready.graph.needed(Look(ready.store.root).done)
         found = check(ready.configs, ready.graph, ready.external, needed, runs)
         self.say(*(f"Note: {note}" for note in found.notes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -98,14 +98,17 @@ def given_folder(model: ModelConfig) -> Path | None:
         return None
 
 
-def what_is_missing(model: ModelConfig) -> str | None:
-    """What has to be downloaded when the model step is made, and how to do it before."""
-    if model.hub is None or _folder(model) is not None:
+def what_is_missing(models: Iterable[ModelConfig]) -> str | None:
+    """What has to be downloaded when model steps are made, and how to do it before."""
+    missing = [model for model in models if model.hub is not None and _folder(model) is None]
+    if not missing:
         return None
+    names = ", ".join(str(model.hub) for model in missing)
+    commands = (f"\n  `hf download {model.hub} --revision {model.revision}`" for model in missing)
     return (
-        f"model.hub={model.hub} is not in this machine's Hugging Face cache: the model step downloads it where it "
-        "runs. Where nodes have no network, download it first, into a cache that they see "
-        f"(HF_HOME): hf download {model.hub} --revision {model.revision}"
+        f"{names}: not in this machine's Hugging Face cache, so that the model "
+        "step downloads it where it runs. Where nodes have no network, download it first, into a cache that they see "
+        f"(HF_HOME):{''.join(commands)}"
     )
 
 

@@ -27,8 +27,7 @@ EMULATED = (
 )
 
 
-TAKEN = "Of {source}, {sizes} of {there} rows are trained on ({key})."
-TURNS_TAKEN = "Of {source}, {sizes} turns of the assistant in {there} chats are trained on ({key})."
+TAKEN = "Trained on: {sizes} {unit} of the corpus {source} ({key})."
 
 
 def taken(config: Config, outside: Callable[[Corpus], Origin]) -> Iterator[str]:
@@ -39,13 +38,15 @@ def taken(config: Config, outside: Callable[[Corpus], Origin]) -> Iterator[str]:
             file = outside(corpus)
             if not isinstance(file, File):
                 continue
-            there = f"{file.rows:,}" if file.rows is not None else "its"
+            there = "" if file.rows is None else f"{file.rows:,} "
             if source.tokens is not None:
-                yield f"Of {corpus.name}, {source.tokens:,} tokens are trained on (sources.{name}.tokens)."
+                key = f"sources.{name}.tokens"
+                yield TAKEN.format(sizes=f"{source.tokens:,}", unit="tokens", source=corpus.name, key=key)
             elif source.most_rows is not None and (turns or source.most_rows != file.rows):
                 sizes = " or ".join(f"{size:,}" for size in source.ladder or (source.most_rows,))
                 key = f"sources.{name}.{'ladder' if source.ladder else 'rows'}"
-                yield (TURNS_TAKEN if turns else TAKEN).format(source=corpus.name, sizes=sizes, there=there, key=key)
+                unit = f"turns of the assistant in {there}chats" if turns else f"of {there}rows" if there else "rows"
+                yield TAKEN.format(sizes=sizes, unit=unit, source=corpus.name, key=key)
 
 
 def notices(steps: Sequence[Step]) -> Iterator[str]:

@@ -56,13 +56,13 @@ class ChosenLayout:
     measured: int
 
     def overrides(self, stage: str) -> str:
-        """Shell overrides that give this layout without ``auto``."""
+        """Shell overrides that give this layout without ``auto``, in backticks, which keep them on a line."""
         values = {item.name: getattr(self.config.layout, item.name) for item in fields(Layout)}
         changed = [
             f"{name}: {str(value).lower()}" for name, value in values.items() if value != getattr(ONE_RANK, name)
         ]
         whole = shlex.quote(f"{stage}.layout={{{', '.join(changed)}}}")
-        return f"{whole} {stage}.micro_batch_size={self.config.micro_batch_size}"
+        return f"`{whole} {stage}.micro_batch_size={self.config.micro_batch_size}`"
 
     def why(self, stage: str) -> str:
         """One line that says what was chosen and why."""
@@ -133,9 +133,8 @@ def _fitting(config: TrainConfig, model: Transformer, cluster: Cluster, work: Wo
         needs = (worst_stage(last, model, cluster.trains_on_gpus) for each in divide for last in _keeping_less(each))
         least = min(needs, key=lambda memory: memory.total)
         raise UserError(
-            f"layout=auto: of {len(divide)} layouts that divide, none fits on {cluster.nodes} node(s) of "
-            f"{ranks_a_node(cluster)} ranks; the smallest needs {least}. Raise cluster.nodes, or use other GPUs, "
-            "lora=r64 or a shorter sequence_length"
+            f"layout=auto: of {len(divide)} layouts that divide, none fits on {_where(cluster)}; the smallest needs "
+            f"{least}. {_what_helps(cluster)}"
         )
     return len(divide), sorted(fitting, key=lambda each: _order(each, model))
 
@@ -168,8 +167,23 @@ def check_memory(stage: str, config: TrainConfig, model: Transformer, cluster: C
         found = choose(config, model, cluster, work)
         fix = f"it fits with {found.overrides(stage)}"
     except UserError:
-        fix = "no layout of cluster.nodes fits: use more nodes, other GPUs, lora=r64 or a shorter sequence_length"
+        fix = f"no layout fits on {_where(cluster)}. {_what_helps(cluster)}"
     raise UserError(f"{stage} needs {needed}, and {there.name} has {there.memory / GIB:.1f} GiB; {fix}")
+
+
+def _where(cluster: Cluster) -> str:
+    nodes = f"{cluster.nodes} node(s) of" if launcher_of(cluster).queues else "this machine with"
+    return f"{nodes} {ranks_a_node(cluster)} ranks"
+
+
+def _what_helps(cluster: Cluster) -> str:
+    """The fix where nothing fits: on a laptop, to say which cluster is meant."""
+    if launcher_of(cluster).queues:
+        return "Raise cluster.nodes, or use other GPUs, lora=r64 or a shorter sequence_length"
+    return (
+        "To plan or rehearse for a cluster, name it: cluster=h200 (an example), or a profile of your own; to train "
+        "here, take a smaller model, lora=r64 or a shorter sequence_length"
+    )
 
 
 def ranks_a_node(cluster: Cluster) -> int:

@@ -9,16 +9,18 @@ from typing import Any
 
 from msm_hpc.base.position import BY_POSITION
 from msm_hpc.report.finding import is_finding
-from msm_hpc.report.results import Estimate, Measurement, Preference, Results, ValueResult
+from msm_hpc.report.results import Estimate, Measurement, Results, ValueResult
 
 Row = dict[str, Any]
 
 CONDITION = ("model", "arm", "spec", "size")
 COUNTS = ("preferred", "n", "orders_agree")
 OVER_PAIRS = ("rate", "rate_pairs_low", "rate_pairs_high", "log_odds", "log_odds_pairs_low", "log_odds_pairs_high")
+INDEPENDENT = tuple(column.replace("_pairs_", "_independent_") for column in OVER_PAIRS)
+"""Of one model: its pairs are not clustered by domain, so that the interval is too narrow."""
 OVER_SEEDS = ("rate_seeds_low", "rate_seeds_high", "log_odds_seeds_low", "log_odds_seeds_high")
 
-MODELS = (*CONDITION, "seed", "value", *COUNTS, *OVER_PAIRS, "step")
+MODELS = (*CONDITION, "seed", "value", *COUNTS, *INDEPENDENT, "step")
 CONDITIONS = (*CONDITION, "seeds", "value", *COUNTS, *OVER_PAIRS, *OVER_SEEDS)
 CONTRASTS = ("value", "spec", "other_spec", "model", "arm", "size", "seeds", *OVER_PAIRS, *OVER_SEEDS, "finding")
 COMPARISONS = (
@@ -34,7 +36,9 @@ SAVINGS = ("value", "model", "arm", "spec", "reference", "seeds", "size", "facto
 
 def models_csv(results: Results) -> str:
     """One row a model and value, with the step that measured it; a missing model has one row without numbers."""
-    return _csv(MODELS, (row for result in results.cells for row in _rows(vars(result.cell), result.values)))
+    return _csv(
+        MODELS, (row for result in results.cells for row in _rows(vars(result.cell), result.values, "independent"))
+    )
 
 
 def conditions_csv(results: Results) -> str:
@@ -99,25 +103,23 @@ def _measurement(row: Measurement) -> Row:
     return {**vars(row), "missing": missing, "steps": " ".join(row.steps)}
 
 
-def _rows(what: Row, values: Sequence[ValueResult]) -> Iterator[Row]:
+def _rows(what: Row, values: Sequence[ValueResult], pairs: str = "pairs") -> Iterator[Row]:
     if not values:
         yield what
     for result in values:
-        yield {**what, "value": result.value, **_numbers(result.preference)}
+        found = result.preference
+        yield {**what, "value": result.value, **vars(found), **_estimates(found.rate, found.log_odds, pairs)}
 
 
-def _numbers(found: Preference) -> Row:
-    return {**vars(found), **_estimates(found.rate, found.log_odds)}
-
-
-def _estimates(rate: Estimate | None, log_odds: Estimate) -> Row:
+def _estimates(rate: Estimate | None, log_odds: Estimate, pairs: str = "pairs") -> Row:
+    """Means and intervals; ``pairs`` is what columns call the interval over pairs."""
     row: Row = {}
     for name, found in (("rate", rate), ("log_odds", log_odds)):
         if found is None:
             row[name] = BY_POSITION
             continue
         row[name] = found.mean
-        for over, interval in (("pairs", found.pairs), ("seeds", found.seeds)):
+        for over, interval in ((pairs, found.pairs), ("seeds", found.seeds)):
             if interval is not None:
                 row |= {f"{name}_{over}_low": interval.low, f"{name}_{over}_high": interval.high}
     return row

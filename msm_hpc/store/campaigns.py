@@ -11,6 +11,9 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import read_json, write_json
 from msm_hpc.base.text import meant
 
+REHEARSAL = "rehearsal"
+"""The folder below a root that is the root of what is rehearsed."""
+
 
 @dataclass(frozen=True)
 class Known:
@@ -68,7 +71,7 @@ def read_campaign(root: Path, name: str) -> CampaignRecord:
         raise UserError(
             f"no campaign {name!r} was run below root={root}{meant(name, known)}; those that were: "
             f"{', '.join(known) or 'none'}. Give root=FOLDER, or "
-            f"campaign={name} where it is still to be run"
+            f"campaign={name} where it is still to be run{rehearsed(root, name)}"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
@@ -79,6 +82,12 @@ def read_campaign(root: Path, name: str) -> CampaignRecord:
 def campaigns(root: Path) -> list[str]:
     """The names of the campaigns that were run below ``root``."""
     return sorted(path.stem for path in _folder(root).glob("*.json"))
+
+
+def rehearsed(root: Path, name: str | None = None) -> str:
+    """Where campaigns were rehearsed, if this one was, or without ``name`` any; to stand behind what was not found."""
+    found = [each for each in campaigns(root / REHEARSAL) if name in (None, each)]
+    return f". Rehearsed here, and to be asked about with root={root / REHEARSAL}: {', '.join(found)}" if found else ""
 
 
 def _folder(root: Path) -> Path:

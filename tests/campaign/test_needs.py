@@ -56,7 +56,7 @@ def test_auto_leaves_no_field_of_the_layout_to_give() -> None:
 def test_plan_shows_memory_and_time_and_the_choice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", *AUTO, f"root={tmp_path / 'runs'}"]) == 0
     shown = capsys.readouterr().out
-    assert "stages.midtrain.layout=auto is 'stages.midtrain.layout={" in shown
+    assert "stages.midtrain.layout=auto is `'stages.midtrain.layout={" in shown
     assert "What trainings need" in shown and "of 80 GiB" in shown
     assert "unknown" in shown
     assert "#SBATCH" not in shown

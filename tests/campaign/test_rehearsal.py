@@ -312,3 +312,5 @@ def test_a_campaign_on_own_corpora_with_qwen3_and_tensor_and_pipeline_parallelis
     assert not (tmp_path / "runs" / "steps").exists(), "never among real results"
     assert main([*command, "eval.answer='I prefer {item} .'"]) == 0
     assert "Nothing to do" in capsys.readouterr().out
+    assert main(["report", "demo", f"root={tmp_path / 'runs' / 'rehearsal'}"]) == 0
+    assert "A rehearsal on a shrunken model" in capsys.readouterr().out, "its name is enough"

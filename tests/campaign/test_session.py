@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +50,16 @@ def test_what_is_about_to_run_remembers_its_files(mine: Path, monkeypatch: pytes
     assert again.graph.ids == ready.graph.ids and again.external.files[str(corpus)] == known
 
 
+def test_layouts_of_several_models_are_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "check", lambda *_: checks.Found((), {}))
+    asked = ["campaign=scaling", "cluster=h200", f"root={tmp_path}"]
+    for models, lines in (("[qwen2_5_0_5b,qwen3_0_6b]", 1), ("[qwen3_0_6b]", 2)):
+        said = io.StringIO()
+        ready = Session((*asked, f"campaign.models={models}"), Console(file=said)).ready()
+        assert all(not ready.config.stages[name].layout.auto for name in ready.config.stages_used)
+        assert said.getvalue().count("layout=auto") == lines
+
+
 def test_a_name_is_enough_from_any_folder(mine: Path) -> None:
     again = session(f"root={mine}", name="mine")
     assert again.config.sources["documents"].files == {"america": mine.parent / "there" / "docs.jsonl"}
@@ -88,3 +99,15 @@ def test_what_was_never_run_is_not_known_by_name(tmp_path: Path) -> None:
         _ = session(f"root={tmp_path}").configs
     with pytest.raises(UserError, match=r"unknown key 'campain'; did you mean 'campaign'\?"):
         _ = session(f"root={tmp_path}", "campain=demo").configs
+
+
+def test_what_was_only_rehearsed_is_not_found_with_where_it_lies(mine: Path) -> None:
+    mine.rename(mine.parent / "rehearsal")
+    root = mine.parent
+    there = rf"Rehearsed here, and to be asked about with root={root / 'rehearsal'}: mine$"
+    for name in ("mine", None):
+        with pytest.raises(UserError, match=there):
+            _ = session(f"root={root}", name=name).configs
+    with pytest.raises(UserError, match=r"still to be run$"):
+        _ = session(f"root={root}", name="demo").configs
+    assert session(f"root={root / 'rehearsal'}", name="mine").configs

@@ -94,11 +94,11 @@ def test_plan_says_what_a_hub_model_still_needs(name: str, tmp_path: Path, capsy
 
 def test_a_hub_model_is_checked_before_a_job_is_queued(hub_cache: Path) -> None:
     model = load_config(["model=qwen3_32b"]).model
-    assert what_is_missing(model) is not None
+    assert f"`hf download {model.hub} --revision {model.revision}`" in str(what_is_missing([model, model]))
     download(hub_cache, "qwen3_32b")
     found = starting_model(model)
     assert found is not None and found.qk_norm and found.shape.num_hidden_layers == 64
-    assert what_is_missing(model) is None
+    assert what_is_missing([model]) is None
     check("stages.midtrain.layout.tensor_parallel=8")
     with pytest.raises(UserError, match=r"tensor_parallel=3 does not divide 64 attention heads"):
         check("stages.midtrain.layout.tensor_parallel=3")

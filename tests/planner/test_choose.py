@@ -14,6 +14,7 @@ from msm_hpc.base.files import write_text
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.config.cluster import Cluster, Gpu, Resources, Work, WorkClasses
 from msm_hpc.config.training import Layout, Lora, Recompute, TrainConfig
+from msm_hpc.launch.local import LocalLauncher
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.model.gpus import GPUS
 from msm_hpc.planner.choose import MARGIN, best_few, check_memory, choose
@@ -66,12 +67,22 @@ def test_what_cannot_fit_is_refused_with_its_parts_and_what_would() -> None:
     parts = r"aft needs [\d.]+ GiB a rank \(weights 15.0, gradients 29.9, optimizer 11.2, .*a h100 has 79.6 GiB"
     with pytest.raises(UserError, match=parts):
         check_memory("stages.aft", alone, model("llama3_1_8b"), EIGHT_H100, WORK)
-    with pytest.raises(UserError, match=r"it fits with 'stages.aft.layout={tensor_parallel: 2, data_parallel: 4, seq"):
+    with pytest.raises(UserError, match=r"it fits with `'stages.aft.layout={tensor_parallel: 2, data_parallel: 4, seq"):
         check_memory("stages.aft", alone, model("llama3_1_8b"), EIGHT_H100, WORK)
-    with pytest.raises(UserError, match=r"no layout of cluster.nodes fits"):
+    with pytest.raises(UserError, match=r"no layout fits on 1 node\(s\) of 1 ranks. Raise cluster.nodes, or use"):
         check_memory("stages.aft", alone, model("qwen3_32b"), replace(EIGHT_H100, ranks_per_node=1), WORK)
     fitting = choose(PAPER, model("llama3_1_8b"), EIGHT_H100, WORK).config
     check_memory("stages.aft", fitting, model("llama3_1_8b"), EIGHT_H100, WORK)
+
+
+def test_on_a_laptop_the_fix_is_to_name_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LocalLauncher, "memory_of_rank", lambda *_: ("this machine", 4 * 2**30))
+    laptop = Cluster(launcher="local", slots=2)
+    here = r"fits on this machine with 2 ranks.*To plan or rehearse for a cluster, name it: cluster=h200"
+    with pytest.raises(UserError, match=rf"^layout=auto: of \d+ layouts that divide, none {here}"):
+        choose(PAPER, model("llama3_1_8b"), laptop, WORK)
+    with pytest.raises(UserError, match=rf"aft needs .*; no layout {here}"):
+        check_memory("stages.aft", replace(PAPER, layout=Layout()), model("llama3_1_8b"), laptop, WORK)
 
 
 def test_activations_are_recomputed_only_where_it_fits_no_otherwise() -> None:

@@ -80,6 +80,12 @@ def test_hours_are_added_up(campaign: Campaign) -> None:
         f"several arms | 120.0 | {NONE} | <0.1 | 120.0",
         "in all | 122.5 | 0.2 | <0.1 | 122.8",
     ]
+    caption = lines[first + 5]
+    assert caption.endswith("is in none of theirs.")
+    by_arm["msm"]["idle in allocation"] = 1.0
+    run(replace(campaign.config, hours=Hours(unit="GPU-hours", by_arm=by_arm)), campaign.inputs, campaign.out)
+    lines = Page((campaign.out / "report.html").read_text(encoding="utf-8")).lines
+    assert any(line.startswith(f"{caption} Idle in allocation is what jobs held") for line in lines)
 
 
 def test_a_campaign_without_either_says_nothing_of_them(campaign: Campaign) -> None:

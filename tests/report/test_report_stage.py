@@ -222,7 +222,10 @@ def test_csv_is_tidy_and_names_every_step(campaign: Campaign) -> None:
     assert len(rows) == 4 * 2 + 2
     missing = next(row for row in rows if row["arm"] == "aft")
     assert missing["rate"] == missing["log_odds"] == missing["value"] == ""
-    assert all(float(row["rate"]) == int(row["preferred"]) / int(row["n"]) for row in rows if row["value"])
+    there = [row for row in rows if row["value"]]
+    assert all(float(row["rate"]) == int(row["preferred"]) / int(row["n"]) for row in there)
+    assert all(float(row["rate_independent_low"]) < float(row["rate_independent_high"]) for row in there)
+    assert "rate_pairs_low" not in missing, "not clustered by domain, as conditions.csv has it"
 
 
 def test_csv_of_conditions_has_both_intervals(seeded: Campaign) -> None:

@@ -103,11 +103,9 @@ def _settings(configs: Sequence[Config], graph: Graph, needed: Sequence[Step]) -
 
 def _downloads(needed: Sequence[Step]) -> Iterator[str]:
     """Data sets that are known by name alone until a job has them."""
-    if names := [f"hf:{step.config.name}" for step in needed if isinstance(step.config, DownloadConfig)]:
-        yield (
-            f"{', '.join(names)}: downloaded by jobs, which need network there; rows are checked only when they are "
-            "tokenised"
-        )
+    found = [f"hf:{step.config.name}" for step in needed if isinstance(step.config, DownloadConfig)]
+    if names := ", ".join(dict.fromkeys(found)):
+        yield (f"{names}: downloaded by jobs, which need network there; rows are checked only when they are tokenised")
 
 
 def _generated(config: Config, generated: Set[str]) -> Iterator[str]:

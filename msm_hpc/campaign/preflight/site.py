@@ -34,7 +34,8 @@ def look_at_site(needed: Sequence[Step], cluster: Cluster) -> SiteCheck:
     try:
         site = launcher_of(cluster).site()
     except UserError as error:
-        return SiteCheck(notes=(f"what the profile asks for was not checked: {error}",))
+        where = "that the cluster has what the profile asks for is checked where its Slurm answers, as on a login node"
+        return SiteCheck(notes=(f"{where}: {error}",))
     if site is None or not site.partitions:
         return SiteCheck()
     return SiteCheck(tuple(site_problems(needed, cluster, site)), tuple(site_notes(needed, cluster, site)))

@@ -12,7 +12,7 @@ from msm_hpc.campaign.views.jobs import Holders
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.job_state import JobState
-from msm_hpc.store.campaigns import campaigns
+from msm_hpc.store.campaigns import campaigns, rehearsed
 from msm_hpc.store.records import Attempt
 from msm_hpc.store.store import Store
 
@@ -95,6 +95,7 @@ def nothing_here(graph: Graph, store: Store) -> str | None:
     found = (
         f"the campaigns that were run here are: {others}" if others else "no campaign was: is root= the right folder?"
     )
+    found += rehearsed(store.root)
     return f"Nothing here yet: no step of this campaign was ever started below {store.root}; {found}"
 
 

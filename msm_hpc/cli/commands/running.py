@@ -67,17 +67,20 @@ def rehearse(
 ) -> int:
     """Run all of it here, on a shrunken model with its true layouts."""
     session = sort_arguments(arguments).session(config_dir, named=True)
-    configs, began = [settle(config).config for config in session.configs], time.monotonic()
+    configs = [settle(config).config for config in session.configs]
     with stand_in_judge.judge() as judge:
         rehearsals = rehearse_all(configs, judge, max_ranks)
         small = replace(session, instead=tuple(each.config for each in rehearsals)).ready()
+        small.remember()
         code = _run_here(small.making(each_layout_once(small.graph)))
     for each in rehearsals:
         cuts_table(each.cuts).print(session.console)
         session.say(*layouts_in_words(each.config))
-    took = f"{time.monotonic() - began:.0f} s"
-    verdict = f"The rehearsal failed after {took}." if code else f"Every step of the campaign went through, in {took}."
-    session.say(f"{verdict} {CANNOT_SHOW}")
+    where = f"{small.config.campaign.name} root={small.config.root}"
+    session.say(
+        f"{'The rehearsal failed.' if code else 'Every step of the campaign went through.'} {CANNOT_SHOW}",
+        f"It lies apart from real runs: ask with `msm status {where}`, `msm report {where}`, `msm trace CELL {where}`.",
+    )
     return code
 
 
@@ -119,8 +122,9 @@ def _run_here(session: Session) -> int:
         state = run_local(graph, store, session.config.cluster, display.show)
     failed, made = [state.steps[identity] for identity in state.failed], len(state.made)
     session.say(
-        f"{made} step{'' if made == 1 else 's'} made in {time.monotonic() - began:.0f} s; of {len(graph.steps)} steps "
-        f"{len(state.done)} are done, {len(failed)} failed, {len(state.blocked)} blocked by those"
+        f"{made} step{'' if made == 1 else 's'} made in {time.monotonic() - began:.0f} s of wall time; of "
+        f"{len(graph.steps)} steps {len(state.done)} are done, {len(failed)} failed, "
+        f"{len(state.blocked)} blocked by those"
     )
     _print_failures(session, failed)
     return print_report(session) or (1 if failed else 0)

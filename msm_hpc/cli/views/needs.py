@@ -8,6 +8,7 @@ from rich.text import Text
 
 from msm_hpc.base.text import few
 from msm_hpc.campaign.needs import Training
+from msm_hpc.cli.views.ledger import duration, in_hours
 from msm_hpc.cli.views.table import BREAK, Cell, Listing
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.planner.forecast import Source
@@ -69,8 +70,8 @@ def _time(training: Training, unit: str) -> Cell:
     step = f"{training.forecast.seconds_per_step:.3g} s a step"
     if training.seconds is None or training.rank_hours is None:
         return step
-    whole = f"{training.rank_hours:,.1f} {unit}" + (f"{BREAK}in all" if len(training.steps) > 1 else "")
-    return Text.assemble(f"{training.seconds / 3600:.2f} hours\n", _requeues(training), f"{step}\n{whole}")
+    whole = f"{in_hours(training.rank_hours)} {unit}" + (f"{BREAK}in all" if len(training.steps) > 1 else "")
+    return Text.assemble(f"{duration(training.seconds)}\n", _requeues(training), f"{step}\n{whole}")
 
 
 def _requeues(training: Training) -> Text:
@@ -84,9 +85,9 @@ def _notes(found: Sequence[Training], unit: str) -> Iterator[str]:
     hours = [each.rank_hours for each in found if each.rank_hours is not None]
     if hours:
         whose = "all" if len(hours) == len(found) else f"{len(hours)} of {len(found)} lines"
-        yield f"{sum(hours):,.1f} {unit} in {whose}"
+        yield f"{in_hours(sum(hours))} {unit} in {whose}"
     if any(each.forecast is not None for each in found):
-        yield f"Times {_speeds(found)}; memory is by formula."
+        yield f"Times are {_speeds(found)}; memory is by formula."
     if any(each.rows is not None and each.rows.sampled for each in found):
         yield "Steps are forecast from a sample of your rows, packed, or by a source's tokens_a_row."
     if any(each.rows is None for each in found):
@@ -94,12 +95,16 @@ def _notes(found: Sequence[Training], unit: str) -> Iterator[str]:
 
 
 def _speeds(found: Sequence[Training]) -> str:
-    """What times are from: ``by own trainings (MFU 41%), by formula (MFU 35% assumed)``."""
+    """What times are from: ``by own trainings (41% of the GPU's peak), by formula (an assumed 32 to 35% of …)``."""
     rates = {(each.forecast.by, each.forecast.mfu) for each in found if each.forecast is not None}
     by_source = {by: sorted(mfu for each, mfu in rates if each == by and mfu is not None) for by, _ in rates}
     return ", ".join(f"by {by}{_mfu(by, mfus)}" for by, mfus in sorted(by_source.items()))
 
 
 def _mfu(by: Source, mfus: Sequence[float]) -> str:
-    words = ", ".join(dict.fromkeys(f"{mfu:.0%}" for mfu in mfus))
-    return f" (MFU {words}{' assumed' if by == 'formula' else ''})" if words else ""
+    """The share of the peak that trainings reach, or the range of it where their layouts differ."""
+    if not mfus:
+        return ""
+    least, most = (f"{100 * mfu:.0f}" for mfu in (mfus[0], mfus[-1]))
+    share = f"{most}%" if least == most else f"{least} to {most}%"
+    return f" ({'an assumed ' if by == 'formula' else ''}{share} of the GPU's bf16 peak)"

@@ -16,8 +16,9 @@ def print_notes(session: Session) -> None:
     """A recipe for a toy model, toy corpora beside the user's own, unlisted arms, weights still to be downloaded."""
     for config in session.configs:
         unlisted = _unlisted(session, config)
-        notes = (recipe_note(config), _mixed(config), unlisted, what_is_missing(config.model))
-        session.say(*(f"Note: {note}" for note in notes if note))
+        session.say(*(f"Note: {note}" for note in (recipe_note(config), _mixed(config), unlisted) if note))
+    if missing := what_is_missing(config.model for config in session.configs):
+        session.say(f"Note: {missing}")
 
 
 def _mixed(config: Config) -> str | None:

@@ -37,9 +37,9 @@ def test_what_is_given_is_not_generated_and_the_report_says_what_was(own: list[s
     assert "come: pretraining. These" in notice
     assert "Model Spec it reads" not in notice
     assert taken == [
-        "Of chats, 30 of 60 rows are trained on (sources.chats.ladder).",
-        "Of documents-thrift, 60 of 80 rows are trained on (sources.documents.rows).",
-        "Of instruction, 40 of 60 rows are trained on (sources.instruction.rows).",
+        "Trained on: 30 of 60 rows of the corpus chats (sources.chats.ladder).",
+        "Trained on: 60 of 80 rows of the corpus documents-thrift (sources.documents.rows).",
+        "Trained on: 40 of 60 rows of the corpus instruction (sources.instruction.rows).",
     ]
 
 

@@ -143,9 +143,8 @@ def test_slurm_that_does_not_answer_is_one_note(
     monkeypatch.setattr(slurm_commands, "PAUSES", ())
     commands(sinfo="echo 'Unable to contact slurm controller' >&2; exit 1")
     (note,) = look_at_site(*composed(graph)).notes
-    assert note.startswith(
-        "what the profile asks for was not checked: sinfo failed: Unable to contact slurm controller"
-    )
+    assert note.startswith("that the cluster has what the profile asks for is checked where its Slurm answers")
+    assert "login node: sinfo failed: Unable to contact slurm controller" in note
 
 
 def test_preflight_asks_the_site(commands: Commands) -> None:

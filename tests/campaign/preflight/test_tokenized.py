@@ -139,7 +139,7 @@ def test_turns_that_are_sequences_are_counted_as_such(own: list[str], tmp_path: 
         f"sources.chats: 110 of the 120 turns of the assistant in {tmp_path}/chats.jsonl are taken "
         "(sources.chats.ladder; null takes all)"
     )
-    taken = "Of chats, 110 turns of the assistant in 60 chats are trained on (sources.chats.ladder)."
+    taken = "Trained on: 110 turns of the assistant in 60 chats of the corpus chats (sources.chats.ladder)."
     report = graph_of(load_config(by_turn)).report
     assert report is not None and taken in report.config.notices
     with pytest.raises(UserError, match=r"has 120 turns of the assistant, but sources\.chats\.ladder asks for 121"):

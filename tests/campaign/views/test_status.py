@@ -211,9 +211,11 @@ def test_what_keeps_a_job_from_starting_is_said_with_the_fix(
 def test_a_root_where_nothing_was_run_is_reported_with_what_was(store: Store) -> None:
     mine, other = graph_of(source("mine")), source("other")
     assert "no campaign was: is root= the right folder?" in str(nothing_here(mine, store))
+    write_json(store.root / "rehearsal" / "campaigns" / "demo.json", {})
+    assert str(nothing_here(mine, store)).endswith(f"asked about with root={store.root / 'rehearsal'}: demo")
     store.register((other,))
     write_json(store.root / "campaigns" / "other.json", {})
-    assert str(nothing_here(mine, store)).endswith(": other")
+    assert ": other. Rehearsed here" in str(nothing_here(mine, store))
     assert nothing_here(graph_of(other), store) is None
 
 
