@@ -15,19 +15,19 @@ from msm_hpc.launch.launcher import launcher_of
 def spent_lines(spent: Ledger, graph: Graph, left: Outlook | None = None) -> Iterator[str]:
     """What the campaign's steps took so far, by reason, and what is left by forecast."""
     ids = graph.ids
-    parts = ", ".join(f"{reason} {_hours(hours)}" for reason in REASONS if (hours := spent.hours([reason], ids)))
+    parts = ", ".join(f"{reason} {in_hours(hours)}" for reason in REASONS if (hours := spent.hours([reason], ids)))
     if not parts:
         return
-    yield f"{spent.unit}: {_hours(spent.hours(steps=ids))} spent ({parts})"
+    yield f"{spent.unit}: {in_hours(spent.hours(steps=ids))} spent ({parts})"
     if left and left.steps:
-        known = _hours(left.hours) if left.seconds else "not known yet"
+        known = in_hours(left.hours) if left.seconds else "not known yet"
         yield f"{left.unit} left by forecast: {known}{_without(left.unknown) if left.seconds else ''}"
 
 
 def arm_line(spent: Ledger, graph: Graph) -> Iterator[str]:
     """What the steps took that one arm alone needs, and those that several arms share."""
     taken = {arm: spent.hours(steps=ids) for arm, ids in steps_by_arm(graph).items()}
-    if parts := [f"{arm} {_hours(hours)}" for arm, hours in taken.items() if hours]:
+    if parts := [f"{arm} {in_hours(hours)}" for arm, hours in taken.items() if hours]:
         yield f"{spent.unit} by arm: {', '.join(parts)}"
 
 
@@ -41,7 +41,7 @@ def outlook_line(left: Outlook, still_written: int, cluster: Cluster) -> str:
         return f"In all: {disk}; {left.unit} and wall time are not known before steps of each stage have run"
     wall = f"{_duration(left.seconds)} of wall time at {key}={most} without queueing"
     counted = "Training alone" if left.trainings_alone else "In all"
-    return f"{counted}: {_hours(left.hours)} {left.unit}, {wall}, {disk}{_without(left.unknown)}"
+    return f"{counted}: {in_hours(left.hours)} {left.unit}, {wall}, {disk}{_without(left.unknown)}"
 
 
 def _without(unknown: Iterable[str]) -> str:
@@ -50,12 +50,12 @@ def _without(unknown: Iterable[str]) -> str:
     return f", not counting {names}" if names else ""
 
 
-def _hours(hours: float) -> str:
-    """To three digits."""
+def in_hours(hours: float) -> str:
+    """A number of hours to three digits."""
     return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}" if hours >= 0.001 or not hours else f"{hours:.4f}"
 
 
 def _duration(seconds: float) -> str:
     if seconds >= 7200:
-        return f"{_hours(seconds / 3600)} hours"
+        return f"{in_hours(seconds / 3600)} hours"
     return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} s"
