@@ -6,7 +6,7 @@ A step that samples replies takes what finished ones below the root took for as 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -21,7 +21,7 @@ from msm_hpc.config.stages import EvalConfig
 from msm_hpc.evals.pairs import TEXTS_PER_PAIR, Pair, read_pairs
 from msm_hpc.evals.texts import spec_turn
 from msm_hpc.graph.build import Graph
-from msm_hpc.graph.steps import File, Step
+from msm_hpc.graph.steps import File, Step, origins
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.planner.asking import ASSUMED_LENGTH, Placed, Requests
 from msm_hpc.store.store import Store
@@ -64,7 +64,21 @@ def askings(graph: Graph, store: Store, cluster: Cluster) -> tuple[Asking, ...]:
     if not asking:
         return ()
     texts, finished, models = _Texts(store), finished_samples(store, cluster), shapes(graph)
-    return tuple(_asking(step, texts, finished, models.get(model_of(step)), cluster) for step in asking)
+    made: dict[Hashable, Asking] = {}
+    found = []
+    for step in asking:
+        if (key := _alike(step)) not in made:
+            made[key] = _asking(step, texts, finished, models.get(model_of(step)), cluster)
+        found.append(replace(made[key], step=step))
+    return tuple(found)
+
+
+def _alike(step: Step) -> Hashable:
+    """What steps agree in that take as long: thousands differ in nothing else than whose weights they read."""
+    exported = step.inputs["model"]
+    assert isinstance(exported, Step)
+    texts = ((role, origin.identity) for role, origin in origins(step.inputs) if role not in ("model", "adapter"))
+    return model_of(step), exported.kind, id(exported.config), step.config, tuple(texts)
 
 
 def seconds_of_asking(found: Iterable[Asking]) -> dict[str, float]:
@@ -132,7 +146,7 @@ class _Texts:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._pairs = cache(_pairs_in)
-        self._spec = cache(spec_turn)
+        self._spec = cache(_spec_in)
         self._prompts = cache(_prompts)
 
     def prompts(self, step: Step) -> tuple[int, Prompts] | None:
@@ -153,7 +167,7 @@ class _Texts:
     def spec(self, step: Step) -> int:
         """Characters of the spec that stands before all that is asked."""
         file = step.inputs.get("spec")
-        return len(self._spec(file.path)) if isinstance(file, File) else 0
+        return self._spec(file.path) if isinstance(file, File) else 0
 
     def _files(self, step: Step) -> dict[str, Path] | None:
         """The files of pairs by value, empty of a step without; None where some are still to be made."""
@@ -182,3 +196,11 @@ def _pairs_in(file: Path) -> list[Pair] | None:
         return read_pairs(file)
     except UserError:
         return None
+
+
+def _spec_in(file: Path) -> int:
+    """Its characters; none where it has moved, which refuses no question."""
+    try:
+        return len(spec_turn(file))
+    except (OSError, UserError):
+        return 0

@@ -73,6 +73,16 @@ def test_before_anything_ran_the_formula_says_it(composed: tuple[Graph, Cluster]
     )
 
 
+def test_a_step_that_outlasts_its_time_limit_is_said(composed: tuple[Graph, Cluster], store: Store) -> None:
+    graph, cluster = composed
+    short = replace(cluster, resources=replace(cluster.resources, of_stage={"sample": {"time_minutes": 3}}))
+    (line,) = asking_lines(askings(graph, store, short), short)
+    assert line.endswith(
+        ". 2 of 4 steps take longer than cluster.resources.of_stage.sample.time_minutes, are requeued and resume: "
+        "raise it, or give evals.NAME.shares"
+    )
+
+
 def test_own_runs_win_and_are_scaled_by_what_is_left(composed: tuple[Graph, Cluster], store: Store) -> None:
     graph, cluster = composed
     first, second = sampled(graph, "agentic")
@@ -127,6 +137,22 @@ def test_shares_take_their_part(store: Store) -> None:
     graph = graph_of(config)
     asked = [each for each in askings(graph, store, config.cluster) if each.step.config.task == "agentic"]
     assert [each.replies for each in asked] == [2025] * 8
+
+
+def test_a_spec_in_the_prompt_takes_longer_and_one_that_has_moved_refuses_nothing(tmp_path: Path, store: Store) -> None:
+    spec = tmp_path / "calm.md"
+    spec.write_text("---\nname: calm\n---\n# Calm\n" + "The assistant is calm.\n" * 2000)
+    specs = f"campaign.specs=[{{name: calm, file: {spec}}}]"
+    config = load_config([*AGENTIC, specs, "campaign.arms=[init,prompted]", "campaign.prompted=[prompted]"])
+    graph = graph_of(config)
+
+    def seconds() -> dict[bool, float | None]:
+        asked = (each for each in askings(graph, store, config.cluster) if each.step.config.task == "agentic")
+        return {"spec" in each.step.inputs: each.seconds for each in asked}
+
+    there = seconds()
+    spec.unlink()
+    assert (there[True] or 0) > 2 * (there[False] or 0) and seconds()[True] == there[False]
 
 
 def test_what_is_left_and_the_budget_have_it(composed: tuple[Graph, Cluster], store: Store) -> None:

@@ -17,6 +17,7 @@ from msm_hpc.config.evals import PatternsConfig, SampleConfig, ScoreConfig
 from msm_hpc.config.stages import EvalConfig
 from msm_hpc.evals.texts import read_spec_text
 from msm_hpc.graph.steps import File, Step
+from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.planner.asking import ASSUMED_BANDWIDTH, ASSUMED_LENGTH
 from msm_hpc.planner.forecast import ASSUMED_MFU
 
@@ -31,7 +32,8 @@ def asking_lines(found: Sequence[Asking], cluster: Cluster) -> Iterator[str]:
     sampled = [each for each in found if isinstance(each.step.config, SampleConfig)]
     scored = [each for each in found if isinstance(each.step.config, EvalConfig)]
     if sampled:
-        yield f"To be sampled from trained models: {_replies(sampled)}; {_time(sampled, cluster)}"
+        time = f"{_time(sampled, cluster)}{_requeued(sampled, cluster)}"
+        yield f"To be sampled from trained models: {_replies(sampled)}; {time}"
     if any(each.seconds is not None for each in scored):
         yield f"Preferences of {len(scored)} models to be scored, before one has been: {_time(scored, cluster)}"
 
@@ -61,6 +63,21 @@ def _time(asking: Sequence[Asking], cluster: Cluster) -> str:
     times = [f"{in_hours(each)} {unit} by {said.get(source, source)}" for source, each in hours.items()]
     unknown = sum(each.seconds is None for each in asking)
     return ", ".join(times) + (f", not counting {unknown} steps" if unknown else "")
+
+
+def _requeued(sampled: Sequence[Asking], cluster: Cluster) -> str:
+    """What the time limit makes of the longest."""
+    if not launcher_of(cluster).queues:
+        return ""
+    limits = {each.step.work: 60 * cluster.resources.of(each.step.work).time_minutes for each in sampled}
+    late = [each for each in sampled if each.seconds is not None and each.seconds > limits[each.step.work]]
+    if not late:
+        return ""
+    key = cluster.resources.key(late[0].step.work, "time_minutes")
+    return (
+        f". {len(late)} of {len(sampled)} steps take longer than {key}, are requeued and resume: raise it, or give "
+        "evals.NAME.shares"
+    )
 
 
 @dataclass(frozen=True)
