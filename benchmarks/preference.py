@@ -28,8 +28,8 @@ from msm_hpc.conversion.tokenizer import make_tokenizer
 from msm_hpc.corpus import offline
 from msm_hpc.corpus.toy_tokenizer import write_tokenizer
 from msm_hpc.corpus.toy_world import VALUES
-from msm_hpc.evals.pairs import Pair, read_pairs
-from msm_hpc.evals.preference import TEXTS_PER_PAIR, Scorer
+from msm_hpc.evals.pairs import TEXTS_PER_PAIR, Pair, read_pairs
+from msm_hpc.evals.preference import Scorer
 from tokenization.chats.answers import AnsweredQuestion, AnswerEncoder
 from tokenization.tokenizer import TokenizerFolder
 

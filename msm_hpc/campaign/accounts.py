@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.asking import Asking, askings
 from msm_hpc.campaign.needs import Training, trainings
 from msm_hpc.campaign.outlook import Outlook, outlook
 from msm_hpc.campaign.session import Session
@@ -23,11 +24,15 @@ class Accounts:
 
 
 def accounts(
-    session: Session, found: Sequence[Training] | None = None, ends: Mapping[JobRef, JobEnd] = NO_JOBS
+    session: Session,
+    found: Sequence[Training] | None = None,
+    asked: Sequence[Asking] | None = None,
+    ends: Mapping[JobRef, JobEnd] = NO_JOBS,
 ) -> Accounts:
     """Those of the steps of a campaign, whoever made them.
 
-    ``found`` are its trainings, where they were looked up; ``ends`` is what the cluster was found to keep of jobs.
+    ``found`` are its trainings and ``asked`` its steps that ask models, where they were looked up; ``ends`` is what the
+    cluster was found to keep of jobs.
     """
     graph, store, cluster = session.graph, session.store, session.config.cluster
     tries = tries_at(store.having("attempts", graph.steps).values(), ends)
@@ -38,7 +43,9 @@ def accounts(
     try:
         if found is None:
             found = trainings(graph, store, cluster, session.packed) if graph.needed(store.done) else ()
-        left = outlook(graph, store, cluster, found, in_ranks)
+        if asked is None:
+            asked = askings(graph, store, cluster)
+        left = outlook(graph, store, cluster, found, in_ranks, asked)
     except UserError:  # a model that is gone since: questions refuse nothing
         left = None
     return Accounts(spent, left)

@@ -20,9 +20,9 @@ from msm_hpc.store.snapshots import Snapshot
 from msm_hpc.store.store import Store
 
 MARGIN = 1.5
-"""The time asked for a training, by its forecast: a formula may be off by as much, and a resumed run loses little."""
+"""The time asked for what resumes, by its forecast: a formula may be off by as much, and a resumed run loses little."""
 MINUTES_TO_START = 15
-"""Added for each training, for what a forecast leaves out: loading modules and weights, the first step, saving."""
+"""Added for each of these, for what a forecast leaves out: loading modules and weights, the first step, saving."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class SubmissionPlan:
         unseen: those of ``running`` that are not shown to us, so that they may have ended.
         waiting: the steps that read what a job of another cluster makes, which no job here can wait for.
         known: the submissions that may still have a job in the queue.
-        forecasts: minutes of trainings, by the step's identity, as far as they are known.
+        forecasts: minutes of trainings and of sampling, by the step's identity, as far as they are known.
         own: the job of this process, if it is one that submits the rest of the campaign (:mod:`msm_hpc.campaign.rest`).
         followers: other such jobs.
         rest: once it is submitted, what Slurm had no room for.
@@ -105,17 +105,24 @@ def request_of(
 
 
 def _minutes(array: Array, plan: SubmissionPlan, cluster: Cluster) -> int | None:
-    """The time to ask for where that of all trainings is forecast, else None; other steps get that of their class."""
-    trainings = [step for step in array.steps if step.kind == "train"]
-    if not trainings or any(step.identity not in plan.forecasts for step in trainings):
+    """The time to ask for where that of all that resumes is forecast, else None; other steps get that of their class.
+
+    Of that are trainings and steps that sample replies.
+    """
+    resuming = [step for step in array.steps if _resumes(step)]
+    if not resuming or any(step.identity not in plan.forecasts for step in resuming):
         return None
 
     def asked(step: Step) -> float:
-        if step.kind == "train":
+        if _resumes(step):
             return MARGIN * plan.forecasts[step.identity] + MINUTES_TO_START
         return cluster.resources.of(step.work).time_minutes
 
     return math.ceil(max(sum(map(asked, lane)) for bundle in array.bundles for lane in bundle.lanes))
+
+
+def _resumes(step: Step) -> bool:
+    return step.kind == "train" or (step.kind == "sample" and not step.shares)
 
 
 def _items(bundle: Bundle) -> tuple[str, ...]:

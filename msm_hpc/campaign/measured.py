@@ -1,7 +1,8 @@
-"""What an optimizer step took in the trainings that are finished below a root, for the forecast of those alike.
+"""What an optimizer step, or a sampled reply, took in the steps that are finished below a root, for those alike.
 
-Alike are those that start from the same model, with the same batch, precision, adapter and layout, on the same GPUs, of
-whichever campaign and stage.
+Alike are trainings that start from the same model, with the same batch, precision, adapter and layout, on the same
+GPUs, of whichever campaign and stage; and sample steps of a model that goes back to the same one, of the same task,
+items, length and server.
 """
 
 from __future__ import annotations
@@ -10,17 +11,23 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 from msm_hpc.base.typed_json import adapter
-from msm_hpc.config.cluster import Cluster
+from msm_hpc.config.cluster import Cluster, WorkClass
+from msm_hpc.config.evals import SampleConfig
 from msm_hpc.config.training import TrainConfig
 from msm_hpc.graph.steps import Step, canonical_json
 from msm_hpc.model.gpus import is_gpu
 from msm_hpc.store.store import Store
 
 SHAPE = ("sequence_length", "global_batch_size", "micro_batch_size", "precision", "lora", "layout")
+
+
+ASKED = ("task", "items", "max_tokens", "scratchpad", "serving")
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ def finished_trainings(store: Store, cluster: Cluster) -> FinishedTrainings:
         try:
             ran = json.loads(summary.read_bytes())
             step = json.loads((summary.parents[1] / "step.json").read_bytes())
-            if _is_here(ran["device"], cluster):
+            if _is_here(ran["device"], cluster, "gpu_train"):
                 alike = _alike(step["config"], step["inputs"]["model"])
                 found[alike].append(ran["seconds"] / ran["steps"])
         except (
@@ -55,12 +62,67 @@ def finished_trainings(store: Store, cluster: Cluster) -> FinishedTrainings:
     return FinishedTrainings({alike: median(seconds) for alike, seconds in found.items()})
 
 
-def _is_here(device: str, cluster: Cluster) -> bool:
-    """Whether it is one that this cluster trains on."""
-    if not cluster.trains_on_gpus:
+@dataclass(frozen=True)
+class Sampled:
+    """Seconds of a reply, of one or more turns, and of loading the model."""
+
+    a_reply: float
+    loading: float
+
+
+@dataclass(frozen=True)
+class FinishedSamples:
+    """What sampling took, by what makes sample steps alike."""
+
+    found: Mapping[str, Sampled]
+    cluster: Cluster
+
+    def of(self, step: Step) -> Sampled | None:
+        """What it took in those like the sample step ``step``; None where there is none."""
+        config = adapter(SampleConfig).dump_python(step.config, mode="json")
+        gpus = self.cluster.resources.of(step.work).gpus_per_rank if self.cluster.gives_gpus("gpu_eval") else 0
+        return self.found.get(_asked_alike(config, step.start.id, "spec" in step.inputs, gpus))
+
+
+def finished_samples(store: Store, cluster: Cluster) -> FinishedSamples:
+    """Read those that ran on this cluster's GPUs, or on CPUs where it has none."""
+    found: dict[str, list[Sampled]] = defaultdict(list)
+    start = cache(partial(_start, store.root))
+    for summary in (store.root / "steps" / "sample").glob("*/out/summary.json"):
+        try:
+            ran, step = json.loads(summary.read_bytes()), json.loads((summary.parents[1] / "step.json").read_bytes())
+            if ran["new_reply_tokens"] and _is_here(ran["device"]["name"], cluster, "gpu_eval"):
+                whole = ran["seconds"] * ran["reply_tokens"] / ran["new_reply_tokens"]
+                inputs = step["inputs"]
+                alike = _asked_alike(step["config"], start(inputs["model"]), "spec" in inputs, ran["device"]["gpus"])
+                found[alike].append(Sampled(whole / ran["samples"], ran["seconds_to_load"]))
+        except (OSError, ValueError, KeyError):  # as above
+            continue
+    means = {
+        alike: Sampled(median(each.a_reply for each in ran), median(each.loading for each in ran))
+        for alike, ran in found.items()
+    }
+    return FinishedSamples(means, cluster)
+
+
+def _start(root: Path, step: str) -> str:
+    """The id of the model step that weights go back to, by what steps have read."""
+    while not step.startswith("model/"):
+        step = json.loads((root / "steps" / step / "step.json").read_bytes())["inputs"]["model"]
+    return step
+
+
+def _is_here(device: str, cluster: Cluster, work: WorkClass) -> bool:
+    """Whether it is one that work of a class gets on this cluster."""
+    if not cluster.gives_gpus(work):
         return device == "CPU"
     return cluster.gpu is not None and is_gpu(device, cluster.gpu)
 
 
 def _alike(config: Mapping[str, Any], model: str) -> str:
     return canonical_json([model, {name: config[name] for name in SHAPE}])
+
+
+def _asked_alike(config: Mapping[str, Any], model: str, with_spec: bool, gpus: int) -> str:
+    asked = {name: config[name] for name in ASKED} | {"serving": config["serving"]["server"]}
+    return canonical_json([model, asked, with_spec, gpus])

@@ -27,6 +27,9 @@ from tokenization.packing.forecast import rows_of_shards
 from tokenization.packing.pack import PackConfig
 from tokenization.packing.plan import Plan
 
+WITH_WEIGHTS = (ModelConfig, TrainConfig, ExportConfig)
+"""The configurations of steps that store weights."""
+
 
 @dataclass(frozen=True)
 class Rows:

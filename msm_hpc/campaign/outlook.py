@@ -1,8 +1,9 @@
 """What is left of a campaign: GPU-hours and wall time, as far as they can be forecast.
 
 A training takes the time of its optimizer steps by forecast (:mod:`msm_hpc.campaign.needs`), and for loading, saving
-and the like what finished trainings of its stage took; any other step takes what finished steps of its stage did. What
-is not known before one of a stage has run is named.
+and the like what finished trainings of its stage took. A step that samples replies takes the time of its forecast, too
+(:mod:`msm_hpc.campaign.asking`). Any other takes what finished steps like it did, and before there is one an evaluation
+of preferences its forecast; of the rest what is not known is named.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from statistics import fmean
 
+from msm_hpc.campaign.asking import Asking, seconds_of_asking
 from msm_hpc.campaign.needs import Training
 from msm_hpc.campaign.views.ledger import REASONS, Ledger, hour_unit
 from msm_hpc.config.cluster import Cluster
@@ -20,6 +22,8 @@ from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.store.store import Store
+
+_Like = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -48,38 +52,62 @@ class Outlook:
         return hour_unit(self.on_gpus)
 
 
-def outlook(graph: Graph, store: Store, cluster: Cluster, found: Iterable[Training], in_ranks: Ledger) -> Outlook:
-    """What is left; ``found`` are the campaign's trainings, and ``in_ranks`` what it took so far, in rank-hours."""
+def outlook(
+    graph: Graph,
+    store: Store,
+    cluster: Cluster,
+    found: Iterable[Training],
+    in_ranks: Ledger,
+    asked: Iterable[Asking] = (),
+) -> Outlook:
+    """What is left.
+
+    Args:
+        graph: of the campaign.
+        store: what is done.
+        cluster: where the rest will run.
+        found: the campaign's trainings.
+        in_ranks: what it took so far, in rank-hours.
+        asked: its steps that ask trained models.
+    """
     left = graph.needed(store.done)
     past = _past(graph, {step.identity for step in left}, in_ranks)
     forecasts = {step.identity: each.seconds for each in found for step in each.steps}
+    forecasts |= seconds_of_asking(asked)
     seconds_of = {step.identity: _seconds(step, forecasts, past, store) for step in left}
     known = [(step, seconds) for step in left if (seconds := seconds_of[step.identity]) is not None]
-    hours = sum(seconds * step.ranks for step, seconds in known if _counts(step, cluster)) / 3600
+    hours = sum(seconds * width(step, cluster) for step, seconds in known) / 3600
     wall = sum(_wall([each for each in known if each[0].stage == stage], cluster) for stage in graph.stages)
     unknown = [step.stage for step in left if seconds_of[step.identity] is None]
-    loading = [f"loading of {step.stage}" for step, _ in known if step.kind == "train" and step.stage not in past]
+    loading = [f"loading of {step.stage}" for step, _ in known if step.kind == "train" and _like(step) not in past]
     alone = all(step.kind == "train" for step, _ in known)
     return Outlook(cluster.trains_on_gpus, hours, wall, len(left), tuple(dict.fromkeys(unknown + loading)), alone)
 
 
 def _seconds(
-    step: Step, forecasts: Mapping[str, float | None], past: Mapping[str, float], store: Store
+    step: Step, forecasts: Mapping[str, float | None], past: Mapping[_Like, float], store: Store
 ) -> float | None:
     """Wall time of a step that is left; None where it is not known."""
-    if step.kind != "train":
-        return past.get(step.stage)
-    whole = forecasts.get(step.identity)
-    return None if whole is None else whole * (1 - _share_done(step, store)) + past.get(step.stage, 0.0)
+    whole, before = forecasts.get(step.identity), past.get(_like(step))
+    if step.kind == "train":
+        return None if whole is None else whole * (1 - _share_done(step, store)) + (before or 0.0)
+    if step.kind == "sample":
+        return 0.0 if step.shares else None if whole is None else whole * (1 - _share_done(step, store))
+    return whole if before is None else before
 
 
-def _past(graph: Graph, left: Set[str], in_ranks: Ledger) -> dict[str, float]:
-    """Seconds that a step of each stage took, by those that are finished; of trainings without what is forecast."""
-    finished: dict[str, list[Step]] = defaultdict(list)
+def _like(step: Step) -> _Like:
+    """What finished steps share with those that they forecast: the stage and, of what judges or measures, the eval."""
+    return step.stage, getattr(step.config, "eval", "")
+
+
+def _past(graph: Graph, left: Set[str], in_ranks: Ledger) -> dict[_Like, float]:
+    """Seconds that steps took, by those that are finished; of trainings without what is forecast."""
+    finished: dict[_Like, list[Step]] = defaultdict(list)
     for step in graph.steps:
         if step.identity not in left and step.id in in_ranks.spent:
-            finished[step.stage].append(step)
-    return {stage: fmean(_past_seconds(step, in_ranks) for step in steps) for stage, steps in finished.items()}
+            finished[_like(step)].append(step)
+    return {like: fmean(_past_seconds(step, in_ranks) for step in steps) for like, steps in finished.items()}
 
 
 def _past_seconds(step: Step, in_ranks: Ledger) -> float:
@@ -89,15 +117,17 @@ def _past_seconds(step: Step, in_ranks: Ledger) -> float:
 
 
 def _share_done(step: Step, store: Store) -> float:
-    """How much of a training's steps is done, if it was begun."""
+    """How much of a step is done that resumes, if it was begun."""
     newest = store.of(step).newest()
     progress = newest.progress if newest else None
     return progress.done / progress.total if progress else 0.0
 
 
-def _counts(step: Step, cluster: Cluster) -> bool:
-    """Whether the step takes any of what is counted: on a site where trainings have GPUs, GPUs."""
-    return not cluster.trains_on_gpus or cluster.gives_gpus(step.work.of)
+def width(step: Step, cluster: Cluster) -> int:
+    """How many a step takes of what is counted: ranks or, on a site where trainings have GPUs, GPUs."""
+    if not cluster.trains_on_gpus:
+        return step.ranks
+    return step.ranks * cluster.resources.of(step.work).gpus_per_rank if cluster.gives_gpus(step.work.of) else 0
 
 
 def _wall(known: Sequence[tuple[Step, float]], cluster: Cluster) -> float:

@@ -42,7 +42,7 @@ NO_FORECASTS: Mapping[str, float] = MappingProxyType({})
 def plan_submission(
     campaign: str, graph: Graph, store: Store, cluster: Cluster, forecasts: Mapping[str, float] = NO_FORECASTS
 ) -> SubmissionPlan:
-    """Arrays for the steps that are neither done nor running; ``forecasts`` are minutes of trainings, by identity.
+    """Arrays for the steps that are neither done nor running; ``forecasts`` are minutes of what resumes, by identity.
 
     Raises:
         UserError: a local run has one of the steps running, which no Slurm job can wait for; or nobody but another

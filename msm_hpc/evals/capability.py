@@ -23,7 +23,7 @@ from msm_hpc.base.notices import read_notices, write_notices
 from msm_hpc.base.scores import Score, write_scores
 from msm_hpc.base.stopping import current_request
 from msm_hpc.config.evals import CapabilityConfig, CapabilityInputs
-from msm_hpc.serving.vllm import devices
+from msm_hpc.serving.device import devices
 
 FOLDER, ASKED, LOG = "lm_eval", "asked.json", "lm_eval.log"
 SECONDS_BETWEEN_LOOKS = 0.2

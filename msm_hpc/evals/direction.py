@@ -50,8 +50,8 @@ from msm_hpc.base.progress import ProgressFile
 from msm_hpc.base.scores import Score, write_scores
 from msm_hpc.config.evals import DirectionConfig, DirectionInputs
 from msm_hpc.evals.language_model import LanguageModel
-from msm_hpc.evals.pairs import Pair, check_slots, read_pairs
-from msm_hpc.evals.preference import TEXTS_PER_PAIR, answered
+from msm_hpc.evals.pairs import TEXTS_PER_PAIR, Pair, check_slots, read_pairs
+from msm_hpc.evals.preference import answered
 from tokenization.chats.answers import AnswerEncoder
 
 Array = NDArray[np.float32]

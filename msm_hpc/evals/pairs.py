@@ -10,6 +10,8 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.base.rows import read_rows
 
 FILE = "pairs.jsonl"
+TEXTS_PER_PAIR = 4
+"""Both orders, each with either answer."""
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,8 @@ from pathlib import Path
 
 from msm_hpc.base.errors import DivergedError
 from msm_hpc.evals.language_model import LanguageModel
-from msm_hpc.evals.pairs import Pair
+from msm_hpc.evals.pairs import TEXTS_PER_PAIR, Pair
 from tokenization.chats.answers import AnsweredQuestion, AnswerEncoder
-
-TEXTS_PER_PAIR = 4
 
 
 @dataclass(frozen=True)

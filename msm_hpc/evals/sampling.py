@@ -1,21 +1,23 @@
 """The sample stage: a trained model is asked every item as often as the eval says, and what it replies is kept.
 
 ``out`` has ``items.jsonl`` (each item with the opening that all of its samples share), ``replies.jsonl`` (a line for
-each sample: what followed, how it ended) and ``_replies``, which an attempt that resumes takes over: nothing that was
-answered is asked again.
+each sample: what followed, how it ended), ``summary.json`` (:class:`Summary`) and ``_replies``, which an attempt that
+resumes takes over: nothing that was answered is asked again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import orjson
 
-from msm_hpc.base.files import atomic, write_jsonl
+from msm_hpc import endpoint
+from msm_hpc.base.files import atomic, write_json, write_jsonl
 from msm_hpc.base.notices import read_notices, write_notices
 from msm_hpc.base.progress import ProgressFile
 from msm_hpc.config.endpoint import Endpoint
@@ -28,6 +30,9 @@ from msm_hpc.evals.tasks.known import asked_task
 from msm_hpc.evals.tasks.task import ITEMS, REPLIES, AskedTask, Item, Transcript, Turn, Wording, opened, sample_id
 from msm_hpc.evals.texts import spec_turn
 from msm_hpc.serving import served
+from msm_hpc.serving.device import Device, device
+
+SUMMARY = "summary.json"
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,26 @@ class Posed:
     item: Item
     opening: tuple[Message, ...]
     later: tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What asking took, for the forecast of other steps.
+
+    Attributes:
+        prompt_tokens: of all requests, of earlier attempts too.
+        reply_tokens: likewise.
+        new_reply_tokens: those of this attempt.
+        seconds: of this attempt, without ``seconds_to_load``.
+    """
+
+    samples: int
+    prompt_tokens: int
+    reply_tokens: int
+    new_reply_tokens: int
+    seconds: float
+    seconds_to_load: float
+    device: Device
 
 
 def run(config: SampleConfig, inputs: SampleInputs, out: Path) -> None:
@@ -55,12 +80,23 @@ def run(config: SampleConfig, inputs: SampleInputs, out: Path) -> None:
     with contextlib.ExitStack() as stack:
         with progress.timing("load"):
             model = stack.enter_context(served(config.serving, inputs.model, inputs.adapter))
+        before, began = _tokens(out), time.monotonic()
         asyncio.run(_ask(model, scripts, progress, out))
+        seconds = time.monotonic() - began
     write_jsonl(
         out / ITEMS,
         ({"id": each.item.id, "group": each.item.group, "messages": [*map(asdict, each.opening)]} for each in posed),
     )
+    prompts, replies = _tokens(out)
+    load, new = progress.seconds["load"], replies - before[1]
+    write_json(out / SUMMARY, asdict(Summary(last - first, prompts, replies, new, seconds, load, device())))
     write_notices(out, read_notices(inputs.model, inputs.adapter))
+
+
+def _tokens(out: Path) -> tuple[int, int]:
+    """Tokens of prompts and of replies, of all requests so far."""
+    spent = endpoint.spent(out / RESUMED).values()
+    return sum(each.prompt_tokens for each in spent), sum(each.completion_tokens for each in spent)
 
 
 async def _ask(model: Endpoint, scripts: Iterable[Script[Transcript]], progress: ProgressFile, out: Path) -> None:

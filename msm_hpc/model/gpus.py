@@ -1,4 +1,4 @@
-"""The GPUs that ``cluster.gpu`` may name: memory, peak FLOP/s and compute capability."""
+"""The GPUs that ``cluster.gpu`` may name: memory, its bandwidth, peak FLOP/s and compute capability."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ class GpuModel:
     """A model of GPU.
 
     ``memory`` is in bytes, as ``nvidia-smi`` shows it. ``peak`` is dense bf16 FLOP/s by NVIDIA's data sheets, half of
-    their figure "with sparsity". ``capability`` is the compute capability (developer.nvidia.com/cuda-gpus).
+    their figure "with sparsity"; ``bandwidth`` is of the memory, in bytes/s, by the same. ``capability`` is the compute
+    capability (developer.nvidia.com/cuda-gpus).
     """
 
     memory: int
     peak: float
+    bandwidth: float
     capability: Capability
 
 
 GPUS: dict[Gpu, GpuModel] = {
-    "a100": GpuModel(81_920 * MIB, 312e12, (8, 0)),  # SXM, 80 GB
-    "l40s": GpuModel(46_068 * MIB, 362e12, (8, 9)),
-    "h100": GpuModel(81_559 * MIB, 989e12, (9, 0)),  # SXM, 80 GB
-    "h200": GpuModel(143_771 * MIB, 989e12, (9, 0)),
-    "gh200": GpuModel(97_871 * MIB, 989e12, (9, 0)),  # with 96 GB of HBM3
-    "b200": GpuModel(183_359 * MIB, 2250e12, (10, 0)),
-    "gb200": GpuModel(189_471 * MIB, 2500e12, (10, 0)),
+    "a100": GpuModel(81_920 * MIB, 312e12, 2.04e12, (8, 0)),  # SXM, 80 GB
+    "l40s": GpuModel(46_068 * MIB, 362e12, 0.864e12, (8, 9)),
+    "h100": GpuModel(81_559 * MIB, 989e12, 3.35e12, (9, 0)),  # SXM, 80 GB
+    "h200": GpuModel(143_771 * MIB, 989e12, 4.8e12, (9, 0)),
+    "gh200": GpuModel(97_871 * MIB, 989e12, 4e12, (9, 0)),  # with 96 GB of HBM3
+    "b200": GpuModel(183_359 * MIB, 2250e12, 8e12, (10, 0)),
+    "gb200": GpuModel(189_471 * MIB, 2500e12, 8e12, (10, 0)),
 }
 """By the value of ``cluster.gpu``; an unknown one is refused with the nearest when the config is composed."""
 

@@ -25,6 +25,7 @@ from msm_hpc.base.stopping import current_request
 from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.config.serving import Serving
 from msm_hpc.serving import keeper, vllm
+from msm_hpc.serving.device import devices
 from msm_hpc.serving.handshake import shake_hands
 from msm_hpc.serving.kept import FOLDER, Address, end, kept
 from msm_hpc.serving.names import check_is_model, endpoint_of, name_here, name_of
@@ -186,7 +187,7 @@ def _wanted(config: Serving, model: Path, adapter: Path | None) -> str:
 
 
 def _file(folder: Path) -> Path:
-    return folder / f"{hashlib.sha256(vllm.devices().encode()).hexdigest()[:8]}.address"
+    return folder / f"{hashlib.sha256(devices().encode()).hexdigest()[:8]}.address"
 
 
 def _log(folder: Path, name: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,17 +10,13 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import read_json, write_text
 from msm_hpc.config.serving import Serving
 from msm_hpc.model.adapter import PEFT_CONFIG, read_exported
+from msm_hpc.serving.device import devices
 from msm_hpc.serving.handshake import ask, said, shake_hands
 from tokenization.chats.prompts import PromptEncoder
 from tokenization.tokenizer import TokenizerFolder
 
 SECONDS_TO_LOAD = 600.0
 PROBE = ({"role": "user", "content": "Which day is it?"},)
-
-
-def devices() -> str:
-    """The GPUs of this process, as CUDA names them; empty where nobody gave it any."""
-    return os.environ.get("CUDA_VISIBLE_DEVICES", "")
 
 
 def command(config: Serving, model: Path, name: str, port: int, adapters: bool, folder: Path) -> list[str]:

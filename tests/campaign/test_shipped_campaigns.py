@@ -9,9 +9,10 @@ from huggingface_hub import file_download
 from rich.console import Console
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.asking import askings
 from msm_hpc.campaign.needs import trainings
 from msm_hpc.campaign.session import Session
-from msm_hpc.cli.views.judging import judged_line, sampled_line
+from msm_hpc.cli.views.judging import asking_lines, judged_line
 from msm_hpc.cli.views.preview import asked_line
 from msm_hpc.config.compose import choices
 
@@ -51,11 +52,13 @@ def test_a_campaign_is_planned_without_weights(name: str, tmp_path: Path, monkey
     asks = "the environment variable ANTHROPIC_API_KEY is not set" in console.export_text()
     assert asks == (name != "reproduce_cheese")
     assert bool(asked_line(session)) == asks, "tokens to generate, before any is paid for"
+    asked = askings(session.graph, session.store, session.config.cluster)
+    assert asked and all(each.seconds is not None for each in asked), "and each that asks a model"
     if name == "agentic":  # two verdicts a reply and its patterns, the open questions, and the replies that are coded
         count = CELLS[name] * (27 * 300 * (2 + 1) + 151) + 400
         assert f"claude-sonnet-4-6: at most {count:,} requests" in str(judged_line(session))
         agentic, open_qa = CELLS[name] * 27 * 300, CELLS[name] * 151
-        said = str(sampled_line(session))
+        (said,) = asking_lines(asked, session.config.cluster)
         assert f"{open_qa:,} replies of at most 2,048 tokens, {agentic:,} replies of at most 4,096 tokens" in said
 
 

@@ -33,7 +33,7 @@ def test_a_few_items_are_of_as_many_groups_as_there_can_be() -> None:
     assert Counter(item.group for item in few[:7]) == dict.fromkeys(DIMENSIONS, 1)
     assert [item.group for item in few[7:]] == [item.group for item in few[:2]]
     assert len(asked_task("open_qa", {}, most=1000).items) == 151
-    assert most_judgements("open_qa", "open_qa", 9) == 9
+    assert most_judgements("open_qa", "open_qa", 9).count == 9
 
 
 def test_every_question_asks_something_of_its_own() -> None:

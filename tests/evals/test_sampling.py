@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -132,6 +133,9 @@ def test_after_kill_9_only_what_was_in_flight_is_asked_again(server: FaultyModel
     with start(server, second) as process:
         assert process.wait() == 0
     assert len(lines(second / "replies.jsonl")) == 27
+    took = json.loads((second / "summary.json").read_bytes())
+    assert took["samples"] == 27 and 0 < took["new_reply_tokens"] < took["reply_tokens"]
+    assert took["seconds"] > 0 and took["prompt_tokens"] > 0 and took["device"]["gpus"] == 0
     lost = server.paid.total() - 27
     assert 0 <= lost <= 3 * IN_FLIGHT, "in flight, and what arrived in the 50 ms since the last sync"
 

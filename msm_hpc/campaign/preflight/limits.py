@@ -9,7 +9,7 @@ import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import chain
 
-from msm_hpc.campaign.needs import model_of, weight_size
+from msm_hpc.campaign.needs import WITH_WEIGHTS, model_of, weight_size
 from msm_hpc.config.cluster import Cluster, Work
 from msm_hpc.config.evals import DirectionConfig, PerplexityConfig
 from msm_hpc.config.stages import EvalConfig, ExportConfig, ModelConfig
@@ -24,7 +24,6 @@ from msm_hpc.planner.memory import GIB
 READ_WRITTEN_HASHED = 3
 """How often conversion moves each weight."""
 EVALUATIONS = (EvalConfig, PerplexityConfig, DirectionConfig)
-WITH_WEIGHTS = (ModelConfig, TrainConfig, ExportConfig)
 
 
 def limit_problems(needed: Sequence[Step], cluster: Cluster, models: Mapping[str, Transformer]) -> Iterator[str]:

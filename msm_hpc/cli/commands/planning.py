@@ -12,6 +12,7 @@ import yaml
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.typed_json import adapter
 from msm_hpc.campaign.accounts import accounts
+from msm_hpc.campaign.asking import askings, sampling_minutes
 from msm_hpc.campaign.needs import Training, forecast_minutes, trainings
 from msm_hpc.campaign.outlook import Outlook
 from msm_hpc.campaign.preflight.budget import check_budget
@@ -21,7 +22,7 @@ from msm_hpc.campaign.session import Session
 from msm_hpc.campaign.slurm_run import left_alone, plan_submission, refusals, scripts
 from msm_hpc.campaign.views.ledger import hour_unit
 from msm_hpc.cli.arguments import Arguments, ConfigDir, StageArguments, sort_arguments
-from msm_hpc.cli.views.judging import judged_line, sampled_line
+from msm_hpc.cli.views.judging import asking_lines, judged_line
 from msm_hpc.cli.views.ledger import outlook_line
 from msm_hpc.cli.views.mermaid import mermaid
 from msm_hpc.cli.views.needs import needs_table
@@ -58,13 +59,14 @@ def plan(
     session.say(counted(session.graph, session.store))
     graph, store, cluster = session.graph, session.store, session.config.cluster
     found = trainings(graph, store, cluster, session.packed)
-    left, written = accounts(session, found).left, still_written(graph, store, cluster)
+    asked = askings(graph, store, cluster)
+    left, written = accounts(session, found, asked).left, still_written(graph, store, cluster)
     _print_needs(session, found, left, written)
-    session.say(*filter(None, [asked_line(session), sampled_line(session), judged_line(session)]))
+    session.say(*filter(None, [asked_line(session), *asking_lines(asked, cluster), judged_line(session)]))
     print_notes(session)
     if launcher_of(cluster).queues:
         print_bad_nodes(session)
-        _print_arrays(session, forecast_minutes(found), show_scripts)
+        _print_arrays(session, forecast_minutes(found) | sampling_minutes(asked), show_scripts)
     if left and left.steps:
         session.say(outlook_line(left, sum(written), cluster))
     return 0

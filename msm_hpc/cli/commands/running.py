@@ -13,6 +13,7 @@ from msm_hpc.base.text import few
 from msm_hpc.campaign import stand_in_judge
 from msm_hpc.campaign.accounts import accounts
 from msm_hpc.campaign.array_requests import SubmissionPlan
+from msm_hpc.campaign.asking import askings, sampling_minutes
 from msm_hpc.campaign.auto_layout import settle
 from msm_hpc.campaign.local_run import run_local
 from msm_hpc.campaign.lost_nodes import report
@@ -159,7 +160,9 @@ def _last_ends(session: Session) -> list[Ended]:
 def _submit(session: Session, looking: Session) -> int:
     """Submit what is wanted; ``looking`` is the session as it asked before."""
     config = session.config
-    forecasts = forecast_minutes(trainings(looking.graph, looking.store, config.cluster, session.packed))
+    graph, store, cluster = looking.graph, looking.store, config.cluster
+    forecasts = forecast_minutes(trainings(graph, store, cluster, session.packed))
+    forecasts |= sampling_minutes(askings(graph, store, cluster))
     ends: list[Ended] = []
 
     def plan() -> SubmissionPlan:

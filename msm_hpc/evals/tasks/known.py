@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from msm_hpc.base.rows import read_rows
 from msm_hpc.config.evals import Asked, Scored, ScoreInputs
 from msm_hpc.evals.reasoning import search
+from msm_hpc.evals.reasoning.patterns import patterns
 from msm_hpc.evals.tasks.agentic import Agentic
 from msm_hpc.evals.tasks.choice import Choices
 from msm_hpc.evals.tasks.formats import Formats
@@ -63,12 +65,34 @@ def hash_of_judged(name: Scored) -> str:
     return _hash((Reasoning([Item("", "")], ()) if name == "reasoning" else asked_task(name, {})).rubric())
 
 
+@dataclass(frozen=True)
+class Prompts:
+    """So many prompts, and their ``characters`` without replies: of these they hold ``replies`` in all."""
+
+    count: int
+    characters: int
+    replies: int
+
+
+def most_prompts(task: AskedTask, wording: Wording) -> Prompts:
+    """The most prompts of one sample of each item: a later turn's holds all before it."""
+    count = characters = replies = 0
+    for item in task.items:
+        begins = [*opened(task, item, wording)]
+        for turn, later in enumerate(((), *((each,) for each in task.later(item, wording)))):
+            begins += later
+            count, replies = count + 1, replies + turn
+            characters += sum(len(each.content) for each in begins)
+    return Prompts(count, characters, replies)
+
+
 @cache
-def most_judgements(name: Scored, asked: Asked, most: int | None = None) -> int:
-    """How often a judge is asked about one sample of ``most`` items of ``asked``; 0 of the user's own pairs."""
+def most_judgements(name: Scored, asked: Asked, most: int | None = None) -> Prompts:
+    """What a judge is asked about one sample of ``most`` items of ``asked``, a spec left out; of own pairs nothing."""
     items = asked_task(asked, {}, most=most).items
-    task = Reasoning(items, ()) if name == "reasoning" else asked_task(name, {})
-    return sum(len(task.questions(item, a_reply(item))) for item in items)
+    task = Reasoning(items, patterns()) if name == "reasoning" else asked_task(name, {})
+    texts = [len(each.text) for item in items for each in task.questions(item, a_reply(item))]
+    return Prompts(len(texts), sum(texts), len(texts))
 
 
 @cache
