@@ -240,10 +240,14 @@ def test_the_record_gives_back_the_config(store: Store) -> None:
     assert store.of(step()).read_record().typed_config() == ExportConfig()
 
 
-def test_the_commit_of_the_running_code_is_recorded() -> None:
+@pytest.mark.parametrize("another_s", ["0", "1"])
+def test_the_commit_of_the_running_code_is_recorded_whoever_owns_the_checkout(
+    another_s: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
     if answer.returncode:
         pytest.skip("not in a git checkout")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", another_s)
     assert (code_commit() or "").removesuffix("-dirty") == answer.stdout.strip()
 
 
