@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,11 +13,16 @@ FILE = "code.json"
 
 
 def code_commit() -> str | None:
-    """The commit of the running code, marked ``-dirty`` where it was changed since; None outside of a checkout."""
+    """The commit of the running code, marked ``-dirty`` where it was changed since.
+
+    None outside of a checkout, and where there is no git.
+    """
     package = Path(__file__).parents[1]
     if (known := package.with_name(FILE)).exists():
         commit: str | None = read_json(known)["commit"]
         return commit
+    if shutil.which("git") is None:
+        return None
     answer = git(package, "describe", "--always", "--dirty", "--abbrev=40")
     return answer.stdout.strip() or None
 

@@ -251,6 +251,11 @@ def test_the_commit_of_the_running_code_is_recorded_whoever_owns_the_checkout(
     assert (code_commit() or "").removesuffix("-dirty") == answer.stdout.strip()
 
 
+def test_without_git_no_commit_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert code_commit() is None
+
+
 def test_a_file_that_is_edited_while_it_is_read_makes_no_result(store: Store, use_stage, tmp_path: Path) -> None:
     use_stage("edit_what_is_read")
     file = tmp_path / "corpus.jsonl"
