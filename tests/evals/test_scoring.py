@@ -153,7 +153,9 @@ def test_what_a_judge_answered_before_it_went_away_is_not_asked_again(tmp_path: 
         where = Endpoint(model=server.model, base_url=server.url, patience_s=0.1, in_flight=4 * count)
         config = scoring("agentic", samples=count, judge=where)
         server.lives_for = answered
-        with pytest.raises(UserError, match=r"nothing was answered for .* 500.*nothing that was answered is asked again"):
+        with pytest.raises(
+            UserError, match=r"nothing was answered for .* 500.*nothing that was answered is asked again"
+        ):
             stage.run(config, given, outs[0])
         assert server.paid.total() == answered and not (outs[0] / "scores.parquet").exists()
         server.lives_for = 1_000_000
