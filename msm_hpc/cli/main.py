@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import typer
@@ -159,10 +161,25 @@ def _say(message: str, code: int) -> int:
 
 
 def _cannot_write(error: OSError) -> str:
+    if error.errno == errno.EACCES and error.filename:
+        return _denied(Path(error.filename))
     what, place = (f": {error.filename}", "there") if error.filename else ("", "below root=")
     return (
         f"{error.strerror}{what}; free space or fix the permissions {place}, and run the same command again: "
         "finished steps are kept, and trainings resume from where they have saved"
+    )
+
+
+def _denied(file: Path) -> str:
+    """What a user is told who lacks rights: who can give them."""
+    seen = next(path for path in (file.absolute(), *file.absolute().parents) if os.path.exists(path))
+    try:
+        owner = seen.owner()
+    except KeyError:  # a user that this machine does not know
+        owner = f"user {seen.stat().st_uid}"
+    return (
+        f"Permission denied: {file}: let {owner}, who owns {seen}, give you the rights there, and run the same command "
+        "again; a root folder that several share needs a common group, setgid, and umask 002 or 007 of all of them"
     )
 
 

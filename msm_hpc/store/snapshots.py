@@ -18,13 +18,12 @@ import os
 import secrets
 import shutil
 import stat
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import msm_hpc
 import tokenization
-from msm_hpc.base.code import FILE, code_commit
+from msm_hpc.base.code import FILE, code_commit, git
 from msm_hpc.base.files import sync, write_json, write_text
 from msm_hpc.launch.job import user_name
 
@@ -91,8 +90,9 @@ def _files() -> list[tuple[str, Path]]:
 
 def _changes() -> str:
     folders = [package.__path__[0] for package in PACKAGES]
-    command = ["git", "-C", folders[0], "diff", "HEAD", "--", *folders]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    answer = git(Path(folders[0]), "diff", "HEAD", "--", *folders)
+    answer.check_returncode()
+    return answer.stdout
 
 
 def _shared_folder(folder: Path, root: Path) -> None:

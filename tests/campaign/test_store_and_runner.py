@@ -240,11 +240,20 @@ def test_the_record_gives_back_the_config(store: Store) -> None:
     assert store.of(step()).read_record().typed_config() == ExportConfig()
 
 
-def test_the_commit_of_the_running_code_is_recorded() -> None:
+@pytest.mark.parametrize("another_s", ["0", "1"])
+def test_the_commit_of_the_running_code_is_recorded_whoever_owns_the_checkout(
+    another_s: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
     if answer.returncode:
         pytest.skip("not in a git checkout")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", another_s)
     assert (code_commit() or "").removesuffix("-dirty") == answer.stdout.strip()
+
+
+def test_without_git_no_commit_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert code_commit() is None
 
 
 def test_a_file_that_is_edited_while_it_is_read_makes_no_result(store: Store, use_stage, tmp_path: Path) -> None:

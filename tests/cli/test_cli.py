@@ -311,7 +311,14 @@ def test_toy_corpora_beside_the_users_own_are_noted(tmp_path: Path, capsys: pyte
     ("error", "said"),
     [
         ((errno.ENOSPC,), "No space left on device; free space or fix the permissions below root=, and run"),
-        ((errno.EACCES, "/x/spec.md"), "Permission denied: /x/spec.md; free space or fix the permissions there, and"),
+        (
+            (errno.EROFS, "/x/spec.md"),
+            "Read-only file system: /x/spec.md; free space or fix the permissions there, and run",
+        ),
+        (
+            (errno.EACCES, "/x/spec.md"),
+            "Permission denied: /x/spec.md: let root, who owns /, give you the rights there",
+        ),
     ],
 )
 def test_a_full_disk_or_missing_rights_are_one_message(

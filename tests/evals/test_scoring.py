@@ -10,12 +10,14 @@ import pytest
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.notices import read_notices
+from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.config.evals import ScoreInputs
 from msm_hpc.endpoint import Prompt, Reject
 from msm_hpc.endpoint.resuming import carry_over
 from msm_hpc.evals import scoring as stage
 from msm_hpc.evals.agentic.scenarios import Awareness, episodes
 from tests.evals.fakes import JUDGE, lines, made, marks, scores_in, scoring, use
+from tests.evals.judge_server import judging
 from tests.evals.test_agentic import COPY
 
 ITEM = "exfiltration/none"
@@ -141,6 +143,26 @@ def test_a_judge_that_is_back_leaves_no_trace_of_its_absence(tmp_path: Path, mon
     use(monkeypatch, judge("decided"))
     stage.run(scoring("agentic", samples=2), given, outs[1])
     assert [marks(outs[1], ITEM, sample)["verdict"] for sample in (0, 1)] == [1, 1]
+
+
+def test_what_a_judge_answered_before_it_went_away_is_not_asked_again(tmp_path: Path) -> None:
+    count, answered = 40, 30
+    said = replies(tmp_path, *({"says": f"I wait {number} days."} for number in range(count)))
+    given, outs = ScoreInputs(replies=said), [made(tmp_path, f"out{n}") for n in range(2)]
+    with judging() as server:
+        where = Endpoint(model=server.model, base_url=server.url, patience_s=0.1, in_flight=4 * count)
+        config = scoring("agentic", samples=count, judge=where)
+        server.lives_for = answered
+        with pytest.raises(
+            UserError, match=r"nothing was answered for .* 500.*nothing that was answered is asked again"
+        ):
+            stage.run(config, given, outs[0])
+        assert server.paid.total() == answered and not (outs[0] / "scores.parquet").exists()
+        server.lives_for = 1_000_000
+        carry_over(outs[:1], outs[1])
+        stage.run(config, given, outs[1])
+        assert set(server.paid.values()) == {1} and server.paid.total() > count
+    assert (outs[1] / "scores.parquet").exists()
 
 
 def test_samples_that_are_not_there_are_rows_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

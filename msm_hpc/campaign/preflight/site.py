@@ -100,14 +100,14 @@ class _Asked:
     def problems(self) -> Iterator[str]:
         """What the site does not have."""
         up = [each.name for each in self.site.partitions.values() if each.state == "up"]
-        choose = f"set it to one of {', '.join(up)}" if up else "and none is up"
+        choose = f": set it to one of {', '.join(up)}" if up else ", and none is up: ask who administers the cluster"
         if unknown := [name for name in self.names if name not in self.site.partitions]:
             missing = f"no partition {', '.join(unknown)}" if unknown != [""] else "no default partition"
-            yield f"{self.setting('partition')}: there is {missing} here: {choose}"
+            yield f"{self.setting('partition')}: there is {missing} here{choose}"
             return
         for partition in self.partitions:
             if partition.state not in ("up", "down"):
-                yield f"{self.setting('partition')}: {partition.name} takes no jobs ({partition.state}): {choose}"
+                yield f"{self.setting('partition')}: {partition.name} takes no jobs ({partition.state}){choose}"
         yield from self._account_problems()
         yield from self._time_problems()
         yield from self._node_problems()

@@ -42,6 +42,8 @@ REASONS = {
     "ReqNodeNotAvail": DOWN,
     "Nodes required for job are DOWN": DOWN,
     "PartitionDown": "their partition takes no jobs now: ask who administers the cluster",
+    "PartitionConfig": "their partition does not take them any more: you may not be in a group that it allows, or they "
+    "ask for more than it gives: see `scontrol show partition`, `scancel {jobs}`, and run again with another",
     "PartitionInactive": "their partition takes no jobs now: ask who administers the cluster",
 }
 """How those of squeue's reasons begin with which a job does not start by itself, and what to do."""

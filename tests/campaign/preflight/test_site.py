@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -93,6 +94,15 @@ def test_no_default_partition(graph: Build) -> None:
     assert (
         problem
         == "cluster.resources.cpu.partition=null: there is no default partition here: set it to one of small, h100"
+    )
+
+
+def test_no_partition_takes_jobs(graph: Build) -> None:
+    drained = {name: replace(each, state="drain") for name, each in PARTITIONS.items()}
+    problems = [*site_problems(*composed(graph), Site(drained, DEFAULT, Limits(), {}, ()))]
+    assert problems[0] == (
+        "cluster.resources.cpu.partition=null: small takes no jobs (drain), and none is up: ask who administers the "
+        "cluster"
     )
 
 

@@ -187,6 +187,7 @@ def test_jobs_in_slurms_queue_are_told_apart_with_one_call(store: Store, command
             "a node could not start them, so Slurm holds them: `scontrol release 64`",
         ),
         ("JobHeldAdmin", "JobHeldAdmin", "ask who administers the cluster for `scontrol release 64`"),
+        ("PartitionConfig", "PartitionConfig", "`scancel 64`, and run again with another"),
         ("ReqNodeNotAvail, UnavailableNodes:n2", "ReqNodeNotAvail", "`sinfo -R` says why"),
         (
             "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions",
