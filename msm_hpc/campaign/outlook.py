@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -18,9 +18,11 @@ from msm_hpc.campaign.asking import Asking, seconds_of_asking
 from msm_hpc.campaign.needs import Training
 from msm_hpc.campaign.views.ledger import REASONS, Ledger, hour_unit
 from msm_hpc.config.cluster import Cluster
+from msm_hpc.config.training import Layout
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.launcher import launcher_of
+from msm_hpc.planner.capacity import trainings_at_once
 from msm_hpc.store.store import Store
 
 _Like = tuple[str, str]
@@ -33,7 +35,8 @@ class Outlook:
     Attributes:
         on_gpus: whether ``hours`` are GPU-hours.
         hours: of the steps that can be forecast.
-        seconds: wall time of these, one stage after another and each as many jobs at once as there may be; no queueing.
+        seconds: wall time of these, one stage after another, of trainings also one layout: as many at once as there may
+            be; no queueing.
         steps: how many are left.
         unknown: what is not in it: stages, or ``loading`` of a stage.
         trainings_alone: whether nothing else is in it.
@@ -77,7 +80,10 @@ def outlook(
     seconds_of = {step.identity: _seconds(step, forecasts, past, store) for step in left}
     known = [(step, seconds) for step in left if (seconds := seconds_of[step.identity]) is not None]
     hours = sum(seconds * width(step, cluster) for step, seconds in known) / 3600
-    wall = sum(_wall([each for each in known if each[0].stage == stage], cluster) for stage in graph.stages)
+    in_turn: dict[tuple[str, Layout | None], list[float]] = defaultdict(list)
+    for step, seconds in known:
+        in_turn[step.stage, step.config.layout if step.kind == "train" else None].append(seconds)
+    wall = sum(_wall(each, layout, cluster) for (_, layout), each in in_turn.items())
     unknown = [step.stage for step in left if seconds_of[step.identity] is None]
     loading = [f"loading of {step.stage}" for step, _ in known if step.kind == "train" and _like(step) not in past]
     alone = all(step.kind == "train" for step, _ in known)
@@ -130,11 +136,9 @@ def width(step: Step, cluster: Cluster) -> int:
     return step.ranks * cluster.resources.of(step.work).gpus_per_rank if cluster.gives_gpus(step.work.of) else 0
 
 
-def _wall(known: Sequence[tuple[Step, float]], cluster: Cluster) -> float:
+def _wall(known: Iterable[float], layout: Layout | None, cluster: Cluster) -> float:
     """Seconds until steps have ended, of which as many run at once as the cluster allows; the longest begin first."""
-    if not known:
-        return 0.0
-    slots = [0.0] * launcher_of(cluster).at_once(known[0][0].ranks)
-    for seconds in sorted((seconds for _, seconds in known), reverse=True):
+    slots = [0.0] * (trainings_at_once(cluster, layout) if layout else launcher_of(cluster).at_once(1))
+    for seconds in sorted(known, reverse=True):
         heapq.heapreplace(slots, slots[0] + seconds)
     return max(slots)

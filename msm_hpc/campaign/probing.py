@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.campaign.auto_layout import trainings_like
 from msm_hpc.campaign.starting_model import starting_model
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.cluster import Work
 from msm_hpc.config.training import TrainConfig
+from msm_hpc.graph.build import Graph
 from msm_hpc.graph.trainings import as_it_runs
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.launch.local import failed_ranks, start_local
@@ -21,7 +23,7 @@ from msm_hpc.planner.choose import best_few
 from msm_hpc.planner.probe import FEW, STEPS, Probe, folder_of, prepare, run_rank
 
 
-def probe(config: Config, stage: str, steps: int = STEPS) -> tuple[Path, str | None]:
+def probe(config: Config, graph: Graph, stage: str, steps: int = STEPS) -> tuple[Path, str | None]:
     """Measure here, or submit the job that will.
 
     Returns:
@@ -34,7 +36,7 @@ def probe(config: Config, stage: str, steps: int = STEPS) -> tuple[Path, str | N
     training, model = _checked(config, stage)
     root, cluster = config.root.resolve(), config.cluster
     work = Work("gpu_train", stage, config.model.name)
-    candidates = best_few(training, model, cluster, work, FEW)
+    candidates = best_few(training, model, cluster, work, FEW, trainings_like(work, graph))
     folder = folder_of(root, training, model, cluster)
     prepare(folder, Probe(model, candidates, steps))
     layout = candidates[0].layout

@@ -20,7 +20,7 @@ from msm_hpc.base.code import code_commit
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.text import say
 from msm_hpc.base.typed_json import adapter
-from msm_hpc.campaign.auto_layout import settle
+from msm_hpc.campaign.auto_layout import Settled, settle
 from msm_hpc.campaign.external_inputs import ExternalInputs
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.compose import OWN_FOLDER, choices, load_configs, own_folder, root_of, with_absolute_paths
@@ -34,8 +34,8 @@ from msm_hpc.store.store import Store
 from tokenization.packing.pack import PackConfig
 
 CHOSEN_FOR_EACH = (
-    "layout=auto: each stage of each model has the layout that is fastest by forecast, or by a probe, of those that "
-    "fit; `msm plan` has a line for each, and with model=NAME the overrides that give it, and why."
+    "layout=auto: each stage of each model has the layout that ends its trainings first, by forecast or a probe, of "
+    "those that fit; `msm plan` has a line for each, and with model=NAME the overrides that give it, and why."
 )
 
 
@@ -123,6 +123,14 @@ class Session:
         """What is done below the root folder."""
         return Store(self.config.root.resolve())
 
+    def settled(self) -> Settled:
+        """The configurations with every ``layout=auto`` chosen.
+
+        Raises:
+            UserError: nothing fits, or the model's shape or the GPUs are not known.
+        """
+        return settle(self.configs, lambda: self.graph)
+
     def ready(self, runs: bool = True) -> Session:
         """This session with every ``layout=auto`` chosen, past preflight: what is about to run takes this, or to plan.
 
@@ -131,10 +139,9 @@ class Session:
         """
         from msm_hpc.campaign.preflight.checks import check  # here, since questions do without
 
-        settled = [settle(config) for config in self.configs]
-        ready = replace(self, instead=tuple(each.config for each in settled))
-        choices = [choice for each in settled for choice in each.choices]
-        self.say(*([CHOSEN_FOR_EACH] if len(settled) > 1 and choices else choices))
+        settled = self.settled()
+        ready = replace(self, instead=settled.configs)
+        self.say(*([CHOSEN_FOR_EACH] if len(settled.configs) > 1 and settled.choices else settled.choices))
         needed = ready.graph.needed(Look(ready.store.root).done)
         found = check(ready.configs, ready.graph, ready.external, needed, runs)
         self.say(*(f"Note: {note}" for note in found.notes))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from msm_hpc.base.errors import UserError
@@ -22,10 +22,12 @@ from msm_hpc.graph.build import Graph
 from msm_hpc.graph.bundles import plan_bundles
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.job import JobRef, user_name
+from msm_hpc.launch.job_state import JobState
 from msm_hpc.launch.launcher import launcher_of, launcher_of_job, living, slurm_launcher_of
 from msm_hpc.launch.refusals import AT_A_LIMIT, QueueFullError
 from msm_hpc.launch.slurm import SlurmLauncher
 from msm_hpc.launch.slurm_commands import is_silent
+from msm_hpc.planner.capacity import trainings_at_once
 from msm_hpc.store.journal import Journal, Submission, new_token
 from msm_hpc.store.leases import has_ended, jobs_of, states_of
 from msm_hpc.store.lock import submission_lock
@@ -48,36 +50,91 @@ def plan_submission(
         UserError: a local run has one of the steps running, which no Slurm job can wait for; or nobody but another
             user can know whether a step is queued.
     """
-    needed = graph.needed(store.done)
-    journal = Journal(store.root)
-    launcher = slurm_launcher_of(cluster)
-    submissions = answered(journal.read(), launcher)
-    _refuse_unknown(needed, submissions, journal)
-    jobs = jobs_of(needed, store, [each for each in submissions if not each.rest])
-    asked = {job for each in jobs.values() for job in each} | {j for s in submissions for j in s.jobs.values()}
-    alive = states_of(asked, journal)
-    running = {identity: job for identity, each in jobs.items() for job in each if job in alive}
-    _refuse_local(needed, running, store)
-    hidden = launcher.hidden(set(running.values()))
+    needed, launcher = graph.needed(store.done), slurm_launcher_of(cluster)
+    queued = _queued(needed, store, launcher)
+    running = dict(queued.running)
+    needed = tuple(step for step in needed if step.identity in running or not _made_since(step, queued.jobs, store))
+    hidden, others = launcher.hidden(set(running.values())), launcher.elsewhere(set(running.values()))
     unseen = {identity: job for identity, job in running.items() if job in hidden}
-    for step in needed:
-        if step.identity in running and has_ended(step, running[step.identity], store):
-            del running[step.identity]
-            unseen.pop(step.identity, None)
-    needed = tuple(step for step in needed if step.identity in running or not _made_since(step, jobs, store))
-    others = launcher.elsewhere(set(running.values()))
     elsewhere = {identity for identity, job in running.items() if job in others}
-    waiting = _waiting(needed, running.keys(), elsewhere)
-    pending = {job.id for job, state in alive.items() if state.word == "pending"}
-    mine = own_rest(submissions)
+    waiting, mine = _waiting(needed, running.keys(), elsewhere), own_rest(queued.submissions)
     free = [step for step in needed if step.identity not in elsewhere | waiting.keys()]
     if mine is not None:
         free = [step for step in free if step.id in mine.steps or step.identity in running]
-    wanted = _wanted(free, running, pending)
+    wanted = _wanted(free, running, queued.pending)
     wanted = wanted if mine is None else those_to_come(wanted, running, store)
     outdated = {step.identity: running.pop(step.identity) for step in wanted if step.identity in running}
-    known = tuple(each for each in submissions if each.job is None or not alive.keys().isdisjoint(each.jobs.values()))
-    bundles = plan_bundles(wanted, lambda step: forecasts.get(step.identity), cluster.bundle_minutes)
+    arrays, done = _arrays(wanted, cluster, launcher, forecasts), len(graph.steps) - len(needed)
+    known = queued.known
+    plan = SubmissionPlan(campaign, arrays, done, running, outdated, unseen, tuple(waiting.values()), known, forecasts)
+    rests = {job for each in known if each.rest and each.campaign == campaign for job in each.jobs.values()}
+    own = next(iter(mine.jobs.values())) if mine else None
+    return replace(plan, own=own, followers=tuple(rests - {own}))
+
+
+@dataclass(frozen=True)
+class _Queued:
+    """What the queue has of the steps that are needed.
+
+    Attributes:
+        submissions: those that the journal names.
+        alive: how the jobs stand that have not ended.
+        jobs: all jobs of each step, dead or alive, by its identity.
+        running: the one that is to make it, if any.
+    """
+
+    submissions: Sequence[Submission]
+    alive: Mapping[JobRef, JobState]
+    jobs: Mapping[str, Sequence[JobRef]]
+    running: Mapping[str, JobRef]
+
+    @property
+    def pending(self) -> set[str]:
+        """The ids of the jobs that have not started."""
+        return {job.id for job, state in self.alive.items() if state.word == "pending"}
+
+    @property
+    def known(self) -> tuple[Submission, ...]:
+        """The submissions that may still have a job in the queue."""
+        return tuple(
+            each
+            for each in self.submissions
+            if each.job is None or not self.alive.keys().isdisjoint(each.jobs.values())
+        )
+
+
+def _queued(needed: Sequence[Step], store: Store, launcher: SlurmLauncher) -> _Queued:
+    """Ask Slurm, the journal and the leases.
+
+    Raises:
+        UserError: nobody but another user can know whether a step is queued, or a local run has one of them.
+    """
+    journal = Journal(store.root)
+    submissions = answered(journal.read(), launcher)
+    _refuse_unknown(needed, submissions, journal)
+    jobs = jobs_of(needed, store, [each for each in submissions if not each.rest])
+    asked = {job for each in jobs.values() for job in each} | {
+        job for each in submissions for job in each.jobs.values()
+    }
+    alive = states_of(asked, journal)
+    running = {identity: job for identity, each in jobs.items() for job in each if job in alive}
+    _refuse_local(needed, running, store)
+    for step in needed:
+        if step.identity in running and has_ended(step, running[step.identity], store):
+            del running[step.identity]
+    return _Queued(submissions, alive, jobs, running)
+
+
+def _arrays(
+    wanted: Sequence[Step], cluster: Cluster, launcher: SlurmLauncher, forecasts: Mapping[str, float]
+) -> tuple[Array, ...]:
+    """The steps as bundles, on sites that give out whole nodes side by side, and these as arrays."""
+    bundles = plan_bundles(
+        wanted,
+        lambda step: forecasts.get(step.identity),
+        cluster.bundle_minutes,
+        lambda step: trainings_at_once(cluster, step.config.layout),
+    )
     if cluster.exclusive:
         bundles = side_by_side(
             bundles,
@@ -85,11 +142,7 @@ def plan_submission(
             lambda bundle: sum(forecasts.get(step.identity, 0.0) for step in bundle.steps),
             cluster.resources,
         )
-    arrays, done = plan_arrays(bundles, launcher.max_array_size, cluster.resources), len(graph.steps) - len(needed)
-    plan = SubmissionPlan(campaign, arrays, done, running, outdated, unseen, tuple(waiting.values()), known, forecasts)
-    others = {job for each in known if each.rest and each.campaign == campaign for job in each.jobs.values()}
-    own = next(iter(mine.jobs.values())) if mine else None
-    return replace(plan, own=own, followers=tuple(others - {own}))
+    return plan_arrays(bundles, launcher.max_array_size, cluster.resources)
 
 
 def _made_since(step: Step, jobs: Mapping[str, Sequence[JobRef]], store: Store) -> bool:

@@ -181,11 +181,13 @@ class NemoRun(Strict):
 class Cluster(Strict):
     """Where steps run. ``slots`` limits how many ranks run at once on this machine; the rest is for Slurm.
 
-    ``gpu`` says which GPUs a node has, so that what they cannot do is known before a job is queued. ``nodes`` is the
-    most that ``layout=auto`` gives to one training, ``ranks_per_node`` the most ranks of a job that a node takes.
+    ``gpu`` says which GPUs a node has, so that what they cannot do is known before a job is queued. ``nodes`` are
+    those that trainings can count on: ``layout=auto`` shares them out, and forecasts of wall time go by them; Slurm is
+    not asked to hold to that. ``ranks_per_node`` is the most ranks of a job that a node takes.
     ``budget_gpu_hours`` is what all campaigns below a root may take together (of ranks, where trainings get no GPUs):
     nothing is run that would exceed it by forecast. ``max_array_size`` null is Slurm's own. Trainings that start from
-    the same weights share a job as long as together they are forecast to take no more than ``bundle_minutes``.
+    the same weights share a job as long as together they are forecast to take no more than ``bundle_minutes``, and no
+    room for another job is left idle by that.
     ``exclusive`` says that jobs get whole nodes: what needs less than one then shares a job, ``ranks_per_node`` ranks.
     ``setup`` are shell lines that a job runs first, and ``environment`` variables that it then sets: they are written
     into scripts, so that keys have no place there. ``health_check`` looks at the nodes before a training.

@@ -5,7 +5,8 @@ A job costs a wait in the queue, a start of Python and the reading of weights, o
 - an export is made by the job of its training, and an evaluation by that of its export, where they run on as many
   ranks and nothing else waits for what they read
 - packs that read the same shards are made by one job
-- trainings that start from the same weights are made by one job, as long as that is forecast to be short enough
+- trainings that start from the same weights are made by one job, as long as that is forecast to be short enough, and no
+  more of them than there are for each place that they can run in at once
 - a few evals that ask models of one base through a server are made by one job, which starts it once
 
 ::
@@ -17,11 +18,13 @@ A bundle reads only what earlier bundles make, so that they can wait for each ot
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
+from typing import TypeAlias
 
 from msm_hpc.config.cluster import Work, WorkClass
 from msm_hpc.graph.steps import Step, topological
@@ -33,6 +36,8 @@ MOST_PACKS = 32
 """Packs of one job. Each takes seconds; this many a few minutes."""
 MOST_ASKED = 4
 """Evals of one job that ask a server: to start it takes minutes, but one eval perhaps an hour."""
+_Shape: TypeAlias = tuple[str, int, int]
+"""Stage, ranks and nodes of a training."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +74,10 @@ class Bundle:
 
 
 def plan_bundles(
-    steps: Sequence[Step], minutes: Callable[[Step], float | None], most_minutes: float
+    steps: Sequence[Step],
+    minutes: Callable[[Step], float | None],
+    most_minutes: float,
+    at_once: Callable[[Step], int] = lambda step: 1,
 ) -> tuple[Bundle, ...]:
     """Bundles for ``steps``, each behind those that it reads from.
 
@@ -77,8 +85,10 @@ def plan_bundles(
         steps: inputs before the steps that read them; what is not among them is taken as present.
         minutes: the forecast for a training, None where there is none: its job does no other training.
         most_minutes: the most that all trainings of a job may be forecast to take.
+        at_once: how many trainings of the shape of one run side by side: none of these places is left idle.
     """
-    found = _Bundles(minutes, most_minutes, Counter(parent.identity for step in steps for parent in step.parents))
+    readers = Counter(parent.identity for step in steps for parent in step.parents)
+    found = _Bundles(minutes, most_minutes, readers, _shares(steps, at_once))
     for step in _by_depth(steps):
         found.add(step)
     return tuple(Bundle((_in_order(each),)) for each in found.made)
@@ -107,6 +117,7 @@ class _Bundles:
     minutes: Callable[[Step], float | None]
     most_minutes: float
     readers: Mapping[str, int]
+    shares: Mapping[_Shape, int]
     made: list[list[Step]] = field(default_factory=list)
     places: dict[str, int] = field(default_factory=dict)
     open: dict[Hashable, int] = field(default_factory=dict)
@@ -140,7 +151,21 @@ class _Bundles:
         if step.kind != "train":
             return True
         forecasts = [self.minutes(each) for each in (*there, step) if each.kind == "train"]
-        return None not in forecasts and sum(each or 0 for each in forecasts) <= self.most_minutes
+        if None in forecasts or len(forecasts) > self.shares[_shape(step)]:
+            return False
+        return sum(each or 0 for each in forecasts) <= self.most_minutes
+
+
+def _shape(step: Step) -> _Shape:
+    return step.stage, step.ranks, step.nodes
+
+
+def _shares(steps: Sequence[Step], at_once: Callable[[Step], int]) -> dict[_Shape, int]:
+    """The most trainings of a shape that one job does, so that all that can run at once do."""
+    trainings = [step for step in steps if step.kind == "train"]
+    counts = Counter(map(_shape, trainings))
+    of_each = {_shape(step): step for step in trainings}
+    return {shape: math.ceil(counts[shape] / at_once(step)) for shape, step in of_each.items()}
 
 
 def _alike(step: Step) -> Hashable:

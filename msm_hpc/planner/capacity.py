@@ -1,10 +1,11 @@
-"""The memory that a rank has, against which a training's needs are checked."""
+"""What there is for trainings: the memory of a rank, and room for how many side by side."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from msm_hpc.config.cluster import Cluster, Work
+from msm_hpc.config.training import Layout
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.model.gpus import GPUS
 
@@ -23,3 +24,15 @@ def capacity(cluster: Cluster, ranks: int, work: Work) -> Capacity:
         name = f"a {cluster.gpu}" if cluster.gpu else "a GPU"
         return Capacity(name, GPUS[cluster.gpu].memory if cluster.gpu else None)
     return Capacity(*launcher_of(cluster).memory_of_rank(ranks, work))
+
+
+def ranks_a_node(cluster: Cluster) -> int:
+    """The most ranks of one job on a node."""
+    return launcher_of(cluster).most_ranks_per_node
+
+
+def trainings_at_once(cluster: Cluster, layout: Layout) -> int:
+    """How many trainings of a layout ``cluster.nodes`` take at once, and as jobs may run at once; one in any case."""
+    on_a_node = max(ranks_a_node(cluster) // layout.world_size, 1)
+    there = cluster.nodes // layout.nodes * on_a_node
+    return max(min(there, launcher_of(cluster).at_once(layout.world_size)), 1)

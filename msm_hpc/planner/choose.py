@@ -1,4 +1,4 @@
-"""``layout=auto``: of the layouts that fit, the one that the forecast calls fastest.
+"""``layout=auto``: of the layouts that fit, the one with which a campaign's trainings end first by forecast.
 
 Each way of splitting a model costs: tensor parallelism sums activations over its ranks twice a layer (so it stays
 within a node), context parallelism exchanges keys and values, a pipeline idles while it fills, and what recomputation
@@ -8,10 +8,19 @@ fits without it::
 
     Llama-3.1-8B, 8,192 tokens, 8 h100:   TP1 DP8 needs 16 + 32 + 12 GB and activations: too much
                                           TP2 DP4 needs  8 + 16 + 12 GB: fits, and is taken
+
+Of the trainings of a stage of one model, as many as there is room for run side by side, and then the next. Where they
+end together with several layouts, that of the fewest ranks is taken: it takes no more GPU-hours, and fewer ranks start.
+Llama-3.1-8B with an adapter, 64 trainings on 4 nodes of 8 GPUs; of one on one GPU the time is 1::
+
+    32 GPUs each, one at a time     64 rounds of 1/32, and what TP4 DP8 loses     2.17
+     4 GPUs each, 8 at a time        8 rounds of 1/4                              2.00
+     1 GPU each, 32 at a time        2 rounds of 1                                2.00, and is taken
 """
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterator
 from contextlib import suppress
@@ -27,7 +36,7 @@ from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.model.layout import check_layout, problems
 from msm_hpc.model.precision import check_shapes
-from msm_hpc.planner.capacity import capacity
+from msm_hpc.planner.capacity import capacity, ranks_a_node, trainings_at_once
 from msm_hpc.planner.forecast import efficiency
 from msm_hpc.planner.memory import GIB, Memory, worst_stage
 from msm_hpc.planner.probe import folder_of, read_table
@@ -45,12 +54,14 @@ CHUNKS = (1, 2, 4)
 class ChosenLayout:
     """A training with its layout.
 
-    ``considered`` counts the layouts that divide, ``fitting`` those of them that fit, and ``measured`` those of these
-    that a probe has measured.
+    It was chosen for ``runs`` trainings, of which ``at_once`` run side by side. ``considered`` counts the layouts that
+    divide, ``fitting`` those of them that fit, and ``measured`` those of these that a probe has measured.
     """
 
     config: TrainConfig
     memory: Memory
+    runs: int
+    at_once: int
     considered: int
     fitting: int
     measured: int
@@ -67,14 +78,15 @@ class ChosenLayout:
     def why(self, stage: str) -> str:
         """One line that says what was chosen and why."""
         reason = f"the fastest of {self.measured} that a probe measured" if self.measured else "the fastest by forecast"
+        many = f" for {self.runs:,} trainings, {self.at_once:,} at once" if self.runs > 1 else ""
         return (
-            f"{self.overrides(stage)}: of {self.considered} layouts {self.fitting} fit, this one is {reason}; "
+            f"{self.overrides(stage)}: of {self.considered} layouts {self.fitting} fit, this one is {reason}{many}; "
             f"{self.memory.total / GIB:.1f} GiB a rank"
         )
 
 
 def choose(
-    config: TrainConfig, model: Transformer, cluster: Cluster, work: Work, probes: Path | None = None
+    config: TrainConfig, model: Transformer, cluster: Cluster, work: Work, probes: Path | None = None, runs: int = 1
 ) -> ChosenLayout:
     """``config`` with the best layout and micro-batch size for ``cluster``; the choice is deterministic.
 
@@ -85,27 +97,29 @@ def choose(
         work: what the cluster has resources for.
         probes: the root folder; probe results there override the forecast for layouts of the same size as the best
             by forecast.
+        runs: how many trainings like it there are, which share the nodes.
 
     Raises:
         UserError: nothing divides, or nothing fits; with what the smallest layout needs and what there is.
     """
-    considered, fitting = _fitting(config, model, cluster, work)
+    considered, fitting = _fitting(config, model, cluster, work, runs)
     table = {} if probes is None else read_table(folder_of(probes, config, model, cluster))
     measured = [each for each in _of_one_size(fitting) if (each.layout, each.micro_batch_size) in table]
     best = min(measured, key=lambda each: table[each.layout, each.micro_batch_size], default=fitting[0])
     memory = worst_stage(best, model, cluster.trains_on_gpus)
-    return ChosenLayout(best, memory, considered, len(fitting), measured=len(measured))
+    at_once = min(trainings_at_once(cluster, best.layout), runs)
+    return ChosenLayout(best, memory, runs, at_once, considered, len(fitting), measured=len(measured))
 
 
 def best_few(
-    config: TrainConfig, model: Transformer, cluster: Cluster, work: Work, count: int
+    config: TrainConfig, model: Transformer, cluster: Cluster, work: Work, count: int, runs: int = 1
 ) -> tuple[TrainConfig, ...]:
-    """The ``count`` best by forecast of those of the same size as the very best, for a probe.
+    """The ``count`` best by forecast, for ``runs`` trainings, of those of the same size as the very best: for a probe.
 
     Raises:
         UserError: as :func:`choose`.
     """
-    return tuple(_of_one_size(_fitting(config, model, cluster, work)[1])[:count])
+    return tuple(_of_one_size(_fitting(config, model, cluster, work, runs)[1])[:count])
 
 
 def _of_one_size(ordered: list[TrainConfig]) -> list[TrainConfig]:
@@ -114,7 +128,9 @@ def _of_one_size(ordered: list[TrainConfig]) -> list[TrainConfig]:
     return [each for each in ordered if (each.layout.world_size, each.layout.nodes) == size]
 
 
-def _fitting(config: TrainConfig, model: Transformer, cluster: Cluster, work: Work) -> tuple[int, list[TrainConfig]]:
+def _fitting(
+    config: TrainConfig, model: Transformer, cluster: Cluster, work: Work, runs: int
+) -> tuple[int, list[TrainConfig]]:
     """How many layouts divide, and those that fit with a margin, the best first: at least one."""
     divide = list(candidates(config, model, cluster))
     if not divide:
@@ -136,7 +152,7 @@ def _fitting(config: TrainConfig, model: Transformer, cluster: Cluster, work: Wo
             f"layout=auto: of {len(divide)} layouts that divide, none fits on {_where(cluster)}; the smallest needs "
             f"{least}. {_what_helps(cluster)}"
         )
-    return len(divide), sorted(fitting, key=lambda each: _order(each, model))
+    return len(divide), sorted(fitting, key=lambda each: _order(each, model, cluster, runs))
 
 
 def _keeping_less(config: TrainConfig) -> Iterator[TrainConfig]:
@@ -186,11 +202,6 @@ def _what_helps(cluster: Cluster) -> str:
     )
 
 
-def ranks_a_node(cluster: Cluster) -> int:
-    """The most ranks of one job on a node."""
-    return launcher_of(cluster).most_ranks_per_node
-
-
 def candidates(config: TrainConfig, model: Transformer, cluster: Cluster) -> Iterator[TrainConfig]:
     """Every layout and micro-batch size that divides the model, the batch and the nodes."""
     for layout in _layouts(cluster):
@@ -234,9 +245,15 @@ def _valid(config: TrainConfig, layout: Layout, rows: int, model: Transformer) -
     return candidate
 
 
-def _order(config: TrainConfig, model: Transformer) -> tuple[float, int, int, int, int]:
-    """Fastest by forecast first; among equals less model parallelism, fewer chunks, then larger micro-batches."""
+def _order(config: TrainConfig, model: Transformer, cluster: Cluster, runs: int) -> tuple[float | int, ...]:
+    """Those first with which ``runs`` trainings end first by forecast.
+
+    Among equals fewer ranks, less model parallelism, fewer chunks, then larger micro-batches. The time of a start is
+    left out: it is not known before one has run, and the trainings of a job share it.
+    """
     layout = config.layout
     parallel = layout.tensor_parallel * layout.pipeline_parallel * layout.context_parallel
-    seconds = 1 / (efficiency(config, model) * layout.world_size)
-    return round(seconds, 9), parallel, layout.pipeline_parallel, layout.virtual_pipeline, -config.micro_batch_size
+    rounds = math.ceil(runs / trainings_at_once(cluster, layout))
+    seconds = rounds / (efficiency(config, model) * layout.world_size)
+    sizes = (layout.world_size, parallel, layout.pipeline_parallel, layout.virtual_pipeline)
+    return round(seconds, 9), *sizes, -config.micro_batch_size

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.campaign.auto_layout import settle
+from msm_hpc.campaign.auto_layout import Settled, settle
 from msm_hpc.campaign.external_inputs import ExternalInputs
 from msm_hpc.campaign.needs import Rows, trainings
 from msm_hpc.campaign.preflight.checks import check
 from msm_hpc.cli.main import main
+from msm_hpc.config.campaign import Config
 from msm_hpc.graph.build import build_graph
 from msm_hpc.store.store import Store
 from tests.campaign.own_corpora import CHATS, write
@@ -36,16 +37,31 @@ AUTO = (
 Usage = namedtuple("Usage", ["total", "used", "free"])
 
 
+def chosen_for(config: Config) -> Settled:
+    return settle([config], lambda: graph_of(config))
+
+
 def test_auto_is_a_layout_in_every_step_and_no_part_of_its_identity() -> None:
-    settled = settle(load_config(AUTO))
+    settled = chosen_for(load_config(AUTO))
     assert [choice.split()[0] for choice in settled.choices] == [
         "stages.midtrain.layout=auto",
         "stages.aft.layout=auto",
     ]
     by_hand = load_config([each for each in AUTO if not each.endswith("=auto")])
-    chosen, plain = graph_of(settled.config), graph_of(by_hand)
+    chosen, plain = graph_of(*settled.configs), graph_of(by_hand)
     assert [step.identity for step in chosen.steps] == [step.identity for step in plain.steps]
     assert all(step.ranks > 1 for step in chosen.steps if step.stage in ("midtrain", "aft"))
+
+
+def test_auto_counts_all_trainings_of_the_stage_and_keeps_the_identity_of_each() -> None:
+    arms = ("campaign.arms=[msm]", "campaign.contrast=[]")
+    few, many = (load_config([*AUTO, *arms, f"campaign.seeds={[*range(count)]}"]) for count in (1, 8))
+    of_few, of_many = chosen_for(few), chosen_for(many)
+    assert "for 2 trainings, 2 at once" in of_few.choices[0], "of each spec one"
+    assert "for 16 trainings, 4 at once" in of_many.choices[0]
+    layouts = [settled.configs[0].stages["midtrain"].layout for settled in (of_few, of_many)]
+    assert layouts[0].world_size > layouts[1].world_size
+    assert graph_of(*of_few.configs).ids < {*graph_of(*of_many.configs).ids, graph_of(few).report.id}
 
 
 def test_auto_leaves_no_field_of_the_layout_to_give() -> None:
@@ -73,7 +89,8 @@ def test_before_anything_ran_a_token_budget_tells_steps_and_hours(tmp_path: Path
         "campaign.arms=[msm,msm+aft]",
         "campaign.contrast=[msm+aft]",
     ]
-    config = settle(load_config([*budget, "stages.midtrain.epochs=1", "stages.midtrain.heldout={batches: 2}"])).config
+    budget += ["stages.midtrain.epochs=1", "stages.midtrain.heldout={batches: 2}"]
+    (config,) = chosen_for(load_config(budget)).configs
     found = trainings(graph_of(config), Store(tmp_path), config.cluster, {})
     trained = {each.steps[0].stage: each for each in found}
     midtrain, aft = trained["midtrain"], trained["aft"]
@@ -152,7 +169,7 @@ def test_a_run_that_outlasts_its_time_limit_is_requeued_as_often_as_the_plan_say
         "stages.midtrain.epochs=1",
     ]
     overrides = [*AUTO, *budget, "cluster.resources.gpu_train.time_minutes=30", f"root={tmp_path}"]
-    config = settle(load_config(overrides)).config
+    (config,) = chosen_for(load_config(overrides)).configs
     midtrain = trainings(graph_of(config), Store(tmp_path), config.cluster, {})[0]
     assert midtrain.seconds is not None and midtrain.requeues == math.ceil(midtrain.seconds / 1800) - 1 > 0
     assert main(["plan", *overrides]) == 0

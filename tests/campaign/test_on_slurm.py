@@ -86,12 +86,13 @@ def test_a_probe_is_a_job_and_auto_goes_by_it(slurm: Slurm) -> None:
         "stages.midtrain.layout=auto",
     ]
     config = load_config([*small, f"root={slurm.folder / 'probe'}"])
-    folder, job = probe(config, "midtrain", steps=2)
+    graph = graph_of(config)
+    folder, job = probe(config, graph, "midtrain", steps=2)
     assert job is not None
     ended = slurm.wait([job], timeout=SECONDS)
     assert set(ended.values()) == {"COMPLETED"}, (folder.parents[1] / "jobs" / f"{job}_0_log.err").read_text()[-2000:]
     assert len(read_table(folder)) == 3
-    assert "the fastest of 3 that a probe measured" in settle(config).choices[0]
+    assert "the fastest of 3 that a probe measured" in settle([config], lambda: graph).choices[0]
 
 
 def _check_results(graph: Graph, store: Store) -> None:

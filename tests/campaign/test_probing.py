@@ -14,18 +14,19 @@ from msm_hpc.cli.main import main
 from msm_hpc.graph.trainings import as_it_runs
 from msm_hpc.planner.probe import TABLE, folder_of, read_table
 from tests.campaign.shrunk import SHRUNK
-from tests.composed import load_config
+from tests.composed import graph_of, load_config
 
 
 @pytest.mark.slow
 def test_a_probe_is_kept_and_auto_goes_by_it(tmp_path: Path) -> None:
     config = load_config([*SHRUNK, f"root={tmp_path}", "stages.midtrain.layout=auto", "cluster.slots=2"])
-    assert "the fastest by forecast" in settle(config).choices[0]
-    folder, job = probe(config, "midtrain", steps=2)
+    graph = graph_of(config)
+    assert "the fastest by forecast" in settle([config], lambda: graph).choices[0]
+    folder, job = probe(config, graph, "midtrain", steps=2)
     table = read_table(folder)
     assert job is None and len(table) == 3 and all(seconds > 0 for seconds in table.values())
-    settled = settle(config)
-    chosen = settled.config.stages["midtrain"]
+    settled = settle([config], lambda: graph)
+    chosen = settled.configs[0].stages["midtrain"]
     assert table[chosen.layout, chosen.micro_batch_size] == min(table.values())
     assert "the fastest of 3 that a probe measured" in settled.choices[0]
 

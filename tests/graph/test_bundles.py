@@ -137,6 +137,19 @@ def test_what_needs_a_later_bundle_does_not_join_an_earlier_one() -> None:
     assert bundled(A, made_of_it, second, minutes=1) == [["aft/a"], ["generate/by the trained model"], ["aft/bb"]]
 
 
+def test_trainings_share_no_job_where_they_could_run_side_by_side() -> None:
+    five = [training("x" * n, START) for n in range(1, 6)]
+    wide = training("wide", START, tensor_parallel=2)
+
+    def sizes(at_once: int) -> list[int]:
+        bundles = plan_bundles([*five, wide], lambda step: 1.0, 60.0, lambda step: at_once // step.ranks)
+        return [len(each.steps) for each in bundles]
+
+    assert sizes(2) == [3, 2, 1]
+    assert sizes(4) == [2, 2, 1, 1]
+    assert sizes(8) == [1, 1, 1, 1, 1, 1]
+
+
 def test_bundles_of_a_campaign_read_only_what_earlier_ones_make(graph: GraphOf) -> None:
     steps = graph("sources.chats.ladder=[100,200]", "campaign.arms=[init,base,msm,aft,msm+aft]").steps
     made: set[str] = set()

@@ -17,6 +17,7 @@ from msm_hpc.config.training import Layout, Lora, Recompute, TrainConfig
 from msm_hpc.launch.local import LocalLauncher
 from msm_hpc.model.architecture import Transformer
 from msm_hpc.model.gpus import GPUS
+from msm_hpc.planner.capacity import trainings_at_once
 from msm_hpc.planner.choose import MARGIN, best_few, check_memory, choose
 from msm_hpc.planner.forecast import ASSUMED_MFU, Measured, forecast
 from msm_hpc.planner.memory import worst_stage
@@ -83,6 +84,55 @@ def test_on_a_laptop_the_fix_is_to_name_a_cluster(monkeypatch: pytest.MonkeyPatc
         choose(PAPER, model("llama3_1_8b"), laptop, WORK)
     with pytest.raises(UserError, match=rf"aft needs .*; no layout {here}"):
         check_memory("stages.aft", replace(PAPER, layout=Layout()), model("llama3_1_8b"), laptop, WORK)
+
+
+@pytest.mark.parametrize(
+    ("runs", "nodes", "ranks", "at_once"),
+    [
+        (1, 4, 32, 1),  # alone, with all there is
+        (64, 4, 1, 32),  # two rounds of 1, as eight of 1/4: fewer GPUs
+        (24, 4, 4, 8),  # three rounds of 1/4, and not one of 1
+        (8, 4, 4, 8),
+        (9, 1, 8, 1),  # nine rounds of 1/8, and not two of 1
+    ],
+)
+def test_trainings_share_the_gpus_so_that_all_of_them_end_first(
+    runs: int, nodes: int, ranks: int, at_once: int
+) -> None:
+    cluster = replace(EIGHT_H100, gpu="h200", nodes=nodes)
+    config = replace(PAPER, sequence_length=4096, lora=Lora())
+    found = choose(config, model("llama3_1_8b"), cluster, WORK, runs=runs)
+    assert (found.config.layout.world_size, found.at_once) == (ranks, at_once)
+    assert ("" if runs == 1 else f" for {runs} trainings, {at_once} at once;") in found.why("stages.aft")
+
+
+def test_many_trainings_do_not_go_where_they_must_compute_twice() -> None:
+    """Qwen2.5-32B with an adapter fits on one H200 with recomputation, which costs more than to halve it."""
+    qwen, cluster = model("qwen2_5_32b"), replace(EIGHT_H100, gpu="h200")
+    config = replace(PAPER, global_batch_size=2, lora=Lora())
+    layout = choose(config, qwen, cluster, WORK, runs=32).config.layout
+    assert (layout.world_size, layout.tensor_parallel, layout.recompute) == (2, 2, "none")
+    assert worst_stage(replace(config, layout=Layout(recompute="selective")), qwen, on_gpu=True).total < (
+        MARGIN * GPUS["h200"].memory
+    )
+
+
+def test_no_more_run_at_once_than_jobs_may() -> None:
+    few = replace(EIGHT_H100, gpu="h200", nodes=4, array_parallelism=4)
+    config = replace(PAPER, sequence_length=4096, lora=Lora())
+    found = choose(config, model("llama3_1_8b"), few, WORK, runs=64)
+    assert (found.config.layout.world_size, found.at_once) == (8, 4)
+    whole = replace(few, exclusive=True)
+    found = choose(config, model("llama3_1_8b"), whole, WORK, runs=64)
+    assert (found.config.layout.world_size, found.at_once) == (1, 32), "a job of a whole node does several"
+
+
+def test_a_place_is_within_a_node_or_on_whole_ones() -> None:
+    six = replace(EIGHT_H100, ranks_per_node=6, resources=WorkClasses(gpu_train=Resources(gpus_per_node=6)), nodes=3)
+    assert trainings_at_once(six, Layout(data_parallel=4)) == 3
+    assert trainings_at_once(six, Layout(data_parallel=2)) == 9
+    assert trainings_at_once(six, Layout(data_parallel=12, nodes=2)) == 1
+    assert trainings_at_once(six, Layout(data_parallel=24, nodes=4)) == 1, "given by hand"
 
 
 def test_activations_are_recomputed_only_where_it_fits_no_otherwise() -> None:

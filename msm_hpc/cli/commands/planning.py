@@ -120,7 +120,7 @@ def probe(arguments: StageArguments = None, config_dir: ConfigDir = None) -> int
     if len(session.configs) > 1:
         names = ", ".join(config.model.name for config in session.configs)
         raise UserError(f"a probe measures one model, and this campaign has {names}: add model=NAME")
-    folder, job = run_probe(session.config, str(given.step))
+    folder, job = run_probe(session.config, session.graph, str(given.step))
     if job:
         session.say(
             f"Job {job} measures them, with its log in {session.store.jobs / job}_0_log.err; layout=auto and forecasts "

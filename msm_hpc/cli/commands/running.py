@@ -14,7 +14,6 @@ from msm_hpc.campaign import stand_in_judge
 from msm_hpc.campaign.accounts import accounts
 from msm_hpc.campaign.array_requests import SubmissionPlan
 from msm_hpc.campaign.asking import askings, sampling_minutes
-from msm_hpc.campaign.auto_layout import settle
 from msm_hpc.campaign.local_run import run_local
 from msm_hpc.campaign.lost_nodes import report
 from msm_hpc.campaign.needs import forecast_minutes, trainings
@@ -68,7 +67,7 @@ def rehearse(
 ) -> int:
     """Run all of it here, on a shrunken model with its true layouts."""
     session = sort_arguments(arguments).session(config_dir, named=True)
-    configs = [settle(config).config for config in session.configs]
+    configs = session.settled().configs
     with stand_in_judge.judge() as judge:
         rehearsals = rehearse_all(configs, judge, max_ranks)
         small = replace(session, instead=tuple(each.config for each in rehearsals)).ready()

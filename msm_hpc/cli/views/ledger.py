@@ -33,13 +33,12 @@ def arm_line(spent: Ledger, graph: Graph) -> Iterator[str]:
 
 def outlook_line(left: Outlook, still_written: int, cluster: Cluster) -> str:
     """What is left of a campaign, in one line."""
-    launcher = launcher_of(cluster)
-    key = "cluster.array_parallelism" if launcher.queues else "cluster.slots"
-    most = cluster.array_parallelism if launcher.queues else cluster.slots
+    on_slurm = f"cluster.nodes={cluster.nodes} and cluster.array_parallelism={cluster.array_parallelism}"
+    limits = on_slurm if launcher_of(cluster).queues else f"cluster.slots={cluster.slots}"
     disk = f"{in_words(still_written)} of disk"
     if not left.seconds:
         return f"In all: {disk}; {left.unit} and wall time are not known before steps of each stage have run"
-    wall = f"{duration(left.seconds)} of wall time at {key}={most} without queueing"
+    wall = f"{duration(left.seconds)} of wall time at {limits} without queueing"
     counted = "Training alone" if left.trainings_alone else "In all"
     return f"{counted}: {in_hours(left.hours)} {left.unit}, {wall}, {disk}{_without(left.unknown)}"
 
