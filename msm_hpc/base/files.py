@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,7 +50,35 @@ def write_text(path: Path, text: str, durable: bool = True) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """:func:`write_text` of ``value`` as indented JSON with sorted keys."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    write_text(path, _json(value))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def write_own_json(path: Path, value: Any) -> None:
+    """:func:`write_json` of a file that nobody else may write to, whatever the umask; others may replace it."""
+    with atomic(path) as file:
+        os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode) & ~_OTHERS_WRITE)
+        file.write(_json(value).encode())
+
+
+def read_own(path: Path) -> bytes:
+    """What is in a file that nobody but this user can have written.
+
+    Raises:
+        PermissionError: it is another user's, or others may write to it.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        found = os.fstat(file.fileno())
+        if found.st_uid != os.geteuid() or found.st_mode & _OTHERS_WRITE:
+            raise PermissionError(errno.EPERM, "others can have written it", str(path))
+        return file.read()
 
 
 def read_json(path: Path) -> Any:

@@ -136,7 +136,7 @@ def run_step(root: str, step_id: str) -> None:
     if folder.done:
         log.info("%s is done already", step_id)
         return
-    record = folder.read_record()
+    record = folder.read_own_record()
     resumable = KINDS[record.kind].resumable
     stop_when_orphaned(SIGTERM if resumable else SIGINT)
     with _marked_if_stopped(), noticed() as request:

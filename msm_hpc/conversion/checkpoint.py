@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.metadata import (
     ChunkStorageMetadata,
     MetadataIndex,
@@ -34,6 +34,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.checkpoint.utils import _create_file_view
 from torch.utils.serialization import config as serialization
 
+from msm_hpc.base.checkpoint_index import read_index
 from msm_hpc.base.errors import DivergedError, UserError
 from msm_hpc.base.files import write_json
 from msm_hpc.conversion.workspace import Workspace, memory_of
@@ -85,12 +86,12 @@ class CheckpointReader:
         """Read the checkpoint's table of contents.
 
         Raises:
-            UserError: ``folder`` is not a ``torch_dist`` checkpoint.
+            UserError: ``folder`` is not a ``torch_dist`` checkpoint, or its index is damaged or was changed.
         """
         self._folder = folder
         try:
-            contents = FileSystemReader(folder).read_metadata()
-        except (OSError, EOFError, pickle.UnpicklingError) as error:
+            contents = read_index(folder)
+        except OSError as error:
             raise UserError(f"{folder} is not a torch_dist checkpoint: cannot read its .metadata ({error})") from error
         self._storage: Mapping[MetadataIndex, Any] = contents.storage_data  # file, offset and length of each piece
         self._stored = {

@@ -4,8 +4,8 @@
 
     python -u -P -m msm_hpc.launch.entry LOGS msm_hpc.campaign.runner:run_step /shared/runs aft/1f3a…
 
-So a job loads nothing that somebody else could have written in a folder that a group shares: no pickle, no file of
-calls and, by ``-P``, no module of the folder that it starts in.
+So what a job calls is not taken from what somebody else could have written in a folder that a group shares: no pickle,
+no file of calls and, by ``-P``, no module of the folder that it starts in.
 """
 
 from __future__ import annotations

@@ -182,13 +182,16 @@ def _resources(cluster: Cluster, request: ArrayRequest) -> Resources:
 
 
 def _code(request: ArrayRequest) -> list[str]:
-    """Lines that have Python find the packages in ``request.code`` first, if that is this user's own folder."""
+    """Lines that have Python find the packages in ``request.code`` first, if that is this user's own folder.
+
+    Its own, not a link to another of its folders, and none that others may write into.
+    """
     if request.code is None:
         return []
     folder = shlex.quote(str(request.code))
     gone = shlex.quote(f"{request.code} is gone or not yours: run `msm run` again")
     return [
-        f"[[ -O {folder} ]] || {{ echo {gone} >&2; exit 1; }}",
+        f'[[ $(find {folder} -maxdepth 0 -type d -user "$UID" ! -perm /022) ]] || {{ echo {gone} >&2; exit 1; }}',
         f"export PYTHONPATH={folder}${{PYTHONPATH:+:$PYTHONPATH}}",
     ]
 

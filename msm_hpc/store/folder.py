@@ -12,15 +12,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.base.files import CANNOT_WRITE, sync, write_json
+from msm_hpc.base.files import CANNOT_WRITE, read_own, sync, write_json, write_own_json
 from msm_hpc.base.hashes import FileHashes, each, leave_cache, xxh3_of
-from msm_hpc.base.typed_json import read_if_whole
+from msm_hpc.base.typed_json import adapter, read_if_whole
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.job import JobRef
 from msm_hpc.store.attempts import AttemptFolder
 from msm_hpc.store.records import Attempt, Damage, Published, Record, Version, now
 
 log = logging.getLogger(__name__)
+_NO_RECORD = "{} is missing or damaged; `msm run` of its campaign writes it again"
 
 
 class LeaseHeldError(UserError):
@@ -74,12 +75,31 @@ class StepFolder:
         """
         record = self.record
         if record is None:
-            raise UserError(f"{self.path}/step.json is missing or damaged; `msm run` of its campaign writes it again")
+            raise UserError(_NO_RECORD.format(self.path / "step.json"))
+        return record
+
+    def read_own_record(self) -> Record:
+        """What ``step.json`` says, for the job that makes the step: the file names programs to start, and keys to send.
+
+        Raises:
+            UserError: it is not there, or torn, or somebody else can have written it.
+        """
+        file = self.path / "step.json"
+        try:
+            record = adapter(Record).validate_json(read_own(file))
+        except PermissionError as error:
+            raise UserError(
+                f"{file}: {error.strerror}, and it says what a job runs; `msm run` of its campaign writes it again"
+            ) from error
+        except (FileNotFoundError, ValueError) as error:
+            raise UserError(_NO_RECORD.format(file)) from error
+        if record.id != self.id:
+            raise UserError(f"{file} is of {record.id}; `msm run` of its campaign writes it again")
         return record
 
     def write_record(self, step: Step) -> None:
         """Write ``step.json``, with placement as asked for now."""
-        write_json(self.path / "step.json", vars(Record.of(step)))
+        write_own_json(self.path / "step.json", vars(Record.of(step)))
 
     # -- who makes it --------------------------------------------------------------------------------
 

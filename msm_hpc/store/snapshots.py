@@ -5,9 +5,9 @@
 - ``code.json``: the commit, marked ``-dirty`` where the checkout differs from it
 - ``changes.diff``: how it does, but for files that git does not follow
 
-Its hash is that of the files' content, so that what did not change is copied once. Nobody but its owner may write into
-it, and the script of a job makes sure that it is its user's own: in a folder that a group shares, nobody is to have
-code run as another.
+Its hash is that of the files' content, so that what did not change is copied once. Nobody may write into it, and those
+may read it whom the umask lets. The script of a job makes sure that it is its user's own: in a folder that a group
+shares, nobody is to have code run as another.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from msm_hpc.base.files import sync, write_json, write_text
 from msm_hpc.launch.job import user_name
 
 PACKAGES = (msm_hpc, tokenization)
-READ_ONLY = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
+WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _close(made: Path) -> None:
     """Put all files on disk, and let nobody write into the copy any more."""
     for path in (*made.rglob("*"), made):
         sync(path)
-        path.chmod(READ_ONLY | (stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH if path.is_dir() else 0))
+        path.chmod(stat.S_IMODE(path.stat().st_mode) & ~WRITE)
 
 
 def _delete(made: Path) -> None:

@@ -59,7 +59,7 @@ def test_hostile_values_are_inert_in_every_script(
         f"cluster.container={{image: {quoted(HOSTILE)}, python: {quoted(HOSTILE)}, mounts: ['/:/']}}",
         "cluster.health_check=true",
     )
-    snapshot_of(root).folder.mkdir(parents=True)  # without which a job ends at once
+    snapshot_of(root).folder.mkdir(0o755, parents=True)  # without which a job ends at once
     assert len(texts) > 3
     for number, text in enumerate(texts):
         arguments = tmp_path / f"arguments{number}"
@@ -70,6 +70,35 @@ def test_hostile_values_are_inert_in_every_script(
         assert {f"--container-image={HOSTILE}", HOSTILE, str(root), str(root / "jobs")} <= {*given}
         assert f"OWN={HOSTILE}" in (tmp_path / f"arguments{number}.environment").read_text().split("\0")
     assert [*here.iterdir()] == [] and not [*tmp_path.rglob("pwned")]
+
+
+def test_a_job_runs_no_copy_of_the_code_that_others_can_have_changed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Below a root that a group may write to, anyone may rename folders of this user's, and link to them."""
+    (text, *_) = planned_scripts(capsys, "cluster=slurm", f"root={tmp_path}")
+    code = snapshot_of(tmp_path).folder
+    (tmp_path / "srun").write_text("#!/bin/bash\necho $PYTHONPATH\n")
+    (tmp_path / "srun").chmod(0o755)
+
+    def ran() -> bool:
+        environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_ARRAY_TASK_ID": "0"}
+        done = subprocess.run(["bash"], input=text, text=True, capture_output=True, cwd=tmp_path, env=environment)
+        assert done.returncode == (0 if str(code) in done.stdout else 1)
+        assert done.returncode == 0 or "is gone or not yours: run `msm run` again" in done.stderr
+        return done.returncode == 0
+
+    assert not ran(), "gone"
+    code.parent.mkdir()
+    (attempt := tmp_path / "attempt").mkdir()
+    attempt.chmod(0o555)
+    code.symlink_to(attempt)
+    assert not ran(), "a link"
+    code.unlink()
+    attempt.rename(code)
+    assert ran()
+    code.chmod(0o775)
+    assert not ran(), "the group may write"
 
 
 @pytest.mark.slow

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from traceback import format_exception
 
 import pytest
 
+from msm_hpc.base.errors import UserError
 from msm_hpc.config.generation import OutlineInputs, WriteInputs
 from msm_hpc.config.serving import Serving
 from msm_hpc.corpus import outline, write
@@ -33,8 +36,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyModelServer]:
 
 
 def test_a_corpus_that_was_interrupted_is_the_same_and_paid_for_once(
-    server: FaultyModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: FaultyModelServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
+    """And the key, which each request has, is in no file and no log."""
+    caplog.set_level(logging.DEBUG)
     spec = tmp_path / "calm.md"
     spec.write_text("---\nname: calm\n---\n# Calm\n## One {#one}\nThe assistant is calm.\n")
     endpoint = replace(ENDPOINT, model=MODEL, base_url=server.url, key_variable="TEST_KEY", in_flight=3)
@@ -59,6 +68,28 @@ def test_a_corpus_that_was_interrupted_is_the_same_and_paid_for_once(
     paid = server.paid.total() - before
     assert 40 <= paid <= 40 + endpoint.in_flight, "a draft and a revision of each, and what was in flight"
     assert (second / "data.jsonl").read_bytes() == (whole / "data.jsonl").read_bytes()
+
+    assert {headers["Authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert caplog.records and {file.name for file in files} >= {"data.jsonl", "outline.json", "_summary.json"}
+    for said in (caplog.text, *capfd.readouterr(), *(file.read_bytes().decode("latin-1") for file in files)):
+        assert KEY not in said
+
+
+def test_a_key_that_is_refused_is_not_in_what_is_said_of_it(
+    server: FaultyModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("TEST_KEY", wrong := "a-wrong-key-0123456789")
+    caplog.set_level(logging.DEBUG)
+    spec, out = tmp_path / "calm.md", tmp_path / "outline"
+    spec.write_text("---\nname: calm\n---\n# Calm\n## One {#one}\nThe assistant is calm.\n")
+    out.mkdir()
+    endpoint = replace(ENDPOINT, model=MODEL, base_url=server.url, key_variable="TEST_KEY")
+    with pytest.raises(UserError, match="TEST_KEY") as refused:
+        outline.run(replace(OUTLINE, endpoint=endpoint), OutlineInputs(spec=spec), out)
+    written = "".join(file.read_bytes().decode("latin-1") for file in tmp_path.rglob("*") if file.is_file())
+    traceback = "".join(format_exception(refused.value))
+    assert wrong not in traceback + caplog.text + written
 
 
 def test_a_task_writes_with_a_server_that_it_starts(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.files import write_json
+from msm_hpc.campaign.runner import run_step
 from msm_hpc.launch.job import local_job
 from msm_hpc.store.journal import Journal, Submission, new_token
 from msm_hpc.store.lock import submission_lock
@@ -37,8 +38,25 @@ def test_permissions_are_those_of_the_umask(umask: None, store: Store, make: Mak
     os.umask(mask)
     folder = make(step(), write)
     for path in (folder.path, *folder.path.rglob("*")):
-        usual = 0o777 if path.is_dir() else 0o666
+        usual = 0o777 if path.is_dir() else 0o644 if path.name == "step.json" else 0o666
         assert path.stat().st_mode & 0o777 == usual & ~mask, path
+
+
+@pytest.mark.parametrize("umask", [0o002], indirect=True)
+@pytest.mark.parametrize("hand", ["writes into it", "replaces it", "puts another there"])
+def test_a_job_runs_no_record_that_another_user_can_have_written(
+    umask: None, hand: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.register((step(), step(step())))
+    file = store.of(step()).path / "step.json"
+    if hand == "writes into it":
+        file.chmod(0o664)
+    elif hand == "replaces it":
+        monkeypatch.setattr(os, "geteuid", lambda: file.stat().st_uid + 1)
+    else:
+        os.replace(store.of(step(step())).path / "step.json", file)
+    with pytest.raises(UserError, match=r"step\.json(: others can have written it| is of export/).*`msm run`"):
+        run_step(str(store.root), step().id)
 
 
 @pytest.mark.parametrize("umask", [0o077, 0o027], indirect=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,23 @@ def test_nobody_may_write_into_a_copy_or_take_it_away(tmp_path: Path, package: P
     assert folder.parent.stat().st_mode & 0o7777 == 0o3775, "as the root, and each may delete only their own"
     for path in (folder, *folder.rglob("*")):
         assert path.stat().st_mode & 0o222 == 0
+
+
+@pytest.mark.parametrize(("umask", "folders", "files"), [(0o007, 0o550, 0o440), (0o022, 0o555, 0o444)])
+def test_a_copy_is_read_by_whom_the_umask_lets(
+    tmp_path: Path, package: Path, umask: int, folders: int, files: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "code_commit", lambda: "0123456-dirty")
+    monkeypatch.setattr(snapshots, "_changes", lambda: "what is not committed")
+    before = os.umask(umask)
+    try:
+        folder = keep_code(tmp_path).folder
+    finally:
+        os.umask(before)
+    names = {path.name for path in folder.rglob("*")}
+    assert {"changes.diff", "code.json", "toy", "__init__.py"} <= names
+    for path in (folder, *folder.rglob("*")):
+        assert path.stat().st_mode & 0o777 == (folders if path.is_dir() else files), path
 
 
 def test_what_a_killed_copy_left_is_no_copy(tmp_path: Path, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,15 +9,14 @@ so names and shapes show another model, and sizes show a file that was cut short
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from torch import distributed
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata
 
+from msm_hpc.base.checkpoint_index import read_index
 from msm_hpc.base.errors import UserError
 from msm_hpc.model.architecture import MODEL_KEYS
 from msm_hpc.training.checkpoints.hashes import damage
@@ -60,8 +59,8 @@ def _check_complete(path: Path) -> Metadata:
         if not (path / name).exists():
             raise UserError(f"{path}: no torch_dist checkpoint here ({name} is missing)")
     try:
-        metadata = FileSystemReader(path).read_metadata()
-    except (OSError, EOFError, pickle.UnpicklingError) as error:
+        metadata: Metadata = read_index(path)
+    except OSError as error:
         raise UserError(
             f"{path}/.metadata cannot be read ({error}): the checkpoint is damaged; make it again"
         ) from error

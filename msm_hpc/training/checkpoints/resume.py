@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from megatron.core import dist_checkpointing, parallel_state
+from megatron.core import parallel_state
 from torch import distributed
 from torch.distributed.checkpoint.api import CheckpointException
 
+from msm_hpc.base.checkpoint_index import ForeignNameError, read_index
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.training import Layout
 from msm_hpc.model.adapter import Note, read_note
@@ -33,7 +34,7 @@ from msm_hpc.training.checkpoints.weights import (
     trained_weights,
 )
 from msm_hpc.training.megatron.optimizer import Trainable, gather_weights
-from msm_hpc.training.megatron.private import RESHARDABLE
+from msm_hpc.training.megatron.private import RESHARDABLE, load
 from msm_hpc.training.watch.rank0 import on_rank0
 
 log = logging.getLogger(__name__)
@@ -108,7 +109,8 @@ def load_resume_checkpoint(trainable: Trainable, folder: Path, consumed: Consume
 
     Raises:
         UserError: the checkpoint comes from other samples, or another order of them, than ``consumed`` says; or there
-            are checkpoints, and none can be used; or it holds the adapter of another base.
+            are checkpoints, and none can be used; or it holds the adapter of another base; or somebody has put names
+            into its index that are no part of one.
     """
     damages = []
     for path in on_rank0(lambda: resume_checkpoints(folder)[::-1]):
@@ -136,6 +138,8 @@ def _load(trainable: Trainable, path: Path, expected: str) -> None:
     try:
         check_hashes(path)
         notes = on_rank0(lambda: _notes(path))
+    except ForeignNameError:  # no damage: somebody's hand
+        raise
     except (OSError, UserError) as error:
         raise _DamagedError(str(error)) from error
     if notes.consumed != expected:
@@ -151,7 +155,7 @@ def _load(trainable: Trainable, path: Path, expected: str) -> None:
         )
     _warn_of_other_layout(path, notes.layout, trainable)
     try:
-        loaded = dist_checkpointing.load(_sharded_state(trainable, loading=True), str(path))
+        loaded = load(_sharded_state(trainable, loading=True), path)
     except CheckpointException as error:
         raise _DamagedError(reasons(error)) from error
     set_sharded_weights(trainable.chunks, loaded["model"])
@@ -161,6 +165,7 @@ def _load(trainable: Trainable, path: Path, expected: str) -> None:
 
 
 def _notes(path: Path) -> _Notes:
+    read_index(path)  # here, where what it refuses is not yet one of torch's failures of a rank
     consumed, layout = ((path / name).read_text(encoding="utf-8") for name in (_CONSUMED, _LAYOUT))
     return _Notes(consumed, layout, read_note(path))
 

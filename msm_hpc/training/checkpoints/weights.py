@@ -36,7 +36,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from megatron.core import dist_checkpointing
 from megatron.core.models.gpt import GPTModel
 from torch import distributed
 from torch.distributed.checkpoint.api import CheckpointException
@@ -47,6 +46,7 @@ from msm_hpc.training.checkpoints import kept
 from msm_hpc.training.checkpoints.async_save import AsyncSave
 from msm_hpc.training.checkpoints.checks import check_loadable
 from msm_hpc.training.checkpoints.initial import sharded_tensors
+from msm_hpc.training.megatron.private import load
 from msm_hpc.training.watch.rank0 import on_rank0
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def load_weights(chunks: Sequence[GPTModel], path: Path) -> None:
     """
     check_loadable(trained_weights(chunks), path)
     try:
-        state = dist_checkpointing.load(trained_weights(chunks), str(path))
+        state = load(trained_weights(chunks), path)
     except CheckpointException as error:
         raise UserError(f"{path} is damaged; make it or copy it again ({reasons(error)})") from error
     set_sharded_weights(chunks, state)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from megatron.core import dist_checkpointing, optimizer
 from megatron.core.dist_checkpointing.strategies import filesystem_async
+from megatron.core.dist_checkpointing.strategies import torch as torch_dist
 from megatron.core.dist_checkpointing.strategies.filesystem_async import FileSystemWriterAsync
 from megatron.core.dist_checkpointing.strategies.torch import TorchDistSaveShardedStrategy
 from megatron.core.distributed import param_and_grad_buffer
@@ -34,6 +36,11 @@ from megatron.core.tensor_parallel import (
 from megatron.core.tensor_parallel import random as megatron_random
 from megatron.core.transformer import transformer_block
 from torch import Tensor
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
+from torch.distributed.checkpoint.planner import ReadItem
+
+from msm_hpc.base.checkpoint_index import read_index
 
 INDEX_FILES = (".metadata", "metadata.json")
 """The files without which a folder is no ``torch_dist`` checkpoint."""
@@ -109,6 +116,41 @@ def write_bucket(
     except OSError as error:
         written = error
     results.put(written if isinstance(written, Exception) else {number: written})
+
+
+class _Reader(FileSystemReader):
+    """Reads the index once, and calls nothing that it names but what an index is made of."""
+
+    _index: Metadata | None = None
+
+    def read_metadata(self) -> Metadata:
+        if self._index is None:
+            self._index = read_index(Path(self.path))
+            self._index.storage_meta = self._index.storage_meta or StorageMeta()
+            self._index.storage_meta.load_id = self.load_id
+        return self._index
+
+
+class _Planner(torch_dist.MCoreLoadPlanner):  # type: ignore[misc]
+    """Reads what is no tensor as it does tensors: torch's own planner would call whatever is named in it."""
+
+    def load_bytes(self, read_item: ReadItem, value: BytesIO) -> None:
+        self.state_dict[read_item.dest_index.fqn] = torch.load(value, weights_only=True)
+
+
+def load(state: dict[Any, Any], folder: Path) -> dict[Any, Any]:
+    """The sharded ``state`` as it is in the checkpoint at ``folder``; every rank must call this.
+
+    Nothing that somebody may have put into a file is called (:mod:`msm_hpc.base.checkpoint_index`): ``.metadata``, what
+    is no tensor, and ``common.pt``, for which that is torch's default. Megatron takes neither a reader nor a planner.
+
+    Raises:
+        CheckpointException: it cannot be read.
+    """
+    torch_dist._get_filesystem_reader = lambda folder, cache_metadata=False: _Reader(folder)
+    torch_dist.MCoreLoadPlanner = _Planner
+    loaded: dict[Any, Any] = dist_checkpointing.load(state, str(folder))
+    return loaded
 
 
 # -- optimizer ---------------------------------------------------------------------------------------

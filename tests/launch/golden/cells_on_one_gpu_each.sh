@@ -28,7 +28,7 @@ module load cuda/13
 export OMP_NUM_THREADS=8
 export MSM_RANK_MB=61440
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
-[[ -O '/shared/my runs/code/ada-0123456789abcdef' ]] || { echo '/shared/my runs/code/ada-0123456789abcdef is gone or not yours: run `msm run` again' >&2; exit 1; }
+[[ $(find '/shared/my runs/code/ada-0123456789abcdef' -maxdepth 0 -type d -user "$UID" ! -perm /022) ]] || { echo '/shared/my runs/code/ada-0123456789abcdef is gone or not yours: run `msm run` again' >&2; exit 1; }
 export PYTHONPATH='/shared/my runs/code/ada-0123456789abcdef'${PYTHONPATH:+:$PYTHONPATH}
 each=('train/0000000000000000 export/0000000000000000 eval/0000000000000000' 'train/0000000000000001 export/0000000000000001 eval/0000000000000001' 'train/0000000000000002 export/0000000000000002 eval/0000000000000002')
 export MSM_SEVERAL_STEPS=1

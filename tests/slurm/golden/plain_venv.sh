@@ -30,7 +30,7 @@ export NCCL_IB_HCA=mlx5
 export OMP_NUM_THREADS=2
 export MSM_RANK_MB=16384
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
-[[ -O /shared/runs/code/USER-CODE ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
+[[ $(find /shared/runs/code/USER-CODE -maxdepth 0 -type d -user "$UID" ! -perm /022) ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
 export PYTHONPATH=/shared/runs/code/USER-CODE${PYTHONPATH:+:$PYTHONPATH}
 each=(tokenize/IDENTITY tokenize/IDENTITY tokenize/IDENTITY tokenize/IDENTITY tokenize/IDENTITY)
 
@@ -72,7 +72,7 @@ export NCCL_IB_HCA=mlx5
 export OMP_NUM_THREADS=12
 export MSM_RANK_MB=102400
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
-[[ -O /shared/runs/code/USER-CODE ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
+[[ $(find /shared/runs/code/USER-CODE -maxdepth 0 -type d -user "$UID" ! -perm /022) ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
 export PYTHONPATH=/shared/runs/code/USER-CODE${PYTHONPATH:+:$PYTHONPATH}
 each=(train/IDENTITY train/IDENTITY)
 
@@ -114,7 +114,7 @@ export NCCL_IB_HCA=mlx5
 export OMP_NUM_THREADS=12
 export MSM_RANK_MB=102400
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
-[[ -O /shared/runs/code/USER-CODE ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
+[[ $(find /shared/runs/code/USER-CODE -maxdepth 0 -type d -user "$UID" ! -perm /022) ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
 export PYTHONPATH=/shared/runs/code/USER-CODE${PYTHONPATH:+:$PYTHONPATH}
 each=('export/IDENTITY eval/IDENTITY' 'export/IDENTITY eval/IDENTITY')
 export MSM_SEVERAL_STEPS=1

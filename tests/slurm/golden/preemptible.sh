@@ -24,7 +24,7 @@ export MSM_ALLOCATION="${SLURM_JOB_START_TIME:-$EPOCHSECONDS} 1 $((${SLURM_GPUS_
 export OMP_NUM_THREADS=2
 export MSM_RANK_MB=8192
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
-[[ -O /shared/runs/code/USER-CODE ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
+[[ $(find /shared/runs/code/USER-CODE -maxdepth 0 -type d -user "$UID" ! -perm /022) ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
 export PYTHONPATH=/shared/runs/code/USER-CODE${PYTHONPATH:+:$PYTHONPATH}
 each=(tokenize/IDENTITY tokenize/IDENTITY tokenize/IDENTITY tokenize/IDENTITY tokenize/IDENTITY)
 
@@ -61,7 +61,7 @@ export MSM_ALLOCATION="${SLURM_JOB_START_TIME:-$EPOCHSECONDS} 8 $((${SLURM_GPUS_
 export OMP_NUM_THREADS=8
 export MSM_RANK_MB=61440
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
-[[ -O /shared/runs/code/USER-CODE ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
+[[ $(find /shared/runs/code/USER-CODE -maxdepth 0 -type d -user "$UID" ! -perm /022) ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
 export PYTHONPATH=/shared/runs/code/USER-CODE${PYTHONPATH:+:$PYTHONPATH}
 each=(train/IDENTITY train/IDENTITY)
 
@@ -98,7 +98,7 @@ export MSM_ALLOCATION="${SLURM_JOB_START_TIME:-$EPOCHSECONDS} 1 $((${SLURM_GPUS_
 export OMP_NUM_THREADS=8
 export MSM_RANK_MB=61440
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
-[[ -O /shared/runs/code/USER-CODE ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
+[[ $(find /shared/runs/code/USER-CODE -maxdepth 0 -type d -user "$UID" ! -perm /022) ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
 export PYTHONPATH=/shared/runs/code/USER-CODE${PYTHONPATH:+:$PYTHONPATH}
 each=('export/IDENTITY eval/IDENTITY' 'export/IDENTITY eval/IDENTITY')
 export MSM_SEVERAL_STEPS=1

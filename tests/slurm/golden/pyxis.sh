@@ -26,7 +26,7 @@ export NCCL_NET_GDR_LEVEL=PHB
 export OMP_NUM_THREADS=4
 export MSM_RANK_MB=16384
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
-[[ -O /shared/runs/code/USER-CODE ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
+[[ $(find /shared/runs/code/USER-CODE -maxdepth 0 -type d -user "$UID" ! -perm /022) ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
 export PYTHONPATH=/shared/runs/code/USER-CODE${PYTHONPATH:+:$PYTHONPATH}
 each=(tokenize/IDENTITY tokenize/IDENTITY tokenize/IDENTITY tokenize/IDENTITY tokenize/IDENTITY)
 
@@ -64,7 +64,7 @@ export NCCL_NET_GDR_LEVEL=PHB
 export OMP_NUM_THREADS=14
 export MSM_RANK_MB=204800
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
-[[ -O /shared/runs/code/USER-CODE ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
+[[ $(find /shared/runs/code/USER-CODE -maxdepth 0 -type d -user "$UID" ! -perm /022) ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
 export PYTHONPATH=/shared/runs/code/USER-CODE${PYTHONPATH:+:$PYTHONPATH}
 each=(train/IDENTITY train/IDENTITY)
 
@@ -102,7 +102,7 @@ export NCCL_NET_GDR_LEVEL=PHB
 export OMP_NUM_THREADS=14
 export MSM_RANK_MB=204800
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
-[[ -O /shared/runs/code/USER-CODE ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
+[[ $(find /shared/runs/code/USER-CODE -maxdepth 0 -type d -user "$UID" ! -perm /022) ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
 export PYTHONPATH=/shared/runs/code/USER-CODE${PYTHONPATH:+:$PYTHONPATH}
 each=('export/IDENTITY eval/IDENTITY' 'export/IDENTITY eval/IDENTITY')
 export MSM_SEVERAL_STEPS=1

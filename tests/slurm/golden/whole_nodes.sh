@@ -34,7 +34,7 @@ export FI_MR_CACHE_MONITOR=userfaultfd
 export OMP_NUM_THREADS=72
 export MSM_RANK_MB=112640
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
-[[ -O /shared/runs/code/USER-CODE ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
+[[ $(find /shared/runs/code/USER-CODE -maxdepth 0 -type d -user "$UID" ! -perm /022) ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
 export PYTHONPATH=/shared/runs/code/USER-CODE${PYTHONPATH:+:$PYTHONPATH}
 each=('tokenize/IDENTITY | tokenize/IDENTITY | tokenize/IDENTITY | tokenize/IDENTITY' tokenize/IDENTITY)
 export MSM_SEVERAL_STEPS=1
@@ -95,7 +95,7 @@ export FI_MR_CACHE_MONITOR=userfaultfd
 export OMP_NUM_THREADS=72
 export MSM_RANK_MB=112640
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
-[[ -O /shared/runs/code/USER-CODE ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
+[[ $(find /shared/runs/code/USER-CODE -maxdepth 0 -type d -user "$UID" ! -perm /022) ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
 export PYTHONPATH=/shared/runs/code/USER-CODE${PYTHONPATH:+:$PYTHONPATH}
 SUBMITIT_EXECUTOR=slurm srun --unbuffered --kill-on-bad-exit=1 --cpus-per-task=72 --wait=0 PYTHON -u -P -m msm_hpc.launch.entry /shared/runs/jobs msm_hpc.campaign.node_gate:check_nodes /shared/runs || exit 1
 each=(train/IDENTITY train/IDENTITY)
@@ -141,7 +141,7 @@ export FI_MR_CACHE_MONITOR=userfaultfd
 export OMP_NUM_THREADS=72
 export MSM_RANK_MB=112640
 export MSM_RUN=$(</proc/sys/kernel/random/uuid)
-[[ -O /shared/runs/code/USER-CODE ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
+[[ $(find /shared/runs/code/USER-CODE -maxdepth 0 -type d -user "$UID" ! -perm /022) ]] || { echo '/shared/runs/code/USER-CODE is gone or not yours: run `msm run` again' >&2; exit 1; }
 export PYTHONPATH=/shared/runs/code/USER-CODE${PYTHONPATH:+:$PYTHONPATH}
 export MSM_SEVERAL_STEPS=1
 

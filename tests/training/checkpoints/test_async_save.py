@@ -19,6 +19,7 @@ import torch
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.training import Layout, TrainInputs
 from msm_hpc.model.architecture import read_architecture
+from msm_hpc.training.checkpoints.hashes import write_hashes
 from msm_hpc.training.megatron.groups import process_groups
 from tests.training.toy import TWO_RANKS, write_model
 
@@ -210,6 +211,24 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_is_used(
         UserError, match=r"no resume checkpoint can be used \(step-000000006: .*3: .*\): delete .*resume, and"
     ):
         load_resume_checkpoint(trainable, resume, str, 99)
+
+
+def test_an_index_that_somebody_has_changed_is_no_damage(tmp_path: Path) -> None:
+    """Its hash fits, as whoever can write the one can write the other."""
+    from msm_hpc.training.checkpoints.resume import load_resume_checkpoint
+
+    write_model(tmp_path / "model")
+    saving, resume = saver(trainable := build(tmp_path), tmp_path), tmp_path / "resume"
+    for step in (3, 6):
+        saving.begin(step)
+        saving.finish()
+    newest, ran = resume / "step-000000006", tmp_path / "ran"
+    (newest / ".metadata").write_bytes(f"cos\nsystem\n(S'touch {ran}'\ntR.".encode())
+    (newest / "hashes.json").unlink()
+    write_hashes(newest, {})
+    with pytest.raises(UserError, match=r"step-000000006/\.metadata names os\.system, which no checkpoint needs"):
+        load_resume_checkpoint(trainable, resume, str, 99)
+    assert not ran.exists()
 
 
 def test_a_checkpoint_of_more_steps_than_there_are_metrics_is_of_no_use(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader, _StorageInfo
+from torch.distributed.checkpoint.metadata import BytesStorageMetadata, Metadata, MetadataIndex
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.config.training import Layout
@@ -97,3 +102,60 @@ def test_a_damaged_checkpoint(tmp_path: Path, file: str, damage: Callable[[Path]
     checkpoint = saved(tmp_path)
     damage(next(checkpoint.glob(file)))
     refuses(build(tmp_path / "same"), checkpoint, message)
+
+
+class Touches:
+    """Pickled as a shell command."""
+
+    def __init__(self, file: Path) -> None:
+        self.command = f"touch {file}"
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.system, (self.command,)
+
+
+def test_an_index_that_runs_a_command_is_refused_before_it_does(tmp_path: Path) -> None:
+    checkpoint, model = saved(tmp_path), build(tmp_path / "same")
+    index = FileSystemReader(checkpoint).read_metadata()
+    index.planner_data = Touches(tmp_path / "ran")
+    (checkpoint / ".metadata").write_bytes(pickle.dumps(index))
+    refuses(model, checkpoint, r"\.metadata names posix\.system, which no checkpoint needs")
+    assert not (tmp_path / "ran").exists()
+
+
+def in_the_index(checkpoint: Path, key: str, touches: Touches) -> None:
+    (checkpoint / ".metadata").write_bytes(pickle.dumps(touches))
+
+
+def in_what_is_no_tensor(checkpoint: Path, key: str, touches: Touches) -> None:
+    torch.save(touches, checkpoint / "__0_0.distcp")
+    part = _StorageInfo("__0_0.distcp", 0, (checkpoint / "__0_0.distcp").stat().st_size)
+    index = Metadata({key: BytesStorageMetadata()}, storage_data={MetadataIndex(key): part})
+    (checkpoint / ".metadata").write_bytes(pickle.dumps(index))
+
+
+def in_what_is_common(checkpoint: Path, key: str, touches: Touches) -> None:
+    torch.save(touches, checkpoint / "common.pt")
+
+
+@pytest.mark.parametrize(
+    ("plant", "message"),
+    [
+        (in_the_index, "names posix.system"),
+        (in_what_is_no_tensor, "Weights only load failed"),
+        (in_what_is_common, "Weights only load failed"),
+    ],
+)
+def test_no_file_that_megatron_reads_runs_a_command(
+    tmp_path: Path, plant: Callable[[Path, str, Touches], None], message: str
+) -> None:
+    """As where somebody exchanges one that has been checked."""
+    from megatron.core.dist_checkpointing.mapping import ShardedObject
+
+    from msm_hpc.training.megatron.private import load
+
+    wanted = ShardedObject("scales", None, (1,), (0,))
+    plant(checkpoint := saved(tmp_path), wanted.unique_key, Touches(tmp_path / "ran"))
+    with pytest.raises((CheckpointException, pickle.UnpicklingError), match=message):
+        load({"scales": wanted}, checkpoint)
+    assert not (tmp_path / "ran").exists()
