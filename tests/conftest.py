@@ -24,6 +24,7 @@ from tests.commands import Commands, put
 from tests.composed import graph_of, load_config
 
 IN_MEMORY, ENOUGH_BYTES = Path("/dev/shm"), 16 << 30
+DRILLS = Path(__file__).parent / "campaign" / "drills"
 SLURM = ("sbatch", "squeue", "scontrol", "scancel", "sacct", "sinfo", "srun", "salloc", "sacctmgr")
 
 
@@ -37,13 +38,14 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of the cluster run one after another: some take a node away, or limit what a user may submit.
+    """Tests of a cluster run one after another: some take a node away, or limit what a user may submit.
 
+    Drills have a cluster of their own, and so go on beside the others.
     Where workers share the tests, files with slow ones come first: at the end all workers are busy with quick ones.
     """
     for item in items:
         if item.get_closest_marker("slurm"):
-            item.add_marker(pytest.mark.xdist_group("slurm"))
+            item.add_marker(pytest.mark.xdist_group("drills" if DRILLS in item.path.parents else "slurm"))
     if hasattr(config, "workerinput"):
         slow = {item.path for item in items if item.get_closest_marker("slow")}
         items.sort(key=lambda item: item.path not in slow)

@@ -13,15 +13,18 @@ import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import pytest
 
 from msm_hpc.launch import slurm_commands
 
+SCRIPTS = Path(__file__).parents[1] / "slurm" / "single_machine"
 _UNFINISHED = {"PENDING", "RUNNING", "COMPLETING", "REQUEUED", "RESIZING", "SUSPENDED"}
 
 
@@ -34,6 +37,22 @@ def why_no_cluster() -> str | None:
     except FileNotFoundError:
         return "no Slurm cluster: scontrol is not installed (slurm/single_machine/install.sh)"
     return None if answer.returncode == 0 else f"no Slurm cluster answers: {answer.stdout or answer.stderr}"
+
+
+@contextlib.contextmanager
+def another_cluster() -> Iterator[None]:
+    """While this is open, SLURM_CONF names a cluster that nobody else uses."""
+    state = tempfile.mkdtemp(prefix="msm-slurm.", dir="/tmp")  # the path of a socket must be short
+    given = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")} | {"STATE": state}
+    subprocess.run([SCRIPTS / "start.sh"], env=given, check=True)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SLURM_CONF", f"{state}/etc/slurm.conf")
+            slurm_commands.settings.cache_clear()
+            yield
+    finally:
+        slurm_commands.settings.cache_clear()
+        subprocess.run([SCRIPTS / "stop.sh"], env=given, check=True)
 
 
 def elements(job_id: str, count: int) -> list[str]:

@@ -12,14 +12,21 @@ from msm_hpc.launch import slurm_commands, slurm_nodes
 from msm_hpc.store.snapshots import keep_code
 from tests.campaign.drills import stages
 from tests.campaign.drills.campaign import PREPARED, Campaign, copied, made_here
-from tests.slurm_tools import why_no_cluster
+from tests.slurm_tools import another_cluster, why_no_cluster
 
 
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root with the corpora, packs and starting model of the drills, made without Slurm, and the code for jobs."""
+@pytest.fixture(scope="package", autouse=True)
+def cluster_of_their_own() -> Iterator[None]:
+    """Where there is one for other tests, which go on beside drills that take nodes and the controller away."""
     if reason := why_no_cluster():
         pytest.skip(reason)
+    with another_cluster():
+        yield
+
+
+@pytest.fixture(scope="package")
+def prepared(cluster_of_their_own: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with the corpora, packs and starting model of the drills, made without Slurm, and the code for jobs."""
     campaign = Campaign(tmp_path_factory.mktemp("prepared") / "runs")
     made_here(campaign, [step for step in campaign.graph.steps if step.stage in PREPARED])
     keep_code(campaign.root)
@@ -44,7 +51,7 @@ def _as_in_a_test() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def undisturbed(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, object]:
     """The results of the campaign where nothing happens to it."""
     with _as_in_a_test():
@@ -56,7 +63,7 @@ def undisturbed(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Map
     return campaign.results()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def limited(
     undisturbed: Mapping[str, object], prepared: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Campaign]:
