@@ -62,9 +62,9 @@ RULES: Mapping[Cause, Rule] = {
             r"\bMemoryError\b|bad_alloc|can't allocate memory|Cannot allocate memory|"  # refused to the process
             "oom[-_]kill|[Oo]ut of memory: Killed process|exceeded .*memory limit"  # by the kernel or by Slurm
         ),
-        advice="of the node's memory: a larger memory_gb of its class in cluster.resources; of a GPU's: for a training a "
-        "smaller micro_batch_size, or a layout over more ranks (`msm plan` shows what fits), for what a model is asked "
-        "a smaller serving.batch, or more gpus_per_rank",
+        advice="of the node's memory: a larger memory_gb of its class in cluster.resources; of a GPU's: for a training "
+        "a smaller micro_batch_size, or a layout over more ranks (`msm plan` shows what fits), for what a model is "
+        "asked a smaller serving.batch, or more gpus_per_rank",
     ),
     "node": Rule(
         states=frozenset({"NODE_FAIL", "BOOT_FAIL"}),

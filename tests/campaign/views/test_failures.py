@@ -68,7 +68,9 @@ def test_of_a_lost_rank_its_own_log_is_shown(shown: Callable[..., str], tmp_path
 def test_evidence_and_advice_are_shown_where_the_message_has_neither(shown: Callable[..., str]) -> None:
     evidence = "sacct: OUT_OF_MEMORY of step 64_1.0"
     text = shown(ended("one", "ended without a record", cause="oom", evidence=evidence))
-    assert f"failed (oom)\n  ended without a record\n  evidence: {evidence}\n  what to do: of a GPU's memory: a" in text
+    assert (
+        f"failed (oom)\n  ended without a record\n  evidence: {evidence}\n  what to do: of the node's memory: a" in text
+    )
     text = shown(ended("one", "rank 1 hangs", cause="rank lost", evidence="rank 1 hangs"))
     assert "evidence" not in text and "what to do: that rank's log says why" in text
     text = shown(ended("one", "no field 'id'; add it", cause="user", evidence="UserError raised at rows.py:3, in read"))
