@@ -23,7 +23,7 @@ CELLS = {
     "attribution": 164,
     "sections": 80,
     "agentic": 58,
-    "token_efficiency": 58,
+    "token_efficiency": 174,
     "saturation": 104,
     "spec_science": 180,
     "scaling": 192,
