@@ -54,7 +54,7 @@ SAID = {
     **{"dated": "the model's name with a date", "no-usage": "no token counts", "length": "text cut at `max_tokens`"},
     **{"refuse": "a refusal", "filter": "content filter", "empty": "empty content", "null": "null content"},
     **{"thinking": "`max_tokens` used up by thinking", "other": "another model's name", "400": "400, prompt too long"},
-    **{"schema": "JSON of another schema", "prose": "prose for JSON", "same": "the same text as everybody", "ok": "none"},
+    **{"schema": "JSON of another schema", "prose": "prose for JSON", "same": "the same text as all", "ok": "none"},
 }
 """What a step of a script is called in the table."""
 
