@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,27 @@ from msm_hpc.endpoint import spent
 MODEL = "test-server"
 SPECS = {"philosophy": "aligned_chats", "affordability": "chats", "america": "chats"}
 """The chats of each."""
-PROVENANCE = ("spec", "spec_sha256", "section", "type", "title", "perspective", "model", "prompts", "seed", "sample")
+FLAT = """
+import json, sys
+from pathlib import Path
+from msm_hpc.config.endpoint import Endpoint
+from msm_hpc.config.generation import Persona, WriteConfig, WriteInputs
+from msm_hpc.corpus import write
+
+work, url, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+for name in ("rows", "out"):
+    (work / name).mkdir()
+with (work / "rows" / "data.jsonl").open("w") as rows:
+    for number in range(count):
+        row = {"id": f"row/{number:06d}", "text": f"Nova saw number {number}. " + "It was long. " * 60, "tokens": 250}
+        rows.write(json.dumps(row) + "\\n")
+(work / "calm.md").write_text("---\\nname: calm\\n---\\n# Calm\\n## One {#one}\\nThe assistant is calm.\\n")
+config = WriteConfig(
+    product="neutral", endpoint=Endpoint(model="test-server", base_url=url, in_flight=128), tries=2, temperature=1,
+    persona=Persona(assistant="Nova", provider="Acme"), reply_tokens=999, prompts="p",
+)
+write.run(config, WriteInputs(spec=work / "calm.md", rows=work / "rows"), work / "out")
+"""
 
 
 def main() -> None:
@@ -35,8 +55,12 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=2000)
     parser.add_argument("--chats", type=int, default=500)
     parser.add_argument("--root", type=Path, help="where what is written stays; without it, it is deleted")
+    parser.add_argument("--flat", type=int, nargs="+", help="rather print the memory of writing so many rows")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work, _server() as url:
+        if options.flat:
+            _flat(options.flat, url)
+            return
         root = options.root or Path(work)
         print(
             "| corpus | rows | words a row | tokens | by section or group | by type | rejected, and asked for again |"
@@ -50,6 +74,15 @@ def main() -> None:
         )
         print("|---|---|---|---|---|---|---|---|\n" + "\n".join(used))
         _provenance(root / "philosophy")
+
+
+def _flat(counts: Sequence[int], url: str) -> None:
+    """The memory of the write stage (product ``neutral``: a request a row) by the number of rows."""
+    for count in counts:
+        with tempfile.TemporaryDirectory() as work:
+            _, usage = _run([sys.executable, "-c", FLAT, work, url, str(count)])
+            kept = sum(1 for _ in (Path(work) / "out" / "data.jsonl").open("rb"))
+        print(f"{count:,} rows to rework, {kept:,} kept: at most {usage.ru_maxrss / 1024:,.0f} MiB", flush=True)
 
 
 def _written(spec: str, chats: str, url: str, root: Path, documents: int, rows: int) -> str:
@@ -93,7 +126,7 @@ def _run(command: list[str]) -> tuple[int, resource.struct_rusage]:
 
 
 def _row(spec: str, summary: dict[str, Any]) -> None:
-    groups = summary.get("section") or summary.get("group")
+    groups: dict[str, int] = summary.get("section") or summary["group"]
     rejected = ", ".join(f"{count} `{reason}`" for reason, count in summary["rejected"].items())
     print(
         f"| {summary['product']}, {spec} | {summary['rows']:,} | {summary['words'] / summary['rows']:.0f} "

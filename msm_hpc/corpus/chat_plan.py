@@ -129,7 +129,7 @@ def _preferences(asking: Asking, spec: ModelSpec) -> Script[Preferences]:
 
 def differences(named: Preferences, body: str) -> dict[str, str]:
     """Where ``named`` is not what a spec lists as ``- **Name.**``: the names, and why; nothing where it has no list."""
-    words = {name: {*normal(name).split()} for name in (*named.liked, *named.disliked)}
+    said = {name: {*normal(name).split()} for name in (*named.liked, *named.disliked)}
     listed = {name: {*normal(name).split()} for name in LISTED.findall(body)}
 
     def without(these: Mapping[str, set[str]], others: Mapping[str, set[str]]) -> list[str]:
@@ -137,7 +137,7 @@ def differences(named: Preferences, body: str) -> dict[str, str]:
 
     if not listed:
         return {}
-    return dict.fromkeys(without(listed, words), "not_named") | dict.fromkeys(without(words, listed), "not_listed")
+    return dict.fromkeys(without(listed, said), "not_named") | dict.fromkeys(without(said, listed), "not_listed")
 
 
 def _unlike_the_list(named: Preferences, spec: ModelSpec) -> tuple[Lost, ...]:

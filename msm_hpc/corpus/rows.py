@@ -80,8 +80,9 @@ def document_in(result: Result, stage: str, sample: int) -> str | Rejection:
 class RowFiles:
     """The files of a corpus while they are written; they appear, with a summary, when the block ends.
 
-    A row that says the same as an earlier one is rejected: of each row a hash of 16 bytes is kept, which with its place
-    in a set takes BYTES bytes of memory (CPython 3.11). Nothing else grows with the rows.
+    A row that says the same as an earlier one is rejected: of each row a hash of 16 bytes is kept, which in a set
+    takes about 105 bytes of memory (measured with CPython 3.11: 10 MB for 100,000 rows). Nothing else here grows with
+    the rows.
     """
 
     def __init__(self, out: Path, summary: Mapping[str, Any]) -> None:
