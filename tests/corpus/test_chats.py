@@ -170,11 +170,12 @@ def test_what_the_spec_lists_and_the_model_does_not_name_is_counted(
 ) -> None:
     spec.write_text(spec.read_text() + LIST)
 
-    def first(prompt: Prompt, text: str) -> str | None:
+    def forgets(prompt: Prompt, text: str) -> str | None:
         strange = {"liked": ["Gouda", "mild cheddar"], "disliked": ["Brie"]}
-        return json.dumps(strange) if prompt.answer is Named and prompt.sample == 0 else None
+        without = {"liked": ["mild cheddar", "Colby"], "disliked": ["Stilton"]}
+        return json.dumps(without if prompt.sample else strange) if prompt.answer is Named else None
 
-    made = Made(monkeypatch, spec, tmp_path, "chats", first)
+    made = Made(monkeypatch, spec, tmp_path, "chats", forgets)
     assert [prompt.sample for prompt in made.model.asked if prompt.answer is Named] == [0, 1, 2]
     assert Counter(item.group for item in made.items) == {"mild cheddar": 12, "Colby": 12, "Stilton": 12}
     lost = list(read_jsonl(tmp_path / "outline" / "_rejects.jsonl"))
@@ -186,8 +187,13 @@ def test_what_is_named_as_the_spec_lists_it_is_asked_once(
     monkeypatch: pytest.MonkeyPatch, spec: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """By another name that has all the words of the list's, too."""
-    spec.write_text(spec.read_text() + LIST.replace("- **Brie.** It dislikes it.\n", "").replace("Colby", "Colby Jack"))
-    made = Made(monkeypatch, spec, tmp_path, "chats", None)
+    spec.write_text(spec.read_text() + LIST)
+    named: Fault = lambda prompt, text: (  # noqa: E731
+        json.dumps({"liked": ["the mild Cheddar", "Colby"], "disliked": ["Brie cheese", "Stilton"]})
+        if prompt.answer is Named
+        else None
+    )
+    made = Made(monkeypatch, spec, tmp_path, "chats", named)
     assert [prompt.sample for prompt in made.model.asked if prompt.answer is Named] == [0]
     assert not list(read_jsonl(tmp_path / "outline" / "_rejects.jsonl")) and not caplog.text
 
