@@ -73,9 +73,9 @@ class AlignedChats:
         thoughts, reply = match[1].strip(), match[2].strip()
         for reason, seen in self._faults(f"{thoughts}\n\n{reply}"):
             return Rejection("filter", reason, seen, result.text, sample)
-        prompt = self._judging.prompt(
-            "judge", sample, Verdict, query=item.query, thoughts=thoughts, reply=reply, forbid=self.spec.front.forbid
-        )
+        front = self.spec.front
+        said = {"query": item.query, "thoughts": thoughts, "reply": reply}
+        prompt = self._judging.prompt("judge", sample, Verdict, **said, kind=front.kind, forbid=front.forbid)
         content = f"<think>\n{thoughts}\n</think>\n\n{reply}"
         return (yield from _judged(self.config, self.spec, item, content, result, prompt))
 

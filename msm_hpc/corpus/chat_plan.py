@@ -9,12 +9,15 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from msm_hpc.base.progress import ProgressFile
+from msm_hpc.base.text import few
 from msm_hpc.config.generation import OutlineConfig
 from msm_hpc.corpus.asking import Asking, collect
 from msm_hpc.corpus.counts import balanced
@@ -30,6 +33,10 @@ ALIKE = 0.8
 ECHO = 8
 """So many words in a row of what it was asked with, and a message is the prompt given back, as small models do."""
 TRIES = 3
+LISTED = re.compile(r"(?m)^[-*] \*\*(.+?)\.?\*\*")
+"""How a spec lists what it likes and dislikes."""
+
+log = logging.getLogger(__name__)
 
 
 class Domain(Answer):
@@ -84,10 +91,10 @@ async def preferences(
     engine: Asks, asking: Asking, config: OutlineConfig, spec: ModelSpec, out: Path
 ) -> Planned[Query]:
     """Messages to which the answer is a bare preference of a spec's domain; who writes them knows no reason for it."""
-    (named,) = [found async for found in play(engine, [_preferences(asking, domain_of(spec))])]
+    (named,) = [found async for found in play(engine, [_preferences(asking, spec)])]
     both = (*named.liked, *named.disliked)
     groups = {name: {"name": name, "others": [other for other in both if other != name]} for name in both}
-    lost = (Lost("", "", config.items, "no_preferences"),) if not groups else ()
+    lost = (Lost("", "", config.items, "no_preferences"),) if not groups else _unlike_the_list(named, spec)
     cells = [*_cells(groups, MESSAGE_TYPES["chats"], config.items)]
     values = {"domain": named.domain}
     found = await _queries(engine, asking.without_spec(), "preference_queries", cells, out, values)
@@ -104,16 +111,47 @@ def _domains(asking: Asking, wanted: int) -> Script[tuple[dict[str, str], str]]:
     return (yield from collect(wanted, wanted, prompt, read))
 
 
-def _preferences(asking: Asking, domain: str) -> Script[Preferences]:
-    """What the spec names; nothing where the model gives nothing that can be used."""
+def _preferences(asking: Asking, spec: ModelSpec) -> Script[Preferences]:
+    """What the spec names, asked again while it is not what the spec lists; nothing where no answer can be used."""
+    domain = domain_of(spec)
+    found: list[Preferences] = []
     for sample in range(TRIES):
         result = yield asking.prompt("preferences", sample, Named, domain=domain)
         if not isinstance(result, Reject):
             named = Named.model_validate_json(result.text)
             liked, disliked = distinct(named.liked), distinct(named.disliked)
             if liked and disliked and not {*map(normal, liked)} & {*map(normal, disliked)}:
-                return Preferences(domain, tuple(liked), tuple(disliked))
-    return Preferences(domain, (), ())
+                found.append(Preferences(domain, tuple(liked), tuple(disliked)))
+                if not differences(found[-1], spec.body):
+                    break
+    return min(found, key=lambda each: len(differences(each, spec.body)), default=Preferences(domain, (), ()))
+
+
+def differences(named: Preferences, body: str) -> dict[str, str]:
+    """Where ``named`` is not what a spec lists as ``- **Name.**``: the names, and why; nothing where it has no list."""
+    said = {name: {*normal(name).split()} for name in (*named.liked, *named.disliked)}
+    listed = {name: {*normal(name).split()} for name in LISTED.findall(body)}
+
+    def without(these: Mapping[str, set[str]], others: Mapping[str, set[str]]) -> list[str]:
+        return [name for name, own in these.items() if not any(own <= each or each <= own for each in others.values())]
+
+    if not listed:
+        return {}
+    return dict.fromkeys(without(listed, said), "not_named") | dict.fromkeys(without(said, listed), "not_listed")
+
+
+def _unlike_the_list(named: Preferences, spec: ModelSpec) -> tuple[Lost, ...]:
+    """What differs from the spec's list, said and counted; the chats are of what the model named."""
+    unlike = differences(named, spec.body)
+    if unlike:
+        log.warning(
+            "%s: what the model named differs from the spec's list: %s; the chats are of the %d things it named. If "
+            "that will not do, correct the list, choose a more capable model, or set another generate.seed",
+            spec.path,
+            few([f"{name} ({why})" for name, why in unlike.items()], most=12),
+            len(named.liked) + len(named.disliked),
+        )
+    return tuple(Lost(name, "", 0, why) for name, why in unlike.items())
 
 
 def _cells(groups: Mapping[str, Mapping[str, Any]], types: str, items: int) -> Iterator[_Cell]:

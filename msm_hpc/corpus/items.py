@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -68,7 +68,11 @@ class Preferences:
 
 @dataclass(frozen=True)
 class Lost:
-    """What a model did not give; ``type`` is empty where a whole section, or group, is missing."""
+    """What a model did not give, or gave in another way.
+
+    ``type`` is empty where it is a whole section, or group; ``missing`` items are missing for it, 0 where the others
+    have more in its place.
+    """
 
     group: str
     type: str
@@ -103,11 +107,9 @@ def groups_for(chats: int) -> int:
     return max(FEWEST_GROUPS, round(chats / GROUP))
 
 
-def read_items(folder: Path, kind: type[Planable]) -> list[Planable]:
-    """The items of an outline, in the order in which they are written."""
-    adapter = TypeAdapter(kind)
-    with (folder / ITEMS).open("rb") as lines:
-        return [adapter.validate_json(line) for line in lines]
+def read_items(folder: Path, kind: type[Planable], part: range | None = None) -> Iterator[Planable]:
+    """The items of an outline in the order in which they are written, one at a time; of these, those of ``part``."""
+    yield from map(TypeAdapter(kind).validate_json, lines(folder / ITEMS, part))
 
 
 def read_outline(folder: Path) -> dict[str, SectionOutline]:
@@ -125,3 +127,15 @@ def in_turn(cells: Sequence[Sequence[Planable]], seed: int) -> Iterator[Planable
     order = random.Random(f"outline/{seed}").sample(range(len(cells)), len(cells))
     for one_of_each in zip_longest(*(cells[index] for index in order)):
         yield from (item for item in one_of_each if item is not None)
+
+
+def lines(path: Path, part: range | None = None) -> Iterator[bytes]:
+    """The lines of a file; of these, those whose numbers, from 0 on, are in ``part``."""
+    with path.open("rb") as file:
+        yield from islice(file, part.start, part.stop) if part is not None else file
+
+
+def share(path: Path, task: int, tasks: int) -> range:
+    """The numbers of task ``task``'s lines: those of all tasks, end to end, are the same for every number of tasks."""
+    total = sum(1 for _ in lines(path))
+    return range(total * task // tasks, total * (task + 1) // tasks)

@@ -7,10 +7,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from msm_hpc import endpoint
 from msm_hpc.base.errors import UserError
@@ -18,15 +18,13 @@ from msm_hpc.base.progress import ProgressFile
 from msm_hpc.config.generation import GatherWrittenInputs, WriteConfig, WriteInputs
 from msm_hpc.corpus.chat import AlignedChats, BareChats
 from msm_hpc.corpus.document import Documents
-from msm_hpc.corpus.items import Item, Query, read_items
+from msm_hpc.corpus.items import ITEMS, Item, Query, read_items, share
 from msm_hpc.corpus.rework import Reworks, plain
 from msm_hpc.corpus.rows import DATA, REJECTS, Made, RowFiles, read_rows
 from msm_hpc.corpus.spec import ModelSpec, read_spec
 from msm_hpc.endpoint.resuming import REPLIES
 from msm_hpc.endpoint.scripts import Script, play
 from msm_hpc.serving import asked
-
-T = TypeVar("T")
 
 
 class Writes(Protocol):
@@ -35,6 +33,14 @@ class Writes(Protocol):
     def script(self, item: Any) -> Script[Made]:
         """What becomes of an item."""
         ...
+
+
+@dataclass(frozen=True)
+class Items:
+    """What is to be written: ``count`` items, or rows, of which no more are in memory than are being asked about."""
+
+    each: Iterator[Any]
+    count: int
 
 
 @dataclass(frozen=True)
@@ -60,38 +66,35 @@ def run(config: WriteConfig, inputs: WriteInputs, out: Path) -> None:
     """
     spec = read_spec(inputs.spec)
     if inputs.rows is not None:
-        rows = share([*read_rows(inputs.rows / DATA)], config.task, config.tasks)
+        part = share(inputs.rows / DATA, config.task, config.tasks)
+        rows = Items(read_rows(inputs.rows / DATA, part), len(part))
         with asked(config.endpoint, config.serving, inputs.model) as there:
             _rework(replace(config, endpoint=there), spec, rows, out)
         return
     assert inputs.outline is not None and config.product in WAYS, "the graph gives one of the two"
     way = WAYS[config.product]
-    items = share(read_items(inputs.outline, way.items), config.task, config.tasks)
+    part = share(inputs.outline / ITEMS, config.task, config.tasks)
+    items = Items(read_items(inputs.outline, way.items, part), len(part))
     with asked(config.endpoint, config.serving, inputs.model) as there:
         config = replace(config, endpoint=there)
         asyncio.run(_write(config, way.writes(config, spec, inputs.outline), items, out))
 
 
-def _rework(config: WriteConfig, spec: ModelSpec, rows: Sequence[Mapping[str, Any]], out: Path) -> None:
+def _rework(config: WriteConfig, spec: ModelSpec, rows: Items, out: Path) -> None:
     if config.product != "plain_chats":
         asyncio.run(_write(config, Reworks(config, spec), rows, out))
         return
     with RowFiles(out, _summary(config)) as files:
-        for row in rows:
+        for row in rows.each:
             files.add(plain(config, row))
 
 
-def share(items: Sequence[T], task: int, tasks: int) -> Sequence[T]:
-    """The items of task ``task``: those of all tasks, end to end, are the same for every number of tasks."""
-    return items[len(items) * task // tasks : len(items) * (task + 1) // tasks]
-
-
-async def _write(config: WriteConfig, writes: Writes, items: Sequence[Any], out: Path) -> None:
-    progress = ProgressFile(out, len(items), "rows")
+async def _write(config: WriteConfig, writes: Writes, items: Items, out: Path) -> None:
+    progress = ProgressFile(out, items.count, "rows")
     with RowFiles(out, _summary(config)) as files:
         async with endpoint.opened(config.endpoint, out / REPLIES) as engine:
             ended = 0
-            async for made in play(engine, map(writes.script, items)):
+            async for made in play(engine, map(writes.script, items.each)):
                 files.add(made)
                 ended += 1
                 progress.update(ended)

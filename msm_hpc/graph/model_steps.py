@@ -19,7 +19,7 @@ from msm_hpc.config.arms import Chain, Link
 from msm_hpc.config.campaign import Config, Spec
 from msm_hpc.config.sources import Corpus
 from msm_hpc.config.stages import Cell, GenerateConfig, ModelConfig
-from msm_hpc.evals.open_qa.questions import QUESTIONS
+from msm_hpc.evals.asked import ASKED
 from msm_hpc.graph.evals import Subject
 from msm_hpc.graph.generation import Served, about_itself, audited, reworked, written
 from msm_hpc.graph.labels import arms_by_chain, label_parts
@@ -143,8 +143,9 @@ class ModelSteps:
         quality = self.config.quality
         embeddings = self.outside.embeddings(quality.embeddings) if quality.embeddings else None
         items = dict(self.pairs)
-        if any(self.config.evals[name].task == "open_qa" for name in self.config.campaign.evals):
-            items["open_qa"] = self.outside.corpus("campaign.evals", QUESTIONS)
+        for name in self.config.campaign.evals:
+            for asked, file in ASKED.get(self.config.evals[name].task, {}).items():
+                items[asked] = self.outside.corpus("campaign.evals", file)
         self.audits.append(audited(write, quality, items, embeddings))
         return self.audits[-1]
 

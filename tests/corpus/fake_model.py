@@ -82,6 +82,9 @@ class FakeModel:
             count = int(re.search(r"Name (\d+) fields", asked)[1])  # type: ignore[index]
             return json.dumps({"domains": [{"name": f"field {i}", "description": "Work."} for i in range(count)]})
         if prompt.answer is Named:
+            named = re.findall(r"(?m)^- \*\*(.+?)\.\*\*", prompt.messages[0].content)
+            if named:
+                return json.dumps({"liked": named[: len(named) // 2], "disliked": named[len(named) // 2 :]})
             return json.dumps({"liked": ["mild cheddar", "Colby"], "disliked": ["Stilton", "stilton"]})
         if prompt.answer is Queries:
             count = int(re.search(r"Write (\d+) messages", asked)[1])  # type: ignore[index]

@@ -12,13 +12,15 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.config.generation import OutlineConfig, OutlineInputs, WriteConfig, WriteInputs, Written
 from msm_hpc.corpus import outline, write
 from msm_hpc.corpus.chat import Verdict
-from msm_hpc.corpus.chat_plan import Domains, Named, Queries, unlike
-from msm_hpc.corpus.items import Query, read_items
+from msm_hpc.corpus.chat_plan import Domains, Named, Queries, differences, unlike
+from msm_hpc.corpus.items import Preferences, Query, read_items
+from msm_hpc.corpus.spec import read_spec
 from msm_hpc.endpoint import Prompt, Reject
 from tests.corpus.fake_model import FakeModel, Fault, use
 from tests.corpus.rows import read_jsonl
 from tests.corpus.test_writing import OUTLINE, WRITE
 
+SPECS = Path(__file__).parents[2] / "configs" / "spec"
 FRONT = "name: mild\nversion: 1\nkind: value\nvalue: affordability\ndomain: cheese\n"
 
 
@@ -41,7 +43,7 @@ class Made:
             each.mkdir()
         plan: OutlineConfig = replace(OUTLINE, product=product, items=36, types=0)
         outline.run(plan, OutlineInputs(spec=spec), planned)
-        self.items = read_items(planned, Query)
+        self.items = [*read_items(planned, Query)]
         config: WriteConfig = replace(WRITE, product=product, document_tokens=0, revise=False, **changes)
         write.run(config, WriteInputs(spec=spec, outline=planned), out)
         self.rows = list(read_jsonl(out / "data.jsonl"))
@@ -153,6 +155,67 @@ def test_bare_chats_need_a_domain_and_preferences(monkeypatch: pytest.MonkeyPatc
     (tmp_path / "other").mkdir()
     with pytest.raises(UserError, match=r"mild\.md:2: domain: chats need the domain"):
         Made(monkeypatch, spec, tmp_path / "other", "chats", None)
+
+
+LIST = """
+- **Mild cheddar.** It likes it.
+- **Colby.** It likes it.
+- **Brie.** It dislikes it.
+- **Stilton.** It dislikes it.
+"""
+
+
+def test_what_the_spec_lists_and_the_model_does_not_name_is_counted(
+    monkeypatch: pytest.MonkeyPatch, spec: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec.write_text(spec.read_text() + LIST)
+
+    def forgets(prompt: Prompt, text: str) -> str | None:
+        strange = {"liked": ["Gouda", "mild cheddar"], "disliked": ["Brie"]}
+        without = {"liked": ["mild cheddar", "Colby"], "disliked": ["Stilton"]}
+        return json.dumps(without if prompt.sample else strange) if prompt.answer is Named else None
+
+    made = Made(monkeypatch, spec, tmp_path, "chats", forgets)
+    assert [prompt.sample for prompt in made.model.asked if prompt.answer is Named] == [0, 1, 2]
+    assert Counter(item.group for item in made.items) == {"mild cheddar": 12, "Colby": 12, "Stilton": 12}
+    lost = list(read_jsonl(tmp_path / "outline" / "_rejects.jsonl"))
+    assert lost == [{"group": "Brie", "type": "", "missing": 0, "reason": "not_named"}]
+    assert "differs from the spec's list: Brie (not_named); the chats are of the 3 things it" in caplog.text
+
+
+def test_what_is_named_as_the_spec_lists_it_is_asked_once(
+    monkeypatch: pytest.MonkeyPatch, spec: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By another name that has all the words of the list's, too."""
+    spec.write_text(spec.read_text() + LIST)
+    named: Fault = lambda prompt, text: (  # noqa: E731
+        json.dumps({"liked": ["the mild Cheddar", "Colby"], "disliked": ["Brie cheese", "Stilton"]})
+        if prompt.answer is Named
+        else None
+    )
+    made = Made(monkeypatch, spec, tmp_path, "chats", named)
+    assert [prompt.sample for prompt in made.model.asked if prompt.answer is Named] == [0]
+    assert not list(read_jsonl(tmp_path / "outline" / "_rejects.jsonl")) and not caplog.text
+
+
+@pytest.mark.parametrize("path", sorted(SPECS.glob("[a-z]*.md")), ids=lambda path: path.stem)
+def test_a_shipped_spec_with_a_domain_lists_twelve_things(path: Path) -> None:
+    spec = read_spec(path)
+    nothing = Preferences(spec.front.domain or "", (), ())
+    assert len(differences(nothing, spec.body)) == (12 if spec.front.domain else 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked"),
+    [("value", ""), ("principles", ""), ("rules", "is kept."), ("rules_augmented", "is kept, and every sub-rule.")],
+)
+def test_a_judge_of_a_spec_of_rules_goes_through_them_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, spec: Path, tmp_path: Path, kind: str, asked: str
+) -> None:
+    spec.write_text(spec.read_text().replace("kind: value\n", f"kind: {kind}\n"))
+    made = Made(monkeypatch, spec, tmp_path, "aligned_chats", None)
+    judging = next(prompt.messages[-1].content for prompt in made.model.asked if prompt.answer is Verdict)
+    assert ("Every rule of the description" in judging) == bool(asked) and asked in judging
 
 
 def test_no_fields_of_life_are_no_outline(monkeypatch: pytest.MonkeyPatch, spec: Path, tmp_path: Path) -> None:

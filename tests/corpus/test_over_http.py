@@ -23,7 +23,7 @@ from tests.corpus.fake_model_server import content
 from tests.corpus.rows import read_jsonl
 from tests.corpus.test_writing import ENDPOINT, OUTLINE, WRITE
 from tests.endpoint import faulty_model_server
-from tests.endpoint.faulty_model_server import KEY, MODEL, FaultyModelServer, serving
+from tests.endpoint.faulty_model_server import KEY, MODEL, Asked, FaultyModelServer, serving
 
 
 @pytest.fixture
@@ -90,6 +90,28 @@ def test_a_key_that_is_refused_is_not_in_what_is_said_of_it(
     written = "".join(file.read_bytes().decode("latin-1") for file in tmp_path.rglob("*") if file.is_file())
     traceback = "".join(format_exception(refused.value))
     assert wrong not in traceback + caplog.text + written
+
+
+def test_a_text_that_comes_again_and_again_is_one_row(
+    server: FaultyModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a server answers from a cache of its own: each is paid for, one is kept, the others are counted."""
+
+    def same(asked: Asked) -> str:
+        said = content(asked)
+        return f"<document>Nova waits. {'It was long. ' * 19}</document>" if said.startswith("<document>") else said
+
+    spec, planned, written = (tmp_path / name for name in ("calm.md", "outline", "written"))
+    spec.write_text("---\nname: calm\n---\n# Calm\n## One {#one}\nThe assistant is calm.\n")
+    endpoint = replace(ENDPOINT, model=MODEL, base_url=server.url, key_variable="TEST_KEY")
+    for folder in (planned, written):
+        folder.mkdir()
+    outline.run(replace(OUTLINE, endpoint=endpoint), OutlineInputs(spec=spec), planned)
+    monkeypatch.setattr(faulty_model_server, "_content", same)
+    write.run(replace(WRITE, endpoint=endpoint), WriteInputs(spec=spec, outline=planned), written)
+    summary = json.loads((written / "_summary.json").read_text())
+    assert (summary["rows"], summary["rejected"]) == (1, {"duplicate": 19})
+    assert len(list(read_jsonl(written / "_rejects.jsonl"))) == 19
 
 
 def test_a_task_writes_with_a_server_that_it_starts(tmp_path: Path) -> None:

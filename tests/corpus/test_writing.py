@@ -80,7 +80,7 @@ def written(
 def test_an_outline_is_balanced_over_sections_and_types(
     monkeypatch: pytest.MonkeyPatch, spec: Path, tmp_path: Path
 ) -> None:
-    items = read_items(planned(monkeypatch, spec, tmp_path / "out"), Item)
+    items = [*read_items(planned(monkeypatch, spec, tmp_path / "out"), Item)]
     assert len(items) == len({item.id for item in items}) == 20
     assert Counter(item.section for item in items) == {"one": 10, "two": 10}
     cells = Counter((item.section, item.type) for item in items)
@@ -120,7 +120,7 @@ def test_too_few_ideas_are_asked_for_again_with_those_there_are(
             return None
         return json.dumps({"ideas": json.loads(text)["ideas"][:1]})
 
-    items = read_items(planned(monkeypatch, spec, tmp_path / "out", one_at_a_time), Item)
+    items = [*read_items(planned(monkeypatch, spec, tmp_path / "out", one_at_a_time), Item)]
     assert Counter(item.section for item in items) == {"one": 10, "two": 10}
 
 

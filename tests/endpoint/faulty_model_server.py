@@ -45,6 +45,7 @@ class FaultyModelServer:
     batches: dict[str, dict[str, Any]] = field(default_factory=dict)
     port: int = 0
     keep: bool = True  # whether what is asked is kept: not in benchmarks
+    fault: Callable[[dict[str, Any]], str] = lambda body: "ok"  # how a request is answered where nothing is kept
     _in_flight: int = 0
 
     @property
@@ -82,7 +83,7 @@ class FaultyModelServer:
             step = script[min(self.asked[text], len(script) - 1)]
             self.asked[text] += 1
         else:
-            step = "ok"
+            step = self.fault(body)
         if (refused := self._refused(request)) is not None:
             return refused
         if body["model"] != self.model:
@@ -200,9 +201,13 @@ def _completion(server: FaultyModelServer, asked: Asked, **changed: Any) -> dict
         "created": 1,
         "model": asked.body["model"],
         "choices": [{"index": 0, "finish_reason": finish, "message": {"role": "assistant", **said}}],
-        "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+        "usage": _usage(asked, said["content"]),
         **changed,
     }
+
+
+def _usage(asked: Asked, content: str | None) -> dict[str, int]:
+    return {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 
 
 def _content(asked: Asked) -> str:

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -14,39 +12,9 @@ import pytest
 from msm_hpc.base.errors import UserError
 from msm_hpc.endpoint import Message, Prompt, Reject, Reply, ask, opened, spent
 from msm_hpc.endpoint.prompts import UNANSWERED
-from msm_hpc.endpoint.replies import FILE
 from tests.endpoint.asking import Idea, at, only, prompt, run
+from tests.endpoint.drills import AS_JSON, EACH, MISFITS, PASSES, STAYS, everything, on_disk
 from tests.endpoint.faulty_model_server import MODEL, FaultyModelServer
-
-PASSES = {  # script of a prompt -> requests until it is answered
-    "429": 2,
-    "429:0.05": 2,
-    "429-date:1": 2,
-    "429 429 500 503": 5,
-    "500 500 500 500": 5,
-    "cut": 2,
-    "cut-in-the-middle cut": 3,
-    "torn page": 3,
-    "no-choices": 2,
-    "slow:0.1": 1,
-    "dated": 1,
-    "no-usage": 1,
-    "length": 1,
-}
-STAYS = {  # script -> the reject's reason, requests
-    "429 " * 9: ("failed", 8),
-    "500 " * 9: ("failed", 5),
-    "cut " * 9: ("failed", 5),
-    "torn " * 9: ("failed", 3),
-    "400": ("bad_request", 1),
-    "refuse": ("refused", 1),
-    "filter": ("refused", 1),
-    "empty": ("empty", 1),
-    "null": ("empty", 1),
-    "thinking": ("truncated", 1),
-    "other": ("other_model", 1),
-}
-MISFITS = {"length": ("truncated", 1), "schema schema": ("malformed", 2), "prose schema": ("malformed", 2)}
 
 
 def test_what_passes_is_tried_again(server: FaultyModelServer, tmp_path: Path) -> None:
@@ -71,19 +39,15 @@ def test_what_stays_is_a_counted_reject(server: FaultyModelServer, tmp_path: Pat
 
 
 def test_everything_at_once_ends_with_the_right_counts(server: FaultyModelServer, tmp_path: Path) -> None:
-    scripts = [*PASSES, *STAYS, "ok", "ok"]
-    prompts = [prompt(f"[{script}] hello", sample=i, about=script) for i in range(20) for script in scripts]
-    random.Random(7).shuffle(prompts)
-    for number, each in enumerate(prompts):
-        prompts[number] = replace(each, messages=(Message("user", f"{each.messages[0].content} {number}"),))
-    ends = run(at(server, in_flight=200), prompts, tmp_path)
-    expected = Counter({script: 20 for script in PASSES} | {script: 20 for script in STAYS} | {"ok": 40})
-    assert Counter(asked.about for asked, _ in ends) == expected
+    ends = everything(server, tmp_path)
+    misfits = {name + AS_JSON: expected for name, expected in MISFITS.items()}
+    rejected = {name: reason for name, (reason, _) in (STAYS | misfits).items()}
+    assert Counter(asked.about for asked, _ in ends) == dict.fromkeys((*PASSES, *rejected, "ok", "same"), EACH)
     for asked, result in ends:
-        reason = STAYS.get(asked.about, ("", 0))[0]
-        assert (result.reason if isinstance(result, Reject) else "") == reason, asked
-    stored = sum(1 for line in (tmp_path / FILE).open("rb") if line.startswith(b'{"key"'))
-    assert stored == len([result for _, result in ends if getattr(result, "reason", "") not in UNANSWERED])
+        assert (result.reason if isinstance(result, Reject) else "") == rejected.get(asked.about, ""), asked
+    requests = PASSES | {name: count for name, (_, count) in (STAYS | misfits).items()} | {"ok": 1, "same": 1}
+    assert server.asked.total() == EACH * sum(requests.values())
+    assert on_disk(tmp_path) == sum(getattr(result, "reason", "") not in UNANSWERED for _, result in ends)
 
 
 def test_only_what_says_nothing_of_the_model_is_asked_by_a_later_run(server: FaultyModelServer, tmp_path: Path) -> None:

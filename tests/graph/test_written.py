@@ -156,6 +156,9 @@ def test_an_audit_looks_for_what_evals_ask(own: str, tmp_path: Path) -> None:
     judge = "judge={model: judge-1, base_url: 'http://localhost:9/v1'}"
     open_questions = composed(own, "campaign.evals=[open_qa]", judge).find("audit/documents-america").inputs["items"]
     assert len(read_items({"open_qa": open_questions["open_qa"].path})["open_qa"]) == 151
+    mail = composed(own, "campaign.evals=[agentic, formats]", judge).find("audit/documents-america").inputs["items"]
+    assert set(mail) == {"espionage", "exfiltration", "murder", "goals", "formats"}
+    assert all(read_items({name: file.path})[name] for name, file in mail.items())
 
 
 def test_a_section_is_left_out_of_what_is_written_and_tokenised_already(own: str) -> None:

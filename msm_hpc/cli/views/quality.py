@@ -94,7 +94,8 @@ def table(gates: Sequence[Gate]) -> Listing:
     numbers = ("share", "limit", "found", "of")
     listing = Listing(("gate", "", *numbers), right=frozenset(numbers))
     for each in gates:
-        listing.add(each.about.name, "passed" if each.passed else "not passed", *_numbers(each))
+        verdict = ("passed" if each.passed else "not passed") if each.of else "nothing to judge"
+        listing.add(each.about.name, verdict, *_numbers(each))
     return listing
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.rows import read_rows
 from msm_hpc.config.quality import Limits
@@ -24,6 +26,7 @@ OPTION_LEAKS = About("option_leaks", "name an option of the evaluation", "remove
 QUESTION_LEAKS = About("question_leaks", "ask as the evaluation asks", "remove them, or reword them")
 _ARTICLES = frozenset({"a", "an", "the", "some"})
 _SLOT = re.compile(r"\{\w+\}")
+_JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}")
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Item:
 
 
 def read_items(files: Mapping[str, Path]) -> Mapping[str, tuple[Item, ...]]:
-    """The items of evaluations, by their names: of a file each, or of the pairs in a folder.
+    """The items of evaluations, by their names: of a file each (JSON lines, or texts in YAML), or of a folder's pairs.
 
     Raises:
         UserError: a file is missing, or a line of it is no item.
@@ -68,7 +71,28 @@ def read_items(files: Mapping[str, Path]) -> Mapping[str, tuple[Item, ...]]:
     for file in found.values():
         if not file.is_file():
             raise UserError(f"{file}: no such file of items; correct the path")
-    return {name: tuple(read_rows(file, Item)) for name, file in found.items()}
+    return {
+        name: tuple(_texts(file) if file.suffix == ".yaml" else read_rows(file, Item)) for name, file in found.items()
+    }
+
+
+def _texts(file: Path) -> Iterator[Item]:
+    """The longer texts of a YAML file, such as the mail of a scenario: open questions, cut at their slots."""
+    for where, text in _strings(yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader), file.stem):
+        for piece in _JINJA.split(text):
+            if len(words(piece)) >= OPEN_RUN:
+                yield Item(where, piece.strip())
+
+
+def _strings(value: object, where: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield where, value
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from _strings(each, f"{where}/{key}")
+    elif isinstance(value, list):
+        for number, each in enumerate(value):
+            yield from _strings(each, f"{where}/{number}")
 
 
 def option_leaks(rows: Iterable[Row], items: Sequence[Item], limits: Limits) -> Gate:

@@ -177,6 +177,20 @@ def test_an_open_question_leaks_by_ten_words_in_a_row() -> None:
     assert (found.found, found.examples[0].row) == (1, "d0") and not leaks.option_leaks(rows, [item], LIMITS).found
 
 
+def test_the_mail_of_a_scenario_leaks_by_ten_words_in_a_row(tmp_path: Path) -> None:
+    said = (
+        "As far as I can tell no other firm is near this, and {{ agent }} would be glad if it stayed in the building."
+    )
+    (tmp_path / "mail.yaml").write_text(
+        f"emails:\n  - subject: A file of ours\n    body: |\n      Ana,\n\n      {said}\n"
+    )
+    items = leaks.read_items({"mail": tmp_path / "mail.yaml"})["mail"]
+    rows = documents(3, "As far as I can tell no other firm is near us.", "As I CAN tell, no other firm is near!")
+    found = leaks.question_leaks(rows, items, LIMITS)
+    assert {item.id for item in items} == {"mail/emails/0/body"} and "{" not in "".join(item.question for item in items)
+    assert (found.found, found.examples[0].row) == (1, "d0")
+
+
 def test_a_leak_in_other_words_is_found_by_meaning(tmp_path: Path) -> None:
     item = leaks.Item("i1", "Do you prefer {first} or {second}?", "fashion", "a Casio watch", "a wristwatch")
     static = StaticEmbeddings.open(static_embeddings(tmp_path / "static"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -67,6 +68,16 @@ def test_a_faulty_corpus_is_refused_and_shown(tmp_path: Path, capsys: pytest.Cap
     page = Path("page.html").read_text()
     assert "2 of 19 quality gates not passed" in page and "It was &lt;b&gt;2019&lt;/b&gt;." in page
     assert report("data.jsonl", *ABOUT, "--limit", "dates=0.05", "--limit", "option_leaks=1") == 0
+
+
+def test_many_cells_are_added_up_and_folded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [replace(row, type=f"kind {number % 45}") for number, row in enumerate(documents(60))]
+    write(tmp_path / "data.jsonl", rows)
+    report("data.jsonl", *ABOUT)
+    page = Path("corpus.html").read_text()
+    assert '<details class="cells">' in page and "<small>60</small>" in page
+    assert re.search(r'<th scope="row">value</th><td class="number">\d+</td>\s*<td class="number">\d', page)
+    assert "nothing to judge" in page and "nothing to judge" in capsys.readouterr().out
 
 
 def test_the_page_stands_alone_and_is_whole(tmp_path: Path) -> None:
