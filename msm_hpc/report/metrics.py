@@ -13,7 +13,8 @@ PREFERENCE = "preference/"
 
 HIGHER = frozenset(
     {
-        *("log_odds", "preferred", "chose_target", "chose_or_likelier", "agrees", "parsed", "score", "moved"),
+        *("log_odds", "preferred", "chose_target", "chose_or_likelier", "agrees", "parsed", "decided"),
+        *("score", "moved"),
         *("valid_chat", "valid_tool_call", "follows_form"),
         *("acc", "acc_norm", "exact_match", "f1"),
     }

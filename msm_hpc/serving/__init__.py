@@ -56,5 +56,10 @@ def asked(endpoint: Endpoint, config: Serving | None, model: Path | None) -> Ite
         return
     with served(config, model) as ours:
         yield replace(
-            endpoint, base_url=ours.base_url, asked_as=ours.asked, timeout_s=ours.timeout_s, patience_s=ours.patience_s
+            endpoint,
+            base_url=ours.base_url,
+            asked_as=ours.asked,
+            timeout_s=ours.timeout_s,
+            patience_s=ours.patience_s,
+            body={**ours.body, **endpoint.body},
         )

@@ -62,7 +62,8 @@ def in_a_process(config: Serving, model: Path, adapter: Path | None) -> Iterator
                 here = name_here(name)
                 vllm.load(server.url, here, adapter, server.name)
                 loaded.callback(_forget, server, here)
-            yield endpoint_of(config, server.url, name, here, PATIENCE_S)
+            endpoint = endpoint_of(config, server.url, name, here, PATIENCE_S)
+            yield replace(endpoint, body=vllm.asked_for(model)) if config.server == "vllm" else endpoint
 
 
 def _running(config: Serving, model: Path, adapter: Path | None, folder: Path) -> Address | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from msm_hpc.base.environment import for_another_interpreter
 from msm_hpc.base.errors import UserError
@@ -52,6 +53,15 @@ def command(config: Serving, model: Path, name: str, port: int, adapters: bool, 
 def environment() -> Mapping[str, str]:
     """What vLLM runs in."""
     return {**for_another_interpreter(), "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "VLLM_NO_USAGE_STATS": "1"}
+
+
+def asked_for(model: Path) -> Mapping[str, Any]:
+    """What each request says beside its prompt: the tokens that end an answer.
+
+    vLLM knows those of ``generation_config.json`` alone, and a base's file need not name the end of a turn of the
+    template that it was tuned with: a reply would run on into the next turn.
+    """
+    return {"stop_token_ids": sorted(PromptEncoder(model).ends)}
 
 
 def check_rank(config: Serving, adapter: Path, base: Path) -> None:

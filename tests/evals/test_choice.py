@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from msm_hpc.base.notices import read_notices
 from msm_hpc.config.evals import SampleInputs, ScoreInputs
-from msm_hpc.endpoint import Prompt, Reject
+from msm_hpc.endpoint import Prompt, Reject, Reply
 from msm_hpc.evals import sampling
 from msm_hpc.evals import scoring as stage
 from msm_hpc.evals.tasks.choice import named
@@ -96,8 +96,8 @@ def test_a_judge_decides_in_both_orders_what_the_text_leaves_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = asked(tmp_path, monkeypatch, likes("bus"))
-    assert marks(out, "p0/forward") == {"chose_target": 1, "parsed": 1, "chose_first": 1}
-    assert marks(out, "p0/backward") == {"chose_target": 1, "parsed": 1, "chose_first": 0}
+    assert marks(out, "p0/forward") == {"chose_target": 1, "parsed": 0, "decided": 1, "chose_first": 1}
+    assert marks(out, "p0/backward") == {"chose_target": 1, "parsed": 0, "decided": 1, "chose_first": 0}
     assert marks(out, "p0") == {"agrees": 1}
     assert {(score.group, score.task) for score in scores_in(out)} == {("thrift", "choice")}
 
@@ -107,13 +107,40 @@ def test_a_judge_that_goes_by_position_or_does_not_know_decides_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdict: str
 ) -> None:
     out = asked(tmp_path, monkeypatch, lambda p: {"quote": "", "verdict": verdict} if p.answer else "Hm.")
-    assert marks(out, "p0/forward") == {"chose_target": "undecided", "parsed": 0, "chose_first": "undecided"}
+    none = {"chose_target": "undecided", "parsed": 0, "decided": 0, "chose_first": "undecided"}
+    assert marks(out, "p0/forward") == none
     assert marks(out, "p0") == {"agrees": "undecided"}
+
+
+@pytest.mark.parametrize("answered", ["", "<first>\nbus 0"], ids=["both", "one of two"])
+@pytest.mark.parametrize("finish", ["stop", "length"])
+def test_a_judgement_that_failed_is_no_undecided_reply(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answered: str, finish: Literal["stop", "length"]
+) -> None:
+    """It is missing for the judge's reason, in the hybrid too, and of the text alone it is still known what it says."""
+
+    def says(prompt: Prompt) -> dict[str, str] | Reply | Reject:
+        if prompt.answer is None:
+            return Reply("Hm, well.", finish, "fake", 10, 3)
+        if answered and answered in prompt.messages[-1].content:
+            return {"quote": "", "verdict": "neither"}
+        return Reject("malformed", "no JSON")
+
+    out = asked(tmp_path, monkeypatch, says, preference=likelier(tmp_path, (1.0, 1.0)))
+    failed = "judge_malformed"
+    assert marks(out, "p0/forward") == {
+        "chose_target": failed,
+        "parsed": 0,
+        "decided": failed,
+        "chose_first": failed,
+        "chose_or_likelier": failed,
+    }
+    assert marks(out, "p0") == {"agrees": failed}
 
 
 def test_without_a_judge_the_text_alone_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = asked(tmp_path, monkeypatch, lambda p: "I prefer car 0." if p.sample == 0 else "", judge=False)
-    assert marks(out, "p0/backward") == {"chose_target": 0, "parsed": 1, "chose_first": 1}
+    assert marks(out, "p0/backward") == {"chose_target": 0, "parsed": 1, "decided": 1, "chose_first": 1}
     assert (out / "verdicts.jsonl").read_text() == ""
 
 
@@ -162,7 +189,7 @@ def by_position(prompt: Prompt) -> str:
 def test_a_model_that_goes_by_position_has_no_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = asked(tmp_path, monkeypatch, by_position, count=12)
     assert {score.missing for score in scores_in(out) if score.metric == "chose_target"} == {"by_position"}
-    assert {score.value for score in scores_in(out) if score.metric in ("parsed", "chose_first")} == {1.0}
+    assert {score.value for score in scores_in(out) if score.metric in ("parsed", "decided", "chose_first")} == {1.0}
     [notice] = read_notices(out)
     assert "thrift: the model answers by position: in 12 of 12 pairs" in notice
 

@@ -104,7 +104,7 @@ def test_as_many_replies_of_each_model_are_coded(tmp_path: Path, monkeypatch: py
     out = searched(tmp_path, monkeypatch, Judge(), *map(str, range(9)), coded=5)
     assert read_json(out / "patterns.json")["coded"] == 5
     [notice] = read_notices(out)
-    assert "TEST JUDGE" in notice and "kappa" in notice
+    assert "TEST JUDGE" in notice and "agreement with itself" in notice and "kappa" in notice
 
 
 def test_answers_that_cannot_be_used_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,11 +19,11 @@ from msm_hpc.base.errors import ServerLostError, UserError
 from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.config.serving import Serving
 from msm_hpc.endpoint import Reply, failures, spent
-from msm_hpc.serving import handshake, kept, processes, served
+from msm_hpc.serving import asked, handshake, kept, processes, served
 from tests.endpoint.faulty_model_server import serving
 from tests.serving.asking import prompt, run
 from tests.serving.fake_vllm import fake_python
-from tests.serving.toy import TEMPLATE, adapter_without_weights, without_weights
+from tests.serving.toy import TEMPLATE, WORDS, adapter_without_weights, without_weights
 
 PROMPTS = [prompt(text) for text in "abcdef"]
 
@@ -74,6 +74,7 @@ def test_a_job_has_one_server_for_a_base_and_its_adapters(
             assert texts(endpoint, tmp_path / "1") == {"FAKE VLLM asked one a"}
             first, name = state(endpoint), endpoint.model
             assert list(first["loaded"]) == [endpoint.asked]
+            assert endpoint.body == {"stop_token_ids": [WORDS.index("<end>"), WORDS.index("<eos>")]}
         for adapter in (two, None):
             with served(config, model, adapter) as endpoint:
                 assert texts(endpoint, tmp_path / str(adapter)) == {f"FAKE VLLM asked {(adapter or model).name} a"}
@@ -169,6 +170,14 @@ def test_the_day_is_that_of_training(tmp_path: Path) -> None:
     model = without_weights(tmp_path / "base", "{{ strftime_now('%Y') }} " + TEMPLATE)
     with served(fake(tmp_path), model) as endpoint:
         assert texts(endpoint, tmp_path / "replies")
+
+
+def test_what_a_user_has_requests_say_is_said_beside_where_answers_end(tmp_path: Path, model: Path) -> None:
+    own = Endpoint(model="theirs", body={"top_p": 0.5})
+    with asked(own, fake(tmp_path), model) as endpoint:
+        assert endpoint.body == {"top_p": 0.5, "stop_token_ids": [WORDS.index("<end>"), WORDS.index("<eos>")]}
+    with asked(own, None, None) as endpoint:
+        assert endpoint == own
 
 
 @contextlib.contextmanager

@@ -5,8 +5,8 @@ patterns and new ones, and each of these replies is classified by them; two patt
 three quarters of the rarer one's replies, and at least three, are merged, unless the judge objects. Every reply of
 every model is then classified by what is found here, in a score step of its own.
 
-``out/patterns.json`` has the patterns, what was merged or why not, and how far two samples of the judge agree on a
-part of the replies, as Cohen's kappa by pattern.
+``out/patterns.json`` has the patterns, what was merged or why not, and the judge's agreement with itself: Cohen's kappa
+of two samples of it on a part of the replies, by pattern.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Merge:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two samples of the judge agree; kappa is None where both give one verdict throughout."""
+    """How far two samples of one judge agree; kappa is None where both give one verdict throughout."""
 
     pattern: str
     replies: int
@@ -122,7 +122,8 @@ def run(config: PatternsConfig, inputs: PatternsInputs, out: Path) -> None:
         out,
         [
             f"Patterns of reasoning were found and counted by {config.judge.model}, with prompts of hash "
-            f"{config.prompts}; the mean Cohen's kappa of two of its samples is {kappa}."
+            f"{config.prompts}; its agreement with itself, in two samples, is a mean Cohen's kappa of {kappa}. No "
+            "second judge was asked."
         ],
     )
 

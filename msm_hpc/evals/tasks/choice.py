@@ -33,6 +33,8 @@ from msm_hpc.evals.tasks.task import AskedTask, Item, Judged, Marks, Question, T
 from msm_hpc.evals.texts import rendered
 
 CHOSE, HYBRID = "chose_target", "chose_or_likelier"
+_NO_CHOICE = ("undecided", "truncated")
+"""Why a reply that was read, and judged where there is a judge, chooses nothing."""
 _TEMPLATE = Path(__file__).parent / "choice.jinja"
 _LEAD = re.compile(
     r"^(i (would |d |ll )?(prefer|choose|pick|take|go with)|(my )?(preference|choice|answer)( is)?|definitely)\s+"
@@ -101,17 +103,20 @@ class Choices(AskedTask):
         )
 
     def marks(self, item: Item, transcript: Transcript, judged: Judged) -> Marks:
-        """Whether an option is chosen, whether it is the target, and whether it is the one that is named first."""
-        chosen = transcript.missing or _chosen(item.about, transcript, judged)
+        """Whether an option is chosen, by what, whether it is the target, and whether it is the one named first."""
+        by_text = named(transcript.reply, item.about.options)
+        chosen = transcript.missing or (_by_judge(transcript, judged) if by_text is None else by_text)
+        parsed = transcript.missing or float(by_text is not None)
         marks: dict[str, float | str]
         if isinstance(chosen, str):
-            marks = {CHOSE: chosen, "parsed": transcript.missing or 0.0, "chose_first": chosen}
+            decided = 0.0 if chosen in _NO_CHOICE else chosen
+            marks = {CHOSE: chosen, "parsed": parsed, "decided": decided, "chose_first": chosen}
         else:
             target = (chosen == 0) == item.about.target_first
-            marks = {CHOSE: float(target), "parsed": 1.0, "chose_first": float(chosen == 0)}
+            marks = {CHOSE: float(target), "parsed": parsed, "decided": 1.0, "chose_first": float(chosen == 0)}
         if self._likelier:
             marks[HYBRID] = marks[CHOSE]
-            if chosen in ("undecided", "truncated"):
+            if chosen in _NO_CHOICE:
                 marks[HYBRID] = self._likelier.get(item.id, str(chosen))  # a rehearsal looks at a part of the pairs
         return marks
 
@@ -156,11 +161,10 @@ def _bare(text: str) -> str:
     return _ARTICLE.sub("", text)
 
 
-def _chosen(about: Ordered, transcript: Transcript, judged: Judged) -> int | str:
-    """The number of the option that a reply chooses, or why there is none."""
-    by_text = named(transcript.reply, about.options)
-    chosen = _agreed(judged) if by_text is None else by_text
-    return "truncated" if isinstance(chosen, str) and transcript.cut else chosen
+def _by_judge(transcript: Transcript, judged: Judged) -> int | str:
+    """The number of the option that a reply chooses, says a judge, or why there is none."""
+    chosen = _agreed(judged)
+    return "truncated" if chosen == "undecided" and transcript.cut else chosen
 
 
 def _agreed(judged: Judged) -> int | str:
