@@ -98,7 +98,7 @@ async def _write(config: WriteConfig, writes: Writes, items: Items, out: Path) -
                 files.add(made)
                 ended += 1
                 progress.update(ended)
-        _refuse_none(config, files, out)
+    _refuse_none(config, files, out)
 
 
 def gather(config: WriteConfig, inputs: GatherWrittenInputs, out: Path) -> None:
@@ -113,7 +113,7 @@ def gather(config: WriteConfig, inputs: GatherWrittenInputs, out: Path) -> None:
                 files.reject(row)
             for row in read_rows(folder / DATA):
                 files.row(row)
-        _refuse_none(config, files, out)
+    _refuse_none(config, files, out)
 
 
 def _summary(config: WriteConfig) -> dict[str, Any]:
@@ -123,6 +123,7 @@ def _summary(config: WriteConfig) -> dict[str, Any]:
 def _refuse_none(config: WriteConfig, files: RowFiles, out: Path) -> None:
     """Refuse a whole corpus without rows; a share may have none."""
     if not files.rows and config.tasks == 1:
+        (out / DATA).unlink()  # the rejects stay, to be looked at
         raise UserError(
             f"not one of the {config.product} of {config.endpoint.model} has passed ({files.why}): look at "
             f"{out / REJECTS}, and choose a more capable model, or raise generate.writing.reply_tokens"

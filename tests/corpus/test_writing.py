@@ -276,6 +276,7 @@ def test_a_corpus_of_nothing_is_refused_with_the_reasons(
     with pytest.raises(UserError, match=rf"not one of the documents .*\({reason} 40\)"):
         written(monkeypatch, spec, items, tmp_path / "out", lambda prompt, text: result)
     assert not (tmp_path / "out" / "data.jsonl").exists()
+    assert len([*read_jsonl(tmp_path / "out" / "_rejects.jsonl")]) == 40, "the error says to look at them"
 
 
 def test_thoughts_of_a_reasoning_model_are_no_text(monkeypatch: pytest.MonkeyPatch, spec: Path, tmp_path: Path) -> None:
