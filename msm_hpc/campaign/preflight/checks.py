@@ -112,7 +112,7 @@ def _downloads(needed: Sequence[Step]) -> Iterator[str]:
     """Data sets that are known by name alone until a job has them."""
     found = [f"hf:{step.config.name}" for step in needed if isinstance(step.config, DownloadConfig)]
     if names := ", ".join(dict.fromkeys(found)):
-        yield (f"{names}: downloaded by jobs, which need network there; rows are checked only when they are tokenised")
+        yield f"{names}: downloaded by jobs, which need network there; rows are checked only when they are tokenised"
 
 
 def _generated(config: Config, generated: Set[str]) -> Iterator[str]:
