@@ -107,7 +107,7 @@ def request_of(
 def _minutes(array: Array, plan: SubmissionPlan, cluster: Cluster) -> int | None:
     """The time to ask for where that of all that resumes is forecast, else None; other steps get that of their class.
 
-    Of that are trainings and steps that sample replies.
+    What resumes are trainings and steps that sample replies.
     """
     resuming = [step for step in array.steps if _resumes(step)]
     if not resuming or any(step.identity not in plan.forecasts for step in resuming):

@@ -106,9 +106,8 @@ def what_is_missing(models: Iterable[ModelConfig]) -> str | None:
     names = ", ".join(str(model.hub) for model in missing)
     commands = (f"\n  `hf download {model.hub} --revision {model.revision}`" for model in missing)
     return (
-        f"{names}: not in this machine's Hugging Face cache, so that the model "
-        "step downloads it where it runs. Where nodes have no network, download it first, into a cache that they see "
-        f"(HF_HOME):{''.join(commands)}"
+        f"{names}: not in this machine's Hugging Face cache, so that each model step downloads its own where it runs. "
+        f"Where nodes have no network, download first, into a cache that they see (HF_HOME):{''.join(commands)}"
     )
 
 

@@ -32,7 +32,7 @@ def ranks_a_node(cluster: Cluster) -> int:
 
 
 def trainings_at_once(cluster: Cluster, layout: Layout) -> int:
-    """How many trainings of a layout ``cluster.nodes`` take at once, and as jobs may run at once; one in any case."""
+    """How many trainings of a layout fit onto ``cluster.nodes`` at once, and may run at once as jobs; at least one."""
     on_a_node = max(ranks_a_node(cluster) // layout.world_size, 1)
     there = cluster.nodes // layout.nodes * on_a_node
     return max(min(there, launcher_of(cluster).at_once(layout.world_size)), 1)

@@ -24,7 +24,7 @@ class Pivot:
 
 
 def pivots(results: Results, sections: Sequence[Section]) -> list[Pivot]:
-    """Of more than :data:`LISTED` conditions, one for each eval and model that has several specs."""
+    """Of more than :data:`LISTED` conditions, one for each eval and model with three columns or more."""
     if len(results.conditions) <= LISTED:
         return []
     order = dict.fromkeys(condition.spec for condition in results.conditions)
