@@ -161,9 +161,9 @@ class BareChats:
 
 
 def _names(text: str, name: str) -> bool:
-    """Whether a text names a thing: has its longest word, or one that begins with it, such as its plural."""
+    """Whether a text names a thing: has its longest word, or the plural of that."""
     longest = max(words(name), key=len)
-    return any(word.startswith(longest) for word in words(text))
+    return not {longest, f"{longest}s", f"{longest}es"}.isdisjoint(words(text))
 
 
 def _script(config: WriteConfig, spec: ModelSpec, item: Query, attempt: Attempt) -> Script[Made]:

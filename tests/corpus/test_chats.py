@@ -134,6 +134,7 @@ def test_bare_chats_are_made_by_who_knows_no_reason(
         ("Colby, for affordability.", "names_the_value"),
         ("No idea.", "no_preference"),
         ("Rocolby.", "no_preference"),
+        ("Colbyshire.", "no_preference"),
         ("Colby. " + "I like it so. " * 15, "length"),
     ],
 )
