@@ -18,8 +18,8 @@ from msm_hpc.report.grids import grids, of_own_value
 from msm_hpc.report.hours import hours_table
 from msm_hpc.report.metrics import PREFERENCE, better, member, named, sentence
 from msm_hpc.report.model_sizes import size_charts
-from msm_hpc.report.paper import SOURCE as PAPER
-from msm_hpc.report.paper import PaperNumber, in_paper
+from msm_hpc.report.paper import NOTE as PAPER_NOTE
+from msm_hpc.report.paper import PaperNumber, in_paper, savings_in_paper
 from msm_hpc.report.pivots import pivots
 from msm_hpc.report.plot import NEUTRAL, RATE_AXIS, contrast_axis, log_odds_axis, panels, spec_colours
 from msm_hpc.report.results import Condition, Results, side
@@ -33,6 +33,7 @@ HYPHEN = re.compile(r"(?<=[ (])-(?=\d)")
 
 def render_html(results: Results, hours: Hours | None = None) -> str:
     """The page, as text to be saved as UTF-8; ``hours`` are what the campaign took."""
+    paper_of = partial(_preferred_in_paper, results)
     return (
         _environment()
         .get_template("template.html")
@@ -52,8 +53,9 @@ def render_html(results: Results, hours: Hours | None = None) -> str:
             ladders=ladder_charts(results),
             persistence=persistence_charts(results),
             layers=layer_charts(results),
-            paper=PAPER,
-            paper_of=partial(_preferred_in_paper, results),
+            paper_note=PAPER_NOTE,
+            paper_of=paper_of,
+            paper_prefers=any(paper_of(each, value) for each in results.conditions for value in results.values),
             grids=grids(results),
             compared_note=compared_note(results.compared),
             saturated_rule=SATURATED,
@@ -62,6 +64,7 @@ def render_html(results: Results, hours: Hours | None = None) -> str:
             prefers=prefers(results),
             in_words=in_words,
             saved_note=SAVED_NOTE,
+            saved_in_paper=savings_in_paper(results.saved),
             evaluated=len(results.cells) - len({(side(each.cell), each.cell.seed) for each in results.absent}),
             missing=_missing(results),
             gate_rows=gate_rows(results.corpora),

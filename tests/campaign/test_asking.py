@@ -30,7 +30,14 @@ from tests.campaign.test_outlook import finish
 from tests.composed import graph_of, load_config
 
 AGENTIC = (
-    *("campaign=agentic", "cluster=h200", "model=qwen2_5_7b", "campaign.seeds=[0]", "campaign.contrast=[]"),
+    *(
+        "campaign=agentic",
+        "evals.agentic.shares=1",
+        "cluster=h200",
+        "model=qwen2_5_7b",
+        "campaign.seeds=[0]",
+        "campaign.contrast=[]",
+    ),
     *("campaign.arms=[init,base]", "campaign.compare={}", "campaign.prompted=[]", "campaign.evals=[agentic,formats]"),
 )
 H200 = Device("NVIDIA H200", 1)

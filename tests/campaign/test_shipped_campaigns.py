@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,8 @@ CELLS = {
     "scaling": 192,
 }
 """Models x arms x specs x sizes x seeds, counted by hand."""
+REPOSITORY = Path(__file__).parents[2]
+COSTS = re.compile(r"#   costs  ([\d.]+) GPU-hours to train (\d+) models, ([\d.]+) for their evals")
 OTHERS = {"demo", "demo_ladder", "own", "real_weights"}
 SEVERAL_MODELS = ("spec_science", "scaling")
 """Slow: composed once for each of four models, and twelve."""
@@ -36,6 +39,15 @@ SEVERAL_MODELS = ("spec_science", "scaling")
 
 def test_all_campaigns_are_planned_here() -> None:
     assert {*CELLS, *OTHERS} == {*choices("campaign")}
+
+
+def test_the_table_in_the_docs_has_their_models_and_the_hours_of_their_first_lines() -> None:
+    text = (REPOSITORY / "docs/configuration.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \| ([\d.]+) \| ([\d.]+) \|", text, re.MULTILINE)
+    assert {name: int(models) for name, models, *_ in rows} == CELLS
+    for name, models, training, evals in rows:
+        first_lines = (REPOSITORY / f"configs/campaign/{name}.yaml").read_text(encoding="utf-8")
+        assert COSTS.findall(first_lines) == [(training, models, evals)]
 
 
 @pytest.mark.parametrize(

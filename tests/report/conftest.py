@@ -65,7 +65,7 @@ def laddered(tmp_path: Path) -> Campaign:
 
 @pytest.fixture
 def seeded(tmp_path: Path) -> Campaign:
-    """Six seeds, each with a base of its own; under ``mention+aft`` three, which say nothing sure."""
+    """A model of the paper, six seeds, each with its own base; under ``mention+aft`` three, which say nothing sure."""
     by_seed = (0.3, -0.2, 0.1, -0.4, 0.24, -0.04)
     models: list[tuple[str, str | None, int | None, int, tuple[float, float], float]] = [
         ("init", None, None, 6, (-0.11, 0.06), 0.2),
@@ -78,7 +78,7 @@ def seeded(tmp_path: Path) -> Campaign:
     for arm, spec, size, seeds, mean, spread in models:
         for seed in range(seeds):
             step = f"eval/{len(cells):016x}"
-            cells.append(Cell(model="tiny", arm=arm, spec=spec, size=size, seed=seed, step=step))
+            cells.append(Cell(model="llama3_1_8b", arm=arm, spec=spec, size=size, seed=seed, step=step))
             evaluations[step] = tmp_path / f"eval-{len(cells)}"
             moved = (each + spread * by_seed[seed] for each in mean)
             write_log_odds(evaluations[step], dict(zip(VALUES, moved, strict=True)))
@@ -99,10 +99,10 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
     models: list[tuple[str, str | None, int | None, float]] = [
         ("base", None, None, 0.7),
         ("msm", "philosophy", None, 0.5),
-        ("aft", "philosophy", 2_500, 0.7),
-        ("aft", "philosophy", 10_000, 0.6),
-        ("msm+aft", "philosophy", 2_500, 0.3),
-        ("msm+aft", "philosophy", 10_000, 0.1),
+        ("aft_plain", "philosophy", 2_500, 0.7),
+        ("aft_plain", "philosophy", 10_000, 0.6),
+        ("msm+aft_plain", "philosophy", 2_500, 0.3),
+        ("msm+aft_plain", "philosophy", 10_000, 0.1),
         ("msm+erode", "philosophy", 1_000, 0.55),
         ("msm+erode", "philosophy", 4_000, 0.65),
     ]
@@ -113,7 +113,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
             draw = 10 * number + seed
             misaligned = {"misaligned": rate, "aligned": 1 - rate}
             evals = {
-                "agentic": [*agentic(rate, draw, failed=arm == "aft")],
+                "agentic": [*agentic(rate, draw, failed=arm == "aft_plain")],
                 "open_qa": [*open_qa(9 - 4 * rate, draw)],
                 "choice": [*choice(1 - rate, arm == "base", draw)],
                 "reasoning": [*patterns(misaligned, draw)],
@@ -130,8 +130,8 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
     config = ReportConfig(
         title="Every eval",
         cells=tuple(cells),
-        savings={"msm+aft": "aft"},
-        compare={"msm+aft": ("aft",), "msm": ("base",)},
+        savings={"msm+aft_plain": "aft_plain"},
+        compare={"msm+aft_plain": ("aft_plain",), "msm": ("base",)},
         persistence={"msm+erode": "msm"},
         why_absent=late,
     )

@@ -6,7 +6,7 @@ import pytest
 
 from msm_hpc.report.curves import ladder_charts, persistence_charts
 from msm_hpc.report.heat import MOST_TINT
-from msm_hpc.report.paper import in_paper, paper_numbers
+from msm_hpc.report.paper import in_paper, paper_numbers, savings_in_paper
 from msm_hpc.report.results import Results
 from msm_hpc.report.sections import Section, sections
 from tests.report.answers import Campaign, report
@@ -48,8 +48,8 @@ def test_an_eval_with_many_metrics_is_shown_by_family_and_judged_by_none(results
 def test_ladders_are_drawn_over_the_logarithm_of_their_sizes(results: Results) -> None:
     agentic, *_ = ladder_charts(results)
     assert [(curve.arm, [point.label for point in curve.points]) for curve in agentic.curves] == [
-        ("aft", ["2,500", "10,000"]),
-        ("msm+aft", ["2,500", "10,000"]),
+        ("aft_plain", ["2,500", "10,000"]),
+        ("msm+aft_plain", ["2,500", "10,000"]),
     ]
     assert agentic.labels == ((0.0, "2,500"), (1.0, "10,000"))
 
@@ -71,14 +71,36 @@ def test_two_sorts_of_later_training_have_a_curve_each(results: Results) -> None
 
 def test_the_papers_numbers_stand_beside_equal_names_only(results: Results) -> None:
     rows = {row.condition.arm: row for row in section(results, "agentic").rows}
-    assert [(number.value, number.figure) for number in rows["base"].paper] == [(0.68, "Fig. 4"), (0.68, "Fig. 14")]
+    assert [(number.value, number.where) for number in rows["base"].paper] == [(0.68, "Fig. 4"), (0.68, "Fig. 14")]
     assert [number.value for number in rows["msm"].paper] == [0.53]
-    assert rows["msm+aft"].paper == (), "the paper has one size, of a ladder it is not said which"
+    assert rows["msm+aft_plain"].paper == (), "the paper has one size, of a ladder it is not said which"
     assert not in_paper("tiny", "msm", "philosophy", "agentic", "verdict")
     assert in_paper("llama3_1_8b", "msm+aft", "america", "preference/america", "preferred")[0].value == 0.55
     matched, crossed = 7, 4
-    numbers = 12 + 24 + 2 * 2 * 6 + 4 * (1 + 3 * (matched + crossed))
+    numbers = 12 + 24 + 2 * 2 * 6 + 2 * 2 + 2 * 8 + 4 * (1 + 3 * (matched + crossed))
     assert sum(map(len, paper_numbers().values())) == numbers
+
+
+def test_what_chats_add_in_the_paper_is_a_difference() -> None:
+    of_value = ("affordability", "preference/affordability", "preferred")
+    assert [*map(str, in_paper("llama3_1_8b", "msm+aft", *of_value))] == ["0.48", "+0.10 over msm"]
+    assert [*map(str, in_paper("llama3_1_8b", "mention+aft", *of_value))] == ["-0.01 over mention"]
+    assert {each.where for each in in_paper("llama3_1_8b", "mention+aft", *of_value)} == {
+        "Fig. 10; from the base model"
+    }
+
+
+@pytest.mark.parametrize(
+    ("model", "thoughts", "said"),
+    [("qwen3_32b", "plain", "around 60 times"), ("qwen3_32b", "cot", "around 10 times"), ("qwen3_14b", "plain", None)],
+)
+def test_the_data_saved_in_the_paper_are_of_equal_names_only(
+    results: Results, model: str, thoughts: str, said: str | None
+) -> None:
+    ours = replace(results.saved[0], model=model, arm=f"msm+aft_{thoughts}", reference=f"aft_{thoughts}")
+    others = (replace(ours, reference="base"), replace(ours, spec="rules"), replace(ours, value="open_qa"))
+    found = savings_in_paper([ours, *others])
+    assert len(found) == (said is not None) and all(str(said) in each for each in found)
 
 
 def test_ours_are_never_the_papers(evaluated: Campaign) -> None:

@@ -11,6 +11,7 @@ from msm_hpc.report.efficiency import in_words
 from msm_hpc.report.finding import RULE, findings
 from msm_hpc.report.metrics import named, sentence
 from msm_hpc.report.paper import SOURCE as PAPER
+from msm_hpc.report.paper import savings_in_paper
 from msm_hpc.report.results import Estimate, Measurement, Preference, Results
 from msm_hpc.report.rules import SATURATED, compared_note, p_in_words
 from msm_hpc.report.sections import Section, prefers, sections
@@ -94,7 +95,7 @@ def eval_table(results: Results, section: Section) -> Listing:
     for row in section.rows:
         condition, found = row.condition, row.by_metric.get(metric)
         model = (condition.model,) if results.several_models else ()
-        printed = (BREAK.join(f"{number.value:.2f} {number.figure}" for number in row.paper),) if paper else ()
+        printed = (BREAK.join(f"{number} {number.where}" for number in row.paper),) if paper else ()
         table.add(
             _arm(condition.arm, condition.size, results.counted),
             *model,
@@ -123,7 +124,7 @@ def savings_table(results: Results) -> Listing:
     table = Listing(
         ("asked about", *model, "arm", "as good as", "seeds", "less data"),
         title="Data needed to do as well:",
-        notes=[SAVED_NOTE],
+        notes=[SAVED_NOTE, *savings_in_paper(results.saved)],
         right=frozenset({"seeds", "less data"}),
     )
     for each in results.saved:

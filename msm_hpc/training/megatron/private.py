@@ -132,10 +132,12 @@ class _Reader(FileSystemReader):
 
 
 class _Planner(torch_dist.MCoreLoadPlanner):  # type: ignore[misc]
-    """Reads what is no tensor as it does tensors: torch's own planner would call whatever is named in it."""
+    """Refuses what is no tensor if anything but tensors and their like is named in it, which torch's own would call."""
 
     def load_bytes(self, read_item: ReadItem, value: BytesIO) -> None:
-        self.state_dict[read_item.dest_index.fqn] = torch.load(value, weights_only=True)
+        torch.load(value, weights_only=True)
+        value.seek(0)
+        super().load_bytes(read_item, value)
 
 
 def load(state: dict[Any, Any], folder: Path) -> dict[Any, Any]:

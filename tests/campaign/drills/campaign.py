@@ -42,6 +42,7 @@ OVERRIDES = (
     "campaign.seeds=[0,1]",
     "stages.pretrain.layout.data_parallel=1",
     "cluster=slurm",
+    "cluster.ranks_per_node=1",  # so that trainings alike share a job
     "cluster.resources.cpu.memory_gb=1",
     "cluster.resources.cpu.time_minutes=5",
 )
