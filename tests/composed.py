@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msm_hpc.campaign.external_inputs import ExternalInputs
-from msm_hpc.campaign.preflight.checks import check
+from msm_hpc.campaign.preflight.checks import Found, check, refuse
 from msm_hpc.config.campaign import Config
 from msm_hpc.config.compose import load_configs
 from msm_hpc.graph.build import Graph, build_graph
+from msm_hpc.graph.steps import Step
 
 
 def load_config(overrides: Sequence[str]) -> Config:
@@ -30,5 +31,16 @@ def preflight(*configs: Config) -> Graph:
     """
     external = ExternalInputs({})
     graph = build_graph(configs, external)
-    check(configs, graph, external, graph.steps)
+    past_preflight(configs, graph, external, graph.steps)
     return graph
+
+
+def past_preflight(configs: Sequence[Config], graph: Graph, external: ExternalInputs, needed: Sequence[Step]) -> Found:
+    """What preflight finds where nothing is wrong.
+
+    Raises:
+        UserError: something is.
+    """
+    found = check(configs, graph, external, needed)
+    refuse(found.problems)
+    return found

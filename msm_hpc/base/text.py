@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
+CHARACTERS_PER_TOKEN = 4
+"""By rule of thumb, of English; for what a tokenizer has not seen yet."""
 COMMAND = re.compile(r"`[^`\n]*`")
 GLUE = "\0"
 

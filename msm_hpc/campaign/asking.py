@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from msm_hpc.base.errors import UserError
+from msm_hpc.base.text import CHARACTERS_PER_TOKEN
 from msm_hpc.campaign.measured import FinishedSamples, finished_samples
 from msm_hpc.campaign.needs import WITH_WEIGHTS, model_of, shapes, weight_size
 from msm_hpc.config.cluster import Cluster
@@ -29,8 +30,6 @@ from msm_hpc.store.store import Store
 if TYPE_CHECKING:
     from msm_hpc.evals.tasks.known import Prompts
 
-CHARACTERS_PER_TOKEN = 4
-"""By rule of thumb, as in the preview of corpora."""
 TEMPLATE_TOKENS = 20
 """What a chat template adds to a text, by rule of thumb."""
 

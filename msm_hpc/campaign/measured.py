@@ -25,9 +25,11 @@ from msm_hpc.model.gpus import is_gpu
 from msm_hpc.store.store import Store
 
 SHAPE = ("sequence_length", "global_batch_size", "micro_batch_size", "precision", "lora", "layout")
-
-
+"""What trainings alike agree in, beside the model."""
 ASKED = ("task", "items", "max_tokens", "scratchpad", "serving")
+"""Likewise sample steps."""
+_NO_SUMMARY = (OSError, ValueError, KeyError)
+"""A summary was deleted meanwhile, is torn, or another version's."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,7 @@ def finished_trainings(store: Store, cluster: Cluster) -> FinishedTrainings:
             if _is_here(ran["device"], cluster, "gpu_train"):
                 alike = _alike(step["config"], step["inputs"]["model"])
                 found[alike].append(ran["seconds"] / ran["steps"])
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-        ):  # deleted meanwhile, torn, or another version's
+        except _NO_SUMMARY:
             continue
     return FinishedTrainings({alike: median(seconds) for alike, seconds in found.items()})
 
@@ -96,13 +94,13 @@ def finished_samples(store: Store, cluster: Cluster) -> FinishedSamples:
                 inputs = step["inputs"]
                 alike = _asked_alike(step["config"], start(inputs["model"]), "spec" in inputs, ran["device"]["gpus"])
                 found[alike].append(Sampled(whole / ran["samples"], ran["seconds_to_load"]))
-        except (OSError, ValueError, KeyError):  # as above
+        except _NO_SUMMARY:
             continue
-    means = {
+    medians = {
         alike: Sampled(median(each.a_reply for each in ran), median(each.loading for each in ran))
         for alike, ran in found.items()
     }
-    return FinishedSamples(means, cluster)
+    return FinishedSamples(medians, cluster)
 
 
 def _start(root: Path, step: str) -> str:

@@ -137,6 +137,18 @@ class Session:
         Raises:
             UserError: something is wrong that can be known before a job is queued; a line for each.
         """
+        from msm_hpc.campaign.preflight.checks import refuse
+
+        ready, problems = self.examined(runs)
+        refuse(problems)
+        return ready
+
+    def examined(self, runs: bool = True) -> tuple[Session, tuple[str, ...]]:
+        """This session with every ``layout=auto`` chosen, and what preflight finds wrong: a line for each.
+
+        Raises:
+            UserError: no layout can be chosen.
+        """
         from msm_hpc.campaign.preflight.checks import check  # here, since questions do without
 
         settled = self.settled()
@@ -144,9 +156,10 @@ class Session:
         self.say(*([CHOSEN_FOR_EACH] if len(settled.configs) > 1 and settled.choices else settled.choices))
         needed = ready.graph.needed(Look(ready.store.root).done)
         found = check(ready.configs, ready.graph, ready.external, needed, runs)
-        self.say(*(f"Note: {note}" for note in found.notes))
+        if not found.problems:
+            self.say(*(f"Note: {note}" for note in found.notes))
         ready.packed = found.packed
-        return ready
+        return ready, found.problems
 
     def split_as(self, splits: Mapping[str, int]) -> Session:
         """This session, for shares that are split so."""

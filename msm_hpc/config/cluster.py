@@ -190,7 +190,7 @@ class Cluster(Strict):
     room for another job is left idle by that.
     ``exclusive`` says that jobs get whole nodes: what needs less than one then shares a job, ``ranks_per_node`` ranks.
     ``setup`` are shell lines that a job runs first, and ``environment`` variables that it then sets: they are written
-    into scripts, so that keys have no place there. ``health_check`` looks at the nodes before a training.
+    into scripts, so that keys have no place there. ``health_check`` has a training leave unfit nodes.
     """
 
     launcher: LauncherName

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-import yaml
 from pydantic import TypeAdapter
 
+from msm_hpc.base.yaml_files import load_yaml
 from msm_hpc.config.generation import Persona
 from msm_hpc.corpus.prompts import FOLDER, IDENTITY
 
@@ -54,7 +54,7 @@ class _Texts:
 
 @cache
 def _texts() -> _Texts:
-    return TypeAdapter(_Texts).validate_python(yaml.safe_load((FOLDER / IDENTITY).read_text(encoding="utf-8")))
+    return TypeAdapter(_Texts).validate_python(load_yaml(FOLDER / IDENTITY))
 
 
 def distinct_chats() -> int:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from msm_hpc.base.text import CHARACTERS_PER_TOKEN
 from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.config.generation import OutlineConfig, WriteConfig
 from msm_hpc.corpus.counts import balanced, shared
@@ -17,7 +18,6 @@ from msm_hpc.corpus.items import IDEAS_AT_ONCE, MESSAGE_TYPES, MOST_ASSERTIONS, 
 from msm_hpc.corpus.prompts import FOLDER, pool
 from msm_hpc.corpus.spec import ModelSpec
 
-CHARACTERS_PER_TOKEN = 4
 ASSERTION, TYPE, IDEA, NOTES, QUERY, ANSWER, BARE, VERDICT = 30, 60, 90, 150, 60, 800, 20, 60
 """Tokens of one of these."""
 

@@ -7,17 +7,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from jinja2 import Environment, StrictUndefined, Template
 from pydantic import TypeAdapter
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.front_matter import FRONT_MATTER
+from msm_hpc.base.yaml_files import load_yaml
 
 T = TypeVar("T")
 _JINJA = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
 _SPEC_TURN = Path(__file__).parent / "spec.jinja"
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where it is there
 
 
 def rendered(file: Path, **slots: Any) -> str:
@@ -42,7 +41,7 @@ def _compiled(text: str) -> Template:
 
 def read_yaml(file: Path, kind: type[T]) -> T:
     """A YAML file as an instance of ``kind``."""
-    return TypeAdapter(kind).validate_python(yaml.load(file.read_text(), Loader=_LOADER))
+    return TypeAdapter(kind).validate_python(load_yaml(file))
 
 
 def spec_turn(file: Path | None) -> str:

@@ -12,20 +12,20 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed
 
+from msm_hpc.launch.job import current_node
 from msm_hpc.launch.ranks import Ranks, current_ranks
 
 FILE = "health.jsonl"
@@ -35,6 +35,7 @@ SLOWEST = 0.5
 """Share of the median of the others below which a node is unfit."""
 REPEATS = 5
 _TIMEOUT = timedelta(minutes=5)
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -49,34 +50,44 @@ class NodeHealth:
     at: float
 
 
+@contextmanager
+def meeting(ranks: Ranks) -> Iterator[None]:
+    """The ranks of a job can gather what they found; by gloo, since GPUs may be what is wrong with a node."""
+    if ranks.world_size == 1:
+        yield
+        return
+    os.environ.update(replace(ranks, run=f"{ranks.run}.health").environment())  # the training meets by another port
+    distributed.init_process_group("gloo", timeout=_TIMEOUT)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def gathered(value: Value) -> list[Value]:
+    """The ``value`` of each rank, on all of them, in the order of the ranks; called by all, in their meeting."""
+    if not distributed.is_initialized():
+        return [value]
+    values: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values
+
+
 def measure(ranks: Ranks) -> list[NodeHealth]:
-    """Time the ranks of a job, all of which call this; returns a row for each node."""
+    """Time the ranks of a job, all of which call this in their meeting; returns a row for each node."""
     gpu = torch.cuda.is_available()
     device = torch.device("cuda", ranks.local_rank % torch.cuda.device_count()) if gpu else torch.device("cpu")
     if gpu:
         torch.cuda.set_device(device)
     name = torch.cuda.get_device_name(device) if gpu else "cpu"
-    host = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
-    alone = NodeHealth(host, name, 1, _matmul(device), None, time.time())
-    if ranks.world_size == 1:
-        return [alone]
-    os.environ.update(replace(ranks, run=f"{ranks.run}.health").environment())  # the training meets by another port
-    distributed.init_process_group("nccl" if gpu else "gloo", timeout=_TIMEOUT)
-    try:
-        return _together(alone, device, ranks.world_size)
-    finally:
-        distributed.destroy_process_group()
-
-
-def _together(alone: NodeHealth, device: torch.device, world_size: int) -> list[NodeHealth]:
-    hosts: list[Any] = [None] * world_size
-    distributed.all_gather_object(hosts, alone.host)
+    alone = NodeHealth(current_node(), name, 1, _matmul(device), None, time.time())
+    hosts = gathered(alone.host)
     members = {host: [rank for rank, other in enumerate(hosts) if other == host] for host in dict.fromkeys(hosts)}
-    groups = {host: distributed.new_group(there) for host, there in members.items()}
-    several = len(members[alone.host]) > 1
-    rate = _all_reduce(device, groups[alone.host]) if several else None
-    found: list[Any] = [None] * world_size
-    distributed.all_gather_object(found, replace(alone, ranks=len(members[alone.host]), all_reduce=rate))
+    backend = "nccl" if gpu else "gloo"
+    several = {host: there for host, there in members.items() if len(there) > 1}
+    groups = {host: distributed.new_group(there, backend=backend) for host, there in several.items()}
+    rate = _all_reduce(device, groups[alone.host]) if alone.host in groups else None
+    found = gathered(replace(alone, ranks=len(members[alone.host]), all_reduce=rate))
     return [min((each for each in found if each.host == host), key=lambda each: each.matmul) for host in members]
 
 
@@ -138,7 +149,9 @@ def _read(file: Path) -> Iterator[NodeHealth]:
 
 def main() -> int:
     """Check the node that this runs on; returns the exit status."""
-    measured = measure(current_ranks())
+    ranks = current_ranks()
+    with meeting(ranks):
+        measured = measure(ranks)
     reasons = record(Path(sys.argv[1]), measured)
     for node in measured:
         reason = reasons.get(node.host)

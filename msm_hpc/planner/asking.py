@@ -87,8 +87,8 @@ class Placed:
         shape, gpu = self.model.shape, GPUS[self.gpu]
         a_token = 2 * self.size * shape.num_hidden_layers * self.model.key_rows
         room = USABLE * gpu.memory * self.gpus - self.weights
-        shared = asked.read_by(serving)
-        fitting = int((room / a_token - (1 - shared) * asked.prompt) // (shared * asked.prompt + asked.most))
+        read = asked.read_by(serving)
+        fitting = int((room / a_token - (1 - read) * asked.prompt) // (read * asked.prompt + asked.most))
         if fitting < 1:
             return None
         in_process = serving.server == "transformers"
@@ -109,9 +109,9 @@ class Placed:
         prompts = asked.count * asked.read_by(serving)
         return self.loading + self.reading(prompts * asked.prompt, prompts * asked.prompt**2) + writing
 
-    def scoring(self, tokens: float, longest: float, at_once: int) -> float:
-        """Seconds to load the model and to score texts of ``tokens`` in all, ``at_once`` in a batch."""
+    def scoring(self, tokens: float, length: float, at_once: int) -> float:
+        """Seconds to load the model and to score ``tokens`` in texts of ``length`` each, ``at_once`` in a batch."""
         batches = tokens / at_once
         bandwidth = ASSUMED_BANDWIDTH * GPUS[self.gpu].bandwidth
         floor = max(self.weights / bandwidth, SECONDS_A_LAYER * self.model.shape.num_hidden_layers)
-        return self.loading + max(self.reading(tokens, tokens * longest), batches * floor)
+        return self.loading + max(self.reading(tokens, tokens * length), batches * floor)

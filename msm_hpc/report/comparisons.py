@@ -18,13 +18,10 @@ from typing import Literal
 from msm_hpc.config.stages import Cell, ReportConfig
 from msm_hpc.report.items import Floats, Items
 from msm_hpc.report.measurements import ModelScores, again, rates_of
-from msm_hpc.report.metrics import PREFERENCE, headlines
+from msm_hpc.report.metrics import PREFERENCE, Metric, headlines
 from msm_hpc.report.results import Comparison, Over, Side, side
 from msm_hpc.report.rules import FLOOR
 from msm_hpc.report.statistics import Cluster, holm, mean_interval, p_value
-
-Metric = tuple[str, str]
-"""Eval and metric."""
 
 
 def compare(config: ReportConfig, models: Sequence[ModelScores]) -> tuple[Comparison, ...]:

@@ -69,7 +69,7 @@ def ladder_charts(results: Results) -> list[Chart]:
 
 
 def persistence_charts(results: Results) -> list[Chart]:
-    """A chart for each eval and model, with the arms that end with later training, and before any the one without."""
+    """A chart for each eval and model, with the arms that end with later training, each from the one without it on."""
     evals = []
     for rows in _by_eval(results):
         lines: dict[Line, dict[int, Measurement]] = {}

@@ -6,15 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from msm_hpc.report.metrics import PREFERENCE
+from msm_hpc.report.metrics import PREFERENCE, Metric
 from msm_hpc.report.results import Comparison, Results
 
 LISTED = 12
 """So many comparisons are read one after another; of more, grids are shown, and the list is folded."""
-
-
-Metric = tuple[str, str]
-"""Eval and metric."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msm_hpc.base.scores import read_scores
-from msm_hpc.report.metrics import family
+from msm_hpc.report.metrics import Metric, family
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -112,8 +112,8 @@ def _runs(names: Iterable[str]) -> dict[str, slice]:
     return runs
 
 
-Scored = Mapping[tuple[str, str], Items]
-"""Eval and metric, in the order in which the eval wrote them, to what a model scored."""
+Scored = Mapping[Metric, Items]
+"""What a model scored, in the order in which evals wrote it."""
 
 
 def read_items(folder: Path) -> Scored:
@@ -134,11 +134,11 @@ def items_of(scores: pa.Table) -> Scored:
         [("value", "count"), ("value", "sum"), ("square", "sum")]
     )
     without = scores.filter(pc.is_null(scores["value"])).group_by(["task", "metric", "group", "missing"])
-    missing: dict[tuple[str, str], dict[tuple[str, str], int]] = {}
+    missing: dict[Metric, dict[tuple[str, str], int]] = {}
     for row in without.aggregate([("sample", "count")]).to_pylist():
         of = missing.setdefault((row["task"], row["metric"]), {})
         of[row["group"], row["missing"]] = row["sample_count"]
-    rows: dict[tuple[str, str], list[tuple[Key, float, float, float]]] = {}
+    rows: dict[Metric, list[tuple[Key, float, float, float]]] = {}
     columns = (summed[name].to_pylist() for name in summed.column_names)
     for row in zip(*columns, strict=True):
         found = dict(zip(summed.column_names, row, strict=True))

@@ -17,7 +17,7 @@ import numpy as np
 
 from msm_hpc.config.stages import Cell
 from msm_hpc.report.items import Items, Scored
-from msm_hpc.report.metrics import SHUFFLED
+from msm_hpc.report.metrics import SHUFFLED, Metric
 from msm_hpc.report.results import Measurement, Over, side
 from msm_hpc.report.rules import NEVER_ASKED
 from msm_hpc.report.statistics import (
@@ -60,13 +60,13 @@ def pool(rows: Sequence[Measurement]) -> list[Measurement]:
     return [_pooled(seeds) for seeds in together.values()]
 
 
-def rates_of(models: Sequence[ModelScores]) -> frozenset[tuple[str, str]]:
+def rates_of(models: Sequence[ModelScores]) -> frozenset[Metric]:
     """The metrics whose values are truths in all models."""
     keys = {key for model in models for key in model.scored}
     return frozenset(key for key in keys if all(model.scored[key].truths for model in models if key in model.scored))
 
 
-def _of_model(model: ModelScores, rates: frozenset[tuple[str, str]]) -> Iterator[Measurement]:
+def _of_model(model: ModelScores, rates: frozenset[Metric]) -> Iterator[Measurement]:
     cell = model.cell
     for (name, metric), items in model.scored.items():
         for group, part in _parts(items):

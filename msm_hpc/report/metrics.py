@@ -11,6 +11,9 @@ from typing import Literal
 PREFERENCE = "preference/"
 """Before the name of a value: the eval of preferences by log-probability."""
 
+Metric = tuple[str, str]
+"""Eval and metric."""
+
 HIGHER = frozenset(
     {
         *("log_odds", "preferred", "chose_target", "chose_or_likelier", "agrees", "parsed", "decided"),
@@ -40,7 +43,7 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def headlines(metrics: Iterable[tuple[str, str]]) -> Mapping[str, str]:
+def headlines(metrics: Iterable[Metric]) -> Mapping[str, str]:
     """By eval, the metric that it is judged by, of evals and their metrics: the first that it writes, or ``moved``.
 
     One whose metrics are of families, such as ``misaligned/self_preservation``, is judged by none of them.

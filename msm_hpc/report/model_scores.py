@@ -10,7 +10,7 @@ from msm_hpc.base.position import BY_POSITION
 from msm_hpc.config.stages import ReportConfig
 from msm_hpc.report.items import Items, Scored, items_from, read_items
 from msm_hpc.report.measurements import ModelScores
-from msm_hpc.report.metrics import PREFERENCE
+from msm_hpc.report.metrics import PREFERENCE, Metric
 from msm_hpc.report.results import Absent
 from msm_hpc.report.summary import Answers, answers_by_position
 
@@ -46,7 +46,7 @@ def _of_eval(name: str, folder: Path) -> Scored:
 
 def preferences(answers: Answers) -> Scored:
     """Preferences by log-probability, each value an eval of its own, as if they were scores."""
-    found: dict[tuple[str, str], Items] = {}
+    found: dict[Metric, Items] = {}
     for value in dict.fromkeys(answer.value for answer in answers):
         rows = [answer for answer in answers if answer.value == value]
         name = PREFERENCE + value

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msm_hpc.report.curves import Chart, Line, charts
 from msm_hpc.report.results import Contrast, Measurement, Results
 
 
 def size_charts(results: Results) -> list[Chart]:
-    """A chart for each value, with a line for each family of models that has several sizes, arm and spec."""
-    values: dict[str, dict[Line, dict[int, Measurement]]] = {}
-    for contrast in results.contrasts:
-        if of := results.models.get(contrast.model):
-            arm = contrast.arm if contrast.size is None else f"{contrast.arm} {contrast.size:,}"
-            line = ("", f"{of.family} \N{MIDDLE DOT} {arm}", f"{contrast.spec}")
-            values.setdefault(contrast.value, {}).setdefault(line, {})[of.parameters] = _measured(contrast)
-    evals = [(next(iter(next(iter(lines.values())).values())), lines) for lines in values.values()]
+    """A chart for each value, with a line for each family of models that has several sizes, arm and two specs."""
+    evals = []
+    for value in dict.fromkeys(contrast.value for contrast in results.contrasts):
+        lines: dict[Line, dict[int, Measurement]] = {}
+        contrasts = _on(value, results.contrasts)
+        several = len({contrast.other_spec for contrast in contrasts}) > 1
+        for contrast in contrasts:
+            if of := results.models.get(contrast.model):
+                arm = contrast.arm if contrast.size is None else f"{contrast.arm} {contrast.size:,}"
+                minus = f" (minus {contrast.other_spec})" if several else ""
+                line = ("", f"{of.family} \N{MIDDLE DOT} {arm}{minus}", contrast.spec)
+                lines.setdefault(line, {})[of.parameters] = _measured(contrast)
+        if lines:
+            evals.append((next(iter(next(iter(lines.values())).values())), lines))
     return charts(evals, called=_billions)
+
+
+def _on(value: str, contrasts: Sequence[Contrast]) -> list[Contrast]:
+    """Those on a value: of the spec that is named as it is, where there is one, since the others say nothing of it."""
+    found = [contrast for contrast in contrasts if contrast.value == value]
+    return [contrast for contrast in found if contrast.spec == value] or found
 
 
 def _measured(contrast: Contrast) -> Measurement:

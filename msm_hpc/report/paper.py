@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import yaml
 from pydantic import TypeAdapter
 
+from msm_hpc.base.yaml_files import load_yaml
 from msm_hpc.report.efficiency import Saved
 
 SOURCE = "arXiv 2605.02087 v2"
@@ -77,7 +77,7 @@ Key = tuple[str, str, str | None, str, str]
 
 @cache
 def _paper() -> _Paper:
-    return TypeAdapter(_Paper).validate_python(yaml.safe_load(_FILE.read_text(encoding="utf-8")))
+    return TypeAdapter(_Paper).validate_python(load_yaml(_FILE))
 
 
 @cache

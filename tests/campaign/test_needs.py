@@ -15,13 +15,12 @@ from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.auto_layout import Settled, settle
 from msm_hpc.campaign.external_inputs import ExternalInputs
 from msm_hpc.campaign.needs import Rows, trainings
-from msm_hpc.campaign.preflight.checks import check
 from msm_hpc.cli.main import main
 from msm_hpc.config.campaign import Config
 from msm_hpc.graph.build import build_graph
 from msm_hpc.store.store import Store
 from tests.campaign.own_corpora import CHATS, write
-from tests.composed import graph_of, load_config
+from tests.composed import graph_of, load_config, past_preflight
 
 AUTO = (
     "campaign=demo",
@@ -155,7 +154,7 @@ def packed_of_own_chats(tmp_path: Path, *overrides: str) -> Rows:
     config = load_config(["campaign=demo", *cells, *files, *amounts, f"root={tmp_path}"])
     external = ExternalInputs({})
     graph = build_graph([config], external)
-    found = check([config], graph, external, graph.steps)
+    found = past_preflight([config], graph, external, graph.steps)
     *_, aft = trainings(graph, Store(tmp_path), config.cluster, found.packed)
     assert aft.rows is not None
     return aft.rows

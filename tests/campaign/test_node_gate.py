@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from dataclasses import asdict, replace
@@ -51,6 +52,48 @@ def test_an_unfit_node_requeues_the_job_a_few_times(
         check_nodes(str(tmp_path))
     asked = calls.read_text() if calls.exists() else ""
     assert ("scontrol requeue 64_3" in asked) == (restarts == 0)
+
+
+def test_what_a_look_at_the_node_finds_is_the_evidence_and_nothing_is_timed(
+    commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = commands(scontrol="exit 0", **{"nvidia-smi": "echo GPU-0"})
+    monkeypatch.setattr("msm_hpc.campaign.node_gate.current_job", lambda: JobRef("slurm", "64_3", user="me"))
+    for name, value in {"SLURMD_NODENAME": "n7", "SLURM_GPUS_ON_NODE": "2", "SLURM_RESTART_COUNT": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(
+        UserError, match=r"runs again on other nodes, since these are unfit: n7: node_check.sh: gpus: 1"
+    ):
+        check_nodes(str(tmp_path))
+    (bad,) = bad_nodes(tmp_path)
+    assert bad.name == "n7"
+    assert bad.reason.startswith("node_check.sh: gpus: 1 answer nvidia-smi, 2 needed. Fix: run nvidia-smi on ")
+    assert "scontrol requeue 64_3" in calls.read_text()
+    assert not (tmp_path / FILE).exists()
+
+
+@pytest.mark.slow
+def test_what_the_first_rank_of_a_node_finds_stops_all(
+    commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = commands(**{"nvidia-smi": "echo GPU-0"})
+    for name, value in {"SLURM_GPUS_ON_NODE": "2", "SLURM_RESTART_COUNT": str(MOST_REQUEUES)}.items():
+        monkeypatch.setenv(name, value)
+    (log,) = failed_ranks(start_local(tmp_path / "jobs", 2, check_nodes, str(tmp_path)))
+    assert re.search(rf"unfit nodes came {MOST_REQUEUES} times: [^\n]*: gpus: 1 answer nvidia-smi", log.read_text())
+    assert len(calls.read_text().splitlines()) == 1, "only the first rank of a node looks at it"
+    assert not (tmp_path / FILE).exists()
+
+
+def test_a_node_that_cannot_write_into_the_root_is_left_all_the_same(
+    commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = commands(scontrol="exit 0")
+    monkeypatch.setattr("msm_hpc.campaign.node_gate.current_job", lambda: JobRef("slurm", "64_3", user="me"))
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
+    with pytest.raises(UserError, match=r"unfit: [^\n]*: node_check.sh: folder: [^\n]* cannot write in /proc. Fix: "):
+        check_nodes("/proc")  # read-only even for root
+    assert "scontrol requeue 64_3" in calls.read_text()
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ def session(*overrides: str, name: str | None = None) -> Session:
 
 
 def test_what_is_about_to_run_remembers_its_files(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "check", lambda *_: checks.Found((), {}))
+    monkeypatch.setattr(checks, "check", lambda *_: checks.Found((), (), {}))
     ready = session(f"root={mine}", name="mine").ready()
     write_campaign(mine, replace(read_campaign(mine, "mine"), files={}))
     ready.remember()
@@ -51,7 +51,7 @@ def test_what_is_about_to_run_remembers_its_files(mine: Path, monkeypatch: pytes
 
 
 def test_layouts_of_several_models_are_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "check", lambda *_: checks.Found((), {}))
+    monkeypatch.setattr(checks, "check", lambda *_: checks.Found((), (), {}))
     asked = ["campaign=scaling", "cluster=h200", f"root={tmp_path}"]
     for models, lines in (("[qwen2_5_0_5b,qwen3_0_6b]", 1), ("[qwen3_0_6b]", 2)):
         said = io.StringIO()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from msm_hpc.config.stages import ModelSize
 from msm_hpc.report.html import render_html
 from msm_hpc.report.model_sizes import size_charts
@@ -44,6 +46,17 @@ def test_a_family_of_several_sizes_has_a_line_over_its_parameters() -> None:
         (0.1, 0.2, "seeds"),
         (0.9, 1.0, "seeds"),
     ]
+
+
+def test_of_three_specs_each_other_one_has_a_line_and_those_of_another_value_have_none() -> None:
+    two = results("q5_small", "q5_large")
+    against = [replace(each, other_spec="novelty", log_odds=Estimate(0.5, None, None)) for each in two.contrasts]
+    foreign = [replace(each, spec="thrift", other_spec="novelty") for each in two.contrasts]
+    [chart] = size_charts(replace(two, contrasts=(*two.contrasts, *against, *foreign)))
+    assert {(curve.arm, curve.spec): [point.row.mean for point in curve.points] for curve in chart.curves} == {
+        ("qwen2 \N{MIDDLE DOT} msm+aft (minus thrift)", "home"): [0.1, 0.9],
+        ("qwen2 \N{MIDDLE DOT} msm+aft (minus novelty)", "home"): [0.5, 0.5],
+    }
 
 
 def test_one_size_of_each_family_makes_no_chart() -> None:

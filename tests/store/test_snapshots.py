@@ -102,3 +102,6 @@ def test_a_job_runs_the_copy_and_knows_its_commit(tmp_path: Path, monkeypatch: p
     assert read_json(snapshot.folder / "code.json") == {"commit": code_commit()}
     assert (snapshot.folder / "changes.diff").exists() == snapshot.changed
     assert not list(snapshot.folder.rglob("*.partial"))
+    looked = f"from msm_hpc.launch.node_check import *; print(SCRIPT, failed_checks(Path({str(tmp_path)!r})))"
+    script, failed = printed(snapshot.folder, looked).split(maxsplit=1)
+    assert Path(script).is_relative_to(snapshot.folder) and failed == "()"

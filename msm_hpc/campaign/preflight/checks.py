@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from msm_hpc.base.errors import UserError
@@ -39,15 +39,27 @@ from tokenization.packing.pack import PackConfig
 
 @dataclass(frozen=True)
 class Found:
-    """What was found on the way, where nothing is wrong.
+    """What was found.
 
     Attributes:
+        problems: a line for each thing that is wrong.
         notes: a line for each thing that stops nothing, but should be known.
         packed: the rows forecast of what is packed (of seed 0) for a model, of files that are about to be read.
     """
 
+    problems: tuple[str, ...]
     notes: tuple[str, ...]
     packed: Mapping[tuple[str, PackConfig], int]
+
+
+def refuse(problems: Iterable[str]) -> None:
+    """Refuse to go on where anything is wrong.
+
+    Raises:
+        UserError: there are ``problems``; the message has a line for each.
+    """
+    if lines := dict.fromkeys(problems):
+        raise UserError("\n".join(lines))
 
 
 def check(
@@ -62,9 +74,6 @@ def check(
         needed: the steps that are about to run; files that only others read are not asked for.
         runs: whether they do; a plan is made without endpoints that cannot be asked and servers that are not here, and
             notes them.
-
-    Raises:
-        UserError: at least one thing is wrong; the message has a line for each.
     """
     files = external.read_by(needed)
     problems, notes = [*_settings(configs, graph, needed)], list[str]()
@@ -87,9 +96,7 @@ def check(
         packed |= {(config.model.name, asked): rows for asked, rows in found.packed.items()}
         problems += [*own.problems, *tokens.problems, *found.problems]
         notes += amount_notes(config, own, tokens)
-    if problems:
-        raise UserError("\n".join(dict.fromkeys(problems)))
-    return Found(tuple(dict.fromkeys(notes)), packed)
+    return Found(tuple(dict.fromkeys(problems)), tuple(dict.fromkeys(notes)), packed)
 
 
 def _settings(configs: Sequence[Config], graph: Graph, needed: Sequence[Step]) -> Iterator[str]:
@@ -105,7 +112,7 @@ def _downloads(needed: Sequence[Step]) -> Iterator[str]:
     """Data sets that are known by name alone until a job has them."""
     found = [f"hf:{step.config.name}" for step in needed if isinstance(step.config, DownloadConfig)]
     if names := ", ".join(dict.fromkeys(found)):
-        yield (f"{names}: downloaded by jobs, which need network there; rows are checked only when they are tokenised")
+        yield f"{names}: downloaded by jobs, which need network there; rows are checked only when they are tokenised"
 
 
 def _generated(config: Config, generated: Set[str]) -> Iterator[str]:

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.needs import model_of, shapes, weight_size
 from msm_hpc.config.cluster import Cluster
 from msm_hpc.config.stages import ExportConfig, ModelConfig
@@ -23,26 +22,27 @@ RESUME_CHECKPOINTS = 3
 """Two that are kept (``training/checkpoints/resume.py``) and the one that is being written."""
 
 
-def check_disk(written: tuple[int, int], root: Path) -> None:
-    """Check that the file system of the root folder has room for the checkpoints that are :func:`still_written`.
-
-    Raises:
-        UserError: it has not; with the bytes of each part.
-    """
+def disk_problem(written: tuple[int, int], root: Path) -> str | None:
+    """What is wrong where the file system of the root folder has no room for what is :func:`still_written`."""
     results, resume = written
     folder = next(path for path in (root, *root.parents) if path.exists())
     free = shutil.disk_usage(folder).free
-    if results + resume > free:
-        raise UserError(
-            f"root={root} has {in_words(free)} free, and the campaign still writes {in_words(results)} "
-            f"of weights and, while trainings run, {in_words(resume)} of resume checkpoints ({RESUME_CHECKPOINTS} for "
-            "each of those that run at once: weights and optimizer); give another root, free space, or lower "
-            "cluster.array_parallelism (local: cluster.slots)"
-        )
+    if results + resume <= free:
+        return None
+    return (
+        f"root={root} has {in_words(free)} free, and the campaign still writes {in_words(results)} "
+        f"of weights and, while trainings run, {in_words(resume)} of resume checkpoints ({RESUME_CHECKPOINTS} for "
+        "each of those that run at once: weights and optimizer); give another root, free space, or lower "
+        "cluster.array_parallelism (local: cluster.slots)"
+    )
 
 
 def still_written(graph: Graph, store: Store, cluster: Cluster) -> tuple[int, int]:
-    """Bytes of the weights that are still to be written, and of the resume checkpoints that are there at a time."""
+    """Bytes of the weights that are still to be written, and of the resume checkpoints that are there at a time.
+
+    Raises:
+        UserError: a model cannot be trained.
+    """
     models = shapes(graph)
     left = [(step, models[model_of(step)]) for step in graph.needed(store.done) if model_of(step) in models]
     return sum(_result_bytes(step, model) for step, model in left), _resume_bytes(left, cluster)

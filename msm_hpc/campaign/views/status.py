@@ -92,11 +92,10 @@ def nothing_here(graph: Graph, store: Store) -> str | None:
     if any((store.of(step).path / "step.json").exists() for step in graph.steps):
         return None
     others = ", ".join(campaigns(store.root))
-    found = (
-        f"the campaigns that were run here are: {others}" if others else "no campaign was: is root= the right folder?"
-    )
-    found += rehearsed(store.root)
-    return f"Nothing here yet: no step of this campaign was ever started below {store.root}; {found}"
+    none = "no campaign was, so that root= may be the wrong folder"
+    found = f"the campaigns that were run here are: {others}" if others else none
+    where = f"no step of this campaign was ever started below {store.root}"
+    return f"Nothing here yet: {where}; {found}{rehearsed(store.root)}"
 
 
 def _held(job: JobState) -> State:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -16,7 +15,7 @@ from msm_hpc.campaign.asking import askings, sampling_minutes
 from msm_hpc.campaign.needs import Training, forecast_minutes, trainings
 from msm_hpc.campaign.outlook import Outlook
 from msm_hpc.campaign.preflight.budget import check_budget
-from msm_hpc.campaign.preflight.disk import check_disk, still_written
+from msm_hpc.campaign.preflight.disk import disk_problem, still_written
 from msm_hpc.campaign.probing import probe as run_probe
 from msm_hpc.campaign.session import Session
 from msm_hpc.campaign.slurm_run import left_alone, plan_submission, refusals, scripts
@@ -77,16 +76,9 @@ def _print_needs(session: Session, found: Sequence[Training], left: Outlook | No
     if found:
         needs_table(found, hour_unit(session.config.cluster.trains_on_gpus)).print(session.console)
     store, cluster = session.store, session.config.cluster
-    noted = (_noted(partial(check_disk, written, store.root)), _noted(partial(check_budget, store, cluster, left)))
+    budget = check_budget(store, cluster, left)
+    noted = (disk_problem(written, store.root), budget.problem, budget.note)  # problems too, since nothing runs
     session.say(*(f"Note: {note}" for note in noted if note))
-
-
-def _noted(check: Callable[[], str | None]) -> str | None:
-    """What a check has to say, if anything: that it refuses, too, since nothing runs."""
-    try:
-        return check()
-    except UserError as error:
-        return str(error)
 
 
 def _print_arrays(session: Session, forecasts: Mapping[str, float], show_scripts: bool) -> None:

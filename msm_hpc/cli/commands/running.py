@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from msm_hpc.base.errors import UserError
 from msm_hpc.base.text import few
 from msm_hpc.campaign import stand_in_judge
 from msm_hpc.campaign.accounts import accounts
@@ -18,8 +19,9 @@ from msm_hpc.campaign.local_run import run_local
 from msm_hpc.campaign.lost_nodes import report
 from msm_hpc.campaign.needs import forecast_minutes, trainings
 from msm_hpc.campaign.preflight import built
-from msm_hpc.campaign.preflight.budget import check_budget
-from msm_hpc.campaign.preflight.disk import check_disk, still_written
+from msm_hpc.campaign.preflight.budget import BudgetCheck, check_budget
+from msm_hpc.campaign.preflight.checks import refuse
+from msm_hpc.campaign.preflight.disk import disk_problem, still_written
 from msm_hpc.campaign.rehearsal import CANNOT_SHOW, MOST_RANKS, each_layout_once, layouts_in_words, rehearse_all
 from msm_hpc.campaign.runner import run_step
 from msm_hpc.campaign.session import Session
@@ -47,10 +49,12 @@ from msm_hpc.store.store import Store
 
 def run(arguments: Arguments = None, config_dir: ConfigDir = None) -> int:
     """Run a campaign: what is done is kept, what failed is retried."""
-    session = sort_arguments(arguments).session(config_dir, named=True).ready()
+    session, problems = sort_arguments(arguments).session(config_dir, named=True).examined()
     looking = session.asking()
-    check_disk(still_written(looking.graph, looking.store, looking.config.cluster), looking.store.root)
-    _check_budget(looking)
+    budget = _budget(looking)
+    refuse([*problems, *filter(None, [_disk_problem(looking), budget.problem])])
+    if budget.note:
+        session.say(f"Note: {budget.note}")
     print_notes(session)
     if launcher_of(session.config.cluster).queues:
         if note := built.check_built(looking.graph.needed(looking.store.done), looking.store):
@@ -101,11 +105,20 @@ def stage(arguments: StepArguments = None, config_dir: ConfigDir = None) -> int:
     return 0
 
 
-def _check_budget(session: Session) -> None:
-    """Refuse what would exceed the budget, if there is one; say what its forecast leaves out."""
+def _disk_problem(session: Session) -> str | None:
+    try:
+        written = still_written(session.graph, session.store, session.config.cluster)
+    except UserError as error:  # of a model, as preflight says too
+        return str(error)
+    return disk_problem(written, session.store.root)
+
+
+def _budget(session: Session) -> BudgetCheck:
+    """The budget, if there is one, against what is spent and left."""
     cluster = session.config.cluster
-    if cluster.budget_gpu_hours is not None and (note := check_budget(session.store, cluster, accounts(session).left)):
-        session.say(f"Note: {note}")
+    if cluster.budget_gpu_hours is None:
+        return BudgetCheck()
+    return check_budget(session.store, cluster, accounts(session).left)
 
 
 def _run_here(session: Session) -> int:

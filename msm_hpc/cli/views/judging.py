@@ -6,7 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from msm_hpc.campaign.asking import CHARACTERS_PER_TOKEN, Asking
+from msm_hpc.base.text import CHARACTERS_PER_TOKEN
+from msm_hpc.campaign.asking import Asking
 from msm_hpc.campaign.outlook import width
 from msm_hpc.campaign.session import Session
 from msm_hpc.campaign.views.ledger import hour_unit

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from msm_hpc.base.text import few
+from msm_hpc.base.text import CHARACTERS_PER_TOKEN, few
 from msm_hpc.campaign.session import Session
 from msm_hpc.cli.views.table import Listing
 from msm_hpc.config.endpoint import Endpoint
 from msm_hpc.config.generation import OutlineConfig, WriteConfig
 from msm_hpc.corpus.items import Item, Query, read_items
-from msm_hpc.corpus.preview import CHARACTERS_PER_TOKEN, Calls, counts_of, outline_calls, rework_calls, write_calls
+from msm_hpc.corpus.preview import Calls, counts_of, outline_calls, rework_calls, write_calls
 from msm_hpc.corpus.spec import ModelSpec, read_spec, sections_of
 from msm_hpc.graph.steps import File, Step
 

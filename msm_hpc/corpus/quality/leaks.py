@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from msm_hpc.base.errors import UserError
 from msm_hpc.base.rows import read_rows
+from msm_hpc.base.yaml_files import load_yaml
 from msm_hpc.config.quality import Limits
 from msm_hpc.corpus.quality.gate import About, Gate, Seen, gate
 from msm_hpc.corpus.quality.phrases import Phrases
@@ -65,7 +64,7 @@ def read_items(files: Mapping[str, Path]) -> Mapping[str, tuple[Item, ...]]:
     """The items of evaluations, by their names: of a file each (JSON lines, or texts in YAML), or of a folder's pairs.
 
     Raises:
-        UserError: a file is missing, or a line of it is no item.
+        UserError: a file is missing or no YAML, or a line of it is no item.
     """
     found = {name: path / PAIRS if path.is_dir() else path for name, path in files.items()}
     for file in found.values():
@@ -78,7 +77,7 @@ def read_items(files: Mapping[str, Path]) -> Mapping[str, tuple[Item, ...]]:
 
 def _texts(file: Path) -> Iterator[Item]:
     """The longer texts of a YAML file, such as the mail of a scenario: open questions, cut at their slots."""
-    for where, text in _strings(yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader), file.stem):
+    for where, text in _strings(load_yaml(file), file.stem):
         for piece in _JINJA.split(text):
             if len(words(piece)) >= OPEN_RUN:
                 yield Item(where, piece.strip())

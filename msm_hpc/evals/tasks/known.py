@@ -67,7 +67,12 @@ def hash_of_judged(name: Scored) -> str:
 
 @dataclass(frozen=True)
 class Prompts:
-    """So many prompts, and their ``characters`` without replies: of these they hold ``replies`` in all."""
+    """So many prompts.
+
+    Attributes:
+        characters: of all of them, but for the replies that they hold.
+        replies: how many they hold in all.
+    """
 
     count: int
     characters: int

@@ -88,3 +88,29 @@ def test_what_is_forecast_is_held_against_the_budget(tmp_path: Path, capsys: pyt
     assert main(["plan", *where, "cluster.budget_gpu_hours=9"]) == 0
     assert "Note: cluster.budget_gpu_hours is 9, and 8.00 GPU-hours are spent" in capsys.readouterr().out
     assert main(["run", *where, "cluster.budget_gpu_hours=9"]) == 2
+
+
+def test_what_is_wrong_is_said_at_once_and_disk_and_budget_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2**40, 0, 2**30))
+    spend(tmp_path, 3600)
+    wrong = [
+        "cluster.budget_gpu_hours=8",
+        "cluster.resources.gpu_train.time_minutes=5",
+        "export.dtype=bfloat16",
+        "cluster.resources.cpu.time_minutes=5",
+    ]
+    assert main(["run", *ON_H100, f"root={tmp_path}", *wrong]) == 2
+    model, export, disk, budget = capsys.readouterr().err.strip().splitlines()
+    assert "model of qwen3_14b moves" in model and "export of qwen3_14b moves" in export
+    assert f"root={tmp_path} has 1.0 GiB free" in disk
+    assert "cluster.budget_gpu_hours is 8, and 8.00 GPU-hours are spent" in budget
+
+
+def test_a_model_that_is_not_there_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its size, and so the disk that it needs, is not known."""
+    where = ["model=smollm2_135m", "model.package=null", f"model.folder={tmp_path}/gone", f"root={tmp_path}"]
+    assert main(["run", "campaign=demo", *where]) == 2
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert said.endswith(f"model.folder={tmp_path}/gone: there is no such folder; correct the path")

@@ -13,13 +13,12 @@ from safetensors.numpy import save_file
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.external_inputs import ExternalInputs
-from msm_hpc.campaign.preflight.checks import check
 from msm_hpc.campaign.starting_model import starting_model, stored_weight_size
 from msm_hpc.config.stages import ModelConfig
 from msm_hpc.graph.build import build_graph
 from msm_hpc.planner.loading import converting, evaluating, loading
 from msm_hpc.planner.memory import FIXED_CPU, GIB
-from tests.composed import load_config, preflight
+from tests.composed import load_config, past_preflight, preflight
 
 
 def refused(*overrides: str) -> str:
@@ -69,7 +68,7 @@ def test_what_is_done_needs_nothing_more() -> None:
     overrides = [*ON_H100, "export.dtype=bfloat16", "cluster.resources.gpu_eval.memory_gb=64"]
     config, external = load_config(["campaign=demo", *overrides]), ExternalInputs({})
     graph = build_graph([config], external)
-    check([config], graph, external, graph.needed(lambda step: step.kind in ("model", "export")))
+    past_preflight([config], graph, external, graph.needed(lambda step: step.kind in ("model", "export")))
 
 
 def test_by_hand() -> None:

@@ -11,11 +11,10 @@ from safetensors.numpy import save_file
 
 from msm_hpc.base.errors import UserError
 from msm_hpc.campaign.external_inputs import ExternalInputs
-from msm_hpc.campaign.preflight.checks import check
 from msm_hpc.graph.build import build_graph
 from msm_hpc.graph.steps import Step
 from tests.campaign.own_corpora import CHATS, DOCUMENTS, own_corpora, write
-from tests.composed import graph_of, load_config
+from tests.composed import graph_of, load_config, past_preflight
 from tests.tokenization.chats.chat_templates import QWEN3
 from tests.tokenization.conftest import CHATML, byte_level_bpe
 
@@ -74,7 +73,7 @@ def notes(overrides: list[str], *done: str) -> tuple[str, ...]:
     def is_done(step: Step) -> bool:
         return step.kind in done
 
-    return check([config], graph, external, graph.needed(is_done)).notes
+    return past_preflight([config], graph, external, graph.needed(is_done)).notes
 
 
 def test_rows_that_fit_say_nothing_but_what_is_left_out(own: list[str], tmp_path: Path) -> None:
@@ -266,6 +265,6 @@ def test_a_model_whose_folder_is_gone_is_asked_for_until_its_step_is_done(own: l
     folder.rename(folder.parent / "elsewhere")
     remembered = ExternalInputs(external.files)
     graph = build_graph([config], remembered)
-    assert check([config], graph, remembered, graph.needed(lambda step: step.kind == "model")).notes
+    assert past_preflight([config], graph, remembered, graph.needed(lambda step: step.kind == "model")).notes
     with pytest.raises(UserError, match=rf"^model\.folder={folder}: there is no such folder; correct the path$"):
-        check([config], graph, remembered, graph.steps)
+        past_preflight([config], graph, remembered, graph.steps)

@@ -211,9 +211,10 @@ def test_what_keeps_a_job_from_starting_is_said_with_the_fix(
 
 def test_a_root_where_nothing_was_run_is_reported_with_what_was(store: Store) -> None:
     mine, other = graph_of(source("mine")), source("other")
-    assert "no campaign was: is root= the right folder?" in str(nothing_here(mine, store))
+    assert str(nothing_here(mine, store)).endswith("; no campaign was, so that root= may be the wrong folder")
     write_json(store.root / "rehearsal" / "campaigns" / "demo.json", {})
-    assert str(nothing_here(mine, store)).endswith(f"asked about with root={store.root / 'rehearsal'}: demo")
+    there = f". Rehearsed here, and to be asked about with root={store.root / 'rehearsal'}: demo"
+    assert str(nothing_here(mine, store)).endswith(f"; no campaign was, so that root= may be the wrong folder{there}")
     store.register((other,))
     write_json(store.root / "campaigns" / "other.json", {})
     assert ": other. Rehearsed here" in str(nothing_here(mine, store))

@@ -167,6 +167,9 @@ def test_items_that_are_none_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"id": "1"}\n')
     with pytest.raises(UserError, match=r"a.jsonl:1: question: missing"):
         leaks.read_items({"a": tmp_path / "a.jsonl"})
+    (tmp_path / "a.yaml").write_text("mail: [one\n")
+    with pytest.raises(UserError, match=r"a.yaml is no YAML in UTF-8 \(.* line 2, .*\); correct it"):
+        leaks.read_items({"a": tmp_path / "a.yaml"})
 
 
 def test_an_open_question_leaks_by_ten_words_in_a_row() -> None:

@@ -1,12 +1,17 @@
+"""The script that looks at a node, and what is made of its lines in a job."""
+
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "slurm" / "node_check.sh"
+from msm_hpc.base.errors import UserError
+from msm_hpc.launch.node_check import SCRIPT, failed_checks
 
 
 def node_check(*arguments: str | Path, programs: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -141,3 +146,61 @@ def test_wrong_usage(arguments: list[str]) -> None:
     result = node_check(*arguments)
     assert result.returncode == 2
     assert "usage: node_check.sh ROOT" in result.stderr
+
+
+def test_the_administrators_folder_has_it_too() -> None:
+    assert (Path(__file__).parents[2] / "slurm" / "node_check.sh").resolve() == SCRIPT
+
+
+@pytest.fixture
+def in_a_job(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """On node n7 of Slurm, whose ``programs`` come before those of this machine."""
+
+    def set_up(programs: Path, gpus: int | None) -> None:
+        monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+        monkeypatch.setenv("SLURMD_NODENAME", "n7")
+        if gpus is not None:
+            monkeypatch.setenv("SLURM_GPUS_ON_NODE", str(gpus))
+
+    return set_up
+
+
+def test_a_job_is_told_what_fails_and_its_log_has_all(
+    tmp_path: Path, in_a_job: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    in_a_job(nvidia_smi(tmp_path / "bin", (GPU, "80000, 2"), (CALM, CALM), (LINKS, LINKS)), gpus=2)
+    with caplog.at_level(logging.INFO):
+        (failed,) = failed_checks(tmp_path)
+    assert failed.startswith("gpu memory: uncorrected ECC errors (GPU 1 has 2). Fix: drain ")
+    assert [f"n7: FAIL  {failed}", "n7: ok    gpus: 2 answer"] == sorted(
+        line for line in caplog.messages if "FAIL" in line or "gpus" in line
+    )
+
+
+@pytest.mark.parametrize(("gpus", "why"), [(None, "the job has none"), (2, "nvidia-smi is not there")])
+def test_without_gpus_or_nvidia_smi_they_are_not_looked_at_and_the_log_says_why(
+    tmp_path: Path,
+    in_a_job: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    gpus: int | None,
+    why: str,
+) -> None:
+    in_a_job(program(tmp_path / "bin", "nvidia-smi", "exit 255"), gpus)
+    if gpus:
+        monkeypatch.setattr("msm_hpc.launch.node_check.shutil.which", lambda name: None)
+    with caplog.at_level(logging.INFO):
+        assert failed_checks(tmp_path) == ()
+    assert caplog.messages[0] == f"n7: GPUs are not looked at: {why}"
+    assert [line.split()[2] for line in caplog.messages[1:]] == ["disk:", "folder:", "clock:"]
+
+
+def test_a_full_folder_is_no_matter_of_the_node(tmp_path: Path, in_a_job: Callable[..., None]) -> None:
+    in_a_job(program(tmp_path / "bin", "df", "echo Avail; echo 0"), gpus=0)
+    assert failed_checks(tmp_path) == ()
+
+
+def test_a_check_that_breaks_off_says_so_and_blames_no_node(tmp_path: Path, in_a_job: Callable[..., None]) -> None:
+    in_a_job(program(tmp_path / "bin", "df", "echo df: stale file handle >&2; exit 1"), gpus=0)
+    with pytest.raises(UserError, match=r"node_check.sh broke off on n7 with status 1: df: stale file handle; fix"):
+        failed_checks(tmp_path)
