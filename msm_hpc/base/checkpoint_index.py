@@ -46,7 +46,16 @@ NAMES = {
 
 _DTYPE = re.compile(r"(b?float|u?int|complex)\d+(_\w+)?|bool")
 _CHANGED = "somebody may have put it there to have code run; nothing was. See who can write there, and make it again"
-_DAMAGED = (EOFError, pickle.UnpicklingError, AttributeError, LookupError, TypeError, ValueError)
+_DAMAGED = (
+    EOFError,
+    pickle.UnpicklingError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    MemoryError,
+    OverflowError,
+)
 
 
 class ForeignNameError(UserError):

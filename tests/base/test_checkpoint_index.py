@@ -70,7 +70,14 @@ def test_parts_lie_in_the_folder(tmp_path: Path, file: str) -> None:
         read_index(written(tmp_path, stored_in(file)))
 
 
-@pytest.mark.parametrize("index", [b"", b"no pickle", b"\x80\x04.", {"weight": 1}, None, Metadata({}, storage_data=3)])
+_TOO_LONG = [b"\x8e" + (2**bits).to_bytes(8, "little") for bits in (62, 63)]
+"""A string of more bytes than there is memory for, or than can be counted: one flipped bit of a length."""
+
+
+@pytest.mark.parametrize(
+    "index",
+    [b"", b"no pickle", b"\x80\x04.", {"weight": 1}, None, Metadata({}, storage_data=3), *_TOO_LONG],
+)
 def test_a_damaged_index(tmp_path: Path, index: Any) -> None:
     with pytest.raises(UserError, match=r"\.metadata cannot be read .*: the checkpoint is damaged; make it again"):
         read_index(written(tmp_path, index))
