@@ -111,12 +111,20 @@ def judged_line(session: Session) -> str | None:
 def _judged(judge: Endpoint, asked: _Asked) -> str:
     """One judge, with what it costs where that is known."""
     written = asked.requests * JUDGEMENT_TOKENS
-    cost = (asked.tokens * judge.price_in + written * judge.price_out) / 1e6
-    priced = f"{cost:,.2f} by its prices" if judge.priced else "give judge.price_in and judge.price_out for its cost"
     return (
         f"{judge.model}: at most {asked.requests:,} requests, about {asked.tokens / 1e6:,.1f}M tokens in, "
-        f"{written / 1e6:,.1f}M out by rule of thumb; {priced}"
+        f"{written / 1e6:,.1f}M out by rule of thumb; {_cost(judge, asked.tokens, written)}"
     )
+
+
+def _cost(judge: Endpoint, read: float, written: float) -> str:
+    """What so many tokens cost, or which price that takes; and the budget where it is less."""
+    prices = {"judge.price_in": judge.price_in, "judge.price_out": judge.price_out}
+    if unset := [key for key, price in prices.items() if not price]:
+        return f"give {' and '.join(unset)} for its cost"
+    cost = (read * judge.price_in + written * judge.price_out) / 1e6
+    short = judge.budget is not None and judge.budget < cost
+    return f"{cost:,.2f} by its prices" + (f", and judge.budget={judge.budget:g} ends it before" if short else "")
 
 
 def _scored(step: Step) -> _Asked:
