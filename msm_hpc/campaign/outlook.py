@@ -22,7 +22,7 @@ from msm_hpc.config.training import Layout
 from msm_hpc.graph.build import Graph
 from msm_hpc.graph.steps import Step
 from msm_hpc.launch.launcher import launcher_of
-from msm_hpc.planner.capacity import trainings_at_once
+from msm_hpc.planner.capacity import ranks_a_node, trainings_at_once
 from msm_hpc.store.store import Store
 
 _Like = tuple[str, str]
@@ -80,10 +80,11 @@ def outlook(
     seconds_of = {step.identity: _seconds(step, forecasts, past, store) for step in left}
     known = [(step, seconds) for step in left if (seconds := seconds_of[step.identity]) is not None]
     hours = sum(seconds * width(step, cluster) for step, seconds in known) / 3600
-    in_turn: dict[tuple[str, Layout | None], list[float]] = defaultdict(list)
+    in_turn: dict[tuple[str, Layout | None, int], list[float]] = defaultdict(list)
     for step, seconds in known:
-        in_turn[step.stage, step.config.layout if step.kind == "train" else None].append(seconds)
-    wall = sum(_wall(each, layout, cluster) for (_, layout), each in in_turn.items())
+        layout = step.config.layout if step.kind == "train" else None
+        in_turn[step.stage, layout, _at_once(step, cluster)].append(seconds)
+    wall = sum(_wall(each, at_once) for (*_, at_once), each in in_turn.items())
     unknown = [step.stage for step in left if seconds_of[step.identity] is None]
     loading = [f"loading of {step.stage}" for step, _ in known if step.kind == "train" and _like(step) not in past]
     alone = all(step.kind == "train" for step, _ in known)
@@ -136,9 +137,18 @@ def width(step: Step, cluster: Cluster) -> int:
     return step.ranks * cluster.resources.of(step.work).gpus_per_rank if cluster.gives_gpus(step.work.of) else 0
 
 
-def _wall(known: Iterable[float], layout: Layout | None, cluster: Cluster) -> float:
-    """Seconds until steps have ended, of which as many run at once as the cluster allows; the longest begin first."""
-    slots = [0.0] * (trainings_at_once(cluster, layout) if layout else launcher_of(cluster).at_once(1))
+def _at_once(step: Step, cluster: Cluster) -> int:
+    """How many steps like this one run at once: as jobs may and, where they take GPUs, as ``nodes`` have room for."""
+    if step.kind == "train":
+        return trainings_at_once(cluster, step.config.layout)
+    jobs = launcher_of(cluster).at_once(1)
+    gpus = width(step, cluster) if cluster.trains_on_gpus else 0
+    return max(min(jobs, cluster.nodes * ranks_a_node(cluster) // gpus), 1) if gpus else jobs
+
+
+def _wall(known: Iterable[float], at_once: int) -> float:
+    """Seconds until steps have ended, of which so many run at once; the longest begin first."""
+    slots = [0.0] * at_once
     for seconds in sorted(known, reverse=True):
         heapq.heapreplace(slots, slots[0] + seconds)
     return max(slots)

@@ -125,6 +125,22 @@ def test_what_is_left_adds_up(store: Store) -> None:
     assert 3600 * on_a_gpu.hours == approx(more * (of_training + 10) - of_training / 4)
 
 
+@pytest.mark.parametrize(("nodes", "a_rank", "at_once"), [(1, 1, 8), (1, 4, 2), (2, 4, 4), (100, 4, 12), (1, 16, 1)])
+def test_evals_run_at_once_as_nodes_have_gpus_for_them(store: Store, nodes: int, a_rank: int, at_once: int) -> None:
+    """12 jobs may run at once, each on so many GPUs of nodes of eight."""
+    seeds = f"campaign.seeds={[*range(13)]}"
+    config = load_config([*DEMO, seeds, f"root={store.root}", "cluster=slurm", "cluster.array_parallelism=12"])
+    graph = graph_of(config)
+    first, *others = of_stage(graph, "eval")
+    assert len(others) == 12
+    finish(store, first, 60)
+    evals = Resources(gpus_per_node=8, gpus_per_rank=a_rank)
+    classes = WorkClasses(gpu_train=Resources(gpus_per_node=8), gpu_eval=evals)
+    seen = left(graph, store, replace(config.cluster, nodes=nodes, resources=classes))
+    assert seen.seconds == approx(60 * -(-len(others) // at_once))
+    assert 3600 * seen.hours == approx(60 * a_rank * len(others))
+
+
 def test_plan_ends_in_one_line_and_status_has_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     where = [*DEMO, f"root={tmp_path}"]
     assert main(["plan", *where]) == 0
