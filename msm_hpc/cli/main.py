@@ -171,7 +171,7 @@ def _cannot_write(error: OSError) -> str:
 
 
 def _denied(file: Path) -> str:
-    """What a user is told who lacks rights: who can give them."""
+    """The error for a user who lacks rights: it names who can give them."""
     seen = next(path for path in (file.absolute(), *file.absolute().parents) if os.path.exists(path))
     try:
         owner = seen.owner()

@@ -33,7 +33,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """One arm on one spec; ``arm_number``, alike in all charts, tells those of one spec apart, of one colour."""
+    """One arm on one spec; ``arm_number``, alike in all charts, separates those of one spec, of one colour."""
 
     arm: str
     spec: str | None
