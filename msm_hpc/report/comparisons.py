@@ -16,12 +16,12 @@ from statistics import fmean
 from typing import Literal
 
 from msm_hpc.config.stages import Cell, ReportConfig
-from msm_hpc.report.items import Floats, Items
+from msm_hpc.report.items import Floats, Items, on_equal_items
 from msm_hpc.report.measurements import ModelScores, again, rates_of
 from msm_hpc.report.metrics import PREFERENCE, Metric, headlines
-from msm_hpc.report.results import Comparison, Over, Side, side
+from msm_hpc.report.results import Comparison, Side, side
 from msm_hpc.report.rules import FLOOR
-from msm_hpc.report.statistics import Cluster, holm, mean_interval, p_value
+from msm_hpc.report.statistics import Cluster, Over, holm, mean_interval, p_value
 
 
 def compare(config: ReportConfig, models: Sequence[ModelScores]) -> tuple[Comparison, ...]:
@@ -95,23 +95,11 @@ class _Paired:
     @property
     def moved(self) -> Floats:
         """The difference on each item."""
-        return self.first.total / self.first.n - self.second.total / self.second.n
-
-    def clusters(self) -> tuple[list[Cluster], Over]:
-        """The differences by group, or by item where there is a single group."""
-        moved = self.moved.tolist()
-        if len(self.first.groups) == 1:
-            return [Cluster(each, 1) for each in moved], "items"
-        of_groups = (moved[of] for of in self.first.groups.values())
-        return [Cluster(sum(group), len(group)) for group in of_groups], "groups"
+        return self.first.means - self.second.means
 
 
 def _paired(first: Items, second: Items) -> _Paired | None:
-    one, other = first.with_values(), second.with_values()
-    if one.keys != other.keys:
-        there = {*other.keys}
-        both = [key for key in one.keys if key in there]
-        one, other = one.only(both), other.only(both)
+    one, other = on_equal_items((first, second))
     return _Paired(one, other, (first, second)) if one.keys else None
 
 
@@ -155,7 +143,7 @@ def _units(differences: Sequence[float], only: _Paired) -> tuple[list[Cluster], 
     """What the test is over: the difference of each seed; of one seed those of groups, or items."""
     if len(differences) > 1:
         return [Cluster(difference, 1) for difference in differences], "seeds"
-    return only.clusters()
+    return only.first.clusters(only.moved), only.first.unit
 
 
 def _noise(pairs: Sequence[_Paired]) -> float | None:
@@ -172,7 +160,7 @@ def _noise(pairs: Sequence[_Paired]) -> float | None:
 
 def _saturated(pairs: Sequence[_Paired]) -> Literal["", "floor", "ceiling"]:
     means = [
-        fmean(float((each.total / each.n).mean()) for each in items)
+        fmean(float(each.means.mean()) for each in items)
         for items in zip(*((pair.first, pair.second) for pair in pairs), strict=True)
     ]
     return "floor" if max(means) <= FLOOR else "ceiling" if min(means) >= 1 - FLOOR else ""

@@ -10,18 +10,20 @@ rungs, over the logarithm of the size.
 for every size between the first rung and the last, the arm's value at that size less the reference's level is one
 difference a seed, and the interval holds all sizes at which Student's test does not reject that its mean is 0.
 E. C. Fieller (1954), J. Royal Statistical Society B 16:175-185. Where a size at an end of the ladder is among them, the
-interval is open on that side: the ladder does not say more. With two or three seeds it covers more than 95%.
+interval is open on that side: the ladder does not say more. With two or three seeds it covers more than 95%. With a
+single seed the groups of the eval stand in place of the seeds, which says what other questions would give, and nothing
+of other seeds.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
-from msm_hpc.report.statistics import Interval, seed_interval, student_quantile
+from msm_hpc.report.statistics import Interval, Over, seed_interval, student_quantile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,22 +32,21 @@ if TYPE_CHECKING:
     Values = NDArray[np.float64]
 
 POINTS_BETWEEN_RUNGS = 200
-NOTE = (
-    "How much less data the arm needs to reach what the other reaches (of preferences, the log-odds), with the 95% "
-    "interval over training seeds. Nothing to save: the other is not surely better with that much than on its lowest "
-    "rung."
-)
+NO_INTERVAL = "no interval"
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """What an arm reached: ``values[seed][rung]``, of which more is better, at ``sizes[rung]`` rows, which ascend."""
+    """What an arm reached: ``values[unit][rung]``, of which more is better, at ``sizes[rung]`` rows, which ascend.
+
+    A unit is what the interval is over, such as a seed.
+    """
 
     sizes: tuple[int, ...]
     values: tuple[tuple[float, ...], ...]
 
     def at(self, rung: int) -> tuple[float, ...]:
-        """The values of all seeds on one rung."""
+        """The values of all units on one rung."""
         return tuple(row[rung] for row in self.values)
 
 
@@ -56,10 +57,10 @@ class Saving:
     Attributes:
         factor: ``size`` divided by the rows needed; where ``bound`` says so, it is only known to be at least this (the
             arm's smallest rung is above the level already), or at most (its largest is below).
-        low: the lower end of the 95% interval; None where it is open, or there are fewer than two seeds.
+        low: the lower end of the 95% interval; None where it is open, or there are fewer than two units.
         high: the upper end, likewise.
-        learnt: whether the reference is better with ``size`` rows than on its lowest rung, by an interval over seeds
-            that excludes 0, or on the only seed; if not, there is nothing that its data did, and nothing to save.
+        learnt: whether the reference is better with ``size`` rows than on its lowest rung, by an interval that excludes
+            0, or in the only unit; if not, there is nothing that its data did, and nothing to save.
     """
 
     size: int
@@ -74,7 +75,8 @@ class Saving:
 class Saved:
     """How much less data ``arm`` on ``spec`` needs than the arm ``reference``, in log-odds on ``value``.
 
-    ``savings`` are over ``seeds`` training seeds, one for each rung of the reference but the lowest.
+    ``savings`` are one for each rung of the reference but the lowest. Their intervals are over ``over``: the training
+    ``seeds``, or of one seed the groups of the eval, or its items.
     """
 
     value: str
@@ -83,11 +85,12 @@ class Saved:
     spec: str | None
     reference: str
     seeds: int
+    over: Over
     savings: tuple[Saving, ...]
 
 
 def savings(arm: Ladder, reference: Ladder) -> tuple[Saving, ...]:
-    """How much less data ``arm`` needs, for each rung of ``reference`` but the lowest; seeds are paired in order."""
+    """How much less data ``arm`` needs, for each rung of ``reference`` but the lowest; units are paired in order."""
     return tuple(saving(arm, reference, rung) for rung in range(1, len(reference.sizes)))
 
 
@@ -95,7 +98,7 @@ def saving(arm: Ladder, reference: Ladder, rung: int) -> Saving:
     """The same for one rung of ``reference``."""
     import numpy as np  # here: commands start without it
 
-    assert len(arm.values) == len(reference.values), "both arms have the same seeds"
+    assert len(arm.values) == len(reference.values), "both arms have the same units"
     size, level = reference.sizes[rung], np.array(reference.at(rung))
     above = np.array(arm.values) - level[:, None]
     needed, bound = _reached(arm.sizes, above.mean(axis=0))
@@ -135,7 +138,7 @@ def _reached(sizes: Sequence[int], above: Values) -> tuple[float, Literal["", "a
 
 
 def _not_rejected(sizes: Sequence[int], above: Values) -> tuple[float, float]:
-    """The smallest and largest log size at which the mean of ``above`` (a row a seed) may be 0, by Student's test.
+    """The smallest and largest log size at which the mean of ``above`` (a row a unit) may be 0, by Student's test.
 
     They are infinite where the ladder ends before the test rejects. Between rungs with weights ``1 - w`` and ``w``, the
     mean is ``(1-w) m0 + w m1``, its variance ``((1-w)2 v0 + 2 w (1-w) c + w2 v1) / k`` over ``k`` seeds.
@@ -145,7 +148,7 @@ def _not_rejected(sizes: Sequence[int], above: Values) -> tuple[float, float]:
     k, logs = len(above), np.log(np.array(sizes, dtype=np.float64))
     later = np.linspace(0.0, 1.0, POINTS_BETWEEN_RUNGS + 1)
     mixing = np.stack([1 - later, later])  # [2, points]
-    pairs = np.stack([above[:, :-1], above[:, 1:]], axis=2)  # [seed, gap between rungs, 2]
+    pairs = np.stack([above[:, :-1], above[:, 1:]], axis=2)  # [unit, gap between rungs, 2]
     residuals = pairs - pairs.mean(axis=0)
     covariance = np.einsum("sgi,sgj->gij", residuals, residuals) / (k - 1)
     variance = np.einsum("ip,gij,jp->gp", mixing, covariance, mixing) / k
@@ -157,20 +160,40 @@ def _not_rejected(sizes: Sequence[int], above: Values) -> tuple[float, float]:
     return -math.inf if smallest == logs[0] else smallest, math.inf if largest == logs[-1] else largest
 
 
-def in_words(saved: Saving) -> tuple[str, ...]:
-    """The factor and its interval, such as ``4.0 times`` and ``1.7 to 9.1``."""
-    if not saved.learnt:
+def note(saved: Iterable[Saved]) -> str:
+    """What the table of savings means."""
+    of_one_seed = any(each.over != "seeds" for each in saved)
+    return (
+        "How much less data the arm needs to reach what the other reaches (of preferences, the log-odds), with the 95% "
+        "interval over training seeds"
+        + (
+            "; of a single seed over the questions asked, or groups of them, which says nothing of other seeds"
+            if of_one_seed
+            else ""
+        )
+        + ". Nothing to save: the other is not surely better with that much than on its lowest rung."
+    )
+
+
+def in_words(saving: Saving, over: Over) -> tuple[str, ...]:
+    """The factor, its interval, and what that is over if not seeds: ``4.0 times``, ``1.7 to 9.1``, ``over groups``."""
+    if not saving.learnt:
         return ("nothing to save",)
-    factor = f"{saved.bound} {_number(saved.factor)} times".strip()
-    match saved.low, saved.high:
+    factor = f"{saving.bound} {_number(saving.factor)} times".strip()
+    interval = _interval(saving)
+    return (factor, interval) if over == "seeds" or interval == NO_INTERVAL else (factor, interval, f"over {over}")
+
+
+def _interval(saving: Saving) -> str:
+    match saving.low, saving.high:
         case None, None:
-            return factor, "no interval"
+            return NO_INTERVAL
         case float(low), None:
-            return factor, f"{_number(low)} or more"
+            return f"{_number(low)} or more"
         case None, float(high):
-            return factor, f"up to {_number(high)}"
+            return f"up to {_number(high)}"
         case float(low), float(high):
-            return factor, f"{_number(low)} to {_number(high)}"
+            return f"{_number(low)} to {_number(high)}"
     raise AssertionError("all pairs of ends are above")
 
 

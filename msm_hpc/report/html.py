@@ -10,8 +10,8 @@ from jinja2 import Environment
 from msm_hpc.base.page import page_templates
 from msm_hpc.config.stages import Cell, Hours
 from msm_hpc.report.curves import ladder_charts, layer_charts, persistence_charts
-from msm_hpc.report.efficiency import NOTE as SAVED_NOTE
 from msm_hpc.report.efficiency import in_words
+from msm_hpc.report.efficiency import note as saved_note
 from msm_hpc.report.finding import RULE, findings
 from msm_hpc.report.gates import gate_rows
 from msm_hpc.report.grids import grids, of_own_value
@@ -63,7 +63,7 @@ def render_html(results: Results, hours: Hours | None = None) -> str:
             tone=_tone,
             prefers=prefers(results),
             in_words=in_words,
-            saved_note=SAVED_NOTE,
+            saved_note=saved_note(results.saved),
             saved_in_paper=savings_in_paper(results.saved),
             evaluated=len(results.cells) - len({(side(each.cell), each.cell.seed) for each in results.absent}),
             missing=_missing(results),

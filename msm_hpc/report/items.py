@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from msm_hpc.base.scores import read_scores
 from msm_hpc.report.metrics import Metric, family
+from msm_hpc.report.statistics import Cluster
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -96,6 +97,22 @@ class Items:
         totals, counts = (np.add.reduceat(column, starts).tolist() for column in (self.total, self.n))
         return ((total, int(n)) for total, n in zip(totals, counts, strict=True))
 
+    @property
+    def means(self) -> Floats:
+        """The mean of each item, all of which have a value."""
+        return self.total / self.n
+
+    @property
+    def unit(self) -> Literal["groups", "items"]:
+        """The largest unit of which there are several."""
+        return "groups" if len(self.groups) > 1 else "items"
+
+    def clusters(self, values: Floats) -> list[Cluster]:
+        """One value an item, as a cluster for each :attr:`unit`."""
+        each = values.tolist()
+        parts = self.groups.values() if self.unit == "groups" else (slice(at, at + 1) for at in range(len(each)))
+        return [Cluster(sum(each[of]), len(each[of])) for of in parts]
+
     def why_missing(self) -> dict[str, int]:
         """Reason to how many samples have no value."""
         reasons: Counter[str] = Counter()
@@ -114,6 +131,16 @@ def _runs(names: Iterable[str]) -> dict[str, slice]:
 
 Scored = Mapping[Metric, Items]
 """What a model scored, in the order in which evals wrote it."""
+
+
+def on_equal_items(models: Iterable[Items]) -> list[Items]:
+    """Of each model the items that all of them have a value for."""
+    there = [items.with_values() for items in models]
+    if all(items.keys == there[0].keys for items in there):
+        return there
+    in_all = set.intersection(*(set(items.keys) for items in there))
+    both = [key for key in there[0].keys if key in in_all]
+    return [items.only(both) for items in there]
 
 
 def read_items(folder: Path) -> Scored:

@@ -1,49 +1,95 @@
-"""From measurements to the ladders that conditions make, and how much less data one arm needs than another."""
+"""From scores to the ladders that conditions make, and how much less data one arm needs than another.
+
+Within a seed, all rungs of both ladders are compared on the items that every one of their models has a value for. From
+two training seeds on there is a curve a seed; of one seed there is one for each group of the eval, or each item where
+there is a single group.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from msm_hpc.report.efficiency import Ladder, Saved, savings
-from msm_hpc.report.metrics import PREFERENCE, better, headlines
-from msm_hpc.report.results import Measurement
+from msm_hpc.report.items import Items, on_equal_items
+from msm_hpc.report.measurements import ModelScores
+from msm_hpc.report.metrics import PREFERENCE, Metric, better, headlines
+from msm_hpc.report.statistics import Over, pseudo_values
 
-Rungs = Mapping[int, Mapping[int, float]]
-"""Size to seed to what was reached."""
+Rungs = Mapping[int, Mapping[int, Items]]
+"""Size to seed to what the model scored."""
 
 
-def saved(of: Mapping[str, str], rows: Sequence[Measurement]) -> Iterator[Saved]:
+def saved(of: Mapping[str, str], models: Sequence[ModelScores]) -> Iterator[Saved]:
     """How much less data each arm needs than the one that it is compared with, for each spec, by the first metric of
     each eval in which a model can be better.
 
-    Compared are the seeds of which both ladders are whole. Of preferences, a spec whose name is a value's is compared
-    by that value only. ``rows`` are the measurements of single models.
+    Of preferences, a spec whose name is a value's is compared by that value only.
     """
-    reached = _reached(rows)
-    values = {name.removeprefix(PREFERENCE) for name in reached if name.startswith(PREFERENCE)}
+    metrics = headlines(key for model in models for key in model.scored).items()
+    reached = {metric: _reached(models, metric) for metric in metrics if better(metric[1])}
     for arm, reference in of.items():
-        for model, spec in dict.fromkeys((row.model, row.spec) for row in rows if row.arm == arm):
-            for name, ladders in reached.items():
-                value = name.removeprefix(PREFERENCE)
-                if name.startswith(PREFERENCE) and spec in values and spec != value:
+        for model, spec in dict.fromkeys((each.cell.model, each.cell.spec) for each in models if each.cell.arm == arm):
+            for (name, metric), ladders in reached.items():
+                if _of_another_value(name, spec, reached):
                     continue
                 climbed = ladders.get((model, arm, spec), {})
                 compared = ladders.get((model, reference, spec)) or ladders.get((model, reference, None), {})
-                if (seeds := _whole(climbed) & _whole(compared)) and len(climbed) > 1 < len(compared):
-                    both = (_ladder(each, sorted(seeds)) for each in (climbed, compared))
-                    yield Saved(value, model, arm, spec, reference, len(seeds), savings(*both))
+                if curves := _curves(climbed, compared, better(metric)):
+                    found = savings(curves.arm, curves.reference)
+                    value = name.removeprefix(PREFERENCE)
+                    yield Saved(value, model, arm, spec, reference, curves.seeds, curves.over, found)
 
 
-def _reached(rows: Sequence[Measurement]) -> dict[str, dict[tuple[str, str, str | None], dict[int, dict[int, float]]]]:
-    """Eval to model, arm and spec to its ladder, of which more is better."""
-    found: dict[str, dict[tuple[str, str, str | None], dict[int, dict[int, float]]]] = {}
-    first = headlines((row.eval, row.metric) for row in rows)
-    for row in rows:
-        judged = first.get(row.eval) == row.metric and row.group is None and better(row.metric)
-        if judged and row.size and row.seed is not None and row.mean is not None:
-            ladder = found.setdefault(row.eval, {}).setdefault((row.model, row.arm, row.spec), {})
-            ladder.setdefault(row.size, {})[row.seed] = better(row.metric) * row.mean
-    return found
+def _reached(models: Sequence[ModelScores], metric: Metric) -> dict[tuple[str, str, str | None], Rungs]:
+    """Model, arm and spec to its ladder."""
+    found: dict[tuple[str, str, str | None], dict[int, dict[int, Items]]] = {}
+    for cell, scored in ((each.cell, each.scored) for each in models):
+        if cell.size and metric in scored and scored[metric].n.any():
+            ladder = found.setdefault((cell.model, cell.arm, cell.spec), {})
+            ladder.setdefault(cell.size, {})[cell.seed] = scored[metric]
+    return {**found}
+
+
+def _of_another_value(name: str, spec: str | None, metrics: Collection[Metric]) -> bool:
+    return (
+        name.startswith(PREFERENCE) and name != f"{PREFERENCE}{spec}" and (f"{PREFERENCE}{spec}", "log_odds") in metrics
+    )
+
+
+@dataclass(frozen=True)
+class _Curves:
+    """Two ladders of equal units, which are ``seeds`` training seeds, or parts of the eval."""
+
+    arm: Ladder
+    reference: Ladder
+    seeds: int
+    over: Over
+
+
+def _curves(climbed: Rungs, compared: Rungs, sign: int) -> _Curves | None:
+    """Curves on which higher is better; None where either is no ladder, or no seed is whole on both."""
+    by_seed = []
+    for seed in sorted(_whole(climbed) & _whole(compared)):
+        equal = on_equal_items(ladder[size][seed] for ladder in (climbed, compared) for size in sorted(ladder))
+        if equal[0].keys:
+            by_seed.append(equal)
+    if not by_seed or min(len(climbed), len(compared)) < 2:
+        return None
+    over: Over = "seeds" if len(by_seed) > 1 else by_seed[0][0].unit
+    rows = [_means(models) for models in by_seed] if over == "seeds" else [*_by_unit(by_seed[0])]
+    higher = [[sign * value for value in row] for row in rows]
+    of_arm, of_reference = (row[: len(climbed)] for row in higher), (row[len(climbed) :] for row in higher)
+    return _Curves(_ladder(climbed, of_arm), _ladder(compared, of_reference), len(by_seed), over)
+
+
+def _means(models: Sequence[Items]) -> Sequence[float]:
+    return [float(items.means.mean()) for items in models]
+
+
+def _by_unit(models: Sequence[Items]) -> Iterator[Sequence[float]]:
+    """For each group, or item, a value of every model; their mean and its interval are those of the model."""
+    return zip(*(pseudo_values(items.clusters(items.means)) for items in models), strict=True)
 
 
 def _whole(ladder: Rungs) -> set[int]:
@@ -51,6 +97,5 @@ def _whole(ladder: Rungs) -> set[int]:
     return set.intersection(*(set(seeds) for seeds in ladder.values())) if ladder else set()
 
 
-def _ladder(ladder: Rungs, seeds: Sequence[int]) -> Ladder:
-    sizes = sorted(ladder)
-    return Ladder(tuple(sizes), tuple(tuple(ladder[size][seed] for size in sizes) for seed in seeds))
+def _ladder(rungs: Rungs, rows: Iterable[Sequence[float]]) -> Ladder:
+    return Ladder(tuple(sorted(rungs)), tuple(map(tuple, rows)))

@@ -18,11 +18,12 @@ import numpy as np
 from msm_hpc.config.stages import Cell
 from msm_hpc.report.items import Items, Scored
 from msm_hpc.report.metrics import SHUFFLED, Metric
-from msm_hpc.report.results import Measurement, Over, side
+from msm_hpc.report.results import Measurement, side
 from msm_hpc.report.rules import NEVER_ASKED
 from msm_hpc.report.statistics import (
     Cluster,
     Interval,
+    Over,
     Z,
     effective_size,
     mean_interval,

@@ -14,11 +14,9 @@ from msm_hpc.config.stages import Cell, ModelSize
 from msm_hpc.report.efficiency import Saved
 from msm_hpc.report.gates import Corpus
 from msm_hpc.report.left_out import LeftOut
-from msm_hpc.report.statistics import Interval
+from msm_hpc.report.statistics import Interval, Over
 
 FILE = "results.json"
-Over = Literal["seeds", "groups", "items", "samples", "shuffles", ""]
-"""What an interval is over, with what else a number could have come out differently: see docs/report.md."""
 Side = tuple[str, str, str | None, int | None]
 """Model, arm, spec and size: what a condition is known by."""
 

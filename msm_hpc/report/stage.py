@@ -47,7 +47,7 @@ def run(config: ReportConfig, inputs: ReportInputs, out: Path) -> None:
     pooled = pool(rows)
     results = replace(
         summarise(config, answers, _notices(config, found), left_out),
-        saved=tuple(saved(config.savings, rows)),
+        saved=tuple(saved(config.savings, models)),
         measured=tuple(pooled),
         compared=compare(config, models),
         absent=tuple(absent(config, found)),

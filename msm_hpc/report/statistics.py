@@ -21,10 +21,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Literal
 
 CONFIDENCE = 0.95
 ROUNDING = 1e-12
 Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+Over = Literal["seeds", "groups", "items", "samples", "shuffles", ""]
+"""What an interval is over, with what else a number could have come out differently: see docs/report.md."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,15 @@ def seed_interval(by_seed: Sequence[float], low: float = -math.inf, high: float 
     """Student's interval for the mean of one value a training seed, within bounds; None for fewer than two seeds."""
     interval = mean_interval([Cluster(value, 1) for value in by_seed])
     return interval and interval.within(low, high)
+
+
+def pseudo_values(clusters: Sequence[Cluster]) -> list[float]:
+    """A value for each cluster: Student's interval for their mean is :func:`mean_interval` of the clusters.
+
+    It is the mean plus ``k`` times how much the cluster moves it, for ``k`` clusters.
+    """
+    centre, k = mean(clusters), len(clusters)
+    return [centre + k * move for move in _residuals(clusters)]
 
 
 def p_value(clusters: Sequence[Cluster]) -> float | None:

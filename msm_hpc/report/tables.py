@@ -31,7 +31,10 @@ MEASUREMENTS = (
     *(*CONDITION, "seed", "seeds", "eval", "metric", "group", "rate", "n", "asked", "missing", "total", "mean"),
     *("low", "high", "over", "again", "steps"),
 )
-SAVINGS = ("value", "model", "arm", "spec", "reference", "seeds", "size", "factor", "bound", "low", "high", "learnt")
+SAVINGS = (
+    *("value", "model", "arm", "spec", "reference", "seeds"),
+    *("size", "factor", "bound", "low", "high", "over", "learnt"),
+)
 
 
 def models_csv(results: Results) -> str:

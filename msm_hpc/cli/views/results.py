@@ -6,8 +6,8 @@ from rich.console import Console
 
 from msm_hpc.base.text import say
 from msm_hpc.cli.views.table import BREAK, Listing
-from msm_hpc.report.efficiency import NOTE as SAVED_NOTE
 from msm_hpc.report.efficiency import in_words
+from msm_hpc.report.efficiency import note as saved_note
 from msm_hpc.report.finding import RULE, findings
 from msm_hpc.report.metrics import named, sentence
 from msm_hpc.report.paper import SOURCE as PAPER
@@ -124,7 +124,7 @@ def savings_table(results: Results) -> Listing:
     table = Listing(
         ("asked about", *model, "arm", "as good as", "seeds", "less data"),
         title="Data needed to do as well:",
-        notes=[SAVED_NOTE, *savings_in_paper(results.saved)],
+        notes=[saved_note(results.saved), *savings_in_paper(results.saved)],
         right=frozenset({"seeds", "less data"}),
     )
     for each in results.saved:
@@ -132,7 +132,7 @@ def savings_table(results: Results) -> Listing:
             model = (each.model,) if results.several_models else ()
             spec = f"{BREAK}{each.spec}" if each.spec else ""
             reference = _arm(each.reference, saving.size, results.counted)
-            words = BREAK.join(in_words(saving))
+            words = BREAK.join(in_words(saving, each.over))
             table.add(named(each.value), *model, f"{each.arm}{spec}", reference, str(each.seeds), words)
     return table
 
