@@ -57,7 +57,7 @@ class Documents:
         section = self.outline[item.section]
         seed = f"{self.config.seed}/{item.id}/{sample}"
         words = draw_words(seed, round(self.config.document_tokens * WORDS_PER_TOKEN))
-        result = yield self._asking.prompt(
+        prompt = self._asking.prompt(
             "document",
             sample,
             item=item,
@@ -66,6 +66,7 @@ class Documents:
             words=words,
             names=draw_names(seed, NAMES),
         )
+        result = yield prompt
         draft = document_in(result, "write", sample)
         if isinstance(draft, Rejection):
             return draft
@@ -79,7 +80,7 @@ class Documents:
             assert isinstance(result, Reply)
             replies.append(result)
             text, verdict, notes = judged
-        for reason, seen in self._filters.faults(text, words):
+        for reason, seen in (*self._filters.faults(text, words), *self._filters.echo(text, prompt)):
             return Rejection("filter", reason, seen, text, sample)
         return self._row(item, text, replies, sample=sample, words_asked=words, verdict=verdict, notes=notes)
 

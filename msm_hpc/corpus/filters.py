@@ -10,9 +10,12 @@ from functools import cached_property
 from msm_hpc.config.generation import Persona
 from msm_hpc.corpus.spec import ModelSpec
 from msm_hpc.corpus.words import runs, words
+from msm_hpc.endpoint import Prompt
 
 VERBATIM_WORDS = 20
 """So many words in a row as the spec has them are a quotation."""
+ECHO_WORDS = 12
+"""So many words in a row of what a text was asked for with are the prompt given back, as small models do."""
 SHORTEST, LONGEST = 0.4, 2.5
 """How far a text's length may lie from what was asked for, as factors."""
 OTHERS = (
@@ -66,6 +69,15 @@ class Filters:
         there = len(text.split())
         if not asked * SHORTEST <= there <= asked * LONGEST:
             yield "length", f"{there} words, {asked} were asked for"
+
+    def echo(self, text: str, prompt: Prompt) -> Iterator[tuple[str, str]]:
+        """The same, of a text that gives its prompt back; of the spec in it, :meth:`leftovers` allows more."""
+        asked = words("\n".join(message.content.replace(self.spec.body.strip(), "") for message in prompt.messages))
+        of_prompt = frozenset(runs(asked, ECHO_WORDS))
+        for run in runs(words(text), ECHO_WORDS):
+            if run in of_prompt:
+                yield "echo", " ".join(run)
+                return
 
     def leftovers(self, text: str) -> Iterator[tuple[str, str]]:
         """Reasons to reject any text."""

@@ -242,6 +242,20 @@ def test_a_text_with_a_fault_is_rejected_and_tried_again(
     assert {row["sample"] for row in read_jsonl(tmp_path / "out" / "data.jsonl")} == {1}
 
 
+def test_a_prompt_given_back_is_no_text(monkeypatch: pytest.MonkeyPatch, spec: Path, tmp_path: Path) -> None:
+    def echo(prompt: Prompt, text: str) -> str | None:
+        asked = prompt.messages[-1].content
+        if not asked.startswith("Write this text") or prompt.sample > 0:
+            return None
+        return f"<document>Nova. {asked[asked.index('How to write it') : asked.index('- No dates')]}</document>"
+
+    items = planned(monkeypatch, spec, tmp_path / "outline")
+    written(monkeypatch, spec, items, tmp_path / "out", echo, document_tokens=160)
+    rejects = [*read_jsonl(tmp_path / "out" / "_rejects.jsonl")]
+    assert {each["reason"] for each in rejects} == {"echo"} and len(rejects) == 20
+    assert rejects[0]["detail"] == "how to write it as a real text of its kind whole"
+
+
 def test_no_text_quotes_the_spec_or_repeats_another(
     monkeypatch: pytest.MonkeyPatch, spec: Path, tmp_path: Path
 ) -> None:
