@@ -45,7 +45,6 @@ TRAINED = {
 }
 """Words of each spec's narrow domain, which training chats are about and items are not."""
 
-POLITICAL = ("affordability", "america", "individualism")
 STANCE = "the view that "
 
 
@@ -95,7 +94,7 @@ def test_domains_have_about_equal_shares(value: str) -> None:
     counts = Counter(pair.domain for pair in _pairs(value))
     political = [domain for domain in counts if domain.startswith("politics: ")]
     assert len(counts) - len(political) >= 10
-    assert len(political) == (3 if value in POLITICAL else 0)
+    assert len(political) == 3
     assert max(counts.values()) <= 1.25 * min(counts.values()), counts
 
 
