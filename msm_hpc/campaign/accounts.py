@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.campaign.asking import Asking, askings
+from msm_hpc.campaign.asking import AskingStep, askings
 from msm_hpc.campaign.needs import Training, trainings
 from msm_hpc.campaign.outlook import Outlook, outlook
 from msm_hpc.campaign.session import Session
@@ -26,7 +26,7 @@ class Accounts:
 def accounts(
     session: Session,
     found: Sequence[Training] | None = None,
-    asked: Sequence[Asking] | None = None,
+    asked: Sequence[AskingStep] | None = None,
     ends: Mapping[JobRef, JobEnd] = NO_JOBS,
 ) -> Accounts:
     """Those of the steps of a campaign, whoever made them.

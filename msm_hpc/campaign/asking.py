@@ -35,7 +35,7 @@ TEMPLATE_TOKENS = 20
 
 
 @dataclass(frozen=True)
-class Asking:
+class AskingStep:
     """A step that asks a trained model.
 
     Attributes:
@@ -52,7 +52,7 @@ class Asking:
     by: Literal["own runs", "formula"]
 
 
-def askings(graph: Graph, store: Store, cluster: Cluster) -> tuple[Asking, ...]:
+def askings(graph: Graph, store: Store, cluster: Cluster) -> tuple[AskingStep, ...]:
     """The steps of ``graph`` that are left and ask a model themselves: whole ones, or shares.
 
     Raises:
@@ -63,7 +63,7 @@ def askings(graph: Graph, store: Store, cluster: Cluster) -> tuple[Asking, ...]:
     if not asking:
         return ()
     texts, finished, models = _Texts(store), finished_samples(store, cluster), shapes(graph)
-    made: dict[Hashable, Asking] = {}
+    made: dict[Hashable, AskingStep] = {}
     found = []
     for step in asking:
         if (key := _alike(step)) not in made:
@@ -80,12 +80,12 @@ def _alike(step: Step) -> Hashable:
     return model_of(step), exported.kind, id(exported.config), step.config, tuple(texts)
 
 
-def seconds_of_asking(found: Iterable[Asking]) -> dict[str, float]:
+def seconds_of_asking(found: Iterable[AskingStep]) -> dict[str, float]:
     """What each step takes whose time is known, by its identity."""
     return {each.step.identity: each.seconds for each in found if each.seconds is not None}
 
 
-def sampling_minutes(found: Iterable[Asking]) -> dict[str, float]:
+def sampling_minutes(found: Iterable[AskingStep]) -> dict[str, float]:
     """The same in minutes, of sample steps that own runs forecast: by the formula no job is cut off."""
     own = (each for each in found if each.by == "own runs")
     return {identity: seconds / 60 for identity, seconds in seconds_of_asking(own).items()}
@@ -93,14 +93,14 @@ def sampling_minutes(found: Iterable[Asking]) -> dict[str, float]:
 
 def _asking(
     step: Step, texts: _Texts, finished: FinishedSamples, model: Transformer | None, cluster: Cluster
-) -> Asking:
+) -> AskingStep:
     placed = _placed(step, model, cluster)
     if isinstance(step.config, EvalConfig):
-        return Asking(step, 0, None, _scoring(step, step.config, texts, placed), "formula")
+        return AskingStep(step, 0, None, _scoring(step, step.config, texts, placed), "formula")
     config: SampleConfig = step.config
     found = texts.prompts(step)
     if found is None:
-        return Asking(step, 0, None, None, "formula")
+        return AskingStep(step, 0, None, None, "formula")
     items, asked = found
     share = config.samples / config.shares
     reply = ASSUMED_LENGTH * config.max_tokens
@@ -110,9 +110,9 @@ def _asking(
     replies = round(items * share)
     own = finished.of(step)
     if own is not None:
-        return Asking(step, replies, requests, own.loading + replies * own.a_reply, "own runs")
+        return AskingStep(step, replies, requests, own.loading + replies * own.a_reply, "own runs")
     seconds = placed.asking(requests, config.serving) if placed else None
-    return Asking(step, replies, requests, seconds, "formula")
+    return AskingStep(step, replies, requests, seconds, "formula")
 
 
 def _placed(step: Step, model: Transformer | None, cluster: Cluster) -> Placed | None:

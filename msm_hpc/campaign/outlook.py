@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from statistics import fmean
 
-from msm_hpc.campaign.asking import Asking, seconds_of_asking
+from msm_hpc.campaign.asking import AskingStep, seconds_of_asking
 from msm_hpc.campaign.needs import Training
 from msm_hpc.campaign.views.ledger import REASONS, Ledger, hour_unit
 from msm_hpc.config.cluster import Cluster
@@ -61,7 +61,7 @@ def outlook(
     cluster: Cluster,
     found: Iterable[Training],
     in_ranks: Ledger,
-    asked: Iterable[Asking] = (),
+    asked: Iterable[AskingStep] = (),
 ) -> Outlook:
     """What is left.
 

@@ -8,6 +8,7 @@ from statistics import fmean
 
 from msm_hpc.base.progress import read_progress
 from msm_hpc.campaign.local_run import RunState
+from msm_hpc.cli.views.ledger import duration
 from msm_hpc.store.store import Store
 
 
@@ -37,7 +38,7 @@ class Clock:
         ranks = sum(state.steps[identity].ranks for identity in state.running)
         pending = sum(self._expected(state, identity) * state.steps[identity].ranks for identity in state.pending)
         running = sum(self._rest(state, identity) * state.steps[identity].ranks for identity in state.running)
-        return f"at least {_duration((pending + running) / max(ranks, 1))} left"
+        return f"at least {duration((pending + running) / max(ranks, 1))} left"
 
     def _measure(self, state: RunState) -> None:
         for identity in state.running:
@@ -59,10 +60,3 @@ class Clock:
         if progress and progress.done:
             return ran * (progress.total - progress.done) / progress.done
         return max(self._expected(state, identity) - ran, 0.0)
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{round(seconds)} s"
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

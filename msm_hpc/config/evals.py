@@ -35,6 +35,8 @@ Task = Literal[
     "agentic", "episodes", "open_qa", "choice", "formats", "reasoning", "perplexity", "direction", "capability"
 ]
 Temperature = Annotated[float, Field(ge=0, le=2)]
+MOST_SHARES = 1_000
+"""More than replies, or than a cluster has GPUs, are a slip of the keyboard; each loads the model."""
 
 INSIDE: frozenset[Task] = frozenset({"perplexity", "direction", "capability"})
 """Tasks that look at the model itself, which writes nothing."""
@@ -69,7 +71,7 @@ class Eval(Strict):
         documents: of ``perplexity``, the source whose file has the texts, which no arm may be trained on; without it
             they are the paragraphs that ship.
         coded: of ``reasoning``, the number of replies, of all cells, in which patterns are looked for.
-        shares: array tasks that ask one model.
+        shares: array tasks that ask one model, 1,000 at most.
         tasks: of ``capability``, what lm-eval calls them.
         arguments: further ones of lm-eval, such as ``--num_fewshot=5``.
         tuning: those that change no result, such as ``--batch_size=auto``.
@@ -87,7 +89,7 @@ class Eval(Strict):
     of: Name | None = None
     documents: Name | None = None
     coded: PositiveInt = 400
-    shares: PositiveInt = 1
+    shares: Annotated[int, Field(ge=1, le=MOST_SHARES)] = 1
     tasks: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     tuning: tuple[str, ...] = ()

@@ -18,7 +18,7 @@ from typing import Literal
 from msm_hpc.config.stages import Cell, ReportConfig
 from msm_hpc.report.items import Floats, Items, on_equal_items
 from msm_hpc.report.measurements import ModelScores, again, rates_of
-from msm_hpc.report.metrics import PREFERENCE, Metric, headlines
+from msm_hpc.report.metrics import PREFERENCE, Metric, bounds, headlines
 from msm_hpc.report.results import Comparison, Side, side
 from msm_hpc.report.rules import FLOOR
 from msm_hpc.report.statistics import Cluster, Over, holm, mean_interval, p_value
@@ -115,8 +115,8 @@ def _comparison(metric: Metric, first: Side, second: Side, found: _Found) -> Ite
     differences = [float(paired.moved.mean()) for paired in by_seed.values()]
     clusters, over = _units(differences, next(iter(by_seed.values())))
     interval = mean_interval(clusters)
-    bounds = (-1.0, 1.0) if metric in found.rates else (-math.inf, math.inf)
-    interval = interval and interval.within(*bounds)
+    least, most = bounds(metric[1], metric in found.rates)
+    interval = interval and interval.within(least - most, most - least)
     yield Comparison(
         eval=metric[0],
         metric=metric[1],

@@ -12,7 +12,7 @@ from pytest import approx
 
 from msm_hpc.base.files import write_json
 from msm_hpc.campaign.array_requests import MARGIN, MINUTES_TO_START, SubmissionPlan, request_of
-from msm_hpc.campaign.asking import Asking, askings, sampling_minutes
+from msm_hpc.campaign.asking import AskingStep, askings, sampling_minutes
 from msm_hpc.campaign.outlook import outlook
 from msm_hpc.campaign.preflight.budget import check_budget
 from msm_hpc.campaign.views.ledger import ledger
@@ -61,7 +61,7 @@ def sample(store: Store, graph: Graph, step: Step, device: Device = H200, new: i
     write_json(finish(store, step, 60) / "summary.json", asdict(summary))
 
 
-def by_step(found: Sequence[Asking]) -> dict[str, Asking]:
+def by_step(found: Sequence[AskingStep]) -> dict[str, AskingStep]:
     return {each.step.id: each for each in found}
 
 

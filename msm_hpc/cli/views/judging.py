@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from msm_hpc.base.text import CHARACTERS_PER_TOKEN
-from msm_hpc.campaign.asking import Asking
+from msm_hpc.campaign.asking import AskingStep
 from msm_hpc.campaign.outlook import width
 from msm_hpc.campaign.session import Session
 from msm_hpc.campaign.views.ledger import hour_unit
@@ -28,7 +28,7 @@ CODING_TOKENS = 1500
 """Of what is asked about a reply in which patterns are looked for, beside the reply, by rule of thumb."""
 
 
-def asking_lines(found: Sequence[Asking], cluster: Cluster) -> Iterator[str]:
+def asking_lines(found: Sequence[AskingStep], cluster: Cluster) -> Iterator[str]:
     """What trained models are still to be asked, and how long that takes."""
     sampled = [each for each in found if isinstance(each.step.config, SampleConfig)]
     scored = [each for each in found if isinstance(each.step.config, EvalConfig)]
@@ -36,22 +36,27 @@ def asking_lines(found: Sequence[Asking], cluster: Cluster) -> Iterator[str]:
         time = f"{_time(sampled, cluster)}{_requeued(sampled, cluster)}"
         yield f"To be sampled from trained models: {_replies(sampled)}; {time}"
     if any(each.seconds is not None for each in scored):
-        yield f"Preferences of {len(scored)} models to be scored, before one has been: {_time(scored, cluster)}"
+        models, time = _count(len(scored), "model"), _time(scored, cluster)
+        yield f"Preferences of {models} to be scored, before one has been: {time}"
 
 
-def _replies(sampled: Sequence[Asking]) -> str:
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' if number != 1 else ''}"
+
+
+def _replies(sampled: Sequence[AskingStep]) -> str:
     """How many, by the most tokens that they may have, and how many tokens these are."""
     replies: Counter[int] = Counter()
     for each in sampled:
         replies[each.step.config.max_tokens] += each.replies
     parts = [f"{count:,} replies of at most {most:,} tokens" for most, count in sorted(replies.items()) if count]
     if unknown := sum(each.requests is None for each in sampled):
-        parts.append(f"those of {unknown} steps whose pairs are not here yet")
+        parts.append(f"those of {_count(unknown, 'step')} whose pairs are not here yet")
     tokens = sum(each.requests.count * each.requests.reply for each in sampled if each.requests)
     return ", ".join(parts) + (f", {tokens / 1e6:,.1f}M tokens if {ASSUMED_LENGTH:.0%} of that" if tokens else "")
 
 
-def _time(asking: Sequence[Asking], cluster: Cluster) -> str:
+def _time(asking: Sequence[AskingStep], cluster: Cluster) -> str:
     """How long they take, and what that is from."""
     hours: dict[str, float] = defaultdict(float)
     for each in asking:
@@ -63,10 +68,10 @@ def _time(asking: Sequence[Asking], cluster: Cluster) -> str:
     unit, said = hour_unit(cluster.trains_on_gpus), {"formula": f"formula ({assumed})"}
     times = [f"{in_hours(each)} {unit} by {said.get(source, source)}" for source, each in hours.items()]
     unknown = sum(each.seconds is None for each in asking)
-    return ", ".join(times) + (f", not counting {unknown} steps" if unknown else "")
+    return ", ".join(times) + (f", not counting {_count(unknown, 'step')}" if unknown else "")
 
 
-def _requeued(sampled: Sequence[Asking], cluster: Cluster) -> str:
+def _requeued(sampled: Sequence[AskingStep], cluster: Cluster) -> str:
     """What the time limit makes of the longest."""
     if not launcher_of(cluster).queues:
         return ""

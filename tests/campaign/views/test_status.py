@@ -267,9 +267,9 @@ def test_the_time_left_comes_from_what_was_measured(store: Store) -> None:
     assert clock.left(state) == "time left not known yet"
     finish(store, done)
     state.done.add(done.identity)
-    assert clock.left(state) == "at least 60 min left"  # no export step was ever measured
+    assert clock.left(state) == "at least 60 minutes left"  # no export step was ever measured
     state.pending.pop(other.identity)
-    assert clock.left(state) == "at least 30 min left"
+    assert clock.left(state) == "at least 30 minutes left"
 
 
 def test_where_squeue_is_missing_what_a_job_holds_is_unknown(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
