@@ -19,6 +19,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Limits(Strict):
     """The largest share that passes, by gate; what each gate counts is said in ``msm_hpc/corpus/quality/``."""
 
+    given_up: Share = 0.3
     near_duplicates: Share = 0.02
     names: Share = 0.08
     full_names: Share = 0.02

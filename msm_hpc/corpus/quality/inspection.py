@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +14,11 @@ from msm_hpc.corpus.quality.balance import Balance
 from msm_hpc.corpus.quality.embeddings import StaticEmbeddings
 from msm_hpc.corpus.quality.gate import Gate
 from msm_hpc.corpus.quality.leaks import Item
+from msm_hpc.corpus.quality.losses import by_reason, given_up, reject_files, rejects
 from msm_hpc.corpus.quality.meaning import meaning_leaks
 from msm_hpc.corpus.quality.near import near_duplicates
 from msm_hpc.corpus.quality.rows import Row, Rows, Subject
 from msm_hpc.corpus.quality.samples import samples
-from msm_hpc.corpus.rows import REJECTS
 
 SAMPLES = 20
 
@@ -60,7 +58,7 @@ def inspect(
         files=rows.files,
         gates=tuple(gates),
         balance=found,
-        rejects=_rejects(rows.files),
+        rejects=by_reason(rejects(reject_files(rows.files))),
         exposures=audit(rows, evaluations) if evaluations else (),
         samples=tuple(samples(rows, SAMPLES, seed)),
         skipped=tuple(_skipped(subject, items, embeddings)),
@@ -68,6 +66,8 @@ def inspect(
 
 
 def _gates(rows: Rows, subject: Subject, items: Sequence[Item], found: Balance, limits: Limits) -> Iterator[Gate]:
+    if files := reject_files(rows.files):
+        yield given_up(rows, rejects(files), limits)
     yield near_duplicates(rows, limits)
     for most in (frequent.full_names, frequent.names, frequent.phrases):
         yield most(rows, subject, limits)
@@ -97,13 +97,3 @@ def _skipped(subject: Subject, items: Sequence[Item], embeddings: StaticEmbeddin
         yield "leaks of an evaluation: no items are given (--items, or campaign.values)"
     elif embeddings is None:
         yield "leaks by meaning: no static embeddings are given (--embeddings, or quality.embeddings)"
-
-
-def _rejects(files: Iterable[Path]) -> Mapping[str, int]:
-    """How many rows were rejected while the corpus was written, by reason, from the most frequent one on."""
-    counts: Counter[str] = Counter()
-    for path in {file.with_name(REJECTS) for file in files}:
-        if path.is_file():
-            with path.open("rb") as lines:
-                counts.update(json.loads(line)["reason"] for line in lines)
-    return dict(counts.most_common())

@@ -51,13 +51,28 @@ def report(*arguments: str) -> int:
 
 def test_a_clean_corpus_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "data.jsonl", documents(24))
-    (tmp_path / "_rejects.jsonl").write_text('{"reason": "length"}\n{"reason": "length"}\n{"reason": "date"}\n')
+    rejected(tmp_path, ("d0", "length"), ("d1", "length"), ("d1", "date"))
     assert report("data.jsonl", *ABOUT) == 0
     out = capsys.readouterr().out
     assert "not passed" not in out and "not asked" not in out and "more in corpus.html" in out
     page = Path("corpus.html").read_text()
-    assert "All 19 quality gates passed" in page and "24 documents of thrift" in page and "20 to read" not in page
+    assert "All 20 quality gates passed" in page and "24 documents of thrift" in page and "20 to read" not in page
     assert re.search(r">length</th><td class=\"number\">2<", page)
+
+
+def rejected(folder: Path, *tries: tuple[str, str]) -> None:
+    """The file of rejects: of which row each was, and why."""
+    rows = ({"id": row, "reason": reason, "detail": "as it was"} for row, reason in tries)
+    (folder / "_rejects.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_a_corpus_of_which_most_was_given_up_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "data.jsonl", documents(24))
+    rejected(tmp_path, ("d3", "date"), *((f"lost{number}", why) for number in range(11) for why in ("date", "length")))
+    assert report("data.jsonl", *ABOUT) == 2
+    said = capsys.readouterr().err
+    assert "given_up: 11 of 35 planned rows (31.43%) were given up, each of their tries rejected, above" in said
+    assert "such as lost0 (length: as it was)" in said
 
 
 def test_a_faulty_corpus_is_refused_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,7 +146,7 @@ def test_a_step_knows_its_spec_and_its_names(tmp_path: Path, capsys: pytest.Capt
         (("write/none",), "write/none: no such file, and no such step below root=runs"),
         (("thrift.md",), "thrift.md: rows are read from .jsonl only"),
         (("items.jsonl",), "items.jsonl:1: neither a row with a text nor one with messages"),
-        (("data.jsonl", "--limit", "date=0.1"), "--limit date: no such gate; there are near_duplicates"),
+        (("data.jsonl", "--limit", "date=0.1"), "--limit date: no such gate; there are given_up, near_duplicates"),
         (("data.jsonl", "--limit", "dates=2"), "--limit dates=2: write a share from 0 to 1"),
         (("data.jsonl", "--limit", "dates"), "--limit dates=: write a share from 0 to 1"),
         (
