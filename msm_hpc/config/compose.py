@@ -90,6 +90,7 @@ def load_configs(overrides: Sequence[str]) -> tuple[Config, ...]:
     Raises:
         UserError: an unknown key or choice, a value of the wrong type, or values that do not go together.
     """
+    _roots(overrides)
     overrides = [_at_home(override) for override in overrides]
     values = _composed(overrides)
     models = values["campaign"].get("models") or ()
@@ -131,11 +132,18 @@ def root_of(overrides: Sequence[str]) -> Path:
     Raises:
         UserError: it cannot be one.
     """
-    named = [override.partition("=")[2].strip("\"'") for override in overrides if override.startswith("root=")]
-    root = Path(named[-1] if named else DEFAULT_ROOT).expanduser()
+    root = Path(_roots(overrides)[-1]).expanduser()
     for problem in root_problems(root):
         raise UserError(problem)
     return root
+
+
+def _roots(overrides: Sequence[str]) -> Sequence[str]:
+    """The default root, and those that ``overrides`` name."""
+    named = [override.partition("=")[2].strip("\"'") for override in overrides if override.startswith("root=")]
+    if not all(map(str.strip, named)):
+        raise UserError("root= names no folder; is it a variable of the shell that is not set? root=. is this one")
+    return (DEFAULT_ROOT, *named)
 
 
 def with_absolute_paths(overrides: Sequence[str]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from msm_hpc.base.errors import UserError
-from msm_hpc.config.compose import root_of
+from msm_hpc.config.compose import load_configs, root_of
 from tests.composed import load_config, preflight
 
 INERT = [
@@ -72,3 +72,10 @@ def test_a_campaign_by_such_a_name_is_refused(name: str) -> None:
 def test_a_value_of_two_lines_does_not_reach_the_script() -> None:
     with pytest.raises(UserError, match=r"cluster\.resources\.cpu\.sbatch\.comment has a line break"):
         preflight(load_config(["campaign=demo", "cluster=slurm", 'cluster.resources.cpu.sbatch.comment="a\nb"']))
+
+
+@pytest.mark.parametrize("empty", ["root=", "root= ", "root=''"])
+def test_a_variable_that_is_not_set_is_no_root(empty: str) -> None:
+    for read in (root_of, load_configs):
+        with pytest.raises(UserError, match="root= names no folder; is it a variable of the shell that is not set"):
+            read(["campaign=demo", empty])
