@@ -40,7 +40,7 @@ class FaultyModelServer:
     most_in_flight: int = 0
     capacity: int = 1_000_000  # more at a time meet 429
     out_of_order: bool = False  # whether everything fails with 500
-    lives_for: int = 1_000_000  # so does all that comes after so many answers
+    lives_for: int | None = None  # so does all that comes after so many answers
     hold_batches: bool = False  # whether no batch is completed
     batches: dict[str, dict[str, Any]] = field(default_factory=dict)
     port: int = 0
@@ -91,7 +91,7 @@ class FaultyModelServer:
         await asyncio.sleep(self.latency_s)
         if self._in_flight > self.capacity:
             return _error(429, "too many", headers={"Retry-After": "0.01"})
-        if self.out_of_order or self.paid.total() >= self.lives_for:
+        if self.out_of_order or (self.lives_for is not None and self.paid.total() >= self.lives_for):
             return _error(500, "out of order")
         name, _, value = step.partition(":")
         return await FAULTS[name](self, Asked(request, body, text, value))
