@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from msm_hpc.report.heat import HeatMap, heat_maps
-from msm_hpc.report.metrics import PREFERENCE, family, headlines
+from msm_hpc.report.metrics import PREFERENCE, family, headlines, named
 from msm_hpc.report.paper import PaperNumber, in_paper
 from msm_hpc.report.results import Absent, Condition, Measurement, Results, Side, side
 
@@ -22,18 +22,29 @@ class EvalRow:
     absent: tuple[Absent, ...]
     paper: tuple[PaperNumber, ...]
 
-    @property
-    def missing(self) -> str:
-        """How many samples have no value, and why: of the metric of which the most have none."""
-        if not self.by_metric:
-            return ""
-        most = max(self.by_metric.values(), key=lambda row: row.asked - row.n)
-        return ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in most.missing.items())
+    def missing(self, metric: str) -> str:
+        """How many samples have no value of ``metric``, and why."""
+        return _reasons(self.by_metric[metric]) if metric in self.by_metric else ""
+
+    def most_missing(self, metric: str) -> str:
+        """The same, and of that metric of which the most have none, if these are more."""
+        most = max(self.by_metric.values(), key=_lost)
+        first = self.by_metric.get(metric)
+        others = f"{named(most.metric)}: {_reasons(most)}" if _lost(most) > (_lost(first) if first else 0) else ""
+        return "; ".join(filter(None, (self.missing(metric), others)))
 
     @property
     def why(self) -> str:
         """Why there is nothing, or less than there should be."""
         return "; ".join(dict.fromkeys(each.why for each in self.absent))
+
+
+def _lost(row: Measurement) -> int:
+    return row.asked - row.n
+
+
+def _reasons(row: Measurement) -> str:
+    return ", ".join(f"{count:,} {named(reason)}" for reason, count in row.missing.items())
 
 
 @dataclass(frozen=True)

@@ -114,5 +114,14 @@ def test_ours_are_never_the_papers(evaluated: Campaign) -> None:
 def test_what_is_missing_has_its_cause(results: Results) -> None:
     rows = {row.condition.arm: row for row in section(results, "open_qa").rows}
     assert rows["msm"].why == "the job reached its time limit" and not rows["msm"].by_metric
-    assert {row.missing for row in section(results, "agentic").rows} == {"", "24 judge malformed"}
+    assert {row.missing("verdict") for row in section(results, "agentic").rows} == {"", "24 judge malformed"}
     assert [each.eval for each in results.absent] == ["open_qa", "open_qa"]
+
+
+def test_what_another_metric_misses_is_said_by_its_name_where_it_is_more(results: Results) -> None:
+    row = next(row for row in section(results, "agentic").rows if row.missing("verdict"))
+    cut = replace(row.by_metric["executed"], n=0, missing={"truncated": 90, "never_asked": 9})
+    worse = replace(row, by_metric={**row.by_metric, "executed": cut})
+    assert row.most_missing("verdict") == worse.missing("verdict") == "24 judge malformed"
+    assert worse.most_missing("verdict") == "24 judge malformed; executed: 90 truncated, 9 never asked"
+    assert row.most_missing("tool_call") == "verdict: 24 judge malformed"

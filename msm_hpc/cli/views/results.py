@@ -103,7 +103,7 @@ def eval_table(results: Results, section: Section) -> Listing:
             str(found.seeds if found else 0),
             _measured(found) if found else MISSING,
             *printed,
-            "; ".join(filter(None, (row.missing, row.why))),
+            "; ".join(filter(None, (row.missing(metric), row.why))),
         )
     return table
 
