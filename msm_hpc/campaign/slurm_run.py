@@ -25,6 +25,7 @@ from msm_hpc.launch.job import JobRef, user_name
 from msm_hpc.launch.job_state import JobState
 from msm_hpc.launch.launcher import launcher_of, launcher_of_job, living, slurm_launcher_of
 from msm_hpc.launch.refusals import AT_A_LIMIT, QueueFullError
+from msm_hpc.launch.request import ArrayRequest
 from msm_hpc.launch.slurm import SlurmLauncher
 from msm_hpc.launch.slurm_commands import is_silent
 from msm_hpc.planner.capacity import trainings_at_once
@@ -274,20 +275,25 @@ def submit(
         for array in found.arrays:
             lock.check()
             intent = _intent(array, found, launcher, code)
-            journal.add(intent)
             request = request_of(array, ids, found, store, cluster, code, intent.token)
             try:
-                job = launcher.submit(store.jobs, request)[0].id.partition("_")[0]
+                ids.append(_told(intent, request, journal, launcher, store))
             except UserError as error:
                 full = isinstance(error, QueueFullError)
                 rest = leave_rest(found, ids, store, launcher, code) if full else None
                 if rest is None:
                     raise UserError(f"{error}; {_left(found, len(ids), is_silent(str(error)))}") from error
                 return replace(found, arrays=found.arrays[: len(ids)], rest=rest), ids
-            journal.answered(intent, job)
-            ids.append(job)
         release_ready([each for each in journal.read() if each.job in ids], store)
     return found, ids
+
+
+def _told(intent: Submission, request: ArrayRequest, journal: Journal, launcher: SlurmLauncher, store: Store) -> str:
+    """The id of an array, submitted between the two lines that the journal has of it."""
+    journal.add(intent)
+    job = launcher.submit(store.jobs, request)[0].id.partition("_")[0]
+    journal.answered(intent, job)
+    return job
 
 
 def _drop_local_leases(steps: Sequence[Step], store: Store) -> None:

@@ -106,12 +106,6 @@ def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
     variables = [f"export {name}={shlex.quote(value)}" for name, value in cluster.environment.items()]
     variables += [f"export OMP_NUM_THREADS={resources.cpus_per_rank}", f"export {MEMORY}={_megabytes(resources)}"]
     variables += [f"export {RUN}=$(</proc/sys/kernel/random/uuid)"]
-    # What the site says of these stays in front.
-    comment = {"comment": f"{resources.sbatch.get('comment', '')} {request.token}".strip()} if request.token else {}
-    avoid = slurm_nodes.excluded(request.avoid, resources.partition, request.nodes)
-    exclude = {"exclude": ",".join(filter(None, (str(resources.sbatch.get("exclude", "")), *avoid)))} if avoid else {}
-    whole = {"exclusive": True} if cluster.exclusive else {}
-    options = {"kill-on-invalid-dep": "yes", "requeue": True, **whole, **resources.sbatch, **comment, **exclude}
     on_a_node = request.ranks_per_node * request.lanes
     held = max(on_a_node, ranks_on_a_node(cluster, request.work)) if cluster.exclusive else on_a_node
     optional = {
@@ -132,7 +126,7 @@ def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
         "signal_delay_s": min(90, 15 * minutes),  # Slurm may send it up to a minute earlier
         "array_parallelism": cluster.array_parallelism,
         "wckey": None,
-        "additional_parameters": {key: value for key, value in options.items() if value is not False},
+        "additional_parameters": _additional(cluster, request, resources),
         "setup": [shell_line(request.nodes * held), *cluster.setup, *variables, *_code(request)],
         # Since Slurm 22.05 srun does not read cpus-per-task from the script; WaitTime would kill a rank 0 that hashes.
         "srun_args": [
@@ -143,6 +137,16 @@ def _parameters(cluster: Cluster, request: ArrayRequest) -> dict[str, Any]:
         ],
         **{name: value for name, value in optional.items() if value is not None},
     }
+
+
+def _additional(cluster: Cluster, request: ArrayRequest, resources: Resources) -> dict[str, Any]:
+    """Options that submitit has no name for; what the site says of the comment and of nodes stays in front."""
+    comment = {"comment": f"{resources.sbatch.get('comment', '')} {request.token}".strip()} if request.token else {}
+    avoid = slurm_nodes.excluded(request.avoid, resources.partition, request.nodes)
+    exclude = {"exclude": ",".join(filter(None, (str(resources.sbatch.get("exclude", "")), *avoid)))} if avoid else {}
+    whole = {"exclusive": True} if cluster.exclusive else {}
+    options = {"kill-on-invalid-dep": "yes", "requeue": True, **whole, **resources.sbatch, **comment, **exclude}
+    return {key: value for key, value in options.items() if value is not False}
 
 
 def ranks_on_a_node(cluster: Cluster, work: Work) -> int:
