@@ -154,8 +154,9 @@ def _not_rejected(sizes: Sequence[int], above: Values) -> tuple[float, float]:
     variance = np.einsum("ip,gij,jp->gp", mixing, covariance, mixing) / k
     kept = (pairs.mean(axis=0) @ mixing) ** 2 <= student_quantile(k - 1) ** 2 * variance
     found = (np.stack([logs[:-1], logs[1:]], axis=1) @ mixing)[kept]
-    if not found.size:  # above the level everywhere, or below it
-        return (-math.inf, logs[0]) if above.mean() > 0 else (logs[-1], math.inf)
+    if not found.size:  # all above the level, or all below; or neither, and the interval lies between two points
+        means = above.mean(axis=0)
+        return (-math.inf if means.min() > 0 else math.inf, math.inf if means.max() < 0 else -math.inf)
     smallest, largest = found.min(), found.max()
     return -math.inf if smallest == logs[0] else smallest, math.inf if largest == logs[-1] else largest
 
