@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 _ASK = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
 SECONDS_TO_ANSWER = 60.0
+NONE = ("", "-1", "NoDevFiles")
+"""What hides all GPUs of a node from a process; the last is what older Slurm says to jobs that were given none."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ def devices() -> str:
 
 def device() -> Device:
     """That of this process; ``unknown`` where the driver does not answer."""
-    if shutil.which(_ASK[0]) is None:
+    if shutil.which(_ASK[0]) is None or os.environ.get("CUDA_VISIBLE_DEVICES") in NONE:
         return Device("CPU")
     try:
         said = subprocess.run(_ASK, capture_output=True, text=True, timeout=SECONDS_TO_ANSWER, check=True).stdout
