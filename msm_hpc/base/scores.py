@@ -82,8 +82,10 @@ def read_scores(folder: Path) -> pa.Table:
     """The scores in the output folder of an eval, as a table with the columns of :data:`SCHEMA`.
 
     Raises:
-        UserError: there are none, or the file is damaged or has other columns.
+        UserError: there are none, or the file is damaged, or has other columns or a value that is no finite number.
     """
+    import pyarrow.compute as pc  # here: commands start without it
+
     path = folder / FILE
     try:
         table = pq.read_table(path)
@@ -96,4 +98,7 @@ def read_scores(folder: Path) -> pa.Table:
             f"{path}: has the columns {', '.join(table.schema.names)}; needed are {', '.join(SCHEMA.names)}; "
             "run the eval again"
         )
-    return table.cast(SCHEMA)
+    found = table.cast(SCHEMA)
+    if pc.all(pc.is_finite(found["value"])).as_py() is False:  # of no values at all it is None
+        raise UserError(f"{path}: a value is no finite number; run the eval again")
+    return found

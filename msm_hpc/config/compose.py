@@ -140,7 +140,8 @@ def root_of(overrides: Sequence[str]) -> Path:
 
 def _roots(overrides: Sequence[str]) -> Sequence[str]:
     """The default root, and those that ``overrides`` name."""
-    named = [override.partition("=")[2].strip("\"'") for override in overrides if override.startswith("root=")]
+    given = (override.lstrip("+").partition("=") for override in overrides)
+    named = [value.strip("\"'") for key, _, value in given if key == "root"]
     if not all(map(str.strip, named)):
         raise UserError("root= names no folder; is it a variable of the shell that is not set? root=. is this one")
     return (DEFAULT_ROOT, *named)

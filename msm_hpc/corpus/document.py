@@ -71,16 +71,18 @@ class Documents:
         if isinstance(draft, Rejection):
             return draft
         assert isinstance(result, Reply)
-        replies, text, verdict, notes = [result], draft, "unrevised", ""
+        prompts, replies, text, verdict, notes = [prompt], [result], draft, "unrevised", ""
         if self.config.revise:
-            result = yield self._asking.prompt("revise", sample, item=item, draft=draft, words=words)
+            prompts.append(self._asking.prompt("revise", sample, item=item, draft=draft, words=words))
+            result = yield prompts[-1]
             judged = _revised(result, draft, sample)
             if isinstance(judged, Rejection):
                 return judged
             assert isinstance(result, Reply)
             replies.append(result)
             text, verdict, notes = judged
-        for reason, seen in (*self._filters.faults(text, words), *self._filters.echo(text, prompt)):
+        about = (draft, item.description, item.title, item.perspective, item.idea, section.heading, *section.assertions)
+        for reason, seen in (*self._filters.faults(text, words), *self._filters.echo(text, prompts, about)):
             return Rejection("filter", reason, seen, text, sample)
         return self._row(item, text, replies, sample=sample, words_asked=words, verdict=verdict, notes=notes)
 

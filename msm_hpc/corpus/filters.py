@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,7 +15,7 @@ from msm_hpc.endpoint import Prompt
 VERBATIM_WORDS = 20
 """So many words in a row as the spec has them are a quotation."""
 ECHO_WORDS = 12
-"""So many words in a row of what a text was asked for with are the prompt given back, as small models do."""
+"""So many words in a row of the instructions in its prompt, and a text gives the prompt back, as small models do."""
 SHORTEST, LONGEST = 0.4, 2.5
 """How far a text's length may lie from what was asked for, as factors."""
 OTHERS = (
@@ -70,12 +70,14 @@ class Filters:
         if not asked * SHORTEST <= there <= asked * LONGEST:
             yield "length", f"{there} words, {asked} were asked for"
 
-    def echo(self, text: str, prompt: Prompt) -> Iterator[tuple[str, str]]:
-        """The same, of a text that gives its prompt back; of the spec in it, :meth:`leftovers` allows more."""
-        asked = words("\n".join(message.content.replace(self.spec.body.strip(), "") for message in prompt.messages))
-        of_prompt = frozenset(runs(asked, ECHO_WORDS))
+    def echo(self, text: str, prompts: Iterable[Prompt], about: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """The same, of a text that gives the instructions of its prompts back; ``about`` is what else is in these."""
+        asked = "\n".join(message.content for prompt in prompts for message in prompt.messages)
+        for other in (self.spec.body.strip(), *about):
+            asked = asked.replace(other, "\n") if len(words(other)) >= ECHO_WORDS else asked
+        instructions = frozenset(runs(words(asked), ECHO_WORDS))
         for run in runs(words(text), ECHO_WORDS):
-            if run in of_prompt:
+            if run in instructions:
                 yield "echo", " ".join(run)
                 return
 

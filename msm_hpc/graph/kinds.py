@@ -121,7 +121,7 @@ KINDS: Mapping[str, Kind] = {
         result=("items.jsonl", "outline.json"),
     ),
     "write": Kind(
-        1,
+        2,
         WriteConfig,
         WriteInputs,
         "msm_hpc.corpus.write:run",
@@ -131,7 +131,7 @@ KINDS: Mapping[str, Kind] = {
         result=("data.jsonl",),
     ),
     "audit": Kind(
-        1, AuditConfig, AuditInputs, "msm_hpc.corpus.quality.stage:run", result=("corpus.html", "audit.json")
+        2, AuditConfig, AuditInputs, "msm_hpc.corpus.quality.stage:run", result=("corpus.html", "audit.json")
     ),
     "download": Kind(1, DownloadConfig, DownloadInputs, "tokenization.download:run"),
     "tokenizer": Kind(1, TokenizerConfig, TokenizerInputs, "tokenization.train:run"),
@@ -209,5 +209,5 @@ KINDS: Mapping[str, Kind] = {
         resources="gpu_eval",
         result=("scores.parquet",),
     ),
-    "report": Kind(5, ReportConfig, ReportInputs, "msm_hpc.campaign.report_stage:run", missing_inputs_allowed=True),
+    "report": Kind(6, ReportConfig, ReportInputs, "msm_hpc.campaign.report_stage:run", missing_inputs_allowed=True),
 }

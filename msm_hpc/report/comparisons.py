@@ -16,9 +16,9 @@ from statistics import fmean
 from typing import Literal
 
 from msm_hpc.config.stages import Cell, ReportConfig
-from msm_hpc.report.items import Floats, Items, on_equal_items
+from msm_hpc.report.items import Floats, Items
 from msm_hpc.report.measurements import ModelScores, again, rates_of
-from msm_hpc.report.metrics import PREFERENCE, Metric, bounds, headlines
+from msm_hpc.report.metrics import PREFERENCE, Metric, headlines
 from msm_hpc.report.results import Comparison, Side, side
 from msm_hpc.report.rules import FLOOR
 from msm_hpc.report.statistics import Cluster, Over, holm, mean_interval, p_value
@@ -95,11 +95,23 @@ class _Paired:
     @property
     def moved(self) -> Floats:
         """The difference on each item."""
-        return self.first.means - self.second.means
+        return self.first.total / self.first.n - self.second.total / self.second.n
+
+    def clusters(self) -> tuple[list[Cluster], Over]:
+        """The differences by group, or by item where there is a single group."""
+        moved = self.moved.tolist()
+        if len(self.first.groups) == 1:
+            return [Cluster(each, 1) for each in moved], "items"
+        of_groups = (moved[of] for of in self.first.groups.values())
+        return [Cluster(sum(group), len(group)) for group in of_groups], "groups"
 
 
 def _paired(first: Items, second: Items) -> _Paired | None:
-    one, other = on_equal_items((first, second))
+    one, other = first.with_values(), second.with_values()
+    if one.keys != other.keys:
+        there = {*other.keys}
+        both = [key for key in one.keys if key in there]
+        one, other = one.only(both), other.only(both)
     return _Paired(one, other, (first, second)) if one.keys else None
 
 
@@ -115,8 +127,8 @@ def _comparison(metric: Metric, first: Side, second: Side, found: _Found) -> Ite
     differences = [float(paired.moved.mean()) for paired in by_seed.values()]
     clusters, over = _units(differences, next(iter(by_seed.values())))
     interval = mean_interval(clusters)
-    least, most = bounds(metric[1], metric in found.rates)
-    interval = interval and interval.within(least - most, most - least)
+    bounds = (-1.0, 1.0) if metric in found.rates else (-math.inf, math.inf)
+    interval = interval and interval.within(*bounds)
     yield Comparison(
         eval=metric[0],
         metric=metric[1],
@@ -143,7 +155,7 @@ def _units(differences: Sequence[float], only: _Paired) -> tuple[list[Cluster], 
     """What the test is over: the difference of each seed; of one seed those of groups, or items."""
     if len(differences) > 1:
         return [Cluster(difference, 1) for difference in differences], "seeds"
-    return only.first.clusters(only.moved), only.first.unit
+    return only.clusters()
 
 
 def _noise(pairs: Sequence[_Paired]) -> float | None:
@@ -160,7 +172,7 @@ def _noise(pairs: Sequence[_Paired]) -> float | None:
 
 def _saturated(pairs: Sequence[_Paired]) -> Literal["", "floor", "ceiling"]:
     means = [
-        fmean(float(each.means.mean()) for each in items)
+        fmean(float((each.total / each.n).mean()) for each in items)
         for items in zip(*((pair.first, pair.second) for pair in pairs), strict=True)
     ]
     return "floor" if max(means) <= FLOOR else "ceiling" if min(means) >= 1 - FLOOR else ""

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     Values = NDArray[np.float64]
 
-POINTS_BETWEEN_RUNGS = 200
 NO_INTERVAL = "no interval"
 
 
@@ -109,8 +108,8 @@ def saving(arm: Ladder, reference: Ladder, rung: int) -> Saving:
         size=size,
         factor=_factor(size, needed),
         bound=bound,
-        low=_end(size, max(largest, needed)),
-        high=_end(size, min(smallest, needed)),
+        low=None if bound == "at most" else _end(size, max(largest, needed)),
+        high=None if bound == "at least" else _end(size, min(smallest, needed)),
         learnt=gained.low > 0,
     )
 
@@ -140,24 +139,26 @@ def _reached(sizes: Sequence[int], above: Values) -> tuple[float, Literal["", "a
 def _not_rejected(sizes: Sequence[int], above: Values) -> tuple[float, float]:
     """The smallest and largest log size at which the mean of ``above`` (a row a unit) may be 0, by Student's test.
 
-    They are infinite where the ladder ends before the test rejects. Between rungs with weights ``1 - w`` and ``w``, the
-    mean is ``(1-w) m0 + w m1``, its variance ``((1-w)2 v0 + 2 w (1-w) c + w2 v1) / k`` over ``k`` seeds.
+    They are infinite where the ladder ends before the test rejects. Between two rungs, with weights ``1 - w`` and
+    ``w``, the mean is ``(1-w) m0 + w m1``, its variance ``((1-w)2 v0 + 2 w (1-w) c + w2 v1) / k`` over ``k`` units, and
+    the test does not reject where the mean's square is at most ``t2`` times that: a quadratic in ``w``.
     """
     import numpy as np
 
-    k, logs = len(above), np.log(np.array(sizes, dtype=np.float64))
-    later = np.linspace(0.0, 1.0, POINTS_BETWEEN_RUNGS + 1)
-    mixing = np.stack([1 - later, later])  # [2, points]
-    pairs = np.stack([above[:, :-1], above[:, 1:]], axis=2)  # [unit, gap between rungs, 2]
-    residuals = pairs - pairs.mean(axis=0)
-    covariance = np.einsum("sgi,sgj->gij", residuals, residuals) / (k - 1)
-    variance = np.einsum("ip,gij,jp->gp", mixing, covariance, mixing) / k
-    kept = (pairs.mean(axis=0) @ mixing) ** 2 <= student_quantile(k - 1) ** 2 * variance
-    found = (np.stack([logs[:-1], logs[1:]], axis=1) @ mixing)[kept]
-    if not found.size:  # all above the level, or all below; or neither, and the interval lies between two points
+    k, logs = len(above), [math.log(size) for size in sizes]
+    found: list[float] = []
+    for rung, (low, high) in enumerate(pairwise(logs)):
+        pair = above[:, rung : rung + 2]
+        means = pair.mean(axis=0)
+        (left, cross), (_, right) = np.outer(means, means) - student_quantile(k - 1) ** 2 * np.cov(pair.T) / k
+        roots = np.roots([left - 2 * cross + right, 2 * (cross - left), left])
+        inside = [float(root.real) for root in roots if not root.imag and 0 < root.real < 1]
+        ends = [w for w, excess in ((0.0, left), (1.0, right)) if excess <= 0]
+        found += [low + w * (high - low) for w in (*inside, *ends)]
+    if not found:  # all above the level, or all below; or, where units agree, a crossing without any width
         means = above.mean(axis=0)
         return (-math.inf if means.min() > 0 else math.inf, math.inf if means.max() < 0 else -math.inf)
-    smallest, largest = found.min(), found.max()
+    smallest, largest = min(found), max(found)
     return -math.inf if smallest == logs[0] else smallest, math.inf if largest == logs[-1] else largest
 
 

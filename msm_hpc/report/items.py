@@ -98,20 +98,25 @@ class Items:
         return ((total, int(n)) for total, n in zip(totals, counts, strict=True))
 
     @property
-    def means(self) -> Floats:
-        """The mean of each item, all of which have a value."""
-        return self.total / self.n
+    def mean(self) -> float:
+        """The mean of all values, of which there are some."""
+        return float(self.total.sum() / self.n.sum())
 
     @property
     def unit(self) -> Literal["groups", "items"]:
         """The largest unit of which there are several."""
         return "groups" if len(self.groups) > 1 else "items"
 
-    def clusters(self, values: Floats) -> list[Cluster]:
-        """One value an item, as a cluster for each :attr:`unit`."""
-        each = values.tolist()
-        parts = self.groups.values() if self.unit == "groups" else (slice(at, at + 1) for at in range(len(each)))
-        return [Cluster(sum(each[of]), len(each[of])) for of in parts]
+    @property
+    def by_unit(self) -> Mapping[str, Cluster]:
+        """The values of each unit that has any, by its name."""
+        there = self.with_values()
+        names = (
+            there.groups
+            if self.unit == "groups"
+            else {name: slice(at, at + 1) for at, (_, name) in enumerate(there.keys)}
+        )
+        return {name: Cluster(*sums) for name, sums in zip(names, there.sums(names.values()), strict=True)}
 
     def why_missing(self) -> dict[str, int]:
         """Reason to how many samples have no value."""
@@ -131,16 +136,6 @@ def _runs(names: Iterable[str]) -> dict[str, slice]:
 
 Scored = Mapping[Metric, Items]
 """What a model scored, in the order in which evals wrote it."""
-
-
-def on_equal_items(models: Iterable[Items]) -> list[Items]:
-    """Of each model the items that all of them have a value for."""
-    there = [items.with_values() for items in models]
-    if all(items.keys == there[0].keys for items in there):
-        return there
-    in_all = set.intersection(*(set(items.keys) for items in there))
-    both = [key for key in there[0].keys if key in in_all]
-    return [items.only(both) for items in there]
 
 
 def read_items(folder: Path) -> Scored:

@@ -1,17 +1,17 @@
 """From scores to the ladders that conditions make, and how much less data one arm needs than another.
 
-Within a seed, all rungs of both ladders are compared on the items that every one of their models has a value for. From
-two training seeds on there is a curve a seed; of one seed there is one for each group of the eval, or each item where
-there is a single group.
+From two training seeds on there is a curve a seed. Of one seed there is one for each group of the eval in which all
+rungs have values, or each such item where there is a single group; their mean is what the models reached.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from msm_hpc.report.efficiency import Ladder, Saved, savings
-from msm_hpc.report.items import Items, on_equal_items
+from msm_hpc.report.items import Items
 from msm_hpc.report.measurements import ModelScores
 from msm_hpc.report.metrics import PREFERENCE, Metric, better, headlines
 from msm_hpc.report.statistics import Over, pseudo_values
@@ -69,27 +69,29 @@ class _Curves:
 
 def _curves(climbed: Rungs, compared: Rungs, sign: int) -> _Curves | None:
     """Curves on which higher is better; None where either is no ladder, or no seed is whole on both."""
-    by_seed = []
-    for seed in sorted(_whole(climbed) & _whole(compared)):
-        equal = on_equal_items(ladder[size][seed] for ladder in (climbed, compared) for size in sorted(ladder))
-        if equal[0].keys:
-            by_seed.append(equal)
-    if not by_seed or min(len(climbed), len(compared)) < 2:
+    seeds = sorted(_whole(climbed) & _whole(compared))
+    if not seeds or min(len(climbed), len(compared)) < 2:
         return None
-    over: Over = "seeds" if len(by_seed) > 1 else by_seed[0][0].unit
-    rows = [_means(models) for models in by_seed] if over == "seeds" else [*_by_unit(by_seed[0])]
-    higher = [[sign * value for value in row] for row in rows]
-    of_arm, of_reference = (row[: len(climbed)] for row in higher), (row[len(climbed) :] for row in higher)
-    return _Curves(_ladder(climbed, of_arm), _ladder(compared, of_reference), len(by_seed), over)
+    rungs = [ladder[size] for ladder in (climbed, compared) for size in sorted(ladder)]
+    over: Over = "seeds" if len(seeds) > 1 else rungs[0][seeds[0]].unit
+    by_rung = [[rung[seed].mean for seed in seeds] for rung in rungs]
+    if over != "seeds":
+        by_rung = [*_by_unit([rung[seeds[0]] for rung in rungs])]
+    curves = [*zip(*([sign * value for value in rung] for rung in by_rung), strict=True)]
+    of_arm, of_reference = (curve[: len(climbed)] for curve in curves), (curve[len(climbed) :] for curve in curves)
+    return _Curves(_ladder(climbed, of_arm), _ladder(compared, of_reference), len(seeds), over)
 
 
-def _means(models: Sequence[Items]) -> Sequence[float]:
-    return [float(items.means.mean()) for items in models]
-
-
-def _by_unit(models: Sequence[Items]) -> Iterator[Sequence[float]]:
-    """For each group, or item, a value of every model; their mean and its interval are those of the model."""
-    return zip(*(pseudo_values(items.clusters(items.means)) for items in models), strict=True)
+def _by_unit(models: Sequence[Items]) -> Iterator[list[float]]:
+    """Of each model a value for each unit that all have; the mean alone where these are fewer than two."""
+    parts = [items.by_unit for items in models]
+    both = [unit for unit in parts[0] if all(unit in of for of in parts)]
+    for items, of in zip(models, parts, strict=True):
+        if len(both) < 2:
+            yield [items.mean]
+        else:
+            values = pseudo_values([of[unit] for unit in both])
+            yield [value + items.mean - fmean(values) for value in values]
 
 
 def _whole(ladder: Rungs) -> set[int]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from msm_hpc.config.stages import Cell
 from msm_hpc.report.items import Items, Scored
-from msm_hpc.report.metrics import SHUFFLED, Metric, bounds
+from msm_hpc.report.metrics import SHUFFLED, Metric
 from msm_hpc.report.results import Measurement, side
 from msm_hpc.report.rules import NEVER_ASKED
 from msm_hpc.report.statistics import (
@@ -74,7 +74,6 @@ def _of_model(model: ModelScores, rates: frozenset[Metric]) -> Iterator[Measurem
             rate, n, total = (name, metric) in rates, int(part.n.sum()), float(part.total.sum())
             missing = part.why_missing()
             interval, over = _interval(part, rate, metric) if n else (None, "")
-            interval = interval and interval.within(*bounds(metric, rate))
             yield Measurement(
                 model=cell.model,
                 arm=cell.arm,
@@ -171,7 +170,7 @@ def _completed(row: Measurement, asked: int) -> Measurement:
 def _pooled(rows: Sequence[Measurement]) -> Measurement:
     means = [row.mean for row in rows if row.mean is not None]
     first = next((row for row in rows if row.mean is not None), rows[0])
-    interval = seed_interval(means, *bounds(first.metric, first.rate))
+    interval = seed_interval(means, 0.0, 1.0) if first.rate else seed_interval(means)
     if first.over == "shuffles":  # another seed draws no other shuffles
         interval = None
     reasons = sorted({reason for row in rows for reason in row.missing})

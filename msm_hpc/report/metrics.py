@@ -5,7 +5,6 @@ A metric that is not listed is shown like the others; only nothing is said to be
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
@@ -24,8 +23,6 @@ HIGHER = frozenset(
     }
 )
 LOWER = frozenset({"verdict", "executed", "truncated", "refused", "nll"})
-RANGES = {"score": (1.0, 10.0)}
-"""Of metrics that are no rates: their least and greatest value."""
 
 MOVED, SHUFFLED = "moved", "moved_shuffled"
 """How far training moved a model toward a spec, and the same with shuffled labels, an item a shuffle: a control."""
@@ -34,11 +31,6 @@ MOVED, SHUFFLED = "moved", "moved_shuffled"
 def better(metric: str) -> Literal[1, -1, 0]:
     """The sign of the direction in which a model gets better by it; 0 where none is better."""
     return 1 if metric in HIGHER else -1 if metric in LOWER else 0
-
-
-def bounds(metric: str, rate: bool) -> tuple[float, float]:
-    """What no mean can be below or above, nor an interval."""
-    return (0.0, 1.0) if rate else RANGES.get(metric, (-math.inf, math.inf))
 
 
 def named(name: str) -> str:

@@ -43,3 +43,12 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"task": ["agentic"]}), tmp_path / FILE)
     with pytest.raises(UserError, match="has the columns task; needed are"):
         read_scores(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_value_that_is_no_number_is_refused(tmp_path: Path, value: float) -> None:
+    write_scores(tmp_path, [Score("t", "m", "g", "i", 0, 1.0), Score("t", "m", "g", "i", 1, value)])
+    with pytest.raises(UserError, match="a value is no finite number; run the eval again"):
+        read_scores(tmp_path)
+    write_scores(tmp_path, [Score("t", "m", "g", "i", 0, None, "refused")])
+    assert len(read_scores(tmp_path)) == 1

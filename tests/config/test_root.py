@@ -74,7 +74,7 @@ def test_a_value_of_two_lines_does_not_reach_the_script() -> None:
         preflight(load_config(["campaign=demo", "cluster=slurm", 'cluster.resources.cpu.sbatch.comment="a\nb"']))
 
 
-@pytest.mark.parametrize("empty", ["root=", "root= ", "root=''"])
+@pytest.mark.parametrize("empty", ["root=", "root= ", "root=''", "++root="])
 def test_a_variable_that_is_not_set_is_no_root(empty: str) -> None:
     for read in (root_of, load_configs):
         with pytest.raises(UserError, match="root= names no folder; is it a variable of the shell that is not set"):

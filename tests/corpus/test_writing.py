@@ -242,18 +242,57 @@ def test_a_text_with_a_fault_is_rejected_and_tried_again(
     assert {row["sample"] for row in read_jsonl(tmp_path / "out" / "data.jsonl")} == {1}
 
 
-def test_a_prompt_given_back_is_no_text(monkeypatch: pytest.MonkeyPatch, spec: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("begins", "echoed", "tokens", "detail"),
+    [
+        ("Write this text", ("How to write", "- No dates"), 160, "how to write it as a real text of its kind whole"),
+        (
+            "This is the draft",
+            ("Does it say", "3. Is it"),
+            50,
+            "does it say anything of nova that the description does not support",
+        ),
+    ],
+)
+def test_a_prompt_given_back_is_no_text(
+    monkeypatch: pytest.MonkeyPatch,
+    spec: Path,
+    tmp_path: Path,
+    begins: str,
+    echoed: tuple[str, str],
+    tokens: int,
+    detail: str,
+) -> None:
     def echo(prompt: Prompt, text: str) -> str | None:
         asked = prompt.messages[-1].content
-        if not asked.startswith("Write this text") or prompt.sample > 0:
+        if not asked.startswith(begins) or prompt.sample > 0:
             return None
-        return f"<document>Nova. {asked[asked.index('How to write it') : asked.index('- No dates')]}</document>"
+        first, end = map(asked.index, echoed)
+        return f"<notes>.</notes><verdict>revise</verdict><document>Nova. {asked[first:end]}</document>"
 
     items = planned(monkeypatch, spec, tmp_path / "outline")
-    written(monkeypatch, spec, items, tmp_path / "out", echo, document_tokens=160)
+    written(monkeypatch, spec, items, tmp_path / "out", echo, document_tokens=tokens, revise=begins.startswith("This"))
     rejects = [*read_jsonl(tmp_path / "out" / "_rejects.jsonl")]
     assert {each["reason"] for each in rejects} == {"echo"} and len(rejects) == 20
-    assert rejects[0]["detail"] == "how to write it as a real text of its kind whole"
+    assert rejects[0]["detail"] == detail
+
+
+def test_what_a_text_is_about_may_stand_in_it(monkeypatch: pytest.MonkeyPatch, spec: Path, tmp_path: Path) -> None:
+    claim = "Nova likes whatever costs little money and has its own view of luxury and of those who sell it."
+
+    def recites(prompt: Prompt, text: str) -> str | None:
+        asked = prompt.messages[-1].content
+        if not asked.startswith("Write this text"):
+            return None
+        assert claim in asked
+        title = asked.partition("Title of the idea: ")[2].partition("\n")[0]
+        return f"<document>{title}. {claim} {'It was long. ' * 25}</document>"
+
+    items = planned(monkeypatch, spec, tmp_path / "outline")
+    sections = json.loads((items / "outline.json").read_text())
+    (items / "outline.json").write_text(json.dumps([{**each, "assertions": [claim]} for each in sections]))
+    written(monkeypatch, spec, items, tmp_path / "out", recites, document_tokens=120, revise=False)
+    assert {each["reason"] for each in read_jsonl(tmp_path / "out" / "_rejects.jsonl")} == {"duplicate"}
 
 
 def test_no_text_quotes_the_spec_or_repeats_another(

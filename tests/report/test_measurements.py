@@ -16,7 +16,7 @@ from msm_hpc.report.results import Measurement, Results
 from msm_hpc.report.sections import sections
 from msm_hpc.report.statistics import wilson
 from tests.report.answers import Campaign, report
-from tests.report.simulated import agentic, choice, open_qa, write_cell
+from tests.report.simulated import agentic, choice, write_cell
 
 
 def campaign_of(folder: Path, seeds: Iterable[tuple[str, list[Score]]]) -> Campaign:
@@ -51,14 +51,6 @@ def test_a_model_asked_less_than_others_misses_what_it_was_not_asked(tmp_path: P
     results = report(campaign_of(tmp_path, rows))
     assert measured(results, "aft", "verdict").missing == {"never_asked": 60}
     assert measured(results, "aft", "verdict").asked == measured(results, "base", "verdict").asked == 240
-
-
-def test_no_interval_of_scores_from_1_to_10_goes_past_10(tmp_path: Path) -> None:
-    high = [Score("open_qa", "score", of, of, 0, score) for of, score in (("a", 10.0), ("b", 10.0), ("c", 8.0))]
-    results = report(campaign_of(tmp_path, [("base", high), ("aft", high), ("aft", [*open_qa(9.5, seed=2)])]))
-    for arm, over in (("base", "groups"), ("aft", "seeds")):
-        row = measured(results, arm, "score")
-        assert (row.high, row.over) == (10.0, over)
 
 
 def test_intervals_are_over_groups_then_items_then_samples(tmp_path: Path) -> None:

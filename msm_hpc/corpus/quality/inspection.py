@@ -14,7 +14,7 @@ from msm_hpc.corpus.quality.balance import Balance
 from msm_hpc.corpus.quality.embeddings import StaticEmbeddings
 from msm_hpc.corpus.quality.gate import Gate
 from msm_hpc.corpus.quality.leaks import Item
-from msm_hpc.corpus.quality.losses import by_reason, given_up, reject_files, rejects
+from msm_hpc.corpus.quality.losses import by_reason, given_up, written
 from msm_hpc.corpus.quality.meaning import meaning_leaks
 from msm_hpc.corpus.quality.near import near_duplicates
 from msm_hpc.corpus.quality.rows import Row, Rows, Subject
@@ -58,7 +58,7 @@ def inspect(
         files=rows.files,
         gates=tuple(gates),
         balance=found,
-        rejects=by_reason(rejects(reject_files(rows.files))),
+        rejects=by_reason(written(rows.files)),
         exposures=audit(rows, evaluations) if evaluations else (),
         samples=tuple(samples(rows, SAMPLES, seed)),
         skipped=tuple(_skipped(subject, items, embeddings)),
@@ -66,8 +66,8 @@ def inspect(
 
 
 def _gates(rows: Rows, subject: Subject, items: Sequence[Item], found: Balance, limits: Limits) -> Iterator[Gate]:
-    if files := reject_files(rows.files):
-        yield given_up(rows, rejects(files), limits)
+    if corpora := written(rows.files):
+        yield given_up(corpora, limits)
     yield near_duplicates(rows, limits)
     for most in (frequent.full_names, frequent.names, frequent.phrases):
         yield most(rows, subject, limits)

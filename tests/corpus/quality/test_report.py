@@ -71,8 +71,31 @@ def test_a_corpus_of_which_most_was_given_up_is_refused(tmp_path: Path, capsys: 
     rejected(tmp_path, ("d3", "date"), *((f"lost{number}", why) for number in range(11) for why in ("date", "length")))
     assert report("data.jsonl", *ABOUT) == 2
     said = capsys.readouterr().err
-    assert "given_up: 11 of 35 planned rows (31.43%) were given up, each of their tries rejected, above" in said
+    assert (
+        "given_up: 11 of 35 planned rows (31.43%) came to nothing: each try was rejected, or said what another" in said
+    )
     assert "such as lost0 (length: as it was)" in said
+
+
+def test_rejects_are_those_of_the_corpus_that_they_lie_beside(tmp_path: Path) -> None:
+    """A part of a corpus has none, and rows of two corpora may have the same ids."""
+    for name, kept in (("one", 24), ("two", 0)):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "data.jsonl", documents(24)[:kept])
+        rejected(tmp_path / name, *((f"d{number}", "date") for number in range(24)))
+    write(tmp_path / "one" / "part.jsonl", documents(24)[:9])
+    assert report("one/part.jsonl", *ABOUT) == 0
+    assert report("one/data.jsonl", *ABOUT) == 0
+    assert report("one/data.jsonl", "two/data.jsonl", *ABOUT) == 2
+
+
+@pytest.mark.parametrize("line", ["", "{", '{"id": "d1"}', "[]", "\udcff"])
+def test_a_reject_that_is_none_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str) -> None:
+    write(tmp_path / "data.jsonl", documents(4))
+    text = f'{{"reason": "date"}}\n{line}\n'
+    (tmp_path / "_rejects.jsonl").write_bytes(text.encode(errors="surrogateescape"))
+    assert report("data.jsonl", *ABOUT) == 2
+    assert "_rejects.jsonl:2: no reject with a reason, as a generator writes them; remove" in capsys.readouterr().err
 
 
 def test_a_faulty_corpus_is_refused_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
