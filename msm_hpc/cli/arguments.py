@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -194,6 +195,9 @@ def sort_arguments(given: Sequence[str] | None, step: str | None = None, require
     Raises:
         UserError: a step is required and none is given, or more is given than a name.
     """
+    for each, following in pairwise(given or ()):
+        if _is_override(each) and each.count("[") > each.count("]"):
+            raise UserError(f"{each} {following}: quote for the shell what has blanks in it: '{each} {following}'")
     overrides = tuple(each for each in given or () if _is_override(each))
     words = [each for each in given or () if not _is_override(each)]
     found = words.pop(0) if step and words and (required or len(words) > 1 or "/" in words[0]) else None
@@ -213,7 +217,10 @@ def _which(step: str, overrides: Sequence[str]) -> str:
 
 def _name(words: Sequence[str], overrides: Sequence[str]) -> str | None:
     if len(words) > 1:
-        raise UserError(f"{' and '.join(words)} are given, but a command works on one campaign: give one name")
+        raise UserError(
+            f"{' and '.join(words)} are given, but a command works on one campaign: give one name; "
+            "a setting is KEY=VALUE, without blanks around ="
+        )
     composed = next((each for each in overrides if each.startswith("campaign=")), None)
     if words and composed:
         raise UserError(f"{words[0]} is a campaign that was run, and {composed} composes one: leave one of them out")

@@ -21,6 +21,9 @@ from msm_hpc.base.text import say
 from msm_hpc.cli.deferred import Deferred, DeferredGroup
 from msm_hpc.cli.terminal import terminal
 
+SETTINGS = ("campaign", "cluster", "model", "root")
+"""Keys that are at times taken for options."""
+
 
 class Commands(DeferredGroup):
     """Commands whose errors are one message, not a traceback; calling one returns the exit code."""
@@ -136,7 +139,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # here, where a reader that has gone away is noticed
         return code
     except TyperException as error:
-        return _say(error.format_message(), 2)
+        option = getattr(error, "option_name", "").lstrip("-")
+        hint = f"; a setting has no dashes: {option}=VALUE" if option in SETTINGS else ""
+        return _say(f"{error.format_message()}{hint}", 2)
     except BrokenPipeError:
         return _leave_output()
     except OSError as error:

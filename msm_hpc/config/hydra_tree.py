@@ -6,6 +6,7 @@ import re
 import typing
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -87,7 +88,9 @@ def _no_such_choice(error: MissingConfigException) -> str:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
     if not group or not error.options:
         return _innermost(error)
-    return f"no {group} {name!r}{meant(name, error.options)}; there are {', '.join(error.options)}"
+    here = f"{group}/{name}.yaml"
+    own = f". {here} is in this folder: add --config-dir ." if Path(here).is_file() else ""
+    return f"no {group} {name!r}{meant(name, error.options)}; there are {', '.join(error.options)}{own}"
 
 
 def key_of(override: str) -> str:

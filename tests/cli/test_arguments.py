@@ -33,6 +33,8 @@ def test_arguments_are_told_apart(given: list[str], step: str | None, required: 
     [
         (["demo", "other"], None, "demo and other are given, but a command works on one campaign"),
         (["aft/base", "demo", "other"], "step", "demo and other are given"),
+        (["demo", "stages.aft.epochs", "3"], None, "a setting is KEY=VALUE, without blanks around ="),
+        (["a=[75,", "300]"], None, "a=[75, 300]: quote for the shell what has blanks in it: 'a=[75, 300]'"),
         (["a=1"], "step", "which step? name it before a=1, as `msm plan --steps` lists them"),
         ([], "stage", "which stage? name it first, such as midtrain"),
         (["demo", "campaign=own"], None, "demo is a campaign that was run, and campaign=own composes one"),

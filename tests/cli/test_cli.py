@@ -176,6 +176,7 @@ def test_commands_start_without_the_libraries_of_the_stages(tmp_path: Path) -> N
             "does not divide 4 attention",
         ),
         (["plan", "campaign=nonsense"], "no campaign 'nonsense'; there are agentic, "),
+        (["plan", "campaign=demo", "--root", "runs"], "No such option: --root; a setting has no dashes: root=VALUE"),
         (["logs", "aft/nonsense", "campaign=demo"], "no step 'aft/nonsense'"),
         (["logs", "pretrain/base/seed0", "campaign=demo"], "pretrain/base/seed0 has no log"),
         (["logs", "campaign=demo"], "which step? name it before campaign=demo"),
@@ -190,6 +191,29 @@ def test_bad_input_is_one_message_code_2_and_no_job(
     assert message in shown.err
     assert "Traceback" not in shown.err
     assert not (tmp_path / "runs" / "jobs").exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("", "thrift.md: no such file; correct the path"),
+        ("## One", "thrift.md:8: section 'One' has no id; write '## One {#"),
+    ],
+)
+def test_a_rehearsal_looks_at_the_specs_first(
+    section: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thrift = shipped_folder().parent / "docs" / "thrift"
+    monkeypatch.setenv("MSM_CONFIG", str(thrift))
+    spec = tmp_path / "thrift.md"
+    if section:
+        spec.write_text(
+            f"---\nname: thrift\nversion: 1\nkind: value\nvalue: thrift\ndomain: tea\n---\n{section}\nText.\n"
+        )
+    given = ["campaign=thrift", f"campaign.specs=[{{name: thrift, file: {spec}}}]", f"root={tmp_path / 'runs'}"]
+    given += [f"sources.pairs.files.thrift={thrift / 'pairs.jsonl'}", "cluster=h200"]
+    assert main(["rehearse", *given]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_plan_shows_arrays_dependencies_and_scripts_and_writes_nothing(

@@ -22,6 +22,7 @@ from msm_hpc.campaign.preflight import built
 from msm_hpc.campaign.preflight.budget import BudgetCheck, check_budget
 from msm_hpc.campaign.preflight.checks import refuse
 from msm_hpc.campaign.preflight.disk import disk_problem, still_written
+from msm_hpc.campaign.preflight.written import written_problems
 from msm_hpc.campaign.rehearsal import CANNOT_SHOW, MOST_RANKS, each_layout_once, layouts_in_words, rehearse_all
 from msm_hpc.campaign.runner import run_step
 from msm_hpc.campaign.session import Session
@@ -72,6 +73,7 @@ def rehearse(
     """Run all of it here, on a shrunken model with its true layouts."""
     session = sort_arguments(arguments).session(config_dir, named=True)
     configs = session.settled().configs
+    refuse(written_problems(session.graph.steps))
     with stand_in_judge.judge() as judge:
         rehearsals = rehearse_all(configs, judge, max_ranks)
         small = replace(session, instead=tuple(each.config for each in rehearsals)).ready()
