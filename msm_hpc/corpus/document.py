@@ -81,8 +81,8 @@ class Documents:
             assert isinstance(result, Reply)
             replies.append(result)
             text, verdict, notes = judged
-        about = (draft, item.description, item.title, item.perspective, item.idea, section.heading, *section.assertions)
-        for reason, seen in (*self._filters.faults(text, words), *self._filters.echo(text, prompts, about)):
+        may_stand = (draft, item.title, *section.assertions)
+        for reason, seen in (*self._filters.faults(text, words), *self._filters.echo(text, prompts, may_stand)):
             return Rejection("filter", reason, seen, text, sample)
         return self._row(item, text, replies, sample=sample, words_asked=words, verdict=verdict, notes=notes)
 

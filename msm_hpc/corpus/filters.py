@@ -15,7 +15,7 @@ from msm_hpc.endpoint import Prompt
 VERBATIM_WORDS = 20
 """So many words in a row as the spec has them are a quotation."""
 ECHO_WORDS = 12
-"""So many words in a row of the instructions in its prompt, and a text gives the prompt back, as small models do."""
+"""So many words in a row of its prompt, save claims and the spec, and a text gives it back, as small models do."""
 SHORTEST, LONGEST = 0.4, 2.5
 """How far a text's length may lie from what was asked for, as factors."""
 OTHERS = (
@@ -70,14 +70,14 @@ class Filters:
         if not asked * SHORTEST <= there <= asked * LONGEST:
             yield "length", f"{there} words, {asked} were asked for"
 
-    def echo(self, text: str, prompts: Iterable[Prompt], about: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """The same, of a text that gives the instructions of its prompts back; ``about`` is what else is in these."""
+    def echo(self, text: str, prompts: Iterable[Prompt], may_stand: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """The same, of a text that gives its prompts back; what ``may_stand`` in it is part of these, too."""
         asked = "\n".join(message.content for prompt in prompts for message in prompt.messages)
-        for other in (self.spec.body.strip(), *about):
+        for other in (self.spec.body.strip(), *may_stand):
             asked = asked.replace(other, "\n") if len(words(other)) >= ECHO_WORDS else asked
-        instructions = frozenset(runs(words(asked), ECHO_WORDS))
+        of_prompts = frozenset(runs(words(asked), ECHO_WORDS))
         for run in runs(words(text), ECHO_WORDS):
-            if run in instructions:
+            if run in of_prompts:
                 yield "echo", " ".join(run)
                 return
 

@@ -181,10 +181,11 @@ def _submit(session: Session, looking: Session) -> int:
 
     def plan() -> SubmissionPlan:
         split = over_free_workers(session)
-        split.remember()
         now = split.asking()
         ends[:] = _last_ends(now)
-        return plan_submission(config.campaign.name, now.graph, now.store, config.cluster, forecasts)
+        found = plan_submission(config.campaign.name, now.graph, now.store, config.cluster, forecasts)
+        split.remember()  # once Slurm has answered, and before it is told anything
+        return found
 
     submission, ids = submit(plan, session.store, config.cluster, session.say)
     session.say(*left_alone(submission, session.store, config.cluster))
