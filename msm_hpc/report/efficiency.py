@@ -164,16 +164,11 @@ def _not_rejected(sizes: Sequence[int], above: Values) -> tuple[float, float]:
 
 def note(saved: Iterable[Saved]) -> str:
     """What the table of savings means."""
-    of_one_seed = any(each.over != "seeds" for each in saved)
+    of_one = "; of a single seed over the questions asked, or groups of them, which says nothing of other seeds"
     return (
         "How much less data the arm needs to reach what the other reaches (of preferences, the log-odds), with the 95% "
-        "interval over training seeds"
-        + (
-            "; of a single seed over the questions asked, or groups of them, which says nothing of other seeds"
-            if of_one_seed
-            else ""
-        )
-        + ". Nothing to save: the other is not surely better with that much than on its lowest rung."
+        f"interval over training seeds{of_one if any(each.over != 'seeds' for each in saved) else ''}. Nothing to "
+        "save: the other is not surely better with that much than on its lowest rung."
     )
 
 
