@@ -122,9 +122,7 @@ def rehearse(config: Config, judge: Endpoint, most_ranks: int = MOST_RANKS) -> R
     if config.model.architecture is not None:
         made = StandIn(replace(config.model, architecture=small.shape), small, own_tokenizer=True)
     else:
-        specs = [spec.file for spec in config.campaign.specs if spec.file is not None]
-        if gone := next((file for file in specs if not file.is_file()), None):
-            raise UserError(f"campaign.specs: {gone}: no such file; correct the path")
+        specs = [spec.file for spec in config.campaign.specs if spec.file is not None and spec.file.is_file()]
         made = drawn(config.model, small, root, specs)
     rehearsed = shrunken_config(config, made.config, root, judge, _notice(made, true))
     models = _cuts(_shown(true), _shown(made.model))

@@ -196,7 +196,7 @@ def test_bad_input_is_one_message_code_2_and_no_job(
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ("", "thrift.md: no such file; correct the path"),
+        ("", "thrift.md for spec 'thrift'; create it, give `file`, or give its documents"),
         ("## One", "thrift.md:8: section 'One' has no id; write '## One {#"),
     ],
 )

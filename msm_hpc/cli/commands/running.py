@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated
 
@@ -40,7 +40,7 @@ from msm_hpc.cli.views.plan import array_table
 from msm_hpc.cli.views.rehearsal import cuts_table
 from msm_hpc.cli.views.report import print_report
 from msm_hpc.graph.build import Graph
-from msm_hpc.graph.steps import Step
+from msm_hpc.graph.steps import File, Step
 from msm_hpc.launch.launcher import launcher_of
 from msm_hpc.launch.local import start_local
 from msm_hpc.launch.local_processes import hangup_interrupts
@@ -73,7 +73,7 @@ def rehearse(
     """Run all of it here, on a shrunken model with its true layouts."""
     session = sort_arguments(arguments).session(config_dir, named=True)
     configs = session.settled().configs
-    refuse(written_problems(session.graph.steps))
+    refuse(_of_specs(session))
     with stand_in_judge.judge() as judge:
         rehearsals = rehearse_all(configs, judge, max_ranks)
         small = replace(session, instead=tuple(each.config for each in rehearsals)).ready()
@@ -88,6 +88,14 @@ def rehearse(
         f"It lies apart from real runs: ask with `msm status {where}`, `msm report {where}`, `msm trace CELL {where}`.",
     )
     return code
+
+
+def _of_specs(session: Session) -> Iterator[str]:
+    """What is wrong with the specs that the campaign reads; its rehearsal reads none."""
+    read = (step.inputs.get("spec") for step in session.graph.steps)
+    paths = {file.path for file in read if isinstance(file, File)}
+    yield from (problem for path, problem in session.external.problems.items() if path in paths)
+    yield from written_problems(session.graph.steps)
 
 
 def stage(arguments: StepArguments = None, config_dir: ConfigDir = None) -> int:
