@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -71,18 +72,21 @@ class Documents:
         if isinstance(draft, Rejection):
             return draft
         assert isinstance(result, Reply)
-        prompts, replies, text, verdict, notes = [prompt], [result], draft, "unrevised", ""
+        replies, text, verdict, notes = [result], draft, "unrevised", ""
+        may_stand = (item.title, *section.assertions)
+        echoes = [(prompt, may_stand)]
         if self.config.revise:
-            prompts.append(self._asking.prompt("revise", sample, item=item, draft=draft, words=words))
-            result = yield prompts[-1]
+            prompt = self._asking.prompt("revise", sample, item=item, draft=draft, words=words)
+            echoes.append((prompt, (draft, *may_stand)))
+            result = yield prompt
             judged = _revised(result, draft, sample)
             if isinstance(judged, Rejection):
                 return judged
             assert isinstance(result, Reply)
             replies.append(result)
             text, verdict, notes = judged
-        may_stand = (draft, item.title, *section.assertions)
-        for reason, seen in (*self._filters.faults(text, words), *self._filters.echo(text, prompts, may_stand)):
+        faults = chain(self._filters.faults(text, words), *(self._filters.echo(text, *each) for each in echoes))
+        for reason, seen in faults:
             return Rejection("filter", reason, seen, text, sample)
         return self._row(item, text, replies, sample=sample, words_asked=words, verdict=verdict, notes=notes)
 

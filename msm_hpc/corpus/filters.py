@@ -70,16 +70,13 @@ class Filters:
         if not asked * SHORTEST <= there <= asked * LONGEST:
             yield "length", f"{there} words, {asked} were asked for"
 
-    def echo(self, text: str, prompts: Iterable[Prompt], may_stand: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """The same, of a text that gives its prompts back; what ``may_stand`` in it is part of these, too."""
-        asked = "\n".join(message.content for prompt in prompts for message in prompt.messages)
+    def echo(self, text: str, prompt: Prompt, may_stand: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """The same, of a text that gives its prompt back; what ``may_stand`` in it is a part of the prompt, too."""
+        asked = "\n".join(message.content for message in prompt.messages)
         for other in (self.spec.body.strip(), *may_stand):
             asked = asked.replace(other, "\n") if len(words(other)) >= ECHO_WORDS else asked
-        of_prompts = frozenset(runs(words(asked), ECHO_WORDS))
-        for run in runs(words(text), ECHO_WORDS):
-            if run in of_prompts:
-                yield "echo", " ".join(run)
-                return
+        of_prompt = frozenset(runs(words(asked), ECHO_WORDS))
+        yield from (("echo", " ".join(run)) for run in runs(words(text), ECHO_WORDS) if run in of_prompt)
 
     def leftovers(self, text: str) -> Iterator[tuple[str, str]]:
         """Reasons to reject any text."""

@@ -268,7 +268,7 @@ def test_a_prompt_given_back_is_no_text(
         if not asked.startswith(begins) or prompt.sample > 0:
             return None
         first, end = map(asked.index, echoed)
-        return f"<notes>.</notes><verdict>revise</verdict><document>Nova. {asked[first:end]}</document>"
+        return f"<notes>.</notes><verdict>revise</verdict><document>{asked[first:end]}</document>"
 
     items = planned(monkeypatch, spec, tmp_path / "outline")
     written(monkeypatch, spec, items, tmp_path / "out", echo, document_tokens=tokens, revise=begins.startswith("This"))
