@@ -26,7 +26,7 @@ check_machine() {
 
 make_state() {
   [[ ! -e $STATE || -z $(ls -A "$STATE") ]] || die "STATE=$STATE is not empty: run stop.sh if a cluster runs there, else remove it"
-  mkdir -p "$STATE"/{etc,run,log,controller,nodes,gpus,database/mysql}
+  mkdir -p "$STATE"/{etc,run,log,controller,nodes,gpus,database/mysql,tmp}
   chmod 755 "$STATE" # job users reach the munge socket through it
   mkdir "$STATE/small" # for tests of a full disk; mounted here, ahead of the nodes, so that these see it
   mount -t tmpfs -o size=24m tmpfs "$STATE/small" 2>/dev/null || rmdir "$STATE/small"
@@ -62,8 +62,9 @@ start_munge() {
 
 start_database() {
   export MYSQL_UNIX_PORT=$STATE/run/mysql.sock
-  # Nothing here must survive a power cut, so the database is spared its care.
-  local options=(--no-defaults --user=root --datadir="$STATE/database" --skip-log-bin --performance-schema=0
+  # Nothing here must survive a power cut, so the database is spared its care. Its temporary tables lie apart: in /tmp,
+  # the database of another cluster deletes them as it starts.
+  local options=(--no-defaults --user=root --datadir="$STATE/database" --tmpdir="$STATE/tmp" --skip-log-bin --performance-schema=0
     --innodb-buffer-pool-size=64M --innodb-log-file-size=16M --innodb-flush-log-at-trx-commit=0 --innodb-doublewrite=0)
   # slurmdbd uses a stored procedure, which needs the system tables; without them it silently misreads limits.
   { echo 'USE mysql;'; cat /usr/share/mysql/mysql_system_tables.sql; } |
