@@ -277,7 +277,7 @@ def submit(
             intent = _intent(array, found, launcher, code)
             request = request_of(array, ids, found, store, cluster, code, intent.token)
             try:
-                ids.append(_told(intent, request, journal, launcher, store))
+                ids.append(_submitted(intent, request, journal, launcher, store))
             except UserError as error:
                 full = isinstance(error, QueueFullError)
                 rest = leave_rest(found, ids, store, launcher, code) if full else None
@@ -288,7 +288,9 @@ def submit(
     return found, ids
 
 
-def _told(intent: Submission, request: ArrayRequest, journal: Journal, launcher: SlurmLauncher, store: Store) -> str:
+def _submitted(
+    intent: Submission, request: ArrayRequest, journal: Journal, launcher: SlurmLauncher, store: Store
+) -> str:
     """The id of an array, submitted between the two lines that the journal has of it."""
     journal.add(intent)
     job = launcher.submit(store.jobs, request)[0].id.partition("_")[0]

@@ -192,7 +192,7 @@ def _submit(session: Session, looking: Session) -> int:
         now = split.asking()
         ends[:] = _last_ends(now)
         found = plan_submission(config.campaign.name, now.graph, now.store, config.cluster, forecasts)
-        split.remember()  # once Slurm has answered, and before it is told anything
+        split.remember()  # once Slurm has answered, and before anything is submitted
         return found
 
     submission, ids = submit(plan, session.store, config.cluster, session.say)
