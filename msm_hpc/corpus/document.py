@@ -77,7 +77,7 @@ class Documents:
         echoes = [(prompt, may_stand)]
         if self.config.revise:
             prompt = self._asking.prompt("revise", sample, item=item, draft=draft, words=words)
-            echoes.append((prompt, (draft, *may_stand)))
+            echoes.append((prompt, (draft, *may_stand)))  # the editor may keep the draft, which is in this prompt
             result = yield prompt
             judged = _revised(result, draft, sample)
             if isinstance(judged, Rejection):
